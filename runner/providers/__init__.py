@@ -1,1 +1,56 @@
-"""Clients of batch services behind one Protocol, `runner.providers.api.BatchApi`."""
+"""Batch services: the protocol (`api`), and the ways to one. `open_api` is the way in; httpx is loaded only by it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+if TYPE_CHECKING:
+    from runner.providers.api import BatchApi
+    from runner.spec.models import DigitalOceanProfile, LocalProfile
+
+
+def open_api(
+    profile: DigitalOceanProfile | LocalProfile,
+    *,
+    key: str | None,
+    service_folder: Path,
+    environ: Mapping[str, str],
+    sleep: Callable[[float], None] = time.sleep,
+) -> BatchApi:
+    """The service that a profile stands for. Nothing is sent or started before the first call.
+
+    `key` is the access key that `runner.spec.trust.find_key` found; it is not used for a local profile, whose service
+    has a token of its own. `service_folder` holds the embedded services' data. `sleep` waits between tries, in
+    seconds, and may raise to stop them.
+
+    Raises TrustError where the environment does not allow the key to go to the profile's host, and Unauthorized where
+    there is no key for a host that is not this machine.
+    """
+    # The imports stand here because each brings what the other does not need.
+    match profile.kind:
+        case "digitalocean":
+            from runner.providers.digitalocean import DigitalOcean  # noqa: PLC0415
+
+            _check_key(profile.base_url, key, environ)
+            return DigitalOcean(profile.base_url, key or "", sleep=sleep)
+        case "local":
+            from runner.providers.local import embedded  # noqa: PLC0415
+
+            if profile.base_url is not None and profile.key is not None:
+                _check_key(profile.base_url, environ.get(profile.key.env), environ)
+            return embedded(service_folder, profile, sleep=sleep)
+        case _:
+            assert_never(profile.kind)
+
+
+def _check_key(base_url: str, key: str | None, environ: Mapping[str, str]) -> None:
+    """Refuse a key that the environment does not allow to go there, before anything holds both."""
+    from runner.errors import Unauthorized  # noqa: PLC0415
+    from runner.providers.http import is_loopback  # noqa: PLC0415
+    from runner.spec.trust import check_key_host  # noqa: PLC0415
+
+    if key:
+        check_key_host(base_url, environ)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Endpoint = Literal["/v1/chat/completions", "/v1/responses"]
@@ -41,7 +41,13 @@ class TemplateRef(Model):
     template: Annotated[str, Field(min_length=1)] = Field(description="Path of a Jinja template.")
 
 
-Text = str | TemplateRef
+
+
+def _kind_of_text(value: Any) -> str:
+    return "text" if isinstance(value, str) else "file"
+
+
+Text = Annotated[Annotated[str, Tag("text")] | Annotated[TemplateRef, Tag("file")], Discriminator(_kind_of_text)]
 """Inline Jinja text, or a template file."""
 
 
@@ -83,7 +89,8 @@ class Retry(Model):
 
     rounds: int = Field(default=3, ge=1, le=20, description="Rounds in all, the first one included.")
     on: tuple[str, ...] | None = Field(
-        default=None, description="Error codes that are asked again; the defaults stand in docs/spec.md."
+        default=None,
+        strict=False, description="Error codes that are asked again; the defaults stand in docs/spec.md."
     )
 
 

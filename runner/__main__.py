@@ -1,0 +1,5 @@
+"""`python -m runner` is `batchspec`."""
+
+from runner.cli.main import main
+
+main()

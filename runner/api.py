@@ -1,0 +1,191 @@
+"""What the commands do, as functions: load, plan, apply. Nothing prints here and nothing exits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from runner.errors import BatchspecError, ProviderError, TrustError
+from runner.executor.apply import Outcome, Prepared
+from runner.executor.apply import apply as execute
+from runner.executor.batches import list_back
+from runner.executor.context import Context, Silent, Watcher
+from runner.executor.fetch import fetch
+from runner.executor.judge import is_indexed
+from runner.executor.observe import Observed, Word, observe
+from runner.executor.pins import git_commit, pins_line
+from runner.planner.render import desire
+from runner.providers.api import RemoteBatch
+from runner.reconciler.plan import JobPlan, Plan
+from runner.spec.load import JobSpec, Project, find_root, load_project
+from runner.store.ledger import Create, Ledger
+from runner.store.places import Places
+
+__all__ = ["Opened", "Planned", "apply", "load", "open_project", "plan"]
+
+
+def load(
+    paths: Sequence[str | Path] = (),
+    *,
+    root: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    provider: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Project:
+    """Load specs, by default all of `specs/`; the project's root is found upward from here. Raises SpecError."""
+    start = root or find_root(Path.cwd())
+    return load_project(
+        start,
+        [Path(path) for path in paths],
+        variables=variables or {},
+        provider=provider,
+        environ=os.environ if environ is None else environ,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, and the rendered jobs it was made from; the rendering lives as long as the project is open."""
+
+    plan: Plan
+    prepared: tuple[Prepared, ...]
+
+
+class Opened:
+    """A project with its scratch folder and services. Made by `open_project`."""
+
+    def __init__(self, context: Context, scratch: Path) -> None:
+        self.context = context
+        self._scratch = scratch
+        self._count = 0
+
+    def prepare(self, jobs: Sequence[JobSpec]) -> tuple[tuple[Prepared, ...], dict[str, str]]:
+        """Render jobs. A job that can't be rendered is an error by its address and stops no other."""
+        commit = git_commit(self.context.project.root)
+        prepared: list[Prepared] = []
+        errors: dict[str, str] = {}
+        for spec in jobs:
+            self._count += 1
+            try:
+                desired = desire(spec, self.context.project.root, self._scratch / str(self._count))
+            except BatchspecError as error:
+                errors[spec.address] = told(error)
+                continue
+            prepared.append(Prepared(desired, pins_line(desired, commit)))
+        return tuple(prepared), errors
+
+    def plan(self, jobs: Sequence[JobSpec], word: Word = Word(), *, offline: bool = False) -> Planned:  # noqa: B008
+        """Plan jobs. Changes nothing on the service; reads it unless `offline`, or where there is no key."""
+        prepared, errors = self.prepare(jobs)
+        reason = "`--offline`" if offline else ""
+        plans: list[JobPlan] = []
+        listed: dict[int, dict[str, RemoteBatch]] = {}
+        for one in prepared:
+            spec = one.desired.spec
+            try:
+                if offline or not self.context.has_key(spec):
+                    reason = reason or "there is no key in the environment, so this plan knows the lockfile only"
+                    plans.append(self._observe(one, None, word).plan)
+                else:
+                    api = self.context.api(spec)
+                    if id(api) not in listed:
+                        listed[id(api)] = list_back(api, self.context.now())
+                    plans.append(self._exact(one, listed[id(api)], word).plan)
+            except BatchspecError as error:
+                errors[spec.address] = told(error)
+        return Planned(Plan(tuple(plans), errors, reason), prepared)
+
+    def apply(
+        self,
+        prepared: Sequence[Prepared],
+        word: Word = Word(),  # noqa: B008
+        *,
+        wait: bool = True,
+        timeout: timedelta | None = None,
+    ) -> tuple[Outcome, ...]:
+        """Do what a plan over the same rendered jobs says. Raises KeyboardInterrupt as it comes."""
+        deadline = None if timeout is None else self.context.now() + timeout
+        return execute(self.context, prepared, word, waiting=wait, deadline=deadline)
+
+    def _observe(self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word) -> Observed:
+        spec = one.desired.spec
+        api = None if listed is None else self.context.api(spec)
+        creates = self._creates(spec)
+        return observe(self.context, one.desired, one.pins, creates, listed, api, word)
+
+    def _exact(self, one: Prepared, listed: Mapping[str, RemoteBatch], word: Word) -> Observed:
+        """Observe, after fetching results without which it can't be told which requests are missing."""
+        seen = self._observe(one, listed, word)
+        api = self.context.api(one.desired.spec)
+        fetched = False
+        for known in seen.batches:
+            if known.ended and known.keys is None and not is_indexed(known, seen.standing):
+                try:
+                    fetch(api, seen.realm.results, known.remote or api.get_batch(known.line.batch))
+                    fetched = True
+                except ProviderError:
+                    continue  # the plan then says that they are to be fetched, and why nothing is submitted
+        return self._observe(one, listed, word) if fetched else seen
+
+    def _creates(self, spec: JobSpec) -> tuple[Create, ...]:
+        if not self.context.places.ledger.exists():
+            return ()
+        ledger = Ledger(self.context.places.ledger)
+        try:
+            return ledger.creates(self.context.realm(spec).name, spec.address)
+        finally:
+            ledger.close()
+
+
+def told(error: BatchspecError) -> str:
+    """An error as people read it: what happened, and on a line of its own what to do next."""
+    return f"{error.message}\n{error.hint}" if error.hint else error.message
+
+
+@contextmanager
+def open_project(
+    project: Project,
+    *,
+    watcher: Watcher | None = None,
+    environ: Mapping[str, str] | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Iterator[Opened]:
+    """Open a project for planning and applying; services are closed and scratch files removed at the end.
+
+    All jobs of a project share one provider setting: their own, or the one `--provider` names.
+    """
+    apart = {job.profile_name for job in project.jobs if not job.own_provider}
+    if len(apart) > 1:
+        raise TrustError("one command works with one provider other than the specs' own")
+    places = Places.of(project.root, project.settings.store, next(iter(apart), None))
+    with ExitStack() as stack:
+        scratch = stack.enter_context(places.scratch())
+        context = Context(
+            project,
+            places,
+            environ=dict(os.environ if environ is None else environ),
+            watcher=watcher or Silent(),
+            now=now,
+        )
+        stack.callback(context.close)
+        yield Opened(context, scratch)
+
+
+def plan(project: Project, *, offline: bool = False) -> Plan:
+    """What apply would do for all jobs of a project."""
+    with open_project(project) as opened:
+        return opened.plan(project.jobs, offline=offline).plan
+
+
+def apply(project: Project, *, wait: bool = True, timeout: timedelta | None = None) -> tuple[Outcome, ...]:
+    """Make it so for all jobs of a project, without asking."""
+    with open_project(project) as opened:
+        planned = opened.plan(project.jobs)
+        errors = tuple(Outcome(address, "error", None, text) for address, text in planned.plan.errors.items())
+        failed = set(planned.plan.errors)
+        good = [one for one in planned.prepared if one.desired.spec.address not in failed]
+        return errors + opened.apply(good, wait=wait, timeout=timeout)

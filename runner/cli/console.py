@@ -1,0 +1,166 @@
+"""What people see: errors, events and progress. On a terminal a live bar, elsewhere sparse plain lines; on stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import BatchspecError, InputError, Problem, SpecError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_PLAIN_EVERY = 15.0
+"""Seconds between plain progress lines of one kind."""
+
+_EVENTS = {
+    "batch.adopted": "{job}: adopted batch {batch} ({requests} requests), which was in no lockfile",
+    "batch.submitted": "{job}: submitted batch {batch} ({requests} requests)",
+    "batch.fetched": "{job}: batch {batch} has {state}: {answers} answers, {failed} failed",
+    "create.lost": "{job}: the answer to a create was lost ({reason}); looking for the batch",
+    "lock.waiting": "waiting for {holder}, which is writing",
+    "output.kept": "a copy of the replaced output is kept at {path}: it may hold the only copy of some answers",
+    "output.written": "{job}: wrote {path} ({rows} rows)",
+    "results.gone": "{job}: the results of batch {batch} can't be had any more ({reason})",
+    "service.silent": "the service does not answer ({reason}); waiting goes on",
+}
+
+
+def error_text(error: BatchspecError) -> str:
+    """An error as people read it, with a line end."""
+    if isinstance(error, (SpecError, InputError)):
+        text = "\n".join(problem_text(problem) for problem in error.problems)
+    else:
+        text = f"Error: {error.message}"
+    return f"{text}\n{error.hint[:1].upper()}{error.hint[1:]}.\n" if error.hint else f"{text}\n"
+
+
+def problem_text(problem: Problem) -> str:
+    """A problem with its line and a caret below the column."""
+    text = str(problem)
+    if problem.file == "~":
+        return problem.message
+    if not problem.excerpt or problem.column <= 0:
+        return text
+    line = problem.excerpt.replace("\t", " ")[:160]
+    return f"{text}\n    {line}\n    {' ' * (problem.column - 1)}^"
+
+
+class Terminal:
+    """A watcher that shows events and progress on stderr. Use as a context manager."""
+
+    def __init__(self, *, verbose: int = 0, log_format: str = "console", no_color: bool = False) -> None:
+        if log_format not in {"console", "json"}:
+            raise BatchspecError("--log-format is console or json")
+        self._log = configure_logs(verbose, log_format, no_color) if verbose or log_format == "json" else None
+        self._color = not no_color and "NO_COLOR" not in os.environ
+        self._live = sys.stderr.isatty() and self._log is None
+        self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def event(self, name: str, **fields: object) -> None:
+        """Say what happened: as a log entry where logs are on, else as a sentence."""
+        if self._log is not None:
+            self._log.info(name, **fields)
+        elif name in _EVENTS:
+            self._line(_EVENTS[name].format_map(fields))
+
+    def progress(self, what: str, done: int, total: int, failed: int = 0) -> None:
+        """Show how far `what` is."""
+        if self._live:
+            self._bar(what, done, total, failed)
+            return
+        said, before = self._said.get(what, (0.0, -1))
+        now = time.monotonic()
+        if done == before or (now - said < _PLAIN_EVERY and said and done != total):
+            return
+        if not said and done not in (0, total):
+            self._said[what] = (now, before)
+            return
+        self._said[what] = (now, done)
+        # Short work is not worth a line: its event says that it is done.
+        if total and what.startswith("answers"):
+            self._line(f"{what}: {done:,} of {total:,}" + (f", {failed:,} failed" if failed else ""))
+
+    def _line(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.console.print(text, markup=False, highlight=False)
+        else:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    def _bar(self, what: str, done: int, total: int, failed: int) -> None:
+        verb = what.split(" (")[0]
+        if self._progress is None:
+            self._progress = _progress(self._color)
+            self._progress.start()
+        if verb not in self._tasks:
+            self._tasks[verb] = self._progress.add_task(what, total=total or None, failed="")
+        self._progress.update(
+            self._tasks[verb],
+            description=what,
+            completed=done,
+            total=total or None,
+            failed=f"{failed:,} failed" if failed else "",
+        )
+
+
+def _progress(color: bool) -> Progress:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]}", markup=False),
+        TimeRemainingColumn(),
+        console=Console(stderr=True, no_color=not color),
+        transient=True,
+    )
+
+
+def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:
+    """Set structlog up for this process: to stderr, at info, or debug with -vv. Returns a logger."""
+    import structlog  # noqa: PLC0415  it costs to import, and most commands log nothing
+
+    plain = no_color or "NO_COLOR" in os.environ or not sys.stderr.isatty()
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=not plain)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose > 1 else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    return structlog.get_logger()
+
+
+def quiet_logs() -> None:
+    """Without -v, logs of the embedded service and the clients show only warnings, as plain lines."""
+    import structlog  # noqa: PLC0415
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )

@@ -1,0 +1,89 @@
+"""The `batchspec` command: its verbs, and the one boundary where errors become text and exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from runner.cli.apply import apply
+from runner.cli.cancel import cancel
+from runner.cli.init import init
+from runner.cli.plan import plan
+from runner.cli.render import render
+from runner.cli.schema import schema
+from runner.cli.serve import serve
+from runner.cli.status import status
+from runner.cli.validate import validate
+from runner.errors import BatchspecError
+
+_EPILOG = "Exit codes: 0 done or nothing to do, 1 error, 2 changes (plan --detailed-exitcode), 3 more requests stand failed than tolerated, 4 still running, 130 interrupted and resumable."
+
+# rich_markup_mode=None: plain help, in half the time.
+app = typer.Typer(
+    name="batchspec",
+    help="Infrastructure-as-code for LLM batch jobs: a YAML spec, a plan, an apply, a lockfile in git.",
+    epilog=_EPILOG,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+for _verb in (init, validate, schema, render, plan, apply, status, cancel, serve):
+    app.command(no_args_is_help=_verb is cancel)(_verb)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True)) -> None:
+    if version:
+        from importlib.metadata import version as installed  # noqa: PLC0415
+
+        typer.echo(f"batchspec {installed('batchspec')}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command and exit the process with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command with `arguments` and return its exit code. Errors are printed to stderr."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(arguments, prog_name="batchspec", standalone_mode=False)
+        sys.stdout.flush()
+    except BatchspecError as error:
+        _say(error)
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except typer.Abort:
+        sys.stderr.write("Nothing was done.\n")
+        return 1
+    except Exception as error:
+        # Usage errors: typer vendors click, whose exceptions are known by what they can do. Ours is exit code 1.
+        if not hasattr(error, "format_message"):
+            raise
+        sys.stderr.write(f"Error: {error.format_message()}\nTry 'batchspec --help' for help.\n")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(error: BatchspecError) -> None:
+    from runner.cli.console import error_text  # noqa: PLC0415
+
+    sys.stderr.write(error_text(error))

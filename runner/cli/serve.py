@@ -1,0 +1,62 @@
+"""`batchspec serve`: the embedded batch service on its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from runner.cli.options import LogFormat, NoColor, Verbose
+
+
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port; 0 lets the system pick one.")] = 0,
+    data: Annotated[Path, typer.Option("--data", help="Where files and jobs are kept.")] = Path(".batchspec/serve"),
+    token: Annotated[
+        list[str] | None,
+        typer.Option("--token", envvar="BATCHSPEC_SERVE_TOKEN", help="Bearer token of an account; repeatable."),
+    ] = None,
+    backend: Annotated[
+        Literal["echo", "smollm", "openai"], typer.Option("--backend", help="What answers the requests.")
+    ] = "echo",
+    upstream: Annotated[
+        str | None, typer.Option("--base-url", help="For backend openai: the server that answers, up to and with /v1.")
+    ] = None,
+    key_env: Annotated[
+        str | None, typer.Option("--key-env", help="For backend openai: the variable that holds its key.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests answered at once.")] = 8,
+    result_shape: Annotated[
+        Literal["guide", "openai", "anthropic"], typer.Option("--result-shape", help="Shape of result lines.")
+    ] = "guide",
+    no_color: NoColor = False,
+    verbose: Verbose = 0,
+    log_format: LogFormat = "console",
+) -> None:
+    """Run the batch API on this machine. Prints its URL on stdout once it accepts connections; logs go to stderr."""
+    from runner.cli.console import configure_logs  # noqa: PLC0415
+    from runner.service import ServiceConfig, run  # noqa: PLC0415
+
+    configure_logs(verbose, log_format, no_color)
+
+    def ready(url: str) -> None:
+        sys.stdout.write(f"{url}\n")
+        sys.stdout.flush()
+
+    run(
+        ServiceConfig(
+            data=data,
+            host=host,
+            port=port,
+            tokens=tuple(token or ()),
+            backend=backend,
+            upstream_url=upstream or "",
+            upstream_key_env=key_env or "",
+            concurrency=concurrency,
+            result_shape=result_shape,
+        ),
+        ready,
+    )

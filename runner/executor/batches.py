@@ -1,0 +1,201 @@
+"""The batches of one address: lockfile, ledger and the service's list brought together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from runner.errors import NotFound
+from runner.executor.context import Realm
+from runner.providers.api import BatchApi, RemoteBatch
+from runner.reconciler.identity import belongs
+from runner.reconciler.lockfile import BatchLine, CountsField, UsageField
+from runner.store.index import ResultIndex, load_keys
+from runner.store.ledger import Create
+
+RETENTION = timedelta(days=31)
+"""How far back the service's list is read: it keeps results for up to 30 days (the vendor's guide)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One batch of an address with all that is known of it here.
+
+    `line` is what the lockfile would say. `remote` is what the service says now, None where it was not asked or does
+    not know the batch (`gone`). `adopted` where no lockfile has it yet. `index` is that of its results, where they are
+    here; `keys` are its shard's, where that is known.
+    """
+
+    line: BatchLine
+    remote: RemoteBatch | None
+    gone: bool
+    adopted: bool
+    index: ResultIndex | None
+    keys: npt.NDArray[np.bytes_] | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the batch has ended, as far as is known. One that the service has forgotten has."""
+        return self.gone or self.line.ended or (self.remote is not None and self.remote.ended)
+
+    @property
+    def state(self) -> str:
+        """The newest state that is known."""
+        if self.gone:
+            return "gone"
+        return self.line.state if self.line.ended or self.remote is None else self.remote.status
+
+    @property
+    def completed(self) -> int | None:
+        """Requests that the service counts as answered; None where it has not said."""
+        if self.line.counts is not None:
+            return self.line.counts.completed
+        return self.remote.counts.completed if self.remote is not None and self.remote.ended else None
+
+
+def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:
+    """The service's batches by id, newest first, back over the time results are kept. Raises ProviderError."""
+    found: dict[str, RemoteBatch] = {}
+    for batch in api.list_batches():
+        if batch.created_at is not None and batch.created_at < now - RETENTION:
+            break
+        found[batch.batch_id] = batch
+    return found
+
+
+def gather(
+    project: str,
+    address: str,
+    realm: Realm,
+    lines: Iterable[BatchLine],
+    creates: Iterable[Create],
+    listed: Mapping[str, RemoteBatch] | None,
+    api: BatchApi | None,
+) -> tuple[Known, ...]:
+    """All batches of an address, in the order (created_at, batch id), which decides between two answers.
+
+    `listed` and `api` are None where the service is not asked. Raises ProviderError.
+    """
+    found: dict[str, Known] = {}
+    for line in lines:
+        remote, gone = _remote(line, listed, api)
+        found[line.batch] = _known(line, remote, gone, False, realm)
+    by_request = {create.request_id: create for create in creates}
+    for remote in (listed or {}).values():
+        if remote.batch_id not in found and belongs(project, address, remote.request_id, remote.metadata):
+            line = line_of(remote, address, realm.name, by_request.get(remote.request_id))
+            found[remote.batch_id] = _known(line, remote, False, True, realm)
+    for create in by_request.values():
+        if create.batch_id is not None and create.batch_id not in found:
+            line = _line_of_create(create)
+            remote, gone = _remote(line, listed, api)
+            if remote is not None:
+                line = replace_created(line, remote)
+            found[create.batch_id] = _known(line, remote, gone, True, realm)
+    return tuple(sorted(found.values(), key=lambda k: (k.line.created_at, k.line.batch)))
+
+
+def line_of(remote: RemoteBatch, address: str, realm: str, create: Create | None) -> BatchLine:
+    """The lockfile's line for a batch just created or adopted; still `submitted`, whatever the service says."""
+    metadata = remote.metadata
+    shard = create.shard if create else metadata.get("shard")
+    return BatchLine(
+        batch=remote.batch_id,
+        job=address,
+        realm=realm,
+        shard=shard if shard and _is_digest(shard) else None,
+        requests=create.requests if create else remote.counts.total,
+        bytes=create.bytes if create else None,
+        attempt=create.attempt if create else _number(metadata.get("attempt")),
+        round=create.round if create else _number(metadata.get("round")),
+        request_id=remote.request_id,
+        file=remote.file_id,
+        created_at=timestamp(remote.created_at),
+        pins=None,
+        state="submitted",
+    )
+
+
+def ended_line(line: BatchLine, remote: RemoteBatch, index: ResultIndex) -> BatchLine:
+    """The lockfile's line once a batch has ended and its results are indexed."""
+    summary, usage = index.summary, remote.usage
+    counted = (usage.input_tokens, usage.output_tokens, usage.cached_tokens) if usage else summary.tokens
+    state = remote.status
+    if state not in {"completed", "failed", "expired", "cancelled"}:
+        raise ValueError(f"{state} is not how a batch ends")
+    results = {"output": summary.output_digest, "errors": summary.error_digest}
+    return line.model_copy(
+        update={
+            "state": state,
+            "requests": line.requests or remote.counts.total,
+            "ended_at": timestamp(remote.ended_at),
+            "counts": CountsField(
+                total=remote.counts.total, completed=remote.counts.completed, failed=remote.counts.failed
+            ),
+            "usage": UsageField(input_tokens=counted[0], output_tokens=counted[1], cached_tokens=counted[2]),
+            "models": summary.models,
+            "results": {name: digest for name, digest in results.items() if digest},
+        }
+    )
+
+
+def replace_created(line: BatchLine, remote: RemoteBatch) -> BatchLine:
+    """A line made from the ledger, with the time the service says it was created."""
+    return line.model_copy(update={"created_at": timestamp(remote.created_at), "file": remote.file_id or line.file})
+
+
+def timestamp(moment: datetime | None) -> str:
+    """A time as the lockfile writes it: UTC, to the microsecond where there is one, empty where it is not known."""
+    if moment is None:
+        return ""
+    text = moment.astimezone(UTC).isoformat()
+    return text.replace("+00:00", "Z")
+
+
+def _remote(
+    line: BatchLine, listed: Mapping[str, RemoteBatch] | None, api: BatchApi | None
+) -> tuple[RemoteBatch | None, bool]:
+    if listed is None or api is None or line.ended:
+        return (listed or {}).get(line.batch), False
+    if line.batch in listed:
+        return listed[line.batch], False
+    try:
+        return api.get_batch(line.batch), False
+    except NotFound:
+        return None, True
+
+
+def _known(line: BatchLine, remote: RemoteBatch | None, gone: bool, adopted: bool, realm: Realm) -> Known:
+    keys = load_keys(realm.shards / f"{line.shard}.keys.npy") if line.shard else None
+    return Known(line, remote, gone, adopted, realm.results.load(line.batch), keys)
+
+
+def _line_of_create(create: Create) -> BatchLine:
+    assert create.batch_id is not None
+    return BatchLine(
+        batch=create.batch_id,
+        job=create.address,
+        realm=create.realm,
+        shard=create.shard,
+        requests=create.requests,
+        bytes=create.bytes,
+        attempt=create.attempt,
+        round=create.round,
+        request_id=create.request_id,
+        file=create.file_id,
+        created_at="",
+        pins=None,
+        state="submitted",
+    )
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and 0 < int(text) < 1_000_000 else 1

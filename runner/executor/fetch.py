@@ -1,0 +1,137 @@
+"""Results of an ended batch: downloaded as the service sent them, then indexed by key.
+
+Everything is kept, also what cannot be used; what is doubled, unknown or malformed is counted and passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from runner.digest import sha256_file
+from runner.errors import NotFound, NotReady
+from runner.executor.answers import Answer, answer_of, read_line
+from runner.keys import parse_key
+from runner.providers.api import BatchApi, Progress, RemoteBatch
+from runner.store.files import sync_file
+from runner.store.index import ResultIndex, ResultStore, Summary, entries_of
+
+Record = tuple[bytes, int, int, int, int]
+
+
+def fetch(api: BatchApi, store: ResultStore, batch: RemoteBatch, progress: Progress | None = None) -> ResultIndex:
+    """Download and index the results of `batch`, which has ended.
+
+    A batch that answered nothing has no results; that is an empty index. Raises NotFound where results there must be
+    are gone, and ProviderError where they can't be read now.
+    """
+    output, errors = store.raw(batch.batch_id)
+    store.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        urls = api.results(batch.batch_id)
+    except (NotReady, NotFound):
+        if batch.counts.completed or batch.status == "completed":
+            raise
+        urls = None
+    for url, path in ((urls.output_url, output), (urls.error_url, errors)) if urls else ():
+        if url is not None:
+            api.download(url, path, progress)
+            sync_file(path)
+        else:
+            path.unlink(missing_ok=True)
+    return index(store, batch)
+
+
+def index(store: ResultStore, batch: RemoteBatch) -> ResultIndex:
+    """Index the raw files of a batch that are in the store, and save the index."""
+    output, errors = store.raw(batch.batch_id)
+    reading = _Reading()
+    for number, path in enumerate((output, errors)):
+        if path.exists():
+            reading.take(number, path)
+    entries = entries_of(reading.records)
+    answers = int((entries["code"] == 0).sum()) if len(entries) else 0
+    failure = tuple(_failure(e.code, e.message, e.line) for e in batch.errors) if batch.status == "failed" else ()
+    summary = Summary(
+        answers=answers,
+        failures=len(entries) - answers,
+        doubled=len(reading.records) - len(entries),
+        unknown=reading.unknown,
+        malformed=reading.malformed,
+        codes=tuple(reading.codes),
+        output_digest=sha256_file(output) if output.exists() else "",
+        error_digest=sha256_file(errors) if errors.exists() else "",
+        models=tuple(sorted(reading.models)),
+        tokens=(reading.tokens[0], reading.tokens[1], reading.tokens[2]),
+        failure=failure,
+        failure_codes=tuple(e.code for e in batch.errors) if batch.status == "failed" else (),
+    )
+    store.save(batch.batch_id, entries, summary)
+    return ResultIndex(summary, entries, (output, errors))
+
+
+class _Reading:
+    """What is gathered while the raw files are read, line by line."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.codes: dict[str, int] = {}
+        self.models: set[str] = set()
+        self.tokens = [0, 0, 0]
+        self.unknown = 0
+        self.malformed = 0
+
+    def take(self, number: int, path: Path) -> None:
+        for offset, line in _lines(path):
+            parsed = read_line(line)
+            if parsed is None:
+                self.malformed += 1
+                continue
+            key = parse_key(parsed.custom_id)
+            if key is None:
+                self.unknown += 1
+                continue
+            answer = answer_of(parsed)
+            code = 0
+            if answer.error is not None:
+                code = self.codes.setdefault(answer.error[0], len(self.codes) + 1)
+            self.records.append((key, offset, len(line), code, number))
+            self._count(answer)
+
+    def _count(self, answer: Answer) -> None:
+        for position, tokens in enumerate((answer.input_tokens, answer.output_tokens, answer.cached_tokens)):
+            self.tokens[position] += tokens or 0
+        if answer.model and len(self.models) < 10:
+            self.models.add(answer.model[:100])
+
+
+def output_records(path: Path) -> Iterator[tuple[bytes, str, str, int, int]]:
+    """(key, batch id, error code or empty, offset, length) of each answered or failed row of an output of ours."""
+    for offset, line in _lines(path):
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        key = parse_key(row.get("request")) if isinstance(row, dict) else None
+        if key is None or not isinstance(row.get("batch"), str):
+            continue
+        error = row.get("error")
+        code = str(error.get("code") or "unknown_error") if isinstance(error, dict) else ""
+        yield key, row["batch"], code, offset, len(line)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            text = line.rstrip(b"\r\n")
+            if text:
+                yield offset, text
+            offset += len(line)
+
+
+def _failure(code: str, message: str, line: int | None) -> str:
+    where = f"line {line}: " if line is not None else ""
+    return f"{where}{message} ({code})"

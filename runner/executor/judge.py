@@ -1,0 +1,202 @@
+"""Desired against Actual, key by key: runs the reconciler's `classify` over a spool's buckets and keeps the verdicts.
+
+Evidence is put together from batches here; the verdicts land in the spool's `asks`, in row order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from runner.executor.batches import Known
+from runner.executor.fetch import output_records
+from runner.planner.render import Desired
+from runner.planner.spool import keys_of
+from runner.reconciler.classify import Answers, Counter, Evidence, Held, Hold, KeyState, Tally, classify
+from runner.reconciler.retry import may_pass, passing_codes
+from runner.store.index import ENTRY, Entries, entries_of
+
+OUTPUT_FILE = 2
+"""ENTRY's and ASK's `file` for an answer that stands in an output of ours, not in a raw result file."""
+_BUFFERED_ROWS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an `Answers` number points: the batch, and its files by ENTRY's `file` number."""
+
+    batch: str
+    files: tuple[Path, ...]
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputAnswers:
+    """The answers of one batch that stand in an output of ours."""
+
+    entries: Entries
+    codes: tuple[str, ...]
+
+    @property
+    def answered(self) -> int:
+        """Distinct keys with an answer."""
+        return int((self.entries["code"] == 0).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdict on a whole job. `sources` are by the number that stands in asks, less one."""
+
+    tally: Tally
+    sources: tuple[Source, ...]
+    used: frozenset[str]
+
+
+def read_output(path: Path, scratch: Path) -> dict[str, OutputAnswers]:
+    """The answers in an output of ours, by batch id. Call it only for a file that is what the lockfile says."""
+    codes: dict[str, dict[str, int]] = {}
+    waiting: dict[str, list[tuple[bytes, int, int, int, int]]] = {}
+    folder = scratch / "output-index"
+    folder.mkdir(parents=True, exist_ok=True)
+    names: dict[str, Path] = {}
+    count = 0
+
+    def flush() -> None:
+        for batch, records in waiting.items():
+            with names.setdefault(batch, folder / str(len(names))).open("ab") as file:
+                file.write(np.array(records, ENTRY).tobytes())
+        waiting.clear()
+
+    for key, batch, code, offset, length in output_records(path):
+        table = codes.setdefault(batch, {})
+        number = table.setdefault(code, len(table) + 1) if code else 0
+        waiting.setdefault(batch, []).append((key, offset, length, number, OUTPUT_FILE))
+        count += 1
+        if count % _BUFFERED_ROWS == 0:
+            flush()
+    flush()
+    return {
+        batch: OutputAnswers(entries_of(np.fromfile(file, ENTRY).tolist()), tuple(codes[batch]))
+        for batch, file in names.items()
+    }
+
+
+def judge(
+    desired: Desired,
+    batches: Sequence[Known],
+    standing: dict[str, OutputAnswers],
+    output: Path,
+    *,
+    ask_unknown: bool = False,
+    retry_failed: bool = False,
+) -> Judged:
+    """Judge every ask of `desired`; `standing` are answers that stand in the output file at `output`."""
+    job = desired.spec.job
+    answers: list[Answers] = []
+    held: list[Held] = []
+    sources: list[Source] = []
+    blocked = doubt = False
+    for known in batches:
+        codes: tuple[str, ...] = ()
+        if known.index is not None:
+            codes = known.index.summary.codes
+            sources.append(Source(known.line.batch, known.index.files, codes))
+            entries = known.index.entries
+        elif known.line.batch in standing:
+            codes = standing[known.line.batch].codes
+            sources.append(Source(known.line.batch, (output,) * (OUTPUT_FILE + 1), codes))
+            entries = standing[known.line.batch].entries
+        else:
+            entries = None
+        if entries is not None:
+            passing = passing_codes(codes, job.retry.on)
+            answers.append(Answers(len(sources) - 1, known.line.round, entries, passing))
+        hold = _hold(known, standing, job.retry.on)
+        if known.keys is not None:
+            held.append(Held(hold, known.line.round, known.keys))
+        else:
+            blocked |= hold is Hold.FLIGHT
+            doubt |= hold is Hold.LOST
+    evidence = Evidence(
+        tuple(answers), tuple(held), blocked, doubt, job.retry.rounds, ask_unknown, retry_failed
+    )
+    return _fold(desired, evidence, sources)
+
+
+def is_indexed(known: Known, standing: dict[str, OutputAnswers]) -> bool:
+    """Whether nothing is left to fetch of an ended batch: its answers can be read here, from its results or from the
+    output, or they are gone for good.
+    """
+    if known.index is not None or known.gone:
+        return True
+    stand = standing.get(known.line.batch)
+    completed = known.completed
+    if completed is None or not known.line.ended:
+        return False
+    return (stand.answered if stand else 0) >= completed and (completed > 0 or known.line.state == "cancelled")
+
+
+def _hold(known: Known, standing: dict[str, OutputAnswers], on: Sequence[str] | None) -> Hold:
+    if known.gone:
+        return Hold.LOST
+    if not known.ended or not is_indexed(known, standing):
+        return Hold.FLIGHT
+    if known.index is None:
+        return Hold.SPENT
+    summary = known.index.summary
+    if summary.answers < (known.completed or 0):
+        return Hold.LOST
+    lasting = summary.failure_codes and not all(may_pass(code, on) for code in summary.failure_codes)
+    return Hold.DEAD if lasting and not summary.answers else Hold.SPENT
+
+
+def _fold(desired: Desired, evidence: Evidence, sources: Sequence[Source]) -> Judged:
+    spool = desired.spool
+    asks = spool.open_asks()
+    counter = Counter()
+    used = np.zeros(len(sources) + 1, bool)
+    for lowest, after, numbers, records in spool.buckets():
+        part = evidence.between(lowest, after)
+        order = np.argsort(records["digest"], kind="stable")
+        digests, rows = records["digest"][order], numbers[order]
+        rank, size = _ranks(digests)
+        for replicate in range(spool.replicates):
+            ordinals = np.full(len(rows), replicate) if spool.dedupe else replicate * size + rank
+            verdict = classify(keys_of(digests, ordinals.astype(np.uint32)), part)
+            first = (rank == 0) if spool.dedupe else np.ones(len(rows), bool)
+            at = rows * spool.replicates + replicate
+            target = np.zeros(len(rows), asks.dtype)
+            target["ordinal"], target["state"], target["round"] = ordinals, verdict.state, verdict.round
+            target["first"] = first
+            target["source"] = verdict.source + 1
+            for one in part.answers:
+                chosen = verdict.source == one.number
+                if chosen.any():
+                    lines = one.entries[verdict.entry[chosen] - one.first]
+                    for name in ("offset", "length", "file"):
+                        target[name][chosen] = lines[name]
+                    used[one.number + 1] = True
+            asks[at] = target
+            counter.add(verdict.state[first], verdict.round[first])
+    answering = frozenset(source.batch for number, source in enumerate(sources, 1) if used[number])
+    return Judged(counter.tally(spool.rows), tuple(sources), answering)
+
+
+def _ranks(digests: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For sorted digests: each one's place among its equals, and how many equals there are."""
+    count = len(digests)
+    if not count:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    starts = np.flatnonzero(np.concatenate(([True], digests[1:] != digests[:-1])))
+    sizes = np.diff(np.concatenate((starts, [count])))
+    return np.arange(count) - np.repeat(starts, sizes), np.repeat(sizes, sizes)
+
+
+def wanted_round(number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    """Which asks are submitted in round `number`: the first row of each missing key."""
+    chosen: npt.NDArray[np.bool_] = (asks["state"] <= KeyState.RETRY) & (asks["round"] == number) & (asks["first"] == 1)
+    return chosen

@@ -1,0 +1,178 @@
+"""Actual: everything that is known of one job now, judged against what it wants, as the facts a plan is made from.
+
+Reads only: the service is asked, nothing on it is changed, and nothing is written outside the scratch folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from runner.digest import sha256_file
+from runner.executor.batches import Known, gather
+from runner.executor.context import Context, Realm
+from runner.executor.judge import Judged, OutputAnswers, is_indexed, judge, read_output, wanted_round
+from runner.planner.render import Desired
+from runner.planner.shards import cut
+from runner.providers.api import BatchApi, RemoteBatch
+from runner.reconciler.lockfile import Lockfile, PinsLine
+from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide
+from runner.spec.models import parse_tolerate
+from runner.store.ledger import Create
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a person asked for on the command line, by job address."""
+
+    ask_unknown: frozenset[str] = frozenset()
+    retry_failed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One job, observed: its batches, the verdict on its keys, and its plan."""
+
+    desired: Desired
+    realm: Realm
+    lockfile: Lockfile
+    batches: tuple[Known, ...]
+    standing: dict[str, OutputAnswers]
+    judged: Judged
+    output_state: OutputState
+    plan: JobPlan
+
+
+def observe(
+    context: Context,
+    desired: Desired,
+    pins: PinsLine,
+    creates: Sequence[Create],
+    listed: Mapping[str, RemoteBatch] | None,
+    api: BatchApi | None,
+    word: Word,
+    gone: Collection[str] = (),
+) -> Observed:
+    """Observe one job. `listed` and `api` are None where the service is not asked; `gone` names batches whose results
+    the service has turned out not to have. Raises BatchspecError.
+    """
+    spec = desired.spec
+    realm = context.realm(spec)
+    lockfile = context.lockfile(spec.lock_path)
+    lines = lockfile.of(spec.address, realm.name)
+    batches = gather(context.name, spec.address, realm, lines, creates, listed, api)
+    batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
+    output = context.places.output(spec.job.output.path)
+    trusted = _is_recorded(output, lockfile, spec.job.output.path)
+    unread = any(known.index is None for known in batches)
+    standing = read_output(output, desired.spool.folder) if trusted and unread else {}
+    judging = partial(
+        judge,
+        desired,
+        standing=standing,
+        output=output,
+        ask_unknown=spec.address in word.ask_unknown,
+        retry_failed=spec.address in word.retry_failed,
+    )
+    batches = _recognise(desired, batches, standing, judging)
+    judged = judging(batches)
+    state = _output_state(output, trusted, lockfile, pins, judged, spec.job.output.path)
+    view = JobView(
+        address=spec.address,
+        realm=realm.name,
+        output=spec.job.output.path,
+        tally=judged.tally,
+        batches=[_view(known, standing) for known in batches],
+        shards=_measure(desired, judged),
+        output_state=state,
+        pins=pins,
+        pinned=lockfile.pins_of(spec.address),
+        tolerated=tolerated(spec.job.tolerate, judged.tally.requests),
+        notes=_notes(batches),
+    )
+    return Observed(desired, realm, lockfile, batches, standing, judged, state, decide(view))
+
+
+def tolerated(value: str | float, requests: int) -> int:
+    """How many failed requests a job accepts."""
+    share, count = parse_tolerate(value)
+    return int(share * requests) if share else count
+
+
+def _recognise(
+    desired: Desired,
+    batches: tuple[Known, ...],
+    standing: dict[str, OutputAnswers],
+    judging: partial[Judged],
+) -> tuple[Known, ...]:
+    """Batches in flight whose shard is not in the store, known again where the same shard is rendered here."""
+    strange = [k for k in batches if k.keys is None and k.line.shard and not (k.ended and is_indexed(k, standing))]
+    if not strange:
+        return batches
+    judged = judging([known for known in batches if known not in strange])
+    found = {}
+    for number, _ in judged.tally.submit:
+        for shard in cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None):
+            found[shard.digest] = shard.keys
+    return tuple(
+        replace(known, keys=found[known.line.shard]) if known in strange and known.line.shard in found else known
+        for known in batches
+    )
+
+
+def _measure(desired: Desired, judged: Judged) -> list[ShardSize]:
+    sizes = []
+    for number, _ in judged.tally.submit:
+        shards = cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None)
+        sizes += [ShardSize(number, shard.requests, shard.bytes) for shard in shards]
+    return sizes
+
+
+def _view(known: Known, standing: dict[str, OutputAnswers]) -> BatchView:
+    return BatchView(
+        batch=known.line.batch,
+        requests=known.line.requests,
+        ended=known.ended,
+        indexed=is_indexed(known, standing),
+        keys_known=known.keys is not None,
+        adopted=known.adopted,
+        state=known.state,
+        answers=known.completed or 0,
+    )
+
+
+def _is_recorded(output: Path, lockfile: Lockfile, path: str) -> bool:
+    line = lockfile.outputs.get(path)
+    return line is not None and output.is_file() and sha256_file(output) == line.digest
+
+
+def _output_state(
+    output: Path, trusted: bool, lockfile: Lockfile, pins: PinsLine, judged: Judged, path: str
+) -> OutputState:
+    line = lockfile.outputs.get(path)
+    if not output.is_file():
+        return OutputState.MISSING
+    if line is None:
+        return OutputState.UNRECORDED
+    if not trusted:
+        return OutputState.FOREIGN
+    same = lockfile.current.get(pins.job) == pins.pins and set(line.batches) == judged.used
+    return OutputState.GOOD if same else OutputState.STALE
+
+
+def _notes(batches: Sequence[Known]) -> list[str]:
+    notes = []
+    for known in batches:
+        if known.index is None:
+            continue
+        summary = known.index.summary
+        notes += [f"batch {known.line.batch} failed: {text}" for text in summary.failure[:5]]
+        missing = (known.completed or 0) - summary.answers
+        if missing > 0:
+            notes.append(f"batch {known.line.batch} counts {known.completed} answers and delivered {summary.answers}")
+        for count, what in ((summary.unknown, "of unknown requests"), (summary.malformed, "that can't be read")):
+            if count:
+                notes.append(f"batch {known.line.batch} delivered {count} result lines {what}; they are kept and ignored")
+    return notes

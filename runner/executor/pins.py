@@ -1,0 +1,58 @@
+"""What a job's answers come from, as the lockfile's pins line: the planner's facts, the tool and git's commit."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from runner.digest import digest_json
+from runner.planner.render import Desired
+from runner.reconciler.lockfile import PinsLine
+
+
+def pins_line(desired: Desired, commit: str) -> PinsLine:
+    """The pins of a rendered job. Its digest covers what shapes the answers, so neither the tool nor the commit."""
+    pins = desired.pins
+    content = {
+        "job": desired.spec.address,
+        "model": pins.model,
+        "format": pins.line_format,
+        "endpoint": pins.endpoint,
+        "parameters": pins.parameters,
+        "input": pins.input_path,
+        "input_digest": pins.input_digest,
+        "rows": pins.rows,
+        "templates": pins.templates,
+        "spec": pins.spec,
+        "requests": pins.requests,
+    }
+    return PinsLine.model_validate({"pins": digest_json(content)[:16], **content, "tool": tool(), "commit": commit})
+
+
+def tool() -> str:
+    """The version of this package, as it is installed."""
+    try:
+        return version("batchspec")
+    except PackageNotFoundError:
+        return "0"
+
+
+def git_commit(root: Path) -> str:
+    """The commit that is checked out, with `+` where tracked files differ from it; empty outside git."""
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(  # noqa: S603  fixed arguments, no shell
+        ["git", "-C", str(root), *arguments],  # noqa: S607  git is wherever the user has it
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+    return done.stdout.strip()

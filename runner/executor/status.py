@@ -1,0 +1,84 @@
+"""The state of a job's batches without rendering it, and cancelling one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.digest import sha256_file
+from runner.errors import Conflict
+from runner.executor.batches import gather, list_back
+from runner.executor.context import Context
+from runner.spec.load import JobSpec
+from runner.store.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """One batch as status shows it. `adopted` where no lockfile has it yet."""
+
+    batch: str
+    state: str
+    ended: bool
+    requests: int
+    completed: int
+    failed: int
+    round: int
+    adopted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One job as status shows it; `output` is a sentence about the output file."""
+
+    realm: str
+    batches: tuple[BatchStatus, ...]
+    output: str
+
+
+def job_status(context: Context, spec: JobSpec, *, ask: bool) -> JobStatus:
+    """A job's batches from lockfile, ledger and, with `ask`, the service. Raises BatchspecError."""
+    realm = context.realm(spec)
+    lockfile = context.lockfile(spec.lock_path)
+    api = context.api(spec) if ask else None
+    listed = list_back(api, context.now()) if api is not None else None
+    creates = ()
+    if context.places.ledger.exists():
+        ledger = Ledger(context.places.ledger)
+        try:
+            creates = ledger.creates(realm.name, spec.address)
+        finally:
+            ledger.close()
+    lines = lockfile.of(spec.address, realm.name)
+    known = gather(context.name, spec.address, realm, lines, creates, listed, api)
+    batches = []
+    for one in known:
+        counts = one.line.counts or (one.remote.counts if one.remote else None)
+        batches.append(
+            BatchStatus(
+                one.line.batch,
+                one.state,
+                one.ended,
+                one.line.requests or (counts.total if counts else 0),
+                counts.completed if counts else 0,
+                counts.failed if counts else 0,
+                one.line.round,
+                one.adopted,
+            )
+        )
+    path = context.places.output(spec.job.output.path)
+    line = lockfile.outputs.get(spec.job.output.path)
+    if not path.is_file():
+        output = "not written"
+    elif line is None or sha256_file(path) != line.digest:
+        output = "not what the lockfile says; apply rewrites it"
+    else:
+        output = f"{line.rows:,} rows, as recorded"
+    return JobStatus(realm.name, tuple(batches), output)
+
+
+def cancel_batch(context: Context, spec: JobSpec, batch: str) -> str:
+    """Ask the service to cancel a batch; returns what it said, in words. Raises ProviderError."""
+    try:
+        return context.api(spec).cancel_batch(batch).status
+    except Conflict as conflict:
+        return f"not cancelled: {conflict.message}"

@@ -1,0 +1,204 @@
+"""Submitting one shard: upload, then create, each with its intent in the ledger first.
+
+What if the process dies here? Before the upload: nothing happened. After it: the ledger knows the file, or it is
+uploaded again; files cost nothing. Between the create and its answer: the same facts give the same `request_id`, so the
+next run finds the batch in the list, or creates it with a key that the service answers with the batch there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from runner.errors import (
+    Conflict,
+    ConflictError,
+    NotFound,
+    ProviderError,
+    RateLimited,
+    Rejected,
+    ServerError,
+    Unauthorized,
+    Unreachable,
+)
+from runner.executor.batches import Known, line_of
+from runner.executor.context import Context, Realm
+from runner.planner.shards import Shard
+from runner.providers.api import BatchApi, Order, RemoteBatch
+from runner.reconciler.identity import metadata, request_id
+from runner.reconciler.lockfile import BatchLine
+from runner.spec.load import JobSpec
+from runner.spec.trust import resolve_env
+from runner.store.files import sync_file
+from runner.store.index import save_keys
+from runner.store.ledger import Create, Ledger
+
+TRIES = 5
+"""How often a create is sent again after a lost answer, each time with the same key, each time after a look at the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Where one job's shards go."""
+
+    context: Context
+    spec: JobSpec
+    realm: Realm
+    api: BatchApi
+    ledger: Ledger
+
+
+def submit(to: Submission, shard: Shard, number: int, batches: Sequence[Known], pins: str) -> BatchLine:
+    """Have a shard in a batch, once. Returns the lockfile's line; the caller writes it before the next effect.
+
+    `shard` lies in the realm's shards folder; `number` is its round; `batches` are all of its address. Raises
+    ConflictError where the service holds something else under the key, and ProviderError.
+    """
+    assert shard.path is not None
+    sync_file(shard.path)
+    save_keys(to.realm.shards / f"{shard.digest}.keys.npy", shard.keys)
+    address, project = to.spec.address, to.context.name
+    attempt = 1 + sum(1 for known in batches if known.line.shard == shard.digest and known.ended)
+    identity = request_id(project, address, shard.digest, attempt)
+    webhook = _webhook(to)
+    for fresh in (False, True):
+        file_id, remembered = _uploaded(to, shard, fresh)
+        create = Create(
+            to.realm.name,
+            identity,
+            address,
+            shard.digest,
+            file_id,
+            shard.requests,
+            shard.bytes,
+            attempt,
+            number,
+            "intended",
+            None,
+        )
+        order = Order(
+            file_id,
+            to.spec.job.line_format,
+            to.spec.job.url,
+            identity,
+            metadata(project, address, shard.digest, attempt, number),
+            webhook,
+        )
+        to.ledger.create_intended(create, to.context.now())
+        try:
+            remote = _create(to, order, shard)
+        except (NotFound, Rejected):
+            to.ledger.refused(to.realm.name, identity)
+            # A file the ledger remembered may be gone at the service: once more, with a fresh upload.
+            to.ledger.forget_upload(to.realm.name, file_id)
+            if not remembered:
+                raise
+            continue
+        to.ledger.created(to.realm.name, identity, remote.batch_id)
+        return line_of(remote, address, to.realm.name, create).model_copy(update={"pins": pins})
+    raise AssertionError("the second upload is fresh and returns or raises")
+
+
+def _uploaded(to: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]:
+    """A file at the service that holds the shard's bytes, and whether an earlier upload is used again."""
+    now = to.context.now
+    known = None if fresh else to.ledger.upload_of(to.realm.name, shard.digest, now())
+    if known is not None:
+        return known, True
+    assert shard.path is not None
+    label = f"upload {to.spec.address}"
+    for last in (False, False, True):
+        intent = to.api.create_file(f"{shard.digest[:32]}.jsonl", shard.bytes)
+        to.ledger.upload_intended(to.realm.name, shard.digest, intent.file_id, now())
+        moved = _Moved(to.context, label, shard.bytes)
+        try:
+            to.api.upload(intent, shard.path, moved.add)
+        except Unauthorized:
+            if last:
+                raise
+            continue  # the URL is no longer good; another intent gives a new one
+        to.ledger.uploaded(to.realm.name, shard.digest, intent.file_id, now())
+        return intent.file_id, False
+    raise AssertionError("the last try returns or raises")
+
+
+def _create(to: Submission, order: Order, shard: Shard) -> RemoteBatch:
+    """Send the create until its outcome is known. Never a second one without a look at the list."""
+    for attempt in range(TRIES):
+        try:
+            return _agreeing(to.api.create_batch(order), shard, order)
+        except RateLimited as limited:
+            if attempt == TRIES - 1:
+                raise
+            to.context.sleep(limited.retry_after or 2.0**attempt)
+        except Conflict as conflict:
+            found = _find(to, order)
+            if found is None:
+                raise ConflictError(
+                    f"{to.spec.address}: the service refuses the key {order.request_id}: {conflict.message}",
+                    hint="look at the service's list of batches for that request_id; nothing was submitted",
+                ) from conflict
+            return _agreeing(found, shard, order)
+        except (Unreachable, ServerError) as lost:
+            to.context.watcher.event("create.lost", job=to.spec.address, reason=lost.message)
+            to.context.sleep(min(2.0**attempt, 15.0))
+            found = _look(to, order)
+            if found is not None:
+                return _agreeing(found, shard, order)
+            if attempt == TRIES - 1:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _look(to: Submission, order: Order) -> RemoteBatch | None:
+    """Look for a batch after a lost answer; a service that still does not answer is asked again by the next try."""
+    try:
+        return _find(to, order)
+    except Unauthorized:
+        raise
+    except ProviderError:
+        return None
+
+
+def _find(to: Submission, order: Order) -> RemoteBatch | None:
+    found = [batch for batch in to.api.list_batches() if batch.request_id == order.request_id]
+    if len(found) > 1:
+        names = " and ".join(batch.batch_id for batch in found)
+        raise ConflictError(
+            f"{to.spec.address}: the service has two batches with the key {order.request_id}: {names}",
+            hint="cancel one of them with `batchspec cancel`",
+        )
+    return found[0] if found else None
+
+
+def _agreeing(remote: RemoteBatch, shard: Shard, order: Order) -> RemoteBatch:
+    held = remote.metadata.get("shard", shard.digest)
+    if held != shard.digest:
+        raise ConflictError(
+            f"batch {remote.batch_id} has the key {order.request_id} and holds another shard ({held[:12]})",
+            hint="nothing was submitted; `batchspec status` shows the batches of this job",
+        )
+    if remote.request_id and remote.request_id != order.request_id:
+        raise ConflictError(f"batch {remote.batch_id} came back with another key than it was created with")
+    return remote if remote.request_id else _with_key(remote, order)
+
+
+def _with_key(remote: RemoteBatch, order: Order) -> RemoteBatch:
+    """A create's answer need not repeat the key it was sent (the guide's does not)."""
+    return replace(remote, request_id=order.request_id, metadata=remote.metadata or order.metadata)
+
+
+def _webhook(to: Submission) -> tuple[str, str] | None:
+    hook = to.spec.job.webhook
+    return None if hook is None else (hook.url, resolve_env(hook.secret.env, to.context.environ))
+
+
+class _Moved:
+    """Adds up bytes for the watcher."""
+
+    def __init__(self, context: Context, label: str, total: int) -> None:
+        self._context, self._label, self._total, self._done = context, label, total, 0
+
+    def add(self, count: int) -> None:
+        self._done += count
+        self._context.watcher.progress(self._label, self._done, self._total)

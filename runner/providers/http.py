@@ -1,0 +1,199 @@
+"""JSON calls to a batch API over HTTP: one key, one base URL, bounded answers, errors of `runner.errors`.
+
+What is sent and what the answers mean is not known here. The key goes to the base URL and nowhere else: redirects are
+not followed, cookies are not kept. On loopback no proxy of the environment is used; for other hosts httpx's own rules
+hold (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`), and over https a proxy sees neither key nor prompts.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpx
+import orjson
+
+from runner.errors import Malformed, ProviderError, TrustError, Unreachable
+from runner.providers.patience import Patience
+from runner.providers.troubles import mapped, refusal
+
+MAX_ANSWER = 16_000_000
+"""Bytes of the longest answer that is read. A page of 100 batches has about 100 kB."""
+MAX_REFUSAL = 64_000
+"""Bytes of an error's body that are read."""
+ANSWER_TIME = 300.0
+"""Seconds an answer's body may take in all; without it, one byte a minute would hold a caller for days."""
+
+TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+"""Seconds for each step of a call: connecting, and each silence while sending or reading."""
+
+Now = Callable[[], float]
+"""Seconds since 1970."""
+
+
+class Http:
+    """Calls to one API with one key.
+
+    Raises TrustError where the key can't be part of a header, and Malformed where the base URL is not one. Every call
+    raises ProviderError. Threads may share it.
+    """
+
+    def __init__(self, base_url: str, key: str, *, patience: Patience, now: Now = time.time) -> None:
+        if key and not (key.isascii() and key.isprintable() and " " not in key):
+            # httpx would quote the whole header in its error.
+            raise TrustError("the access key holds characters that no key has (spaces, line ends or non-ASCII)")
+        base = _base(base_url)
+        self.base_url = str(base).rstrip("/")
+        self.loopback = is_loopback(base.host)
+        self._key = key
+        self._patience = patience
+        self._now = now
+        self._client = new_client(trust_env=not self.loopback)
+
+    def __repr__(self) -> str:
+        return f"Http({self.base_url!r})"
+
+    def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        """The JSON of a GET, tried again after a passing trouble."""
+        return self._again(lambda: self._once("GET", path, params=params))
+
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        on_lost: Callable[[ProviderError], None] | None = None,
+    ) -> Any:
+        """The JSON of a POST that may safely be sent twice: it is tried again after a passing trouble.
+
+        `on_lost` is called with each trouble that a further try follows.
+        """
+        return self._again(lambda: self._once("POST", path, body=body), on_lost)
+
+    def post_once(self, path: str, body: Mapping[str, Any], *, hide: tuple[str, ...] = ()) -> Any:
+        """The JSON of a POST that is sent exactly once. The texts in `hide` never show in an error."""
+        return self._once("POST", path, body=body, hide=hide)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._client.close()
+
+    def _again(self, call: Callable[[], Any], on_lost: Callable[[ProviderError], None] | None = None) -> Any:
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                return call()
+            except ProviderError as error:
+                seconds = self._patience.wait(error, tried)
+                if seconds is None:
+                    raise
+                if on_lost is not None:
+                    on_lost(error)
+                self._patience.rest("request.retried", error, tried, seconds)
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        hide: tuple[str, ...] = (),
+    ) -> Any:
+        what = f"{method} {self.base_url}{path}"
+        headers = {"Accept": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        content = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            content = orjson.dumps(body)
+        with (
+            mapped(what),
+            self._client.stream(
+                method, f"{self.base_url}{path}", params=params, content=content, headers=headers
+            ) as response,
+        ):
+            if response.is_success:
+                answer = _read(response, MAX_ANSWER, what)
+            else:
+                hidden = (self._key, *hide)
+                told = read_start(response, MAX_REFUSAL)
+                raise refusal(response.status_code, response.headers, told, what, hide=hidden, now=self._now)
+        try:
+            return orjson.loads(answer)
+        except orjson.JSONDecodeError as exc:
+            raise Malformed(f"{what}: the answer ({response.status_code}, {len(answer)} bytes) is not JSON") from exc
+
+
+def new_client(*, trust_env: bool, timeout: httpx.Timeout = TIMEOUT) -> httpx.Client:
+    """An httpx client that follows nothing and remembers nothing.
+
+    Raises Unreachable where the environment's proxy or certificate settings can't be used.
+    """
+    try:
+        return httpx.Client(
+            trust_env=trust_env,
+            follow_redirects=False,
+            timeout=timeout,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            # Bytes as they are: offsets and lengths are about what is stored.
+            headers={"User-Agent": "batchspec", "Accept-Encoding": "identity"},
+        )
+    except (ValueError, ImportError, OSError) as exc:
+        # No part of the setting is shown: a proxy URL may hold a password.
+        raise Unreachable(
+            "the proxy or certificate settings of the environment can't be used",
+            hint="look at HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
+        ) from (None if isinstance(exc, ValueError) else exc)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host can only be this machine. A name other than localhost counts as not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def read_start(response: httpx.Response, limit: int) -> bytes:
+    """The first `limit` bytes of a body, or what comes before it breaks: for error answers, whose status counts."""
+    start = bytearray()
+    try:
+        for piece in response.iter_bytes():
+            start += piece
+            if len(start) >= limit:
+                break
+    except (httpx.HTTPError, httpx.StreamError):
+        pass
+    return bytes(start[:limit])
+
+
+def _base(url: str) -> httpx.URL:
+    try:
+        base = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        raise Malformed("the base URL is not a URL") from None
+    if base.scheme not in {"http", "https"} or not base.host:
+        raise Malformed("the base URL must start with https:// (http:// on this machine) and name a host")
+    if base.userinfo or base.query or base.fragment:
+        raise Malformed(f"the base URL for {base.host} must be scheme, host, port and path only")
+    return base
+
+
+def _read(response: httpx.Response, limit: int, what: str) -> bytes:
+    body = bytearray()
+    until = time.monotonic() + ANSWER_TIME
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > limit:
+            raise Malformed(f"{what}: the answer is longer than {limit} bytes")
+        if time.monotonic() > until:
+            raise Unreachable(f"{what}: the answer did not end within {ANSWER_TIME:.0f} s")
+    return bytes(body)

@@ -1,0 +1,344 @@
+"""The embedded service as a provider: started in this process when it is needed, or joined where it runs already.
+
+One folder holds one service's data. The first process to start it holds the service's lock and leaves `endpoint.json`
+there (readable by its owner only: URL, token, process id); others join it by that file. When that process ends, the
+next call of another starts the service there, and the jobs go on. What is spoken is HTTP over real sockets, through
+the same client as to any other service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import httpx
+
+from runner.digest import sha256_hex
+from runner.errors import ProviderError, ServiceError, Unreachable
+from runner.providers import log
+from runner.providers.api import BatchApi, FileIntent, Order, Progress, RemoteBatch, ResultUrls
+from runner.providers.digitalocean import DigitalOcean
+from runner.providers.http import Now, is_loopback
+from runner.providers.patience import Patience, Sleep
+
+if TYPE_CHECKING:
+    from runner.spec.models import LocalProfile
+
+ENDPOINT = "endpoint.json"
+LOCK = "lock"
+STARTING = 120
+"""How often a process that is starting the service is looked at, `LOOK` seconds apart, before it counts as stuck."""
+LOOK = 0.5
+INCARNATIONS = 5
+"""How many times one call may find the service gone and go on with the next one."""
+
+T = TypeVar("T")
+
+
+class Running(Protocol):
+    """A service that was started in this process."""
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        ...
+
+    def stop(self) -> None:
+        """End it; jobs go on with the next start."""
+        ...
+
+
+Launch = Callable[[Path, str], Running]
+"""Starts the service on a data folder, with a token. Raises ServiceError, also where another process has the folder."""
+
+
+class Local(BatchApi):
+    """The embedded service over the data in `data`.
+
+    Nothing is started before the first call. Methods raise ServiceError where the service can't be started, else what
+    the protocol says. A call that finds the service gone, because the process that ran it has ended, starts it here
+    and goes on; but a create whose answer was lost raises Unreachable, as with any other provider.
+    """
+
+    def __init__(self, data: Path, launch: Launch, *, sleep: Sleep = time.sleep, now: Now = time.time) -> None:
+        self._data = data
+        self._launch = launch
+        self._sleep = sleep
+        self._now = now
+        self._guard = threading.RLock()
+        self._service: Running | None = None
+        self._link: _Link | None = None
+        self._links: list[_Link] = []
+
+    def __repr__(self) -> str:
+        return f"Local({str(self._data)!r})"
+
+    def create_file(self, name: str, size: int) -> FileIntent:
+        """Ask for a place to upload `size` bytes."""
+        return self._call(lambda api: api.create_file(name, size))
+
+    def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
+        """Stream a file to the intent's URL, or to the same place in the service that has taken over since."""
+        self._call(lambda api: api.upload(self._current(intent), path, progress))
+
+    def create_batch(self, order: Order) -> RemoteBatch:
+        """Create a batch; sent exactly once."""
+        return self._connected().api.create_batch(order)
+
+    def get_batch(self, batch_id: str) -> RemoteBatch:
+        """The batch as it is now. Raises NotFound."""
+        return self._call(lambda api: api.get_batch(batch_id))
+
+    def list_batches(self) -> Iterator[RemoteBatch]:
+        """All batches, newest first. A list that is cut off by the service's end starts again without repeating."""
+        seen: set[str] = set()
+        for _ in range(INCARNATIONS):
+            link = self._connected()
+            try:
+                for batch in link.api.list_batches():
+                    if batch.batch_id not in seen:
+                        seen.add(batch.batch_id)
+                        yield batch
+            except (Unreachable, _Gone):
+                if link.alive():
+                    raise
+            else:
+                return
+        raise Unreachable(f"the embedded service in {self._data} keeps ending")
+
+    def results(self, batch_id: str) -> ResultUrls:
+        """Fresh download addresses. Raises NotReady before there are any, NotFound when they are gone."""
+        return self._call(lambda api: api.results(batch_id))
+
+    def download(self, url: str, path: Path, progress: Progress | None = None) -> None:
+        """Stream a result file to `path`, also from the service that has taken over since `url` was given."""
+        self._call(lambda api: api.download(self._moved(url), path, progress))
+
+    def cancel_batch(self, batch_id: str) -> RemoteBatch:
+        """Ask for cancellation. Raises Conflict on a batch that has ended or has not reached its upstream."""
+        return self._call(lambda api: api.cancel_batch(batch_id))
+
+    def close(self) -> None:
+        """Give back connections and end the service, if it is this object's. Its jobs go on with the next start."""
+        with self._guard:
+            service, self._service, self._link = self._service, None, None
+            if service is not None:
+                (self._data / ENDPOINT).unlink(missing_ok=True)
+                service.stop()
+            for link in self._links:
+                link.api.close()
+            self._links.clear()
+
+    def _call(self, call: Callable[[DigitalOcean], T]) -> T:
+        for _ in range(INCARNATIONS):
+            link = self._connected()
+            try:
+                return call(link.api)
+            except (Unreachable, _Gone):
+                if link.alive():
+                    raise
+        raise Unreachable(f"the embedded service in {self._data} keeps ending")
+
+    def _connected(self) -> _Link:
+        """The service, joined or started. Threads that find it gone wait here for the one that starts it."""
+        with self._guard:
+            if self._link is None or not self._link.alive():
+                self._link = self._join_or_start()
+                self._links.append(self._link)
+            return self._link
+
+    def _join_or_start(self) -> _Link:
+        failed_alone = False
+        for _ in range(STARTING):
+            joined = self._join()
+            if joined is not None:
+                log.info("service.joined", url=joined.url)
+                return joined
+            try:
+                return self._start()
+            except ServiceError:
+                # Somebody else is starting it, or had it until a moment ago; else the error is the service's own.
+                if not self._held():
+                    if failed_alone:
+                        raise
+                    failed_alone = True
+                    continue
+            self._sleep(LOOK)
+        raise ServiceError(
+            f"another process holds the embedded service in {self._data} but does not answer",
+            hint=f"end that process, or look at {self._data / ENDPOINT} for its id",
+        )
+
+    def _start(self) -> _Link:
+        token = secrets.token_hex(32)
+        self._data.mkdir(parents=True, exist_ok=True)
+        service = self._launch(self._data, token)
+        try:
+            _write_private(self._data / ENDPOINT, {"url": service.url, "token": token, "pid": os.getpid()})
+        except OSError as exc:
+            service.stop()
+            raise ServiceError(f"{self._data / ENDPOINT} can't be written: {exc.strerror or exc}") from exc
+        self._service = service
+        log.info("service.started", url=service.url)
+        return _Link(service.url, token, pid=None, sleep=self._sleep, now=self._now)
+
+    def _join(self) -> _Link | None:
+        """The service that `endpoint.json` tells of, where it answers to the token in it."""
+        found = _read_endpoint(self._data / ENDPOINT)
+        if found is None:
+            return None
+        url, token, pid = found
+        link = _Link(url, token, pid=pid, sleep=self._sleep, now=self._now)
+        # The port of a service that was killed may be somebody else's by now: nothing is sent while its process is gone.
+        if link.alive() and link.answers():
+            return link
+        link.api.close()
+        return None
+
+    def _held(self) -> bool:
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - seldom needed
+
+        try:
+            with FileLock(self._data / LOCK, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
+    def _current(self, intent: FileIntent) -> FileIntent:
+        return FileIntent(intent.file_id, self._moved(intent.upload_url), intent.expires_at)
+
+    def _moved(self, url: str) -> str:
+        """A presigned URL of an earlier incarnation at the address of this one: its signature holds for the data."""
+        with self._guard:
+            link = self._link
+            known = {old.url for old in self._links}
+        origin = next((old for old in known if url.startswith(f"{old}/")), None)
+        return url if link is None or origin is None else link.url + url[len(origin) :]
+
+
+class _Gone(ProviderError):
+    """The service ended while something was about to be tried again."""
+
+
+class _Link:
+    """A connection to one incarnation of the service. `pid` is the process that runs it, None for this object's own."""
+
+    def __init__(self, url: str, token: str, *, pid: int | None, sleep: Sleep, now: Now) -> None:
+        self.url = url
+        self._pid = pid
+        self._sleep = sleep
+        # On loopback a trouble passes soon or not at all.
+        patience = Patience(first=0.1, longest=5.0, sleep=self._rest)
+        self.api = DigitalOcean(url, token, now=now, patience=patience)
+        self._probe = DigitalOcean(url, token, now=now, patience=Patience(tries=1, sleep=sleep))
+
+    def alive(self) -> bool:
+        """Whether the process is there and takes connections. True for this object's own, which ends with it."""
+        if self._pid is None:
+            return True
+        target = httpx.URL(self.url)
+        if not _process_exists(self._pid):
+            return False
+        try:
+            with socket.create_connection((target.host, target.port or 80), timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def answers(self) -> bool:
+        """Whether it is the service of this token that takes the connections."""
+        try:
+            next(iter(self._probe.list_batches()), None)
+        except ProviderError:
+            return False
+        else:
+            return True
+        finally:
+            self._probe.close()
+
+    def _rest(self, seconds: float) -> None:
+        if not self.alive():
+            raise _Gone(f"the embedded service at {self.url} has ended")
+        self._sleep(seconds)
+
+
+def embedded(
+    service_folder: Path,
+    profile: LocalProfile,
+    *,
+    sleep: Sleep = time.sleep,
+    now: Now = time.time,
+) -> Local:
+    """The embedded service of a profile, below `service_folder`: one data folder for each backend.
+
+    Services that ask different upstreams have different folders too, so that one never answers for the other.
+    """
+    upstream = f"-{sha256_hex(profile.base_url.encode())[:8]}" if profile.base_url else ""
+
+    def launch(data: Path, token: str) -> Running:
+        from runner.service import BackgroundService, ServiceConfig  # noqa: PLC0415 - a server, only when it is started
+
+        return BackgroundService.start(
+            ServiceConfig(
+                data=data,
+                tokens=(token,),
+                backend=profile.backend,
+                base_url=profile.base_url or "",
+                key_env=profile.key.env if profile.key else "",
+                concurrency=profile.concurrency,
+            )
+        )
+
+    return Local(service_folder / f"{profile.backend}{upstream}", launch, sleep=sleep, now=now)
+
+
+def _read_endpoint(path: Path) -> tuple[str, str, int] | None:
+    """(url, token, pid), or None where there is no such file or it is not ours: it is then made anew."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(told, Mapping):
+        return None
+    url, token, pid = told.get("url"), told.get("token"), told.get("pid")
+    if not (isinstance(url, str) and isinstance(token, str) and isinstance(pid, int) and token and pid > 0):
+        return None
+    try:
+        host = httpx.URL(url).host
+    except httpx.InvalidURL:
+        return None
+    return (url, token, pid) if is_loopback(host) else None
+
+
+def _process_exists(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # there, os.kill would end it
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _write_private(path: Path, value: Mapping[str, object]) -> None:
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(value, file)
+        beside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)

@@ -1,0 +1,316 @@
+"""Uploads and downloads at presigned URLs, which come from the network and carry their own permission.
+
+No key is known here, so none can be sent. A presigned URL must be https, because prompts and answers go there; plain
+http is taken for loopback alone, and only from an API that is on loopback itself. An API elsewhere can't point us at
+this machine or at link-local addresses (where clouds keep their credentials); user and password in a URL are refused,
+they would become an Authorization header. Private networks are allowed: a gateway and its storage may live there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from runner.errors import Malformed, ProviderError, StoreError, Unreachable
+from runner.providers.api import Progress
+from runner.providers.http import MAX_REFUSAL, Now, is_loopback, new_client, read_start
+from runner.providers.patience import Patience
+from runner.providers.troubles import mapped, storage_refusal
+
+CHUNK = 1 << 18
+"""Bytes read from disk at once: measured, larger ones are slower because httpcore copies what a socket leaves over."""
+MAX_URL = 16_384
+"""Characters of a presigned URL; those with a session token have some thousand."""
+MAX_TRIES = 60
+"""Tries of one transfer in all, whatever progress each of them made."""
+URL_TTL = 600.0
+"""Seconds an upload URL is taken to last where the service does not say; the guide says 10 to 15 minutes."""
+STALE = 3_600.0
+"""Seconds after which a half-written download is a dead process's."""
+
+TIMEOUT = httpx.Timeout(120.0, connect=15.0)
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+
+
+class Storage:
+    """The transfers of one API. `local` says that the API is on loopback. Threads may share it."""
+
+    def __init__(self, *, local: bool, patience: Patience, now: Now = time.time) -> None:
+        self._local = local
+        self._patience = patience
+        self._now = now
+        self._clients: dict[bool, httpx.Client] = {}
+        self._guard = threading.Lock()
+        _hide_queries()
+
+    def upload(self, url: str, path: Path, until: datetime | None, progress: Progress | None = None) -> None:
+        """PUT the file to `url`, and again after a passing trouble, until the URL expires at `until`.
+
+        `progress` gets a negative number where a broken upload starts from the beginning. Raises Unauthorized where
+        the URL is not (or no longer) good, StoreError where the file can't be read.
+        """
+        target = checked(url, local=self._local)
+        start = self._now()
+        window = until.timestamp() - start if until is not None else URL_TTL
+        tried, waited = 0, 0.0
+        while True:
+            tried += 1
+            sent = _Moved(progress)
+            try:
+                return self._put(target, path, sent)
+            except ProviderError as error:
+                sent.take_back()
+                seconds = self._patience.pause(error, tried)
+                # This machine's clock may be wrong: a few tries are made whatever it says.
+                elapsed = max(waited, self._now() - start) + (seconds or 0.0)
+                over = tried >= self._patience.tries and elapsed >= window
+                if seconds is None or over or tried >= MAX_TRIES:
+                    raise
+                waited += seconds
+                self._patience.rest("upload.retried", error, tried, seconds)
+
+    def download(self, url: str, path: Path, progress: Progress | None = None) -> None:
+        """GET `url` into `path`: written beside, synced and renamed, so `path` is whole or untouched.
+
+        A broken download goes on where it broke if the storage gives ETags and takes ranges, else from the beginning
+        (`progress` gets a negative number then). Raises NotFound, Unauthorized where the URL has expired, StoreError
+        where the file can't be written.
+        """
+        target = checked(url, local=self._local)
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            _clear(path)
+            with beside.open("xb") as file:
+                self._fetch(_Download(target, file, _Moved(progress), self._now))
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError as exc:
+            raise StoreError(f"{path} can't be written: {exc.strerror or exc}") from exc
+        finally:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        with self._guard:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
+    def _client(self, target: httpx.URL) -> httpx.Client:
+        """The client for a URL: an API on loopback may have its storage elsewhere, behind a proxy."""
+        trust_env = not is_loopback(target.host)
+        with self._guard:
+            if trust_env not in self._clients:
+                self._clients[trust_env] = new_client(trust_env=trust_env, timeout=TIMEOUT)
+            return self._clients[trust_env]
+
+    def _put(self, target: httpx.URL, path: Path, sent: _Moved) -> None:
+        what = f"upload to {target.host}"
+        try:
+            file = path.open("rb")
+        except OSError as exc:
+            raise StoreError(f"{path} can't be read: {exc.strerror or exc}") from exc
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            # The length is said beforehand: storages refuse chunked uploads to presigned URLs.
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+            with (
+                mapped(what),
+                self._client(target).stream(
+                    "PUT", target, content=_pieces(file, size, path, sent), headers=headers
+                ) as response,
+            ):
+                told = read_start(response, MAX_REFUSAL)
+        if not response.is_success:
+            raise storage_refusal(response.status_code, response.headers, told, what, now=self._now)
+
+    def _fetch(self, download: _Download) -> None:
+        tried, idle = 0, 0
+        while True:
+            before = download.moved.count
+            try:
+                return download.go_on(self._client(download.target))
+            except ProviderError as error:
+                tried += 1
+                idle = 1 if download.moved.count > before else idle + 1
+                seconds = self._patience.wait(error, idle) if tried < MAX_TRIES else None
+                if seconds is None:
+                    raise
+                self._patience.rest("download.retried", error, tried, seconds)
+
+
+class _Moved:
+    """How many bytes of one file have moved, told to somebody who shows it."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.count = 0
+        self._progress = progress
+
+    def add(self, count: int) -> None:
+        self.count += count
+        if self._progress is not None and count:
+            self._progress(count)
+
+    def take_back(self) -> None:
+        self.add(-self.count)
+
+
+class _Download:
+    """One file on its way to disk, over as many connections as it takes."""
+
+    def __init__(self, target: httpx.URL, file: IO[bytes], moved: _Moved, now: Now) -> None:
+        self.target = target
+        self.moved = moved
+        self._file = file
+        self._now = now
+        self._etag = ""
+        self._total: int | None = None
+
+    def go_on(self, client: httpx.Client) -> None:
+        """Ask for what is missing and write it. Raises Unreachable where it broke again."""
+        what = f"download from {self.target.host}"
+        headers: dict[str, str] = {}
+        if self.moved.count and self._etag:
+            # If-Range: should the file have changed since, the whole new one comes instead of a mixture.
+            headers = {"Range": f"bytes={self.moved.count}-", "If-Range": self._etag}
+        with mapped(what), client.stream("GET", self.target, headers=headers) as response:
+            pieces = self._begin(response, what, asked_range=bool(headers))
+            for piece in pieces:
+                self._file.write(piece)
+                self.moved.add(len(piece))
+        if self._total is not None and self.moved.count != self._total:
+            got, total = self.moved.count, self._total
+            self._restart()
+            raise Unreachable(f"{what}: {got} bytes came where {total} were announced")
+
+    def _begin(self, response: httpx.Response, what: str, *, asked_range: bool) -> Iterator[bytes]:
+        status = response.status_code
+        if status == httpx.codes.OK:
+            self._restart()
+            encoding = response.headers.get("content-encoding", "identity").strip().lower()
+            if encoding in {"identity", ""}:
+                etag = response.headers.get("etag", "")
+                self._etag = etag if etag.startswith('"') else ""  # a weak one (W/) can't vouch for bytes
+                self._total = _length(response.headers.get("content-length"))
+                return response.iter_raw()
+            if encoding not in {"gzip", "deflate"}:
+                raise Malformed(f"{what}: the file comes in an encoding that was not asked for")
+            # Offsets would be about other bytes than those on disk, so this one can't go on by range.
+            self._etag, self._total = "", None
+            return response.iter_bytes()
+        if status == httpx.codes.PARTIAL_CONTENT and asked_range:
+            if self._continues(response):
+                return response.iter_raw()
+            self._restart()
+            raise Unreachable(f"{what}: another range came than the one asked for")
+        if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and asked_range:
+            self._restart()
+            raise Unreachable(f"{what}: the file is not what it was; it is fetched from the beginning")
+        told = read_start(response, MAX_REFUSAL)
+        raise storage_refusal(status, response.headers, told, what, now=self._now)
+
+    def _continues(self, response: httpx.Response) -> bool:
+        found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
+        if found is None or int(found[1]) != self.moved.count:
+            return False
+        if response.headers.get("content-encoding", "identity").strip().lower() not in {"identity", ""}:
+            return False
+        same = response.headers.get("etag", self._etag) == self._etag
+        return same and (self._total is None or found[3] in {"*", str(self._total)})
+
+    def _restart(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self.moved.take_back()
+        self._etag, self._total = "", None
+
+
+def checked(url: str, *, local: bool) -> httpx.URL:
+    """`url` as one that a file may go to or come from; the module says which. `local`: the API is on loopback.
+
+    Raises Malformed, without the URL in it.
+    """
+    try:
+        target = httpx.URL(url) if len(url) <= MAX_URL else None
+    except httpx.InvalidURL:
+        target = None
+    if target is None or not target.host or target.scheme not in {"http", "https"}:
+        raise Malformed("the service gave a presigned URL that is not an http(s) URL")
+    if target.userinfo:
+        raise Malformed("the service gave a presigned URL with a user name in it")
+    loopback = is_loopback(target.host)
+    if target.scheme == "http" and not (loopback and local):
+        raise Malformed(f"the service gave a presigned URL without https, for {target.host}")
+    if not local and (loopback or _is_special(target.host)):
+        raise Malformed(f"the service gave a presigned URL that leads to {target.host}")
+    return target
+
+
+def _is_special(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return address.is_link_local or address.is_unspecified or address.is_multicast
+
+
+def _pieces(file: IO[bytes], size: int, path: Path, sent: _Moved) -> Iterator[bytes]:
+    left = size
+    while left:
+        try:
+            piece = file.read(min(CHUNK, left))
+        except OSError as exc:
+            raise StoreError(f"{path} can't be read: {exc.strerror or exc}") from exc
+        if not piece:
+            break
+        left -= len(piece)
+        yield piece
+        sent.add(len(piece))
+    if left or os.fstat(file.fileno()).st_size != size:
+        raise StoreError(f"{path} changed while it was uploaded")
+
+
+def _length(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) < 19 else None
+
+
+def _clear(path: Path) -> None:
+    """Remove what processes that were killed left of earlier downloads to `path`."""
+    for old in path.parent.glob(f".{_literal(path.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > STALE:
+                old.unlink()
+
+
+def _literal(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+class _NoQuery(logging.Filter):
+    """Takes the query from the URLs that httpx logs with every request (at level INFO)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(arg.copy_with(query=None) if isinstance(arg, httpx.URL) else arg for arg in record.args)
+        return True
+
+
+def _hide_queries() -> None:
+    logger = logging.getLogger("httpx")
+    if not any(isinstance(known, _NoQuery) for known in logger.filters):
+        logger.addFilter(_NoQuery())

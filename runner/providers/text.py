@@ -1,0 +1,25 @@
+"""Text that came from elsewhere, made fit to be shown: short, printable, on one line, and without secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+HIDDEN = "[hidden]"
+
+_URL_QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]*", re.IGNORECASE)
+
+
+def shown(text: str, limit: int = 500) -> str:
+    """`text` on one line, without control characters (a terminal obeys some of them), cut to `limit` characters."""
+    cut = text[: limit + 1]
+    clean = "".join(c if c.isprintable() else " " for c in cut)
+    return clean if len(cut) <= limit else clean[: limit - 1] + "…"
+
+
+def redacted(text: str, secrets: Iterable[str] = (), limit: int = 500) -> str:
+    """`text` as `shown`, without any of `secrets` and without the query of any URL in it."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, HIDDEN)
+    return shown(_URL_QUERY.sub(rf"\1?{HIDDEN}", text[: 4 * limit]), limit)

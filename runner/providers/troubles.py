@@ -1,0 +1,185 @@
+"""What can go wrong on the wire, as errors of `runner.errors`. The one place that knows httpx's exceptions.
+
+The text of an error never holds a key or the query of a presigned URL. The httpx exception stays as the cause, so its
+own text must not hold them either: keys and URLs that httpx would quote are refused before it sees them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import orjson
+
+from runner.errors import (
+    ApiError,
+    Conflict,
+    Malformed,
+    NotFound,
+    NotReady,
+    ProviderError,
+    RateLimited,
+    Rejected,
+    ServerError,
+    Unauthorized,
+    Unreachable,
+)
+from runner.providers.text import redacted
+
+FOREIGN: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
+    # The first that fits counts. Where it is not known whether the request had its effect, it is Unreachable.
+    (httpx.UnsupportedProtocol, Malformed),
+    (httpx.TransportError, Unreachable),  # timeouts, broken connections, protocol errors, proxies
+    (httpx.DecodingError, Malformed),
+    (httpx.TooManyRedirects, Malformed),  # never followed, so never seen
+    (httpx.HTTPStatusError, Malformed),  # statuses are mapped by `refusal`; httpx is never asked to raise
+    (httpx.RequestError, Unreachable),
+    (httpx.InvalidURL, Malformed),
+    (httpx.CookieConflict, Malformed),  # cookies are never kept
+    (httpx.StreamError, Unreachable),
+)
+"""httpx's exceptions and what they are here."""
+
+_SPEAKING = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,80}")
+_S3_CODE = re.compile(r"<Code>([A-Za-z0-9_.-]{1,80})</Code>")
+
+
+class Unavailable(ServerError):
+    """A 5xx that says when to come back. ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float, status: int, code: str = "", request_id: str = "") -> None:
+        super().__init__(message, status=status, code=code, request_id=request_id)
+        self.retry_after = retry_after
+
+
+@contextlib.contextmanager
+def mapped(what: str) -> Iterator[None]:
+    """Raise httpx's exceptions as ProviderError. `what` says what was tried and holds no secret."""
+    try:
+        yield
+    except Exception as exc:
+        kind = next((ours for foreign, ours in FOREIGN if isinstance(exc, foreign)), None)
+        if kind is None:
+            raise
+        reason = redacted(str(exc), limit=200)
+        name = type(exc).__name__
+        raise kind(f"{what}: {name}: {reason}" if reason else f"{what}: {name}") from exc
+
+
+def refusal(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    what: str,
+    *,
+    hide: tuple[str, ...],
+    now: Callable[[], float],
+) -> ApiError:
+    """The error for an answer with an error status.
+
+    The body's own words are shown (`{"id", "message", "request_id"}`), without what is in `hide`.
+    """
+    told = _told(body)
+    code = _word(told.get("id")) or _word(told.get("code"))
+    message = told.get("message")
+    # The message is quoted after a colon, the id only where there is no message.
+    reason = redacted(message, hide) if isinstance(message, str) and message else code
+    request_id = redacted(_string(told.get("request_id")) or headers.get("x-request-id", ""), hide, 100)
+    text = f"{what}: {status} {reason}" if reason else f"{what}: {status}"
+    if request_id:
+        text = f"{text} (request {request_id})"
+    return _by_status(status, text, code, request_id, retry_after(status, headers, now))
+
+
+def storage_refusal(
+    status: int, headers: Mapping[str, str], body: bytes, what: str, *, now: Callable[[], float]
+) -> ApiError:
+    """The error for a presigned URL's error status.
+
+    Only the error's code is shown: object stores quote the whole signed request in their messages.
+    """
+    found = _S3_CODE.search(body[:10_000].decode("utf-8", "replace"))
+    told = _told(body)
+    code = found[1] if found else _word(told.get("id")) or _word(told.get("code"))
+    text = f"{what}: {status} {code}" if code else f"{what}: {status}"
+    request_id = redacted(headers.get("x-amz-request-id", ""), (), 100)
+    return _by_status(status, text, code, request_id, retry_after(status, headers, now))
+
+
+def retry_after(status: int, headers: Mapping[str, str], now: Callable[[], float]) -> float | None:
+    """The seconds that an answer asks to wait; None where it does not.
+
+    `Retry-After` is seconds or a date (RFC 9110, 10.2.3). `ratelimit-reset` is the Unix time when the oldest request
+    expires (OpenAPI description) and counts on 429 only. The service's own `Date` is the clock, where it sends one.
+    """
+    try:
+        clock = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else now()
+    except (ValueError, OverflowError):
+        clock = now()
+    told = headers.get("retry-after", "").strip()
+    if told:
+        if told.isascii() and told.isdigit() and len(told) < 10:
+            return float(told)
+        with contextlib.suppress(ValueError, OverflowError):
+            date = parsedate_to_datetime(told)
+            return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - clock)
+    reset = headers.get("ratelimit-reset", "").strip()
+    if status == httpx.codes.TOO_MANY_REQUESTS and reset.isascii() and reset.isdigit():
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            return max(0.0, datetime.fromtimestamp(int(reset), UTC).timestamp() - clock)
+    return None
+
+
+def _told(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    if not isinstance(value, dict):
+        return {}
+    # OpenAI and servers that speak like it nest the same words under `error`.
+    nested = value.get("error")
+    return nested if isinstance(nested, dict) and "message" not in value else value
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) and _SPEAKING.fullmatch(value) else ""
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _by_status(status: int, text: str, code: str, request_id: str, wait: float | None) -> ApiError:
+    match status:
+        case 401:
+            hint = "the key is missing or wrong"
+            return Unauthorized(text, status=status, code=code, request_id=request_id, hint=hint)
+        case 403:
+            hint = "the key may not do this, or a presigned URL is no longer good"
+            return Unauthorized(text, status=status, code=code, request_id=request_id, hint=hint)
+        case 404 | 410:  # 410 says that it was there once; nothing that we do depends on the difference
+            return NotFound(text, status=status, code=code, request_id=request_id)
+        case 409:
+            return Conflict(text, status=status, code=code, request_id=request_id)
+        case 412:
+            return NotReady(text, status=status, code=code, request_id=request_id)
+        case 400 | 413 | 422:
+            return Rejected(text, status=status, code=code, request_id=request_id)
+        case 429:
+            return RateLimited(text, status=status, code=code, request_id=request_id, retry_after=wait)
+        # A gateway's 408 may come after the request got through, like a 5xx.
+        case _ if status == httpx.codes.REQUEST_TIMEOUT or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            if wait is not None:
+                return Unavailable(text, status=status, code=code, request_id=request_id, retry_after=wait)
+            return ServerError(text, status=status, code=code, request_id=request_id)
+        case _ if 300 <= status < 400:
+            hint = "redirects are not followed, a key would go along; check the base URL"
+            return ApiError(text, status=status, code=code, request_id=request_id, hint=hint)
+        case _:
+            return ApiError(text, status=status, code=code, request_id=request_id)

@@ -1,0 +1,266 @@
+"""The service's JSON as the values of `api`, and back. No network, no clock, no files.
+
+Three dialects are met in the wild: the vendor's guide of 27 Apr 2026, its OpenAPI description of Aug 2026 (`pydo`), and
+what `godo` records. All are read, mixed in any way: unknown fields are passed over, missing optional ones are empty,
+unknown status names are kept and count as running. What the rest relies on is checked by hand, because an answer is a
+stranger's: an id or a status that is missing, or a count that is not one, is Malformed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from runner.errors import Malformed, NotReady
+from runner.providers.api import TERMINAL, BatchError, Counts, FileIntent, Order, RemoteBatch, ResultUrls, Usage
+from runner.providers.text import shown
+
+WINDOW = "24h"
+"""The only completion window there is (OpenAPI description, `completion_window`)."""
+
+MAX_ERRORS = 1_000
+"""Reasons that are kept of one failed batch; a file with 50,000 bad lines needs no 50,000 sentences."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
+_MILLISECONDS = 1e11
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the list. `cursor` asks for the next one; None where the service says that this is the last.
+
+    `certain` is False where the service did not say whether there is more.
+    """
+
+    batches: tuple[RemoteBatch, ...]
+    cursor: str | None
+    certain: bool
+
+
+def is_id(value: object) -> bool:
+    """Whether a value can be a batch id: it becomes part of URLs and file names, so its letters are limited."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def order_body(order: Order) -> dict[str, Any]:
+    """The JSON body of a create. `endpoint` is required for openai, forbidden for anthropic (OpenAPI description)."""
+    body: dict[str, Any] = {"provider": order.line_format, "file_id": order.file_id, "completion_window": WINDOW}
+    if order.line_format == "openai":
+        body["endpoint"] = order.endpoint
+    if order.request_id:
+        body["request_id"] = order.request_id
+    if order.metadata:
+        body["metadata"] = dict(order.metadata)
+    if order.webhook is not None:
+        url, secret = order.webhook
+        body["webhook"] = {"url": url, "secret": secret}
+    return body
+
+
+def read_intent(answer: object) -> FileIntent:
+    """The answer to a file create. Raises Malformed."""
+    fields = _object(answer, "file")
+    upload_url = fields.get("upload_url")
+    if not isinstance(upload_url, str) or not upload_url:
+        raise Malformed("the service's answer for a new file has no upload_url")
+    return FileIntent(_file_id(fields, required=True), upload_url, read_time(fields.get("expires_at")))
+
+
+def read_batch(answer: object) -> RemoteBatch:
+    """A batch, from a create, a get, a cancel or one entry of the list. Raises Malformed."""
+    fields = _object(answer, "batch")
+    batch_id = _first(fields, "id", "batch_id")
+    if not is_id(batch_id):
+        raise Malformed(
+            "the service's answer has a batch without an id"
+            if batch_id is None
+            else f"the service's answer has a batch with an id that can't be one: {shown(str(batch_id), 60)}"
+        )
+    status = fields.get("status")
+    if not isinstance(status, str) or not status.strip():
+        raise Malformed(f"the service's answer has no status for batch {batch_id}")
+    status = shown(status.strip().lower(), 60)
+    return RemoteBatch(
+        batch_id=str(batch_id),
+        status=status,
+        file_id=_file_id(fields),
+        line_format=_text(fields.get("provider")).lower(),
+        endpoint=_text(fields.get("endpoint")),
+        request_id=_text(fields.get("request_id")),
+        metadata=_metadata(fields.get("metadata")),
+        counts=_counts(fields.get("request_counts")),
+        usage=_usage(fields.get("usage")),
+        errors=_errors(fields.get("errors")),
+        created_at=read_time(fields.get("created_at")),
+        ended_at=_ended_at(fields, status),
+        expires_at=read_time(fields.get("expires_at")),
+    )
+
+
+def read_page(answer: object) -> Page:
+    """One page of the list, in either shape: `data` with `has_more`, or `edges` with `page_info`. Raises Malformed."""
+    if isinstance(answer, list):  # the guide shows only that the list can be walked
+        return Page(_batches(answer), None, certain=True)
+    fields = _object(answer, "list")
+    if isinstance(fields.get("edges"), list):
+        edges = [_object(edge, "list") for edge in fields["edges"]]
+        batches = _batches(edge.get("node") for edge in edges)
+        info = _object(fields.get("page_info") or {}, "list")
+        last = _cursor(_first(info, "endCursor", "end_cursor"), edges[-1].get("cursor") if edges else None, batches)
+        return _page(batches, _first(info, "hasNextPage", "has_next_page"), last)
+    data = fields.get("data")
+    if not isinstance(data, list):
+        raise Malformed("the service's list of batches has neither data nor edges")
+    batches = _batches(data)
+    return _page(batches, fields.get("has_more"), _cursor(fields.get("last_id"), None, batches))
+
+
+def read_results(answer: object) -> ResultUrls:
+    """The answer to a results call. Raises NotReady where it says that there are none yet, and Malformed."""
+    fields = _object(answer, "results")
+    if fields.get("result_available") is False:
+        raise NotReady("the results are not available yet", status=200, code="precondition_failed")
+    download = fields.get("download")
+    nested = download if isinstance(download, dict) else {}
+    known = {"output_url", "output_file_url", "download", "error_url", "error_file_url", "result_available"}
+    if not known & fields.keys():
+        raise Malformed("the service's answer for results names no files")
+    return ResultUrls(
+        output_url=_url(_first(fields, "output_url", "output_file_url") or nested.get("presigned_url")),
+        error_url=_url(_first(fields, "error_url", "error_file_url")),
+        expires_at=read_time(_first(fields, "expires_at") or nested.get("expires_at")),
+    )
+
+
+def read_time(value: object) -> datetime | None:
+    """An RFC 3339 text, or seconds (also milliseconds) since 1970, as aware UTC. None for anything else.
+
+    Times are told to people and put answers in order; none of them is worth refusing a batch for.
+    """
+    try:
+        if isinstance(value, str):
+            text = value.strip()
+            if text.isascii() and text.isdigit():
+                return read_time(int(text))
+            time = datetime.fromisoformat(text)
+            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            return datetime.fromtimestamp(value / 1000 if value > _MILLISECONDS else value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None
+
+
+def _object(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Malformed(f"the service's answer has no JSON object where a {what} should be")
+    return value
+
+
+def _first(fields: Mapping[str, Any], *names: str) -> Any:
+    return next((fields[name] for name in names if fields.get(name) is not None), None)
+
+
+def _text(value: object) -> str:
+    return shown(value, 500) if isinstance(value, str) else ""
+
+
+def _file_id(fields: Mapping[str, Any], *, required: bool = False) -> str:
+    value = _text(_first(fields, "file_id", "input_file_id", *(("id",) if required else ())))
+    if required and not value:
+        raise Malformed("the service's answer for a new file has no file_id")
+    return value
+
+
+def _url(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _metadata(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {}
+    # Metadata tells whose a batch is, so a value is kept to the letter or not at all.
+    return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, str)}
+
+
+def _number(value: object, what: str) -> int:
+    """A count, 0 where the service does not know it yet. What is there and no count would make answers disappear."""
+    if value is None:
+        return 0
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise Malformed(f"the service's answer has {what} that is no count: {shown(str(value), 60)}")
+    return value
+
+
+def _counts(value: object) -> Counts:
+    if value is None:
+        return Counts()
+    fields = _object(value, "request_counts")
+    return Counts(*(_number(fields.get(name), f"request_counts.{name}") for name in ("total", "completed", "failed")))
+
+
+def _usage(value: object) -> Usage | None:
+    if not isinstance(value, dict) or not value:
+        return None
+    details = value.get("input_tokens_details")
+    cached = value.get("cached_tokens")
+    if cached is None and isinstance(details, dict):
+        cached = details.get("cached_tokens")
+    return Usage(
+        _number(value.get("input_tokens"), "usage.input_tokens"),
+        _number(value.get("output_tokens"), "usage.output_tokens"),
+        _number(cached, "usage.cached_tokens"),
+    )
+
+
+def _errors(value: object) -> tuple[BatchError, ...]:
+    if isinstance(value, dict):  # OpenAI's own shape: {"object": "list", "data": [...]}
+        value = value.get("data")
+    if not isinstance(value, list):
+        return ()
+    return tuple(_error(entry) for entry in value[:MAX_ERRORS])
+
+
+def _error(entry: object) -> BatchError:
+    if not isinstance(entry, dict):
+        return BatchError("unknown_error", shown(str(entry), 500), None)
+    line = entry.get("line")
+    counted = isinstance(line, int) and not isinstance(line, bool) and line > 0
+    return BatchError(
+        _text(entry.get("code")) or "unknown_error", _text(entry.get("message")), line if counted else None
+    )
+
+
+def _ended_at(fields: Mapping[str, Any], status: str) -> datetime | None:
+    if status not in TERMINAL:
+        return None
+    names = (f"{status}_at", "ended_at", "completed_at", "failed_at", "cancelled_at", "expired_at")
+    return next((time for name in names if (time := read_time(fields.get(name))) is not None), None)
+
+
+def _batches(entries: Iterable[object]) -> tuple[RemoteBatch, ...]:
+    # One entry that can't be read fails the page: a batch that is passed over might be paid for again.
+    return tuple(read_batch(entry) for entry in entries)
+
+
+def _cursor(told: object, last_edge: object, batches: tuple[RemoteBatch, ...]) -> str | None:
+    for value in (told, last_edge):
+        if isinstance(value, str) and value:
+            return value
+    return batches[-1].batch_id if batches else None
+
+
+def _page(batches: tuple[RemoteBatch, ...], more: object, cursor: str | None) -> Page:
+    if more is None:
+        return Page(batches, cursor, certain=False)
+    if not isinstance(more, bool):
+        raise Malformed("the service's list of batches does not say whether there is more")
+    if more and cursor is None:
+        raise Malformed("the service's list of batches says that there is more, but not where")
+    return Page(batches, cursor if more else None, certain=True)

@@ -1,0 +1,223 @@
+"""The state of each request key: desired keys against what the batches of the address hold. Pure, on arrays.
+
+A key is, for its address and realm, answered, in flight, absent or unknown; absent is split by whether it was asked
+before. The rules are DESIGN's table in section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+
+class KeyState(IntEnum):
+    """What a key is; the numbers stand in scratch files only."""
+
+    ABSENT = 0
+    """Never asked, or nothing was billed for it: apply may submit it."""
+    RETRY = 1
+    """Its error may pass and rounds are left: apply may submit it in the next round."""
+    ANSWERED = 2
+    FAILED = 3
+    """It has an error that retrying can't mend, or its rounds are used up: use the error."""
+    IN_FLIGHT = 4
+    """In a batch that has not ended, or that has ended and is not indexed: wait, fetch."""
+    UNKNOWN = 5
+    """Perhaps answered and paid for where it can't be read: nothing, without a person's word."""
+
+
+Keys = npt.NDArray[np.bytes_]
+Codes = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The indexed results of one ended batch, sorted by key. `passing[n]` says whether code n may pass (0 is False).
+
+    Sources are given in the order in which their batches count: (created_at, batch id).
+    """
+
+    number: int
+    round: int
+    entries: npt.NDArray[np.void]
+    passing: Codes
+    first: int = 0
+    """Position of the first of `entries` in the whole index."""
+
+
+class Hold(Enum):
+    """What it means for a key to stand in the shard of a batch."""
+
+    FLIGHT = "flight"
+    """The batch has not ended, or its results are not indexed yet."""
+    SPENT = "spent"
+    """Ended and indexed whole: a key without a line was not billed, and used up a round."""
+    LOST = "lost"
+    """Ended, but its results can't be read or are fewer than it counts: a key without a line may have been billed."""
+    DEAD = "dead"
+    """The batch failed as a whole, for a reason that asking again can't mend; nothing was billed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The sorted keys of one batch's shard."""
+
+    hold: Hold
+    round: int
+    keys: Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known of an address, over all keys.
+
+    `blocked`: a batch in flight whose keys are not known, so every key without an answer may be in it.
+    `doubt`: an ended batch that can't be read and whose keys are not known.
+    """
+
+    answers: tuple[Answers, ...] = ()
+    held: tuple[Held, ...] = ()
+    blocked: bool = False
+    doubt: bool = False
+    rounds: int = 1
+    ask_unknown: bool = False
+    retry_failed: bool = False
+
+    def between(self, lowest: bytes, after: bytes) -> Evidence:
+        """The evidence about keys from `lowest` up to, not including, `after` (empty: to the end)."""
+        if not lowest and not after:
+            return self
+        return replace(
+            self,
+            answers=tuple(
+                replace(a, entries=a.entries[_range(a.entries["key"], lowest, after)], first=_range(a.entries["key"], lowest, after).start)
+                for a in self.answers
+            ),
+            held=tuple(replace(h, keys=h.keys[_range(h.keys, lowest, after)]) for h in self.held),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """For each desired key: its state, the round it would go out in, and where its line lies.
+
+    `source` is the number of an `Answers`, -1 where there is none; `entry` is the position in its entries.
+    """
+
+    state: npt.NDArray[np.uint8]
+    round: npt.NDArray[np.uint8]
+    source: npt.NDArray[np.int64]
+    entry: npt.NDArray[np.int64]
+
+
+def classify(keys: Keys, evidence: Evidence) -> Verdict:
+    """Judge each of `keys` (any order, doubles allowed)."""
+    count = len(keys)
+    source = np.full(count, -1, np.int64)
+    entry = np.full(count, -1, np.int64)
+    asked = np.zeros(count, np.uint8)  # rounds used up
+    answered = np.zeros(count, bool)
+    failed = np.zeros(count, bool)
+    passing = np.zeros(count, bool)
+    for one in evidence.answers:
+        at, here = _find(one.entries["key"], keys)
+        codes = one.entries["code"][at]
+        good = here & (codes == 0) & ~answered
+        bad = here & (codes > 0)
+        np.maximum(asked, np.where(bad, one.round, 0), out=asked, casting="unsafe")
+        fresh = bad & ~answered & ~good & (source < 0)
+        for chosen in (good, fresh):
+            source[chosen] = one.number
+            entry[chosen] = at[chosen] + one.first
+        answered |= good
+        hard = bad & ~one.passing[codes]
+        failed |= hard
+        passing |= bad & one.passing[codes]
+    flight, lost, dead = np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, bool)
+    for held in evidence.held:
+        _, here = _find(held.keys, keys)
+        match held.hold:
+            case Hold.FLIGHT:
+                flight |= here
+            case Hold.LOST:
+                lost |= here
+            case Hold.DEAD:
+                dead |= here
+            case Hold.SPENT:
+                np.maximum(asked, np.where(here & ~answered, held.round, 0), out=asked, casting="unsafe")
+    known = answered | failed | passing
+    state = np.full(count, KeyState.ABSENT, np.uint8)
+    state[asked > 0] = KeyState.RETRY
+    state[(asked >= evidence.rounds) | failed | dead] = KeyState.FAILED
+    if evidence.retry_failed:
+        state[state == KeyState.FAILED] = KeyState.RETRY
+    if not evidence.ask_unknown:
+        state[(lost | evidence.doubt) & ~known] = KeyState.UNKNOWN
+    state[flight | (evidence.blocked & ~known)] = KeyState.IN_FLIGHT
+    state[answered] = KeyState.ANSWERED
+    return Verdict(state, (asked + 1).astype(np.uint8), source, entry)
+
+
+def _find(sorted_keys: Keys, keys: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Where each of `keys` stands in `sorted_keys`, and whether it does; positions are valid in any case."""
+    if not len(sorted_keys):
+        return np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
+    at = np.searchsorted(sorted_keys, keys)
+    at[at == len(sorted_keys)] = 0
+    return at, sorted_keys[at] == keys
+
+
+def _range(sorted_keys: Keys, lowest: bytes, after: bytes) -> slice:
+    start = int(np.searchsorted(sorted_keys, np.bytes_(lowest))) if lowest else 0
+    end = int(np.searchsorted(sorted_keys, np.bytes_(after))) if after else len(sorted_keys)
+    return slice(start, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Distinct keys of one address by state. `rows` are input rows; `submit` maps round to requests."""
+
+    rows: int = 0
+    answered: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    unknown: int = 0
+    submit: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def requests(self) -> int:
+        """Distinct keys in all."""
+        return self.answered + self.failed + self.in_flight + self.unknown + self.missing
+
+    @property
+    def missing(self) -> int:
+        """Keys that apply may submit now."""
+        return sum(count for _, count in self.submit)
+
+
+class Counter:
+    """Adds up verdicts on distinct keys, block by block, into a Tally."""
+
+    def __init__(self) -> None:
+        self._states = np.zeros(len(KeyState), np.int64)
+        self._rounds = np.zeros(256, np.int64)
+
+    def add(self, state: npt.NDArray[np.uint8], number: npt.NDArray[np.uint8]) -> None:
+        """Take in the states and rounds of a block."""
+        self._states += np.bincount(state, minlength=len(KeyState))
+        self._rounds += np.bincount(number[state <= KeyState.RETRY], minlength=256)
+
+    def tally(self, rows: int) -> Tally:
+        """What was added up, for a job of `rows` input rows."""
+        count = self._states
+        return Tally(
+            rows,
+            int(count[KeyState.ANSWERED]),
+            int(count[KeyState.FAILED]),
+            int(count[KeyState.IN_FLIGHT]),
+            int(count[KeyState.UNKNOWN]),
+            tuple((int(number), int(self._rounds[number])) for number in np.flatnonzero(self._rounds)),
+        )

@@ -1,0 +1,102 @@
+"""A plan as text for people. The plan is data; this is one of its readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Plan, Submit, Wait, Write
+
+
+def explain(plan: Plan) -> str:
+    """The whole plan as text, with a line end; the last line is its summary."""
+    lines: list[str] = []
+    if plan.offline:
+        lines += [f"The service was not asked: {plan.offline}.", ""]
+    for job in plan.jobs:
+        lines += [*_job(job), ""]
+    for address, message in plan.errors.items():
+        lines += [address, f"  ! {message}", ""]
+    lines.append(_summary(plan))
+    return "\n".join(lines) + "\n"
+
+
+def _job(job: JobPlan) -> Iterator[str]:
+    tally = job.tally
+    yield f"{job.address}  ({job.realm})"
+    facts = [f"{number(tally.rows)} {plural(tally.rows, 'row')}"]
+    if tally.requests != tally.rows:
+        facts.append(f"{number(tally.requests)} different {plural(tally.requests, 'request')}")
+    if tally.answered:
+        facts.append(f"{number(tally.answered)} reused")
+    if tally.in_flight:
+        facts.append(f"{number(tally.in_flight)} in flight")
+    if tally.failed:
+        facts.append(f"{number(tally.failed)} failed")
+    if tally.unknown:
+        facts.append(f"{number(tally.unknown)} unknown")
+    yield f"    {', '.join(facts)}"
+    for action in job.actions:
+        yield f"  {_action(action)}"
+    if not job.actions:
+        yield "    nothing to do"
+    for note in job.notes:
+        yield f"    note: {note}"
+
+
+def _action(action: Action) -> str:
+    match action:
+        case Submit():
+            verb = "submit" if action.round == 1 else "retry "
+            what = f"{number(action.requests)} {plural(action.requests, 'request')}"
+            where = f"{number(action.shards)} {plural(action.shards, 'batch', 'batches')}, {size(action.bytes)}"
+            return f"+ {verb} {what} in {where}: {action.reason}"
+        case Wait():
+            return f"~ wait   for batch {action.batch} ({number(action.requests)} requests): {action.reason}"
+        case Fetch():
+            return f"< fetch  batch {action.batch} ({number(action.answers)} answers): {action.reason}"
+        case Adopt():
+            return f"= adopt  batch {action.batch} ({number(action.requests)} requests): {action.reason}"
+        case Hold():
+            return f"! hold   {number(action.requests)} {plural(action.requests, 'request')}: {action.reason}"
+        case Write():
+            return f"> write  {action.path}: {action.reason}"
+        case _:
+            assert_never(action)
+
+
+def _summary(plan: Plan) -> str:
+    submit = sum(job.submits for job in plan.jobs)
+    reused = sum(job.tally.answered for job in plan.jobs)
+    flight = sum(job.tally.in_flight for job in plan.jobs)
+    failed = sum(job.tally.failed for job in plan.jobs)
+    unknown = sum(job.tally.unknown for job in plan.jobs)
+    facts = [f"{number(submit)} to submit", f"{number(reused)} reused"]
+    facts += [f"{number(flight)} in flight"] if flight else []
+    facts += [f"{number(failed)} failed"] if failed else []
+    facts += [f"{number(unknown)} unknown"] if unknown else []
+    if plan.errors:
+        facts.append(f"{number(len(plan.errors))} {plural(len(plan.errors), 'job')} with errors")
+    if not plan.changes and not plan.errors:
+        return f"Nothing to do: {', '.join(facts[1:])}."
+    return f"Plan: {', '.join(facts)}."
+
+
+def number(value: int) -> str:
+    """A count with thin grouping: 1234567 as 1,234,567."""
+    return f"{value:,}"
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """The noun that goes with a count."""
+    return one if count == 1 else (many or f"{one}s")
+
+
+def size(count: int) -> str:
+    """Bytes in the unit people read, in powers of ten like the service's limits."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB"):
+        if value < 1000:
+            return f"{int(value)} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"

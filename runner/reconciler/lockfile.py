@@ -1,0 +1,276 @@
+"""The lockfile as a value: parsed from text, merged, and written as text. No files are touched here.
+
+JSON Lines with a fixed key order: a header, `pins` by digest, one line a batch sorted by batch id, one line an output.
+Two versions merge by union of lines, so git's `merge=union` is enough; the reader takes duplicates and conflict
+markers in its stride. docs/lockfile.md describes each field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from runner.errors import LockfileError
+
+FORMAT = 1
+_MARKERS = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
+
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Short = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+
+
+class Line(BaseModel):
+    """Base of the lines: frozen, and strict, because what is not the format must not pass for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Header(Line):
+    """The first line. `current` maps each job's address to the digest of its pins, null where branches differed."""
+
+    lockfile: int
+    keys: str
+    project: str
+    current: dict[str, Short | None]
+
+
+class PinsLine(Line):
+    """What answers come from, by digest; see `runner.planner.render.Pins`. `commit` is git's, with `+` when changed."""
+
+    pins: Short
+    job: str
+    model: str
+    format: str
+    endpoint: str
+    parameters: dict[str, Any]
+    input: str
+    input_digest: Hex
+    rows: int
+    templates: dict[str, Hex]
+    spec: Hex
+    requests: Hex
+    tool: str
+    commit: str
+
+
+class CountsField(Line):
+    """Requests of an ended batch as the service counts them."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class UsageField(Line):
+    """Tokens an ended batch took, as the service counts them."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+
+
+class BatchLine(Line):
+    """One batch. `state` is `submitted`, or how it ended; what follows `pins` is there once it has ended.
+
+    `shard` is null for a batch that came without our metadata. `bytes` is null where the shard was not cut here.
+    `cost` is in USD. `results` holds SHA-256 of the raw files as they were downloaded.
+    """
+
+    batch: str
+    job: str
+    realm: str
+    shard: Hex | None
+    requests: int
+    bytes: int | None
+    attempt: int
+    round: int
+    request_id: str
+    file: str
+    created_at: str
+    pins: Short | None
+    state: Literal["submitted", "completed", "failed", "expired", "cancelled"]
+    ended_at: str | None = None
+    counts: CountsField | None = None
+    usage: UsageField | None = None
+    cost: float | None = None
+    models: tuple[str, ...] = Field(default=(), strict=False)
+    results: dict[str, Hex] = Field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the batch has ended."""
+        return self.state != "submitted"
+
+
+class OutputLine(Line):
+    """One written output: its digest, its rows, and the batches its answers come from."""
+
+    output: str
+    job: str
+    digest: Hex
+    rows: int
+    batches: tuple[str, ...] = Field(strict=False)
+
+
+AnyLine = PinsLine | BatchLine | OutputLine
+_KINDS: dict[str, type[Header | PinsLine | BatchLine | OutputLine]] = {
+    "lockfile": Header,
+    "pins": PinsLine,
+    "batch": BatchLine,
+    "output": OutputLine,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lockfile:
+    """One lockfile's content. An empty one is what a file that is not there says."""
+
+    project: str
+    current: Mapping[str, str | None] = field(default_factory=dict)
+    pins: Mapping[str, PinsLine] = field(default_factory=dict)
+    batches: Mapping[str, BatchLine] = field(default_factory=dict)
+    outputs: Mapping[str, OutputLine] = field(default_factory=dict)
+
+    def of(self, address: str, realm: str) -> tuple[BatchLine, ...]:
+        """The batches of one address and realm, by batch id."""
+        found = (b for b in self.batches.values() if b.job == address and b.realm == realm)
+        return tuple(sorted(found, key=lambda b: b.batch))
+
+    def pins_of(self, address: str) -> PinsLine | None:
+        """What an address is pinned to now; None before its first apply and where branches differed."""
+        digest = self.current.get(address)
+        return self.pins.get(digest) if digest else None
+
+    def with_batch(self, line: BatchLine) -> Lockfile:
+        """With a batch added or moved on; a batch that has ended does not go back to submitted."""
+        return replace(self, batches=_union(self.batches, [line], lambda b: b.batch))
+
+    def with_pins(self, line: PinsLine) -> Lockfile:
+        """With an address pinned to `line`; a line of that digest that stands already is kept as it is."""
+        return replace(
+            self,
+            pins={line.pins: line, **self.pins},
+            current={**self.current, line.job: line.pins},
+        )
+
+    def with_output(self, line: OutputLine) -> Lockfile:
+        """With an output's line put in place of an earlier one."""
+        return replace(self, outputs={**self.outputs, line.output: line})
+
+    def text(self) -> bytes:
+        """The file's bytes: the same content gives the same bytes everywhere. Pins that nothing names are left out."""
+        named = {digest for digest in self.current.values() if digest}
+        named |= {b.pins for b in self.batches.values() if b.pins}
+        header = Header(
+            lockfile=FORMAT, keys="k1", project=self.project, current=dict(sorted(self.current.items()))
+        )
+        lines: list[Header | AnyLine] = [header]
+        lines += [self.pins[d] for d in sorted(self.pins) if d in named]
+        lines += [self.batches[b] for b in sorted(self.batches)]
+        lines += [self.outputs[o] for o in sorted(self.outputs)]
+        return b"".join(_dump(line) for line in lines)
+
+
+def parse(data: bytes, file: str, project: str) -> Lockfile:
+    """The content of a lockfile's bytes. Raises LockfileError with `file:LINE` for a line that is not the format,
+    for a format that is newer, and for a lockfile of another project.
+    """
+    headers: list[Header] = []
+    lines: list[AnyLine] = []
+    for number, raw in enumerate(data.splitlines(), 1):
+        if not raw.strip() or raw.startswith(_MARKERS):
+            continue
+        line = _parse_line(raw, f"{file}:{number}")
+        if isinstance(line, Header):
+            _check_header(line, f"{file}:{number}", project)
+            headers.append(line)
+        else:
+            lines.append(line)
+    if data.strip() and not headers:
+        raise LockfileError(f"{file}:1: this is not a lockfile: its header is missing", hint=_RESTORE)
+    return _assemble(project, [h.current for h in headers], lines)
+
+
+def merge(first: Lockfile, second: Lockfile) -> Lockfile:
+    """The union of two versions of one lockfile. Commutative, associative and idempotent."""
+    lines: list[AnyLine] = []
+    for side in (first, second):
+        lines += [*side.pins.values(), *side.batches.values(), *side.outputs.values()]
+    return _assemble(first.project, [first.current, second.current], lines)
+
+
+_RESTORE = "restore it from git; the batches in it are found again at the service"
+
+
+def _parse_line(raw: bytes, where: str) -> Header | AnyLine:
+    try:
+        fields = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise LockfileError(f"{where}: not a lockfile line: {error.msg}", hint=_RESTORE) from error
+    kind = next(iter(fields), None) if isinstance(fields, dict) else None
+    if kind not in _KINDS:
+        raise LockfileError(f"{where}: not a lockfile line", hint=_RESTORE)
+    if kind == "lockfile" and isinstance(fields[kind], int) and fields[kind] > FORMAT:
+        raise LockfileError(
+            f"{where}: this lockfile has format {fields[kind]}; this batchspec reads up to {FORMAT}",
+            hint="update batchspec; nothing was changed",
+        )
+    try:
+        return _KINDS[kind].model_validate(fields)  # type: ignore[return-value]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or kind
+        raise LockfileError(f"{where}: not a lockfile line: `{name}` is wrong", hint=_RESTORE) from error
+
+
+def _check_header(header: Header, where: str, project: str) -> None:
+    if header.keys != "k1":
+        raise LockfileError(
+            f"{where}: the keys are {header.keys}; this batchspec knows k1", hint="update batchspec; nothing was changed"
+        )
+    if header.project != project:
+        raise LockfileError(
+            f"{where}: this lockfile is of project {header.project}, and batchspec.yaml says {project}",
+            hint="put the old name back; the name is part of every idempotency key",
+        )
+
+
+def _assemble(project: str, currents: Iterable[Mapping[str, str | None]], lines: list[AnyLine]) -> Lockfile:
+    current: dict[str, str | None] = {}
+    for one in currents:
+        for address, digest in one.items():
+            current[address] = digest if current.get(address, digest) == digest else None
+    return Lockfile(
+        project,
+        current,
+        _union({}, [x for x in lines if isinstance(x, PinsLine)], lambda p: p.pins),
+        _union({}, [x for x in lines if isinstance(x, BatchLine)], lambda b: b.batch),
+        _union({}, [x for x in lines if isinstance(x, OutputLine)], lambda o: o.output),
+    )
+
+
+_L = TypeVar("_L", PinsLine, BatchLine, OutputLine)
+
+
+def _union(standing: Mapping[str, _L], lines: Iterable[_L], name: Any) -> dict[str, _L]:
+    merged = dict(standing)
+    for line in lines:
+        key = name(line)
+        merged[key] = max(merged[key], line, key=_rank) if key in merged else line
+    return merged
+
+
+def _rank(line: AnyLine) -> tuple[int, bytes]:
+    return (int(line.ended) if isinstance(line, BatchLine) else 0, _dump(line))
+
+
+def _dump(line: Header | AnyLine) -> bytes:
+    fields = line.model_dump(mode="json")
+    if isinstance(line, BatchLine) and not line.ended:
+        for name in ("ended_at", "counts", "usage", "cost", "models", "results"):
+            del fields[name]
+    return orjson.dumps(fields) + b"\n"

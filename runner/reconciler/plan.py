@@ -1,0 +1,254 @@
+"""The plan: what apply would do for each job, and why. Pure: values in, values out.
+
+Reasons are for people and decide nothing. Whether there is anything to do stands once, in `JobPlan.changes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from runner.reconciler.classify import Tally
+from runner.reconciler.lockfile import PinsLine
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Submit missing requests as new batches. `round` is 1 for the first ask, more for retries."""
+
+    round: int
+    requests: int
+    shards: int
+    bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for a batch that has not ended. `keys_known` is False where its requests can't be told yet: then nothing
+    else of the address is submitted before it has ended.
+    """
+
+    batch: str
+    requests: int
+    keys_known: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Download the results of a batch that has ended."""
+
+    batch: str
+    answers: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Take a batch of this address into the lockfile that only the service knows of."""
+
+    batch: str
+    requests: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Requests that are neither used nor asked again, because an answer to them may have been paid for."""
+
+    requests: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write the output."""
+
+    path: str
+    rows: int
+    reason: str
+
+
+Action = Submit | Wait | Fetch | Adopt | Hold | Write
+
+
+class OutputState(Enum):
+    """An output on disk against the lockfile's line and the answers there are."""
+
+    MISSING = "the file is not there"
+    FOREIGN = "the file is not what the lockfile says"
+    UNRECORDED = "the lockfile has no line for it"
+    STALE = "other answers belong in it now"
+    GOOD = "good"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """A batch of the address, as far as the plan shows it."""
+
+    batch: str
+    requests: int
+    ended: bool
+    indexed: bool
+    keys_known: bool
+    adopted: bool
+    state: str
+    answers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSize:
+    """One shard that would be submitted."""
+
+    round: int
+    requests: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """All the facts that one job's plan is made from."""
+
+    address: str
+    realm: str
+    output: str
+    tally: Tally
+    batches: Sequence[BatchView]
+    shards: Sequence[ShardSize]
+    output_state: OutputState
+    pins: PinsLine
+    pinned: PinsLine | None
+    tolerated: int
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """One job's part of the plan. `batches` keeps each batch's state for status."""
+
+    address: str
+    realm: str
+    output: str
+    tally: Tally
+    actions: tuple[Action, ...]
+    tolerated: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether apply has anything to do here."""
+        return any(not isinstance(action, Hold) for action in self.actions)
+
+    @property
+    def submits(self) -> int:
+        """Requests that would be submitted in the next round."""
+        return sum(action.requests for action in self.actions if isinstance(action, Submit))
+
+    @property
+    def failed_beyond(self) -> bool:
+        """Whether more requests stand failed than the job tolerates."""
+        return self.tally.failed + self.tally.unknown > self.tolerated
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan over all jobs of a command. `offline` says why the service was not asked, empty where it was."""
+
+    jobs: tuple[JobPlan, ...]
+    errors: dict[str, str] = field(default_factory=dict)
+    offline: str = ""
+
+    @property
+    def changes(self) -> bool:
+        """Whether apply has anything to do."""
+        return any(job.changes for job in self.jobs)
+
+
+def decide(view: JobView) -> JobPlan:
+    """One job's actions, from its facts."""
+    actions: list[Action] = []
+    for batch in view.batches:
+        if batch.adopted:
+            actions.append(Adopt(batch.batch, batch.requests, "it is at the service and in no lockfile"))
+        if not batch.ended:
+            reason = f"it is {batch.state}" + ("" if batch.keys_known else "; which requests it holds shows when it ends")
+            actions.append(Wait(batch.batch, batch.requests, batch.keys_known, reason))
+        elif not batch.indexed:
+            actions.append(Fetch(batch.batch, batch.answers, f"it has {batch.state} and its results are not here"))
+    actions += _submits(view)
+    if view.tally.unknown:
+        actions.append(
+            Hold(
+                view.tally.unknown,
+                "an ended batch may hold paid answers to them that can't be read; "
+                f"`--ask-unknown {view.address}` asks them again",
+            )
+        )
+    settled = not any(isinstance(action, (Submit, Wait, Fetch)) for action in actions)
+    if not settled:
+        actions.append(Write(view.output, view.tally.rows, "new answers come"))
+    elif view.output_state is not OutputState.GOOD:
+        actions.append(Write(view.output, view.tally.rows, view.output_state.value))
+    return JobPlan(
+        view.address, view.realm, view.output, view.tally, tuple(actions), view.tolerated, tuple(view.notes)
+    )
+
+
+def _submits(view: JobView) -> list[Submit]:
+    found = []
+    settled = all(batch.ended and batch.indexed for batch in view.batches)
+    for number, requests in view.tally.submit:
+        if number > 1 and not settled:
+            continue  # rounds are cut only when nothing is in flight, so that every machine cuts the same bytes
+        shards = [shard for shard in view.shards if shard.round == number]
+        reason = why_new(view.pinned, view.pins) if number == 1 else f"round {number}: they failed in a passing way"
+        found.append(Submit(number, requests, len(shards), sum(shard.bytes for shard in shards), reason))
+    return found
+
+
+def why_new(old: PinsLine | None, new: PinsLine) -> str:
+    """What changed between two pins, in words; what new requests are submitted for."""
+    if old is None:
+        return "first run"
+    if old.requests == new.requests:
+        return "they have no answer yet"
+    reasons = []
+    if old.model != new.model:
+        reasons.append(f"model changed: {old.model} to {new.model}")
+    if (old.format, old.endpoint) != (new.format, new.endpoint):
+        reasons.append(f"endpoint changed: {_line(old)} to {_line(new)}")
+    names = sorted(set(old.templates) | set(new.templates))
+    changed = [name for name in names if old.templates.get(name) != new.templates.get(name)]
+    if changed:
+        reasons.append(f"template changed: {', '.join(changed)}")
+    reasons += _parameters(old.parameters, new.parameters)
+    if old.input_digest != new.input_digest:
+        reasons.append(_rows(old, new))
+    return "; ".join(reasons) or "the spec's prompt, vars, salt or asks changed"
+
+
+def _rows(old: PinsLine, new: PinsLine) -> str:
+    more = new.rows - old.rows
+    if more > 0:
+        return f"{more} row{'s'[: more > 1]} added to {new.input}"
+    if more < 0:
+        return f"{-more} row{'s'[: more < -1]} removed from {new.input}"
+    return f"rows changed in {new.input}"
+
+
+def _parameters(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    def shown(values: dict[str, Any], name: str) -> str:
+        return repr(values[name]) if name in values else "unset"
+
+    return [
+        f"{name} changed: {shown(old, name)} to {shown(new, name)}"
+        for name in sorted(set(old) | set(new))
+        if old.get(name) != new.get(name) or (name in old) != (name in new)
+    ]
+
+
+def _line(pins: PinsLine) -> str:
+    return pins.endpoint or pins.format

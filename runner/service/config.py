@@ -1,0 +1,85 @@
+"""What a service is told before it starts. Values only: nothing is opened, bound or read here."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from runner.errors import ServiceError
+
+BackendName = Literal["echo", "smollm", "openai"]
+ResultShape = Literal["guide", "openai", "anthropic"]
+
+MINUTE = 60.0
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """Everything a service needs to know. All durations are in seconds, all sizes in bytes.
+
+    `tokens`: each is an account of its own; without any the service is open, and then only on loopback.
+    `base_url`, `key_env`, `concurrency` and the `upstream_*` values are for the backend `openai`; `key_env` names the
+    environment variable that holds the key. `answer_delay` makes `echo` slow, for trying out what takes long.
+    The limits and lifetimes are those of the vendor's guide, adjustable for tests.
+
+    Raises ServiceError where the values contradict each other.
+    """
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+    backend: BackendName = "echo"
+    result_shape: ResultShape = "guide"
+
+    base_url: str = ""
+    key_env: str = ""
+    concurrency: int = 8
+    upstream_timeout: float = 10 * MINUTE
+    upstream_patience: float = 10 * MINUTE
+    upstream_backoff: float = 0.5
+    answer_delay: float = 0.0
+
+    url_ttl: float = 15 * MINUTE
+    file_ttl: float = 30 * DAY
+    result_ttl: float = 30 * DAY
+    completion_window: float = DAY
+    drain: float = 30.0
+
+    max_upload_bytes: int = 200_000_000
+    max_requests: int = 50_000
+    max_line_bytes: int = 32_000_000
+    max_json_bytes: int = 1_000_000
+    max_running: int = 4
+
+    def __post_init__(self) -> None:
+        if self.backend not in get_args(BackendName):
+            raise ServiceError(f"no such backend: {self.backend}", hint=f"use {', '.join(get_args(BackendName))}")
+        if self.result_shape not in get_args(ResultShape):
+            raise ServiceError(
+                f"no such result shape: {self.result_shape}", hint=f"use {', '.join(get_args(ResultShape))}"
+            )
+        if self.backend == "openai" and not self.base_url.startswith(("http://", "https://")):
+            raise ServiceError("the backend openai needs the base URL of its upstream, http:// or https://")
+        if self.concurrency < 1:
+            raise ServiceError("concurrency must be at least 1")
+        if any(not token for token in self.tokens):
+            raise ServiceError("a token must not be empty")
+        if not self.tokens and not is_loopback(self.host):
+            raise ServiceError(
+                f"refusing to listen on {self.host} without a token: anyone who reaches it could submit jobs",
+                hint="give a token, or listen on 127.0.0.1",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only be reached from this machine. Names other than localhost count as not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

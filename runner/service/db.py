@@ -1,0 +1,121 @@
+"""The service's SQLite file: connection, schema and transactions. The tables have modules of their own.
+
+Every commit is synced: what the service has promised outlives a power cut. A connection belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runner.errors import ServiceError
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE files (
+    id TEXT PRIMARY KEY,
+    account TEXT NOT NULL,
+    name TEXT NOT NULL,
+    declared_bytes INTEGER,
+    created_at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    blob TEXT,
+    bytes INTEGER,
+    digest TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE batches (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    account TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    file_id TEXT NOT NULL,
+    blob TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    endpoint TEXT,
+    model TEXT,
+    default_model TEXT,
+    parameters TEXT NOT NULL,
+    metadata TEXT,
+    webhook TEXT,
+    result_shape TEXT NOT NULL,
+    status TEXT NOT NULL,
+    errors TEXT,
+    total INTEGER NOT NULL DEFAULT 0,
+    completed INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    input_tokens INTEGER NOT NULL DEFAULT 0,
+    output_tokens INTEGER NOT NULL DEFAULT 0,
+    cached_tokens INTEGER NOT NULL DEFAULT 0,
+    output_file_id TEXT,
+    error_file_id TEXT,
+    results_deleted INTEGER NOT NULL DEFAULT 0,
+    created_at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    queued_at REAL,
+    in_progress_at REAL,
+    finalizing_at REAL,
+    cancelling_at REAL,
+    completed_at REAL,
+    failed_at REAL,
+    cancelled_at REAL,
+    expired_at REAL,
+    ended_at REAL,
+    UNIQUE (account, request_id)
+) STRICT;
+
+CREATE INDEX batches_by_status ON batches (status, seq);
+CREATE INDEX batches_by_account ON batches (account, seq);
+CREATE INDEX batches_by_file ON batches (file_id);
+CREATE INDEX batches_by_output ON batches (output_file_id) WHERE output_file_id IS NOT NULL;
+CREATE INDEX batches_by_error ON batches (error_file_id) WHERE error_file_id IS NOT NULL;
+"""
+
+
+class Database:
+    """One connection of one thread. Raises ServiceError for a file of a newer version or one that is damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+        self.connection.row_factory = sqlite3.Row
+        try:
+            self.connection.execute("PRAGMA journal_mode=WAL")
+            self.connection.execute("PRAGMA synchronous=FULL")
+            self._migrate(path)
+        except sqlite3.DatabaseError as error:
+            self.connection.close()
+            raise ServiceError(f"{path} cannot be used: {error}") from error
+        except ServiceError:
+            self.connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection; what is committed stays."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing; other writers wait."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def _migrate(self, path: Path) -> None:
+        with self.transaction() as connection:
+            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA_VERSION:
+                raise ServiceError(f"{path} was written by a newer batchspec", hint="update batchspec")
+            if version == 0:
+                # executescript would commit the transaction it is in; these statements hold no semicolon inside.
+                for statement in _SCHEMA.split(";\n"):
+                    if statement.strip():
+                        connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -1,0 +1,141 @@
+"""One service over one data folder: the lock, the socket, the threads, and the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvicorn
+from filelock import FileLock, Timeout
+from starlette.types import ASGIApp
+
+from runner.errors import ServiceError
+from runner.service import log
+from runner.service.app import Api, build_app
+from runner.service.batches import Batches
+from runner.service.config import ServiceConfig
+from runner.service.db import Database
+from runner.service.engine import Engine
+from runner.service.files import Files
+from runner.service.serve import URL_FILE, running_url
+from runner.service.storage import Storage
+from runner.service.transfers import Transfers
+
+GRACE = 1
+"""Seconds that open connections get at the end."""
+
+
+class Host:
+    """Serves in the thread that calls `serve`, until `stop` is called from anywhere."""
+
+    def __init__(self, config: ServiceConfig, on_ready: Callable[[str], None]) -> None:
+        self._config = config
+        self._on_ready = on_ready
+        self._server: _Server | None = None
+        self._stopped = False
+
+    def serve(self) -> None:
+        """Start, serve and stop. Raises ServiceError where the service can't start."""
+        with ExitStack() as stack:
+            _claim(self._config.data, stack)
+            listener = stack.enter_context(contextlib.closing(_listen(self._config)))
+            app = _assemble(self._config, stack)
+            url = _url(self._config.host, listener)
+            url_file = self._config.data / URL_FILE
+            stack.callback(url_file.unlink, missing_ok=True)
+            url_file.write_text(f"{url}\n", encoding="utf-8")
+            self._server = _Server(app, lambda: self._ready(url))
+            if not self._stopped:
+                asyncio.run(self._server.serve(sockets=[listener]))
+            log.info("service.stopped", url=url)
+
+    def stop(self) -> None:
+        """Make `serve` return; called again, without waiting for open connections."""
+        if self._server is not None:
+            self._server.force_exit = self._stopped
+            self._server.should_exit = True
+        self._stopped = True
+
+    def _ready(self, url: str) -> None:
+        log.info("service.started", url=url, data=str(self._config.data), backend=self._config.backend)
+        self._on_ready(url)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handling, which would end the process by the signal itself."""
+
+    def __init__(self, app: ASGIApp, on_started: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                loop="asyncio",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
+        self._on_started = on_started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+
+def _claim(data: Path, stack: ExitStack) -> None:
+    """Make the data folder ours until the end, or until this process dies."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        # Threads of one process take turns like processes do, and may release what another has taken.
+        stack.enter_context(FileLock(data / "lock", timeout=0, thread_local=False))
+    except Timeout as error:
+        url = running_url(data)
+        raise ServiceError(
+            f"another service is running over {data}", hint=f"it listens on {url}" if url else "stop it first"
+        ) from error
+    except OSError as error:
+        raise ServiceError(f"the data folder {data} cannot be used: {error}") from error
+
+
+def _listen(config: ServiceConfig) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        raise ServiceError(f"cannot listen on {config.host}:{config.port}: {error}") from error
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    """The address to reach a listener by from this machine."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host).strip("[]")  # noqa: S104
+    return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
+
+
+def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
+    """Open the data folder, start the jobs' thread, and put the API in front of them."""
+    try:
+        storage = Storage(config.data)
+        db = stack.enter_context(contextlib.closing(Database(config.data / "service.db")))
+        files, batches = Files(db), Batches(db)
+        storage.sweep(files.blobs())
+        transfers = Transfers(config, files, batches, storage)
+    except OSError as error:
+        raise ServiceError(f"the data folder {config.data} cannot be used: {error}") from error
+    engine = Engine(config, storage)
+    engine.start()
+    stack.callback(engine.stop)
+    return build_app(Api(config, files, batches, storage, transfers=transfers, engine=engine), transfers, config.tokens)

@@ -1,0 +1,68 @@
+"""Presigned URLs: whoever holds one may do one thing with one file until it expires.
+
+Only the secret's own file is touched here.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs and checks URLs with a secret that belongs to one data folder."""
+
+    secret: bytes
+
+    @classmethod
+    def of_folder(cls, data: Path) -> Signer:
+        """The signer of a data folder; its secret is made with the first call and readable by its owner only."""
+        path = data / "secret"
+        try:
+            secret = bytes.fromhex(path.read_text(encoding="ascii"))
+        except (FileNotFoundError, ValueError):
+            secret = b""
+        if len(secret) < 32:
+            secret = secrets.token_bytes(32)
+            _write_private(path, secret.hex())
+        return cls(secret)
+
+    def query(self, method: str, path: str, expires: int, content_type: str = "") -> str:
+        """The query string that makes `path` good for `method` until `expires` (Unix seconds).
+
+        With `content_type` the caller has to send exactly this header; without, any or none.
+        """
+        fields = {"expires": str(expires)}
+        if content_type:
+            fields["signed"] = "content-type"
+        fields["signature"] = self._sign(method, path, str(expires), content_type)
+        return urlencode(fields)
+
+    def allows(self, method: str, path: str, query: Mapping[str, str], content_type: str, now: float) -> bool:
+        """Whether a request may go ahead: right signature, not expired. Takes the same time for any wrong signature."""
+        expires = query.get("expires", "")
+        signed_type = content_type if query.get("signed") == "content-type" else ""
+        expected = self._sign(method, path, expires, signed_type)
+        genuine = hmac.compare_digest(expected.encode(), query.get("signature", "").encode("utf-8", "replace"))
+        # Only what we signed is looked at any further, so `expires` is a number here.
+        return genuine and now < int(expires)
+
+    def _sign(self, method: str, path: str, expires: str, content_type: str) -> str:
+        message = f"{method}\n{path}\n{expires}\n{content_type}"
+        return hmac.new(self.secret, message.encode("utf-8", "replace"), "sha256").hexdigest()
+
+
+def _write_private(path: Path, text: str) -> None:
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

@@ -1,0 +1,196 @@
+"""How one job is worked on: its requests handed to the backend, its answers kept, until all is done or it must stop."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Generator
+from contextlib import closing, suppress
+from typing import Any
+
+import orjson
+
+from runner.service import log
+from runner.service.backends import Answer, Backend, BackendFailed, RequestFailed
+from runner.service.batches import Batch, Batches, Status
+from runner.service.config import ServiceConfig
+from runner.service.journal import Journal
+from runner.service.lines import LineError, key_of, read_lines, request_of, with_defaults
+from runner.service.storage import Storage
+
+REPORT_EVERY = 0.25
+"""Seconds between two reports of a running job's progress, each after a sync of its files."""
+
+_SLICE = 0.01
+"""Seconds that a worker may keep the event loop where its backend never waits."""
+
+_SHUTDOWN_DRAIN = 0.3
+
+_Requests = Generator[tuple[str, dict[str, Any]], None, None]
+
+
+class Stop(enum.Enum):
+    """Why a job is stopped before all its requests are answered."""
+
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    SHUTDOWN = "shutdown"
+
+
+class Run:
+    """One job at work. Everything happens in the event loop that `work` is awaited in."""
+
+    def __init__(
+        self, batch: Batch, batches: Batches, storage: Storage, backend: Backend, config: ServiceConfig
+    ) -> None:
+        self._batch = batch
+        self._batches = batches
+        self._storage = storage
+        self._backend = backend
+        self._config = config
+        self._stop: Stop | None = Stop.CANCELLED if batch.status == "cancelling" else None
+        self._stopping = asyncio.Event()
+        self._shutdown = asyncio.Event()
+
+    def stop(self, why: Stop) -> None:
+        """Ask no more requests; those under way may still finish. A shutdown overrides the other reasons."""
+        if self._stop is None or why is Stop.SHUTDOWN:
+            self._stop = why
+        self._stopping.set()
+        if why is Stop.SHUTDOWN:
+            self._shutdown.set()
+
+    async def work(self) -> None:
+        """Bring the job to its end, or to where it can go on later. Raises OSError; what is done stays done."""
+        batch = self._batch
+        if self._batches.step(batch.id, ("queued",), "in_progress", time.time()):
+            log.info("job.started", batch=batch.id, requests=batch.total)
+        elif batch.in_progress_at is not None:
+            log.info("job.resumed", batch=batch.id)
+        journal = await asyncio.to_thread(Journal, self._storage.job(batch.id), batch.id, batch.result_shape)
+        with closing(journal):
+            expiry = asyncio.get_running_loop().call_later(
+                max(batch.expires_at - time.time(), 0), self.stop, Stop.EXPIRED
+            )
+            ended = asyncio.Event()
+            reports = asyncio.create_task(self._report(journal, ended))
+            failure: BackendFailed | None = None
+            try:
+                await self._ask_all(journal)
+            except* BackendFailed as group:
+                failure = _first(group)
+            finally:
+                expiry.cancel()
+                ended.set()
+                await reports
+            await asyncio.to_thread(journal.sync)
+            self._end(journal, failure)
+
+    async def _ask_all(self, journal: Journal) -> None:
+        """Return when every request is done, or stopping was asked for and what was under way has ended."""
+        requests = self._requests(journal)
+        with closing(requests):
+            async with asyncio.TaskGroup() as group:
+                workers = [group.create_task(self._worker(requests, journal)) for _ in range(self._backend.concurrency)]
+                drain = group.create_task(self._cut_short(workers))
+                await asyncio.wait(workers)
+                drain.cancel()
+
+    async def _cut_short(self, workers: list[asyncio.Task[None]]) -> None:
+        """Once stopping is asked for, give the requests under way some time and then end them."""
+        await self._stopping.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._shutdown.wait(), self._config.drain)
+            await asyncio.sleep(_SHUTDOWN_DRAIN)
+        for worker in workers:
+            worker.cancel()
+
+    async def _worker(self, requests: _Requests, journal: Journal) -> None:
+        yielded = time.monotonic()
+        while self._stop is None:
+            request = next(requests, None)
+            if request is None:
+                return
+            custom_id, body = request
+            outcome = await self._ask(custom_id, body)
+            if isinstance(outcome, Answer):
+                journal.answered(custom_id, outcome.response, outcome.usage)
+            else:
+                journal.refused(custom_id, outcome.code, outcome.message)
+            if time.monotonic() - yielded > _SLICE:
+                await asyncio.sleep(0)
+                yielded = time.monotonic()
+
+    async def _ask(self, custom_id: str, body: dict[str, Any]) -> Answer | RequestFailed:
+        try:
+            return await self._backend.answer(body, self._batch.format)
+        except RequestFailed as failed:
+            return failed
+        except BackendFailed:
+            raise
+        except Exception:  # noqa: BLE001 - one odd request must not hold up the others
+            log.error("request.crashed", batch=self._batch.id, custom_id=custom_id)
+            return RequestFailed("internal_error", "The service could not process this request.")
+
+    def _requests(self, journal: Journal) -> _Requests:
+        """The requests that are not done yet, in input order, read as they are needed."""
+        batch = self._batch
+        defaults = defaults_of(batch)
+        with self._storage.blob(batch.blob).open("rb") as file:
+            for _, raw in read_lines(file, self._config.max_line_bytes):
+                if raw is None:
+                    continue
+                line = orjson.loads(raw)
+                if key_of(line["custom_id"]) not in journal.done:
+                    body = request_of(line, batch.provider)
+                    yield line["custom_id"], with_defaults(body, defaults, batch.format)
+
+    async def _report(self, journal: Journal, ended: asyncio.Event) -> None:
+        """Show the progress now and then; only what would outlive a power cut is shown."""
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), REPORT_EVERY)
+            if journal.dirty:
+                progress = journal.progress
+                await asyncio.to_thread(journal.sync)
+                self._batches.progressed(self._batch.id, progress)
+
+    def _end(self, journal: Journal, failure: BackendFailed | None) -> None:
+        if failure:
+            reason = LineError(failure.code, failure.message)
+            if self._finish(journal, ("in_progress",), "failed", reason):
+                return
+        elif self._stop is Stop.SHUTDOWN:
+            log.info("job.paused", batch=self._batch.id)
+            return
+        elif self._stop is Stop.EXPIRED:
+            if self._finish(journal, ("in_progress", "finalizing"), "expired"):
+                return
+        elif self._stop is None:
+            self._batches.step(self._batch.id, ("in_progress",), "finalizing", time.time())
+            if self._finish(journal, ("finalizing",), "completed"):
+                return
+        # Somebody cancelled it, now or in the last moment.
+        self._finish(journal, ("cancelling",), "cancelled")
+
+    def _finish(self, journal: Journal, origin: tuple[Status, ...], to: Status, *errors: LineError) -> bool:
+        progress = journal.progress
+        done = self._batches.end(self._batch.id, origin, to, time.time(), progress, errors)
+        if done:
+            log.info(f"job.{to}", batch=self._batch.id, completed=progress.completed, failed=progress.failed)
+        return done
+
+
+def _first(group: BaseExceptionGroup[BackendFailed]) -> BackendFailed:
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    assert isinstance(inner, BackendFailed)
+    return inner
+
+
+def defaults_of(batch: Batch) -> dict[str, Any]:
+    """The fields that a job gives to requests which do not have them."""
+    defaults: dict[str, Any] = orjson.loads(batch.parameters)
+    return {"model": batch.default_model, **defaults} if batch.default_model else defaults

@@ -1,0 +1,181 @@
+"""What every exchange over HTTP shares: who is asking, errors in the documented shape, bodies of a bounded size."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runner.service import log
+from runner.service.config import is_loopback
+
+OPEN_ACCOUNT = "local"
+"""Whose everything is where no tokens are configured."""
+
+_ERROR_IDS = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    412: "precondition_failed",
+    413: "payload_too_large",
+    416: "range_not_satisfiable",
+    422: "unprocessable_entity",
+    429: "too_many_requests",
+    500: "server_error",
+}
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+
+
+class Problem(Exception):
+    """An error answer: the HTTP status, and a message for whoever reads it."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class JsonResponse(Response):
+    """An answer as JSON."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The bytes of the answer."""
+        return orjson.dumps(content)
+
+
+def problem_response(status: int, message: str, request_id: str, headers: dict[str, str] | None = None) -> Response:
+    """An error in the shape that the API description has for all of them."""
+    error = {"id": _ERROR_IDS.get(status, "error"), "message": message, "request_id": request_id}
+    return JsonResponse(error, status, headers)
+
+
+async def read_json(request: Request, limit: int) -> dict[str, Any]:
+    """The body of a request as a JSON object. Raises Problem: 413 over `limit` bytes, 400 where it is none."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise Problem(413, f"The body may hold at most {limit} bytes.")
+    try:
+        value = orjson.loads(bytes(body))
+    except ValueError as error:
+        raise Problem(400, f"The body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Problem(400, "The body must be a JSON object.")
+    return value
+
+
+def uuid_of(text: str) -> str | None:
+    """An id in its canonical form; None for what can't be one of ours."""
+    try:
+        return str(uuid.UUID(text)) if len(text) == 36 else None
+    except ValueError:
+        return None
+
+
+class Accounts:
+    """The configured tokens, each an account. Only digests of them are kept."""
+
+    def __init__(self, tokens: tuple[str, ...]) -> None:
+        self._digests = [hashlib.sha256(token.encode()).digest() for token in tokens]
+
+    @property
+    def open(self) -> bool:
+        """Whether no token is needed."""
+        return not self._digests
+
+    def of(self, authorization: str) -> str | None:
+        """The account of an Authorization header, None where it has none. Takes the same time for any wrong token."""
+        scheme, _, token = authorization.partition(" ")
+        given = hashlib.sha256(token.strip().encode("latin-1")).digest()
+        found = None
+        for digest in self._digests:
+            if hmac.compare_digest(digest, given):
+                found = digest
+        return found.hex()[:32] if found and scheme.lower() == "bearer" else None
+
+
+class Gate:
+    """The outermost layer: lets in who may come, and makes sure that whatever happens is answered.
+
+    Presigned paths (`free`) carry their permission themselves. An open service answers nobody but programs and pages
+    of this machine: a web page from elsewhere can reach loopback too, through the visitor's browser.
+    """
+
+    def __init__(self, app: ASGIApp, accounts: Accounts, free: tuple[str, ...]) -> None:
+        self._app = app
+        self._accounts = accounts
+        self._free = free
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request_id = str(uuid.uuid4())
+        # Routes raise for what they don't know only inside an app; without one they answer in plain text.
+        scope["app"] = self._app
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            scope.setdefault("state", {})["account"] = self._admit(scope)
+            await self._app(scope, receive, send_with_id)
+        except Problem as problem:
+            headers = {"www-authenticate": "Bearer"} if problem.status == 401 else {}
+            if problem.status == 413:
+                # What else is under way on this connection is not worth reading.
+                headers["connection"] = "close"
+            await problem_response(problem.status, problem.message, request_id, headers)(scope, receive, send_with_id)
+        except HTTPException as error:
+            headers = dict(error.headers or {})
+            await problem_response(error.status_code, error.detail, request_id, headers)(scope, receive, send_with_id)
+        except ClientDisconnect:
+            log.info("client.left", path=scope["path"])
+        except Exception:  # noqa: BLE001 - the answer says that it is our fault, the log says what
+            log.error("exchange.crashed", path=scope["path"], request_id=request_id)
+            if started:
+                raise
+            message = "The service could not process this request."
+            await problem_response(500, message, request_id)(scope, receive, send_with_id)
+
+    def _admit(self, scope: Scope) -> str:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not _HOST.fullmatch(host):
+            raise Problem(400, "The Host header is missing or malformed.")
+        if scope["path"].startswith(self._free):
+            return ""
+        if self._accounts.open:
+            self._refuse_strangers(headers, host)
+            return OPEN_ACCOUNT
+        account = self._accounts.of(headers.get("authorization", ""))
+        if account is None:
+            raise Problem(401, "Unable to authenticate you: send a valid token as 'Authorization: Bearer TOKEN'.")
+        return account
+
+    def _refuse_strangers(self, headers: Headers, host: str) -> None:
+        origin = headers.get("origin")
+        name = urlsplit(f"//{host}").hostname or ""
+        if not is_loopback(name) or (origin and urlsplit(origin).netloc != host):
+            raise Problem(403, "Without a token this service answers only programs of the machine it runs on.")

@@ -1,0 +1,116 @@
+"""What a repository may do: only the environment can allow more, because a plan may run a stranger's pull request.
+
+Pure functions over an environment mapping; DESIGN section 5 has the rules.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from runner.errors import TrustError
+from runner.spec.models import DigitalOceanProfile, LocalProfile
+
+KEY_NAMES = ("MODEL_ACCESS_KEY", "DIGITALOCEAN_TOKEN", "GRADIENT_API_KEY")
+"""Where a key is looked for when a provider names no variable, in this order."""
+OWN_HOSTS = frozenset({"inference.do-ai.run", "api.digitalocean.com"})
+"""DigitalOcean's own hosts: the only ones, beside loopback, that get its key unasked."""
+_ALLOW_ENV = "BATCHSPEC_ALLOW_ENV"
+_TRUST_HOSTS = "BATCHSPEC_TRUST_HOSTS"
+
+
+def inside(root: Path, relative: str) -> Path:
+    """The path of a project's file. Raises TrustError for one that is not inside the project, symlinks resolved."""
+    if "\0" in relative:
+        raise TrustError("a path can't hold a zero byte")
+    if Path(relative).is_absolute():
+        raise TrustError(f"{relative} is an absolute path", hint="write it relative to the project's root")
+    resolved_root = root.resolve()
+    try:
+        resolved = (resolved_root / relative).resolve()
+    except (OSError, RuntimeError) as error:
+        raise TrustError(f"{relative} can't be resolved: {error}") from error
+    if not resolved.is_relative_to(resolved_root):
+        raise TrustError(f"{relative} leads outside the project", hint="keep specs, templates, input and outputs in it")
+    return root / relative
+
+
+def resolve_env(name: str, environ: Mapping[str, str]) -> str:
+    """The secret in an environment variable that a spec names. Raises TrustError where it may not, or is not set."""
+    allowed = {part.strip() for part in environ.get(_ALLOW_ENV, "").split(",")}
+    own = name.startswith("BATCHSPEC_") and name not in {_ALLOW_ENV, _TRUST_HOSTS}
+    if not (name in KEY_NAMES or own or name in allowed) or name in {_ALLOW_ENV, _TRUST_HOSTS}:
+        raise TrustError(
+            f"the environment variable {name} may not be used by a spec",
+            hint=f"use a name that begins with BATCHSPEC_, or allow it with {_ALLOW_ENV}={name}",
+        )
+    value = environ.get(name, "")
+    if not value:
+        raise TrustError(f"the environment variable {name} is not set", hint=f"set {name} and run this again")
+    return value
+
+
+def find_key(profile: DigitalOceanProfile | LocalProfile, environ: Mapping[str, str]) -> str | None:
+    """The access key for a provider; None where there is none. Raises TrustError for a name that is not allowed."""
+    if isinstance(profile, LocalProfile):
+        return None
+    if profile.key is not None:
+        # A name that may not be used is an error; one that is not set yet only means that there is no key.
+        return resolve_env(profile.key.env, {profile.key.env: "x", **environ}) if environ.get(profile.key.env) else None
+    return next((environ[name] for name in KEY_NAMES if environ.get(name)), None)
+
+
+def check_key_host(base_url: str, environ: Mapping[str, str]) -> None:
+    """Raise TrustError unless a key may be sent to this URL's host."""
+    parts = _parts(base_url)
+    host = _host(parts)
+    if is_loopback(host):
+        return
+    if parts.scheme != "https":
+        raise TrustError(f"{_origin(parts)} is not https, and not on this machine", hint="use an https address")
+    trusted = {part.strip().lower().rstrip(".") for part in environ.get(_TRUST_HOSTS, "").split(",") if part.strip()}
+    with_port = f"{host}:{parts.port or 443}"
+    if (host in OWN_HOSTS and parts.port in (None, 443)) or host in trusted or with_port in trusted:
+        return
+    raise TrustError(
+        f"the key is not sent to {_origin(parts)}: it is not one of the provider's own hosts",
+        hint=f"if you trust it, set {_TRUST_HOSTS}={host if parts.port in (None, 443) else with_port}",
+    )
+
+
+def check_webhook(url: str) -> None:
+    """Raise TrustError for a webhook that is neither https nor on this machine, or that carries a password."""
+    parts = _parts(url)
+    if parts.scheme != "https" and not is_loopback(_host(parts)):
+        raise TrustError(f"the webhook {_origin(parts)} is not https", hint="use an https address")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as written in a URL, can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise TrustError(f"{url!r} is not a URL") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0 or "\\" in url or "@" in parts.netloc:
+        raise TrustError("a base_url or webhook is http(s)://HOST[:PORT][/PATH], without a user or password in it")
+    return parts
+
+
+def _host(parts: SplitResult) -> str:
+    return (parts.hostname or "").lower().rstrip(".")
+
+
+def _origin(parts: SplitResult) -> str:
+    return f"{parts.scheme}://{_host(parts)}" + (f":{parts.port}" if parts.port else "")

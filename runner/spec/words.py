@@ -1,0 +1,167 @@
+"""pydantic's errors in plain words, at the place in the file: what is wrong, what is allowed, did you mean."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from runner.errors import Problem
+from runner.spec.yaml import Document, Lines, Path
+
+LATER: dict[Path, frozenset[str]] = {
+    (): frozenset(
+        {"budget", "canary", "errors", "exclude", "include", "matrix", "moved", "partition", "review", "schema"}
+    ),
+    ("input",): frozenset({"encoding", "limit", "rows", "sample", "sql", "text"}),
+    ("prompt",): frozenset({"messages"}),
+    ("max_in_flight",): frozenset({"tokens"}),
+    ("output",): frozenset({"errors", "format", "include"}),
+}
+"""Keys of the spec language that are not built yet, by where they stand. They are refused, never ignored."""
+
+_TYPES = {
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping: `key: value` lines, indented below",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "model_type": "must be a mapping: `key: value` lines, indented below",
+    "model_attributes_type": "must be a mapping: `key: value` lines, indented below",
+}
+_PATTERNS = {
+    "name": "use letters, digits, `.`, `_` and `-`, at most 64, the first a letter or digit",
+    "provider": "use letters, digits, `.`, `_` and `-`, at most 64, the first a letter or digit",
+    "project": "use letters, digits, `.`, `_` and `-`, at most 64, the first a letter or digit",
+    "url": "write a URL that begins with https://",
+    "base_url": "write a URL that begins with https://",
+    "env": "use letters, digits and `_`, the first no digit",
+    "account": "use letters, digits, `.`, `_` and `-`, at most 64",
+}
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean X?`, or nothing where no known name is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else ""
+
+
+def problems_of(error: ValidationError, document: Document, lines: Lines, model: type[BaseModel]) -> list[Problem]:
+    """All of a validation error's findings as problems in the file, each place once."""
+    found: dict[tuple[int, int, str], Problem] = {}
+    for details in error.errors():
+        problem = _problem(details, document, lines, model)
+        # A union reports each of its branches; the first says enough.
+        found.setdefault((problem.line, problem.column, ""), problem)
+    return list(found.values())
+
+
+def _problem(details: ErrorDetails, document: Document, lines: Lines, model: type[BaseModel]) -> Problem:
+    kind = details["type"]
+    path = _written(details["loc"], document)
+    name = str(details["loc"][-1]) if details["loc"] else ""
+    if kind == "extra_forbidden":
+        path = (*path[:-1], name) if path and path[-1] == name else (*path, name)
+        place = document.place(path, key=True)
+        if name in LATER.get(path[:-1], ()) and model.__name__ == "Job":
+            return lines.problem(place, f"`{name}` is not supported yet")
+        known = _known(model, path[:-1], document)
+        hint = did_you_mean(name, known) or f"known here: {', '.join(known)}"
+        return lines.problem(place, f"there is no key `{name}` here", hint)
+    if kind == "missing":
+        return lines.problem(document.place(path), f"`{'.'.join((*map(str, path), name))}` is missing")
+    place = document.place(path)
+    what = f"`{'.'.join(map(str, path))}` " if path else "a spec "
+    if kind == "string_pattern_mismatch":
+        return lines.problem(place, f"{what}is not a valid value", _PATTERNS.get(str(path[-1]) if path else "", ""))
+    return lines.problem(place, what + _sentence(details))
+
+
+def _sentence(details: ErrorDetails) -> str:
+    kind, context, value = details["type"], details.get("ctx", {}), details["input"]
+    if kind in _TYPES:
+        return f"{_TYPES[kind]}, not {_shown(value)}"
+    match kind:
+        case "literal_error" | "enum":
+            return f"is {_shown(value)}; allowed: {context['expected']}"
+        case "union_tag_invalid":
+            return f"has kind {_shown(context.get('tag'))}; allowed: {context['expected_tags']}"
+        case "union_tag_not_found":
+            return "needs a `kind`: digitalocean or local"
+        case "greater_than_equal":
+            return f"is {_shown(value)}; it must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"is {_shown(value)}; it may be at most {context['le']}"
+        case "string_too_short":
+            return "must not be empty"
+        case "value_error":
+            return f"is not right: {context['error']}"
+    return f"is {_shown(value)}, which is not allowed here"
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case str():
+            return f'"{value[:60]}"' if value else "empty"
+    return str(value)[:60]
+
+
+def _written(loc: tuple[int | str, ...], document: Document) -> Path:
+    """The part of pydantic's path that stands in the file: its names of union branches are left out."""
+    path: Path = ()
+    for part in loc:
+        if (*path, part) in document.places or (*path, part) in document.keys:
+            path = (*path, part)
+    return path
+
+
+def _known(model: type[BaseModel], path: Path, document: Document) -> list[str]:
+    """The keys that the models know at a path; a union is told by its `kind` in the file."""
+    current: Any = model
+    value: Any = document.value
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+        current = _step(current, part, value)
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def _step(model: Any, part: str | int, value: Any) -> Any:
+    if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+        choices = _models(model.model_fields[str(part)].annotation)
+    elif isinstance(model, list):
+        choices = model
+    else:
+        return None
+    if len(choices) > 1:
+        kind = value.get("kind") if isinstance(value, dict) else None
+        fitting = [m for m in choices if "kind" in m.model_fields and kind in _literal(m)]
+        return fitting[0] if fitting else choices
+    return choices[0] if choices else None
+
+
+def _literal(model: type[BaseModel]) -> tuple[Any, ...]:
+    from typing import get_args  # noqa: PLC0415
+
+    return get_args(model.model_fields["kind"].annotation)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    from typing import get_args  # noqa: PLC0415
+
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]

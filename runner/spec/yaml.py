@@ -1,0 +1,247 @@
+"""YAML text as plain values with a place for each, and no surprises.
+
+Keys are strings as written. A plain value that YAML 1.1 and 1.2 read differently is an error that shows the quoted
+form. Tags, merge keys and duplicate keys are refused; aliases are bounded.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from yaml.constructor import SafeConstructor
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from runner.errors import Problem
+
+MAX_BYTES = 1_000_000
+"""The largest YAML file, in bytes."""
+MAX_NODES = 100_000
+"""Values in one document, aliases counted each time they are used."""
+MAX_DEPTH = 60
+
+Path = tuple[str | int, ...]
+Place = tuple[int, int]
+_CORE = "tag:yaml.org,2002:"
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_OTHER_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+@dataclass(slots=True)
+class Document:
+    """One YAML document: its value, and line and column (from 1) of each value and key by path."""
+
+    value: Any = None
+    places: dict[Path, Place] = field(default_factory=dict)
+    keys: dict[Path, Place] = field(default_factory=dict)
+
+    def place(self, path: Path, *, key: bool = False) -> Place:
+        """Where the value (or its key) at `path` stands; the nearest thing around it where it is not there."""
+        wanted = self.keys if key else self.places
+        if path in wanted:
+            return wanted[path]
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, (1, 1))
+
+
+class Lines:
+    """A file's name and its lines, for making problems in it."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self._lines = text.split("\n")
+
+    def problem(self, place: Place, message: str, hint: str = "") -> Problem:
+        """A problem at a place, with the line as it stands."""
+        line, column = place
+        excerpt = self._lines[line - 1].rstrip("\r") if 0 < line <= len(self._lines) else ""
+        return Problem(self.file, line, column, message, hint, excerpt)
+
+
+def read_text(file: str, data: bytes) -> tuple[str, list[Problem]]:
+    """A YAML file's text, or why it is none."""
+    if len(data) > MAX_BYTES:
+        return "", [Problem(file, 0, 0, f"the file has {len(data)} bytes; at most {MAX_BYTES} are read")]
+    try:
+        return data.decode("utf-8-sig"), []
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        return "", [Problem(file, line, column, "the file is not UTF-8 text")]
+
+
+def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
+    """All documents of a text, and everything that is wrong with them. Never raises for bad text."""
+    problems: list[Problem] = []
+    found = []
+    try:
+        for node in yaml.compose_all(text, Loader=_LOADER):
+            if node is not None:
+                reader = _Reader(lines)
+                found.append(reader.document(node))
+                problems += reader.problems
+    except yaml.MarkedYAMLError as error:
+        problems.append(_syntax(lines, error))
+    except yaml.YAMLError as error:
+        message = "the file holds a character that YAML does not allow"
+        position = getattr(error, "position", None)
+        line = text.count("\n", 0, position) + 1 if isinstance(position, int) else 0
+        problems.append(lines.problem((line, 0), message))
+    except RecursionError:
+        problems.append(lines.problem((0, 0), f"the file is nested more than {MAX_DEPTH} deep"))
+    return found, problems
+
+
+def _syntax(lines: Lines, error: yaml.MarkedYAMLError) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    problem = lines.problem(place, f"not valid YAML: {error.problem or error.context}")
+    if "\t" in problem.excerpt[: max(place[1], 1)]:
+        return lines.problem(place, "not valid YAML: there is a tab; YAML is indented with spaces")
+    return problem
+
+
+class _TooMuchError(Exception):
+    """The document is larger than anybody writes by hand."""
+
+
+class _Reader:
+    """Makes one document's values from its nodes."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.problems: list[Problem] = []
+        self._lines = lines
+        self._document = Document()
+        self._left = MAX_NODES
+
+    def document(self, node: Node) -> Document:
+        try:
+            self._document.value = self._value(node, ())
+        except _TooMuchError as error:
+            self.problems.append(self._lines.problem(_place(node), str(error)))
+        return self._document
+
+    def _value(self, node: Node, path: Path) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise _TooMuchError(f"the document has more than {MAX_NODES} values, its aliases counted")
+        if len(path) > MAX_DEPTH:
+            raise _TooMuchError(f"the document is nested more than {MAX_DEPTH} deep")
+        self._document.places[path] = _place(node)
+        if isinstance(node, MappingNode):
+            if node.tag != f"{_CORE}map":
+                self._say(node, f"the tag {_tag(node)} is not supported; remove it")
+            return dict(self._items(node, path))
+        if isinstance(node, SequenceNode):
+            if node.tag != f"{_CORE}seq":
+                self._say(node, f"the tag {_tag(node)} is not supported; remove it")
+            return [self._value(item, (*path, number)) for number, item in enumerate(node.value)]
+        assert isinstance(node, ScalarNode)
+        return self._scalar(node)
+
+    def _items(self, node: MappingNode, path: Path) -> Iterator[tuple[str, Any]]:
+        seen: dict[str, Place] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode):
+                self._say(key_node, "a key must be plain text")
+                continue
+            key = str(key_node.value)
+            if key == "<<" and not key_node.style:
+                self._say(key_node, "the merge key << is not supported; write the values out")
+                continue
+            if key in seen:
+                line, column = seen[key]
+                self._say(key_node, f"`{key}` stands twice; the first is at line {line}, column {column}")
+                continue
+            seen[key] = _place(key_node)
+            self._document.keys[(*path, key)] = seen[key]
+            yield key, self._value(value_node, (*path, key))
+
+    def _scalar(self, node: ScalarNode) -> Any:
+        text = str(node.value)
+        if node.style:
+            if node.tag not in {f"{_CORE}str", "!"}:
+                self._say(node, f"the tag {_tag(node)} is not supported; remove it")
+            return text
+        if not node.tag.startswith(_CORE):
+            self._say(node, f"the tag {_tag(node)} is not supported; remove it")
+            return text
+        new, old = _core(text), _old(node)
+        if type(new) is not type(old) or new != old:
+            self._say(node, _differs(text, new))
+            return text
+        if isinstance(new, float) and not math.isfinite(new):
+            self._say(node, f"{text} is not a number that JSON can carry")
+        if isinstance(new, int) and not isinstance(new, bool) and not -(1 << 63) <= new < 1 << 63:
+            self._say(node, f'{text} is beyond 64 bits; write it as text: "{text}"')
+        return new
+
+    def _say(self, node: Node, message: str) -> None:
+        self.problems.append(self._lines.problem(_place(node), message))
+
+
+def _core(text: str) -> Any:
+    """A plain scalar by YAML 1.2's core schema."""
+    if text in {"", "~", "null", "Null", "NULL"}:
+        return None
+    if text in {"true", "True", "TRUE", "false", "False", "FALSE"}:
+        return text.lower() == "true"
+    if _INT.fullmatch(text):
+        return int(text) if len(text) < 400 else text
+    if _OTHER_INT.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _SPECIAL.fullmatch(text):
+        return float(text.replace(".", "", 1)) if "n" not in text.lower()[1:3] else math.inf
+    return text
+
+
+class _Changed:
+    """A value that YAML 1.1 reads as something that is not text, number, boolean or null."""
+
+
+def _old(node: ScalarNode) -> Any:
+    """The same scalar by YAML 1.1, as PyYAML resolves it."""
+    kind = node.tag.removeprefix(_CORE)
+    constructor = SafeConstructor()
+    try:
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return constructor.construct_yaml_bool(node)
+        if kind == "int":
+            return constructor.construct_yaml_int(node)
+        if kind == "float":
+            value = constructor.construct_yaml_float(node)
+            return value if math.isfinite(value) else math.inf
+    except (ValueError, OverflowError):
+        return _Changed()
+    return str(node.value) if kind == "str" else _Changed()
+
+
+def _differs(text: str, new: Any) -> str:
+    quoted = f'write "{text}" if you mean the text'
+    if isinstance(new, bool) or text.lower() in {"on", "off", "yes", "no", "y", "n"}:
+        plain = "true" if text.lower() in {"on", "yes", "y"} else "false"
+        return f"{text} is read as a boolean by some YAML readers: {quoted}, or {plain}"
+    if isinstance(new, (int, float)):
+        shown = f", or {new:g} if you mean the number" if abs(new) < 1e15 else ""
+        return f"{text} is read differently by YAML readers: {quoted}{shown}"
+    return f"{text} is read as a date or a number by some YAML readers: {quoted}"
+
+
+def _place(node: Node) -> Place:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _tag(node: Node) -> str:
+    return str(node.tag).replace(_CORE, "!!")

@@ -1,0 +1,106 @@
+"""Files that are there whole or not at all, and the lock for the moments of writing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from runner.errors import StoreError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write beside `path`; synced and renamed over it when the block ends well, removed otherwise.
+
+    Raises StoreError where the disk refuses.
+    """
+    beside: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        beside = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), _mode(path))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` as the whole content of `path`, unless it stands there already. Raises StoreError."""
+    try:
+        if path.read_bytes() == data:
+            return
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+    with replacing(path) as file:
+        file.write(data)
+
+
+def sync_file(path: Path) -> None:
+    """Have a file's bytes and its name on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object] | None = None) -> Iterator[None]:
+    """The kernel lock that serialises what writes on this machine. It dies with its process.
+
+    Who holds it stands in the file, for the message to the second comer. Waits as long as the holder lives, inside
+    `waiting`, which may tell the user.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        with waiting or contextlib.nullcontext():
+            lock.acquire()
+    holder = path.with_suffix(".holder")
+    try:
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}", encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def lock_holder(path: Path) -> str:
+    """Who holds the lock, in words; for a message only."""
+    for _ in range(3):
+        with contextlib.suppress(OSError):
+            text = path.with_suffix(".holder").read_text(encoding="utf-8")
+            if text:
+                return text
+        time.sleep(0.01)
+    return "another process"

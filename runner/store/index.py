@@ -1,0 +1,133 @@
+"""Sorted key indexes: for each result file where every answer lies, for each shard which keys it holds.
+
+An index is a NumPy file of fixed records sorted by key, with a small JSON file beside it that names the error codes
+and says what the files held. Indexes are made from the files and can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from runner.errors import StoreError
+from runner.keys import KEY_BYTES
+from runner.store.files import replacing, write_whole
+
+ENTRY = np.dtype(
+    [("key", f"S{KEY_BYTES}"), ("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")]
+)
+"""One result line: its key, where it lies (offset and length in bytes, line end left out) in which file (0 output,
+1 errors), and its error code: 0 for an answer, n for the n-th code of the index."""
+
+Entries = npt.NDArray[np.void]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the result files of one batch held.
+
+    `answers` and `failures` count distinct keys; `doubled`, `unknown` and `malformed` count lines that were passed
+    over. `codes` names the error codes that ENTRY numbers. `output_digest` and `error_digest` are SHA-256 of the raw
+    files, empty where there is no file. `models` are those that answered. `tokens` is (input, output, cached).
+    `failure` says in words why the whole batch failed, and `failure_codes` in codes; empty where it did not.
+    """
+
+    answers: int
+    failures: int
+    doubled: int
+    unknown: int
+    malformed: int
+    codes: tuple[str, ...]
+    output_digest: str
+    error_digest: str
+    models: tuple[str, ...]
+    tokens: tuple[int, int, int]
+    failure: tuple[str, ...] = ()
+    failure_codes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultIndex:
+    """The index of one batch's results. `files` are the raw output and error file."""
+
+    summary: Summary
+    entries: Entries
+    files: tuple[Path, Path]
+
+
+class ResultStore:
+    """Raw results and indexes of one realm, by batch id."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def raw(self, batch_id: str) -> tuple[Path, Path]:
+        """Where the output and the error file of a batch lie, or will."""
+        name = safe_name(batch_id)
+        return self.folder / f"{name}.output.jsonl", self.folder / f"{name}.errors.jsonl"
+
+    def save(self, batch_id: str, entries: Entries, summary: Summary) -> None:
+        """Write the index of a batch; the raw files are there already. The summary comes last: with it all is there."""
+        name = safe_name(batch_id)
+        with replacing(self.folder / f"{name}.index.npy") as file:
+            np.save(file, entries)
+        write_whole(self.folder / f"{name}.summary.json", orjson.dumps(asdict(summary)))
+
+    def load(self, batch_id: str) -> ResultIndex | None:
+        """The index of a batch; None where it is not here whole. Raises StoreError where it is damaged."""
+        name = safe_name(batch_id)
+        summary_path = self.folder / f"{name}.summary.json"
+        try:
+            fields = orjson.loads(summary_path.read_bytes())
+            entries = np.load(self.folder / f"{name}.index.npy", mmap_mode="r")
+            summary = Summary(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{summary_path} is damaged: {error}", hint="remove it; the results are read again") from error
+        files = self.raw(batch_id)
+        if (summary.output_digest and not files[0].exists()) or (summary.error_digest and not files[1].exists()):
+            return None
+        return ResultIndex(summary, entries, files)
+
+
+def save_keys(path: Path, keys: npt.NDArray[np.bytes_]) -> None:
+    """Write a shard's sorted keys."""
+    with replacing(path) as file:
+        np.save(file, keys)
+
+
+def load_keys(path: Path) -> npt.NDArray[np.bytes_] | None:
+    """A shard's sorted keys; None where they are not here."""
+    try:
+        loaded: npt.NDArray[np.bytes_] = np.load(path, mmap_mode="r")
+    except (FileNotFoundError, ValueError):
+        return None
+    return loaded
+
+
+def entries_of(records: Iterable[tuple[bytes, int, int, int, int]]) -> Entries:
+    """Sorted entries from (key, offset, length, code, file); of several lines for a key an answer beats an error, and
+    then the first line wins."""
+    array = np.array(list(records), ENTRY)
+    if not len(array):
+        return array
+    order = np.lexsort((np.arange(len(array)), array["code"] > 0, array["key"]))
+    array = array[order]
+    keep = np.ones(len(array), bool)
+    keep[1:] = array["key"][1:] != array["key"][:-1]
+    return array[keep]
+
+
+def safe_name(batch_id: str) -> str:
+    """A batch id as a file name. Ids come from the network: anything unusual is written as a digest."""
+    if batch_id and len(batch_id) <= 80 and all(c.isascii() and (c.isalnum() or c in "_-") for c in batch_id):
+        return batch_id
+    from runner.digest import sha256_hex  # noqa: PLC0415
+
+    return f"id-{sha256_hex(batch_id.encode())[:40]}"

@@ -1,0 +1,166 @@
+"""The ledger: intents written and synced before each effect, and what the service answered. SQLite, not in git.
+
+It remembers what a crash between two steps would lose: which file was uploaded for which shard, which create was sent
+and not answered. The lockfile and the service can rebuild everything else; losing the ledger costs an upload at most.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from runner.errors import StoreError
+
+UPLOAD_LIFETIME = timedelta(days=29)
+"""How long an uploaded file is used again; the guide gives a file 29 to 30 days."""
+
+_SCHEMA = """
+create table if not exists uploads (
+    realm text not null, shard text not null, file_id text not null, state text not null, at text not null,
+    primary key (realm, shard, file_id));
+create table if not exists creates (
+    realm text not null, request_id text not null, address text not null, shard text not null, file_id text not null,
+    requests integer not null, bytes integer not null, attempt integer not null, round integer not null,
+    state text not null, batch_id text, at text not null,
+    primary key (realm, request_id));
+pragma user_version = 1;
+"""
+
+CreateState = Literal["intended", "created", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """One create: intended before it is sent, then created with its batch id, or refused.
+
+    An intended one may have had its effect. `bytes` is the shard's size.
+    """
+
+    realm: str
+    request_id: str
+    address: str
+    shard: str
+    file_id: str
+    requests: int
+    bytes: int
+    attempt: int
+    round: int
+    state: CreateState
+    batch_id: str | None
+
+
+class Ledger:
+    """One ledger file. Each write is synced when the call returns. Raises StoreError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma synchronous = full")
+            version = self._db.execute("pragma user_version").fetchone()[0]
+            if version > 1:
+                self._db.close()
+                raise StoreError(
+                    f"{path} was written by a newer batchspec", hint="update batchspec, or remove the file"
+                )
+            if version == 0:
+                self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot open {path}: {error}", hint="the ledger can be removed") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._db.execute("begin immediate")
+            yield self._db
+            self._db.execute("commit")
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot write {self._path}: {error}") from error
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+
+    def upload_intended(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
+        """A place for a shard's bytes was given. Its URL is not kept: it is a secret."""
+        with self._writing() as db:
+            db.execute("insert or replace into uploads values (?, ?, ?, 'intended', ?)", (realm, shard, file_id, _t(now)))
+
+    def uploaded(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
+        """All bytes of the shard are at the service."""
+        with self._writing() as db:
+            db.execute("insert or replace into uploads values (?, ?, ?, 'uploaded', ?)", (realm, shard, file_id, _t(now)))
+
+    def forget_upload(self, realm: str, file_id: str) -> None:
+        """The service does not know the file any more."""
+        with self._writing() as db:
+            db.execute("delete from uploads where realm = ? and file_id = ?", (realm, file_id))
+
+    def upload_of(self, realm: str, shard: str, now: datetime) -> str | None:
+        """The newest file at the service that holds the shard's bytes and is still valid."""
+        found = self._db.execute(
+            "select file_id from uploads where realm = ? and shard = ? and state = 'uploaded' and at > ? "
+            "order by at desc limit 1",
+            (realm, shard, _t(now - UPLOAD_LIFETIME)),
+        ).fetchone()
+        return None if found is None else str(found[0])
+
+    def create_intended(self, create: Create, now: datetime) -> None:
+        """A create is about to be sent. Called, and synced, before it is."""
+        with self._writing() as db:
+            db.execute(
+                "insert into creates values (?, ?, ?, ?, ?, ?, ?, ?, ?, 'intended', null, ?) "
+                "on conflict (realm, request_id) do update set file_id = excluded.file_id, state = 'intended', "
+                "at = excluded.at where batch_id is null",
+                (
+                    create.realm,
+                    create.request_id,
+                    create.address,
+                    create.shard,
+                    create.file_id,
+                    create.requests,
+                    create.bytes,
+                    create.attempt,
+                    create.round,
+                    _t(now),
+                ),
+            )
+
+    def created(self, realm: str, request_id: str, batch_id: str) -> None:
+        """The create was answered with a batch, or the batch was found in the list."""
+        with self._writing() as db:
+            db.execute(
+                "update creates set state = 'created', batch_id = ? where realm = ? and request_id = ?",
+                (batch_id, realm, request_id),
+            )
+
+    def refused(self, realm: str, request_id: str) -> None:
+        """The service said no, so the create had no effect."""
+        with self._writing() as db:
+            db.execute(
+                "update creates set state = 'refused' where realm = ? and request_id = ? and batch_id is null",
+                (realm, request_id),
+            )
+
+    def creates(self, realm: str, address: str) -> tuple[Create, ...]:
+        """All creates of an address, oldest first."""
+        found = self._db.execute(
+            "select realm, request_id, address, shard, file_id, requests, bytes, attempt, round, state, batch_id "
+            "from creates where realm = ? and address = ? order by at, request_id",
+            (realm, address),
+        ).fetchall()
+        return tuple(Create(*row) for row in found)
+
+
+def _t(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

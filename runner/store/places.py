@@ -1,0 +1,81 @@
+"""Where things are kept: one project's folders for one provider.
+
+A spec's own provider keeps lockfiles and outputs where the spec says, in git's sight. Any other (`--provider local`)
+keeps everything below `.batchspec/realms/NAME/`, with the same paths inside, so that trying a job out never touches
+what is real.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Folders of one project and provider. `base` is `.batchspec/`; `home` and `files` differ for a realm of its own."""
+
+    root: Path
+    base: Path
+    home: Path
+    files: Path
+
+    @classmethod
+    def of(cls, root: Path, store: str, realm_name: str | None) -> Places:
+        """The places for a provider: the spec's own where `realm_name` is None, else a realm apart of that name."""
+        base = root / store
+        home = base if realm_name is None else base / "realms" / realm_name
+        return cls(root, base, home, root if realm_name is None else home)
+
+    @property
+    def ledger(self) -> Path:
+        """The SQLite file of intents, batches and uploads."""
+        return self.home / "ledger.db"
+
+    @property
+    def lock(self) -> Path:
+        """The file whose kernel lock serialises writing."""
+        return self.home / "lock"
+
+    @property
+    def service(self) -> Path:
+        """The embedded service's data."""
+        return self.base / "service"
+
+    def lockfile(self, lock_path: str) -> Path:
+        """A lockfile, by its path in the project."""
+        return self.files / lock_path
+
+    def output(self, output_path: str) -> Path:
+        """An output, by its path in the project."""
+        return self.files / output_path
+
+    def shown(self, path: Path) -> str:
+        """A path as messages show it: relative to the project's root."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
+    def shards(self, realm_folder: str) -> Path:
+        """Shard files of a realm, `DIGEST.jsonl`, and their sorted keys."""
+        return self.home / "store" / realm_folder / "shards"
+
+    def results(self, realm_folder: str) -> Path:
+        """Raw results of a realm as the service sent them, and their indexes."""
+        return self.home / "store" / realm_folder / "results"
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for one command's rendering; it is removed at the end, and what a killed process left is too."""
+        parent = self.home / "scratch"
+        parent.mkdir(parents=True, exist_ok=True)
+        ignore = self.base / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+        folder = Path(tempfile.mkdtemp(dir=parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

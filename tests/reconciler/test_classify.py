@@ -1,0 +1,122 @@
+"""The state of a key: DESIGN's table of section 3, case by case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runner.reconciler.classify import Answers, Counter, Evidence, Held, Hold, KeyState, classify
+from runner.store.index import ENTRY
+
+A, B, C = (letter * 24 for letter in (b"a", b"b", b"c"))
+ANSWER, PASSES, LASTS = 0, 1, 2
+
+
+def keys(*names: bytes) -> Any:
+    return np.sort(np.array(names, "S24"))
+
+
+def answers(number: int, *lines: tuple[bytes, int], round_: int = 1) -> Answers:
+    entries = np.array([(key, 7 * n, 5, code, 0) for n, (key, code) in enumerate(sorted(lines))], ENTRY)
+    return Answers(number, round_, entries, np.array([False, True, False]))
+
+
+def state(evidence: Evidence, key: bytes = A) -> KeyState:
+    return KeyState(int(classify(np.array([key], "S24"), evidence).state[0]))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        pytest.param(Evidence(), KeyState.ABSENT, id="never asked"),
+        pytest.param(Evidence((answers(0, (A, ANSWER)),)), KeyState.ANSWERED, id="answered"),
+        pytest.param(Evidence((answers(0, (B, ANSWER)),)), KeyState.ABSENT, id="another key is answered"),
+        pytest.param(Evidence((answers(0, (A, LASTS)),), rounds=3), KeyState.FAILED, id="an error that lasts"),
+        pytest.param(Evidence((answers(0, (A, PASSES)),), rounds=3), KeyState.RETRY, id="an error that may pass"),
+        pytest.param(Evidence((answers(0, (A, PASSES)),), rounds=1), KeyState.FAILED, id="no rounds left"),
+        pytest.param(
+            Evidence((answers(0, (A, PASSES), round_=3),), rounds=3), KeyState.FAILED, id="the last round failed"
+        ),
+        pytest.param(
+            Evidence((answers(0, (A, LASTS)),), rounds=3, retry_failed=True), KeyState.RETRY, id="--retry-failed"
+        ),
+        pytest.param(
+            Evidence((answers(0, (A, LASTS)), answers(1, (A, ANSWER)))), KeyState.ANSWERED, id="an answer beats an error"
+        ),
+        pytest.param(Evidence(held=(Held(Hold.FLIGHT, 1, keys(A)),)), KeyState.IN_FLIGHT, id="in a running batch"),
+        pytest.param(
+            Evidence((answers(0, (A, PASSES)),), (Held(Hold.FLIGHT, 2, keys(A)),), rounds=3),
+            KeyState.IN_FLIGHT,
+            id="asked again and running",
+        ),
+        pytest.param(
+            Evidence((answers(0, (A, ANSWER)),), (Held(Hold.FLIGHT, 1, keys(A)),)),
+            KeyState.ANSWERED,
+            id="answered, and running elsewhere",
+        ),
+        pytest.param(Evidence(blocked=True), KeyState.IN_FLIGHT, id="a running batch whose keys nobody knows"),
+        pytest.param(
+            Evidence((answers(0, (A, ANSWER)),), blocked=True), KeyState.ANSWERED, id="blocked does not hide answers"
+        ),
+        pytest.param(
+            Evidence(held=(Held(Hold.SPENT, 1, keys(A)),), rounds=3), KeyState.RETRY, id="its batch ended without it"
+        ),
+        pytest.param(
+            Evidence(held=(Held(Hold.SPENT, 3, keys(A)),), rounds=3), KeyState.FAILED, id="ended without it, thrice"
+        ),
+        pytest.param(Evidence(held=(Held(Hold.LOST, 1, keys(A)),)), KeyState.UNKNOWN, id="its results can't be read"),
+        pytest.param(
+            Evidence(held=(Held(Hold.LOST, 1, keys(A)),), ask_unknown=True), KeyState.ABSENT, id="--ask-unknown"
+        ),
+        pytest.param(
+            Evidence((answers(0, (A, ANSWER)),), (Held(Hold.LOST, 1, keys(A)),)), KeyState.ANSWERED, id="lost, and found"
+        ),
+        pytest.param(Evidence(doubt=True), KeyState.UNKNOWN, id="an unreadable batch whose keys nobody knows"),
+        pytest.param(Evidence(held=(Held(Hold.DEAD, 1, keys(A)),), rounds=3), KeyState.FAILED, id="its batch failed"),
+        pytest.param(
+            Evidence(held=(Held(Hold.DEAD, 1, keys(A)),), rounds=3, retry_failed=True),
+            KeyState.RETRY,
+            id="its batch failed, --retry-failed",
+        ),
+    ],
+)
+def test_state(evidence: Evidence, expected: KeyState) -> None:
+    assert state(evidence) is expected
+
+
+def test_of_two_answers_the_batch_that_counts_first_wins() -> None:
+    verdict = classify(keys(A), Evidence((answers(4, (A, ANSWER)), answers(9, (A, ANSWER)))))
+    assert verdict.source.tolist() == [4]
+
+
+def test_an_answer_is_found_behind_errors_and_at_its_place() -> None:
+    evidence = Evidence((answers(0, (A, PASSES), (B, ANSWER)), answers(1, (A, ANSWER), (C, LASTS))), rounds=3)
+    verdict = classify(np.array([C, A, B], "S24"), evidence)
+    assert verdict.source.tolist() == [1, 1, 0]
+    assert verdict.entry.tolist() == [1, 0, 1]
+
+
+def test_a_part_of_the_evidence_gives_the_same_verdict() -> None:
+    """Buckets see a slice of each index; entries still count from the start of the whole."""
+    evidence = Evidence((answers(0, (A, ANSWER), (B, ANSWER), (C, LASTS)),), (Held(Hold.SPENT, 1, keys(A, B, C)),))
+    whole = classify(np.array([B, C], "S24"), evidence)
+    part = classify(np.array([B, C], "S24"), evidence.between(b"b", b""))
+    assert part.entry.tolist() == whole.entry.tolist() == [1, 2]
+    assert part.state.tolist() == whole.state.tolist()
+
+
+def test_a_round_goes_on_from_the_last_one_that_was_used() -> None:
+    evidence = Evidence((answers(0, (A, PASSES), round_=2),), rounds=5)
+    assert classify(keys(A, B), evidence).round.tolist() == [3, 1]
+
+
+def test_counting() -> None:
+    counter = Counter()
+    counter.add(np.array([0, 1, 2, 3, 4, 5], np.uint8), np.array([1, 2, 1, 1, 1, 1], np.uint8))
+    counter.add(np.array([0, 2], np.uint8), np.array([1, 1], np.uint8))
+    tally = counter.tally(9)
+    assert (tally.answered, tally.failed, tally.in_flight, tally.unknown) == (2, 1, 1, 1)
+    assert tally.submit == ((1, 2), (2, 1))
+    assert tally.requests == 8
