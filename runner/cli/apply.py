@@ -39,7 +39,8 @@ def apply(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Submit, and leave; a later apply fetches.")] = False,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="TIME", help="Stop waiting after 90s, 30m or 24h; batches live on.")
+        str | None,
+        typer.Option("--timeout", metavar="TIME", help="Stop waiting after 90s, 30m or 24h; batches live on."),
     ] = None,
     detailed_exitcode: Annotated[
         bool, typer.Option("--detailed-exitcode", help="With --no-wait, exit with 4 while batches run.")

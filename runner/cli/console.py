@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from runner.errors import BatchspecError, InputError, Problem, SpecError
 
@@ -63,7 +63,7 @@ class Terminal:
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, tuple[float, int]] = {}
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -104,7 +104,7 @@ class Terminal:
             sys.stderr.flush()
 
     def _bar(self, what: str, done: int, total: int, failed: int) -> None:
-        verb = what.split(" (")[0]
+        verb = what.partition(" (")[0]
         if self._progress is None:
             self._progress = _progress(self._color)
             self._progress.start()

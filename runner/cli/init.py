@@ -51,7 +51,9 @@ _ATTRIBUTES = "specs/*.lock merge=union\nspecs/**/*.lock merge=union\n"
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Where; here by default.")] = Path(),
-    project: Annotated[str | None, typer.Option("--project", help="The project's name; the folder's by default.")] = None,
+    project: Annotated[
+        str | None, typer.Option("--project", help="The project's name; the folder's by default.")
+    ] = None,
 ) -> None:
     """Start a project: batchspec.yaml, an example spec with its template and data. Overwrites nothing."""
     name = project or _name(folder)

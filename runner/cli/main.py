@@ -21,7 +21,10 @@ from runner.cli.status import status
 from runner.cli.validate import validate
 from runner.errors import BatchspecError
 
-_EPILOG = "Exit codes: 0 done or nothing to do, 1 error, 2 changes (plan --detailed-exitcode), 3 more requests stand failed than tolerated, 4 still running, 130 interrupted and resumable."
+_EPILOG = (
+    "Exit codes: 0 done or nothing to do, 1 error, 2 changes (plan --detailed-exitcode), 3 more requests stand failed "
+    "than tolerated, 4 still running, 130 interrupted and resumable."
+)
 
 # rich_markup_mode=None: plain help, in half the time.
 app = typer.Typer(

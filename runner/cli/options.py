@@ -13,7 +13,9 @@ from runner.errors import BatchspecError
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec, Project
 
-Paths = Annotated[list[Path] | None, typer.Argument(help="Spec files or folders; specs/ by default.", show_default=False)]
+Paths = Annotated[
+    list[Path] | None, typer.Argument(help="Spec files or folders; specs/ by default.", show_default=False)
+]
 Var = Annotated[list[str] | None, typer.Option("--var", metavar="K=V", help="Set a declared var; repeatable.")]
 JobName = Annotated[list[str] | None, typer.Option("--job", metavar="NAME", help="Only this job; repeatable.")]
 Provider = Annotated[

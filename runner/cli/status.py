@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.options import JobName, NoColor, Paths, Provider, Var, load_jobs
+from runner.cli.options import JobName, Paths, Provider, Var, load_jobs
 
 
 def status(
@@ -15,7 +15,6 @@ def status(
     var: Var = None,
     provider: Provider = None,
     offline: Annotated[bool, typer.Option("--offline", help="Show what the lockfile says only.")] = False,
-    no_color: NoColor = False,
 ) -> None:
     """Show each job's batches: their state, their counts, and where the output is. Renders nothing."""
     from runner.api import open_project  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`batchspec validate`: are the specs right?"""
+"""`batchspec validate`: whether the specs are right."""
 
 from __future__ import annotations
 

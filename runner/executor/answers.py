@@ -121,7 +121,9 @@ def _error(value: object) -> tuple[str, str]:
 
 def _chat(choices: list[Any]) -> tuple[str | None, str | None, str | None]:
     choice = choices[0] if choices and isinstance(choices[0], dict) else {}
-    message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return None, _text(choice.get("finish_reason")), None
     return _text(message.get("content")), _text(choice.get("finish_reason")), _text(message.get("refusal"))
 
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from typing import Literal
 
-from runner.errors import BatchspecError, NotFound, NotReady
+from runner.errors import BatchspecError, NotFound
 from runner.executor.batches import Known, ended_line, list_back
 from runner.executor.context import Context
 from runner.executor.fetch import fetch
@@ -106,7 +106,7 @@ class _Run:
         self._word = word
         self._spec = job.desired.spec
         self._submitted = 0
-        self._gone: set[str] = set()
+        self._missing: set[str] = set()
         self._seen: Observed | None = None
 
     def attempt(self, ledger: Ledger, listed: dict[int, dict[str, RemoteBatch]]) -> None:
@@ -133,12 +133,13 @@ class _Run:
 
     def _step(self, ledger: Ledger, listed: dict[str, RemoteBatch]) -> None:
         seen = self._observe(ledger, listed)
-        self._record(seen)
-        if self._fetch(seen, needed=True):
-            seen = self._observe(ledger, listed)
-        if seen.plan.changes and self._fetch(seen, needed=False):
-            seen = self._observe(ledger, listed)
-        if self._submit(seen, ledger, listed):
+        # Each effect is followed by a fresh look, until there is nothing left to do now.
+        while (
+            self._record(seen)
+            or self._fetch(seen, needed=True)
+            or (seen.plan.changes and self._fetch(seen, needed=False))
+            or self._submit(seen, ledger, listed)
+        ):
             seen = self._observe(ledger, listed)
         self._seen = seen
         if any(not known.ended for known in seen.batches):
@@ -151,31 +152,32 @@ class _Run:
         realm = self._context.realm(self._spec)
         creates = ledger.creates(realm.name, self._spec.address)
         api = self._context.api(self._spec)
-        return observe(self._context, self._desired, self._pins, creates, listed, api, self._word, self._gone)
+        return observe(self._context, self._desired, self._pins, creates, listed, api, self._word, self._missing)
 
-    def _record(self, seen: Observed) -> None:
+    def _record(self, seen: Observed) -> bool:
         """Take adopted batches into the lockfile."""
-        for known in seen.batches:
-            if known.adopted:
-                self._save(known.line)
-                self._context.watcher.event(
-                    "batch.adopted", job=self._spec.address, batch=known.line.batch, requests=known.line.requests
-                )
+        adopted = [known for known in seen.batches if known.adopted]
+        for known in adopted:
+            self._save(known.line)
+            self._context.watcher.event(
+                "batch.adopted", job=self._spec.address, batch=known.line.batch, requests=known.line.requests
+            )
+        return bool(adopted)
 
     def _fetch(self, seen: Observed, *, needed: bool) -> bool:
         """Fetch results: those that are needed, or also those that the output alone holds, before it is rewritten."""
         fetched = False
         for known in seen.batches:
-            wanted = known.ended and not known.gone and known.index is None
+            wanted = known.ended and known.line.batch not in self._missing and known.index is None
             wanted = wanted and (not needed or not is_indexed(known, seen.standing))
             late = known.ended and not known.line.ended and known.index is not None
             if not wanted and not late:
                 continue
             try:
                 fetched |= self._fetch_one(seen, known)
-            except (NotFound, NotReady) as error:
+            except NotFound as error:
+                self._missing.add(known.line.batch)
                 if needed:
-                    self._gone.add(known.line.batch)
                     fetched = True
                     self._context.watcher.event(
                         "results.gone", job=self._spec.address, batch=known.line.batch, reason=error.message

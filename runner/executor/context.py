@@ -83,9 +83,7 @@ class Context:
         name = realm_of(spec)
         if name not in self._apis:
             key = find_key(spec.profile, self.environ)
-            self._apis[name] = open_api(
-                spec.profile, key=key, service_folder=self.places.service, environ=self.environ
-            )
+            self._apis[name] = open_api(spec.profile, key=key, service_folder=self.places.service, environ=self.environ)
         return self._apis[name]
 
     def has_key(self, spec: JobSpec) -> bool:

@@ -63,7 +63,6 @@ def read_output(path: Path, scratch: Path) -> dict[str, OutputAnswers]:
     folder = scratch / "output-index"
     folder.mkdir(parents=True, exist_ok=True)
     names: dict[str, Path] = {}
-    count = 0
 
     def flush() -> None:
         for batch, records in waiting.items():
@@ -71,11 +70,10 @@ def read_output(path: Path, scratch: Path) -> dict[str, OutputAnswers]:
                 file.write(np.array(records, ENTRY).tobytes())
         waiting.clear()
 
-    for key, batch, code, offset, length in output_records(path):
+    for count, (key, batch, code, offset, length) in enumerate(output_records(path), 1):
         table = codes.setdefault(batch, {})
         number = table.setdefault(code, len(table) + 1) if code else 0
         waiting.setdefault(batch, []).append((key, offset, length, number, OUTPUT_FILE))
-        count += 1
         if count % _BUFFERED_ROWS == 0:
             flush()
     flush()
@@ -121,30 +119,30 @@ def judge(
         else:
             blocked |= hold is Hold.FLIGHT
             doubt |= hold is Hold.LOST
-    evidence = Evidence(
-        tuple(answers), tuple(held), blocked, doubt, job.retry.rounds, ask_unknown, retry_failed
-    )
+    evidence = Evidence(tuple(answers), tuple(held), blocked, doubt, job.retry.rounds, ask_unknown, retry_failed)
     return _fold(desired, evidence, sources)
 
 
-def is_indexed(known: Known, standing: dict[str, OutputAnswers]) -> bool:
-    """Whether nothing is left to fetch of an ended batch: its answers can be read here, from its results or from the
-    output, or they are gone for good.
-    """
-    if known.index is not None or known.gone:
+def is_read(known: Known, standing: dict[str, OutputAnswers]) -> bool:
+    """Whether all answers that an ended batch counts can be read here, from its results or from the output."""
+    if known.index is not None:
         return True
-    stand = standing.get(known.line.batch)
     completed = known.completed
-    if completed is None or not known.line.ended:
+    if completed is None or not known.line.ended or known.line.batch not in standing:
         return False
-    return (stand.answered if stand else 0) >= completed and (completed > 0 or known.line.state == "cancelled")
+    return standing[known.line.batch].answered >= completed > 0
+
+
+def is_indexed(known: Known, standing: dict[str, OutputAnswers]) -> bool:
+    """Whether nothing is left to fetch of an ended batch: its answers can be read here, or are gone for good."""
+    return known.gone or is_read(known, standing)
 
 
 def _hold(known: Known, standing: dict[str, OutputAnswers], on: Sequence[str] | None) -> Hold:
-    if known.gone:
-        return Hold.LOST
-    if not known.ended or not is_indexed(known, standing):
+    if not known.ended:
         return Hold.FLIGHT
+    if not is_read(known, standing):
+        return Hold.LOST if known.gone else Hold.FLIGHT
     if known.index is None:
         return Hold.SPENT
     summary = known.index.summary

@@ -55,8 +55,10 @@ def observe(
     word: Word,
     gone: Collection[str] = (),
 ) -> Observed:
-    """Observe one job. `listed` and `api` are None where the service is not asked; `gone` names batches whose results
-    the service has turned out not to have. Raises BatchspecError.
+    """Observe one job. Raises BatchspecError.
+
+    `listed` and `api` are None where the service is not asked; `gone` names batches whose results the service has
+    turned out not to have.
     """
     spec = desired.spec
     realm = context.realm(spec)
@@ -174,5 +176,7 @@ def _notes(batches: Sequence[Known]) -> list[str]:
             notes.append(f"batch {known.line.batch} counts {known.completed} answers and delivered {summary.answers}")
         for count, what in ((summary.unknown, "of unknown requests"), (summary.malformed, "that can't be read")):
             if count:
-                notes.append(f"batch {known.line.batch} delivered {count} result lines {what}; they are kept and ignored")
+                notes.append(
+                    f"batch {known.line.batch} delivered {count} result lines {what}; they are kept and ignored"
+                )
     return notes

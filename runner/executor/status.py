@@ -9,7 +9,7 @@ from runner.errors import Conflict
 from runner.executor.batches import gather, list_back
 from runner.executor.context import Context
 from runner.spec.load import JobSpec
-from runner.store.ledger import Ledger
+from runner.store.ledger import Create, Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def job_status(context: Context, spec: JobSpec, *, ask: bool) -> JobStatus:
     lockfile = context.lockfile(spec.lock_path)
     api = context.api(spec) if ask else None
     listed = list_back(api, context.now()) if api is not None else None
-    creates = ()
+    creates: tuple[Create, ...] = ()
     if context.places.ledger.exists():
         ledger = Ledger(context.places.ledger)
         try:

@@ -34,7 +34,7 @@ from runner.store.index import save_keys
 from runner.store.ledger import Create, Ledger
 
 TRIES = 5
-"""How often a create is sent again after a lost answer, each time with the same key, each time after a look at the list."""
+"""How often a create is sent at most: after a lost answer again, with the same key, after a look at the list."""
 
 
 @dataclass(frozen=True, slots=True)

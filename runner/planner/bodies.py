@@ -60,9 +60,7 @@ class Bodies:
     def body(self, row: Mapping[str, Any]) -> bytes:
         """The body for one row. Raises RowError, or orjson.JSONEncodeError for text that is not valid Unicode."""
         values = namespace(row, self._variables)
-        return b"".join(
-            piece if isinstance(piece, bytes) else orjson.dumps(piece(values)) for piece in self._pieces
-        )
+        return b"".join(piece if isinstance(piece, bytes) else orjson.dumps(piece(values)) for piece in self._pieces)
 
     def digest(self, body: bytes) -> bytes:
         """The key's 20 digest bytes for a body."""
@@ -91,7 +89,6 @@ def _part(spec: JobSpec, hole: Hole, text: Text, templates: Templates) -> str | 
     place = spec.problem("", *keys)
     try:
         if isinstance(text, TemplateRef):
-            templates.load_all(text.template)
             return templates.compile_file(text.template)
         return text if is_constant(text) else templates.compile_text(text, f"{spec.file} prompt.{hole}")
     except jinja2.TemplateError as error:

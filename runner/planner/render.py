@@ -1,4 +1,4 @@
-"""Input to spool: every row of a job rendered, checked and hashed. A chunk is rendered as a pure function of its bytes."""
+"""Input to spool: every row of a job rendered, checked and hashed; a chunk as a pure function of its bytes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Renderer:
                 continue
             try:
                 identity = self._identity(row, first_row + position)
-                body = self._body(chunk, row, identity)
+                body = self._body(row, identity)
             except _BadRow as bad:
                 problems.append(bad.problem(chunk.file, row.line))
                 continue
@@ -100,7 +100,7 @@ class Renderer:
                 raise InputError([row])
             try:
                 identity = self._identity(row, first_row + position)
-                body = self._body(chunk, row, identity)
+                body = self._body(row, identity)
             except _BadRow as bad:
                 raise InputError([bad.problem(chunk.file, row.line)]) from bad
             yield identity, self._bodies.digest(body), body
@@ -121,7 +121,7 @@ class Renderer:
         except orjson.JSONEncodeError as error:
             raise _BadRow(f"the id in column {column} is not valid Unicode") from error
 
-    def _body(self, chunk: Chunk, row: Row, identity: bytes) -> bytes:
+    def _body(self, row: Row, identity: bytes) -> bytes:
         try:
             body = self._bodies.body(row.values)
         except RowError as error:

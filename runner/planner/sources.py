@@ -149,9 +149,9 @@ def read_chunks(root: Path, spec: Input, place: Problem, files: InputFiles) -> I
 def rows(chunk: Chunk) -> Iterator[Row | Problem]:
     """The rows of a chunk; a record that is not one comes as a Problem, and the rest goes on."""
     if chunk.kind == "jsonl":
-        for number, line in enumerate(chunk.data.split(b"\n"), chunk.line):
-            if line and not line.isspace():
-                yield _json_row(chunk.file, number, line)
+        for number, text in enumerate(chunk.data.split(b"\n"), chunk.line):
+            if text and not text.isspace():
+                yield _json_row(chunk.file, number, text)
         return
     reader = csv.reader(io.StringIO(chunk.data.decode(), newline=""), delimiter=_DELIMITERS[chunk.kind], strict=True)
     line = chunk.line
@@ -173,7 +173,7 @@ def _json_row(file: str, number: int, line: bytes) -> Row | Problem:
     except ValueError as error:
         return Problem(file, number, 0, str(error))
     if not isinstance(value, dict):
-        return Problem(file, number, 1, "each line must be a JSON object, such as {\"id\": 1, \"text\": \"...\"}")
+        return Problem(file, number, 1, 'each line must be a JSON object, such as {"id": 1, "text": "..."}')
     return Row(number, value)
 
 
@@ -198,7 +198,8 @@ def _check_numbers(line: bytes) -> None:
 def _decompressed(path: str, raw: _Hashing) -> IO[bytes]:
     buffered = io.BufferedReader(raw, 1 << 18)
     if path.endswith(".gz"):
-        return gzip.GzipFile(fileobj=buffered)
+        unpacked: IO[bytes] = gzip.GzipFile(fileobj=buffered)  # type: ignore[assignment]  # typeshed: no IO[bytes]
+        return unpacked
     if path.endswith(".zst"):
         import zstandard  # noqa: PLC0415  only for .zst
 

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -79,8 +80,11 @@ class Spool:
                 records.append(block[chosen])
             lowest = bytes([low]) if low else b""
             after = bytes([high]) if high < 256 else b""
-            yield lowest, after, np.concatenate(numbers or [np.empty(0, np.int64)]), np.concatenate(
-                records or [np.empty(0, ROW)]
+            yield (
+                lowest,
+                after,
+                np.concatenate(numbers or [np.empty(0, np.int64)]),
+                np.concatenate(records or [np.empty(0, ROW)]),
             )
 
     def open_asks(self) -> npt.NDArray[np.void]:
@@ -122,7 +126,7 @@ class SpoolWriter:
         self._rows = (folder / "rows").open("wb")
         self._ids = (folder / "ids").open("wb")
 
-    def __enter__(self) -> SpoolWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

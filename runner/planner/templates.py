@@ -39,27 +39,29 @@ class Templates:
         self._environment = _environment(jinja2.FunctionLoader(self._load))
 
     def compile_text(self, text: str, label: str) -> Callable[[Mapping[str, Any]], str]:
-        """A function of the row's namespace for inline Jinja text. Raises jinja2.TemplateSyntaxError."""
+        """A function of the row's namespace for inline Jinja text. Raises jinja2.TemplateError."""
+        self._load_all(_named(self._environment.parse(text, label, label)))
         code = self._environment.compile(text, name=label, filename=label)
         template = _Template.from_code(self._environment, code, dict(self._environment.globals))
         return self._renderer(template, label)
 
     def compile_file(self, path: str) -> Callable[[Mapping[str, Any]], str]:
         """A function of the row's namespace for a template file. Raises jinja2.TemplateError."""
+        self._load_all([path])
         return self._renderer(self._environment.get_template(path), path)
 
-    def load_all(self, path: str) -> None:
-        """Load what `path` includes, imports and extends by name, so that `used` is whole before the first row."""
+    def _load_all(self, names: list[str]) -> None:
+        """Load templates and what they name, so that errors come, and `used` is whole, before the first row."""
         seen: set[str] = set()
-        pending = [path]
-        while pending:
-            name = pending.pop()
+        while names:
+            name = names.pop()
             if name in seen:
                 continue
             seen.add(name)
-            source = self._environment.loader.get_source(self._environment, name)[0]  # type: ignore[union-attr]
+            assert self._environment.loader is not None
+            source = self._environment.loader.get_source(self._environment, name)[0]
             self._environment.get_template(name)
-            pending += _named(self._environment.parse(source, name))
+            names += _named(self._environment.parse(source, name))
 
     def _load(self, name: str) -> tuple[str, str, Callable[[], bool]] | None:
         for candidate in (name, f"templates/{name}"):
@@ -123,7 +125,7 @@ def syntax_problem(error: jinja2.TemplateError, place: Problem) -> SpecError:
 class _Template(jinja2.Template):
     """A template whose module is made anew for each import, so that nothing set in it survives a row."""
 
-    def _get_default_module(self, ctx: Any = None) -> Any:
+    def _get_default_module(self, ctx: Any = None) -> Any:  # noqa: ARG002  jinja2 calls it so
         return self.make_module()
 
 
@@ -139,7 +141,7 @@ def _environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
         auto_reload=False,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701  prompts are text, not HTML
+        autoescape=False,  # prompts are text, not HTML
     )
     environment.globals.pop("lipsum")
     environment.filters.pop("random")
@@ -168,8 +170,12 @@ def _tojson(value: Any, indent: int | None = None) -> str:
 
 def _named(tree: nodes.Template) -> list[str]:
     """Templates that `tree` names outright; a name that is computed is loaded when its row comes."""
-    kinds = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
-    found = [n.template for n in tree.find_all(kinds)]
+    found = [
+        *(node.template for node in tree.find_all(nodes.Include)),
+        *(node.template for node in tree.find_all(nodes.Import)),
+        *(node.template for node in tree.find_all(nodes.FromImport)),
+        *(node.template for node in tree.find_all(nodes.Extends)),
+    ]
     return [t.value for t in found if isinstance(t, nodes.Const) and isinstance(t.value, str)]
 
 

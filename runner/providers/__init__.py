@@ -40,17 +40,27 @@ def open_api(
             from runner.providers.local import embedded  # noqa: PLC0415
 
             if profile.base_url is not None and profile.key is not None:
-                _check_key(profile.base_url, environ.get(profile.key.env), environ)
+                _check_upstream(profile.base_url, profile.key.env, environ)
             return embedded(service_folder, profile, sleep=sleep)
         case _:
             assert_never(profile.kind)
 
 
+def _check_upstream(base_url: str, name: str, environ: Mapping[str, str]) -> None:
+    """Refuse a server that the embedded service would ask with a key which the environment does not allow there."""
+    from runner.spec.trust import check_key_host, resolve_env  # noqa: PLC0415
+
+    resolve_env(name, environ)
+    check_key_host(base_url, environ)
+
+
 def _check_key(base_url: str, key: str | None, environ: Mapping[str, str]) -> None:
     """Refuse a key that the environment does not allow to go there, before anything holds both."""
-    from runner.errors import Unauthorized  # noqa: PLC0415
-    from runner.providers.http import is_loopback  # noqa: PLC0415
-    from runner.spec.trust import check_key_host  # noqa: PLC0415
+    from urllib.parse import urlsplit  # noqa: PLC0415
 
-    if key:
-        check_key_host(base_url, environ)
+    from runner.errors import Unauthorized  # noqa: PLC0415
+    from runner.spec.trust import KEY_NAMES, check_key_host, is_loopback  # noqa: PLC0415
+
+    check_key_host(base_url, environ)
+    if not key and not is_loopback(urlsplit(base_url).hostname or ""):
+        raise Unauthorized(f"there is no key for {base_url}", status=401, hint=f"set {' or '.join(KEY_NAMES)}")

@@ -8,19 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
-from runner.errors import Conflict, Malformed, NotFound, ProviderError
-from runner.providers import wire
+from runner.errors import Malformed, Unreachable
+from runner.providers import calls, wire
 from runner.providers.api import BatchApi, FileIntent, Order, Progress, RemoteBatch, ResultUrls
 from runner.providers.http import Http, Now
 from runner.providers.patience import Patience, Sleep
 from runner.providers.storage import Storage
-
-PAGE = 100
-"""Batches asked for at once; the most the service gives (OpenAPI description, `limit`)."""
-MAX_PAGES = 10_000
-"""Pages of one list: a million batches, more than 24 h windows and 30 days of retention can hold."""
 
 
 class DigitalOcean(BatchApi):
@@ -51,7 +45,7 @@ class DigitalOcean(BatchApi):
 
     def create_file(self, name: str, size: int) -> FileIntent:
         """Ask for a place to upload `size` bytes. `name` must end in `.jsonl`."""
-        return wire.read_intent(self._http.post("/v1/batches/files", {"file_name": name, "file_size_in_bytes": size}))
+        return wire.read_intent(self._http.post(calls.FILES, {"file_name": name, "file_size_in_bytes": size}))
 
     def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
         """Stream a file to the intent's URL, again after a passing trouble until it expires.
@@ -64,40 +58,32 @@ class DigitalOcean(BatchApi):
     def create_batch(self, order: Order) -> RemoteBatch:
         """Create a batch; sent exactly once.
 
-        After Unreachable, ServerError or Malformed the batch may exist: find out by listing.
+        After Unreachable or ServerError the batch may exist: find out by listing. An answer that says yes but can't be
+        understood is a lost one, so it is Unreachable too.
         """
         hide = (order.webhook[1],) if order.webhook else ()
-        return wire.read_batch(self._http.post_once("/v1/batches", wire.order_body(order), hide=hide))
+        try:
+            return wire.read_batch(self._http.post_once(calls.BATCHES, wire.order_body(order), hide=hide))
+        except Malformed as exc:
+            raise Unreachable(
+                f"the answer to a create can't be understood: {exc.message}", hint="look for the batch in the list"
+            ) from exc
 
     def get_batch(self, batch_id: str) -> RemoteBatch:
         """The batch as it is now. Raises NotFound."""
-        return wire.read_batch(self._http.get(_path(batch_id)))
+        return wire.read_batch(calls.get_batch(self._http, batch_id))
 
     def list_batches(self) -> Iterator[RemoteBatch]:
         """All batches of the account, newest first; one request for each 100, as they are taken.
 
         Raises Malformed where the pages go in circles.
         """
-        seen: set[str] = set()
-        cursors: set[str] = set()
-        params = {"limit": str(PAGE)}
-        for _ in range(MAX_PAGES):
-            page = wire.read_page(self._http.get("/v1/batches", params))
-            new = [batch for batch in page.batches if batch.batch_id not in seen]
-            seen.update(batch.batch_id for batch in new)
-            yield from new
-            # A service that does not say whether there is more is asked until nothing new comes.
-            if page.cursor is None or not (page.certain or new):
-                return
-            if page.cursor in cursors:
-                raise Malformed(f"the list of batches at {self._http.base_url} goes in circles")
-            cursors.add(page.cursor)
-            params["after"] = page.cursor
-        raise Malformed(f"the list of batches at {self._http.base_url} does not end")
+        for entry in calls.walk(self._http):
+            yield entry.batch
 
     def results(self, batch_id: str) -> ResultUrls:
         """Fresh download addresses. Raises NotReady before there are any, NotFound when they are gone."""
-        return wire.read_results(self._http.get(f"{_path(batch_id)}/results"))
+        return wire.read_results(calls.results(self._http, batch_id))
 
     def download(self, url: str, path: Path, progress: Progress | None = None) -> None:
         """Stream a result file to `path`, written beside and renamed, going on by range where a connection broke.
@@ -109,23 +95,9 @@ class DigitalOcean(BatchApi):
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
         """Ask for cancellation. Raises Conflict on a batch that has ended or has not reached its upstream."""
-        lost: list[ProviderError] = []
-        try:
-            return wire.read_batch(self._http.post(f"{_path(batch_id)}/cancel", on_lost=lost.append))
-        except Conflict:
-            # An earlier try whose answer was lost may have been the one that worked.
-            batch = self.get_batch(batch_id) if lost else None
-            if batch is None or batch.status not in {"cancelling", "cancelled"}:
-                raise
-            return batch
+        return wire.read_batch(calls.cancel_batch(self._http, batch_id))
 
     def close(self) -> None:
         """Give back connections."""
         self._http.close()
         self._storage.close()
-
-
-def _path(batch_id: str) -> str:
-    if not wire.is_id(batch_id):
-        raise NotFound(f"{batch_id[:60]!r} is not a batch id", status=404, code="not_found")
-    return f"/v1/batches/{quote(batch_id, safe='')}"

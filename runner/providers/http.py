@@ -7,7 +7,6 @@ hold (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`), and over https a proxy sees n
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -19,6 +18,7 @@ import orjson
 from runner.errors import Malformed, ProviderError, TrustError, Unreachable
 from runner.providers.patience import Patience
 from runner.providers.troubles import mapped, refusal
+from runner.spec.trust import is_loopback
 
 MAX_ANSWER = 16_000_000
 """Bytes of the longest answer that is read. A page of 100 batches has about 100 kB."""
@@ -150,16 +150,6 @@ def new_client(*, trust_env: bool, timeout: httpx.Timeout = TIMEOUT) -> httpx.Cl
             "the proxy or certificate settings of the environment can't be used",
             hint="look at HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
         ) from (None if isinstance(exc, ValueError) else exc)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host can only be this machine. A name other than localhost counts as not."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def read_start(response: httpx.Response, limit: int) -> bytes:

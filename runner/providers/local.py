@@ -26,13 +26,16 @@ from runner.errors import ProviderError, ServiceError, Unreachable
 from runner.providers import log
 from runner.providers.api import BatchApi, FileIntent, Order, Progress, RemoteBatch, ResultUrls
 from runner.providers.digitalocean import DigitalOcean
-from runner.providers.http import Now, is_loopback
+from runner.providers.http import Now
 from runner.providers.patience import Patience, Sleep
+from runner.spec.trust import is_loopback
 
 if TYPE_CHECKING:
     from runner.spec.models import LocalProfile
 
 ENDPOINT = "endpoint.json"
+ACCOUNT = "token"
+"""The service's only token. A token is an account there, so it stays with the data from one start to the next."""
 LOCK = "lock"
 STARTING = 120
 """How often a process that is starting the service is looked at, `LOOK` seconds apart, before it counts as stuck."""
@@ -156,7 +159,7 @@ class Local(BatchApi):
             return self._link
 
     def _join_or_start(self) -> _Link:
-        failed_alone = False
+        failed_alone = 0
         for _ in range(STARTING):
             joined = self._join()
             if joined is not None:
@@ -167,9 +170,9 @@ class Local(BatchApi):
             except ServiceError:
                 # Somebody else is starting it, or had it until a moment ago; else the error is the service's own.
                 if not self._held():
-                    if failed_alone:
+                    failed_alone += 1
+                    if failed_alone == 3:
                         raise
-                    failed_alone = True
                     continue
             self._sleep(LOOK)
         raise ServiceError(
@@ -178,11 +181,15 @@ class Local(BatchApi):
         )
 
     def _start(self) -> _Link:
-        token = secrets.token_hex(32)
-        self._data.mkdir(parents=True, exist_ok=True)
-        service = self._launch(self._data, token)
         try:
-            _write_private(self._data / ENDPOINT, {"url": service.url, "token": token, "pid": os.getpid()})
+            self._data.mkdir(parents=True, exist_ok=True)
+            token = _token_of(self._data / ACCOUNT)
+        except OSError as exc:
+            raise ServiceError(f"the service's folder {self._data} can't be used: {exc.strerror or exc}") from exc
+        service = self._launch(self._data, token)
+        endpoint = {"url": service.url, "token": token, "pid": os.getpid()}
+        try:
+            _write_private(self._data / ENDPOINT, json.dumps(endpoint))
         except OSError as exc:
             service.stop()
             raise ServiceError(f"{self._data / ENDPOINT} can't be written: {exc.strerror or exc}") from exc
@@ -197,7 +204,7 @@ class Local(BatchApi):
             return None
         url, token, pid = found
         link = _Link(url, token, pid=pid, sleep=self._sleep, now=self._now)
-        # The port of a service that was killed may be somebody else's by now: nothing is sent while its process is gone.
+        # The port of a service that was killed may be somebody else's by now: no token goes there.
         if link.alive() and link.answers():
             return link
         link.api.close()
@@ -288,16 +295,15 @@ def embedded(
     def launch(data: Path, token: str) -> Running:
         from runner.service import BackgroundService, ServiceConfig  # noqa: PLC0415 - a server, only when it is started
 
-        return BackgroundService.start(
-            ServiceConfig(
-                data=data,
-                tokens=(token,),
-                backend=profile.backend,
-                base_url=profile.base_url or "",
-                key_env=profile.key.env if profile.key else "",
-                concurrency=profile.concurrency,
-            )
+        config = ServiceConfig(
+            data=data,
+            tokens=(token,),
+            backend=profile.backend,
+            base_url=profile.base_url or "",
+            key_env=profile.key.env if profile.key else "",
+            concurrency=profile.concurrency,
         )
+        return BackgroundService.start(config)
 
     return Local(service_folder / f"{profile.backend}{upstream}", launch, sleep=sleep, now=now)
 
@@ -332,13 +338,39 @@ def _process_exists(pid: int) -> bool:
     return True
 
 
-def _write_private(path: Path, value: Mapping[str, object]) -> None:
+def _token_of(path: Path) -> str:
+    """The token in a file, which is made where there is none; of two processes that make it at once, one prevails."""
+    if not path.exists():
+        with contextlib.suppress(FileExistsError):
+            _write_private(path, secrets.token_hex(32), replace=False)
+    token = path.read_text(encoding="ascii", errors="replace").strip()
+    if not (token.isalnum() and token.isascii()):
+        raise ServiceError(
+            f"{path} does not hold a token", hint="remove it; the jobs in that folder are then forgotten"
+        )
+    return token
+
+
+def _write_private(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write a file that only its owner may read; never seen half written. Raises FileExistsError without `replace`."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(value, file)
-        beside.replace(path)
+            file.write(text)
+        if replace:
+            beside.replace(path)
+        else:
+            _link(beside, path)
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def _link(beside: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(beside)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: the smaller evil is that the last of two prevails
+        beside.replace(path)

@@ -30,13 +30,21 @@ _MILLISECONDS = 1e11
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """One batch of the list, read, and as the service sent it."""
+
+    batch: RemoteBatch
+    raw: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of the list. `cursor` asks for the next one; None where the service says that this is the last.
 
     `certain` is False where the service did not say whether there is more.
     """
 
-    batches: tuple[RemoteBatch, ...]
+    entries: tuple[Entry, ...]
     cursor: str | None
     certain: bool
 
@@ -104,19 +112,19 @@ def read_batch(answer: object) -> RemoteBatch:
 def read_page(answer: object) -> Page:
     """One page of the list, in either shape: `data` with `has_more`, or `edges` with `page_info`. Raises Malformed."""
     if isinstance(answer, list):  # the guide shows only that the list can be walked
-        return Page(_batches(answer), None, certain=True)
+        return Page(_entries(answer), None, certain=True)
     fields = _object(answer, "list")
     if isinstance(fields.get("edges"), list):
         edges = [_object(edge, "list") for edge in fields["edges"]]
-        batches = _batches(edge.get("node") for edge in edges)
+        entries = _entries(edge.get("node") for edge in edges)
         info = _object(fields.get("page_info") or {}, "list")
-        last = _cursor(_first(info, "endCursor", "end_cursor"), edges[-1].get("cursor") if edges else None, batches)
-        return _page(batches, _first(info, "hasNextPage", "has_next_page"), last)
+        last = _cursor(_first(info, "endCursor", "end_cursor"), edges[-1].get("cursor") if edges else None, entries)
+        return _page(entries, _first(info, "hasNextPage", "has_next_page"), last)
     data = fields.get("data")
     if not isinstance(data, list):
         raise Malformed("the service's list of batches has neither data nor edges")
-    batches = _batches(data)
-    return _page(batches, fields.get("has_more"), _cursor(fields.get("last_id"), None, batches))
+    entries = _entries(data)
+    return _page(entries, fields.get("has_more"), _cursor(fields.get("last_id"), None, entries))
 
 
 def read_results(answer: object) -> ResultUrls:
@@ -244,23 +252,23 @@ def _ended_at(fields: Mapping[str, Any], status: str) -> datetime | None:
     return next((time for name in names if (time := read_time(fields.get(name))) is not None), None)
 
 
-def _batches(entries: Iterable[object]) -> tuple[RemoteBatch, ...]:
+def _entries(values: Iterable[object]) -> tuple[Entry, ...]:
     # One entry that can't be read fails the page: a batch that is passed over might be paid for again.
-    return tuple(read_batch(entry) for entry in entries)
+    return tuple(Entry(read_batch(value), _object(value, "batch")) for value in values)
 
 
-def _cursor(told: object, last_edge: object, batches: tuple[RemoteBatch, ...]) -> str | None:
+def _cursor(told: object, last_edge: object, entries: tuple[Entry, ...]) -> str | None:
     for value in (told, last_edge):
         if isinstance(value, str) and value:
             return value
-    return batches[-1].batch_id if batches else None
+    return entries[-1].batch.batch_id if entries else None
 
 
-def _page(batches: tuple[RemoteBatch, ...], more: object, cursor: str | None) -> Page:
+def _page(entries: tuple[Entry, ...], more: object, cursor: str | None) -> Page:
     if more is None:
-        return Page(batches, cursor, certain=False)
+        return Page(entries, cursor, certain=False)
     if not isinstance(more, bool):
         raise Malformed("the service's list of batches does not say whether there is more")
     if more and cursor is None:
         raise Malformed("the service's list of batches says that there is more, but not where")
-    return Page(batches, cursor if more else None, certain=True)
+    return Page(entries, cursor if more else None, certain=True)

@@ -93,8 +93,9 @@ class Evidence:
         return replace(
             self,
             answers=tuple(
-                replace(a, entries=a.entries[_range(a.entries["key"], lowest, after)], first=_range(a.entries["key"], lowest, after).start)
+                replace(a, entries=a.entries[part], first=part.start)
                 for a in self.answers
+                for part in [_range(a.entries["key"], lowest, after)]
             ),
             held=tuple(replace(h, keys=h.keys[_range(h.keys, lowest, after)]) for h in self.held),
         )

@@ -165,9 +165,7 @@ class Lockfile:
         """The file's bytes: the same content gives the same bytes everywhere. Pins that nothing names are left out."""
         named = {digest for digest in self.current.values() if digest}
         named |= {b.pins for b in self.batches.values() if b.pins}
-        header = Header(
-            lockfile=FORMAT, keys="k1", project=self.project, current=dict(sorted(self.current.items()))
-        )
+        header = Header(lockfile=FORMAT, keys="k1", project=self.project, current=dict(sorted(self.current.items())))
         lines: list[Header | AnyLine] = [header]
         lines += [self.pins[d] for d in sorted(self.pins) if d in named]
         lines += [self.batches[b] for b in sorted(self.batches)]
@@ -176,8 +174,10 @@ class Lockfile:
 
 
 def parse(data: bytes, file: str, project: str) -> Lockfile:
-    """The content of a lockfile's bytes. Raises LockfileError with `file:LINE` for a line that is not the format,
-    for a format that is newer, and for a lockfile of another project.
+    """The content of a lockfile's bytes.
+
+    Raises LockfileError with `file:LINE` for a line that is not the format, for a format that is newer, and for a
+    lockfile of another project.
     """
     headers: list[Header] = []
     lines: list[AnyLine] = []
@@ -220,7 +220,7 @@ def _parse_line(raw: bytes, where: str) -> Header | AnyLine:
             hint="update batchspec; nothing was changed",
         )
     try:
-        return _KINDS[kind].model_validate(fields)  # type: ignore[return-value]
+        return _KINDS[kind].model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or kind
@@ -230,7 +230,8 @@ def _parse_line(raw: bytes, where: str) -> Header | AnyLine:
 def _check_header(header: Header, where: str, project: str) -> None:
     if header.keys != "k1":
         raise LockfileError(
-            f"{where}: the keys are {header.keys}; this batchspec knows k1", hint="update batchspec; nothing was changed"
+            f"{where}: the keys are {header.keys}; this batchspec knows k1",
+            hint="update batchspec; nothing was changed",
         )
     if header.project != project:
         raise LockfileError(

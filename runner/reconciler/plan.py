@@ -27,8 +27,10 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait for a batch that has not ended. `keys_known` is False where its requests can't be told yet: then nothing
-    else of the address is submitted before it has ended.
+    """Wait for a batch that has not ended.
+
+    `keys_known` is False where its requests can't be told yet: nothing else of the address is submitted before it has
+    ended.
     """
 
     batch: str
@@ -174,7 +176,9 @@ def decide(view: JobView) -> JobPlan:
         if batch.adopted:
             actions.append(Adopt(batch.batch, batch.requests, "it is at the service and in no lockfile"))
         if not batch.ended:
-            reason = f"it is {batch.state}" + ("" if batch.keys_known else "; which requests it holds shows when it ends")
+            reason = f"it is {batch.state}" + (
+                "" if batch.keys_known else "; which requests it holds shows when it ends"
+            )
             actions.append(Wait(batch.batch, batch.requests, batch.keys_known, reason))
         elif not batch.indexed:
             actions.append(Fetch(batch.batch, batch.answers, f"it has {batch.state} and its results are not here"))
@@ -192,9 +196,7 @@ def decide(view: JobView) -> JobPlan:
         actions.append(Write(view.output, view.tally.rows, "new answers come"))
     elif view.output_state is not OutputState.GOOD:
         actions.append(Write(view.output, view.tally.rows, view.output_state.value))
-    return JobPlan(
-        view.address, view.realm, view.output, view.tally, tuple(actions), view.tolerated, tuple(view.notes)
-    )
+    return JobPlan(view.address, view.realm, view.output, view.tally, tuple(actions), view.tolerated, tuple(view.notes))
 
 
 def _submits(view: JobView) -> list[Submit]:

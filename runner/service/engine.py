@@ -41,7 +41,7 @@ class Engine:
         self._config = config
         self._storage = storage
         self._sweep_every = min(SWEEP_EVERY, config.file_ttl, config.result_ttl)
-        self._thread = threading.Thread(target=self._main, name="batchspec-jobs")
+        self._thread = threading.Thread(target=self._main, name="batchspec-jobs", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
         self._failure: BaseException | None = None

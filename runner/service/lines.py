@@ -91,14 +91,13 @@ def output_line(shape: ResultShape, batch_id: str, custom_id: str, response: dic
     """One line of an output file: an answered request."""
     match shape:
         case "guide":
-            line: dict[str, Any] = {"custom_id": custom_id, "response": response, "error": None}
+            return _dump({"custom_id": custom_id, "response": response, "error": None})
         case "openai":
             line_id = _line_id(batch_id, custom_id)
             answer = {"status_code": 200, "request_id": f"req_{line_id}", "body": response}
-            line = {"id": f"batch_req_{line_id}", "custom_id": custom_id, "response": answer, "error": None}
+            return _dump({"id": f"batch_req_{line_id}", "custom_id": custom_id, "response": answer, "error": None})
         case "anthropic":
-            line = {"custom_id": custom_id, "result": {"type": "succeeded", "message": response}}
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+            return _dump({"custom_id": custom_id, "result": {"type": "succeeded", "message": response}})
 
 
 def error_line(shape: ResultShape, batch_id: str, custom_id: str, code: str, message: str) -> bytes:
@@ -106,15 +105,14 @@ def error_line(shape: ResultShape, batch_id: str, custom_id: str, code: str, mes
     error = {"code": code, "message": message}
     match shape:
         case "guide":
-            line: dict[str, Any] = {"custom_id": custom_id, "error": error}
+            return _dump({"custom_id": custom_id, "error": error})
         case "openai":
-            line_id = _line_id(batch_id, custom_id)
-            line = {"id": f"batch_req_{line_id}", "custom_id": custom_id, "response": None, "error": error}
+            line_id = f"batch_req_{_line_id(batch_id, custom_id)}"
+            return _dump({"id": line_id, "custom_id": custom_id, "response": None, "error": error})
         case "anthropic":
             # The vendor nests the error in an envelope; `code` and `message` beside it serve the other readers.
             inner = {"type": "error", "error": {"type": code, "message": message}, **error}
-            line = {"custom_id": custom_id, "result": {"type": "errored", "error": inner}}
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+            return _dump({"custom_id": custom_id, "result": {"type": "errored", "error": inner}})
 
 
 def response_in(line: dict[str, Any]) -> dict[str, Any]:
@@ -127,22 +125,31 @@ def response_in(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def usage_of(response: dict[str, Any]) -> Usage:
-    """The tokens that a response object of any format says it took; what it does not say, or says wrongly, is 0."""
+    """The tokens that a response object of any format says it took; what it does not say, or says wrongly, is 0.
+
+    Cached tokens are part of the input tokens, as OpenAI counts them; Anthropic's answers have them beside.
+    """
     usage = response.get("usage")
     if not isinstance(usage, dict):
         return Usage()
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("cache_read_input_tokens")
+    cached = _count(details.get("cached_tokens") if isinstance(details, dict) else None)
+    beside = _count(usage.get("cache_read_input_tokens"))
+    written = _count(usage.get("cache_creation_input_tokens"))
     return Usage(
-        _count(usage.get("prompt_tokens", usage.get("input_tokens"))),
+        _count(usage.get("prompt_tokens", usage.get("input_tokens"))) + beside + written,
         _count(usage.get("completion_tokens", usage.get("output_tokens"))),
-        _count(cached),
+        cached + beside,
     )
 
 
 def key_of(custom_id: str) -> bytes:
     """A custom_id as 16 bytes, so that sets of them stay small whatever people use as ids."""
     return hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
+
+
+def _dump(line: dict[str, Any]) -> bytes:
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _line_id(batch_id: str, custom_id: str) -> str:

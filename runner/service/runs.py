@@ -176,7 +176,7 @@ class Run:
 
     def _finish(self, journal: Journal, origin: tuple[Status, ...], to: Status, *errors: LineError) -> bool:
         progress = journal.progress
-        done = self._batches.end(self._batch.id, origin, to, time.time(), progress, errors)
+        done = self._batches.end(self._batch.id, origin, to, time.time(), progress=progress, errors=errors)
         if done:
             log.info(f"job.{to}", batch=self._batch.id, completed=progress.completed, failed=progress.failed)
         return done

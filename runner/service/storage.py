@@ -58,9 +58,7 @@ class Storage:
         try:
             with part.open("wb", buffering=0) as file:
                 async for piece in _pieces(stream):
-                    size += len(piece)
-                    if size > limit:
-                        raise TooLarge
+                    size = _checked(size + len(piece), limit)
                     await asyncio.to_thread(_take, file, digest, piece)
                 await asyncio.to_thread(os.fsync, file.fileno())
             part.replace(self._uploads / name)
@@ -83,6 +81,12 @@ class Storage:
         for path in self._uploads.iterdir():
             if path.name not in known:
                 path.unlink(missing_ok=True)
+
+
+def _checked(size: int, limit: int) -> int:
+    if size > limit:
+        raise TooLarge
+    return size
 
 
 def _take(file: BinaryIO, digest: hashlib._Hash, piece: bytes) -> None:

@@ -124,6 +124,7 @@ class Gate:
         self._free = free
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one exchange."""
         if scope["type"] != "http":
             return
         request_id = str(uuid.uuid4())
@@ -152,7 +153,7 @@ class Gate:
             await problem_response(error.status_code, error.detail, request_id, headers)(scope, receive, send_with_id)
         except ClientDisconnect:
             log.info("client.left", path=scope["path"])
-        except Exception:  # noqa: BLE001 - the answer says that it is our fault, the log says what
+        except Exception:
             log.error("exchange.crashed", path=scope["path"], request_id=request_id)
             if started:
                 raise

@@ -41,8 +41,6 @@ class TemplateRef(Model):
     template: Annotated[str, Field(min_length=1)] = Field(description="Path of a Jinja template.")
 
 
-
-
 def _kind_of_text(value: Any) -> str:
     return "text" if isinstance(value, str) else "file"
 
@@ -89,8 +87,7 @@ class Retry(Model):
 
     rounds: int = Field(default=3, ge=1, le=20, description="Rounds in all, the first one included.")
     on: tuple[str, ...] | None = Field(
-        default=None,
-        strict=False, description="Error codes that are asked again; the defaults stand in docs/spec.md."
+        default=None, strict=False, description="Error codes that are asked again; the defaults stand in docs/spec.md."
     )
 
 

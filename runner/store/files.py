@@ -14,6 +14,9 @@ from typing import BinaryIO
 
 from runner.errors import StoreError
 
+_NEW_MODE = 0o644
+"""What a new file may be read by; the usual, since mkstemp would let its owner alone read a lockfile."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -27,7 +30,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         beside = Path(name)
         with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), _mode(path))
+            os.fchmod(file.fileno(), path.stat().st_mode & 0o777 if path.exists() else _NEW_MODE)
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import orjson
+from pydantic import TypeAdapter
 
 from runner.errors import StoreError
 from runner.keys import KEY_BYTES
 from runner.store.files import replacing, write_whole
 
-ENTRY = np.dtype(
-    [("key", f"S{KEY_BYTES}"), ("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")]
-)
+ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")])
 """One result line: its key, where it lies (offset and length in bytes, line end left out) in which file (0 output,
 1 errors), and its error code: 0 for an answer, n for the n-th code of the index."""
 
@@ -51,6 +50,9 @@ class Summary:
     failure_codes: tuple[str, ...] = ()
 
 
+_SUMMARY = TypeAdapter(Summary)
+
+
 @dataclass(frozen=True, slots=True)
 class ResultIndex:
     """The index of one batch's results. `files` are the raw output and error file."""
@@ -72,7 +74,7 @@ class ResultStore:
         return self.folder / f"{name}.output.jsonl", self.folder / f"{name}.errors.jsonl"
 
     def save(self, batch_id: str, entries: Entries, summary: Summary) -> None:
-        """Write the index of a batch; the raw files are there already. The summary comes last: with it all is there."""
+        """Write the index of a batch; its raw files are there already. The summary comes last: with it all is there."""
         name = safe_name(batch_id)
         with replacing(self.folder / f"{name}.index.npy") as file:
             np.save(file, entries)
@@ -85,11 +87,13 @@ class ResultStore:
         try:
             fields = orjson.loads(summary_path.read_bytes())
             entries = np.load(self.folder / f"{name}.index.npy", mmap_mode="r")
-            summary = Summary(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+            summary = _SUMMARY.validate_python(fields)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
-            raise StoreError(f"{summary_path} is damaged: {error}", hint="remove it; the results are read again") from error
+            raise StoreError(
+                f"{summary_path} is damaged: {error}", hint="remove it; the results are read again"
+            ) from error
         files = self.raw(batch_id)
         if (summary.output_digest and not files[0].exists()) or (summary.error_digest and not files[1].exists()):
             return None
@@ -112,8 +116,10 @@ def load_keys(path: Path) -> npt.NDArray[np.bytes_] | None:
 
 
 def entries_of(records: Iterable[tuple[bytes, int, int, int, int]]) -> Entries:
-    """Sorted entries from (key, offset, length, code, file); of several lines for a key an answer beats an error, and
-    then the first line wins."""
+    """Sorted entries from (key, offset, length, code, file).
+
+    Of several lines for one key an answer beats an error, and then the first line wins.
+    """
     array = np.array(list(records), ENTRY)
     if not len(array):
         return array

@@ -31,6 +31,8 @@ create table if not exists creates (
 pragma user_version = 1;
 """
 
+_PUT_UPLOAD = "insert or replace into uploads values (?, ?, ?, ?, ?)"
+
 CreateState = Literal["intended", "created", "refused"]
 
 
@@ -94,12 +96,16 @@ class Ledger:
     def upload_intended(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
         """A place for a shard's bytes was given. Its URL is not kept: it is a secret."""
         with self._writing() as db:
-            db.execute("insert or replace into uploads values (?, ?, ?, 'intended', ?)", (realm, shard, file_id, _t(now)))
+            db.execute(
+                "insert or replace into uploads values (?, ?, ?, 'intended', ?)", (realm, shard, file_id, _t(now))
+            )
 
     def uploaded(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
         """All bytes of the shard are at the service."""
         with self._writing() as db:
-            db.execute("insert or replace into uploads values (?, ?, ?, 'uploaded', ?)", (realm, shard, file_id, _t(now)))
+            db.execute(
+                "insert or replace into uploads values (?, ?, ?, 'uploaded', ?)", (realm, shard, file_id, _t(now))
+            )
 
     def forget_upload(self, realm: str, file_id: str) -> None:
         """The service does not know the file any more."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Folders of one project and provider. `base` is `.batchspec/`; `home` and `files` differ for a realm of its own."""
+    """Folders of one project and provider. `base` is `.batchspec/`; `home` and `files` differ for a realm apart."""
 
     root: Path
     base: Path

@@ -43,7 +43,9 @@ def state(evidence: Evidence, key: bytes = A) -> KeyState:
             Evidence((answers(0, (A, LASTS)),), rounds=3, retry_failed=True), KeyState.RETRY, id="--retry-failed"
         ),
         pytest.param(
-            Evidence((answers(0, (A, LASTS)), answers(1, (A, ANSWER)))), KeyState.ANSWERED, id="an answer beats an error"
+            Evidence((answers(0, (A, LASTS)), answers(1, (A, ANSWER)))),
+            KeyState.ANSWERED,
+            id="an answer beats an error",
         ),
         pytest.param(Evidence(held=(Held(Hold.FLIGHT, 1, keys(A)),)), KeyState.IN_FLIGHT, id="in a running batch"),
         pytest.param(
@@ -71,7 +73,9 @@ def state(evidence: Evidence, key: bytes = A) -> KeyState:
             Evidence(held=(Held(Hold.LOST, 1, keys(A)),), ask_unknown=True), KeyState.ABSENT, id="--ask-unknown"
         ),
         pytest.param(
-            Evidence((answers(0, (A, ANSWER)),), (Held(Hold.LOST, 1, keys(A)),)), KeyState.ANSWERED, id="lost, and found"
+            Evidence((answers(0, (A, ANSWER)),), (Held(Hold.LOST, 1, keys(A)),)),
+            KeyState.ANSWERED,
+            id="lost, and found",
         ),
         pytest.param(Evidence(doubt=True), KeyState.UNKNOWN, id="an unreadable batch whose keys nobody knows"),
         pytest.param(Evidence(held=(Held(Hold.DEAD, 1, keys(A)),), rounds=3), KeyState.FAILED, id="its batch failed"),

@@ -13,7 +13,11 @@ HEX = "ab" * 32
 
 
 def batch(name: str, state: str = "submitted", **more: object) -> BatchLine:
-    ended = {} if state == "submitted" else {"ended_at": "2026-11-23T11:00:00Z", "counts": CountsField(total=1, completed=1, failed=0)}
+    ended = (
+        {}
+        if state == "submitted"
+        else {"ended_at": "2026-11-23T11:00:00Z", "counts": CountsField(total=1, completed=1, failed=0)}
+    )
     fields = {
         "batch": name, "job": "reviews", "realm": "local:echo", "shard": HEX, "requests": 1, "bytes": 100, "attempt": 1,
         "round": 1, "request_id": "r-" + name, "file": "f-" + name, "created_at": "2026-11-23T10:00:00Z", "pins": None,

@@ -40,7 +40,8 @@ class Echo:
         if self._delay:
             await asyncio.sleep(self._delay)
         chat = _complete(to_chat(body, wire), _digest(body))
-        return Answer(from_chat(chat, body, wire), usage_of(chat))
+        response = from_chat(chat, body, wire)
+        return Answer(response, usage_of(response))
 
     async def close(self) -> None:
         """Nothing to let go of."""

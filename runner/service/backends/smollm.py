@@ -7,6 +7,7 @@ want a llama binding that has to be compiled.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import secrets
@@ -15,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from runner.errors import ServiceError
 from runner.service.backends import Answer, Json, RequestFailed
@@ -41,6 +42,7 @@ _TAKEN_OVER = (
     "response_format",
 )
 _SILENT = -1
+_T = TypeVar("_T")
 
 
 class SmolLM:
@@ -64,13 +66,15 @@ class SmolLM:
         async with self._loading:
             if self._server is None:
                 self._server = await _in_thread(lambda: _load(self._path, self._folder))
+            server = self._server
         given_up = threading.Event()
         try:
-            chat = await _in_thread(lambda: self._ask(question, given_up))
+            chat = await _in_thread(lambda: self._ask(server, question, given_up))
         finally:
             given_up.set()
         chat["model"] = body.get("model")
-        return Answer(from_chat(chat, body, wire), usage_of(chat))
+        response = from_chat(chat, body, wire)
+        return Answer(response, usage_of(response))
 
     async def close(self) -> None:
         """Unload the model. Answers under way end at their next token."""
@@ -78,7 +82,7 @@ class SmolLM:
         self._server = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _ask(self, question: Json, given_up: threading.Event) -> Json:
+    def _ask(self, server: Any, question: Json, given_up: threading.Event) -> Json:
         """Ask and collect the answer piece by piece, so that it can be broken off."""
         answer = _Collected()
 
@@ -87,11 +91,11 @@ class SmolLM:
             return given_up.is_set() or self._closing.is_set()
 
         try:
-            refused = self._server.handle_chat_completions(question, take)
+            server.handle_chat_completions(question, take)
         except ValueError as error:
             raise RequestFailed("invalid_request", str(error)) from error
-        if isinstance(refused, dict):
-            answer.take(refused)
+        if answer.refusal:
+            raise answer.refusal
         return answer.chat()
 
 
@@ -103,11 +107,12 @@ class _Collected:
         self._text: list[str] = []
         self._finish_reason: str | None = None
         self._usage: Json = {}
+        self.refusal: RequestFailed | None = None
 
     def take(self, piece: Any) -> None:
         for chunk in piece if isinstance(piece, list) else [piece]:
-            if "error" in chunk:
-                raise _refusal(chunk["error"])
+            # Raising in here would be lost: the library swallows what its callback raises.
+            self.refusal = self.refusal or (_refusal(chunk["error"]) if "error" in chunk else None)
             self._chat = self._chat or {name: chunk.get(name) for name in ("id", "created")}
             self._usage = chunk.get("usage") or self._usage
             for choice in chunk.get("choices") or []:
@@ -178,5 +183,28 @@ def _refusal(error: Any) -> RequestFailed:
     return RequestFailed("invalid_request", message)
 
 
-async def _in_thread[T](work: Callable[[], T]) -> T:
-    raise NotImplementedError
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """Do blocking work in a thread that nobody has to wait for: reading a long prompt can't be broken off."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_T] = loop.create_future()
+
+    def settle(result: _T | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast("_T", result))
+
+    def main() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except Exception as caught:  # noqa: BLE001 - raised again by whoever awaits
+            error = caught
+        # The loop is closed where nobody waits any more.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=main, name="batchspec-smollm", daemon=True).start()
+    return await future

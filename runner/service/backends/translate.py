@@ -115,7 +115,7 @@ def _message_of_chat(chat: Json, choice: Json) -> Json:
         "role": "assistant",
         "model": chat.get("model"),
         "content": content,
-        "stop_reason": _STOP_REASONS.get(choice.get("finish_reason"), "end_turn"),
+        "stop_reason": _STOP_REASONS.get(str(choice.get("finish_reason")), "end_turn"),
         "stop_sequence": None,
         "usage": {
             # Anthropic counts what came from the cache beside the input, OpenAI within it.

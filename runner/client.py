@@ -1,0 +1,289 @@
+"""A client for the batch API itself, without any spec: what the vendor's guide shows as `client.batches...`.
+
+    from runner import Client
+
+    client = Client(api_key=os.environ["MODEL_ACCESS_KEY"])
+    upload = client.batches.files.create(file_name="prompts.jsonl")
+    ...
+    batch = client.batches.create(file_id=upload.file_id)
+
+Answers are frozen objects. What the service said beyond their attributes stands in their `raw`, the JSON object as it
+came: `batch.raw["output_file_id"]`. Errors are those of `runner.errors`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from runner.errors import Conflict, Malformed, ProviderError, RateLimited, ServerError, Unauthorized, Unreachable
+from runner.providers import calls, wire
+from runner.providers.api import BatchError, Counts, RemoteBatch, Usage
+from runner.providers.http import Http
+from runner.providers.patience import Patience, Sleep
+from runner.spec.trust import KEY_NAMES, check_key_host, is_loopback
+
+__all__ = ["Batch", "Batches", "Client", "Files", "ResultInfo", "UploadInfo"]
+
+BASE_URL = "https://inference.do-ai.run"
+"""DigitalOcean's inference service (guide, 27 Apr 2026)."""
+BASE_URL_NAME = "BATCHSPEC_BASE_URL"
+"""The environment variable that stands for `base_url` where none is given."""
+RECENT = 100
+"""Newest batches that are looked through for one whose create answer was lost."""
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadInfo:
+    """A place for one upload: PUT the file to `upload_url` before `expires_at`, without the access key."""
+
+    file_id: str
+    upload_url: str = field(repr=False)
+    expires_at: datetime | None
+    raw: Raw = field(repr=False, compare=False, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch job as the service told it. Times are aware and in UTC; texts that it did not tell are empty.
+
+    `request_counts` has `total`, `completed` and `failed`; `usage` has `input_tokens`, `output_tokens` and
+    `cached_tokens`, and is None until the service tells it. `ended_at` is when it completed, failed, expired or was
+    cancelled. `result_available` is None where the service does not say.
+    """
+
+    id: str
+    status: str
+    model: str
+    file_id: str
+    provider: str
+    endpoint: str
+    completion_window: str
+    request_counts: Counts
+    usage: Usage | None
+    errors: tuple[BatchError, ...]
+    request_id: str
+    metadata: Raw = field(hash=False)
+    result_available: bool | None
+    created_at: datetime | None
+    ended_at: datetime | None
+    expires_at: datetime | None
+    raw: Raw = field(repr=False, compare=False, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultInfo:
+    """Where the results are until `expires_at`; None where there is no such file. Each call makes new URLs."""
+
+    output_url: str | None = field(repr=False)
+    error_url: str | None = field(repr=False)
+    expires_at: datetime | None
+    raw: Raw = field(repr=False, compare=False, hash=False)
+
+
+class Client:
+    """One account of the batch API.
+
+    `api_key`: else the first of MODEL_ACCESS_KEY, DIGITALOCEAN_TOKEN and GRADIENT_API_KEY in the environment.
+    `base_url`: else BATCHSPEC_BASE_URL in the environment, else DigitalOcean's service. A key goes only to
+    DigitalOcean's hosts, this machine, and hosts in BATCHSPEC_TRUST_HOSTS; a service on this machine may do without.
+    `sleep` waits between tries, in seconds.
+
+    Raises TrustError where the key may not go to that host, Unauthorized where there is none. A context manager that
+    closes its connections; threads may share it.
+    """
+
+    def __init__(self, api_key: str | None = None, *, base_url: str | None = None, sleep: Sleep = time.sleep) -> None:
+        url = base_url or os.environ.get(BASE_URL_NAME) or BASE_URL
+        key = api_key or next((os.environ[name] for name in KEY_NAMES if os.environ.get(name)), "")
+        check_key_host(url, os.environ)
+        if not key and not is_loopback(urlsplit(url).hostname or ""):
+            raise Unauthorized(f"there is no key for {url}", status=401, hint=f"give api_key, or set {KEY_NAMES[0]}")
+        patience = Patience(sleep=sleep)
+        self._http = Http(url, key, patience=patience)
+        self.batches = Batches(self._http, patience)
+
+    def __repr__(self) -> str:
+        return f"Client(base_url={self._http.base_url!r})"
+
+    def close(self) -> None:
+        """Give back connections. The client can't be used any more."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Files:
+    """Input files: `client.batches.files`."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    def create(self, *, file_name: str, file_size_in_bytes: int | None = None) -> UploadInfo:
+        """Ask for a place to upload a file, whose name must end in `.jsonl`. Nothing is billed for a file.
+
+        Raises Rejected for another name, and for a size over the service's limit (200 MB).
+        """
+        body: dict[str, Any] = {"file_name": file_name}
+        if file_size_in_bytes is not None:
+            body["file_size_in_bytes"] = file_size_in_bytes
+        answer = self._http.post(calls.FILES, body)
+        intent = wire.read_intent(answer)
+        return UploadInfo(intent.file_id, intent.upload_url, intent.expires_at, MappingProxyType(answer))
+
+
+class Batches:
+    """Batch jobs: `client.batches`. Every method raises `runner.errors.ProviderError`."""
+
+    def __init__(self, http: Http, patience: Patience) -> None:
+        self.files = Files(http)
+        self._http = http
+        self._patience = patience
+
+    def create(
+        self,
+        *,
+        file_id: str,
+        completion_window: str = wire.WINDOW,
+        model: str | None = None,
+        parameters: Raw | None = None,
+        webhook: Raw | None = None,
+        provider: str | None = None,
+        endpoint: str | None = None,
+        request_id: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Batch:
+        """Create a batch job from an uploaded file. What is None is not sent.
+
+        `request_id` is the idempotency key: a create with a key already used returns the job it made. Without one, a
+        random one is taken. So when an answer is lost, the job is looked for in the list and, if it is not there, the
+        same create with the same key is sent again; it makes one job. To be as safe over two runs of a program, give a
+        `request_id` that both derive alike.
+
+        Raises Rejected, NotFound (no such file), Conflict (the key was used for something else), and Unreachable or
+        ServerError where the outcome is still unknown: a note on the error has the `request_id` then.
+        """
+        key = request_id or str(uuid.uuid4())
+        optional = {
+            "model": model,
+            "parameters": parameters,
+            "webhook": webhook,
+            "provider": provider,
+            "endpoint": endpoint,
+            "metadata": metadata,
+        }
+        body = {"file_id": file_id, "completion_window": completion_window, "request_id": key}
+        body |= {name: value for name, value in optional.items() if value is not None}
+        try:
+            return self._create(body, key)
+        except (Unreachable, ServerError) as error:
+            error.add_note(f"The batch may exist: look for the request_id {key} in batches.list().")
+            raise
+
+    def retrieve(self, batch_id: str) -> Batch:
+        """The job as it is now. Raises NotFound."""
+        return _batch(calls.get_batch(self._http, batch_id))
+
+    def results(self, batch_id: str) -> ResultInfo:
+        """Fresh download URLs. Raises NotReady before there are any, NotFound when they are gone."""
+        answer = calls.results(self._http, batch_id)
+        urls = wire.read_results(answer)
+        return ResultInfo(urls.output_url, urls.error_url, urls.expires_at, MappingProxyType(answer))
+
+    def cancel(self, batch_id: str) -> Batch:
+        """Ask for cancellation; what was completed is kept and billed.
+
+        Raises Conflict where the job has ended, or has not been submitted upstream yet.
+        """
+        return _batch(calls.cancel_batch(self._http, batch_id))
+
+    def list(self, *, status: str | None = None) -> Iterator[Batch]:
+        """All jobs of the account, newest first, or those in one status; fetched page by page as they are taken."""
+        for entry in calls.walk(self._http, status or ""):
+            yield _as_batch(entry.batch, entry.raw)
+
+    def _create(self, body: dict[str, Any], key: str) -> Batch:
+        secret = (body.get("webhook") or {}).get("secret")
+        hide = (secret,) if isinstance(secret, str) else ()
+        lost = False
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                return self._create_once(body, hide)
+            except Conflict:
+                # A key that is busy with the create whose answer was lost.
+                found = self._find(key) if lost else None
+                if found is None:
+                    raise
+                return found
+            except (Unreachable, ServerError, RateLimited) as error:
+                lost = lost or not isinstance(error, RateLimited)
+                seconds = self._patience.wait(error, tried)
+                if seconds is None:
+                    raise
+                self._patience.rest("create.retried", error, tried, seconds)
+                found = self._find(key) if lost else None
+                if found is not None:
+                    return found
+
+    def _create_once(self, body: dict[str, Any], hide: tuple[str, ...]) -> Batch:
+        try:
+            return _batch(self._http.post_once(calls.BATCHES, body, hide=hide))
+        except Malformed as exc:
+            raise Unreachable(f"the answer to a create can't be understood: {exc.message}") from exc
+
+    def _find(self, key: str) -> Batch | None:
+        """The job that a create with this key made, if it is among the newest; the key protects from the rest."""
+        try:
+            recent = islice(calls.walk(self._http), RECENT)
+            return next((_as_batch(e.batch, e.raw) for e in recent if e.batch.request_id == key), None)
+        except ProviderError:
+            return None
+
+
+def _batch(answer: Any) -> Batch:
+    return _as_batch(wire.read_batch(answer), answer)
+
+
+def _as_batch(batch: RemoteBatch, raw: dict[str, Any]) -> Batch:
+    available = raw.get("result_available")
+    return Batch(
+        id=batch.batch_id,
+        status=batch.status,
+        model=_text(raw.get("model")),
+        file_id=batch.file_id,
+        provider=batch.line_format,
+        endpoint=batch.endpoint,
+        completion_window=_text(raw.get("completion_window")),
+        request_counts=batch.counts,
+        usage=batch.usage,
+        errors=batch.errors,
+        request_id=batch.request_id,
+        metadata=MappingProxyType(batch.metadata),
+        result_available=available if isinstance(available, bool) else None,
+        created_at=batch.created_at,
+        ended_at=batch.ended_at,
+        expires_at=batch.expires_at,
+        raw=MappingProxyType(raw),
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,83 @@
+"""Fixtures for all tests. No test reaches the real network, the home folder or the user's environment."""
+
+from __future__ import annotations
+
+import socket
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.spec.load import Project, load_project
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A connection to anywhere but this machine fails, so that no test can do it unseen."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple) and address[0] not in {"127.0.0.1", "::1", "localhost"}:
+            raise AssertionError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    yield
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No key of the user's, no home folder, no settings of git."""
+    for name in ("MODEL_ACCESS_KEY", "DIGITALOCEAN_TOKEN", "GRADIENT_API_KEY", "BATCHSPEC_ALLOW_ENV", "BATCHSPEC_TRUST_HOSTS"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
+        monkeypatch.setenv(f"{name}_NAME", "Tester")
+        monkeypatch.setenv(f"{name}_EMAIL", "tester@example.com")
+
+
+SPEC = """\
+version: 1
+name: hello
+model: gpt-4o-mini
+parameters: {temperature: 0, max_tokens: 64}
+input: {path: data/rows.jsonl, id: id}
+prompt:
+  system: Be brief.
+  user: "Say {{ text }}."
+output: {path: out/hello.jsonl}
+"""
+ROWS = '{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n{"id": 3, "text": "three"}\n'
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a project's files into a folder of its own and returns it; keywords replace the usual files."""
+
+    def write(files: Mapping[str, str | bytes] | None = None, *, folder: str = "project") -> Path:
+        root = tmp_path / folder
+        usual = {"batchspec.yaml": "version: 1\nproject: tests\n", "specs/hello.yaml": SPEC, "data/rows.jsonl": ROWS}
+        for name, content in {**usual, **(files or {})}.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else textwrap.dedent(content).encode())
+        return root
+
+    return write
+
+
+@pytest.fixture
+def load(project: Callable[..., Path]) -> Callable[..., Project]:
+    """Writes a project and loads it with a provider, `local` unless said."""
+
+    def write_and_load(files: Mapping[str, str | bytes] | None = None, *, provider: str | None = "local") -> Project:
+        return load_project(project(files), variables={}, provider=provider, environ={})
+
+    return write_and_load
