@@ -188,7 +188,7 @@ class Batches:
             "endpoint": endpoint,
             "metadata": metadata,
         }
-        body = {"file_id": file_id, "completion_window": completion_window, "request_id": key}
+        body: dict[str, Any] = {"file_id": file_id, "completion_window": completion_window, "request_id": key}
         body |= {name: value for name, value in optional.items() if value is not None}
         try:
             return self._create(body, key)

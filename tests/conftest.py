@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection to anywhere but this machine fails, so that no test can do it unseen."""
     connect = socket.socket.connect
 
@@ -26,13 +26,18 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
-    yield
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No key of the user's, no home folder, no settings of git."""
-    for name in ("MODEL_ACCESS_KEY", "DIGITALOCEAN_TOKEN", "GRADIENT_API_KEY", "BATCHSPEC_ALLOW_ENV", "BATCHSPEC_TRUST_HOSTS"):
+    for name in (
+        "MODEL_ACCESS_KEY",
+        "DIGITALOCEAN_TOKEN",
+        "GRADIENT_API_KEY",
+        "BATCHSPEC_ALLOW_ENV",
+        "BATCHSPEC_TRUST_HOSTS",
+    ):
         monkeypatch.delenv(name, raising=False)
     home = tmp_path / "home"
     home.mkdir()

@@ -64,6 +64,8 @@ class ServiceConfig:
             )
         if self.backend == "openai" and not self.base_url.startswith(("http://", "https://")):
             raise ServiceError("the backend openai needs the base URL of its upstream, http:// or https://")
+        if not 0 <= self.port <= 65_535:
+            raise ServiceError(f"there is no port {self.port}", hint="use 0 to 65535; 0 lets the system pick one")
         if self.concurrency < 1:
             raise ServiceError("concurrency must be at least 1")
         if any(not token for token in self.tokens):

@@ -31,7 +31,9 @@ vars: {{labels: [a, b]}}
 output: {{path: out/golden.jsonl}}
 """
 TEMPLATE = "Row {{ id }}: {{ text }}\n{% for label in vars.labels %}\n- {{ label }}\n{% endfor %}\n{{ more }}"
-ROW = '{"id": "x", "text": "caf\\u00e9 \\"q\\" \\n \\u2028 \\ud83d\\ude00", "more": [1, 2.5, true, null, {"k": 1e21}]}\n'
+ROW = (
+    '{"id": "x", "text": "caf\\u00e9 \\"q\\" \\n \\u2028 \\ud83d\\ude00", "more": [1, 2.5, true, null, {"k": 1e21}]}\n'
+)
 
 
 def golden(load: Load, model: str, extra: str, parameters: str) -> bytes:
@@ -99,7 +101,15 @@ def test_a_key_is_read_as_it_was_written() -> None:
         text = key_text(digest, ordinal)
         assert parse_key(text) == digest + ordinal.to_bytes(4, "big")
         assert len(text) <= 64  # Anthropic's limit for a custom_id
-    for foreign in ("req-1", "k1-", "k1-" + "g" * 40, key_text(digest) + "-0", key_text(digest) + "-4294967296", None, 7):
+    for foreign in (
+        "req-1",
+        "k1-",
+        "k1-" + "g" * 40,
+        key_text(digest) + "-0",
+        key_text(digest) + "-4294967296",
+        None,
+        7,
+    ):
         assert parse_key(foreign) is None
 
 
@@ -155,7 +165,9 @@ def test_no_template_state_survives_a_row(load: Load, tmp_path: Path) -> None:
         pytest.param("{{ vars.list.append(3) }}", "unsafe", id="changing vars"),
         pytest.param("{% for i in range(999999) %}{% endfor %}", "Range too big", id="a long loop"),
         pytest.param("{% include 'gone.j2' %}", "there is no template gone.j2", id="an include that is not there"),
-        pytest.param("{% include '../../etc/passwd' %}", "leads outside the project", id="an include outside the project"),
+        pytest.param(
+            "{% include '../../etc/passwd' %}", "leads outside the project", id="an include outside the project"
+        ),
     ],
 )
 def test_a_row_that_can_not_be_rendered_is_named(load: Load, tmp_path: Path, user: str, message: str) -> None:
@@ -214,12 +226,16 @@ def test_rows_that_are_not_right(load: Load, tmp_path: Path, row: str, message: 
 
 def test_numbers_of_64_bits_stay_exact(load: Load, tmp_path: Path) -> None:
     rows = '{"id": 18446744073709551615, "text": -9223372036854775808}\n'
-    assert contents(rendered(load, tmp_path, "{{ id }} {{ text }}", rows)) == ["18446744073709551615 -9223372036854775808"]
+    assert contents(rendered(load, tmp_path, "{{ id }} {{ text }}", rows)) == [
+        "18446744073709551615 -9223372036854775808"
+    ]
 
 
 def test_a_doubled_id_is_told_with_both_places(load: Load, tmp_path: Path) -> None:
     rows = TWO + '\n{"id": 1, "text": "c"}\n'
-    with pytest.raises(InputError, match=r"data/rows\.jsonl:4: this row's id in column id stands at data/rows\.jsonl:1"):
+    with pytest.raises(
+        InputError, match=r"data/rows\.jsonl:4: this row's id in column id stands at data/rows\.jsonl:1"
+    ):
         rendered(load, tmp_path, "{{ text }}", rows)
 
 

@@ -116,18 +116,18 @@ def test_a_waiting_batch_has_no_fields_of_an_ended_one() -> None:
     ],
 )
 def test_any_other_line_is_an_error_with_its_place(line: bytes, message: str) -> None:
-    with pytest.raises(LockfileError, match="x.lock:2") as caught:
+    with pytest.raises(LockfileError, match=r"x\.lock:2") as caught:
         parse(Lockfile("p").text() + line + b"\n", "x.lock", "p")
     assert caught.value.message.startswith(message)
 
 
 def test_a_newer_format_is_refused_with_a_sentence() -> None:
-    with pytest.raises(LockfileError, match="has format 2; this batchspec reads up to 1"):
+    with pytest.raises(LockfileError, match=r"has format 2; this batchspec reads up to 1"):
         parse(b'{"lockfile":2,"keys":"k9","project":"p","more":true}\n', "x.lock", "p")
 
 
 def test_another_projects_lockfile_is_refused() -> None:
-    with pytest.raises(LockfileError, match="is of project p, and batchspec.yaml says q"):
+    with pytest.raises(LockfileError, match=r"is of project p, and batchspec.yaml says q"):
         parse(Lockfile("p").text(), "x.lock", "q")
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import orjson
@@ -54,13 +54,13 @@ class Caller:
     def intent(self, **more: Any) -> Json:
         reply = self.http.post("/v1/batches/files", json={"file_name": "in.jsonl", **more})
         assert reply.status_code == 201, reply.text
-        return reply.json()
+        return cast("Json", reply.json())
 
     def upload(self, lines: list[Any] | bytes) -> str:
         intent = self.intent()
         content = lines if isinstance(lines, bytes) else jsonl(lines)
         assert self.plain.put(intent["upload_url"], content=content).status_code == 200
-        return intent["file_id"]
+        return str(intent["file_id"])
 
     def create(self, file_id: str, **more: Any) -> httpx.Response:
         return self.http.post("/v1/batches", json={"file_id": file_id, "completion_window": "24h", **more})
@@ -68,12 +68,12 @@ class Caller:
     def submit(self, lines: list[Any] | bytes, **more: Any) -> Json:
         reply = self.create(self.upload(lines), **more)
         assert reply.status_code == 201, reply.text
-        return reply.json()
+        return cast("Json", reply.json())
 
     def get(self, batch_id: str) -> Json:
         reply = self.http.get(f"/v1/batches/{batch_id}")
         assert reply.status_code == 200, reply.text
-        return reply.json()
+        return cast("Json", reply.json())
 
     def cancel(self, batch_id: str) -> httpx.Response:
         return self.http.post(f"/v1/batches/{batch_id}/cancel")

@@ -188,9 +188,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(
         assert not path.is_file() or b"sk-very-secret" not in path.read_bytes()
 
 
-def test_a_key_that_is_not_set_keeps_the_service_from_starting(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_that_is_not_set_keeps_the_service_from_starting(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UPSTREAM_KEY", raising=False)
     config = ServiceConfig(data=tmp_path, backend="openai", base_url="http://127.0.0.1:9", key_env="UPSTREAM_KEY")
     with pytest.raises(ServiceError, match="UPSTREAM_KEY"):

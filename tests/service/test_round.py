@@ -20,7 +20,11 @@ from tests.service.conftest import Caller, Serve, chat, message, response
             id="chat",
         ),
         pytest.param(
-            response, "openai", "/v1/responses", lambda answer: answer["output"][0]["content"][0]["text"], id="responses"
+            response,
+            "openai",
+            "/v1/responses",
+            lambda answer: answer["output"][0]["content"][0]["text"],
+            id="responses",
         ),
         pytest.param(message, "anthropic", None, lambda answer: answer["content"][0]["text"], id="anthropic"),
     ],

@@ -31,7 +31,6 @@ EVERYTHING = [
     [
         pytest.param(None, id="none"),
         pytest.param("Bearer wrong", id="wrong"),
-        pytest.param("Bearer ", id="empty"),
         pytest.param("Basic secret-token", id="scheme"),
         pytest.param("secret-token", id="bare"),
         pytest.param("Bearer secret-token2", id="longer"),
@@ -40,7 +39,7 @@ EVERYTHING = [
 )
 def test_without_a_valid_token_everything_is_401(serve: Serve, authorization: str | None) -> None:
     api = serve(tokens=("secret-token",))
-    headers = {"authorization": authorization.encode("latin-1")} if authorization else {}
+    headers = [(b"authorization", authorization.encode("latin-1"))] if authorization else []
     for method, path in EVERYTHING:
         reply = api.http.request(method, path, headers=headers)
         assert (reply.status_code, reply.json()["id"]) == (401, "unauthorized"), path
@@ -91,7 +90,7 @@ def test_a_presigned_url_has_the_host_the_caller_used(serve: Serve) -> None:
     reply = api.http.post("/v1/batches/files", json={"file_name": "a.jsonl"}, headers={"host": "batch.internal:81"})
     assert reply.json()["upload_url"].startswith("http://batch.internal:81/uploads/")
     for odd in ("a/b", "a b", "a@b", '"', "", "x" * 20 + "\u00fc"):
-        assert api.http.get("/v1/batches", headers={"host": odd.encode("latin-1")}).status_code == 400
+        assert api.http.get("/v1/batches", headers=[(b"host", odd.encode("latin-1"))]).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,9 @@ def test_a_presigned_url_has_the_host_the_caller_used(serve: Serve) -> None:
         pytest.param("GET", "/uploads/..%2f..%2fsecret.jsonl", b"", 404, "not_found", id="upload-climbing"),
         pytest.param("PUT", "/uploads/x.jsonl", b"", 403, "forbidden", id="unsigned-upload"),
         pytest.param("GET", "/downloads/x.jsonl", b"", 403, "forbidden", id="unsigned-download"),
-        pytest.param("GET", "/downloads/x.jsonl?signature=a&expires=b&expires=c", b"", 403, "forbidden", id="odd-query"),
+        pytest.param(
+            "GET", "/downloads/x.jsonl?signature=a&expires=b&expires=c", b"", 403, "forbidden", id="odd-query"
+        ),
         pytest.param("DELETE", "/v1/batches", b"", 405, "method_not_allowed", id="method"),
         pytest.param("POST", "/v1/batches", b"", 400, "bad_request", id="no-body"),
         pytest.param("POST", "/v1/batches", b"{", 400, "bad_request", id="half-json"),
@@ -129,7 +130,7 @@ def test_odd_requests_get_documented_errors(
         assert set(error) == {"id", "message", "request_id"}
         assert error["id"] == name
         assert error["message"]
-        assert UUID(error["request_id"])
+        assert str(UUID(error["request_id"])) == error["request_id"]
         assert reply.headers["x-request-id"] == error["request_id"]
 
 
@@ -171,10 +172,19 @@ def test_no_line_of_an_input_file_breaks_its_job(shared: Caller) -> None:
         lines.append([chat("a", messages=[{"role": "user", "content": value}])])
         lines.append([chat("a", messages=[{"role": "user", "content": [value]}])])
         lines.append([{**chat("a"), "custom_id": value}])
-        lines.append([{"custom_id": "a", "params": {"model": "c", "max_tokens": 5, "messages": [value], "system": value}}])
+        lines.append(
+            [{"custom_id": "a", "params": {"model": "c", "max_tokens": 5, "messages": [value], "system": value}}]
+        )
         for name in ("input", "instructions", "text", "reasoning", "tools", "tool_choice"):
             lines.append(
-                [{"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": {"model": "m", "input": "x", name: value}}]
+                [
+                    {
+                        "custom_id": "a",
+                        "method": "POST",
+                        "url": "/v1/responses",
+                        "body": {"model": "m", "input": "x", name: value},
+                    }
+                ]
             )
     with ThreadPoolExecutor(8) as pool:
         ended = list(pool.map(shared.run, lines))
@@ -187,7 +197,13 @@ def test_no_line_of_an_input_file_breaks_its_job(shared: Caller) -> None:
 
 def test_garbage_on_the_socket_does_no_harm(api: Caller) -> None:
     parts = urlsplit(str(api.http.base_url))
-    for garbage in (b"\x00" * 100, b"GET\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"PUT /uploads/x.jsonl HTTP/1.1\r\n", b""):
+    for garbage in (
+        b"\x00" * 100,
+        b"GET\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"PUT /uploads/x.jsonl HTTP/1.1\r\n",
+        b"",
+    ):
         with socket.create_connection((parts.hostname or "", parts.port or 0)) as connection:
             connection.sendall(garbage)
     assert api.http.get("/v1/batches").status_code == 200
