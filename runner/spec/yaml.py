@@ -27,6 +27,8 @@ MAX_DEPTH = 60
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
 _CORE = "tag:yaml.org,2002:"
+_IMPLICIT = {f"{_CORE}{kind}" for kind in ("str", "null", "bool", "int", "float", "timestamp", "merge", "value")}
+"""Tags that a plain value gets from YAML 1.1 by itself."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -171,7 +173,7 @@ class _Reader:
             if node.tag not in {f"{_CORE}str", "!"}:
                 self._say(node, f"the tag {_tag(node)} is not supported; remove it")
             return text
-        if not node.tag.startswith(_CORE):
+        if node.tag not in _IMPLICIT:
             self._say(node, f"the tag {_tag(node)} is not supported; remove it")
             return text
         new, old = _core(text), _old(node)
