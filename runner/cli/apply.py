@@ -96,7 +96,7 @@ def _summary(outcomes: Sequence[Outcome], broken: dict[str, str]) -> None:
     for outcome in outcomes:
         failed = outcome.plan.tally.failed if outcome.plan else 0
         more = f", {failed:,} failed" if failed else ""
-        typer.echo(f"{outcome.address}: {outcome.end} ({outcome.submitted:,} requests submitted{more})")
+        typer.echo(f"{outcome.address}: {outcome.end} (requests submitted: {outcome.submitted:,}{more})")
         if outcome.message:
             typer.echo(f"    {outcome.message}")
         if outcome.plan and outcome.end == "failed":

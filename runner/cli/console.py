@@ -18,9 +18,9 @@ _PLAIN_EVERY = 15.0
 """Seconds between plain progress lines of one kind."""
 
 _EVENTS = {
-    "batch.adopted": "{job}: adopted batch {batch} ({requests} requests), which was in no lockfile",
-    "batch.submitted": "{job}: submitted batch {batch} ({requests} requests)",
-    "batch.fetched": "{job}: batch {batch} has {state}: {answers} answers, {failed} failed",
+    "batch.adopted": "{job}: adopted batch {batch}, which was in no lockfile; requests: {requests}",
+    "batch.submitted": "{job}: submitted batch {batch}, requests: {requests}",
+    "batch.fetched": "{job}: batch {batch} has {state}: answers: {answers}, failed: {failed}",
     "create.lost": "{job}: the answer to a create was lost ({reason}); looking for the batch",
     "lock.waiting": "waiting for {holder}, which is writing",
     "output.kept": "a copy of the replaced output is kept at {path}: it may hold the only copy of some answers",
