@@ -51,6 +51,11 @@ def load_jobs(
     return project, chosen(project, names)
 
 
+def load_project_at(provider: str | None) -> Project:
+    """The whole project here. Raises BatchspecError."""
+    return load_jobs(None, None, None, provider)[0]
+
+
 def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]:
     """The jobs called `names`, all without any. Raises BatchspecError for a name that is none."""
     known = {job.address: job for job in project.jobs}
