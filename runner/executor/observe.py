@@ -70,9 +70,8 @@ def observe(
     spec = desired.spec
     realm = context.realm(spec)
     lockfile = context.lockfile(spec.lock_path)
-    moved = spec.job.moved
-    if moved is not None and moved.source not in lockfile.names(spec.address):
-        lockfile = lockfile.with_moved(spec.address, moved.source)
+    if spec.moved_from and spec.moved_from not in lockfile.names(spec.address):
+        lockfile = lockfile.with_moved(spec.address, spec.moved_from)
     lines = lockfile.of(spec.address, realm.name)
     names = lockfile.names(spec.address)
     elsewhere = context.elsewhere(spec, names, realm.name)

@@ -29,7 +29,7 @@ from runner.errors import (
 from runner.providers import open_api
 from runner.providers.api import Order
 from runner.providers.digitalocean import DigitalOcean
-from runner.spec.models import DigitalOceanProfile
+from runner.spec.settings import DigitalOceanProfile
 from tests.providers.conftest import QUICK, Clock, has_no_secret, told_of
 from tests.providers.stub import KEY, Also, Cut, Hang, Lost, Raw, Reply, Reset, Seen, Stub
 
@@ -81,7 +81,9 @@ def test_a_status_is_one_error(stub: Stub, api: DigitalOcean, status: int, kind:
         pytest.param(
             Raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"), "RemoteProtocolError", id="odd chunk"
         ),
-        pytest.param(Raw(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000), "RemoteProtocolError|ReadError", id="endless headers"),
+        pytest.param(
+            Raw(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000), "RemoteProtocolError|ReadError", id="endless headers"
+        ),
         pytest.param(Hang(), "ReadTimeout", id="silence"),
     ],
 )
