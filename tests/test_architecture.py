@@ -15,6 +15,7 @@ FLOORS = [
     {"cli"},
     {"__init__"},
     {"api", "client"},
+    {"report"},
     {"executor"},
     {"providers"},
     {"reconciler"},

@@ -12,9 +12,12 @@ import typer
 
 from runner.cli.apply import apply
 from runner.cli.cancel import cancel
+from runner.cli.diff import diff
 from runner.cli.init import init
+from runner.cli.log import log
 from runner.cli.plan import plan
 from runner.cli.render import render
+from runner.cli.report import report
 from runner.cli.schema import schema
 from runner.cli.serve import serve
 from runner.cli.status import status
@@ -36,8 +39,8 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, validate, schema, render, plan, apply, status, cancel, serve):
-    app.command(no_args_is_help=_verb is cancel)(_verb)
+for _verb in (init, validate, schema, render, plan, apply, status, report, log, diff, cancel, serve):
+    app.command(no_args_is_help=_verb in {cancel, log, diff})(_verb)
 
 
 @app.callback(invoke_without_command=True)
