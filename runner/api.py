@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runner.errors import BatchspecError, ProviderError, TrustError
-from runner.executor.apply import Outcome, Prepared
 from runner.executor.apply import apply as execute
 from runner.executor.batches import list_back
 from runner.executor.context import Context, Silent, Watcher
@@ -18,10 +17,13 @@ from runner.executor.fetch import fetch
 from runner.executor.judge import is_indexed
 from runner.executor.observe import Observed, Word, observe
 from runner.executor.pins import git_commit, pins_line
+from runner.executor.run import Outcome, Prepared
 from runner.planner.render import desire
 from runner.providers.api import RemoteBatch
+from runner.reconciler.ceiling import ceiling_of
 from runner.reconciler.plan import JobPlan, Plan
 from runner.spec.load import JobSpec, Project, find_root, load_project
+from runner.store.index import KeyMap
 from runner.store.ledger import Create, Ledger
 from runner.store.places import Places
 
@@ -101,15 +103,18 @@ class Opened:
 
     def apply(
         self,
-        prepared: Sequence[Prepared],
+        planned: Planned,
         word: Word = Word(),  # noqa: B008
         *,
         wait: bool = True,
         timeout: timedelta | None = None,
     ) -> tuple[Outcome, ...]:
-        """Do what a plan over the same rendered jobs says. Raises KeyboardInterrupt as it comes."""
+        """Do what a plan says, and no more. Jobs with an error in the plan are left alone. Raises Interrupted."""
         deadline = None if timeout is None else self.context.now() + timeout
-        return execute(self.context, prepared, word, waiting=wait, deadline=deadline)
+        rounds = {one.desired.spec.address: one.desired.spec.job.retry.rounds for one in planned.prepared}
+        ceilings = {job.address: ceiling_of(job, rounds[job.address]) for job in planned.plan.jobs}
+        good = [one for one in planned.prepared if one.desired.spec.address not in planned.plan.errors]
+        return execute(self.context, good, word, ceilings, waiting=wait, deadline=deadline)
 
     def _observe(self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word) -> Observed:
         spec = one.desired.spec
@@ -125,7 +130,8 @@ class Opened:
         for known in seen.batches:
             if known.ended and known.keys is None and not is_indexed(known, seen.standing):
                 try:
-                    fetch(api, seen.realm.results, known.remote or api.get_batch(known.line.batch))
+                    mapping = KeyMap(known.keys, seen.realm.results.foreign(known.line.batch))
+                    fetch(api, seen.realm.results, known.remote or api.get_batch(known.line.batch), mapping)
                     fetched = True
                 except ProviderError:
                     continue  # the plan then says that they are to be fetched, and why nothing is submitted
@@ -136,7 +142,8 @@ class Opened:
             return ()
         ledger = Ledger(self.context.places.ledger)
         try:
-            return ledger.creates(self.context.realm(spec).name, spec.address)
+            realm = self.context.realm(spec).name
+            return tuple(create for name in self.context.names(spec) for create in ledger.creates(realm, name))
         finally:
             ledger.close()
 
@@ -186,6 +193,4 @@ def apply(project: Project, *, wait: bool = True, timeout: timedelta | None = No
     with open_project(project) as opened:
         planned = opened.plan(project.jobs)
         errors = tuple(Outcome(address, "error", None, text) for address, text in planned.plan.errors.items())
-        failed = set(planned.plan.errors)
-        good = [one for one in planned.prepared if one.desired.spec.address not in failed]
-        return errors + opened.apply(good, wait=wait, timeout=timeout)
+        return errors + opened.apply(planned, wait=wait, timeout=timeout)

@@ -25,7 +25,7 @@ from runner.cli.options import (
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
-    from runner.executor.apply import Outcome
+    from runner.executor.run import Outcome
     from runner.reconciler.plan import Plan
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -54,6 +54,7 @@ def apply(
     """Submit what is missing, wait, and write the outputs. Shows the plan and asks first."""
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.console import Terminal, quiet_logs  # noqa: PLC0415
+    from runner.executor.apply import Interrupted  # noqa: PLC0415
     from runner.executor.observe import Word  # noqa: PLC0415
     from runner.reconciler.explain import explain  # noqa: PLC0415
 
@@ -69,11 +70,10 @@ def apply(
         typer.echo(explain(planned.plan), nl=False)
         _confirm(planned.plan, yes)
         broken = planned.plan.errors
-        prepared = [one for one in planned.prepared if one.desired.spec.address not in broken]
         try:
-            outcomes = opened.apply(prepared, word, wait=not no_wait, timeout=limit)
-        except KeyboardInterrupt:
-            sys.stderr.write(f"\nInterrupted. What was submitted goes on at the service; to go on here:\n{_again()}\n")
+            outcomes = opened.apply(planned, word, wait=not no_wait, timeout=limit)
+        except Interrupted as interrupted:
+            sys.stderr.write(_interrupted(interrupted.outcomes))
             raise typer.Exit(130) from None
     _summary(outcomes, broken)
     raise typer.Exit(_code(outcomes, bool(broken), no_wait=no_wait, detailed=detailed_exitcode))
@@ -87,6 +87,13 @@ def _confirm(plan: Plan, yes: bool) -> None:
             "there is something to do and nobody to ask", hint="run `batchspec apply --yes` to do what the plan says"
         )
     typer.confirm("\nDo this?", abort=True)
+
+
+def _interrupted(outcomes: Sequence[Outcome]) -> str:
+    lines = ["", "Interrupted. Everything known is on disk."]
+    for outcome in outcomes:
+        lines += [f"  {outcome.address}: batch {batch} goes on at the service" for batch in outcome.running]
+    return "\n".join([*lines, f"To go on here: {_again()}", ""])
 
 
 def _summary(outcomes: Sequence[Outcome], broken: dict[str, str]) -> None:

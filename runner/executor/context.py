@@ -78,6 +78,12 @@ class Context:
         folder = realm_folder(name)
         return Realm(name, ResultStore(self.places.results(folder)), self.places.shards(folder))
 
+    def names(self, spec: JobSpec) -> tuple[str, ...]:
+        """A job's address and the ones it had before it was renamed, by its lockfile and its `moved`."""
+        names = self.lockfile(spec.lock_path).names(spec.address)
+        moved = spec.job.moved
+        return names if moved is None or moved.source in names else (*names, moved.source)
+
     def api(self, spec: JobSpec) -> BatchApi:
         """The service of a job. Raises TrustError or ProviderError where it can't be used."""
         name = realm_of(spec)

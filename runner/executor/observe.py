@@ -33,7 +33,10 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One job, observed: its batches, the verdict on its keys, and its plan."""
+    """One job, observed: its batches, the verdict on its keys, and its plan.
+
+    `trusted` is whether the output is what the lockfile says; `shards` are those that the plan would submit.
+    """
 
     desired: Desired
     realm: Realm
@@ -42,6 +45,8 @@ class Observed:
     standing: dict[str, OutputAnswers]
     judged: Judged
     output_state: OutputState
+    trusted: bool
+    shards: Sequence[ShardSize]
     plan: JobPlan
 
 
@@ -63,8 +68,11 @@ def observe(
     spec = desired.spec
     realm = context.realm(spec)
     lockfile = context.lockfile(spec.lock_path)
+    moved = spec.job.moved
+    if moved is not None and moved.source not in lockfile.names(spec.address):
+        lockfile = lockfile.with_moved(spec.address, moved.source)
     lines = lockfile.of(spec.address, realm.name)
-    batches = gather(context.name, spec.address, realm, lines, creates, listed, api)
+    batches = gather(context.name, lockfile.names(spec.address), realm, lines, creates, listed, api)
     batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
     output = context.places.output(spec.job.output.path)
     trusted = _is_recorded(output, lockfile, spec.job.output.path)
@@ -81,20 +89,21 @@ def observe(
     batches = _recognise(desired, batches, standing, judging)
     judged = judging(batches)
     state = _output_state(output, trusted, lockfile, pins, judged, spec.job.output.path)
+    shards = _measure(desired, judged)
     view = JobView(
         address=spec.address,
         realm=realm.name,
         output=spec.job.output.path,
         tally=judged.tally,
         batches=[_view(known, standing) for known in batches],
-        shards=_measure(desired, judged),
+        shards=shards,
         output_state=state,
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
         tolerated=tolerated(spec.job.tolerate, judged.tally.requests),
         notes=_notes(batches),
     )
-    return Observed(desired, realm, lockfile, batches, standing, judged, state, decide(view))
+    return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, shards, decide(view))
 
 
 def tolerated(value: str | float, requests: int) -> int:
@@ -128,7 +137,7 @@ def _measure(desired: Desired, judged: Judged) -> list[ShardSize]:
     sizes = []
     for number, _ in judged.tally.submit:
         shards = cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None)
-        sizes += [ShardSize(number, shard.requests, shard.bytes) for shard in shards]
+        sizes += [ShardSize(number, shard.digest, shard.requests, shard.bytes) for shard in shards]
     return sizes
 
 

@@ -45,11 +45,11 @@ def job_status(context: Context, spec: JobSpec, *, ask: bool) -> JobStatus:
     if context.places.ledger.exists():
         ledger = Ledger(context.places.ledger)
         try:
-            creates = ledger.creates(realm.name, spec.address)
+            creates = tuple(c for name in context.names(spec) for c in ledger.creates(realm.name, name))
         finally:
             ledger.close()
     lines = lockfile.of(spec.address, realm.name)
-    known = gather(context.name, spec.address, realm, lines, creates, listed, api)
+    known = gather(context.name, context.names(spec), realm, lines, creates, listed, api)
     batches = []
     for one in known:
         counts = one.line.counts or (one.remote.counts if one.remote else None)

@@ -103,9 +103,10 @@ class BatchView:
 
 @dataclass(frozen=True, slots=True)
 class ShardSize:
-    """One shard that would be submitted."""
+    """One shard that would be submitted; `digest` is its name."""
 
     round: int
+    digest: str
     requests: int
     bytes: int
 
