@@ -27,7 +27,7 @@ def page(jobs: Sequence[JobFacts], project: str, made: datetime) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(money=_money, number=_number, moment=_moment, span=_span)
+    environment.filters.update(money=_money, number=_number, moment=_moment, span=_span, unquoted=_unquoted)
     shown = [_Shown(job) for job in jobs]
     return environment.get_template("report.html.j2").render(
         project=project, made=f"{made:%Y-%m-%d %H:%M} UTC", jobs=shown, summary=_summary(jobs)
@@ -76,8 +76,9 @@ def _range(one: Bin) -> str:
 
 def _over_runs(runs: Sequence[Run], title: str, *, tokens: bool) -> str:
     values: list[tuple[str, float, str]] = []
+    one_day = len({run.started[:10] for run in runs}) == 1
     for run in runs:
-        day = run.started[5:10] or "?"
+        day = (run.started[11:16] if one_day else run.started[5:10]) or "?"
         if tokens:
             count = run.tokens[0] + run.tokens[1]
             values.append((day, count, _short(count)))
@@ -102,6 +103,11 @@ def _svg(text: str) -> Any:
     from markupsafe import Markup  # noqa: PLC0415
 
     return Markup(text)  # noqa: S704  charts escape what they are given
+
+
+def _unquoted(identity: str) -> str:
+    """A row's id without the quotes of its JSON text."""
+    return identity[1:-1] if identity[:1] == identity[-1:] == '"' else identity
 
 
 def _money(amount: Decimal | None) -> str:
