@@ -19,6 +19,7 @@ _PLAIN_EVERY = 15.0
 
 _EVENTS = {
     "batch.adopted": "{job}: adopted batch {batch}, which was in no lockfile; requests: {requests}",
+    "batch.cancelled": "{job}: asked to cancel batch {batch}; it is {state}",
     "batch.submitted": "{job}: submitted batch {batch}, requests: {requests}",
     "batch.fetched": "{job}: batch {batch} has {state}: answers: {answers}, failed: {failed}",
     "answers.salvaged": "{job}: answers of batch {batch} stood in the output alone; kept in the store: {answers}",

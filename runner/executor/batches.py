@@ -85,19 +85,24 @@ def gather(
     names: Sequence[str],
     realm: Realm,
     lines: Iterable[BatchLine],
+    elsewhere: Iterable[BatchLine],
     creates: Sequence[Create],
     listed: Mapping[str, RemoteBatch] | None,
     api: BatchApi | None,
 ) -> tuple[Known, ...]:
     """All batches of an address, in the order (created_at, batch id), which decides between two answers.
 
-    `names` are the address and its earlier names, `creates` what the ledger has of them. `listed` and `api` are None
-    where the service is not asked. Raises ProviderError.
+    `names` are the address and its earlier names; `lines` are its lockfile's, `elsewhere` those of other lockfiles,
+    `creates` what the ledger has. `listed` and `api` are None where the service is not asked. Raises ProviderError.
     """
     found: dict[str, Known] = {}
     for line in lines:
         remote, gone = _remote(line, listed, api)
         found[line.batch] = _known(line, remote, gone, False, realm)
+    for line in elsewhere:
+        if line.batch not in found:
+            remote, gone = _remote(line, listed, api)
+            found[line.batch] = _known(line, remote, gone, True, realm)
     for remote in (listed or {}).values():
         if remote.batch_id in found:
             continue

@@ -29,6 +29,7 @@ class Word:
 
     ask_unknown: frozenset[str] = frozenset()
     retry_failed: frozenset[str] = frozenset()
+    prune: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,9 @@ def observe(
     if moved is not None and moved.source not in lockfile.names(spec.address):
         lockfile = lockfile.with_moved(spec.address, moved.source)
     lines = lockfile.of(spec.address, realm.name)
-    batches = gather(context.name, lockfile.names(spec.address), realm, lines, creates, listed, api)
+    names = lockfile.names(spec.address)
+    elsewhere = context.elsewhere(spec, names, realm.name)
+    batches = gather(context.name, names, realm, lines, elsewhere, creates, listed, api)
     batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
     output = context.places.output(spec.job.output.path)
     trusted = _is_recorded(output, lockfile, spec.job.output.path)

@@ -49,7 +49,9 @@ def job_status(context: Context, spec: JobSpec, *, ask: bool) -> JobStatus:
         finally:
             ledger.close()
     lines = lockfile.of(spec.address, realm.name)
-    known = gather(context.name, context.names(spec), realm, lines, creates, listed, api)
+    names = context.names(spec)
+    elsewhere = context.elsewhere(spec, names, realm.name)
+    known = gather(context.name, names, realm, lines, elsewhere, creates, listed, api)
     batches = []
     for one in known:
         counts = one.line.counts or (one.remote.counts if one.remote else None)
