@@ -37,10 +37,20 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What one batch is expected to take: tokens in and out, and USD; None where that can't be told."""
+
+    input: int
+    output: int | None
+    cost: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
-    """What `requests` requests take and cost. `price` is None where nobody knows the model's price."""
+    """What `requests` requests of `size` bytes take and cost. `price` is None where nobody knows the model's price."""
 
     requests: int
+    size: int
     model: str
     input: Tokens
     output: Output
@@ -67,6 +77,14 @@ class Estimate:
         """USD that it costs at most; None without a price or without a limit on the answers."""
         high = self.output.high
         return None if self.price is None or high is None else self.price.cost(Usage(self.input.high, high))
+
+    def share(self, requests: int, size: int) -> Share:
+        """What some of these requests are expected to take."""
+        given = round(self.input.expected * size / self.size) if self.size else 0
+        likely = self.likely_output
+        taken = None if likely is None or not self.requests else round(likely * requests / self.requests)
+        cost = None if self.price is None or taken is None else self.price.cost(Usage(given, taken))
+        return Share(given, taken, cost)
 
     @property
     def most_tokens(self) -> int | None:

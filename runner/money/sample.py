@@ -1,13 +1,12 @@
-"""Samples that every machine draws alike: the requests with the smallest key digests, whatever their order.
+"""Samples that every machine draws alike: spread evenly over the whole input, with nothing left to chance.
 
-A digest is as good as a random number, so such a sample is spread over the whole input; and the same requests are in
-it on every machine and in every run, so that a plan is stable.
+The same requests are in it on every machine and in every run, so that a plan is stable and a canary is the same shard.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,24 +37,24 @@ class Tokens:
         return Tokens(self.low + other.low, self.expected + other.expected, self.high + other.high, worst, basis)
 
 
-def smallest(blocks: Iterable[npt.NDArray[np.bytes_]], count: int) -> int | None:
-    """The limit below or at which `count` of the digests lie, read as numbers by `as_numbers`; None where all do."""
-    lowest = np.empty(0, np.uint64)
-    seen = 0
-    for block in blocks:
-        seen += len(block)
-        lowest = np.concatenate((lowest, as_numbers(block)))
-        if len(lowest) > count:
-            lowest = np.partition(lowest, count - 1)[:count]
-    return None if seen <= count or count <= 0 else int(lowest.max())
+class Spread:
+    """Chooses `count` of `total` things, spread evenly over their order. Asked block by block, in that order."""
 
+    def __init__(self, total: int, count: int) -> None:
+        self._total = max(1, total)
+        self._count = min(count, total)
+        self._seen = 0
 
-def as_numbers(digests: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint64]:
-    """The first 8 bytes of each digest as a number, big-endian, so that numbers sort as digests do."""
-    if not len(digests):
-        return np.empty(0, np.uint64)
-    raw = np.ascontiguousarray(digests).view(np.uint8).reshape(len(digests), -1)[:, :8]
-    return np.ascontiguousarray(raw).view(">u8").reshape(-1).astype(np.uint64)
+    def take(self, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Of the things that are `wanted` in a block, the chosen ones."""
+        places = np.flatnonzero(wanted)
+        order = self._seen + np.arange(len(places), dtype=np.int64)
+        self._seen += len(places)
+        # A thing is chosen where the running share of the count passes a whole number.
+        kept = (order + 1) * self._count // self._total > order * self._count // self._total
+        chosen = np.zeros(len(wanted), bool)
+        chosen[places[kept]] = True
+        return chosen
 
 
 def extrapolate(sizes: Sequence[int], tokens: Sequence[int], requests: int, size: int, certainty: Certainty) -> Tokens:

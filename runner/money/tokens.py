@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -77,9 +77,8 @@ class TokenCounter:
         self._tokens_of = _tokenizer(encoding.name)
         self._instructions: dict[str, int] = {}
 
-    def count(self, body: bytes) -> Count:
-        """Tokens of one chat-completions or responses body, as the planner renders it."""
-        request = orjson.loads(body)
+    def count(self, request: Mapping[str, Any]) -> Count:
+        """Tokens of one chat-completions or responses body."""
         certainty = self.encoding.certainty
         total = _PRIMING
         for role, name, texts, other in _messages(request):
@@ -115,7 +114,7 @@ Message = tuple[str, str, list[str], str]
 """Role, name, texts, and whatever else the message holds, as JSON text."""
 
 
-def _messages(request: dict[str, Any]) -> Iterator[Message]:
+def _messages(request: Mapping[str, Any]) -> Iterator[Message]:
     """The messages of a body; a response's `instructions` and text `input` count as a system and a user message."""
     if isinstance(request.get("instructions"), str):
         yield "system", "", [request["instructions"]], ""

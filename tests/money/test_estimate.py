@@ -11,6 +11,7 @@ from runner.money.estimate import (
     Estimate,
     Measured,
     Output,
+    Share,
     input_from_bytes,
     input_from_history,
     output_range,
@@ -26,7 +27,7 @@ EARLIER = (Measured(4_000, 10, 10, 1_000, 50), Measured(3_000, 10, 10, 1_000, 15
 
 def estimate(requests: int = 100, *, high: int | None = 2_000, price: Price | None = PRICE) -> Estimate:
     tokens = Tokens(900, 1_000, 1_100, Certainty.ESTIMATED, "test")
-    return Estimate(requests, "m", tokens, Output(500, high), price)
+    return Estimate(requests, 4_000, "m", tokens, Output(500, high), price)
 
 
 def test_the_ratio_that_earlier_runs_measured() -> None:
@@ -74,6 +75,11 @@ def test_money_from_tokens() -> None:
     assert (found.least, found.expected, found.ceiling) == (Decimal("0.0009"), Decimal("0.002"), Decimal("0.0051"))
 
 
+def test_a_batch_has_its_share_of_the_estimate() -> None:
+    assert estimate().share(50, 1_000) == Share(250, 250, Decimal("0.00075"))
+    assert estimate(price=None).share(50, 1_000) == Share(250, 250, None)
+
+
 def test_without_a_price_there_are_tokens_and_no_money() -> None:
     found = estimate(price=None)
     assert (found.least, found.expected, found.ceiling) == (None, None, None)
@@ -110,4 +116,6 @@ def test_a_budget_that_cant_be_held_is_not_held() -> None:
 
 
 def test_a_job_with_nothing_to_submit_breaks_no_budget() -> None:
-    assert overruns(Budget(Decimal(0), 0, 0), [Estimate(0, "m", input_from_bytes(0), Output(None, None), None)]) == ()
+    assert (
+        overruns(Budget(Decimal(0), 0, 0), [Estimate(0, 0, "m", input_from_bytes(0), Output(None, None), None)]) == ()
+    )

@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.money.sample import Tokens, as_numbers, extrapolate, smallest
+from runner.money.sample import Spread, Tokens, extrapolate
 from runner.money.tokens import Certainty
 
 E = Certainty.ESTIMATED
 
 
-def digests(count: int, seed: int = 0) -> npt.NDArray[np.bytes_]:
-    return np.array([hashlib.sha256(f"{seed} {n}".encode()).digest()[:20] for n in range(count)], "S20")
+@given(st.lists(st.lists(st.booleans(), max_size=30), max_size=12), st.integers(1, 60))
+def test_a_spread_has_the_right_size_in_blocks_of_any_size(blocks: list[list[bool]], count: int) -> None:
+    total = sum(map(sum, blocks))
+    spread, whole = Spread(total, count), Spread(total, count)
+    chosen = [spread.take(np.array(block, bool)) for block in blocks]
+    assert sum(int(mask.sum()) for mask in chosen) == min(total, count)
+    joined = np.array([one for block in blocks for one in block], bool)
+    mask = whole.take(joined)
+    assert not (mask & ~joined).any(), "only what is wanted is chosen"
+    assert [bool(one) for block in chosen for one in block] == [bool(one) for one in mask]
 
 
-@given(st.integers(1, 300), st.integers(1, 400), st.integers(1, 50), st.randoms())
-def test_the_sample_does_not_depend_on_order_or_blocks(
-    total: int, count: int, size: int, shuffle: random.Random
-) -> None:
-    keys = digests(total)
-    other = keys[shuffle.sample(range(total), total)]
-    one = smallest([keys], count)
-    two = smallest([other[start : start + size] for start in range(0, total, size)], count)
-    assert one == two
-    chosen = total if one is None else int((as_numbers(keys) <= one).sum())
-    assert chosen == min(total, count)
-
-
-def test_numbers_sort_as_digests_do() -> None:
-    keys = np.sort(digests(200))
-    assert (np.diff(as_numbers(keys).astype(object)) > 0).all()
-
-
-def test_a_digest_that_ends_in_zeros_is_read_whole() -> None:
-    """NumPy drops trailing zero bytes of strings when it hands them out; numbers must not."""
-    assert as_numbers(np.array([b"\x01"], "S20"))[0] == 1 << 56
+def test_a_spread_reaches_over_the_whole_input() -> None:
+    chosen = np.flatnonzero(Spread(1_000_000, 100).take(np.ones(1_000_000, bool)))
+    assert len(chosen) == 100
+    assert set(np.diff(chosen)) == {10_000}
 
 
 def test_everything_counted_has_no_error_bar() -> None:

@@ -28,7 +28,7 @@ def job(address: str = "reviews", *, new: int = 3, reused: int = 7, reason: str 
 
 def estimate(requests: int = 3, *, price: Price | None = PRICE) -> Estimate:
     tokens = Tokens(900_000, 1_000_000, 1_100_000, Certainty.ESTIMATED, "200 of 3,000 requests counted, ±10.0 %")
-    return Estimate(requests, "gpt-4o-mini", tokens, Output(500_000, 2_000_000), price)
+    return Estimate(requests, 4_000_000, "gpt-4o-mini", tokens, Output(500_000, 2_000_000), price)
 
 
 def test_a_whole_plan() -> None:
