@@ -58,13 +58,15 @@ class JobSpec:
 class Project:
     """A project's root, its settings and its jobs, in order of files, documents and combinations.
 
-    `warnings` are things that a person should look at and that stop nothing.
+    `warnings` are things that a person should look at and that stop nothing. `whole` is whether all of `specs/` was
+    read, so that a job that is not here has left.
     """
 
     root: Path
     settings: Settings
     jobs: tuple[JobSpec, ...]
     warnings: tuple[Problem, ...] = ()
+    whole: bool = True
 
 
 @dataclass(slots=True)
@@ -114,7 +116,8 @@ def load_project(
     if problems:
         raise SpecError(read.told(problems))
     warnings = (w for job in jobs for w in warn_job(job.job, job.problem, own_server=_own_server(job, settings)))
-    return Project(root, settings, tuple(jobs), tuple(sorted(read.told(list(warnings)))))
+    told = tuple(sorted(read.told(list(warnings))))
+    return Project(root, settings, tuple(jobs), told, whole=not paths)
 
 
 def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:

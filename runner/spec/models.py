@@ -165,10 +165,12 @@ class Retry(Model):
 
 
 class MaxInFlight(Model):
-    """Keeps a job inside an account's queue limits."""
+    """Keeps a job, or in batchspec.yaml all jobs of one command together, inside an account's queue limits."""
 
-    shards: int | None = Field(default=None, ge=1, description="Batches of this job that may be in flight at once.")
-    tokens: int | None = Field(default=None, ge=1, description="Prompt tokens that may be in flight at once.")
+    shards: int | None = Field(default=None, ge=1, description="Batches that may be in flight at once.")
+    tokens: int | None = Field(
+        default=None, ge=1, description="Input tokens that may be in flight at once, taken as a quarter of the bytes."
+    )
 
     @model_validator(mode="after")
     def _something(self) -> MaxInFlight:

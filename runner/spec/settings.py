@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from runner.spec.models import EnvName, Model, Name
+from runner.spec.models import EnvName, MaxInFlight, Model, Name
 
 
 class DigitalOceanProfile(Model):
@@ -49,6 +49,7 @@ class Settings(Model):
         default=".batchspec", description="Where the ledger and the store live."
     )
     providers: dict[str, Profile] = Field(default={}, description="Provider profiles by name.")
+    max_in_flight: MaxInFlight | None = Field(default=None, description="Limits for all jobs of one command together.")
 
     def profile(self, name: str) -> DigitalOceanProfile | LocalProfile | None:
         """The profile called `name`; the two kinds are profiles of their own name. None where there is none."""
