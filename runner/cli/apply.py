@@ -13,6 +13,7 @@ import typer
 from runner.cli.options import (
     AskUnknown,
     JobName,
+    Jobs,
     LogFormat,
     NoColor,
     Paths,
@@ -47,6 +48,7 @@ def apply(
     ] = False,
     ask_unknown: AskUnknown = None,
     retry_failed: RetryFailed = None,
+    jobs: Jobs = None,
     no_color: NoColor = False,
     verbose: Verbose = 0,
     log_format: LogFormat = "console",
@@ -58,14 +60,14 @@ def apply(
     from runner.reconciler.explain import explain  # noqa: PLC0415
 
     limit = _duration(timeout)
-    project, jobs = load_jobs(paths, var, job, provider)
+    project, chosen = load_jobs(paths, var, job, provider)
     quiet_logs()
     word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()))
     with (
         Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
-        open_project(project, watcher=terminal) as opened,
+        open_project(project, watcher=terminal, jobs=jobs) as opened,
     ):
-        planned = opened.plan(jobs, word)
+        planned = opened.plan(chosen, word)
         typer.echo(explain(planned.plan), nl=False)
         _confirm(planned.plan, yes)
         broken = planned.plan.errors

@@ -9,6 +9,7 @@ import typer
 from runner.cli.options import (
     AskUnknown,
     JobName,
+    Jobs,
     LogFormat,
     NoColor,
     Paths,
@@ -31,6 +32,7 @@ def plan(
     ] = False,
     ask_unknown: AskUnknown = None,
     retry_failed: RetryFailed = None,
+    jobs: Jobs = None,
     no_color: NoColor = False,
     verbose: Verbose = 0,
     log_format: LogFormat = "console",
@@ -41,14 +43,14 @@ def plan(
     from runner.executor.observe import Word  # noqa: PLC0415
     from runner.reconciler.explain import explain  # noqa: PLC0415
 
-    project, jobs = load_jobs(paths, var, job, provider)
+    project, chosen = load_jobs(paths, var, job, provider)
     quiet_logs()
     word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()))
     with (
         Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
-        open_project(project, watcher=terminal) as opened,
+        open_project(project, watcher=terminal, jobs=jobs) as opened,
     ):
-        planned = opened.plan(jobs, word, offline=offline).plan
+        planned = opened.plan(chosen, word, offline=offline).plan
     typer.echo(explain(planned), nl=False)
     if planned.errors:
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ from runner.executor.batches import Known, gather
 from runner.executor.context import Context, Realm
 from runner.executor.judge import Judged, OutputAnswers, is_indexed, judge, read_output, wanted_round
 from runner.planner.render import Desired
-from runner.planner.shards import cut
+from runner.planner.shards import cut, measure
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import Lockfile, PinsLine
 from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide
@@ -127,8 +127,8 @@ def _recognise(
 def _measure(desired: Desired, judged: Judged) -> list[ShardSize]:
     sizes = []
     for number, _ in judged.tally.submit:
-        shards = cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None)
-        sizes += [ShardSize(number, shard.requests, shard.bytes) for shard in shards]
+        shards = measure(desired.spool, desired.spec.job.shards, partial(wanted_round, number))
+        sizes += [ShardSize(number, requests, size) for requests, size in shards]
     return sizes
 
 

@@ -1,27 +1,22 @@
-"""A job's request body as a frame: constant bytes with holes where rendered text goes.
+"""A job's request line as a frame: constant bytes with holes where rendered text goes.
 
 The body is the bytes that are sent: our fields in a fixed order, parameters sorted by name, and inside a parameter
-(schemas, tools) the user's own order. Whatever changes here changes keys, and that makes `k2`.
+(schemas, tools) the user's own order. Whatever changes here changes keys, and that makes `k2`. A frame is plain data,
+so that worker processes can be given it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 import orjson
 
-from runner.errors import Problem, SpecError
-from runner.keys import body_digest, key_state
-from runner.planner.templates import Templates, is_constant, namespace, syntax_problem
-from runner.spec.load import JobSpec
-from runner.spec.models import Job, TemplateRef, Text
+from runner.planner.templates import is_constant
 
-Render = Callable[[Mapping[str, Any]], str]
-Hole = str
-"""The name of a prompt part that is filled in for each row: `system` or `user`."""
+if TYPE_CHECKING:
+    from runner.spec.load import JobSpec
+    from runner.spec.models import Job, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +31,53 @@ class Envelope:
         """The whole line, with its line end."""
         return b"".join((self.head, key, self.middle, body, self.tail))
 
-    def size(self, key_length: int, body_length: int) -> int:
-        """Bytes of that line."""
-        return len(self.head) + key_length + len(self.middle) + body_length + len(self.tail)
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Where rendered text goes, as a JSON string. `text` is inline Jinja, or the path of a template where `is_file`.
+
+    `part` is the prompt's part, `system` or `user`; `label` names inline text in messages.
+    """
+
+    part: str
+    text: str
+    is_file: bool
+    label: str
+
+
+Piece = bytes | Hole
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """All that rendering a job needs to know of it. `pieces` are the body's, constants joined.
+
+    `id_column` is None where rows are numbered; `max_bytes` is the longest line.
+    """
+
+    envelope: Envelope
+    pieces: tuple[Piece, ...]
+    line_format: str
+    endpoint: str
+    salt: str
+    variables: dict[str, Any]
+    id_column: str | None
+    max_bytes: int
+
+
+def frame(spec: JobSpec) -> Frame:
+    """The frame of a job."""
+    job = spec.job
+    return Frame(
+        envelope(job),
+        _pieces(spec),
+        job.line_format,
+        job.url,
+        job.salt,
+        dict(job.vars),
+        job.input.id,
+        job.shards.max_bytes,
+    )
 
 
 def envelope(job: Job) -> Envelope:
@@ -49,80 +88,36 @@ def envelope(job: Job) -> Envelope:
     return Envelope(b'{"custom_id":"', middle, b"}\n")
 
 
-class Bodies:
-    """Renders rows of one job into bodies and their key digests."""
-
-    def __init__(self, job: Job, parts: Mapping[Hole, str | Render]) -> None:
-        self._variables = dict(job.vars)
-        self._pieces = _pieces(job, parts)
-        self._state = key_state(job.line_format, job.url, job.salt)
-
-    def body(self, row: Mapping[str, Any]) -> bytes:
-        """The body for one row. Raises RowError, or orjson.JSONEncodeError for text that is not valid Unicode."""
-        values = namespace(row, self._variables)
-        return b"".join(piece if isinstance(piece, bytes) else orjson.dumps(piece(values)) for piece in self._pieces)
-
-    def digest(self, body: bytes) -> bytes:
-        """The key's 20 digest bytes for a body."""
-        return body_digest(self._state, body)
-
-
-def compile_bodies(spec: JobSpec, templates: Templates) -> Bodies:
-    """The frame of a job with its templates compiled. Raises SpecError where a template is not valid."""
-    prompt = spec.job.prompt
-    parts: dict[Hole, str | Render] = {}
-    problems: list[Problem] = []
-    for hole, text in (("system", prompt.system), ("user", prompt.user)):
-        if text is None:
-            continue
-        try:
-            parts[hole] = _part(spec, hole, text, templates)
-        except SpecError as error:
-            problems += error.problems
-    if problems:
-        raise SpecError(problems)
-    return Bodies(spec.job, parts)
-
-
-def _part(spec: JobSpec, hole: Hole, text: Text, templates: Templates) -> str | Render:
-    keys = ("prompt", hole, "template") if isinstance(text, TemplateRef) else ("prompt", hole)
-    place = spec.problem("", *keys)
-    try:
-        if isinstance(text, TemplateRef):
-            return templates.compile_file(text.template)
-        return text if is_constant(text) else templates.compile_text(text, f"{spec.file} prompt.{hole}")
-    except jinja2.TemplateError as error:
-        raise syntax_problem(error, place) from error
-
-
-def _pieces(job: Job, parts: Mapping[Hole, str | Render]) -> list[bytes | Render]:
-    """The body's JSON as constants and renderers; text that is the same for every row is a constant too."""
-    pieces: list[bytes | Render] = []
-    for entry in _fields(job, "system" in parts):
-        if isinstance(entry, bytes):
-            pieces.append(entry)
+def _pieces(spec: JobSpec) -> tuple[Piece, ...]:
+    """The body's JSON as constants and holes; text that is the same for every row is a constant too."""
+    pieces: list[Piece] = []
+    for piece in _fields(spec):
+        if isinstance(piece, bytes) and pieces and isinstance(pieces[-1], bytes):
+            pieces[-1] += piece
         else:
-            part = parts[entry]
-            pieces.append(orjson.dumps(part) if isinstance(part, str) else part)
-    joined: list[bytes | Render] = []
-    for piece in pieces:
-        if isinstance(piece, bytes) and joined and isinstance(joined[-1], bytes):
-            joined[-1] += piece
-        else:
-            joined.append(piece)
-    return joined
+            pieces.append(piece)
+    return tuple(pieces)
 
 
-def _fields(job: Job, system: bool) -> list[bytes | Hole]:
-    """Constant bytes and hole names of a body, in the order they are sent."""
+def _fields(spec: JobSpec) -> list[Piece]:
+    """Constants and holes of a body, in the order they are sent."""
+    job = spec.job
     model = b'{"model":' + orjson.dumps(job.model)
-    tail = b"".join(b"," + orjson.dumps(k) + b":" + orjson.dumps(job.parameters[k]) for k in sorted(job.parameters))
-    end: list[bytes | Hole] = [tail + b"}"]
+    end = b"".join(b"," + orjson.dumps(k) + b":" + orjson.dumps(job.parameters[k]) for k in sorted(job.parameters))
+    end += b"}"
+    user = _text(spec, "user", job.prompt.user)
+    system = None if job.prompt.system is None else _text(spec, "system", job.prompt.system)
     if job.line_format == "anthropic":
-        before: list[bytes | Hole] = [b',"system":', "system"] if system else []
-        return [model, *before, b',"messages":[{"role":"user","content":', "user", b"}]", *end]
+        before: list[Piece] = [] if system is None else [b',"system":', system]
+        return [model, *before, b',"messages":[{"role":"user","content":', user, b"}]", end]
     if job.url == "/v1/responses":
-        before = [b',"instructions":', "system"] if system else []
-        return [model, *before, b',"input":', "user", *end]
-    first: list[bytes | Hole] = [b'{"role":"system","content":', "system", b"},"] if system else []
-    return [model, b',"messages":[', *first, b'{"role":"user","content":', "user", b"}]", *end]
+        before = [] if system is None else [b',"instructions":', system]
+        return [model, *before, b',"input":', user, end]
+    first: list[Piece] = [] if system is None else [b'{"role":"system","content":', system, b"},"]
+    return [model, b',"messages":[', *first, b'{"role":"user","content":', user, b"}]", end]
+
+
+def _text(spec: JobSpec, part: str, text: Text) -> Piece:
+    if not isinstance(text, str):
+        return Hole(part, text.template, True, text.template)
+    return orjson.dumps(text) if is_constant(text) else Hole(part, text, False, f"{spec.file} prompt.{part}")
