@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -52,8 +53,8 @@ def test_an_axis_is_a_template_or_a_var(project: Write) -> None:
         "hello[template=b.j2,tone=dry]",
         "hello[template=b.j2,tone=kind]",
     ]
-    _, _, body = next(first_requests(loaded.jobs[3], loaded.root, 1))
-    assert orjson.loads(body)["messages"][1]["content"] == "B one kind"
+    _, line = next(first_requests(loaded.jobs[3], loaded.root, 1))
+    assert orjson.loads(line)["body"]["messages"][1]["content"] == "B one kind"
 
 
 @pytest.mark.parametrize(
@@ -172,13 +173,15 @@ EXAMPLES = """prompt:
 """
 
 
-def body(project: Write, prompt: str, more: str = "", model: str = "gpt-4o-mini") -> bytes:
+def body(project: Write, prompt: str, more: str = "", model: str = "gpt-4o-mini") -> Any:
     start, end = BASE.index("prompt:"), BASE.index("output:")
     spec = (BASE[:start] + prompt + BASE[end:] + more).replace("gpt-4o-mini", model)
     if "responses" in more:
         spec = spec.replace("max_tokens", "max_output_tokens")
     loaded = load(project({"specs/hello.yaml": spec, "templates/t.j2": "Say {{ text }}."}))
-    return next(first_requests(loaded.jobs[0], loaded.root, 1))[2]
+    _, line = next(first_requests(loaded.jobs[0], loaded.root, 1))
+    request = orjson.loads(line)
+    return request.get("body") or request["params"]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +195,8 @@ def body(project: Write, prompt: str, more: str = "", model: str = "gpt-4o-mini"
 def test_both_ways_of_writing_a_prompt_are_one_request(project: Write, more: str, model: str) -> None:
     """Going from `system` and `user` to `messages` asks nothing again."""
     short = BASE[BASE.index("prompt:") : BASE.index("output:")]
-    assert body(project, MESSAGES, more, model) == body(project, short, more, model)
+    one, other = body(project, MESSAGES, more, model), body(project, short, more, model)
+    assert list(one.items()) == list(other.items())
 
 
 def test_examples_stand_where_the_format_wants_them(project: Write) -> None:
@@ -202,10 +206,10 @@ def test_examples_stand_where_the_format_wants_them(project: Write) -> None:
         {"role": "user", "content": "Say one."},
     ]
     system = {"role": "system", "content": "Be brief."}
-    assert orjson.loads(body(project, EXAMPLES))["messages"] == [system, *turns]
-    responses = orjson.loads(body(project, EXAMPLES, "endpoint: /v1/responses\n"))
+    assert body(project, EXAMPLES)["messages"] == [system, *turns]
+    responses = body(project, EXAMPLES, "endpoint: /v1/responses\n")
     assert (responses["instructions"], responses["input"]) == ("Be brief.", turns)
-    claude = orjson.loads(body(project, EXAMPLES, model="claude-3-5-haiku-latest"))
+    claude = body(project, EXAMPLES, model="claude-3-5-haiku-latest")
     assert (claude["system"], claude["messages"]) == ("Be brief.", turns)
 
 
