@@ -6,10 +6,12 @@ Only shapes and the rules inside one value live here. Reading YAML, places in fi
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from runner.spec.base import Model as Model
+from runner.spec.money import BudgetLimits, Canary, PriceEntry, ReviewOptions, parse_share
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Endpoint = Literal["/v1/chat/completions", "/v1/responses"]
@@ -19,12 +21,6 @@ MAX_REQUESTS = 50_000
 """Requests in one file, the service's limit (DigitalOcean's batch inference guide, 27 Apr 2026)."""
 MAX_BYTES = 200_000_000
 """Bytes in one file; the guide says 200 MB, read as 10^6 bytes."""
-
-
-class Model(BaseModel):
-    """Base of everything people write: strict keys, frozen, no silent change of type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class EnvName(Model):
@@ -150,6 +146,9 @@ class Job(Model):
     tolerate: str | int | float = Field(
         default=0, description="Failed requests that are accepted: a count, or a share such as 0.5%."
     )
+    budget: BudgetLimits | None = Field(default=None, description="What one apply of this job may add at most.")
+    canary: Canary | None = Field(default=None, description="A small first batch that the rest waits for.")
+    review: ReviewOptions = Field(default=ReviewOptions(), description="What a plan for a pull request may show.")
     dedupe: bool = Field(default=True, description="Ask equal requests once and give every row the answer.")
     replicates: int = Field(default=1, ge=1, le=1_000, description="How many times each request is asked.")
     salt: str = Field(default="", description="Another value asks everything again.")
@@ -159,7 +158,7 @@ class Job(Model):
     @field_validator("tolerate")
     @classmethod
     def _share_or_count(cls, value: str | float) -> str | float:
-        parse_tolerate(value)
+        parse_share(value)
         return value
 
     @model_validator(mode="after")
@@ -220,6 +219,10 @@ class Settings(Model):
     store: Annotated[str, Field(min_length=1)] = Field(
         default=".batchspec", description="Where the ledger and the store live."
     )
+    budget: BudgetLimits | None = Field(default=None, description="What one apply of all jobs may add at most.")
+    prices: dict[str, PriceEntry] = Field(
+        default_factory=dict, description="Prices of models, as you are billed for batches; they beat known ones."
+    )
     providers: dict[str, Profile] = Field(default_factory=dict, description="Provider profiles by name.")
     max_in_flight: MaxInFlight | None = Field(default=None, description="Limits for all jobs of one command together.")
 
@@ -230,18 +233,3 @@ class Settings(Model):
         if name == "digitalocean":
             return DigitalOceanProfile(kind="digitalocean")
         return LocalProfile(kind="local") if name == "local" else None
-
-
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-
-
-def parse_tolerate(value: str | float) -> tuple[float, int]:
-    """`tolerate` as (share of requests, count); exactly one of them is used, the other is 0. Raises ValueError."""
-    if isinstance(value, str):
-        match = _SHARE.fullmatch(value.strip())
-        if not match or float(match[1]) > 100:
-            raise ValueError("tolerate is a count such as 3, or a share such as 0.5%")
-        return float(match[1]) / 100, 0
-    if isinstance(value, bool) or value < 0 or value != int(value):
-        raise ValueError("tolerate is a count such as 3, or a share such as 0.5%")
-    return 0.0, int(value)

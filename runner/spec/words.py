@@ -13,7 +13,7 @@ from runner.errors import Problem
 from runner.spec.yaml import Document, Lines, Path
 
 LATER: dict[Path, frozenset[str]] = {
-    (): frozenset({"budget", "canary", "errors", "exclude", "include", "matrix", "partition", "review", "schema"}),
+    (): frozenset({"errors", "exclude", "include", "matrix", "partition", "schema"}),
     ("input",): frozenset({"encoding", "limit", "rows", "sample", "sql", "text"}),
     ("prompt",): frozenset({"messages"}),
     ("output",): frozenset({"errors", "format", "include"}),
