@@ -13,6 +13,8 @@ import typer
 from runner.cli.apply import apply
 from runner.cli.cancel import cancel
 from runner.cli.diff import diff
+from runner.cli.forget import forget
+from runner.cli.import_ import import_
 from runner.cli.init import init
 from runner.cli.log import log
 from runner.cli.plan import plan
@@ -22,6 +24,7 @@ from runner.cli.schema import schema
 from runner.cli.serve import serve
 from runner.cli.status import status
 from runner.cli.validate import validate
+from runner.cli.verify import verify
 from runner.errors import BatchspecError
 
 _EPILOG = (
@@ -39,8 +42,11 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, validate, schema, render, plan, apply, status, report, log, diff, cancel, serve):
-    app.command(no_args_is_help=_verb in {cancel, log, diff})(_verb)
+_VERBS = (
+    init, validate, schema, render, plan, apply, status, report, log, diff, cancel, import_, forget, verify, serve,
+)  # fmt: skip
+for _verb in _VERBS:
+    app.command(_verb.__name__.rstrip("_"), no_args_is_help=_verb in (cancel, import_, forget, log, diff))(_verb)
 
 
 @app.callback(invoke_without_command=True)

@@ -76,7 +76,7 @@ class UsageField(Line):
 
 
 class EstimateField(Line):
-    """What a batch was expected to take when it was submitted; `output_tokens` and `cost` (USD) where that was known."""
+    """What a batch was expected to take when it went out; `output_tokens` and `cost` (USD) where that was known."""
 
     input_tokens: int
     output_tokens: int | None = None

@@ -11,7 +11,7 @@ from runner.spec.base import Model
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
-Usd = Annotated[int | float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Usd = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class BudgetLimits(Model):
@@ -48,7 +48,7 @@ class Canary(Model):
 
 
 class ReviewOptions(Model):
-    """What a plan for a pull request may show."""
+    """What a reviewer is shown of this job."""
 
     show_prompts: bool = Field(
         default=False,

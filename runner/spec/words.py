@@ -13,9 +13,8 @@ from runner.errors import Problem
 from runner.spec.yaml import Document, Lines, Path
 
 LATER: dict[Path, frozenset[str]] = {
-    (): frozenset({"errors", "exclude", "include", "matrix", "partition", "schema"}),
+    (): frozenset({"schema"}),
     ("input",): frozenset({"encoding", "limit", "rows", "sample", "sql", "text"}),
-    ("prompt",): frozenset({"messages"}),
     ("output",): frozenset({"errors", "format", "include"}),
 }
 """Keys of the spec language that are not built yet, by where they stand. They are refused, never ignored."""
