@@ -8,10 +8,9 @@ from pathlib import Path
 
 from runner.errors import BatchspecError
 from runner.executor.context import Context
-from runner.keys import key_text
 from runner.planner.render import first_requests
 from runner.report.facts import JobFacts, OutputFacts, look, with_prompts
-from runner.report.prompts import prompt_text
+from runner.report.prompts import key_and_prompt
 from runner.report.rows import read_rows
 from runner.report.runs import runs
 from runner.spec.load import JobSpec
@@ -58,10 +57,11 @@ def find_prompts(spec: JobSpec, root: Path, keys: Collection[str]) -> dict[str, 
     wanted = {key[:43]: key for key in keys}
     found: dict[str, str] = {}
     try:
-        for _, digest, body in first_requests(spec, root, sys.maxsize):
-            key = wanted.get(key_text(digest))
+        for _, line in first_requests(spec, root, sys.maxsize):
+            asked, prompt = key_and_prompt(line)
+            key = wanted.get(asked)
             if key is not None:
-                found[key] = prompt_text(body)
+                found[key] = prompt
                 if len(found) == len(wanted):
                     break
     except BatchspecError:

@@ -15,7 +15,7 @@ from runner.planner.render import first_requests
 from runner.reconciler.lockfile import Lockfile, PinsLine
 from runner.reconciler.plan import Example
 from runner.report.git import Git
-from runner.report.prompts import prompt_text
+from runner.report.prompts import key_and_prompt
 from runner.spec.load import SETTINGS_FILE, JobSpec, Project, load_project
 
 LOOKED_AT = 50
@@ -45,7 +45,7 @@ def changed_prompts(project: Project, spec: JobSpec, lockfile: Lockfile, scratch
 
 
 def _rendered(spec: JobSpec, root: Path) -> dict[str, str]:
-    return {row.decode(): prompt_text(body) for row, _, body in first_requests(spec, root, LOOKED_AT)}
+    return {row.decode(): key_and_prompt(line)[1] for row, line in first_requests(spec, root, LOOKED_AT)}
 
 
 def _earlier(project: Project, spec: JobSpec, pins: PinsLine, scratch: Path) -> dict[str, str] | None:

@@ -7,14 +7,15 @@ from typing import Any
 import orjson
 
 
-def prompt_text(body: bytes) -> str:
-    """What a request asks, for people: the system text, if any, and the user's, with a line between."""
-    request = orjson.loads(body)
-    system = request.get("system") or request.get("instructions")
-    listed = request.get("messages") or request.get("input") or []
+def key_and_prompt(line: bytes) -> tuple[str, str]:
+    """A request line's key, and what it asks: the system text, if any, and the turns, with an empty line between."""
+    request = orjson.loads(line)
+    body: dict[str, Any] = request.get("params") or request["body"]
+    system = body.get("system") or body.get("instructions")
+    listed = body.get("messages") or body.get("input") or []
     parts = [system] if isinstance(system, str) else []
     parts += [listed] if isinstance(listed, str) else [_content(message) for message in listed]
-    return "\n\n".join(part for part in parts if part)
+    return request["custom_id"], "\n\n".join(part for part in parts if part)
 
 
 def _content(message: dict[str, Any]) -> str:
