@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from runner.errors import BatchspecError, ProviderError, TrustError
+from runner.errors import BatchspecError, NotFound, ProviderError, TrustError
 from runner.executor.apply import apply as execute
 from runner.executor.batches import list_back
 from runner.executor.context import Context, Silent, Watcher
@@ -218,26 +218,32 @@ class Opened:
         lines = seen.lockfile.of(spec.address, seen.plan.realm)
         return replace(seen.plan, estimate=found, spent=spent(lines), examples=shown, notes=notes)
 
-    def _observe(self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word) -> Observed:
+    def _observe(
+        self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word, gone: Collection[str] = ()
+    ) -> Observed:
         spec = one.desired.spec
         api = None if listed is None else self.context.api(spec)
         creates = self._creates(spec)
-        return observe(self.context, one.desired, one.pins, creates, listed, api, word)
+        return observe(self.context, one.desired, one.pins, creates, listed, api, word, gone)
 
     def _exact(self, one: Prepared, listed: Mapping[str, RemoteBatch], word: Word) -> Observed:
         """Observe, after fetching results without which it can't be told which requests are missing."""
         seen = self._observe(one, listed, word)
         api = self.context.api(one.desired.spec)
         fetched = False
+        gone: set[str] = set()
+        released = one.desired.spec.address in word.ask_unknown
         for known in seen.batches:
-            if known.ended and known.keys is None and not is_indexed(known, seen.standing):
+            if known.ended and (known.keys is None or released) and not is_indexed(known, seen.standing):
                 try:
                     mapping = KeyMap(known.keys, seen.realm.results.foreign(known.line.batch))
                     fetch(api, seen.realm.results, known.remote or api.get_batch(known.line.batch), mapping)
                     fetched = True
+                except NotFound:
+                    gone.add(known.line.batch)
                 except ProviderError:
                     continue  # the plan then says that they are to be fetched, and why nothing is submitted
-        return self._observe(one, listed, word) if fetched else seen
+        return self._observe(one, listed, word, gone) if fetched or gone else seen
 
     def _creates(self, spec: JobSpec) -> tuple[Create, ...]:
         if not self.context.places.ledger.exists():
