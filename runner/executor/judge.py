@@ -17,7 +17,18 @@ from runner.executor.fetch import output_records
 from runner.planner.asks import ASK, AskWriter
 from runner.planner.render import Desired
 from runner.planner.spool import keys_of
-from runner.reconciler.classify import Answers, Counter, Evidence, Held, Hold, KeyState, Tally, classify
+from runner.reconciler.classify import (
+    Answers,
+    Counter,
+    Evidence,
+    Held,
+    Hold,
+    KeyState,
+    Tally,
+    Verdict,
+    classify,
+    unanswered,
+)
 from runner.reconciler.retry import may_pass, passing_codes
 from runner.store.index import ENTRY, Entries, entries_of
 
@@ -113,7 +124,7 @@ def judge(
             answers.append(Answers(len(sources) - 1, known.line.round, stood.entries, passing))
         hold = _hold(known, standing, job.retry.on)
         if known.keys is not None:
-            held.append(Held(hold, known.line.round, known.keys))
+            held.append(Held(hold, known.line.round, known.keys, known.state if known.ended else ""))
         else:
             blocked |= hold is Hold.FLIGHT
             doubt |= hold is Hold.LOST
@@ -160,7 +171,8 @@ def _fold(desired: Desired, evidence: Evidence, sources: Sequence[Source]) -> Ju
             rank, size = _ranks(digests)
             for replicate in range(spool.replicates):
                 ordinals = np.full(len(rows), replicate) if spool.dedupe else replicate * size + rank
-                verdict = classify(keys_of(digests, ordinals.astype(np.uint32)), part)
+                keys = keys_of(digests, ordinals.astype(np.uint32))
+                verdict = classify(keys, part)
                 first = (rank == 0) if spool.dedupe else np.ones(len(rows), bool)
                 target = np.zeros(len(rows), ASK)
                 target["ordinal"], target["state"], target["round"] = ordinals, verdict.state, verdict.round
@@ -175,8 +187,33 @@ def _fold(desired: Desired, evidence: Evidence, sources: Sequence[Source]) -> Ju
                         used[one.number + 1] = True
                 asks.add(rows, replicate, target)
                 counter.add(verdict.state[first], verdict.round[first])
+                for state in (KeyState.RETRY, KeyState.FAILED):
+                    _explain(counter, state, keys, verdict, first, part, sources)
     answering = frozenset(source.batch for number, source in enumerate(sources, 1) if used[number])
     return Judged(counter.tally(spool.rows), tuple(sources), answering)
+
+
+def _explain(
+    counter: Counter,
+    state: KeyState,
+    keys: npt.NDArray[np.bytes_],
+    verdict: Verdict,
+    first: npt.NDArray[np.bool_],
+    part: Evidence,
+    sources: Sequence[Source],
+) -> None:
+    """Count why keys are in a state: the code of their error, or how the batch ended that left them unanswered."""
+    here = first & (verdict.state == state)
+    if not here.any():
+        return
+    for one in part.answers:
+        chosen = here & (verdict.source == one.number)
+        if chosen.any():
+            codes = np.bincount(one.entries["code"][verdict.entry[chosen] - one.first])
+            for number in np.flatnonzero(codes).tolist():
+                counter.because(state, sources[one.number].codes[number - 1], int(codes[number]))
+    for ended, count in unanswered(keys[here & (verdict.source < 0)], part.held):
+        counter.because(state, f"{ended} unanswered", count)
 
 
 def _ranks(digests: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

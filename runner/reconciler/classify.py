@@ -6,6 +6,7 @@ before. The rules are DESIGN's table in section 3.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 
@@ -63,11 +64,12 @@ class Hold(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The sorted keys of one batch's shard."""
+    """The sorted keys of one batch's shard. `ended` is how the batch ended, in a word, empty where it has not."""
 
     hold: Hold
     round: int
     keys: Keys
+    ended: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,19 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
     return Verdict(state, (asked + 1).astype(np.uint8), source, entry)
 
 
+def unanswered(keys: Keys, held: Iterable[Held]) -> tuple[tuple[str, int], ...]:
+    """How the newest batch ended that held each of `keys`, and for how many of them."""
+    left = np.ones(len(keys), bool)
+    found: dict[str, int] = {}
+    for one in sorted(held, key=lambda h: h.round, reverse=True):
+        if one.hold in {Hold.SPENT, Hold.DEAD}:
+            here = left & _find(one.keys, keys)[1]
+            if here.any():
+                found[one.ended] = found.get(one.ended, 0) + int(here.sum())
+                left &= ~here
+    return tuple(found.items())
+
+
 def _find(sorted_keys: Keys, keys: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Where each of `keys` stands in `sorted_keys`, and whether it does; positions are valid in any case."""
     if not len(sorted_keys):
@@ -181,7 +196,10 @@ def _range(sorted_keys: Keys, lowest: bytes, after: bytes) -> slice:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Distinct keys of one address by state. `rows` are input rows; `submit` maps round to requests."""
+    """Distinct keys of one address by state. `rows` are input rows; `submit` maps round to requests.
+
+    `retried` and `lasting` say why requests are asked again and why they stand failed: (error code or words, requests).
+    """
 
     rows: int = 0
     answered: int = 0
@@ -189,6 +207,8 @@ class Tally:
     in_flight: int = 0
     unknown: int = 0
     submit: tuple[tuple[int, int], ...] = ()
+    retried: tuple[tuple[str, int], ...] = ()
+    lasting: tuple[tuple[str, int], ...] = ()
 
     @property
     def requests(self) -> int:
@@ -207,6 +227,14 @@ class Counter:
     def __init__(self) -> None:
         self._states = np.zeros(len(KeyState), np.int64)
         self._rounds = np.zeros(256, np.int64)
+        self._causes: dict[KeyState, dict[str, int]] = {KeyState.RETRY: {}, KeyState.FAILED: {}}
+
+    def because(self, state: KeyState, cause: str, count: int) -> None:
+        """`count` keys are to be retried, or stand failed, because of `cause`."""
+        self._causes[state][cause] = self._causes[state].get(cause, 0) + count
+
+    def _sorted(self, state: KeyState) -> tuple[tuple[str, int], ...]:
+        return tuple(sorted(self._causes[state].items(), key=lambda item: (-item[1], item[0])))
 
     def add(self, state: npt.NDArray[np.uint8], number: npt.NDArray[np.uint8]) -> None:
         """Take in the states and rounds of a block."""
@@ -223,4 +251,6 @@ class Counter:
             int(count[KeyState.IN_FLIGHT]),
             int(count[KeyState.UNKNOWN]),
             tuple((int(number), int(self._rounds[number])) for number in np.flatnonzero(self._rounds)),
+            self._sorted(KeyState.RETRY),
+            self._sorted(KeyState.FAILED),
         )

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
-from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write
+from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write, causes
 
 
 def explain(plan: Plan) -> str:
@@ -37,7 +37,7 @@ def _job(job: JobPlan) -> Iterator[str]:
     if tally.in_flight:
         facts.append(f"{number(tally.in_flight)} in flight")
     if tally.failed:
-        facts.append(f"{number(tally.failed)} failed")
+        facts.append(f"{number(tally.failed)} failed" + (f" ({causes(tally.lasting)})" if tally.lasting else ""))
     if tally.unknown:
         facts.append(f"{number(tally.unknown)} unknown")
     yield f"    {', '.join(facts)}"
