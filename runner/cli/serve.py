@@ -11,6 +11,14 @@ import typer
 from runner.cli.options import LogFormat, NoColor, Verbose
 
 
+def _show_faults(wanted: bool) -> None:
+    if wanted:
+        from runner.service.faults import table  # noqa: PLC0415
+
+        sys.stdout.write(f"{table()}\n")
+        raise typer.Exit
+
+
 def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port; 0 lets the system pick one.")] = 0,
@@ -32,6 +40,23 @@ def serve(
     result_shape: Annotated[
         Literal["guide", "openai", "anthropic"], typer.Option("--result-shape", help="Shape of result lines.")
     ] = "guide",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="NAME[=WHEN[:DETAIL]]",
+            help="Make trouble; repeatable. See --list-faults.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="What the trouble by chance depends on.")] = 0,
+    time_scale: Annotated[
+        float,
+        typer.Option("--time-scale", help="Let time run so many times as fast: at 3600, 24 hours pass in 24 seconds."),
+    ] = 1.0,
+    _list_faults: Annotated[
+        bool,
+        typer.Option("--list-faults", callback=_show_faults, is_eager=True, help="Show all faults and leave."),
+    ] = False,
     no_color: NoColor = False,
     verbose: Verbose = 0,
     log_format: LogFormat = "console",
@@ -57,6 +82,9 @@ def serve(
             key_env=key_env or "",
             concurrency=concurrency,
             result_shape=result_shape,
+            faults=tuple(fault or ()),
+            seed=seed,
+            time_scale=time_scale,
         ),
         ready,
     )

@@ -91,6 +91,12 @@ class Batch:
     cancelled_at: float | None
     expired_at: float | None
     ended_at: float | None
+    faults: str | None
+
+    @property
+    def trouble(self) -> dict[str, str]:
+        """The faults that this job has to suffer, with their details."""
+        return orjson.loads(self.faults) if self.faults else {}
 
     @property
     def format(self) -> Format:
@@ -122,6 +128,7 @@ class NewBatch:
     result_shape: ResultShape
     created_at: float
     expires_at: float
+    faults: str | None = None
 
 
 class FileChanged(Exception):

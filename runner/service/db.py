@@ -12,9 +12,7 @@ from pathlib import Path
 
 from runner.errors import ServiceError
 
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE files (
     id TEXT PRIMARY KEY,
     account TEXT NOT NULL,
@@ -75,6 +73,13 @@ CREATE INDEX batches_by_output ON batches (output_file_id) WHERE output_file_id 
 CREATE INDEX batches_by_error ON batches (error_file_id) WHERE error_file_id IS NOT NULL;
 """
 
+_MIGRATIONS: tuple[str, ...] = (
+    _FIRST,
+    # The faults that a job was given when it was created, as JSON.
+    "ALTER TABLE batches ADD COLUMN faults TEXT;\n",
+)
+"""What makes each version of the schema out of the one before; the first makes it out of nothing."""
+
 
 class Database:
     """One connection of one thread. Raises ServiceError for a file of a newer version or one that is damaged."""
@@ -111,11 +116,11 @@ class Database:
     def _migrate(self, path: Path) -> None:
         with self.transaction() as connection:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > SCHEMA_VERSION:
+            if version > len(_MIGRATIONS):
                 raise ServiceError(f"{path} was written by a newer batchspec", hint="update batchspec")
-            if version == 0:
+            for migration in _MIGRATIONS[version:]:
                 # executescript would commit the transaction it is in; these statements hold no semicolon inside.
-                for statement in _SCHEMA.split(";\n"):
+                for statement in migration.split(";\n"):
                     if statement.strip():
                         connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")

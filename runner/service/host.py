@@ -20,10 +20,12 @@ from runner.service.batches import Batches
 from runner.service.config import ServiceConfig
 from runner.service.db import Database
 from runner.service.engine import Engine
+from runner.service.faults import Faults
 from runner.service.files import Files
 from runner.service.serve import URL_FILE, running_url
 from runner.service.storage import Storage
 from runner.service.transfers import Transfers
+from runner.service.trouble import AbortableProtocol
 
 GRACE = 1
 """Seconds that open connections get at the end."""
@@ -72,7 +74,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=AbortableProtocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -127,15 +129,17 @@ def _url(host: str, listener: socket.socket) -> str:
 
 def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
     """Open the data folder, start the jobs' thread, and put the API in front of them."""
+    faults = Faults(config.faults, config.seed)
     try:
         storage = Storage(config.data)
         db = stack.enter_context(contextlib.closing(Database(config.data / "service.db")))
         files, batches = Files(db), Batches(db)
         storage.sweep(files.blobs())
-        transfers = Transfers(config, files, batches, storage)
+        transfers = Transfers(config, files, batches, storage, faults)
     except OSError as error:
         raise ServiceError(f"the data folder {config.data} cannot be used: {error}") from error
-    engine = Engine(config, storage)
+    engine = Engine(config, storage, faults)
     engine.start()
     stack.callback(engine.stop)
-    return build_app(Api(config, files, batches, storage, transfers=transfers, engine=engine), transfers, config.tokens)
+    api = Api(config, files, batches, storage, transfers=transfers, engine=engine, faults=faults)
+    return build_app(api, transfers, config.tokens, faults)

@@ -34,7 +34,7 @@ def batch_view(batch: Batch) -> Json:
         "id": batch.id,
         "batch_id": batch.id,
         "object": "batch",
-        "status": batch.status,
+        "status": _shown_status(batch),
         "provider": batch.provider,
         **({"endpoint": batch.endpoint} if batch.endpoint else {}),
         "model": batch.model,
@@ -64,6 +64,10 @@ def batch_view(batch: Batch) -> Json:
         "cancelled_at": timestamp(batch.cancelled_at),
         "expired_at": timestamp(batch.expired_at),
     }
+
+
+def _shown_status(batch: Batch) -> str:
+    return batch.status if batch.ended else batch.trouble.get("unknown-status", batch.status)
 
 
 def has_results(batch: Batch) -> bool:

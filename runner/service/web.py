@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 import uuid
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,6 +36,9 @@ _ERROR_IDS = {
     422: "unprocessable_entity",
     429: "too_many_requests",
     500: "server_error",
+    502: "bad_gateway",
+    503: "service_unavailable",
+    504: "gateway_timeout",
 }
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -43,10 +47,11 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 class Problem(Exception):
     """An error answer: the HTTP status, and a message for whoever reads it."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.headers = headers or {}
 
 
 class JsonResponse(Response):
@@ -143,7 +148,9 @@ class Gate:
             scope.setdefault("state", {})["account"] = self._admit(scope)
             await self._app(scope, receive, send_with_id)
         except Problem as problem:
-            headers = {"www-authenticate": "Bearer"} if problem.status == 401 else {}
+            headers = dict(problem.headers)
+            if problem.status == 401:
+                headers["www-authenticate"] = "Bearer"
             if problem.status == 413:
                 # What else is under way on this connection is not worth reading.
                 headers["connection"] = "close"
