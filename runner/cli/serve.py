@@ -32,6 +32,12 @@ def serve(
     result_shape: Annotated[
         Literal["guide", "openai", "anthropic"], typer.Option("--result-shape", help="Shape of result lines.")
     ] = "guide",
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="Speak https with this certificate: a PEM file with its chain.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", help="The certificate's key, where it stands in a file of its own.")
+    ] = None,
     no_color: NoColor = False,
     verbose: Verbose = 0,
     log_format: LogFormat = "console",
@@ -57,6 +63,8 @@ def serve(
             key_env=key_env or "",
             concurrency=concurrency,
             result_shape=result_shape,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
         ),
         ready,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +24,7 @@ from runner.service.engine import Engine
 from runner.service.files import Files
 from runner.service.serve import URL_FILE, running_url
 from runner.service.storage import Storage
+from runner.service.tls import server_context
 from runner.service.transfers import Transfers
 
 GRACE = 1
@@ -42,13 +44,14 @@ class Host:
         """Start, serve and stop. Raises ServiceError where the service can't start."""
         with ExitStack() as stack:
             _claim(self._config.data, stack)
+            tls = server_context(self._config.tls_cert, self._config.tls_key) if self._config.tls_cert else None
             listener = stack.enter_context(contextlib.closing(_listen(self._config)))
             app = _assemble(self._config, stack)
-            url = _url(self._config.host, listener)
+            url = _url("https" if tls else "http", self._config.host, listener)
             url_file = self._config.data / URL_FILE
             stack.callback(url_file.unlink, missing_ok=True)
             url_file.write_text(f"{url}\n", encoding="utf-8")
-            self._server = _Server(app, lambda: self._ready(url))
+            self._server = _Server(app, tls, lambda: self._ready(url))
             if not self._stopped:
                 asyncio.run(self._server.serve(sockets=[listener]))
             log.info("service.stopped", url=url)
@@ -68,7 +71,7 @@ class Host:
 class _Server(uvicorn.Server):
     """uvicorn's server without its signal handling, which would end the process by the signal itself."""
 
-    def __init__(self, app: ASGIApp, on_started: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None, on_started: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -82,6 +85,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=GRACE,
+                ssl_context_factory=(lambda _config, _default: tls) if tls else None,
             )
         )
         self._on_started = on_started
@@ -119,10 +123,10 @@ def _listen(config: ServiceConfig) -> socket.socket:
         raise ServiceError(f"cannot listen on {config.host}:{config.port}: {error}") from error
 
 
-def _url(host: str, listener: socket.socket) -> str:
+def _url(scheme: str, host: str, listener: socket.socket) -> str:
     """The address to reach a listener by from this machine."""
     name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host).strip("[]")  # noqa: S104
-    return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
+    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
 
 
 def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
