@@ -23,6 +23,7 @@ class ServiceConfig:
     `tokens`: each is an account of its own; without any the service is open, and then only on loopback.
     `base_url`, `key_env`, `concurrency` and the `upstream_*` values are for the backend `openai`; `key_env` names the
     environment variable that holds the key. `answer_delay` makes `echo` slow, for trying out what takes long.
+    An attempt to deliver a webhook may take `webhook_timeout`; `webhook_backoff` is the pause after the first.
     With `tls_cert` it speaks https only; `tls_key` is needed where the key does not stand in the certificate's file.
     The limits and lifetimes are those of the vendor's guide, adjustable for tests.
 
@@ -45,6 +46,8 @@ class ServiceConfig:
     upstream_patience: float = 10 * MINUTE
     upstream_backoff: float = 0.5
     answer_delay: float = 0.0
+    webhook_timeout: float = 15.0
+    webhook_backoff: float = 5.0
 
     url_ttl: float = 15 * MINUTE
     file_ttl: float = 30 * DAY

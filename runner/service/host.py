@@ -19,6 +19,7 @@ from runner.service import log
 from runner.service.app import Api, build_app
 from runner.service.batches import Batches
 from runner.service.config import ServiceConfig
+from runner.service.courier import Courier
 from runner.service.db import Database
 from runner.service.engine import Engine
 from runner.service.files import Files
@@ -130,7 +131,7 @@ def _url(scheme: str, host: str, listener: socket.socket) -> str:
 
 
 def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
-    """Open the data folder, start the jobs' thread, and put the API in front of them."""
+    """Open the data folder, start the threads of jobs and webhooks, and put the API in front of them."""
     try:
         storage = Storage(config.data)
         db = stack.enter_context(contextlib.closing(Database(config.data / "service.db")))
@@ -139,7 +140,10 @@ def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
         transfers = Transfers(config, files, batches, storage)
     except OSError as error:
         raise ServiceError(f"the data folder {config.data} cannot be used: {error}") from error
-    engine = Engine(config, storage)
+    courier = Courier(config)
+    courier.start()
+    stack.callback(courier.stop)
+    engine = Engine(config, storage, on_webhook=courier.wake)
     engine.start()
     stack.callback(engine.stop)
     return build_app(Api(config, files, batches, storage, transfers=transfers, engine=engine), transfers, config.tokens)
