@@ -40,6 +40,12 @@ def serve(
     result_shape: Annotated[
         Literal["guide", "openai", "anthropic"], typer.Option("--result-shape", help="Shape of result lines.")
     ] = "guide",
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="Speak https with this certificate: a PEM file with its chain.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", help="The certificate's key, where it stands in a file of its own.")
+    ] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,6 +88,8 @@ def serve(
             key_env=key_env or "",
             concurrency=concurrency,
             result_shape=result_shape,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
             faults=tuple(fault or ()),
             seed=seed,
             time_scale=time_scale,

@@ -6,12 +6,13 @@ A step names the states it may start from, so two threads that disagree can't bo
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
 import orjson
 
+from runner.service import outbox
 from runner.service.config import ResultShape
 from runner.service.db import Database
 from runner.service.lines import Format, LineError, Provider
@@ -136,10 +137,11 @@ class FileChanged(Exception):
 
 
 class Batches:
-    """The table of jobs."""
+    """The table of jobs. `on_webhook` is called when one has ended whose webhook is to be delivered."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, on_webhook: Callable[[], None] = lambda: None) -> None:
         self._db = db
+        self._on_webhook = on_webhook
 
     def add(self, new: NewBatch) -> Batch:
         """Accept a job; from here on it is never lost. Where its request_id was used before, that job.
@@ -254,11 +256,13 @@ class Batches:
         progress: Progress = NOTHING_DONE,
         errors: Sequence[LineError] = (),
     ) -> bool:
-        """End a job: its last state, counts, files and reasons at once. False where it is in none of `origin`."""
+        """End a job: last state, counts, files, reasons and webhook at once. False where it is in none of `origin`."""
         reasons = [{"code": error.code, "message": error.message, "line": error.line} for error in errors]
+        to_deliver = False
         with self._db.transaction() as connection:
             stepped = self.step(batch_id, origin, to, now)
             if stepped:
+                to_deliver = outbox.put(connection, batch_id, now)
                 self.progressed(batch_id, progress)
                 connection.execute(
                     "UPDATE batches SET output_file_id = ?, error_file_id = ?, errors = ? WHERE id = ?",
@@ -269,6 +273,8 @@ class Batches:
                         batch_id,
                     ),
                 )
+        if to_deliver:
+            self._on_webhook()
         return stepped
 
     def with_old_results(self, before: float) -> list[str]:

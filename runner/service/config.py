@@ -24,6 +24,8 @@ class ServiceConfig:
     `tokens`: each is an account of its own; without any the service is open, and then only on loopback.
     `base_url`, `key_env`, `concurrency` and the `upstream_*` values are for the backend `openai`; `key_env` names the
     environment variable that holds the key. `answer_delay` makes `echo` slow, for trying out what takes long.
+    An attempt to deliver a webhook may take `webhook_timeout`; `webhook_backoff` is the pause after the first.
+    With `tls_cert` it speaks https only; `tls_key` is needed where the key does not stand in the certificate's file.
     The limits and lifetimes are those of the vendor's guide, adjustable for tests; `time_scale` shortens all lifetimes
     and windows at once (see `lasting`). `faults` are troubles to make (see `runner.service.faults`), by `seed`.
 
@@ -36,6 +38,8 @@ class ServiceConfig:
     tokens: tuple[str, ...] = field(default=(), repr=False)
     backend: BackendName = "echo"
     result_shape: ResultShape = "guide"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
     base_url: str = ""
     key_env: str = ""
@@ -44,6 +48,8 @@ class ServiceConfig:
     upstream_patience: float = 10 * MINUTE
     upstream_backoff: float = 0.5
     answer_delay: float = 0.0
+    webhook_timeout: float = 15.0
+    webhook_backoff: float = 5.0
 
     url_ttl: float = 15 * MINUTE
     file_ttl: float = 30 * DAY
@@ -72,6 +78,8 @@ class ServiceConfig:
             raise ServiceError("the backend openai needs the base URL of its upstream, http:// or https://")
         if not 0 <= self.port <= 65_535:
             raise ServiceError(f"there is no port {self.port}", hint="use 0 to 65535; 0 lets the system pick one")
+        if self.tls_key and not self.tls_cert:
+            raise ServiceError("a TLS key needs its certificate", hint="give the certificate too")
         if self.concurrency < 1:
             raise ServiceError("concurrency must be at least 1")
         if not 0 < self.time_scale < float("inf"):

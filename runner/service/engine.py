@@ -44,10 +44,14 @@ class _Later(Exception):
 
 
 class Engine:
-    """Validates and runs jobs in a thread of its own, from `start` to `stop`."""
+    """Validates and runs jobs in a thread of its own, from `start` to `stop`.
 
-    def __init__(self, config: ServiceConfig, storage: Storage, faults: Faults) -> None:
+    `on_webhook` is called there when a webhook is to be delivered.
+    """
+
+    def __init__(self, config: ServiceConfig, storage: Storage, faults: Faults, on_webhook: Callable[[], None]) -> None:
         self._config = config
+        self._on_webhook = on_webhook
         self._storage = storage
         self._faults = faults
         self._sweep_every = min(SWEEP_EVERY, config.lasting(config.file_ttl), config.lasting(config.result_ttl))
@@ -119,7 +123,7 @@ class Engine:
         self._woken = asyncio.Event()
         db = Database(self._config.data / "service.db")
         try:
-            self._batches, self._files = Batches(db), Files(db)
+            self._batches, self._files = Batches(db, self._on_webhook), Files(db)
             self._backend: Backend = make_backend(self._config)
             self._ready.set()
             try:

@@ -15,6 +15,7 @@ import orjson
 
 from runner.service.lines import ENDPOINTS, Format, Provider, read_lines
 from runner.service.web import Problem
+from runner.service.webhooks import signer
 
 _PROVIDERS = ("openai", "anthropic")
 _MAX_NAME = 512
@@ -140,6 +141,10 @@ def _webhook(body: dict[str, Any]) -> dict[str, str] | None:
         raise Problem(422, "webhook.url must be an http or https URL.")
     if not isinstance(secret, str) or not secret:
         raise Problem(422, "webhook.secret must be a text that is not empty.")
+    try:
+        signer(secret)
+    except ValueError as error:
+        raise Problem(422, f"webhook.secret can't be used: {error}.") from error
     return {"url": url, "secret": secret}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -41,11 +42,17 @@ def jsonl(lines: list[Any]) -> bytes:
 class Caller:
     """Talks to one service with one token. `stop` ends the service, where it is the caller's own."""
 
-    def __init__(self, url: str, token: str = "", stop: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        stop: Callable[[], None] = lambda: None,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
         self.stop = stop
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self.http = httpx.Client(base_url=url, headers=headers, timeout=30)
-        self.plain = httpx.Client(timeout=30)
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=30, verify=verify)
+        self.plain = httpx.Client(timeout=30, verify=verify)
 
     def close(self) -> None:
         self.http.close()
