@@ -17,6 +17,7 @@ from runner.service.config import ServiceConfig
 from runner.service.engine import Engine
 from runner.service.faults import Faults
 from runner.service.files import Files, InputFile
+from runner.service.limits import Limit, Limiter
 from runner.service.orders import Order, address, first_line, read_order
 from runner.service.storage import Storage
 from runner.service.transfers import DOWNLOADS, UPLOADS, Transfers
@@ -206,7 +207,7 @@ def _account(request: Request) -> str:
     return account
 
 
-def build_app(api: Api, transfers: Transfers, tokens: tuple[str, ...], faults: Faults) -> ASGIApp:
+def build_app(api: Api, transfers: Transfers, config: ServiceConfig, faults: Faults) -> ASGIApp:
     """The service as an ASGI application."""
     batch = "/v1/batches/{batch_id}"
     routes = [
@@ -222,4 +223,5 @@ def build_app(api: Api, transfers: Transfers, tokens: tuple[str, ...], faults: F
     app: ASGIApp = Router(routes, redirect_slashes=False)
     if faults:
         app = Trouble(app, faults, uploads=UPLOADS, downloads=DOWNLOADS)
-    return Gate(app, Accounts(tokens), free=(UPLOADS, DOWNLOADS))
+    limiter = Limiter(tuple(Limit(limit.calls, config.lasting(limit.seconds)) for limit in config.rate_limits))
+    return Gate(app, Accounts(config.tokens), limiter, free=(UPLOADS, DOWNLOADS))

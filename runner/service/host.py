@@ -150,4 +150,4 @@ def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
     engine.start()
     stack.callback(engine.stop)
     api = Api(config, files, batches, storage, transfers=transfers, engine=engine, faults=faults)
-    return build_app(api, transfers, config.tokens, faults)
+    return build_app(api, transfers, config, faults)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.service import log
 from runner.service.config import is_loopback
+from runner.service.limits import Limiter
 
 OPEN_ACCOUNT = "local"
 """Whose everything is where no tokens are configured."""
@@ -40,6 +41,9 @@ _ERROR_IDS = {
     503: "service_unavailable",
     504: "gateway_timeout",
 }
+
+_API = "/v1/"
+"""What the rate limits are about."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -123,9 +127,10 @@ class Gate:
     of this machine: a web page from elsewhere can reach loopback too, through the visitor's browser.
     """
 
-    def __init__(self, app: ASGIApp, accounts: Accounts, free: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, accounts: Accounts, limiter: Limiter, free: tuple[str, ...]) -> None:
         self._app = app
         self._accounts = accounts
+        self._limiter = limiter
         self._free = free
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,16 +141,17 @@ class Gate:
         # Routes raise for what they don't know only inside an app; without one they answer in plain text.
         scope["app"] = self._app
         started = False
+        more = {"x-request-id": request_id}
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                MutableHeaders(scope=message).update(more)
             await send(message)
 
         try:
-            scope.setdefault("state", {})["account"] = self._admit(scope)
+            scope.setdefault("state", {})["account"] = self._admit(scope, more)
             await self._app(scope, receive, send_with_id)
         except Problem as problem:
             headers = dict(problem.headers)
@@ -167,7 +173,8 @@ class Gate:
             message = "The service could not process this request."
             await problem_response(500, message, request_id)(scope, receive, send_with_id)
 
-    def _admit(self, scope: Scope) -> str:
+    def _admit(self, scope: Scope, more: dict[str, str]) -> str:
+        """Whose call this is. What its answer has to tell of the limits is put into `more`. Raises Problem."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not _HOST.fullmatch(host):
@@ -176,8 +183,15 @@ class Gate:
             return ""
         if self._accounts.open:
             self._refuse_strangers(headers, host)
-            return OPEN_ACCOUNT
-        account = self._accounts.of(headers.get("authorization", ""))
+            account: str | None = OPEN_ACCOUNT
+        else:
+            account = self._accounts.of(headers.get("authorization", ""))
+        if scope["path"].startswith(_API):
+            # Those without a valid token share one allowance, which keeps guessing slow.
+            allowed, told = self._limiter.take(account or "")
+            more.update(told)
+            if not allowed:
+                raise Problem(429, "API rate limit exceeded. Try again when ratelimit-reset has passed.")
         if account is None:
             raise Problem(401, "Unable to authenticate you: send a valid token as 'Authorization: Bearer TOKEN'.")
         return account
