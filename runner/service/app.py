@@ -124,8 +124,14 @@ class Api:
         return JsonResponse(batch_view(batch))
 
     async def get_results(self, request: Request) -> Response:
-        """GET /v1/batches/{id}/results: fresh download URLs, 412 while the job has not ended."""
-        batch = self._requested(request)
+        """GET /v1/batches/{id}/results: fresh download URLs, 412 while the job has not ended.
+
+        The id may be that of a result file: the vendor's client asks so in `files.content(batch.output_file_id)`.
+        """
+        file_id = uuid_of(request.path_params["batch_id"])
+        batch = self._batches.by_result_file(file_id) if file_id else None
+        if batch is None or batch.account != _account(request):
+            batch = self._requested(request)
         if not batch.ended:
             raise Problem(412, f"Results are not yet available: the batch is {batch.status}.")
         now = time.time()
