@@ -23,7 +23,7 @@ from runner.service.storage import Storage
 from runner.service.transfers import DOWNLOADS, UPLOADS, Transfers
 from runner.service.trouble import Trouble
 from runner.service.views import batch_view, file_view, list_view, results_view
-from runner.service.web import Accounts, Gate, JsonResponse, Problem, read_json, uuid_of
+from runner.service.web import Accounts, Gate, JsonResponse, Methods, Problem, read_json, uuid_of
 
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
@@ -217,14 +217,13 @@ def build_app(api: Api, transfers: Transfers, config: ServiceConfig, faults: Fau
     """The service as an ASGI application."""
     batch = "/v1/batches/{batch_id}"
     routes = [
-        Route("/v1/batches/files", api.create_file, methods=["POST"]),
-        Route("/v1/batches", api.create_batch, methods=["POST"]),
-        Route("/v1/batches", api.list_batches, methods=["GET"]),
-        Route(batch, api.get_batch, methods=["GET"]),
-        Route(f"{batch}/cancel", api.cancel_batch, methods=["POST"]),
-        Route(f"{batch}/results", api.get_results, methods=["GET"]),
-        Route(f"{UPLOADS}{{file_id}}.jsonl", transfers.upload, methods=["PUT", "HEAD"]),
-        Route(f"{DOWNLOADS}{{file_id}}.jsonl", transfers.download, methods=["GET"]),
+        Route("/v1/batches/files", Methods(POST=api.create_file)),
+        Route("/v1/batches", Methods(POST=api.create_batch, GET=api.list_batches)),
+        Route(batch, Methods(GET=api.get_batch)),
+        Route(f"{batch}/cancel", Methods(POST=api.cancel_batch)),
+        Route(f"{batch}/results", Methods(GET=api.get_results)),
+        Route(f"{UPLOADS}{{file_id}}.jsonl", Methods(PUT=transfers.upload, HEAD=transfers.upload)),
+        Route(f"{DOWNLOADS}{{file_id}}.jsonl", Methods(GET=transfers.download)),
     ]
     app: ASGIApp = Router(routes, redirect_slashes=False)
     if faults:

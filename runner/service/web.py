@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -96,6 +96,24 @@ def uuid_of(text: str) -> str | None:
         return str(uuid.UUID(text)) if len(text) == 36 else None
     except ValueError:
         return None
+
+
+class Methods:
+    """What a path does for each method, as a route's endpoint. Any other method is 405, with those that there are."""
+
+    def __init__(self, **handlers: Callable[[Request], Awaitable[Response]]) -> None:
+        self._handlers = dict(handlers)
+        if "GET" in handlers:
+            self._handlers.setdefault("HEAD", handlers["GET"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one exchange. Raises Problem."""
+        handler = self._handlers.get(scope["method"])
+        if handler is None:
+            allowed = ", ".join(self._handlers)
+            raise Problem(405, f"{scope['method']} can't be used here; use {allowed}.", {"allow": allowed})
+        response = await handler(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 class Accounts:
