@@ -38,6 +38,9 @@ test: $(VENV)/.dev  ## run all tests (no network, no key)
 fuzz: $(VENV)/.dev  ## ask the service what its API description allows; needs BATCHSPEC_OPENAPI=FILE
 	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/service/test_conformance.py -k schemathesis
 
+soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; every request answered once
+	$(BIN)/python -m tests.service.soak --jobs 2000 --minutes 30
+
 lint: $(VENV)/.dev  ## ruff, its formatter and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
