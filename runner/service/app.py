@@ -18,6 +18,7 @@ from runner.service.engine import Engine
 from runner.service.faults import Faults
 from runner.service.files import Files, InputFile
 from runner.service.orders import Order, address, first_line, read_order
+from runner.service.page import Page, is_page
 from runner.service.storage import Storage
 from runner.service.transfers import DOWNLOADS, UPLOADS, Transfers
 from runner.service.trouble import Trouble
@@ -206,7 +207,7 @@ def _account(request: Request) -> str:
     return account
 
 
-def build_app(api: Api, transfers: Transfers, tokens: tuple[str, ...], faults: Faults) -> ASGIApp:
+def build_app(api: Api, transfers: Transfers, page: Page, accounts: Accounts, faults: Faults) -> ASGIApp:
     """The service as an ASGI application."""
     batch = "/v1/batches/{batch_id}"
     routes = [
@@ -218,8 +219,9 @@ def build_app(api: Api, transfers: Transfers, tokens: tuple[str, ...], faults: F
         Route(f"{batch}/results", api.get_results, methods=["GET"]),
         Route(f"{UPLOADS}{{file_id}}.jsonl", transfers.upload, methods=["PUT", "HEAD"]),
         Route(f"{DOWNLOADS}{{file_id}}.jsonl", transfers.download, methods=["GET"]),
+        *page.routes(),
     ]
     app: ASGIApp = Router(routes, redirect_slashes=False)
     if faults:
         app = Trouble(app, faults, uploads=UPLOADS, downloads=DOWNLOADS)
-    return Gate(app, Accounts(tokens), free=(UPLOADS, DOWNLOADS))
+    return Gate(app, accounts, free=(UPLOADS, DOWNLOADS), is_page=is_page, visitor=page.visitor)

@@ -28,7 +28,8 @@ Status = Literal[
     "cancelled",
     "expired",
 ]
-STATUSES: frozenset[str] = frozenset(get_args(Status))
+STATUS_ORDER: tuple[str, ...] = get_args(Status)
+STATUSES: frozenset[str] = frozenset(STATUS_ORDER)
 TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "expired"})
 CANCELLABLE: tuple[Status, ...] = ("in_progress", "finalizing")
 """Where there is something upstream to cancel; before, the API description wants a 409."""
@@ -192,6 +193,13 @@ class Batches:
             {"account": account, "before": before, "status": status, "limit": limit},
         )
         return [Batch(**dict(row)) for row in rows]
+
+    def counts(self, account: str) -> dict[str, int]:
+        """How many jobs are in each state; those without any are left out."""
+        rows = self._db.connection.execute(
+            "SELECT status, count(*) AS jobs FROM batches WHERE account = ? GROUP BY status", (account,)
+        )
+        return {row["status"]: row["jobs"] for row in rows}
 
     def next_in(self, statuses: Sequence[Status], *, but: Collection[str]) -> Batch | None:
         """The oldest job in one of these states, leaving out the ids of `but`."""

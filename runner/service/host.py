@@ -24,11 +24,14 @@ from runner.service.db import Database
 from runner.service.engine import Engine
 from runner.service.faults import Faults
 from runner.service.files import Files
+from runner.service.outbox import Outbox
+from runner.service.page import Page
 from runner.service.serve import URL_FILE, running_url
 from runner.service.storage import Storage
 from runner.service.tls import server_context
 from runner.service.transfers import Transfers
 from runner.service.trouble import AbortableProtocol
+from runner.service.web import Accounts
 
 GRACE = 1
 """Seconds that open connections get at the end."""
@@ -150,4 +153,6 @@ def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
     engine.start()
     stack.callback(engine.stop)
     api = Api(config, files, batches, storage, transfers=transfers, engine=engine, faults=faults)
-    return build_app(api, transfers, config.tokens, faults)
+    accounts = Accounts(config.tokens)
+    page = Page(config, batches, Outbox(db), storage, transfers=transfers, accounts=accounts)
+    return build_app(api, transfers, page, accounts, faults)

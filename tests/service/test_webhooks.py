@@ -256,7 +256,9 @@ def test_a_database_of_before_webhooks_goes_on(serve: Serve, tmp_path: Path) -> 
     batch = api.run([chat("a")])
     api.stop()
     with closing(sqlite3.connect(tmp_path / "data" / "service.db")) as db:
-        db.executescript("DROP TABLE deliveries; DROP TABLE attempts; ALTER TABLE batches DROP COLUMN faults; PRAGMA user_version = 1")
+        db.executescript(
+            "DROP TABLE deliveries; DROP TABLE attempts; ALTER TABLE batches DROP COLUMN faults; PRAGMA user_version = 1"
+        )
     with serve_receiver() as receiver:
         api = serve()
         assert api.get(batch["id"]) == batch
