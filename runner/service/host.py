@@ -146,7 +146,7 @@ def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
         transfers = Transfers(config, files, batches, storage, faults)
     except OSError as error:
         raise ServiceError(f"the data folder {config.data} cannot be used: {error}") from error
-    courier = Courier(config)
+    courier = Courier(config, faults)
     courier.start()
     stack.callback(courier.stop)
     engine = Engine(config, storage, faults, on_webhook=courier.wake)
