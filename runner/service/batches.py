@@ -34,6 +34,9 @@ TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "expir
 CANCELLABLE: tuple[Status, ...] = ("in_progress", "finalizing")
 """Where there is something upstream to cancel; before, the API description wants a 409."""
 
+_KNOWN = 1000
+"""Jobs that are kept in memory until something changes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -143,6 +146,8 @@ class Batches:
     def __init__(self, db: Database, on_webhook: Callable[[], None] = lambda: None) -> None:
         self._db = db
         self._on_webhook = on_webhook
+        self._known: dict[str, Batch] = {}
+        self._known_at: tuple[int, int] | None = None
 
     def add(self, new: NewBatch) -> Batch:
         """Accept a job; from here on it is never lost. Where its request_id was used before, that job.
@@ -167,8 +172,18 @@ class Batches:
 
     def get(self, batch_id: str, account: str | None = None) -> Batch | None:
         """A job by id; None where there is none, or not for this account."""
-        row = self._db.connection.execute("SELECT * FROM batches WHERE id = ?", (batch_id,)).fetchone()
-        return Batch(**dict(row)) if row and account in {None, row["account"]} else None
+        version = self._db.version()
+        if version is None or version != self._known_at or len(self._known) > _KNOWN:
+            # Whoever polls asks far more often than anything changes.
+            self._known.clear()
+            self._known_at = version
+        batch = self._known.get(batch_id)
+        if batch is None:
+            row = self._db.connection.execute("SELECT * FROM batches WHERE id = ?", (batch_id,)).fetchone()
+            if row is None:
+                return None
+            batch = self._known[batch_id] = Batch(**dict(row))
+        return batch if account in {None, batch.account} else None
 
     def by_request_id(self, account: str, request_id: str) -> Batch | None:
         """The job that was created with an idempotency key."""
