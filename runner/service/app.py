@@ -17,8 +17,9 @@ from runner.service.config import ServiceConfig
 from runner.service.engine import Engine
 from runner.service.faults import Faults
 from runner.service.files import Files, InputFile
-from runner.service.limits import Limit, Limiter
+from runner.service.limits import Limiter
 from runner.service.orders import Order, address, first_line, read_order
+from runner.service.page import Page, is_page
 from runner.service.storage import Storage
 from runner.service.transfers import DOWNLOADS, UPLOADS, Transfers
 from runner.service.trouble import Trouble
@@ -213,7 +214,9 @@ def _account(request: Request) -> str:
     return account
 
 
-def build_app(api: Api, transfers: Transfers, config: ServiceConfig, faults: Faults) -> ASGIApp:
+def build_app(
+    api: Api, transfers: Transfers, page: Page, accounts: Accounts, limiter: Limiter, faults: Faults
+) -> ASGIApp:
     """The service as an ASGI application."""
     batch = "/v1/batches/{batch_id}"
     routes = [
@@ -224,9 +227,9 @@ def build_app(api: Api, transfers: Transfers, config: ServiceConfig, faults: Fau
         Route(f"{batch}/results", Methods(GET=api.get_results)),
         Route(f"{UPLOADS}{{file_id}}.jsonl", Methods(PUT=transfers.upload, HEAD=transfers.upload)),
         Route(f"{DOWNLOADS}{{file_id}}.jsonl", Methods(GET=transfers.download)),
+        *page.routes(),
     ]
     app: ASGIApp = Router(routes, redirect_slashes=False)
     if faults:
         app = Trouble(app, faults, uploads=UPLOADS, downloads=DOWNLOADS)
-    limiter = Limiter(tuple(Limit(limit.calls, config.lasting(limit.seconds)) for limit in config.rate_limits))
-    return Gate(app, Accounts(config.tokens), limiter, free=(UPLOADS, DOWNLOADS))
+    return Gate(app, accounts, limiter, free=(UPLOADS, DOWNLOADS), is_page=is_page, visitor=page.visitor)

@@ -28,10 +28,14 @@ Status = Literal[
     "cancelled",
     "expired",
 ]
-STATUSES: frozenset[str] = frozenset(get_args(Status))
+STATUS_ORDER: tuple[str, ...] = get_args(Status)
+STATUSES: frozenset[str] = frozenset(STATUS_ORDER)
 TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "expired"})
 CANCELLABLE: tuple[Status, ...] = ("in_progress", "finalizing")
 """Where there is something upstream to cancel; before, the API description wants a 409."""
+
+_KNOWN = 1000
+"""Jobs that are kept in memory until something changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,8 @@ class Batches:
     def __init__(self, db: Database, on_webhook: Callable[[], None] = lambda: None) -> None:
         self._db = db
         self._on_webhook = on_webhook
+        self._known: dict[str, Batch] = {}
+        self._known_at: tuple[int, int] | None = None
 
     def add(self, new: NewBatch) -> Batch:
         """Accept a job; from here on it is never lost. Where its request_id was used before, that job.
@@ -166,8 +172,18 @@ class Batches:
 
     def get(self, batch_id: str, account: str | None = None) -> Batch | None:
         """A job by id; None where there is none, or not for this account."""
-        row = self._db.connection.execute("SELECT * FROM batches WHERE id = ?", (batch_id,)).fetchone()
-        return Batch(**dict(row)) if row and account in {None, row["account"]} else None
+        version = self._db.version()
+        if version is None or version != self._known_at or len(self._known) > _KNOWN:
+            # Whoever polls asks far more often than anything changes.
+            self._known.clear()
+            self._known_at = version
+        batch = self._known.get(batch_id)
+        if batch is None:
+            row = self._db.connection.execute("SELECT * FROM batches WHERE id = ?", (batch_id,)).fetchone()
+            if row is None:
+                return None
+            batch = self._known[batch_id] = Batch(**dict(row))
+        return batch if account in {None, batch.account} else None
 
     def by_request_id(self, account: str, request_id: str) -> Batch | None:
         """The job that was created with an idempotency key."""
@@ -192,6 +208,13 @@ class Batches:
             {"account": account, "before": before, "status": status, "limit": limit},
         )
         return [Batch(**dict(row)) for row in rows]
+
+    def counts(self, account: str) -> dict[str, int]:
+        """How many jobs are in each state; those without any are left out."""
+        rows = self._db.connection.execute(
+            "SELECT status, count(*) AS jobs FROM batches WHERE account = ? GROUP BY status", (account,)
+        )
+        return {row["status"]: row["jobs"] for row in rows}
 
     def next_in(self, statuses: Sequence[Status], *, but: Collection[str]) -> Batch | None:
         """The oldest job in one of these states, leaving out the ids of `but`."""

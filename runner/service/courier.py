@@ -16,6 +16,7 @@ from runner.service import log
 from runner.service.batches import Batch, Batches
 from runner.service.config import ServiceConfig
 from runner.service.db import Database
+from runner.service.faults import Faults
 from runner.service.outbox import Attempt, Delivery, Outbox
 from runner.service.webhooks import headers, message, shown
 
@@ -41,8 +42,9 @@ _THREAD = "batchspec-webhooks"
 class Courier:
     """Delivers what stands in the outbox, from `start` to `stop`, in a thread of its own."""
 
-    def __init__(self, config: ServiceConfig) -> None:
+    def __init__(self, config: ServiceConfig, faults: Faults) -> None:
         self._config = config
+        self._faults = faults
         self._thread = threading.Thread(target=self._main, name=_THREAD, daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
@@ -126,14 +128,24 @@ class Courier:
         batch = self._batches.get(delivery.batch_id)
         assert batch is not None
         try:
+            if not delivery.attempts and (seconds := self._strikes("webhook-late", batch)) is not None:
+                await asyncio.sleep(float(seconds))
             attempt = await self._attempt(batch, delivery.attempts + 1)
             self._record(batch, attempt)
+            if attempt.acknowledged and self._strikes("webhook-twice", batch) is not None:
+                await self._attempt(batch, attempt.number)
         except Exception:  # noqa: BLE001 - one delivery's trouble must not end the others
             log.error("webhook.interrupted", batch=batch.id, again_in_seconds=REST)
             await asyncio.sleep(REST)
         finally:
             self._under_way.pop(delivery.batch_id, None)
             self._woken.set()
+
+    def _strikes(self, name: str, batch: Batch) -> str | None:
+        detail = self._faults.draw(name)
+        if detail is not None:
+            log.info("fault.struck", fault=name, batch=batch.id)
+        return detail
 
     def _record(self, batch: Batch, attempt: Attempt) -> None:
         assert batch.webhook is not None
@@ -153,7 +165,7 @@ class Courier:
 
     def _pause(self, number: int) -> float:
         spread = random.uniform(0.75, 1.25)  # noqa: S311 - so that many receivers are not met at once
-        return self._config.webhook_backoff * GROWTH ** (number - 1) * spread
+        return self._config.lasting(self._config.webhook_backoff) * GROWTH ** (number - 1) * spread
 
     async def _attempt(self, batch: Batch, number: int) -> Attempt:
         began, started = time.time(), time.monotonic()

@@ -125,6 +125,13 @@ class Database:
         """Close the connection; what is committed stays."""
         self.connection.close()
 
+    def version(self) -> tuple[int, int] | None:
+        """What is another one as soon as anybody has changed anything; None within a transaction of our own."""
+        if self.connection.in_transaction:
+            return None
+        changed_by_others: int = self.connection.execute("PRAGMA data_version").fetchone()[0]
+        return changed_by_others, self.connection.total_changes
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it or nothing; other writers wait."""

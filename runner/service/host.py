@@ -24,11 +24,15 @@ from runner.service.db import Database
 from runner.service.engine import Engine
 from runner.service.faults import Faults
 from runner.service.files import Files
+from runner.service.limits import Limit, Limiter
+from runner.service.outbox import Outbox
+from runner.service.page import Page
 from runner.service.serve import URL_FILE, running_url
 from runner.service.storage import Storage
 from runner.service.tls import server_context
 from runner.service.transfers import Transfers
 from runner.service.trouble import AbortableProtocol
+from runner.service.web import Accounts
 
 GRACE = 1
 """Seconds that open connections get at the end."""
@@ -143,11 +147,14 @@ def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
         transfers = Transfers(config, files, batches, storage, faults)
     except OSError as error:
         raise ServiceError(f"the data folder {config.data} cannot be used: {error}") from error
-    courier = Courier(config)
+    courier = Courier(config, faults)
     courier.start()
     stack.callback(courier.stop)
     engine = Engine(config, storage, faults, on_webhook=courier.wake)
     engine.start()
     stack.callback(engine.stop)
     api = Api(config, files, batches, storage, transfers=transfers, engine=engine, faults=faults)
-    return build_app(api, transfers, config, faults)
+    accounts = Accounts(config.tokens)
+    page = Page(config, batches, Outbox(db), storage, transfers=transfers, accounts=accounts)
+    limiter = Limiter(tuple(Limit(limit.calls, config.lasting(limit.seconds)) for limit in config.rate_limits))
+    return build_app(api, transfers, page, accounts, limiter, faults)

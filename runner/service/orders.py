@@ -99,9 +99,7 @@ def address(order: Order, first: FirstLine) -> tuple[Provider, str | None]:
     """
     if order.provider and first.provider and order.provider != first.provider:
         field = "provider" if order.named_provider else "endpoint"
-        raise Problem(
-            422, f"{field}: the first line of the file is for {first.provider}, not {order.provider}."
-        )
+        raise Problem(422, f"{field}: the first line of the file is for {first.provider}, not {order.provider}.")
     provider: Provider = order.provider or first.provider or "openai"
     if provider == "anthropic":
         return provider, None

@@ -39,6 +39,11 @@ class Transfers:
         self._faults = faults
         self._signer = Signer.of_folder(config.data)
 
+    @property
+    def secret(self) -> bytes:
+        """What everything is signed with that this data folder's services hand out."""
+        return self._signer.secret
+
     def upload_url(self, request: Request, file_id: str, expires: float, content_type: str) -> str:
         """Where to PUT a file until `expires` (Unix seconds), with exactly this content type unless it is empty."""
         path = f"{UPLOADS}{file_id}.jsonl"

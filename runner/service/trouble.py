@@ -54,7 +54,7 @@ class Trouble:
         elif path.startswith(self._downloads):
             if method == "GET" and self._strikes("cut-download", scope):
                 send = _cut_send(scope, send)
-        else:
+        elif path.startswith("/v1/"):
             self._bursts.next()
             create = method == "POST" and path == "/v1/batches"
             if create and self._strikes("unheard-create", scope):

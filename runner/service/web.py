@@ -42,8 +42,8 @@ _ERROR_IDS = {
     504: "gateway_timeout",
 }
 
-_API = "/v1/"
-"""What the rate limits are about."""
+API = "/v1/"
+"""What the rate limits and the faults of calls are about."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -128,28 +128,54 @@ class Accounts:
         return not self._digests
 
     def of(self, authorization: str) -> str | None:
-        """The account of an Authorization header, None where it has none. Takes the same time for any wrong token."""
+        """The account of an Authorization header, None where it has none."""
         scheme, _, token = authorization.partition(" ")
-        given = hashlib.sha256(token.strip().encode("latin-1")).digest()
+        account = self.of_token(token.strip().encode("latin-1"))
+        return account if scheme.lower() == "bearer" else None
+
+    def of_token(self, token: bytes) -> str | None:
+        """The account of a token, None where it is none of ours. Takes the same time for any wrong token."""
+        given = hashlib.sha256(token).digest()
         found = None
         for digest in self._digests:
             if hmac.compare_digest(digest, given):
                 found = digest
-        return found.hex()[:32] if found and scheme.lower() == "bearer" else None
+        return _account(found) if found else None
+
+    def known(self, account: str) -> bool:
+        """Whether an account has a token; one that had does not count."""
+        return any(_account(digest) == account for digest in self._digests)
+
+
+def _account(digest: bytes) -> str:
+    return digest.hex()[:32]
 
 
 class Gate:
     """The outermost layer: lets in who may come, and makes sure that whatever happens is answered.
 
-    Presigned paths (`free`) carry their permission themselves. An open service answers nobody but programs and pages
-    of this machine: a web page from elsewhere can reach loopback too, through the visitor's browser.
+    Presigned paths (`free`) carry their permission themselves. What `is_page` says is a page is for people, and lets
+    them in by itself: `visitor` gives their account, or nothing where nobody is signed in. An open service answers
+    nobody but programs and pages of this machine: a web page from elsewhere can reach loopback too, through the
+    visitor's browser.
     """
 
-    def __init__(self, app: ASGIApp, accounts: Accounts, limiter: Limiter, free: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        accounts: Accounts,
+        limiter: Limiter,
+        *,
+        free: tuple[str, ...],
+        is_page: Callable[[str], bool],
+        visitor: Callable[[Headers], str],
+    ) -> None:
         self._app = app
         self._accounts = accounts
         self._limiter = limiter
         self._free = free
+        self._is_page = is_page
+        self._visitor = visitor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one exchange."""
@@ -165,7 +191,9 @@ class Gate:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message).update(more)
+                headers = MutableHeaders(scope=message)
+                headers.update(more)
+                headers["x-content-type-options"] = "nosniff"
             await send(message)
 
         try:
@@ -202,9 +230,11 @@ class Gate:
         if self._accounts.open:
             self._refuse_strangers(headers, host)
             account: str | None = OPEN_ACCOUNT
+        elif self._is_page(scope["path"]):
+            return self._visitor(headers)
         else:
             account = self._accounts.of(headers.get("authorization", ""))
-        if scope["path"].startswith(_API):
+        if scope["path"].startswith(API):
             # Those without a valid token share one allowance, which keeps guessing slow.
             allowed, told = self._limiter.take(account or "")
             more.update(told)

@@ -129,9 +129,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Caller]]:
     with ExitStack() as stack:
 
         def start(token: str = "", **settings: Any) -> Caller:
-            service = stack.enter_context(
-                BackgroundService.start(ServiceConfig(**{"data": tmp_path / "data", **settings}))
-            )
+            config = ServiceConfig(**{"data": tmp_path / "data", **settings})
+            service = stack.enter_context(BackgroundService.start(config))
             caller = Caller(service.url, token, service.stop)
             stack.callback(caller.close)
             return caller

@@ -251,6 +251,29 @@ def test_the_secret_is_in_no_log_and_in_no_answer_and_is_forgotten_when_it_is_ov
     assert orjson.loads(kept) == {"url": f"{receiver.url}/hooks/private-path"}
 
 
+def test_a_webhook_comes_twice_and_late_where_that_was_asked_for(serve: Serve, tmp_path: Path) -> None:
+    """The same message under the same id; the second time is not an attempt of the log's."""
+    with serve_receiver() as receiver:
+        api = serve(faults=("webhook-twice=@1", "webhook-late=@1:2"))
+        late = api.run([chat("a")], webhook=hook(receiver))
+        twice = api.run([chat("b")], webhook=hook(receiver))
+        attempts = {batch["id"]: settled(api, tmp_path / "data", batch["id"])[1] for batch in (late, twice)}
+        api.until_true(lambda: len(receiver.received) == 3)
+    assert [one.event["data"]["id"] for one in receiver.received] == [twice["id"], twice["id"], late["id"]]
+    assert len({one.headers["webhook-id"] for one in receiver.received}) == 2
+    assert [len(made) for made in attempts.values()] == [1, 1]
+    assert attempts[late["id"]][0].at - attempts[twice["id"]][0].at > 1
+
+
+def test_time_that_runs_faster_shortens_the_pauses_too(serve: Serve, tmp_path: Path) -> None:
+    """At the usual pauses, the fourth attempt would come after some 155 seconds."""
+    with serve_receiver(lambda before: 200 if before == 3 else 500) as receiver:
+        api = serve(time_scale=1000)
+        batch = api.run([chat("a")], webhook=hook(receiver))
+        _, attempts = settled(api, tmp_path / "data", batch["id"])
+    assert [one.status for one in attempts] == [500, 500, 500, 200]
+
+
 def test_a_database_of_before_webhooks_goes_on(serve: Serve, tmp_path: Path) -> None:
     api = serve()
     batch = api.run([chat("a")])
