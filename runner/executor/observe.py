@@ -13,6 +13,7 @@ from pathlib import Path
 from runner.digest import sha256_file
 from runner.executor.batches import Known, gather
 from runner.executor.context import Context, Realm
+from runner.executor.failures import reasons
 from runner.executor.judge import Judged, OutputAnswers, is_indexed, judge, read_output, wanted_round
 from runner.planner.render import Desired
 from runner.planner.shards import cut
@@ -29,11 +30,15 @@ class Word:
 
     ask_unknown: frozenset[str] = frozenset()
     retry_failed: frozenset[str] = frozenset()
+    prune: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One job, observed: its batches, the verdict on its keys, and its plan."""
+    """One job, observed: its batches, the verdict on its keys, and its plan.
+
+    `trusted` is whether the output is what the lockfile says; `shards` are those that the plan would submit.
+    """
 
     desired: Desired
     realm: Realm
@@ -42,6 +47,8 @@ class Observed:
     standing: dict[str, OutputAnswers]
     judged: Judged
     output_state: OutputState
+    trusted: bool
+    shards: Sequence[ShardSize]
     plan: JobPlan
 
 
@@ -63,8 +70,12 @@ def observe(
     spec = desired.spec
     realm = context.realm(spec)
     lockfile = context.lockfile(spec.lock_path)
+    if spec.moved_from and spec.moved_from not in lockfile.names(spec.address):
+        lockfile = lockfile.with_moved(spec.address, spec.moved_from)
     lines = lockfile.of(spec.address, realm.name)
-    batches = gather(context.name, spec.address, realm, lines, creates, listed, api)
+    names = lockfile.names(spec.address)
+    elsewhere = context.elsewhere(spec, names, realm.name)
+    batches = gather(context.name, names, realm, lines, elsewhere, creates, listed, api)
     batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
     output = context.places.output(spec.job.output.path)
     trusted = _is_recorded(output, lockfile, spec.job.output.path)
@@ -81,20 +92,21 @@ def observe(
     batches = _recognise(desired, batches, standing, judging)
     judged = judging(batches)
     state = _output_state(output, trusted, lockfile, pins, judged, spec.job.output.path)
+    shards = _measure(desired, judged)
     view = JobView(
         address=spec.address,
         realm=realm.name,
         output=spec.job.output.path,
         tally=judged.tally,
         batches=[_view(known, standing) for known in batches],
-        shards=_measure(desired, judged),
+        shards=shards,
         output_state=state,
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
         tolerated=tolerated(spec.job.tolerate, judged.tally.requests),
-        notes=_notes(batches),
+        notes=_notes(context, desired, realm, batches, standing, judged),
     )
-    return Observed(desired, realm, lockfile, batches, standing, judged, state, decide(view))
+    return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, shards, decide(view))
 
 
 def tolerated(value: str | float, requests: int) -> int:
@@ -128,7 +140,7 @@ def _measure(desired: Desired, judged: Judged) -> list[ShardSize]:
     sizes = []
     for number, _ in judged.tally.submit:
         shards = cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None)
-        sizes += [ShardSize(number, shard.requests, shard.bytes) for shard in shards]
+        sizes += [ShardSize(number, shard.digest, shard.requests, shard.bytes) for shard in shards]
     return sizes
 
 
@@ -142,7 +154,13 @@ def _view(known: Known, standing: dict[str, OutputAnswers]) -> BatchView:
         adopted=known.adopted,
         state=known.state,
         answers=known.completed or 0,
+        kept_until=_date(known),
     )
+
+
+def _date(known: Known) -> str:
+    until = known.kept_until
+    return f"{until:%Y-%m-%d}" if until is not None else ""
 
 
 def _is_recorded(output: Path, lockfile: Lockfile, path: str) -> bool:
@@ -164,13 +182,23 @@ def _output_state(
     return OutputState.GOOD if same else OutputState.STALE
 
 
-def _notes(batches: Sequence[Known]) -> list[str]:
-    notes = []
+def _notes(
+    context: Context,
+    desired: Desired,
+    realm: Realm,
+    batches: Sequence[Known],
+    standing: dict[str, OutputAnswers],
+    judged: Judged,
+) -> list[str]:
+    notes: list[str] = []
     for known in batches:
         if known.index is None:
+            if known.line.batch in judged.used and known.line.batch in standing:
+                until = f"; the service keeps its results until {_date(known)} at least" if _date(known) else ""
+                notes.append(f"answers of batch {known.line.batch} are read from the output{until}")
             continue
         summary = known.index.summary
-        notes += [f"batch {known.line.batch} failed: {text}" for text in summary.failure[:5]]
+        notes += reasons(desired, known, realm.shards, context.places.shown(realm.shards))
         missing = (known.completed or 0) - summary.answers
         if missing > 0:
             notes.append(f"batch {known.line.batch} counts {known.completed} answers and delivered {summary.answers}")

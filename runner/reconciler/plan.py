@@ -89,7 +89,10 @@ class OutputState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A batch of the address, as far as the plan shows it."""
+    """A batch of the address, as far as the plan shows it.
+
+    `kept_until` is the day until which the service keeps its results at least, empty where that is not known.
+    """
 
     batch: str
     requests: int
@@ -99,13 +102,15 @@ class BatchView:
     adopted: bool
     state: str
     answers: int = 0
+    kept_until: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardSize:
-    """One shard that would be submitted."""
+    """One shard that would be submitted; `digest` is its name."""
 
     round: int
+    digest: str
     requests: int
     bytes: int
 
@@ -156,17 +161,38 @@ class JobPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Orphan:
+    """A job that has left the specs, and what the lockfile still has of it. `cancel` are batches that will be ended.
+
+    It is left alone but for a person's word (`--prune`); answers of it stay.
+    """
+
+    address: str
+    realm: str
+    lock_path: str
+    running: tuple[str, ...]
+    ended: int
+    cancel: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The plan over all jobs of a command. `offline` says why the service was not asked, empty where it was."""
 
     jobs: tuple[JobPlan, ...]
     errors: dict[str, str] = field(default_factory=dict)
     offline: str = ""
+    orphans: tuple[Orphan, ...] = ()
 
     @property
     def changes(self) -> bool:
         """Whether apply has anything to do."""
-        return any(job.changes for job in self.jobs)
+        return any(job.changes for job in self.jobs) or any(orphan.cancel for orphan in self.orphans)
+
+    @property
+    def cancels(self) -> tuple[str, ...]:
+        """Batches that will be ended."""
+        return tuple(batch for orphan in self.orphans for batch in orphan.cancel)
 
 
 def decide(view: JobView) -> JobPlan:
@@ -181,7 +207,9 @@ def decide(view: JobView) -> JobPlan:
             )
             actions.append(Wait(batch.batch, batch.requests, batch.keys_known, reason))
         elif not batch.indexed:
-            actions.append(Fetch(batch.batch, batch.answers, f"it has {batch.state} and its results are not here"))
+            until = f"; the service keeps them until {batch.kept_until} at least" if batch.kept_until else ""
+            reason = f"it has {_ended(batch.state)} and its results are not here{until}"
+            actions.append(Fetch(batch.batch, batch.answers, reason))
     actions += _submits(view)
     if view.tally.unknown:
         actions.append(
@@ -197,6 +225,10 @@ def decide(view: JobView) -> JobPlan:
     elif view.output_state is not OutputState.GOOD:
         actions.append(Write(view.output, view.tally.rows, view.output_state.value))
     return JobPlan(view.address, view.realm, view.output, view.tally, tuple(actions), view.tolerated, tuple(view.notes))
+
+
+def _ended(state: str) -> str:
+    return f"been {state}" if state == "cancelled" else state
 
 
 def _submits(view: JobView) -> list[Submit]:

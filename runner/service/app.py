@@ -17,13 +17,14 @@ from runner.service.config import ServiceConfig
 from runner.service.engine import Engine
 from runner.service.faults import Faults
 from runner.service.files import Files, InputFile
+from runner.service.limits import Limit, Limiter
 from runner.service.orders import Order, address, first_line, read_order
 from runner.service.page import Page, is_page
 from runner.service.storage import Storage
 from runner.service.transfers import DOWNLOADS, UPLOADS, Transfers
 from runner.service.trouble import Trouble
 from runner.service.views import batch_view, file_view, list_view, results_view
-from runner.service.web import Accounts, Gate, JsonResponse, Problem, read_json, uuid_of
+from runner.service.web import Accounts, Gate, JsonResponse, Methods, Problem, read_json, uuid_of
 
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
@@ -124,8 +125,14 @@ class Api:
         return JsonResponse(batch_view(batch))
 
     async def get_results(self, request: Request) -> Response:
-        """GET /v1/batches/{id}/results: fresh download URLs, 412 while the job has not ended."""
-        batch = self._requested(request)
+        """GET /v1/batches/{id}/results: fresh download URLs, 412 while the job has not ended.
+
+        The id may be that of a result file: the vendor's client asks so in `files.content(batch.output_file_id)`.
+        """
+        file_id = uuid_of(request.path_params["batch_id"])
+        batch = self._batches.by_result_file(file_id) if file_id else None
+        if batch is None or batch.account != _account(request):
+            batch = self._requested(request)
         if not batch.ended:
             raise Problem(412, f"Results are not yet available: the batch is {batch.status}.")
         now = time.time()
@@ -207,21 +214,23 @@ def _account(request: Request) -> str:
     return account
 
 
-def build_app(api: Api, transfers: Transfers, page: Page, accounts: Accounts, faults: Faults) -> ASGIApp:
+def build_app(
+    api: Api, transfers: Transfers, page: Page, accounts: Accounts, config: ServiceConfig, faults: Faults
+) -> ASGIApp:
     """The service as an ASGI application."""
     batch = "/v1/batches/{batch_id}"
     routes = [
-        Route("/v1/batches/files", api.create_file, methods=["POST"]),
-        Route("/v1/batches", api.create_batch, methods=["POST"]),
-        Route("/v1/batches", api.list_batches, methods=["GET"]),
-        Route(batch, api.get_batch, methods=["GET"]),
-        Route(f"{batch}/cancel", api.cancel_batch, methods=["POST"]),
-        Route(f"{batch}/results", api.get_results, methods=["GET"]),
-        Route(f"{UPLOADS}{{file_id}}.jsonl", transfers.upload, methods=["PUT", "HEAD"]),
-        Route(f"{DOWNLOADS}{{file_id}}.jsonl", transfers.download, methods=["GET"]),
+        Route("/v1/batches/files", Methods(POST=api.create_file)),
+        Route("/v1/batches", Methods(POST=api.create_batch, GET=api.list_batches)),
+        Route(batch, Methods(GET=api.get_batch)),
+        Route(f"{batch}/cancel", Methods(POST=api.cancel_batch)),
+        Route(f"{batch}/results", Methods(GET=api.get_results)),
+        Route(f"{UPLOADS}{{file_id}}.jsonl", Methods(PUT=transfers.upload, HEAD=transfers.upload)),
+        Route(f"{DOWNLOADS}{{file_id}}.jsonl", Methods(GET=transfers.download)),
         *page.routes(),
     ]
     app: ASGIApp = Router(routes, redirect_slashes=False)
     if faults:
         app = Trouble(app, faults, uploads=UPLOADS, downloads=DOWNLOADS)
-    return Gate(app, accounts, free=(UPLOADS, DOWNLOADS), is_page=is_page, visitor=page.visitor)
+    limiter = Limiter(tuple(Limit(limit.calls, config.lasting(limit.seconds)) for limit in config.rate_limits))
+    return Gate(app, accounts, limiter, free=(UPLOADS, DOWNLOADS), is_page=is_page, visitor=page.visitor)

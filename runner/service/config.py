@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from runner.errors import ServiceError
 from runner.service.faults import parse
+from runner.service.limits import Limit
 
 BackendName = Literal["echo", "smollm", "openai"]
 ResultShape = Literal["guide", "openai", "anthropic"]
@@ -26,6 +27,7 @@ class ServiceConfig:
     environment variable that holds the key. `answer_delay` makes `echo` slow, for trying out what takes long.
     An attempt to deliver a webhook may take `webhook_timeout`; `webhook_backoff` is the pause after the first.
     With `tls_cert` it speaks https only; `tls_key` is needed where the key does not stand in the certificate's file.
+    `rate_limits` hold for each account; there are none where nothing is said.
     The limits and lifetimes are those of the vendor's guide, adjustable for tests; `time_scale` shortens all lifetimes
     and windows at once (see `lasting`). `faults` are troubles to make (see `runner.service.faults`), by `seed`.
 
@@ -63,6 +65,7 @@ class ServiceConfig:
     max_json_bytes: int = 1_000_000
     max_running: int = 4
 
+    rate_limits: tuple[Limit, ...] = ()
     faults: tuple[str, ...] = ()
     seed: int = 0
     time_scale: float = 1.0

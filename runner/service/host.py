@@ -155,4 +155,4 @@ def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
     api = Api(config, files, batches, storage, transfers=transfers, engine=engine, faults=faults)
     accounts = Accounts(config.tokens)
     page = Page(config, batches, Outbox(db), storage, transfers=transfers, accounts=accounts)
-    return build_app(api, transfers, page, accounts, faults)
+    return build_app(api, transfers, page, accounts, config, faults)

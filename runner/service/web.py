@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.service import log
 from runner.service.config import is_loopback
+from runner.service.limits import Limiter
 
 OPEN_ACCOUNT = "local"
 """Whose everything is where no tokens are configured."""
@@ -40,6 +41,9 @@ _ERROR_IDS = {
     503: "service_unavailable",
     504: "gateway_timeout",
 }
+
+_API = "/v1/"
+"""What the rate limits are about."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -94,6 +98,24 @@ def uuid_of(text: str) -> str | None:
         return None
 
 
+class Methods:
+    """What a path does for each method, as a route's endpoint. Any other method is 405, with those that there are."""
+
+    def __init__(self, **handlers: Callable[[Request], Awaitable[Response]]) -> None:
+        self._handlers = dict(handlers)
+        if "GET" in handlers:
+            self._handlers.setdefault("HEAD", handlers["GET"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one exchange. Raises Problem."""
+        handler = self._handlers.get(scope["method"])
+        if handler is None:
+            allowed = ", ".join(self._handlers)
+            raise Problem(405, f"{scope['method']} can't be used here; use {allowed}.", {"allow": allowed})
+        response = await handler(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
 class Accounts:
     """The configured tokens, each an account. Only digests of them are kept."""
 
@@ -142,6 +164,7 @@ class Gate:
         self,
         app: ASGIApp,
         accounts: Accounts,
+        limiter: Limiter,
         *,
         free: tuple[str, ...],
         is_page: Callable[[str], bool],
@@ -149,6 +172,7 @@ class Gate:
     ) -> None:
         self._app = app
         self._accounts = accounts
+        self._limiter = limiter
         self._free = free
         self._is_page = is_page
         self._visitor = visitor
@@ -161,18 +185,17 @@ class Gate:
         # Routes raise for what they don't know only inside an app; without one they answer in plain text.
         scope["app"] = self._app
         started = False
+        more = {"x-request-id": request_id, "x-content-type-options": "nosniff"}
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                headers["x-content-type-options"] = "nosniff"
+                MutableHeaders(scope=message).update(more)
             await send(message)
 
         try:
-            scope.setdefault("state", {})["account"] = self._admit(scope)
+            scope.setdefault("state", {})["account"] = self._admit(scope, more)
             await self._app(scope, receive, send_with_id)
         except Problem as problem:
             headers = dict(problem.headers)
@@ -194,7 +217,8 @@ class Gate:
             message = "The service could not process this request."
             await problem_response(500, message, request_id)(scope, receive, send_with_id)
 
-    def _admit(self, scope: Scope) -> str:
+    def _admit(self, scope: Scope, more: dict[str, str]) -> str:
+        """Whose call this is. What its answer has to tell of the limits is put into `more`. Raises Problem."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not _HOST.fullmatch(host):
@@ -203,10 +227,17 @@ class Gate:
             return ""
         if self._accounts.open:
             self._refuse_strangers(headers, host)
-            return OPEN_ACCOUNT
-        if self._is_page(scope["path"]):
-            return self._visitor(headers)
-        account = self._accounts.of(headers.get("authorization", ""))
+            account: str | None = OPEN_ACCOUNT
+        elif self._is_page(scope["path"]):
+            account = self._visitor(headers)
+        else:
+            account = self._accounts.of(headers.get("authorization", ""))
+        if scope["path"].startswith(_API) or scope["method"] == "POST":
+            # Those without a valid token share one allowance, which keeps guessing slow, on the page too.
+            allowed, told = self._limiter.take(account or "")
+            more.update(told)
+            if not allowed:
+                raise Problem(429, "API rate limit exceeded. Try again when ratelimit-reset has passed.")
         if account is None:
             raise Problem(401, "Unable to authenticate you: send a valid token as 'Authorization: Bearer TOKEN'.")
         return account

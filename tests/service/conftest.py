@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from runner.service import BackgroundService, ServiceConfig
+from tests.service import description
 
 Json = dict[str, Any]
 TERMINAL = {"completed", "failed", "expired", "cancelled"}
@@ -53,6 +54,9 @@ class Caller:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self.http = httpx.Client(base_url=url, headers=headers, timeout=30, verify=verify)
         self.plain = httpx.Client(timeout=30, verify=verify)
+        check = description.checks()
+        if check:
+            self.http.event_hooks["response"].append(check)
 
     def close(self) -> None:
         self.http.close()

@@ -17,7 +17,7 @@ from runner.providers import open_api
 from runner.providers.api import Order
 from runner.service import ServiceConfig
 from runner.service.faults import KINDS, Faults, parse, table
-from runner.spec.models import LocalProfile
+from runner.spec.settings import LocalProfile
 from tests.service.conftest import Caller, Serve, chat
 
 
