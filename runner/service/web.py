@@ -185,15 +185,13 @@ class Gate:
         # Routes raise for what they don't know only inside an app; without one they answer in plain text.
         scope["app"] = self._app
         started = False
-        more = {"x-request-id": request_id}
+        more = {"x-request-id": request_id, "x-content-type-options": "nosniff"}
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers.update(more)
-                headers["x-content-type-options"] = "nosniff"
+                MutableHeaders(scope=message).update(more)
             await send(message)
 
         try:
@@ -231,11 +229,11 @@ class Gate:
             self._refuse_strangers(headers, host)
             account: str | None = OPEN_ACCOUNT
         elif self._is_page(scope["path"]):
-            return self._visitor(headers)
+            account = self._visitor(headers)
         else:
             account = self._accounts.of(headers.get("authorization", ""))
-        if scope["path"].startswith(API):
-            # Those without a valid token share one allowance, which keeps guessing slow.
+        if scope["path"].startswith(API) or scope["method"] == "POST":
+            # Those without a valid token share one allowance, which keeps guessing slow, on the page too.
             allowed, told = self._limiter.take(account or "")
             more.update(told)
             if not allowed:
