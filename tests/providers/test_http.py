@@ -81,7 +81,9 @@ def test_a_status_is_one_error(stub: Stub, api: DigitalOcean, status: int, kind:
         pytest.param(
             Raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"), "RemoteProtocolError", id="odd chunk"
         ),
-        pytest.param(Raw(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000), "RemoteProtocolError|ReadError", id="endless headers"),
+        pytest.param(
+            Raw(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000), "RemoteProtocolError|ReadError", id="endless headers"
+        ),
         pytest.param(Hang(), "ReadTimeout", id="silence"),
     ],
 )
