@@ -341,8 +341,7 @@ class _Handler(BaseHTTPRequestHandler):
         stub.seen.append(seen)
         step = stub.step_for(seen)
         if isinstance(step, Reset):
-            for _ in self._body(step.after):
-                pass
+            seen.body = b"".join(self._body(step.after))
             self._reset()
             return
         if isinstance(step, Reply) and step.early:
