@@ -130,7 +130,9 @@ def test_the_guides_calls_in_every_dialect(world: tuple[Stub, runner.Client]) ->
     assert batch.raw["status"] == "completed"
 
 
-@pytest.mark.parametrize("step", [Lost(), Reply(502, b"<html>bad gateway</html>"), Reply(201, b"{"), Reset(after=9999)], ids=repr)
+@pytest.mark.parametrize(
+    "step", [Lost(), Reply(502, b"<html>bad gateway</html>"), Reply(201, b"{"), Reset(after=9999)], ids=repr
+)
 def test_a_create_whose_answer_is_lost_makes_one_job(world: tuple[Stub, runner.Client], step: Any) -> None:
     """It is looked for in the list, and sent again with the same key where it is not there."""
     stub, client = world

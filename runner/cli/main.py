@@ -12,11 +12,14 @@ import typer
 
 from runner.cli.apply import apply
 from runner.cli.cancel import cancel
+from runner.cli.diff import diff
 from runner.cli.forget import forget
 from runner.cli.import_ import import_
 from runner.cli.init import init
+from runner.cli.log import log
 from runner.cli.plan import plan
 from runner.cli.render import render
+from runner.cli.report import report
 from runner.cli.schema import schema
 from runner.cli.serve import serve
 from runner.cli.status import status
@@ -39,6 +42,8 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+for _verb in (init, validate, schema, render, plan, apply, status, report, log, diff, cancel, serve):
+    app.command(no_args_is_help=_verb in {cancel, log, diff})(_verb)
 for _verb in (init, validate, schema, render, plan, apply, status, cancel, import_, forget, verify, serve):
     app.command(_verb.__name__.rstrip("_"), no_args_is_help=_verb in (cancel, import_, forget))(_verb)
 

@@ -138,12 +138,12 @@ class Run:
     def _record(self, seen: Observed) -> bool:
         """Take adopted batches, and a new name, into the lockfile."""
         adopted = [known for known in seen.batches if known.adopted]
-        moved = self._spec.job.moved
-        renamed = moved is not None and moved.source not in seen.lockfile.names(self.address)
-        if moved is not None and renamed:
-            lockfile = self._context.lockfile(self._spec.lock_path).with_moved(self.address, moved.source)
-            self._context.save_lockfile(self._spec.lock_path, lockfile)
-            self._context.watcher.event("job.renamed", job=self.address, old=moved.source)
+        old = self._spec.moved_from
+        lockfile = self._context.lockfile(self._spec.lock_path)
+        renamed = bool(old) and old not in lockfile.names(self.address)
+        if renamed:
+            self._context.save_lockfile(self._spec.lock_path, lockfile.with_moved(self.address, old))
+            self._context.watcher.event("job.renamed", job=self.address, old=old)
         for known in adopted:
             self._context.watcher.event(
                 "batch.adopted", job=self.address, batch=known.line.batch, requests=known.line.requests

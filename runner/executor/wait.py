@@ -67,7 +67,9 @@ class Waiting:
                 return False
             # A tenth of what was waited already: quick for short batches, a minute for long ones.
             elapsed = (now - self._started).total_seconds()
-            pause = max(pause, min(max(elapsed / 10, shortest), LONGEST)) * random.uniform(0.9, 1.1)  # noqa: S311  jitter
+            usual = min(max(elapsed / 10, shortest), LONGEST)
+            jitter = random.uniform(0.9, 1.1)  # noqa: S311 - no secret
+            pause = max(usual * jitter, pause * max(jitter, 1.0))
             if deadline is not None:
                 pause = min(pause, max((deadline - now).total_seconds(), 0.05))
             self._context.sleep(pause)

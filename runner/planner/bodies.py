@@ -6,7 +6,7 @@ The body is the bytes that are sent: our fields in a fixed order, parameters sor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,13 @@ from runner.errors import Problem, SpecError
 from runner.keys import body_digest, key_state
 from runner.planner.templates import Templates, is_constant, namespace, syntax_problem
 from runner.spec.load import JobSpec
-from runner.spec.models import Job, TemplateRef, Text
+from runner.spec.models import Job, Role, TemplateRef, Turn
 
 Render = Callable[[Mapping[str, Any]], str]
-Hole = str
-"""The name of a prompt part that is filled in for each row: `system` or `user`."""
+Part = tuple[Role, str | Render]
+"""One message: who speaks, and text that is the same for every row or a function of the row."""
+Piece = bytes | str | Render
+"""A body's JSON in pieces: bytes as they are, or text that becomes a JSON string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,9 @@ def envelope(job: Job) -> Envelope:
 class Bodies:
     """Renders rows of one job into bodies and their key digests."""
 
-    def __init__(self, job: Job, parts: Mapping[Hole, str | Render]) -> None:
+    def __init__(self, job: Job, parts: Sequence[Part]) -> None:
         self._variables = dict(job.vars)
-        self._pieces = _pieces(job, parts)
+        self._pieces = _joined(_fields(job, parts))
         self._state = key_state(job.line_format, job.url, job.salt)
 
     def body(self, row: Mapping[str, Any]) -> bytes:
@@ -69,14 +71,11 @@ class Bodies:
 
 def compile_bodies(spec: JobSpec, templates: Templates) -> Bodies:
     """The frame of a job with its templates compiled. Raises SpecError where a template is not valid."""
-    prompt = spec.job.prompt
-    parts: dict[Hole, str | Render] = {}
+    parts: list[Part] = []
     problems: list[Problem] = []
-    for hole, text in (("system", prompt.system), ("user", prompt.user)):
-        if text is None:
-            continue
+    for turn in spec.job.prompt.turns:
         try:
-            parts[hole] = _part(spec, hole, text, templates)
+            parts.append((turn.role, _text(spec, turn, templates)))
         except SpecError as error:
             problems += error.problems
     if problems:
@@ -84,45 +83,56 @@ def compile_bodies(spec: JobSpec, templates: Templates) -> Bodies:
     return Bodies(spec.job, parts)
 
 
-def _part(spec: JobSpec, hole: Hole, text: Text, templates: Templates) -> str | Render:
-    keys = ("prompt", hole, "template") if isinstance(text, TemplateRef) else ("prompt", hole)
-    place = spec.problem("", *keys)
+def _text(spec: JobSpec, turn: Turn, templates: Templates) -> str | Render:
+    text = turn.text
     try:
         if isinstance(text, TemplateRef):
             return templates.compile_file(text.template)
-        return text if is_constant(text) else templates.compile_text(text, f"{spec.file} prompt.{hole}")
+        label = f"{spec.file} prompt.{'.'.join(map(str, turn.path))}"
+        return text if is_constant(text) else templates.compile_text(text, label)
     except jinja2.TemplateError as error:
-        raise syntax_problem(error, place) from error
+        keys = (*turn.path, "template") if isinstance(text, TemplateRef) else turn.path
+        raise syntax_problem(error, spec.problem("", "prompt", *keys)) from error
 
 
-def _pieces(job: Job, parts: Mapping[Hole, str | Render]) -> list[bytes | Render]:
-    """The body's JSON as constants and renderers; text that is the same for every row is a constant too."""
-    pieces: list[bytes | Render] = []
-    for entry in _fields(job, "system" in parts):
-        if isinstance(entry, bytes):
-            pieces.append(entry)
-        else:
-            part = parts[entry]
-            pieces.append(orjson.dumps(part) if isinstance(part, str) else part)
+def _joined(pieces: Iterable[Piece]) -> list[bytes | Render]:
+    """Constants and renderers, alternating; text that is the same for every row is a constant too."""
     joined: list[bytes | Render] = []
     for piece in pieces:
-        if isinstance(piece, bytes) and joined and isinstance(joined[-1], bytes):
-            joined[-1] += piece
+        constant = orjson.dumps(piece) if isinstance(piece, str) else piece
+        if isinstance(constant, bytes) and joined and isinstance(joined[-1], bytes):
+            joined[-1] += constant
         else:
-            joined.append(piece)
+            joined.append(constant)
     return joined
 
 
-def _fields(job: Job, system: bool) -> list[bytes | Hole]:
-    """Constant bytes and hole names of a body, in the order they are sent."""
-    model = b'{"model":' + orjson.dumps(job.model)
-    tail = b"".join(b"," + orjson.dumps(k) + b":" + orjson.dumps(job.parameters[k]) for k in sorted(job.parameters))
-    end: list[bytes | Hole] = [tail + b"}"]
-    if job.line_format == "anthropic":
-        before: list[bytes | Hole] = [b',"system":', "system"] if system else []
-        return [model, *before, b',"messages":[{"role":"user","content":', "user", b"}]", *end]
-    if job.url == "/v1/responses":
-        before = [b',"instructions":', "system"] if system else []
-        return [model, *before, b',"input":', "user", *end]
-    first: list[bytes | Hole] = [b'{"role":"system","content":', "system", b"},"] if system else []
-    return [model, b',"messages":[', *first, b'{"role":"user","content":', "user", b"}]", *end]
+def _fields(job: Job, parts: Sequence[Part]) -> Iterator[Piece]:
+    """A body's pieces in the order they are sent: model, system prompt, messages, parameters by name."""
+    yield b'{"model":' + orjson.dumps(job.model)
+    if job.url == "/v1/chat/completions":
+        yield b',"messages":'
+        yield from _messages(parts)
+    else:
+        name, rest = (b"instructions", b"input") if job.url else (b"system", b"messages")
+        if parts[0][0] == "system":
+            yield b',"' + name + b'":'
+            yield parts[0][1]
+            parts = parts[1:]
+        yield b',"' + rest + b'":'
+        if job.url and len(parts) == 1 and parts[0][0] == "user":
+            yield parts[0][1]
+        else:
+            yield from _messages(parts)
+    yield b"".join(b"," + orjson.dumps(k) + b":" + orjson.dumps(job.parameters[k]) for k in sorted(job.parameters))
+    yield b"}"
+
+
+def _messages(parts: Sequence[Part]) -> Iterator[Piece]:
+    start = b"["
+    for role, text in parts:
+        yield start + b'{"role":' + orjson.dumps(role) + b',"content":'
+        yield text
+        yield b"}"
+        start = b","
+    yield b"]"

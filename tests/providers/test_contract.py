@@ -16,7 +16,7 @@ from runner.providers.api import BatchApi, FileIntent, Order, RemoteBatch
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.local import embedded
 from runner.service import BackgroundService, ServiceConfig
-from runner.spec.models import LocalProfile
+from runner.spec.settings import LocalProfile
 from tests.providers.stub import KEY, Stub
 
 DEADLINE = 30.0

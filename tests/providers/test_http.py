@@ -29,7 +29,7 @@ from runner.errors import (
 from runner.providers import open_api
 from runner.providers.api import Order
 from runner.providers.digitalocean import DigitalOcean
-from runner.spec.models import DigitalOceanProfile
+from runner.spec.settings import DigitalOceanProfile
 from tests.providers.conftest import QUICK, Clock, has_no_secret, told_of
 from tests.providers.stub import KEY, Also, Cut, Hang, Lost, Raw, Reply, Reset, Seen, Stub
 
