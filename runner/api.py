@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from runner.errors import BatchspecError, ProviderError, TrustError
@@ -97,8 +98,9 @@ def _kept_to(saved: SavedPlan, planned: Planned) -> dict[str, Ceiling]:
 class Opened:
     """A project with its scratch folder and services. Made by `open_project`."""
 
-    def __init__(self, context: Context, scratch: Path) -> None:
+    def __init__(self, context: Context, scratch: Path, jobs: int | None) -> None:
         self.context = context
+        self._jobs = jobs
         self._scratch = scratch
         self._count = 0
 
@@ -110,7 +112,13 @@ class Opened:
         for spec in jobs:
             self._count += 1
             try:
-                desired = desire(spec, self.context.project.root, self._scratch / str(self._count))
+                desired = desire(
+                    spec,
+                    self.context.project.root,
+                    self._scratch / str(self._count),
+                    jobs=self._jobs,
+                    progress=partial(self.context.watcher.progress, f"render {spec.address}"),
+                )
             except BatchspecError as error:
                 errors[spec.address] = told(error)
                 continue
@@ -208,11 +216,13 @@ def open_project(
     *,
     watcher: Watcher | None = None,
     environ: Mapping[str, str] | None = None,
+    jobs: int | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Iterator[Opened]:
     """Open a project for planning and applying; services are closed and scratch files removed at the end.
 
-    All jobs of a project share one provider setting: their own, or the one `--provider` names.
+    `jobs` is how many processes render, one for each core where it is None. All jobs of a project share one provider
+    setting: their own, or the one `--provider` names.
     """
     apart = {job.profile_name for job in project.jobs if not job.own_provider}
     if len(apart) > 1:
@@ -228,7 +238,7 @@ def open_project(
             now=now,
         )
         stack.callback(context.close)
-        yield Opened(context, scratch)
+        yield Opened(context, scratch, jobs)
 
 
 def plan(project: Project, *, offline: bool = False) -> Plan:

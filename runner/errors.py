@@ -7,6 +7,7 @@ The tree, so that a reader sees it whole::
     ├── InputError           an input row or its rendering is wrong: carries all problems, up to a bound
     ├── TrustError           a key, host, path or variable that the environment has not allowed
     ├── LockfileError        the lockfile is not the format, too new, or another project's
+    ├── WorkerError          a process that renders ended before its time; nothing was submitted
     ├── StoreError           a file of the store is damaged or cannot be written
     ├── ConflictError        the service holds something that contradicts what is asked; a person decides
     ├── ServiceError         the embedded service cannot start
@@ -79,6 +80,10 @@ class SpecError(_Problems):
 
 class InputError(_Problems):
     """Input rows cannot be read or rendered."""
+
+
+class WorkerError(BatchspecError):
+    """A process that renders ended before its time. Nothing was submitted."""
 
 
 class TrustError(BatchspecError):

@@ -14,6 +14,7 @@ import typer
 from runner.cli.options import (
     AskUnknown,
     JobName,
+    Jobs,
     Json,
     LogFormat,
     NoColor,
@@ -54,6 +55,7 @@ def apply(
     retry_failed: RetryFailed = None,
     prune: Prune = False,
     as_json: Json = False,
+    jobs: Jobs = None,
     no_color: NoColor = False,
     verbose: Verbose = 0,
     log_format: LogFormat = "console",
@@ -72,20 +74,20 @@ def apply(
 
     limit = _duration(timeout)
     plan_file = paths[0] if paths and len(paths) == 1 and paths[0].suffix == ".json" else None
-    project, jobs = load_jobs(None if plan_file else paths, var, job, provider)
+    project, chosen = load_jobs(None if plan_file else paths, var, job, provider)
     saved = None
     if plan_file is not None:
         saved = read_saved(_read(plan_file), str(plan_file), project.settings.project)
         planned_jobs = {one.address for one in saved.jobs}
-        jobs = tuple(spec for spec in jobs if spec.address in planned_jobs)
+        chosen = tuple(spec for spec in chosen if spec.address in planned_jobs)
     quiet_logs()
     word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
     lines = Lines("apply", events=True) if as_json else None
     with (
         Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
-        open_project(project, watcher=lines or terminal) as opened,
+        open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
     ):
-        planned = opened.plan(jobs, word)
+        planned = opened.plan(chosen, word)
         if lines is not None:
             lines.plan(planned.plan)
         else:

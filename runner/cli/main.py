@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -42,10 +43,11 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, validate, schema, render, plan, apply, status, report, log, diff, cancel, serve):
-    app.command(no_args_is_help=_verb in {cancel, log, diff})(_verb)
-for _verb in (init, validate, schema, render, plan, apply, status, cancel, import_, forget, verify, serve):
-    app.command(_verb.__name__.rstrip("_"), no_args_is_help=_verb in (cancel, import_, forget))(_verb)
+_VERBS: tuple[Callable[..., None], ...] = (
+    init, validate, schema, render, plan, apply, status, report, log, diff, cancel, import_, forget, verify, serve,
+)  # fmt: skip
+for _verb in _VERBS:
+    app.command(_verb.__name__.rstrip("_"), no_args_is_help=_verb in {cancel, import_, forget, log, diff})(_verb)
 
 
 @app.callback(invoke_without_command=True)

@@ -22,6 +22,10 @@ Provider = Annotated[
     str | None,
     typer.Option("--provider", metavar="NAME", help="Another provider than the spec's own, kept apart from it."),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", metavar="N", min=1, help="Processes that render; one for each core by default."),
+]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log more to stderr; repeatable.")]
 LogFormat = Annotated[str, typer.Option("--log-format", metavar="console|json", help="Format of logs on stderr.")]

@@ -11,6 +11,7 @@ import typer
 from runner.cli.options import (
     AskUnknown,
     JobName,
+    Jobs,
     Json,
     LogFormat,
     NoColor,
@@ -41,6 +42,7 @@ def plan(
         typer.Option("--out", metavar="FILE", help="Save the plan; `apply FILE` does no more than it says."),
     ] = None,
     as_json: Json = False,
+    jobs: Jobs = None,
     no_color: NoColor = False,
     verbose: Verbose = 0,
     log_format: LogFormat = "console",
@@ -53,15 +55,15 @@ def plan(
     from runner.reconciler.explain import explain  # noqa: PLC0415
     from runner.store.files import write_whole  # noqa: PLC0415
 
-    project, jobs = load_jobs(paths, var, job, provider)
+    project, chosen = load_jobs(paths, var, job, provider)
     quiet_logs()
     word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
     lines = Lines("plan", events=False) if as_json else None
     with (
         Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
-        open_project(project, watcher=terminal) as opened,
+        open_project(project, watcher=terminal, jobs=jobs) as opened,
     ):
-        made = opened.plan(jobs, word, offline=offline)
+        made = opened.plan(chosen, word, offline=offline)
     planned = made.plan
     if lines is not None:
         lines.plan(planned)

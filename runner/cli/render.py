@@ -20,15 +20,11 @@ def render(
     """Print the first requests of each job, byte for byte as they would be uploaded. Submits nothing."""
     import json  # noqa: PLC0415
 
-    from runner.keys import key_text  # noqa: PLC0415
-    from runner.planner.bodies import envelope  # noqa: PLC0415
     from runner.planner.render import first_requests  # noqa: PLC0415
 
     project, jobs = load_jobs(paths, var, job, provider)
     for spec in jobs:
-        frame = envelope(spec.job)
-        for identity, digest, body in first_requests(spec, project.root, limit):
-            line = frame.line(key_text(digest).encode(), body)
+        for identity, line in first_requests(spec, project.root, limit):
             if pretty:
                 typer.echo(f"# {spec.address}, row {identity.decode()}")
                 typer.echo(json.dumps(json.loads(line), indent=2, ensure_ascii=False))

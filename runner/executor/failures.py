@@ -54,9 +54,10 @@ def _rows(desired: Desired, digests: Collection[bytes]) -> dict[bytes, str]:
     wanted = np.array(sorted(digests), f"S{DIGEST_BYTES}")
     numbers: dict[int, bytes] = {}
     if len(wanted):
-        for start, block in desired.spool.blocks():
-            for position in np.flatnonzero(np.isin(block["digest"], wanted)).tolist():
-                numbers[start + position] = bytes(block["digest"][position]).ljust(DIGEST_BYTES, b"\0")
+        for block in desired.spool.blocks():
+            here = block.records["digest"]
+            for position in np.flatnonzero(np.isin(here, wanted)).tolist():
+                numbers[block.start + position] = bytes(here[position]).ljust(DIGEST_BYTES, b"\0")
     found: dict[bytes, str] = {}
     if numbers:
         for number, identity in enumerate(islice(desired.spool.ids(), max(numbers) + 1)):

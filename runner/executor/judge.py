@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from runner.executor.batches import Known
 from runner.executor.fetch import output_records
+from runner.planner.asks import ASK, AskWriter
 from runner.planner.render import Desired
 from runner.planner.spool import keys_of
 from runner.reconciler.classify import Answers, Counter, Evidence, Held, Hold, KeyState, Tally, classify
@@ -154,32 +155,29 @@ def _hold(known: Known, standing: dict[str, OutputAnswers], on: Sequence[str] | 
 
 def _fold(desired: Desired, evidence: Evidence, sources: Sequence[Source]) -> Judged:
     spool = desired.spool
-    asks = spool.open_asks()
     counter = Counter()
     used = np.zeros(len(sources) + 1, bool)
-    for lowest, after, numbers, records in spool.buckets():
-        part = evidence.between(lowest, after)
-        order = np.argsort(records["digest"], kind="stable")
-        digests, rows = records["digest"][order], numbers[order]
-        rank, size = _ranks(digests)
-        for replicate in range(spool.replicates):
-            ordinals = np.full(len(rows), replicate) if spool.dedupe else replicate * size + rank
-            verdict = classify(keys_of(digests, ordinals.astype(np.uint32)), part)
-            first = (rank == 0) if spool.dedupe else np.ones(len(rows), bool)
-            at = rows * spool.replicates + replicate
-            target = np.zeros(len(rows), asks.dtype)
-            target["ordinal"], target["state"], target["round"] = ordinals, verdict.state, verdict.round
-            target["first"] = first
-            target["source"] = verdict.source + 1
-            for one in part.answers:
-                chosen = verdict.source == one.number
-                if chosen.any():
-                    lines = one.entries[verdict.entry[chosen] - one.first]
-                    for name in ("offset", "length", "file"):
-                        target[name][chosen] = lines[name]
-                    used[one.number + 1] = True
-            asks[at] = target
-            counter.add(verdict.state[first], verdict.round[first])
+    with AskWriter(spool) as asks:
+        for lowest, after, rows, digests in spool.groups():
+            part = evidence.between(lowest, after)
+            rank, size = _ranks(digests)
+            for replicate in range(spool.replicates):
+                ordinals = np.full(len(rows), replicate) if spool.dedupe else replicate * size + rank
+                verdict = classify(keys_of(digests, ordinals.astype(np.uint32)), part)
+                first = (rank == 0) if spool.dedupe else np.ones(len(rows), bool)
+                target = np.zeros(len(rows), ASK)
+                target["ordinal"], target["state"], target["round"] = ordinals, verdict.state, verdict.round
+                target["first"] = first
+                target["source"] = verdict.source + 1
+                for one in part.answers:
+                    chosen = verdict.source == one.number
+                    if chosen.any():
+                        lines = one.entries[verdict.entry[chosen] - one.first]
+                        for name in ("offset", "length", "file"):
+                            target[name][chosen] = lines[name]
+                        used[one.number + 1] = True
+                asks.add(rows, replicate, target)
+                counter.add(verdict.state[first], verdict.round[first])
     answering = frozenset(source.batch for number, source in enumerate(sources, 1) if used[number])
     return Judged(counter.tally(spool.rows), tuple(sources), answering)
 

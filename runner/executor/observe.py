@@ -16,7 +16,7 @@ from runner.executor.context import Context, Realm
 from runner.executor.failures import reasons
 from runner.executor.judge import Judged, OutputAnswers, is_indexed, judge, read_output, wanted_round
 from runner.planner.render import Desired
-from runner.planner.shards import cut
+from runner.planner.shards import cut, measure
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import Lockfile, PinsLine
 from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide
@@ -37,7 +37,7 @@ class Word:
 class Observed:
     """One job, observed: its batches, the verdict on its keys, and its plan.
 
-    `trusted` is whether the output is what the lockfile says; `shards` are those that the plan would submit.
+    `trusted` is whether the output is what the lockfile says.
     """
 
     desired: Desired
@@ -48,7 +48,6 @@ class Observed:
     judged: Judged
     output_state: OutputState
     trusted: bool
-    shards: Sequence[ShardSize]
     plan: JobPlan
 
 
@@ -92,21 +91,20 @@ def observe(
     batches = _recognise(desired, batches, standing, judging)
     judged = judging(batches)
     state = _output_state(output, trusted, lockfile, pins, judged, spec.job.output.path)
-    shards = _measure(desired, judged)
     view = JobView(
         address=spec.address,
         realm=realm.name,
         output=spec.job.output.path,
         tally=judged.tally,
         batches=[_view(known, standing) for known in batches],
-        shards=shards,
+        shards=_measure(desired, judged),
         output_state=state,
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
         tolerated=tolerated(spec.job.tolerate, judged.tally.requests),
         notes=_notes(context, desired, realm, batches, standing, judged),
     )
-    return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, shards, decide(view))
+    return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, decide(view))
 
 
 def tolerated(value: str | float, requests: int) -> int:
@@ -139,8 +137,8 @@ def _recognise(
 def _measure(desired: Desired, judged: Judged) -> list[ShardSize]:
     sizes = []
     for number, _ in judged.tally.submit:
-        shards = cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None)
-        sizes += [ShardSize(number, shard.digest, shard.requests, shard.bytes) for shard in shards]
+        shards = measure(desired.spool, desired.spec.job.shards, partial(wanted_round, number))
+        sizes += [ShardSize(number, requests, size) for requests, size in shards]
     return sizes
 
 

@@ -262,13 +262,10 @@ class Run:
         """
         realm = seen.realm.name
         creates = (c for name in self._context.names(self._spec) for c in ledger.creates(realm, name))
-        shards = {shard.digest for shard in seen.shards}
         grace = DOUBT[self._spec.profile.kind]
-        ages = [
-            (self._context.now() - create.at).total_seconds()
-            for create in in_doubt(creates, seen.batches)
-            if create.shard not in shards
-        ]
+        doubtful = in_doubt(creates, seen.batches)
+        shards = {shard.digest for shard in self._shards(seen)} if doubtful else set()
+        ages = [(self._context.now() - create.at).total_seconds() for create in doubtful if create.shard not in shards]
         left = grace - min(ages, default=grace)
         if left <= 0:
             return False
@@ -277,6 +274,13 @@ class Run:
         listed.clear()
         listed.update(list_back(self._context.api(self._spec), self._context.now()))
         return True
+
+    def _shards(self, seen: Observed) -> Iterator[Shard]:
+        """The shards that the plan would submit now, not written."""
+        for action in seen.plan.actions:
+            if isinstance(action, Submit):
+                wanted = partial(wanted_round, action.round)
+                yield from cut(self._desired.spool, self._spec.job.shards, wanted, None)
 
     def _salvage(self, seen: Observed) -> bool:
         """Before the output is rewritten: answers that stand in it alone go into the store."""

@@ -18,6 +18,7 @@ from runner.executor.answers import Answer, answer_of, failed, read_line
 from runner.executor.context import Watcher
 from runner.executor.judge import OUTPUT_FILE, Judged
 from runner.keys import key_text
+from runner.planner.asks import read_asks
 from runner.planner.render import Desired
 from runner.reconciler.classify import KeyState
 from runner.reconciler.lockfile import OutputLine
@@ -59,14 +60,14 @@ def write_output(path: Path, desired: Desired, judged: Judged, watcher: Watcher)
 
 def _rows(desired: Desired, judged: Judged, lines: _Lines) -> Iterator[dict[str, Any]]:
     spool = desired.spool
-    asks, ids = spool.open_asks(), spool.ids()
-    for start, block in spool.blocks():
-        digests = block["digest"]
-        for position in range(len(block)):
+    ids = spool.ids()
+    for block, asks in read_asks(spool):
+        digests = block.records["digest"]
+        for position in range(len(block.records)):
             digest = digests[position].ljust(20, b"\0")
             identity = orjson.loads(next(ids))
             for replicate in range(spool.replicates):
-                ask = asks[(start + position) * spool.replicates + replicate]
+                ask = asks[position * spool.replicates + replicate]
                 key = key_text(digest, int(ask["ordinal"]))
                 answered = _answered(judged, ask, key, lines)
                 extra = {"replicate": replicate} if spool.replicates > 1 else {}

@@ -1,29 +1,23 @@
-"""A job's request body as a frame: constant bytes with holes where rendered text goes.
+"""A job's request line as a frame: constant bytes with holes where rendered text goes.
 
 The body is the bytes that are sent: our fields in a fixed order, parameters sorted by name, and inside a parameter
-(schemas, tools) the user's own order. Whatever changes here changes keys, and that makes `k2`.
+(schemas, tools) the user's own order. Whatever changes here changes keys, and that makes `k2`. A frame is plain data,
+so that worker processes can be given it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 import orjson
 
-from runner.errors import Problem, SpecError
-from runner.keys import body_digest, key_state
-from runner.planner.templates import Templates, is_constant, namespace, syntax_problem
-from runner.spec.load import JobSpec
-from runner.spec.models import Job, Role, TemplateRef, Turn
+from runner.planner.templates import is_constant
 
-Render = Callable[[Mapping[str, Any]], str]
-Part = tuple[Role, str | Render]
-"""One message: who speaks, and text that is the same for every row or a function of the row."""
-Piece = bytes | str | Render
-"""A body's JSON in pieces: bytes as they are, or text that becomes a JSON string."""
+if TYPE_CHECKING:
+    from runner.spec.load import JobSpec
+    from runner.spec.models import Job, Role, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +32,53 @@ class Envelope:
         """The whole line, with its line end."""
         return b"".join((self.head, key, self.middle, body, self.tail))
 
-    def size(self, key_length: int, body_length: int) -> int:
-        """Bytes of that line."""
-        return len(self.head) + key_length + len(self.middle) + body_length + len(self.tail)
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Where rendered text goes, as a JSON string. `text` is inline Jinja, or the path of a template where `is_file`.
+
+    `path` is where the text stands below `prompt` in the spec; `label` names inline text in messages.
+    """
+
+    path: tuple[str | int, ...]
+    text: str
+    is_file: bool
+    label: str
+
+
+Piece = bytes | Hole
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """All that rendering a job needs to know of it. `pieces` are the body's, constants joined.
+
+    `id_column` is None where rows are numbered; `max_bytes` is the longest line.
+    """
+
+    envelope: Envelope
+    pieces: tuple[Piece, ...]
+    line_format: str
+    endpoint: str
+    salt: str
+    variables: dict[str, Any]
+    id_column: str | None
+    max_bytes: int
+
+
+def frame(spec: JobSpec) -> Frame:
+    """The frame of a job."""
+    job = spec.job
+    return Frame(
+        envelope(job),
+        _pieces(spec),
+        job.line_format,
+        job.url,
+        job.salt,
+        dict(job.vars),
+        job.input.id,
+        job.shards.max_bytes,
+    )
 
 
 def envelope(job: Job) -> Envelope:
@@ -51,64 +89,21 @@ def envelope(job: Job) -> Envelope:
     return Envelope(b'{"custom_id":"', middle, b"}\n")
 
 
-class Bodies:
-    """Renders rows of one job into bodies and their key digests."""
-
-    def __init__(self, job: Job, parts: Sequence[Part]) -> None:
-        self._variables = dict(job.vars)
-        self._pieces = _joined(_fields(job, parts))
-        self._state = key_state(job.line_format, job.url, job.salt)
-
-    def body(self, row: Mapping[str, Any]) -> bytes:
-        """The body for one row. Raises RowError, or orjson.JSONEncodeError for text that is not valid Unicode."""
-        values = namespace(row, self._variables)
-        return b"".join(piece if isinstance(piece, bytes) else orjson.dumps(piece(values)) for piece in self._pieces)
-
-    def digest(self, body: bytes) -> bytes:
-        """The key's 20 digest bytes for a body."""
-        return body_digest(self._state, body)
-
-
-def compile_bodies(spec: JobSpec, templates: Templates) -> Bodies:
-    """The frame of a job with its templates compiled. Raises SpecError where a template is not valid."""
-    parts: list[Part] = []
-    problems: list[Problem] = []
-    for turn in spec.job.prompt.turns:
-        try:
-            parts.append((turn.role, _text(spec, turn, templates)))
-        except SpecError as error:
-            problems += error.problems
-    if problems:
-        raise SpecError(problems)
-    return Bodies(spec.job, parts)
-
-
-def _text(spec: JobSpec, turn: Turn, templates: Templates) -> str | Render:
-    text = turn.text
-    try:
-        if isinstance(text, TemplateRef):
-            return templates.compile_file(text.template)
-        label = f"{spec.file} prompt.{'.'.join(map(str, turn.path))}"
-        return text if is_constant(text) else templates.compile_text(text, label)
-    except jinja2.TemplateError as error:
-        keys = (*turn.path, "template") if isinstance(text, TemplateRef) else turn.path
-        raise syntax_problem(error, spec.problem("", "prompt", *keys)) from error
-
-
-def _joined(pieces: Iterable[Piece]) -> list[bytes | Render]:
-    """Constants and renderers, alternating; text that is the same for every row is a constant too."""
-    joined: list[bytes | Render] = []
-    for piece in pieces:
-        constant = orjson.dumps(piece) if isinstance(piece, str) else piece
-        if isinstance(constant, bytes) and joined and isinstance(joined[-1], bytes):
-            joined[-1] += constant
+def _pieces(spec: JobSpec) -> tuple[Piece, ...]:
+    """The body's JSON as constants and holes; text that is the same for every row is a constant too."""
+    pieces: list[Piece] = []
+    for piece in _fields(spec):
+        if isinstance(piece, bytes) and pieces and isinstance(pieces[-1], bytes):
+            pieces[-1] += piece
         else:
-            joined.append(constant)
-    return joined
+            pieces.append(piece)
+    return tuple(pieces)
 
 
-def _fields(job: Job, parts: Sequence[Part]) -> Iterator[Piece]:
+def _fields(spec: JobSpec) -> Iterator[Piece]:
     """A body's pieces in the order they are sent: model, system prompt, messages, parameters by name."""
+    job = spec.job
+    parts = [(turn.role, _text(spec, turn)) for turn in job.prompt.turns]
     yield b'{"model":' + orjson.dumps(job.model)
     if job.url == "/v1/chat/completions":
         yield b',"messages":'
@@ -128,7 +123,7 @@ def _fields(job: Job, parts: Sequence[Part]) -> Iterator[Piece]:
     yield b"}"
 
 
-def _messages(parts: Sequence[Part]) -> Iterator[Piece]:
+def _messages(parts: Sequence[tuple[Role, Piece]]) -> Iterator[Piece]:
     start = b"["
     for role, text in parts:
         yield start + b'{"role":' + orjson.dumps(role) + b',"content":'
@@ -136,3 +131,11 @@ def _messages(parts: Sequence[Part]) -> Iterator[Piece]:
         yield b"}"
         start = b","
     yield b"]"
+
+
+def _text(spec: JobSpec, turn: Turn) -> Piece:
+    text = turn.text
+    if not isinstance(text, str):
+        return Hole(turn.path, text.template, True, text.template)
+    label = f"{spec.file} prompt.{'.'.join(map(str, turn.path))}"
+    return orjson.dumps(text) if is_constant(text) else Hole(turn.path, text, False, label)

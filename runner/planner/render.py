@@ -1,22 +1,23 @@
-"""Input to spool: every row of a job rendered, checked and hashed; a chunk as a pure function of its bytes."""
+"""Input to spool: every row of a job rendered, checked and hashed, in this process or in many."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import orjson
+from typing import Any, BinaryIO
 
 from runner.digest import digest_json
 from runner.errors import InputError, Problem
-from runner.planner.bodies import Bodies, compile_bodies, envelope
-from runner.planner.sources import Chunk, InputFiles, Row, read_chunks, rows
-from runner.planner.spool import ROW, Spool, SpoolWriter, first_doubled_id, sequence_digest
-from runner.planner.templates import RowError, Templates
+from runner.planner.bodies import Frame, frame
+from runner.planner.renderer import NotCompiled, Renderer
+from runner.planner.rows import Chunk, Trouble
+from runner.planner.sources import InputFiles, read_chunks
+from runner.planner.spool import Part, Spool, SpoolWriter, first_doubled_id, sequence_digest
+from runner.planner.templates import Templates, syntax_problem
 from runner.spec.load import JobSpec
 
 _NOT_IN_ANSWERS = {"provider", "webhook", "shards", "retry", "max_in_flight", "tolerate", "moved"}
@@ -24,6 +25,11 @@ _NOT_IN_ANSWERS = {"provider", "webhook", "shards", "retry", "max_in_flight", "t
 
 MAX_PROBLEMS = 20
 """Problems of the input that are shown; one more says how many there are beyond."""
+SMALL_CHUNKS = 8
+"""An input of no more chunks is rendered in this process: starting others would take longer."""
+
+Progress = Callable[[int, int], None]
+"""Is told how many bytes of the input have been read, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,135 +61,120 @@ class Desired:
     pins: Pins
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """One chunk, rendered: row records, bodies joined, ids as JSON lines, and what went wrong."""
+def desire(
+    spec: JobSpec, root: Path, scratch: Path, *, jobs: int | None = None, progress: Progress | None = None
+) -> Desired:
+    """Render a whole job into `scratch`, in at most `jobs` processes, by default one for each core.
 
-    records: Any
-    bodies: bytes
-    ids: bytes
-    problems: tuple[Problem, ...]
-
-
-class Renderer:
-    """Renders chunks of one job. Holds compiled templates; the rows it returns depend on nothing else."""
-
-    def __init__(self, spec: JobSpec, root: Path) -> None:
-        self.templates = Templates(root)
-        self._spec = spec
-        self._bodies: Bodies = compile_bodies(spec, self.templates)
-
-    def render(self, chunk: Chunk, first_row: int) -> Rendered:
-        """Render all rows of a chunk; `first_row` numbers its first row from 1, for rows without an id column."""
-        records, bodies, ids, problems = [], [], [], []
-        for position, row in enumerate(rows(chunk)):
-            if isinstance(row, Problem):
-                problems.append(row)
-                continue
-            try:
-                identity = self._identity(row, first_row + position)
-                body = self._body(row, identity)
-            except _BadRow as bad:
-                problems.append(bad.problem(chunk.file, row.line))
-                continue
-            digest = hashlib.blake2b(identity, digest_size=16).digest()
-            records.append((self._bodies.digest(body), len(body), digest, row.line, chunk.file_number))
-            bodies.append(body)
-            ids.append(identity)
-        lines = b"\n".join(ids) + b"\n" if ids else b""
-        return Rendered(np.array(records, ROW), b"".join(bodies), lines, tuple(problems))
-
-    def requests(self, chunk: Chunk, first_row: int) -> Iterator[tuple[bytes, bytes, bytes]]:
-        """(row id as JSON, key digest, body) for each row of a chunk. Raises InputError at the first bad row."""
-        for position, row in enumerate(rows(chunk)):
-            if isinstance(row, Problem):
-                raise InputError([row])
-            try:
-                identity = self._identity(row, first_row + position)
-                body = self._body(row, identity)
-            except _BadRow as bad:
-                raise InputError([bad.problem(chunk.file, row.line)]) from bad
-            yield identity, self._bodies.digest(body), body
-
-    def _identity(self, row: Row, number: int) -> bytes:
-        column = self._spec.job.input.id
-        if column is None:
-            return b"%d" % number
-        if column not in row.values:
-            raise _BadRow(f"the row has no column {column}, which `input.id` names; it has: {_columns(row)}")
-        value = row.values[column]
-        if not isinstance(value, str) and (not isinstance(value, int) or isinstance(value, bool)):
-            raise _BadRow(f"the id in column {column} must be text or a whole number")
-        if value == "":
-            raise _BadRow(f"the id in column {column} is empty")
-        try:
-            return orjson.dumps(value)
-        except orjson.JSONEncodeError as error:
-            raise _BadRow(f"the id in column {column} is not valid Unicode") from error
-
-    def _body(self, row: Row, identity: bytes) -> bytes:
-        try:
-            body = self._bodies.body(row.values)
-        except RowError as error:
-            raise _BadRow(f"row {identity.decode()}: {error}") from error
-        except (orjson.JSONEncodeError, UnicodeError) as error:
-            raise _BadRow(f"row {identity.decode()}: the rendered prompt is not valid Unicode") from error
-        limit = self._spec.job.shards.max_bytes
-        if len(body) + 200 > limit:
-            raise _BadRow(f"row {identity.decode()}: the request has {len(body)} bytes; a file holds {limit}")
-        return body
-
-
-class _BadRow(Exception):
-    """One row that cannot become a request."""
-
-    def problem(self, file: str, line: int) -> Problem:
-        return Problem(file, line, 0, str(self))
-
-
-def desire(spec: JobSpec, root: Path, scratch: Path) -> Desired:
-    """Render a whole job into `scratch`. Raises SpecError for templates and InputError for rows, all at once."""
+    The bytes are the same for any number. Raises SpecError for templates and InputError for rows, all at once;
+    WorkerError where a process ended before its time.
+    """
     job = spec.job
-    renderer = Renderer(spec, root)
+    shape = frame(spec)
+    templates = Templates(root, shape.variables)
+    renderer = _compiled(spec, shape, templates)
     files = InputFiles()
-    problems: list[Problem] = []
-    beyond = 0
-    with SpoolWriter(scratch) as writer:
-        number = 1
-        for chunk in read_chunks(root, job.input, spec.problem("", "input", "path"), files):
-            rendered = renderer.render(chunk, number)
-            number += len(rendered.records) + len(rendered.problems)
-            writer.add(rendered.records, rendered.bodies, rendered.ids)
-            room = MAX_PROBLEMS - len(problems)
-            problems += rendered.problems[:room]
-            beyond += max(0, len(rendered.problems) - room)
-    if not problems:
-        problems += _doubled(spec, scratch, files)
+    troubles = _Troubles(files)
+    chunks = read_chunks(root, job.input, spec.problem("", "input", "path"), files)
+    with ExitStack() as stack:
+        writer = stack.enter_context(SpoolWriter(scratch))
+        few = list(islice(chunks, SMALL_CHUNKS + 1))
+        count = cores() if jobs is None else jobs
+        if count < 2 or len(few) <= SMALL_CHUNKS:
+            lines = stack.enter_context((scratch / "lines").open("wb"))
+            parts = _here(renderer, chain(few, chunks), lines)
+        else:
+            from runner.planner.workers import Workers  # noqa: PLC0415  small inputs need none
+
+            workers = stack.enter_context(Workers(count, shape, templates, root, scratch))
+            parts = workers.render(chain(few, chunks))
+        for part in parts:
+            writer.add(part)
+            troubles.take(part)
+            if progress is not None:
+                progress(files.size, files.total)
+        spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=job.input.id is None)
+    problems = troubles.problems or _doubled(spec, spool, files)
     if problems:
-        if beyond:
-            problems.append(Problem("~", 0, 0, f"and {beyond} more rows with problems"))
         raise InputError(problems)
-    spool = Spool(scratch, writer.rows, job.replicates, job.dedupe, envelope(job))
-    return Desired(spec, spool, _pins(spec, renderer.templates.used, files, spool))
+    return Desired(spec, spool, _pins(spec, templates.used, files, spool))
 
 
-def first_requests(spec: JobSpec, root: Path, count: int) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """(row id as JSON, key digest, body) of the first `count` rows, without a spool."""
-    renderer, number = Renderer(spec, root), 1
-    left = count
-    for chunk in read_chunks(root, spec.job.input, spec.problem("", "input", "path"), InputFiles()):
-        for request in renderer.requests(chunk, number):
-            if left <= 0:
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def first_requests(spec: JobSpec, root: Path, count: int) -> Iterator[tuple[bytes, bytes]]:
+    """(row id as JSON, line) of the first `count` rows, without a spool. Raises InputError at the first bad row."""
+    shape = frame(spec)
+    renderer = _compiled(spec, shape, Templates(root, shape.variables))
+    files, number = InputFiles(), 0
+    for chunk in read_chunks(root, spec.job.input, spec.problem("", "input", "path"), files):
+        first = number
+        for request in renderer.requests(chunk):
+            if number >= count:
                 return
-            left -= 1
+            if isinstance(request, Trouble):
+                raise InputError([_problem(request, files.paths[chunk.file_number], first)])
             number += 1
-            yield request
+            yield request[0] or b"%d" % number, request[1]
 
 
-def _doubled(spec: JobSpec, scratch: Path, files: InputFiles) -> list[Problem]:
-    if spec.job.input.id is None:
+def _compiled(spec: JobSpec, shape: Frame, templates: Templates) -> Renderer:
+    try:
+        return Renderer(shape, templates)
+    except NotCompiled as error:
+        keys = (*error.hole.path, "template") if error.hole.is_file else error.hole.path
+        raise syntax_problem(error.error, spec.problem("", "prompt", *keys)) from error
+
+
+def _here(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Iterator[Part]:
+    """Render in this process; the lines go into one segment."""
+    offset = 0
+    for chunk in chunks:
+        done = renderer.render(chunk)
+        lines.write(done.lines)
+        spans = []
+        for rows, size in done.spans:
+            spans.append(("lines", offset, rows, size))
+            offset += size
+        yield Part(chunk.file_number, done.records, done.ids, tuple(spans), done.seen, done.bad, done.troubles)
+
+
+class _Troubles:
+    """Troubles of all parts, as problems, up to a bound."""
+
+    def __init__(self, files: InputFiles) -> None:
+        self._files = files
+        self._seen = 0
+        self._bad = 0
+        self._problems: list[Problem] = []
+
+    def take(self, part: Part) -> None:
+        """Take in the next part's."""
+        for trouble in part.troubles[: MAX_PROBLEMS - len(self._problems)]:
+            self._problems.append(_problem(trouble, self._files.paths[part.file_number], self._seen))
+        self._seen += part.seen
+        self._bad += part.bad
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What there is to say; empty where all is well."""
+        beyond = self._bad - len(self._problems)
+        more = [Problem("~", 0, 0, f"and {beyond} more rows with problems")] if beyond else []
+        return self._problems + more
+
+
+def _problem(trouble: Trouble, path: str, before: int) -> Problem:
+    named = f"row {before + trouble.position + 1}: " if trouble.position >= 0 else ""
+    return Problem(path, trouble.line, trouble.column, named + trouble.message)
+
+
+def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
+    if spool.numbered:
         return []
-    pair = first_doubled_id(scratch)
+    pair = first_doubled_id(spool)
     if pair is None:
         return []
     first, second = pair
@@ -213,8 +204,3 @@ def _short(value: Any) -> Any:
     if isinstance(value, (int, float, bool)) or value is None or (isinstance(value, str) and len(value) <= 80):
         return value
     return f"sha256:{digest_json(value)}"
-
-
-def _columns(row: Row) -> str:
-    names = list(row.values)
-    return ", ".join(names[:20]) + (", …" if len(names) > 20 else "") if names else "no columns"

@@ -7,20 +7,29 @@ the SHA-256 of its bytes.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from runner.keys import key_text
-from runner.planner.spool import KEY, Spool
+from runner.keys import DIGEST_BYTES, VERSION
+from runner.planner.asks import Asks, read_asks
+from runner.planner.buckets import order_of
+from runner.planner.spool import Block, Spool, keys_of
 from runner.spec.models import Shards
 
-Wanted = Callable[[npt.NDArray[np.void]], npt.NDArray[np.bool_]]
-"""Chooses ask records of a block that go into shards."""
+Wanted = Callable[[Asks], npt.NDArray[np.bool_]]
+"""Chooses asks of a block that go into shards."""
+_KEY_AT = len(b'{"custom_id":"')
+_KEY_LENGTH = len(VERSION) + 1 + 2 * DIGEST_BYTES
+_TENS = 10 ** np.arange(1, 10)
+_READ = 4 << 20
+"""Bytes of lines that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,79 +43,162 @@ class Shard:
     keys: npt.NDArray[np.bytes_]
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Wanted asks of one block that go into one shard, in order: an array each for what is needed of them.
+
+    `sizes` are bytes of their lines with the ordinal; without it, the line lies in `segments` at `offsets`.
+    """
+
+    keys: npt.NDArray[np.bytes_]
+    ordinals: npt.NDArray[np.uint32]
+    sizes: npt.NDArray[np.int64]
+    segments: npt.NDArray[np.uint32]
+    offsets: npt.NDArray[np.int64]
+
+    def part(self, start: int, end: int) -> _Piece:
+        """The asks from `start` up to `end`."""
+        taken = slice(start, end)
+        return _Piece(
+            self.keys[taken], self.ordinals[taken], self.sizes[taken], self.segments[taken], self.offsets[taken]
+        )
+
+
+def measure(spool: Spool, limits: Shards, wanted: Wanted) -> list[tuple[int, int]]:
+    """(requests, bytes) of each shard that `cut` would give; reads no lines."""
+    return [
+        (sum(len(piece.keys) for piece in pieces), sum(int(piece.sizes.sum()) for piece in pieces))
+        for pieces in _shards(spool, limits, wanted)
+    ]
+
+
 def cut(spool: Spool, limits: Shards, wanted: Wanted, folder: Path | None) -> Iterator[Shard]:
     """Shards of the wanted asks, in input order; written to `folder`, or only measured where it is None.
 
     A shard is closed when the next request would go over `max_requests` or `max_bytes`; both limits are reached exactly
     where the requests allow. A request alone over `max_bytes` was refused when it was rendered.
     """
-    part = _Part(folder)
-    try:
-        for key, body in _requests(spool, wanted):
-            text = key_text(key[:20], int.from_bytes(key[20:], "big")).encode()
-            line = spool.envelope.line(text, body)
-            if part.requests and (part.requests >= limits.max_requests or part.bytes + len(line) > limits.max_bytes):
-                yield part.close()
-                part = _Part(folder)
-            part.add(key, line)
-        if part.requests:
-            yield part.close()
-    finally:
-        part.discard()
+    for pieces in _shards(spool, limits, wanted):
+        digest = hashlib.sha256()
+        path = None if folder is None else folder / "cutting"
+        try:
+            with Path(os.devnull if path is None else path).open("wb") as file:
+                for piece in pieces:
+                    _write(spool, piece, digest, None if path is None else file)
+            name = digest.hexdigest()
+            if path is not None and folder is not None:
+                path = path.replace(folder / f"{name}.jsonl")
+        finally:
+            if folder is not None:
+                (folder / "cutting").unlink(missing_ok=True)
+        sizes = sum(int(piece.sizes.sum()) for piece in pieces)
+        keys = np.concatenate([piece.keys for piece in pieces])
+        yield Shard(name, len(keys), sizes, path, keys[order_of(keys)])
 
 
-def _requests(spool: Spool, wanted: Wanted) -> Iterator[tuple[bytes, bytes]]:
-    asks = spool.open_asks()
-    replicates = spool.replicates
-    with (spool.folder / "bodies").open("rb") as file:
-        offset = 0
-        for start, block in spool.blocks():
-            chosen = asks[start * replicates : (start + len(block)) * replicates]
-            picks = np.flatnonzero(wanted(chosen))
-            if len(picks):
-                ends = np.cumsum(block["length"], dtype=np.int64)
-                digests, ordinals = block["digest"], chosen["ordinal"]
-                for pick in picks.tolist():
-                    row = pick // replicates
-                    length = int(block["length"][row])
-                    file.seek(offset + int(ends[row]) - length)
-                    yield digests[row].ljust(20, b"\0") + int(ordinals[pick]).to_bytes(4, "big"), file.read(length)
-            offset += int(block["length"].sum(dtype=np.int64))
+def _shards(spool: Spool, limits: Shards, wanted: Wanted) -> Iterator[list[_Piece]]:
+    """The wanted asks, cut into shards; a shard's pieces are in order and never empty."""
+    pieces: list[_Piece] = []
+    requests = size = 0
+    for block, asks in read_asks(spool):
+        piece = _piece(spool, block, asks, np.flatnonzero(wanted(asks)))
+        ends = np.cumsum(piece.sizes)
+        start = 0
+        while start < len(ends):
+            before = int(ends[start - 1]) if start else 0
+            fitting = int(np.searchsorted(ends, before + limits.max_bytes - size, "right"))
+            end = min(fitting, start + limits.max_requests - requests)
+            if end > start:
+                pieces.append(piece.part(start, end))
+                requests, size = requests + end - start, size + int(ends[end - 1]) - before
+                start = end
+            else:
+                assert pieces, "a request over max_bytes was refused when it was rendered"
+                yield pieces
+                pieces, requests, size = [], 0, 0
+    if pieces:
+        yield pieces
 
 
-class _Part:
-    """A shard while it is being cut."""
+def _piece(spool: Spool, block: Block, asks: Asks, chosen: npt.NDArray[np.intp]) -> _Piece:
+    """The chosen asks of a block. Holds nothing of the others: few asks may be wanted of very many."""
+    rows = chosen // spool.replicates
+    ordinals = asks["ordinal"][chosen]
+    records, spans = block.records, block.spans
+    lengths = records["length"].astype(np.int64)
+    begins = np.cumsum(lengths) - lengths
+    first = np.concatenate(([0], np.cumsum(spans["rows"], dtype=np.int64)))
+    span = np.searchsorted(first, rows, "right") - 1
+    return _Piece(
+        keys_of(records["digest"][rows], ordinals),
+        ordinals,
+        lengths[rows] + _longer(ordinals),
+        spans["segment"][span],
+        spans["offset"][span].astype(np.int64) + begins[rows] - begins[first[span]],
+    )
 
-    def __init__(self, folder: Path | None) -> None:
-        self.requests = 0
-        self.bytes = 0
-        self._folder = folder
-        self._hash = hashlib.sha256()
-        self._keys: list[bytes] = []
-        self._file: BinaryIO | None = None
 
-    def add(self, key: bytes, line: bytes) -> None:
-        if self._file is None and self._folder is not None:
-            self._file = (self._folder / "cutting").open("wb")
-        if self._file is not None:
-            self._file.write(line)
-        self._hash.update(line)
-        self._keys.append(key)
-        self.requests += 1
-        self.bytes += len(line)
+def _longer(ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    """By how many bytes an ordinal makes a line longer: a dash and its digits; none for 0."""
+    longer = np.zeros(len(ordinals), np.int64)
+    some = ordinals > 0
+    longer[some] = 2 + np.searchsorted(_TENS, ordinals[some], "right")
+    return longer
 
-    def close(self) -> Shard:
-        digest = self._hash.hexdigest()
-        path = None
-        if self._file is not None and self._folder is not None:
-            self._file.close()
-            path = self._folder / f"{digest}.jsonl"
-            (self._folder / "cutting").replace(path)
-            self._file = None
-        return Shard(digest, self.requests, self.bytes, path, np.sort(np.array(self._keys, KEY)))
 
-    def discard(self) -> None:
-        if self._file is not None and self._folder is not None:
-            self._file.close()
-            (self._folder / "cutting").unlink(missing_ok=True)
-            self._file = None
+def _write(spool: Spool, piece: _Piece, digest: hashlib._Hash, file: BinaryIO | None) -> None:
+    """Hash, and write where there is a file, the lines of a piece: those that lie side by side in one go."""
+    plain = piece.ordinals == 0
+    beside = plain[1:] & plain[:-1] & (piece.segments[1:] == piece.segments[:-1])
+    beside &= piece.offsets[1:] == piece.offsets[:-1] + piece.sizes[:-1]
+    cuts = [0, *(np.flatnonzero(~beside) + 1).tolist(), len(plain)]
+    with _Segments(spool) as segments:
+        for start, end in pairwise(cuts):
+            ordinal = int(piece.ordinals[start])
+            size = int(piece.sizes[start:end].sum())
+            if ordinal:
+                size -= len(_suffix(ordinal))
+            for data in segments.read(int(piece.segments[start]), int(piece.offsets[start]), size):
+                whole = _with_ordinal(data, ordinal) if ordinal else data
+                ordinal = 0  # it goes into the key, which is at the beginning
+                digest.update(whole)
+                if file is not None:
+                    file.write(whole)
+
+
+class _Segments:
+    """Reads from a spool's segments; one is open at a time."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._number = -1
+        self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+    def read(self, number: int, offset: int, size: int) -> Iterator[bytes]:
+        """`size` bytes, a few megabytes at a time."""
+        if number != self._number:
+            self.__exit__()
+            self._number, self._file = number, os.open(self._spool.segment(number), os.O_RDONLY)
+        while size:
+            data = os.pread(self._file, min(size, _READ), offset)
+            if not data:
+                raise OSError(f"{self._spool.segment(number)} is shorter than it was")
+            yield data
+            size, offset = size - len(data), offset + len(data)
+
+
+def _with_ordinal(data: bytes, ordinal: int) -> bytes:
+    at = _KEY_AT + _KEY_LENGTH
+    return data[:at] + _suffix(ordinal) + data[at:]
+
+
+def _suffix(ordinal: int) -> bytes:
+    """What an ordinal adds to the text of a key."""
+    return f"-{ordinal}".encode()

@@ -1,7 +1,12 @@
-"""Input files as chunks of whole records, and a chunk's rows. Streamed; memory is one chunk.
+"""The input as chunks of whole records. Streamed; memory is one chunk.
 
-A chunk is bytes, so that it can go to another process; only `rows` turns it into Python values. What is read is
-hashed on the way, so that the lockfile can say which input gave these requests.
+A chunk is bytes, so that it can go to another process; `runner.planner.rows` turns it into Python values there. What
+is read is hashed on the way, so that the lockfile can say which input gave these requests.
+
+A new source is a generator of `Chunk`s, called from `read_chunks`; it hands what it reads to `files` and raises
+InputError. Where the records are no JSON lines or csv, their kind gets a reader in `rows.READERS`; whatever is cheap to
+write as JSON lines needs none. Limits and samples are a generator around `read_chunks` that cuts chunks: workers render
+what they are given, in any order, and know nothing of the rows before it.
 """
 
 from __future__ import annotations
@@ -10,59 +15,37 @@ import csv
 import gzip
 import hashlib
 import io
-import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
-
-import orjson
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from runner.errors import InputError, Problem
-from runner.spec.models import Input
+from runner.planner.rows import RECORD_BYTES, Chunk
 from runner.spec.trust import inside
+
+if TYPE_CHECKING:
+    from runner.spec.models import Input
 
 CHUNK_BYTES = 1 << 20
 """Bytes of a chunk, about; a chunk ends with a whole record."""
-RECORD_BYTES = 64 << 20
-"""The longest record. A longer one is an error, so that a file without line ends cannot fill the memory."""
 
 Kind = Literal["jsonl", "csv", "tsv"]
 _SUFFIXES: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _BOM = b"\xef\xbb\xbf"
 
-# Where a number might not survive the fast parser: many digits, or an exponent of three digits.
-_SUSPICIOUS = re.compile(rb"\d{19}|[eE][+-]?\d{3}")
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Whole records of one file: `line` is the first one's line number, `header` the columns of a csv file."""
-
-    file: str
-    file_number: int
-    line: int
-    kind: Kind
-    data: bytes
-    header: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One input row and the line it starts on."""
-
-    line: int
-    values: dict[str, Any]
-
 
 @dataclass(slots=True)
 class InputFiles:
-    """What was read: paths relative to the project's root, and the SHA-256 over all files' bytes and names."""
+    """What was read: paths relative to the project's root, and the SHA-256 over all files' bytes and names.
+
+    `size` is how many bytes were read, `total` how many there are, for progress.
+    """
 
     paths: list[str] = field(default_factory=list)
     size: int = 0
+    total: int = 0
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def digest(self) -> str:
@@ -74,7 +57,7 @@ class InputFiles:
         self.paths.append(path)
         self._digest.update(b"\0" + path.encode() + b"\0")
 
-    def add_bytes(self, data: bytes) -> None:
+    def add_bytes(self, data: bytes | memoryview) -> None:
         """Take in bytes as they stand on disk."""
         self.size += len(data)
         self._digest.update(data)
@@ -92,10 +75,9 @@ class _Hashing(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._raw.read(len(buffer))
-        buffer[: len(data)] = data
-        self._files.add_bytes(data)
-        return len(data)
+        count: int = self._raw.readinto(buffer)  # type: ignore[attr-defined]  # typeshed: IO has none
+        self._files.add_bytes(memoryview(buffer)[:count])
+        return count
 
     def drain(self) -> None:
         """Read on to the end, so that the digest covers bytes a decompressor left unread."""
@@ -130,14 +112,16 @@ def kind_of(path: str, spec: Input) -> Kind:
 
 def read_chunks(root: Path, spec: Input, place: Problem, files: InputFiles) -> Iterator[Chunk]:
     """All records of the input, in order, as chunks. Fills `files`. Raises InputError."""
-    for number, path in enumerate(find_files(root, spec, place)):
+    found = find_files(root, spec, place)
+    files.total = sum((root / path).stat().st_size for path in found)
+    for number, path in enumerate(found):
         try:
             kind = kind_of(path, spec)
         except ValueError as error:
             raise InputError([_at(place, str(error))]) from error
         files.add_file(path)
         try:
-            with (root / path).open("rb") as raw:
+            with (root / path).open("rb", buffering=0) as raw:
                 hashing = _Hashing(raw, files)
                 stream = _decompressed(path, hashing)
                 yield from (_lines if kind == "jsonl" else _records)(stream, path, number, kind)
@@ -146,57 +130,8 @@ def read_chunks(root: Path, spec: Input, place: Problem, files: InputFiles) -> I
             raise InputError([Problem(path, 0, 0, f"cannot be read: {error}")]) from error
 
 
-def rows(chunk: Chunk) -> Iterator[Row | Problem]:
-    """The rows of a chunk; a record that is not one comes as a Problem, and the rest goes on."""
-    if chunk.kind == "jsonl":
-        for number, text in enumerate(chunk.data.split(b"\n"), chunk.line):
-            if text and not text.isspace():
-                yield _json_row(chunk.file, number, text)
-        return
-    reader = csv.reader(io.StringIO(chunk.data.decode(), newline=""), delimiter=_DELIMITERS[chunk.kind], strict=True)
-    line = chunk.line
-    for record in reader:
-        if len(record) == len(chunk.header):
-            yield Row(line, dict(zip(chunk.header, record, strict=True)))
-        elif record:
-            yield Problem(chunk.file, line, 0, f"{len(record)} fields where the header has {len(chunk.header)}")
-        line = chunk.line + reader.line_num
-
-
-def _json_row(file: str, number: int, line: bytes) -> Row | Problem:
-    try:
-        value = orjson.loads(line)
-        if _SUSPICIOUS.search(line):
-            _check_numbers(line)
-    except orjson.JSONDecodeError as error:
-        return Problem(file, number, error.colno, f"not valid JSON: {error.msg}")
-    except ValueError as error:
-        return Problem(file, number, 0, str(error))
-    if not isinstance(value, dict):
-        return Problem(file, number, 1, 'each line must be a JSON object, such as {"id": 1, "text": "..."}')
-    return Row(number, value)
-
-
-def _check_numbers(line: bytes) -> None:
-    """Raise ValueError for a number that would not come out as it was written: beyond 64 bits, or infinite."""
-    import json  # noqa: PLC0415  only lines with such numbers need the slow parser
-
-    def integer(text: str) -> int:
-        # Compared by length first: the text may have more digits than int() takes.
-        if len(text) > 20 or not -(1 << 63) <= int(text) < 1 << 64:
-            raise ValueError(f"the integer {text[:24]} is beyond 64 bits; write it as a string")
-        return int(text)
-
-    def number(text: str) -> float:
-        if math.isinf(float(text)):
-            raise ValueError(f"the number {text[:24]} is beyond a double; write it as a string")
-        return float(text)
-
-    json.loads(line, parse_int=integer, parse_float=number)
-
-
 def _decompressed(path: str, raw: _Hashing) -> IO[bytes]:
-    buffered = io.BufferedReader(raw, 1 << 18)
+    buffered = io.BufferedReader(raw, CHUNK_BYTES)
     if path.endswith(".gz"):
         unpacked: IO[bytes] = gzip.GzipFile(fileobj=buffered)  # type: ignore[assignment]  # typeshed: no IO[bytes]
         return unpacked
@@ -222,10 +157,10 @@ def _lines(stream: IO[bytes], path: str, number: int, kind: Kind) -> Iterator[Ch
                 raise InputError([Problem(path, line, 0, f"the line is longer than {RECORD_BYTES} bytes")])
             continue
         whole, rest = rest + data[:cut], data[cut:]
-        yield Chunk(path, number, line, kind, whole)
+        yield Chunk(number, line, kind, whole)
         line += whole.count(b"\n")
     if rest:
-        yield Chunk(path, number, line, kind, rest)
+        yield Chunk(number, line, kind, rest)
 
 
 class _Recorder:
@@ -264,10 +199,10 @@ def _records(stream: IO[bytes], path: str, number: int, kind: Kind) -> Iterator[
         line = reader.line_num + 1
         for _ in reader:
             if recorder.size >= CHUNK_BYTES:
-                yield Chunk(path, number, line, kind, recorder.take(), header)
+                yield Chunk(number, line, kind, recorder.take(), header)
                 line = reader.line_num + 1
         if recorder.size:
-            yield Chunk(path, number, line, kind, recorder.take(), header)
+            yield Chunk(number, line, kind, recorder.take(), header)
     except csv.Error as error:
         raise InputError([Problem(path, reader.line_num, 0, f"not valid {kind}: {error}")]) from error
     except UnicodeDecodeError as error:

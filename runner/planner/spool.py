@@ -1,8 +1,8 @@
 """The rendered requests of one job, in row order, in a scratch folder: what is desired, on disk.
 
-Three files grow while rows are rendered: `bodies` (the request bodies, one after another), `rows` (a fixed record a
-row) and `ids` (each row's id as JSON, a line each). A fourth, `asks`, is filled in when the keys are compared with what
-is known: a fixed record for each ask of a row. Nothing here grows on the heap with the number of rows.
+`rows` has a fixed record a row, `ids` each row's id as JSON, a line each. The lines as they are sent lie in one file a
+process that rendered, `lines-N`; `spans` says where, in row order. `asks` (see `runner.planner.asks`) is filled in
+when the keys are compared with what is known. Nothing here grows on the heap with the number of rows.
 """
 
 from __future__ import annotations
@@ -17,136 +17,160 @@ import numpy as np
 import numpy.typing as npt
 
 from runner.keys import DIGEST_BYTES, KEY_BYTES
-from runner.planner.bodies import Envelope
+from runner.planner.buckets import Buckets, order_of
+from runner.planner.renderer import PACK
+from runner.planner.rows import Trouble
 
 ROW = np.dtype([("digest", f"S{DIGEST_BYTES}"), ("length", "<u4"), ("id", "S16"), ("line", "<u4"), ("file", "<u2")])
-"""A row: its body's digest and length in bytes, the digest of its id, and where it stands in the input."""
+"""A row: its key's digest, bytes of its line without an ordinal, the digest of its id, and where it stands in the
+input. The same as `renderer.PACK`."""
+assert ROW.itemsize == PACK.size
 KEY = np.dtype(f"S{KEY_BYTES}")
 """A request key as bytes; sorting these sorts keys. A trailing zero byte is kept by the fixed width."""
-ASK = np.dtype(
-    [
-        ("ordinal", "<u4"),
-        ("state", "u1"),
-        ("round", "u1"),
-        ("first", "u1"),
-        ("file", "u1"),
-        ("source", "<u4"),
-        ("length", "<u4"),
-        ("offset", "<u8"),
-    ]
-)
-"""An ask: its key's ordinal and state, the round it would go out in, whether this row is the first with this key (the
-one that is submitted), and where its answer lies: number of the source, file of it, offset and length in bytes."""
+SPAN = np.dtype([("segment", "<u4"), ("rows", "<u4"), ("offset", "<u8"), ("size", "<u8")])
+"""Lines of neighbouring rows: in which segment, how many, and where they lie in bytes."""
 
-BLOCK_ROWS = 1 << 18
-BUCKET_ROWS = 1 << 19
+BLOCK_ASKS = 1 << 16
+"""Asks of a block, about: what is worked on at a time."""
 
 Rows = npt.NDArray[np.void]
+_BY_KEY = np.dtype([("key", f"S{DIGEST_BYTES}"), ("row", "<u8")])
+_BY_ID = np.dtype([("key", "S16"), ("row", "<u8")])
 
 
 @dataclass(frozen=True, slots=True)
-class Spool:
-    """Paths and size of a finished spool. `replicates` asks stand for each row."""
+class Part:
+    """One rendered chunk as it is spooled. `spans` are (segment's file, offset, rows, bytes)."""
 
-    folder: Path
-    rows: int
-    replicates: int
-    dedupe: bool
-    envelope: Envelope
+    file_number: int
+    records: bytes
+    ids: bytes
+    spans: tuple[tuple[str, int, int, int], ...]
+    seen: int
+    bad: int
+    troubles: tuple[Trouble, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Neighbouring rows: the first one's number, their records, and where their lines lie, in order."""
+
+    start: int
+    records: Rows
+    spans: npt.NDArray[np.void]
+
+
+class Spool:
+    """A finished spool. `replicates` asks stand for each row; `numbered` where rows have no ids but their numbers."""
+
+    def __init__(self, folder: Path, rows: int, replicates: int, dedupe: bool, numbered: bool) -> None:
+        self.folder = folder
+        self.rows = rows
+        self.replicates = replicates
+        self.dedupe = dedupe
+        self.numbered = numbered
+        self._segments = (folder / "segments").read_text(encoding="utf-8").split()
+        self._by_key: Buckets | None = None
 
     @property
     def asks(self) -> int:
         """Asks in all; equal ones counted each time."""
         return self.rows * self.replicates
 
-    def blocks(self) -> Iterator[tuple[int, Rows]]:
-        """(number of the first row, row records) in row order."""
-        yield from _blocks(self.folder / "rows", ROW, BLOCK_ROWS)
+    def blocks(self) -> Iterator[Block]:
+        """All rows in order, in blocks of whole spans. The same blocks each time."""
+        limit = max(1, BLOCK_ASKS // self.replicates)
+        start, held = 0, 0
+        spans: list[npt.NDArray[np.void]] = []
+        with (self.folder / "rows").open("rb") as file:
+            for span in np.fromfile(self.folder / "spans", SPAN):
+                if held and held + int(span["rows"]) > limit:
+                    yield self._block(file.read(held * ROW.itemsize), start, spans)
+                    start, held, spans = start + held, 0, []
+                held += int(span["rows"])
+                spans.append(span)
+            if held:
+                yield self._block(file.read(held * ROW.itemsize), start, spans)
 
-    def buckets(self) -> Iterator[tuple[bytes, bytes, npt.NDArray[np.int64], Rows]]:
-        """Rows by key: (lowest key, key after the highest or empty, row numbers, records), in order of keys.
+    def _block(self, data: bytes, start: int, spans: list[npt.NDArray[np.void]]) -> Block:
+        return Block(start, np.frombuffer(data, ROW), np.array(spans, SPAN))
 
-        A bucket holds about `BUCKET_ROWS` rows; rows of one key are always in one bucket, in row order.
+    def segment(self, number: int) -> Path:
+        """The file of lines that a span's `segment` names."""
+        return self.folder / self._segments[number]
+
+    def lines(self) -> Iterator[bytes]:
+        """Each row's line as it would go out without an ordinal, in row order."""
+        for block in self.blocks():
+            lengths = iter(block.records["length"].tolist())
+            for span in block.spans:
+                with self.segment(int(span["segment"])).open("rb") as file:
+                    file.seek(int(span["offset"]))
+                    for _ in range(int(span["rows"])):
+                        yield file.read(next(lengths))
+
+    def groups(self) -> Iterator[tuple[bytes, bytes, npt.NDArray[np.int64], npt.NDArray[np.bytes_]]]:
+        """Rows by key: (lowest key, key after the highest or empty, row numbers, digests).
+
+        Sorted by key, equal ones in row order; rows of one key are always in one group.
         """
-        count = max(1, min(256, 1 << (max(0, self.rows // BUCKET_ROWS)).bit_length()))
-        if self.rows < BUCKET_ROWS:
-            count = 1
-        for bucket in range(count):
-            low, high = bucket * 256 // count, (bucket + 1) * 256 // count
-            numbers, records = [], []
-            for start, block in self.blocks():
-                chosen = _first_byte_between(block["digest"], low, high) if count > 1 else np.arange(len(block))
-                numbers.append(chosen.astype(np.int64) + start)
-                records.append(block[chosen])
-            lowest = bytes([low]) if low else b""
-            after = bytes([high]) if high < 256 else b""
-            yield (
-                lowest,
-                after,
-                np.concatenate(numbers or [np.empty(0, np.int64)]),
-                np.concatenate(records or [np.empty(0, ROW)]),
-            )
-
-    def open_asks(self) -> npt.NDArray[np.void]:
-        """The ask records, row by row and replicate by replicate, mapped from disk and writable."""
-        path = self.folder / "asks"
-        if not path.exists() or path.stat().st_size != self.asks * ASK.itemsize:
-            with path.open("wb") as file:
-                file.truncate(self.asks * ASK.itemsize)
-        if not self.asks:
-            return np.empty(0, ASK)
-        return np.memmap(path, dtype=ASK, mode="r+", shape=(self.asks,))
-
-    def bodies(self) -> Iterator[tuple[bytes, bytes]]:
-        """(key digest, body) of each row, in row order."""
-        with (self.folder / "bodies").open("rb") as file:
-            for _, block in self.blocks():
-                lengths = block["length"].tolist()
-                data = block["digest"].tobytes()
-                for position, length in enumerate(lengths):
-                    at = position * DIGEST_BYTES
-                    yield data[at : at + DIGEST_BYTES], file.read(length)
+        if self._by_key is None:
+            self._by_key = _buckets(self, "digest", _BY_KEY)
+        for lowest, after, records in self._by_key.groups():
+            order = order_of(records["key"])
+            yield lowest, after, records["row"][order].astype(np.int64), records["key"][order]
 
     def ids(self) -> Iterator[bytes]:
         """Each row's id as JSON, in row order."""
+        if self.numbered:
+            for number in range(1, self.rows + 1):
+                yield b"%d" % number
+            return
         with (self.folder / "ids").open("rb") as file:
             for line in file:
                 yield line[:-1]
 
 
 class SpoolWriter:
-    """Writes a spool, row by row, in order. Use as a context manager."""
+    """Writes a spool, part by part, in order. Use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self._folder = folder
         self.rows = 0
-        self.body_bytes = 0
-        self._bodies = (folder / "bodies").open("wb")
+        self._segments: dict[str, int] = {}
         self._rows = (folder / "rows").open("wb")
         self._ids = (folder / "ids").open("wb")
+        self._spans = (folder / "spans").open("wb")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (self._bodies, self._rows, self._ids):
+        for file in (self._rows, self._ids, self._spans):
             file.close()
 
-    def add(self, records: Rows, bodies: bytes, ids: bytes) -> None:
-        """Append the rows of one rendered chunk: records, their bodies joined, their ids as lines."""
-        self._rows.write(records.tobytes())
-        self._bodies.write(bodies)
-        self._ids.write(ids)
-        self.rows += len(records)
-        self.body_bytes += len(bodies)
+    def add(self, part: Part) -> None:
+        """Append the rows of one rendered chunk; its lines lie in their segment already."""
+        self._rows.write(part.records)
+        self._ids.write(part.ids)
+        for segment, offset, rows, size in part.spans:
+            number = self._segments.setdefault(segment, len(self._segments))
+            self._spans.write(np.array((number, rows, offset, size), SPAN).tobytes())
+        self.rows += len(part.records) // ROW.itemsize
+
+    def finish(self, replicates: int, *, dedupe: bool, numbered: bool) -> Spool:
+        """The finished spool."""
+        self.__exit__()
+        (self._folder / "segments").write_text("\n".join(self._segments), encoding="utf-8")
+        return Spool(self._folder, self.rows, replicates, dedupe, numbered)
 
 
 def sequence_digest(spool: Spool) -> str:
     """64 hex digits over the keys' digests in row order, dedupe and replicates: names the desired key sequence."""
     state = hashlib.sha256(f"{spool.replicates} {spool.dedupe} ".encode())
-    for _, block in spool.blocks():
-        state.update(block["digest"].tobytes())
+    for block in spool.blocks():
+        state.update(block.records["digest"].tobytes())
     return state.hexdigest()
 
 
@@ -158,41 +182,33 @@ def keys_of(digests: npt.NDArray[np.bytes_], ordinals: npt.NDArray[np.uint32]) -
     return both.view(KEY)
 
 
-def first_doubled_id(folder: Path) -> tuple[Rows, Rows] | None:
+def first_doubled_id(spool: Spool) -> tuple[Rows, Rows] | None:
     """The first row, in row order, whose id an earlier row has, and that earlier row; None where all ids differ."""
-    path = folder / "rows"
-    total = path.stat().st_size // ROW.itemsize
-    count = max(1, min(256, 1 << (total // BUCKET_ROWS).bit_length())) if total >= BUCKET_ROWS else 1
-    best: tuple[int, Rows, Rows] | None = None
-    for bucket in range(count):
-        low, high = bucket * 256 // count, (bucket + 1) * 256 // count
-        numbers, records = [], []
-        for start, block in _blocks(path, ROW, BLOCK_ROWS):
-            chosen = _first_byte_between(block["id"], low, high) if count > 1 else np.arange(len(block))
-            numbers.append(chosen.astype(np.int64) + start)
-            records.append(block[chosen])
-        if not numbers:
-            continue
-        rows, number = np.concatenate(records), np.concatenate(numbers)
-        order = np.argsort(rows["id"], kind="stable")
-        ids = rows["id"][order]
+    best: tuple[int, int] | None = None
+    for _, _, records in _buckets(spool, "id", _BY_ID).groups():
+        order = order_of(records["key"])
+        ids = records["key"][order]
         again = np.flatnonzero(ids[1:] == ids[:-1]) + 1
         if len(again):
-            at = again[np.argmin(number[order[again]])]
-            found = (int(number[order[at]]), rows[order[at - 1]], rows[order[at]])
-            best = found if best is None or found[0] < best[0] else best
-    return None if best is None else (best[1], best[2])
+            rows = records["row"][order]
+            at = again[np.argmin(rows[again])]
+            if best is None or rows[at] < best[0]:
+                best = int(rows[at]), int(rows[at - 1])
+    if best is None:
+        return None
+    return _row(spool, best[1]), _row(spool, best[0])
 
 
-def _blocks(path: Path, dtype: np.dtype[np.void], size: int) -> Iterator[tuple[int, Rows]]:
-    start = 0
-    with path.open("rb") as file:
-        while data := file.read(size * dtype.itemsize):
-            block = np.frombuffer(data, dtype)
-            yield start, block
-            start += len(block)
+def _row(spool: Spool, number: int) -> Rows:
+    found: Rows = np.fromfile(spool.folder / "rows", ROW, count=1, offset=number * ROW.itemsize)[0]
+    return found
 
 
-def _first_byte_between(column: npt.NDArray[np.bytes_], low: int, high: int) -> npt.NDArray[np.intp]:
-    first = np.ascontiguousarray(column).view(np.uint8).reshape(len(column), -1)[:, 0]
-    return np.flatnonzero((first >= low) & (first < high))
+def _buckets(spool: Spool, field: str, dtype: np.dtype[np.void]) -> Buckets:
+    buckets = Buckets(spool.folder / f"by-{field}", dtype)
+    for block in spool.blocks():
+        records = np.empty(len(block.records), dtype)
+        records["key"] = block.records[field]
+        records["row"] = np.arange(block.start, block.start + len(records))
+        buckets.add(records)
+    return buckets

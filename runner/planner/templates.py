@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,12 +18,10 @@ import jinja2
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from runner.errors import Problem, SpecError, TrustError
-from runner.spec.trust import inside
+from runner.errors import InputError, Problem, SpecError, TrustError
 
 TEMPLATE_BYTES = 1_000_000
 """The largest template file."""
-_RESERVED = ("row", "vars")
 _MISSING = "there is no template {name}; paths are relative to the project's root or to templates/"
 
 
@@ -30,22 +29,56 @@ class RowError(Exception):
     """A row could not be rendered; the message names template, line and the columns there are."""
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A template's text as it was read, from which file of the project, and the SHA-256 of that file."""
+
+    text: str
+    path: str
+    digest: str
+
+
+Render = Callable[[dict[str, Any]], str]
+"""Renders one row's namespace, as `Templates.namespace` makes it."""
+
+
 class Templates:
-    """The templates of one project. `used` collects each file that was loaded with its SHA-256, for the lockfile."""
+    """The templates of one project, for one job's `variables`.
 
-    def __init__(self, root: Path) -> None:
+    `loaded` collects each template by the name it was asked for; what is given stands for the files, so that several
+    processes render the same texts whatever happens to the files meanwhile.
+    """
+
+    def __init__(self, root: Path, variables: Mapping[str, Any], loaded: Mapping[str, Loaded] | None = None) -> None:
         self._root = root
-        self.used: dict[str, str] = {}
+        self._variables = dict(variables)
+        self.loaded: dict[str, Loaded] = dict(loaded or {})
         self._environment = _environment(jinja2.FunctionLoader(self._load))
+        self._globals = dict(self._environment.globals)
 
-    def compile_text(self, text: str, label: str) -> Callable[[Mapping[str, Any]], str]:
+    @property
+    def used(self) -> dict[str, str]:
+        """The files that were loaded, with their SHA-256, for the lockfile."""
+        return {one.path: one.digest for one in self.loaded.values()}
+
+    def learn(self, loaded: Mapping[str, Loaded]) -> None:
+        """Take in templates that another process loaded. Raises InputError where the file was changed meanwhile."""
+        for name, one in loaded.items():
+            if self.loaded.setdefault(name, one).digest != one.digest:
+                raise InputError([Problem(one.path, 0, 0, "the template was changed while it was rendered")])
+
+    def namespace(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What a template sees: the columns by name, then `row` and `vars`, which win over columns of that name."""
+        return {**self._globals, **row, "row": row, "vars": self._variables}
+
+    def compile_text(self, text: str, label: str) -> Render:
         """A function of the row's namespace for inline Jinja text. Raises jinja2.TemplateError."""
         self._load_all(_named(self._environment.parse(text, label, label)))
         code = self._environment.compile(text, name=label, filename=label)
         template = _Template.from_code(self._environment, code, dict(self._environment.globals))
         return self._renderer(template, label)
 
-    def compile_file(self, path: str) -> Callable[[Mapping[str, Any]], str]:
+    def compile_file(self, path: str) -> Render:
         """A function of the row's namespace for a template file. Raises jinja2.TemplateError."""
         self._load_all([path])
         return self._renderer(self._environment.get_template(path), path)
@@ -64,44 +97,55 @@ class Templates:
             names += _named(self._environment.parse(source, name))
 
     def _load(self, name: str) -> tuple[str, str, Callable[[], bool]] | None:
-        for candidate in (name, f"templates/{name}"):
-            try:
-                path = inside(self._root, candidate)
-            except TrustError as error:
-                raise jinja2.TemplateNotFound(name, error.message) from error
-            if not path.is_file():
-                continue
-            data = path.read_bytes()
-            if len(data) > TEMPLATE_BYTES:
-                raise jinja2.TemplateNotFound(name, f"{candidate} is larger than {TEMPLATE_BYTES} bytes")
-            self.used[candidate] = hashlib.sha256(data).hexdigest()
-            try:
-                return data.decode("utf-8-sig"), candidate, lambda: True
-            except UnicodeDecodeError as error:
-                raise jinja2.TemplateNotFound(name, f"{candidate} is not valid UTF-8") from error
-        return None
+        found = self.loaded.get(name) or _read(self._root, name)
+        if found is None:
+            return None
+        self.loaded[name] = found
+        return found.text, found.path, lambda: True
 
-    def _renderer(self, template: jinja2.Template, label: str) -> Callable[[Mapping[str, Any]], str]:
+    def _renderer(self, template: jinja2.Template, label: str) -> Render:
         # The root function with a context of our own: the same text as Template.render() in less than half the time.
+        # The environment's globals are handed along in the namespace.
         environment = self._environment
-        base = dict(environment.globals)
+        context_class = environment.context_class
         root, blocks, name = template.root_render_func, template.blocks, template.name
+        join = "".join
 
-        def render(values: Mapping[str, Any]) -> str:
-            context = environment.context_class(environment, {**base, **values}, name, blocks)
+        def render(values: dict[str, Any]) -> str:
             try:
-                return "".join(root(context))
+                return join(root(context_class(environment, values, name, blocks)))
             except RowError:
                 raise
             except Exception as error:  # noqa: BLE001  templates run any filter; whatever it raises is the row's error
-                _explain(environment, error, label, values)
+                _explain(environment, error, label, values["row"])
 
         return render
 
 
-def namespace(row: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-    """What a template sees: the columns by name, then `row` and `vars`, which win over columns of that name."""
-    return {**row, "row": row, "vars": variables}
+def _read(root: Path, name: str) -> Loaded | None:
+    from runner.spec.trust import inside  # noqa: PLC0415  workers are given their templates and seldom read one
+
+    for candidate in (name, f"templates/{name}"):
+        try:
+            path = inside(root, candidate)
+        except TrustError as error:
+            raise jinja2.TemplateNotFound(name, error.message) from error
+        if not path.is_file():
+            continue
+        data = path.read_bytes()
+        if len(data) > TEMPLATE_BYTES:
+            raise jinja2.TemplateNotFound(name, f"{candidate} is larger than {TEMPLATE_BYTES} bytes")
+        try:
+            return Loaded(data.decode("utf-8-sig"), candidate, hashlib.sha256(data).hexdigest())
+        except UnicodeDecodeError as error:
+            raise jinja2.TemplateNotFound(name, f"{candidate} is not valid UTF-8") from error
+    return None
+
+
+def columns(row: Mapping[str, Any]) -> str:
+    """The names of a row's columns, for messages; the first twenty."""
+    names = list(row)
+    return ", ".join(names[:20]) + (", …" if len(names) > 20 else "") if names else "no columns"
 
 
 def is_constant(text: str) -> bool:
@@ -145,7 +189,7 @@ def _environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
     )
     environment.globals.pop("lipsum")
     environment.filters.pop("random")
-    environment.filters["tojson"] = _tojson
+    environment.filters |= FILTERS
     return environment
 
 
@@ -168,6 +212,12 @@ def _tojson(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
 
 
+FILTERS: dict[str, Callable[..., Any]] = {"tojson": _tojson}
+"""Our filters beside Jinja's, by name. A filter is a pure function of its arguments: rows are rendered in any order, in
+several processes, so nothing may be kept from one to the next, and it imports what it needs inside, because every
+worker imports this module."""
+
+
 def _named(tree: nodes.Template) -> list[str]:
     """Templates that `tree` names outright; a name that is computed is loaded when its row comes."""
     found = [
@@ -179,7 +229,7 @@ def _named(tree: nodes.Template) -> list[str]:
     return [t.value for t in found if isinstance(t, nodes.Const) and isinstance(t.value, str)]
 
 
-def _explain(environment: jinja2.Environment, error: Exception, label: str, values: Mapping[str, Any]) -> NoReturn:
+def _explain(environment: jinja2.Environment, error: Exception, label: str, row: Mapping[str, Any]) -> NoReturn:
     place, line = label, 0
     try:
         environment.handle_exception()
@@ -196,7 +246,5 @@ def _explain(environment: jinja2.Environment, error: Exception, label: str, valu
     else:
         message = str(error) or type(error).__name__
     if isinstance(error, jinja2.UndefinedError):
-        columns = [name for name in values if name not in _RESERVED]
-        shown = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
-        message += f"; the row has: {shown or 'no columns'}"
+        message += f"; the row has: {columns(row)}"
     raise RowError(f"{place}:{line}: {message}" if line else f"{place}: {message}") from error

@@ -107,10 +107,9 @@ class BatchView:
 
 @dataclass(frozen=True, slots=True)
 class ShardSize:
-    """One shard that would be submitted; `digest` is its name."""
+    """One shard that would be submitted."""
 
     round: int
-    digest: str
     requests: int
     bytes: int
 

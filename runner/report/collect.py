@@ -11,7 +11,6 @@ import orjson
 
 from runner.errors import BatchspecError
 from runner.executor.context import Context
-from runner.keys import key_text
 from runner.planner.render import first_requests
 from runner.report.facts import JobFacts, OutputFacts, look, with_prompts
 from runner.report.rows import read_rows
@@ -60,10 +59,11 @@ def find_prompts(spec: JobSpec, root: Path, keys: Collection[str]) -> dict[str, 
     wanted = {key[:43]: key for key in keys}
     found: dict[str, str] = {}
     try:
-        for _, digest, body in first_requests(spec, root, sys.maxsize):
-            key = wanted.get(key_text(digest))
+        for _, line in first_requests(spec, root, sys.maxsize):
+            request = orjson.loads(line)
+            key = wanted.get(request["custom_id"])
             if key is not None:
-                found[key] = prompt_text(body)
+                found[key] = prompt_text(request.get("params") or request["body"])
                 if len(found) == len(wanted):
                     break
     except BatchspecError:
@@ -72,9 +72,8 @@ def find_prompts(spec: JobSpec, root: Path, keys: Collection[str]) -> dict[str, 
     return found
 
 
-def prompt_text(body: bytes) -> str:
+def prompt_text(request: dict[str, Any]) -> str:
     """What a request asks, for people: the system text, if any, and the user's, with a line between."""
-    request = orjson.loads(body)
     system = request.get("system") or request.get("instructions")
     listed = request.get("messages") or request.get("input") or []
     parts = [system] if isinstance(system, str) else []

@@ -118,5 +118,5 @@ def test_real_requests_are_counted(
     """What the planner renders is what is counted: "Be brief." is 3 tokens, "Say one." 3, roles 1 each, 3 a message, 3."""
     [job] = load(None).jobs
     root = Path(load(None).root)
-    counts = [o200k.count(json.loads(request)) for _, _, request in first_requests(job, root, 3)]
+    counts = [o200k.count(json.loads(line)["body"]) for _, line in first_requests(job, root, 3)]
     assert counts == [Count(17, Certainty.EXACT)] * 3

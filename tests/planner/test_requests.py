@@ -11,7 +11,6 @@ import pytest
 
 from runner.errors import InputError, SpecError
 from runner.keys import body_digest, key_state, key_text, parse_key
-from runner.planner.bodies import envelope
 from runner.planner.render import Desired, desire, first_requests
 from runner.spec.load import Project
 
@@ -39,8 +38,8 @@ ROW = (
 def golden(load: Load, model: str, extra: str, parameters: str) -> bytes:
     spec = SPEC.format(model=model, extra=extra, parameters=parameters)
     loaded = load({"specs/hello.yaml": spec, "templates/t.j2": TEMPLATE, "data/rows.jsonl": ROW})
-    [(_, digest, body)] = first_requests(loaded.jobs[0], loaded.root, 5)
-    return envelope(loaded.jobs[0].job).line(key_text(digest).encode(), body)
+    [(_, line)] = first_requests(loaded.jobs[0], loaded.root, 5)
+    return line
 
 
 USER = '"Row x: café \\"q\\" \\n \u2028 😀\\n- a\\n- b\\n[1, 2.5, True, None, {\'k\': 1e+21}]"'
@@ -141,7 +140,7 @@ output: {{path: out/hello.jsonl}}
 
 
 def contents(desired: Desired) -> list[str]:
-    return [orjson.loads(body)["messages"][0]["content"] for _, body in desired.spool.bodies()]
+    return [orjson.loads(line)["body"]["messages"][0]["content"] for line in desired.spool.lines()]
 
 
 TWO = '{"id": 1, "text": "a"}\n{"id": 2, "text": "b"}\n'

@@ -1,0 +1,187 @@
+"""One chunk of records to request lines: parse, render, encode, hash. A pure function of the chunk's bytes.
+
+Runs in this process or in workers, so it imports little, and NumPy not at all.
+"""
+
+from __future__ import annotations
+
+import struct
+from binascii import hexlify
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import jinja2
+import orjson
+
+from runner.keys import DIGEST_BYTES, VERSION, key_state
+from runner.planner.bodies import Frame, Hole
+from runner.planner.rows import Chunk, Trouble, rows
+from runner.planner.templates import Render, RowError, Templates, columns
+
+PACK = struct.Struct("<20sI16sIH")
+"""A row of the spool: digest of its body's key, bytes of its line, digest of its id, line and file in the input."""
+SPAN_ROWS = 4096
+"""The most rows of a span; what is done row by row is done a few spans at a time."""
+MAX_TROUBLES = 20
+"""Troubles that are told of one chunk; more are counted."""
+_NO_ID = bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One chunk, rendered. `records` are PACKed, `ids` JSON, a line each, empty where rows are numbered.
+
+    `spans` are (rows, bytes of their lines), in order. `seen` counts the chunk's records, `bad` those in trouble.
+    """
+
+    records: bytes
+    lines: bytes
+    ids: bytes
+    spans: tuple[tuple[int, int], ...]
+    seen: int
+    bad: int
+    troubles: tuple[Trouble, ...]
+
+
+class Renderer:
+    """Renders chunks of one job. Raises jinja2.TemplateError where a template does not compile; see `part`."""
+
+    def __init__(self, frame: Frame, templates: Templates) -> None:
+        self._namespace = templates.namespace
+        self._id_column = frame.id_column
+        self._max_bytes = frame.max_bytes
+        self._tail = frame.envelope.tail
+        self._head = frame.envelope.head + VERSION.encode() + b"-"
+        self._holes: list[tuple[Render, bytes]] = []
+        first, holes = _split(frame)
+        for hole, after in holes:
+            try:
+                compiled = (
+                    templates.compile_file(hole.text) if hole.is_file else templates.compile_text(hole.text, hole.label)
+                )
+            except jinja2.TemplateError as error:
+                raise NotCompiled(hole, error) from error
+            self._holes.append((compiled, after))
+        self._middle = frame.envelope.middle + first
+        self._state = key_state(frame.line_format, frame.endpoint, frame.salt)
+        self._state.update(first)
+
+    def render(self, chunk: Chunk) -> Rendered:
+        """Render all rows of a chunk."""
+        records: list[bytes] = []
+        lines: list[bytes] = []
+        ids: list[bytes] = []
+        troubles: list[Trouble] = []
+        bad, seen = 0, 0
+        pack, file, numbered = PACK.pack, chunk.file_number, self._id_column is None
+        identity, id_digest = b"", _NO_ID
+        for record in rows(chunk):
+            seen += 1
+            if type(record) is tuple:
+                at, row = record
+                try:
+                    if not numbered:
+                        identity = self._identity(row)
+                        id_digest = blake2b(identity, digest_size=16).digest()
+                    digest, line = self._request(row)
+                except RowError as error:
+                    trouble = self._trouble(seen - 1, at, row, error)
+                else:
+                    records.append(pack(digest, len(line), id_digest, at, file))
+                    lines.append(line)
+                    ids.append(identity)
+                    continue
+            else:
+                assert isinstance(record, Trouble)
+                trouble = record
+            bad += 1
+            if len(troubles) < MAX_TROUBLES:
+                troubles.append(trouble)
+        spans = tuple(
+            (len(part), sum(map(len, part)))
+            for part in (lines[start : start + SPAN_ROWS] for start in range(0, len(lines), SPAN_ROWS))
+        )
+        named = b"" if numbered or not ids else b"\n".join(ids) + b"\n"
+        return Rendered(b"".join(records), b"".join(lines), named, spans, seen, bad, tuple(troubles))
+
+    def requests(self, chunk: Chunk) -> Iterator[Trouble | tuple[bytes, bytes]]:
+        """(row id as JSON, line) for each row of a chunk; the id is empty where rows are numbered."""
+        for position, record in enumerate(rows(chunk)):
+            if isinstance(record, Trouble):
+                yield record
+                continue
+            try:
+                identity = b"" if self._id_column is None else self._identity(record[1])
+                yield identity, self._request(record[1])[1]
+            except RowError as error:
+                yield self._trouble(position, *record, error)
+
+    def _request(self, row: dict[str, Any]) -> tuple[bytes, bytes]:
+        """The key's digest and the whole line for a row. Raises RowError."""
+        values = self._namespace(row)
+        state = self._state.copy()
+        parts = [self._middle]
+        for render, after in self._holes:
+            try:
+                text = orjson.dumps(render(values)) + after
+            except (orjson.JSONEncodeError, UnicodeError) as error:
+                raise RowError("the rendered prompt is not valid Unicode") from error
+            state.update(text)
+            parts.append(text)
+        digest = state.digest()[:DIGEST_BYTES]
+        line = b"".join((self._head, hexlify(digest), *parts, self._tail))
+        # An ordinal would make the key longer by at most eleven bytes.
+        if len(line) + 11 > self._max_bytes:
+            raise RowError(f"the request has {len(line)} bytes; a file holds {self._max_bytes}")
+        return digest, line
+
+    def _identity(self, row: dict[str, Any]) -> bytes:
+        column = self._id_column
+        assert column is not None
+        value = row.get(column)
+        if type(value) is not str and type(value) is not int:
+            if column not in row:
+                raise _IdError(f"the row has no column {column}, which `input.id` names; it has: {columns(row)}")
+            raise _IdError(f"the id in column {column} must be text or a whole number")
+        if value == "":
+            raise _IdError(f"the id in column {column} is empty")
+        try:
+            return orjson.dumps(value)
+        except orjson.JSONEncodeError as error:
+            raise _IdError(f"the id in column {column} is not valid Unicode") from error
+
+    def _trouble(self, position: int, line: int, row: dict[str, Any], error: RowError) -> Trouble:
+        if isinstance(error, _IdError):
+            return Trouble(line, 0, str(error))
+        if self._id_column is None:
+            return Trouble(line, 0, str(error), position)
+        return Trouble(line, 0, f"row {self._identity(row).decode()}: {error}")
+
+
+class NotCompiled(Exception):
+    """A hole's template does not compile."""
+
+    def __init__(self, hole: Hole, error: jinja2.TemplateError) -> None:
+        super().__init__(str(error))
+        self.hole = hole
+        self.error = error
+
+
+class _IdError(RowError):
+    """The row has no usable id."""
+
+
+def _split(frame: Frame) -> tuple[bytes, list[tuple[Hole, bytes]]]:
+    """The body's first constant, and each hole with the constant after it."""
+    first = b""
+    holes: list[tuple[Hole, bytes]] = []
+    for piece in frame.pieces:
+        if isinstance(piece, Hole):
+            holes.append((piece, b""))
+        elif holes:
+            holes[-1] = (holes[-1][0], holes[-1][1] + piece)
+        else:
+            first += piece
+    return first, holes
