@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check format schemas bench-traffic clean
+.PHONY: help demo test fuzz soak lint check format schemas bench-traffic clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ demo: $(VENV)/.demo  ## plan and apply specs/ with a real language model on this
 
 test: $(VENV)/.dev  ## run all tests (no network, no key)
 	$(BIN)/python -m pytest -n auto
+
+fuzz: $(VENV)/.dev  ## ask the service what its API description allows; needs BATCHSPEC_OPENAPI=FILE
+	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/service/test_conformance.py -k schemathesis
+
+soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; every request answered once
+	$(BIN)/python -m tests.service.soak --jobs 2000 --minutes 30
 
 lint: $(VENV)/.dev  ## ruff, its formatter and mypy
 	$(BIN)/ruff check .

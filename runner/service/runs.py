@@ -15,6 +15,7 @@ from runner.service import log
 from runner.service.backends import Answer, Backend, BackendFailed, RequestFailed
 from runner.service.batches import Batch, Batches, Status
 from runner.service.config import ServiceConfig
+from runner.service.faults import Faults
 from runner.service.journal import Journal
 from runner.service.lines import LineError, key_of, read_lines, request_of, with_defaults
 from runner.service.storage import Storage
@@ -42,13 +43,21 @@ class Run:
     """One job at work. Everything happens in the event loop that `work` is awaited in."""
 
     def __init__(
-        self, batch: Batch, batches: Batches, storage: Storage, backend: Backend, config: ServiceConfig
+        self,
+        batch: Batch,
+        batches: Batches,
+        storage: Storage,
+        backend: Backend,
+        config: ServiceConfig,
+        faults: Faults,
     ) -> None:
         self._batch = batch
         self._batches = batches
         self._storage = storage
         self._backend = backend
         self._config = config
+        self._faults = faults
+        self._trouble = batch.trouble
         self._stop: Stop | None = Stop.CANCELLED if batch.status == "cancelling" else None
         self._stopping = asyncio.Event()
         self._shutdown = asyncio.Event()
@@ -109,6 +118,10 @@ class Run:
     async def _worker(self, requests: _Requests, journal: Journal) -> None:
         yielded = time.monotonic()
         while self._stop is None:
+            if self._trouble:
+                self._suffer(journal)
+                if self._stop is not None:
+                    return
             request = next(requests, None)
             if request is None:
                 return
@@ -122,7 +135,21 @@ class Run:
                 await asyncio.sleep(0)
                 yielded = time.monotonic()
 
+    def _suffer(self, journal: Journal) -> None:
+        """End the job before its time where its faults say so. Raises BackendFailed where they fail it."""
+        if code := self._trouble.get("fail-job"):
+            raise BackendFailed(code, "The job failed by the fault fail-job.")
+        done = journal.progress
+        if done.completed + done.failed < self._batch.total // 2:
+            return
+        if code := self._trouble.get("fail-half"):
+            raise BackendFailed(code, "The job failed by the fault fail-half.")
+        if "expire-half" in self._trouble:
+            self.stop(Stop.EXPIRED)
+
     async def _ask(self, custom_id: str, body: dict[str, Any]) -> Answer | RequestFailed:
+        if self._faults and (code := self._faults.for_request(self._batch.id, custom_id)):
+            return RequestFailed(code, "The request failed by the fault fail-requests.")
         try:
             return await self._backend.answer(body, self._batch.format)
         except RequestFailed as failed:

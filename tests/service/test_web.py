@@ -96,7 +96,7 @@ def test_a_presigned_url_has_the_host_the_caller_used(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "name"),
     [
-        pytest.param("GET", "/", b"", 404, "not_found", id="root"),
+        pytest.param("POST", "/", b"", 405, "method_not_allowed", id="root"),
         pytest.param("GET", "/v1/batches/", b"", 404, "not_found", id="trailing-slash"),
         pytest.param("GET", "/v1/batches/x", b"", 404, "not_found", id="no-id"),
         pytest.param("GET", "/v1/batches/%2e%2e%2f%2e%2e", b"", 404, "not_found", id="path-climbing"),
