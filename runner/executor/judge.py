@@ -116,7 +116,10 @@ def judge(
             answers.append(Answers(len(sources) - 1, known.line.round, entries, passing))
         hold = _hold(known, standing, job.retry.on)
         if known.keys is not None:
-            held.append(Held(hold, known.line.round, known.keys))
+            keys = known.keys
+            if hold is Hold.LOST and entries is not None:
+                keys = keys[~np.isin(keys, entries["key"], assume_unique=True)]
+            held.append(Held(hold, known.line.round, keys))
         else:
             blocked |= hold is Hold.FLIGHT
             doubt |= hold is Hold.LOST
