@@ -13,7 +13,7 @@ from runner.errors import Problem
 from runner.spec.yaml import Document, Lines, Path
 
 LATER: dict[Path, frozenset[str]] = {
-    (): frozenset({"budget", "canary", "prices", "review", "schema"}),
+    (): frozenset({"schema"}),
     ("input",): frozenset({"encoding", "limit", "rows", "sample", "sql", "text"}),
     ("output",): frozenset({"errors", "format", "include"}),
 }
