@@ -111,7 +111,9 @@ def judge(
     sources: list[Source] = []
     blocked = doubt = False
     for known in batches:
+        read: list[Entries] = []
         if known.index is not None:
+            read.append(known.index.entries)
             codes = known.index.summary.codes
             sources.append(Source(known.line.batch, known.index.files, codes))
             passing = passing_codes(codes, job.retry.on)
@@ -119,12 +121,17 @@ def judge(
         if (known.index is None or known.short) and known.line.batch in standing:
             # Where results are gone or came short, the output may hold what they do not.
             stood = standing[known.line.batch]
+            read.append(stood.entries)
             sources.append(Source(known.line.batch, (output,) * (OUTPUT_FILE + 1), stood.codes))
             passing = passing_codes(stood.codes, job.retry.on)
             answers.append(Answers(len(sources) - 1, known.line.round, stood.entries, passing))
         hold = _hold(known, standing, job.retry.on)
         if known.keys is not None:
-            held.append(Held(hold, known.line.round, known.keys, known.state if known.ended else ""))
+            keys = known.keys
+            if hold is Hold.LOST:
+                for entries in read:
+                    keys = keys[~np.isin(keys, entries["key"], assume_unique=True)]
+            held.append(Held(hold, known.line.round, keys, known.state if known.ended else ""))
         else:
             blocked |= hold is Hold.FLIGHT
             doubt |= hold is Hold.LOST

@@ -64,7 +64,10 @@ class Hold(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The sorted keys of one batch's shard. `ended` is how the batch ended, in a word, empty where it has not."""
+    """The sorted keys of one batch's shard; of a batch that is LOST, those without a line in its results.
+
+    `ended` is how the batch ended, in a word, empty where it has not.
+    """
 
     hold: Hold
     round: int
@@ -124,7 +127,6 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
     asked = np.zeros(count, np.uint8)  # rounds used up
     answered = np.zeros(count, bool)
     failed = np.zeros(count, bool)
-    passing = np.zeros(count, bool)
     for one in evidence.answers:
         if not len(one.entries):
             continue
@@ -140,7 +142,6 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
         answered |= good
         hard = bad & ~one.passing[codes]
         failed |= hard
-        passing |= bad & one.passing[codes]
     flight, lost, dead = np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, bool)
     for held in evidence.held:
         _, here = _find(held.keys, keys)
@@ -153,15 +154,15 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
                 dead |= here
             case Hold.SPENT:
                 np.maximum(asked, np.where(here & ~answered, held.round, 0), out=asked, casting="unsafe")
-    known = answered | failed | passing
     state = np.full(count, KeyState.ABSENT, np.uint8)
     state[asked > 0] = KeyState.RETRY
     state[(asked >= evidence.rounds) | failed | dead] = KeyState.FAILED
     if evidence.retry_failed:
         state[state == KeyState.FAILED] = KeyState.RETRY
+    # What would be asked again may be answered in a later batch than the one that tells why.
     if not evidence.ask_unknown:
-        state[(lost | evidence.doubt) & ~known] = KeyState.UNKNOWN
-    state[flight | (evidence.blocked & ~known)] = KeyState.IN_FLIGHT
+        state[(lost | evidence.doubt) & (state <= KeyState.RETRY)] = KeyState.UNKNOWN
+    state[flight | (evidence.blocked & (state != KeyState.FAILED))] = KeyState.IN_FLIGHT
     state[answered] = KeyState.ANSWERED
     return Verdict(state, (asked + 1).astype(np.uint8), source, entry)
 
