@@ -47,11 +47,26 @@ class TemplateRef(Model):
 
 
 def _kind_of_text(value: Any) -> str:
-    return "text" if isinstance(value, str) else "file"
+    return "<text>" if isinstance(value, str) else "<file>"
 
 
-Text = Annotated[Annotated[str, Tag("text")] | Annotated[TemplateRef, Tag("file")], Discriminator(_kind_of_text)]
+def _one_or_several(value: Any) -> str:
+    return "<several>" if isinstance(value, (list, tuple)) else "<one>"
+
+
+# The tags are no possible keys of a spec, so that `runner.spec.words` can tell them from those.
+Text = Annotated[Annotated[str, Tag("<text>")] | Annotated[TemplateRef, Tag("<file>")], Discriminator(_kind_of_text)]
 """Inline Jinja text, or a template file."""
+Files = Annotated[
+    Annotated[tuple[FilePath, ...], Strict(False), Field(max_length=100), Tag("<several>")]
+    | Annotated[FilePath, Tag("<one>")],
+    Discriminator(_one_or_several),
+]
+VarNames = Annotated[
+    Annotated[tuple[VarName, ...], Strict(False), Field(min_length=1, max_length=10), Tag("<several>")]
+    | Annotated[VarName, Tag("<one>")],
+    Discriminator(_one_or_several),
+]
 
 
 class Input(Model):
@@ -90,7 +105,7 @@ class Prompt(Model):
 
     system: Text | None = Field(default=None, description="System prompt: Jinja text or {template: FILE}.")
     user: Text | None = Field(default=None, description="User prompt: Jinja text or {template: FILE}.")
-    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=1_000)] | None = Field(
+    messages: tuple[Message, ...] | None = Field(
         default=None,
         strict=False,
         description="The whole conversation, in place of `system` and `user`: examples, assistant turns. "
@@ -107,6 +122,8 @@ class Prompt(Model):
             raise ValueError("write `messages`, or `system` and `user`, not both")
         if any(message.role == "system" for message in self.messages[1:]):
             raise ValueError("only the first of `messages` can have the role system")
+        if not self.messages:
+            raise ValueError("`messages` is empty")
         if all(message.role != "user" for message in self.messages):
             raise ValueError("one of `messages` must have the role user")
         return self
@@ -233,16 +250,14 @@ class Job(Model):
     vars: dict[str, Any] = Field(
         default={}, description="Values for the templates, as `vars`; --var sets those that stand here."
     )
-    vars_file: Annotated[tuple[FilePath, ...], Strict(False), Field(max_length=100)] | FilePath | None = Field(
+    vars_file: Files | None = Field(
         default=None, description="YAML file, or files, with more vars; `vars` wins over them."
     )
     matrix: Matrix | None = Field(default=None, description="One job for each combination of values.")
-    partition: Annotated[tuple[VarName, ...], Strict(False), Field(min_length=1, max_length=10)] | VarName | None = (
-        Field(
-            default=None,
-            description="Var, or vars, whose value makes a job of its own: "
-            "--var date=2026-11-23 gives name[date=2026-11-23].",
-        )
+    partition: VarNames | None = Field(
+        default=None,
+        description="Var, or vars, whose value makes a job of its own: "
+        "--var date=2026-11-23 gives name[date=2026-11-23].",
     )
     moved: Moved | None = Field(default=None, description="The address that this job had before it was renamed.")
     webhook: Webhook | None = Field(default=None, description="Where the service reports that a batch has ended.")
