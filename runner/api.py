@@ -11,18 +11,22 @@ from functools import partial
 from pathlib import Path
 
 from runner.errors import BatchspecError, ProviderError, TrustError
-from runner.executor.apply import Outcome, Prepared
 from runner.executor.apply import apply as execute
 from runner.executor.batches import list_back
 from runner.executor.context import Context, Silent, Watcher
 from runner.executor.fetch import fetch
 from runner.executor.judge import is_indexed
 from runner.executor.observe import Observed, Word, observe
-from runner.executor.pins import git_commit, pins_line
+from runner.executor.orphans import find_orphans, prune
+from runner.executor.pins import git_commit, pins_line, tool
+from runner.executor.run import Outcome, Prepared
 from runner.planner.render import desire
 from runner.providers.api import RemoteBatch
-from runner.reconciler.plan import JobPlan, Plan
+from runner.reconciler.ceiling import Ceiling, ceiling_of
+from runner.reconciler.plan import JobPlan, Orphan, Plan
+from runner.reconciler.saved import SavedPlan, missing_jobs, saved_job, saved_text, still_holds
 from runner.spec.load import JobSpec, Project, find_root, load_project
+from runner.store.index import KeyMap
 from runner.store.ledger import Create, Ledger
 from runner.store.places import Places
 
@@ -54,6 +58,41 @@ class Planned:
 
     plan: Plan
     prepared: tuple[Prepared, ...]
+
+    def ceilings(self) -> dict[str, Ceiling]:
+        """The most that apply may do, by address."""
+        rounds = {one.desired.spec.address: one.desired.spec.job.retry.rounds for one in self.prepared}
+        return {job.address: ceiling_of(job, rounds[job.address]) for job in self.plan.jobs}
+
+    def saved(self, project: str) -> bytes:
+        """The plan as a file that a later apply keeps to. Raises BatchspecError for a plan with errors."""
+        if self.plan.errors:
+            raise BatchspecError("a plan with errors is not saved", hint="mend them first, or leave the job out")
+        ceilings = self.ceilings()
+        pins = {one.desired.spec.address: one.pins for one in self.prepared}
+        jobs = [saved_job(job, pins[job.address], ceilings[job.address]) for job in self.plan.jobs]
+        return saved_text(project, tool(), jobs, self.plan.cancels)
+
+
+def _kept_to(saved: SavedPlan, planned: Planned) -> dict[str, Ceiling]:
+    """A saved plan's ceilings, where it still holds. Raises BatchspecError that names what moved."""
+    pins = {one.desired.spec.address: one.pins for one in planned.prepared}
+    fresh, plans = planned.ceilings(), {job.address: job for job in planned.plan.jobs}
+    errors = planned.plan.errors
+    moved = [f"{address}: {errors.get(address, 'no spec has this job now')}" for address in missing_jobs(saved, plans)]
+    for job in saved.jobs:
+        if job.address in plans:
+            address = job.address
+            why = still_holds(job, plans[address], pins[address], fresh[address])
+            moved += [f"{address}: {why}"] if why else []
+    beyond = sorted(set(planned.plan.cancels) - set(saved.cancels))
+    moved += [f"batch {batch} would be cancelled, and the plan did not say so" for batch in beyond]
+    if moved:
+        raise BatchspecError(
+            "the saved plan does not hold any more:\n  " + "\n  ".join(moved),
+            hint="nothing was done; make a fresh plan with `batchspec plan --out FILE`, and have it looked at",
+        )
+    return {job.address: job.ceiling for job in saved.jobs}
 
 
 class Opened:
@@ -105,19 +144,34 @@ class Opened:
                     plans.append(self._exact(one, listed[id(api)], word).plan)
             except BatchspecError as error:
                 errors[spec.address] = told(error)
-        return Planned(Plan(tuple(plans), errors, reason), prepared)
+        orphans: tuple[Orphan, ...] = ()
+        if self.context.project.whole:
+            orphans = find_orphans(self.context, ask=not reason, prune=word.prune)
+        return Planned(Plan(tuple(plans), errors, reason, orphans), prepared)
 
     def apply(
         self,
-        prepared: Sequence[Prepared],
+        planned: Planned,
         word: Word = Word(),  # noqa: B008
         *,
+        saved: SavedPlan | None = None,
         wait: bool = True,
         timeout: timedelta | None = None,
     ) -> tuple[Outcome, ...]:
-        """Do what a plan over the same rendered jobs says. Raises KeyboardInterrupt as it comes."""
+        """Do what a plan says, and no more; with `saved`, no more than that one either.
+
+        Jobs with an error in the plan are left alone. Raises Interrupted, and BatchspecError where a saved plan does
+        not hold any more.
+        """
         deadline = None if timeout is None else self.context.now() + timeout
-        return execute(self.context, prepared, word, waiting=wait, deadline=deadline)
+        good = [one for one in planned.prepared if one.desired.spec.address not in planned.plan.errors]
+        ceilings = planned.ceilings()
+        if saved is not None:
+            ceilings = _kept_to(saved, planned)
+            good = [one for one in good if one.desired.spec.address in ceilings]
+        problems = prune(self.context, planned.plan.orphans) if planned.plan.cancels else ()
+        refused = tuple(Outcome("--prune", "error", None, problem) for problem in problems)
+        return refused + execute(self.context, good, word, ceilings, waiting=wait, deadline=deadline)
 
     def _observe(self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word) -> Observed:
         spec = one.desired.spec
@@ -133,7 +187,8 @@ class Opened:
         for known in seen.batches:
             if known.ended and known.keys is None and not is_indexed(known, seen.standing):
                 try:
-                    fetch(api, seen.realm.results, known.remote or api.get_batch(known.line.batch))
+                    mapping = KeyMap(known.keys, seen.realm.results.foreign(known.line.batch))
+                    fetch(api, seen.realm.results, known.remote or api.get_batch(known.line.batch), mapping)
                     fetched = True
                 except ProviderError:
                     continue  # the plan then says that they are to be fetched, and why nothing is submitted
@@ -144,7 +199,8 @@ class Opened:
             return ()
         ledger = Ledger(self.context.places.ledger)
         try:
-            return ledger.creates(self.context.realm(spec).name, spec.address)
+            realm = self.context.realm(spec).name
+            return tuple(create for name in self.context.names(spec) for create in ledger.creates(realm, name))
         finally:
             ledger.close()
 
@@ -196,6 +252,4 @@ def apply(project: Project, *, wait: bool = True, timeout: timedelta | None = No
     with open_project(project) as opened:
         planned = opened.plan(project.jobs)
         errors = tuple(Outcome(address, "error", None, text) for address, text in planned.plan.errors.items())
-        failed = set(planned.plan.errors)
-        good = [one for one in planned.prepared if one.desired.spec.address not in failed]
-        return errors + opened.apply(good, wait=wait, timeout=timeout)
+        return errors + opened.apply(planned, wait=wait, timeout=timeout)

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,10 +15,11 @@ from runner.cli.options import (
     AskUnknown,
     JobName,
     Jobs,
+    Json,
     LogFormat,
     NoColor,
-    Paths,
     Provider,
+    Prune,
     RetryFailed,
     Var,
     Verbose,
@@ -26,14 +28,17 @@ from runner.cli.options import (
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
-    from runner.executor.apply import Outcome
+    from runner.executor.run import Outcome
     from runner.reconciler.plan import Plan
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def apply(
-    paths: Paths = None,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Spec files or folders; specs/ by default. Or one saved plan.", show_default=False),
+    ] = None,
     job: JobName = None,
     var: Var = None,
     provider: Provider = None,
@@ -49,36 +54,66 @@ def apply(
     ask_unknown: AskUnknown = None,
     retry_failed: RetryFailed = None,
     jobs: Jobs = None,
+    prune: Prune = False,
+    as_json: Json = False,
     no_color: NoColor = False,
     verbose: Verbose = 0,
     log_format: LogFormat = "console",
 ) -> None:
-    """Submit what is missing, wait, and write the outputs. Shows the plan and asks first."""
+    """Submit what is missing, wait, and write the outputs. Shows the plan and asks first.
+
+    With a saved plan (`batchspec plan --out plan.json`) it does no more than that plan says, and does not ask.
+    """
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.console import Terminal, quiet_logs  # noqa: PLC0415
+    from runner.cli.machine import Lines  # noqa: PLC0415
+    from runner.executor.apply import Interrupted  # noqa: PLC0415
     from runner.executor.observe import Word  # noqa: PLC0415
     from runner.reconciler.explain import explain  # noqa: PLC0415
+    from runner.reconciler.saved import read_saved  # noqa: PLC0415
 
     limit = _duration(timeout)
-    project, chosen = load_jobs(paths, var, job, provider)
+    plan_file = paths[0] if paths and len(paths) == 1 and paths[0].suffix == ".json" else None
+    project, chosen = load_jobs(None if plan_file else paths, var, job, provider)
+    saved = None
+    if plan_file is not None:
+        saved = read_saved(_read(plan_file), str(plan_file), project.settings.project)
+        planned_jobs = {one.address for one in saved.jobs}
+        chosen = tuple(spec for spec in chosen if spec.address in planned_jobs)
     quiet_logs()
-    word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()))
+    word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
+    lines = Lines("apply", events=True) if as_json else None
     with (
         Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
-        open_project(project, watcher=terminal, jobs=jobs) as opened,
+        open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
     ):
         planned = opened.plan(chosen, word)
-        typer.echo(explain(planned.plan), nl=False)
-        _confirm(planned.plan, yes)
+        if lines is not None:
+            lines.plan(planned.plan)
+        else:
+            typer.echo(explain(planned.plan), nl=False)
+        _confirm(planned.plan, yes or saved is not None)
         broken = planned.plan.errors
-        prepared = [one for one in planned.prepared if one.desired.spec.address not in broken]
         try:
-            outcomes = opened.apply(prepared, word, wait=not no_wait, timeout=limit)
-        except KeyboardInterrupt:
-            sys.stderr.write(f"\nInterrupted. What was submitted goes on at the service; to go on here:\n{_again()}\n")
+            outcomes = opened.apply(planned, word, saved=saved, wait=not no_wait, timeout=limit)
+        except Interrupted as interrupted:
+            sys.stderr.write(_interrupted(interrupted.outcomes))
+            if lines is not None:
+                lines.outcomes(interrupted.outcomes, 130)
             raise typer.Exit(130) from None
-    _summary(outcomes, broken)
-    raise typer.Exit(_code(outcomes, bool(broken), no_wait=no_wait, detailed=detailed_exitcode))
+    code = _code(outcomes, bool(broken), no_wait=no_wait, detailed=detailed_exitcode)
+    if lines is not None:
+        lines.outcomes(outcomes, code)
+    else:
+        _summary(outcomes, broken)
+    raise typer.Exit(code)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BatchspecError(f"{path} can't be read: {error.strerror or error}") from error
 
 
 def _confirm(plan: Plan, yes: bool) -> None:
@@ -89,6 +124,13 @@ def _confirm(plan: Plan, yes: bool) -> None:
             "there is something to do and nobody to ask", hint="run `batchspec apply --yes` to do what the plan says"
         )
     typer.confirm("\nDo this?", abort=True)
+
+
+def _interrupted(outcomes: Sequence[Outcome]) -> str:
+    lines = ["", "Interrupted. Everything known is on disk."]
+    for outcome in outcomes:
+        lines += [f"  {outcome.address}: batch {batch} goes on at the service" for batch in outcome.running]
+    return "\n".join([*lines, f"To go on here: {_again()}", ""])
 
 
 def _summary(outcomes: Sequence[Outcome], broken: dict[str, str]) -> None:

@@ -20,12 +20,12 @@ def cancel(
     """Cancel the batches of a job that have not ended. Answers they have given are kept and billed."""
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.console import quiet_logs  # noqa: PLC0415
-    from runner.executor.status import cancel_batch, job_status  # noqa: PLC0415
+    from runner.executor.status import Lists, cancel_batch, job_status  # noqa: PLC0415
 
     project, jobs = load_jobs(None, None, [address], provider)
     quiet_logs()
     with open_project(project) as opened:
-        running = [b for b in job_status(opened.context, jobs[0], ask=True).batches if not b.ended]
+        running = [b for b in job_status(opened.context, jobs[0], Lists(opened.context)).batches if not b.ended]
         if batch is not None:
             running = [b for b in running if b.batch == batch]
             if not running:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from runner.errors import BatchspecError, InputError, Problem, SpecError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 _PLAIN_EVERY = 15.0
@@ -19,8 +20,12 @@ _PLAIN_EVERY = 15.0
 
 _EVENTS = {
     "batch.adopted": "{job}: adopted batch {batch}, which was in no lockfile; requests: {requests}",
+    "batch.cancelled": "{job}: asked to cancel batch {batch}; it is {state}",
     "batch.submitted": "{job}: submitted batch {batch}, requests: {requests}",
     "batch.fetched": "{job}: batch {batch} has {state}: answers: {answers}, failed: {failed}",
+    "answers.salvaged": "{job}: answers of batch {batch} stood in the output alone; kept in the store: {answers}",
+    "create.doubtful": "{job}: a create was sent and not answered; looking for its batch in {seconds} s",
+    "job.renamed": "{job}: took over what {old} made",
     "create.lost": "{job}: the answer to a create was lost ({reason}); looking for the batch",
     "lock.waiting": "waiting for {holder}, which is writing",
     "output.kept": "a copy of the replaced output is kept at {path}: it may hold the only copy of some answers",
@@ -132,6 +137,15 @@ def _progress(color: bool) -> Progress:
         console=Console(stderr=True, no_color=not color),
         transient=True,
     )
+
+
+def out_console(no_color: bool) -> Console:
+    """A console on stdout: colours on a terminal only, and at least 80 columns where there is none."""
+    from rich.console import Console  # noqa: PLC0415
+
+    plain = no_color or "NO_COLOR" in os.environ
+    width = None if sys.stdout.isatty() else max(80, int(os.environ.get("COLUMNS", "0") or 0))
+    return Console(no_color=plain, highlight=False, width=width)
 
 
 def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:

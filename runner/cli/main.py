@@ -12,6 +12,8 @@ import typer
 
 from runner.cli.apply import apply
 from runner.cli.cancel import cancel
+from runner.cli.forget import forget
+from runner.cli.import_ import import_
 from runner.cli.init import init
 from runner.cli.plan import plan
 from runner.cli.render import render
@@ -19,6 +21,7 @@ from runner.cli.schema import schema
 from runner.cli.serve import serve
 from runner.cli.status import status
 from runner.cli.validate import validate
+from runner.cli.verify import verify
 from runner.errors import BatchspecError
 
 _EPILOG = (
@@ -36,8 +39,8 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, validate, schema, render, plan, apply, status, cancel, serve):
-    app.command(no_args_is_help=_verb is cancel)(_verb)
+for _verb in (init, validate, schema, render, plan, apply, status, cancel, import_, forget, verify, serve):
+    app.command(_verb.__name__.rstrip("_"), no_args_is_help=_verb in (cancel, import_, forget))(_verb)
 
 
 @app.callback(invoke_without_command=True)

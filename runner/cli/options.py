@@ -33,6 +33,8 @@ AskUnknown = Annotated[
     list[str] | None,
     typer.Option("--ask-unknown", metavar="JOB", help="Ask requests again whose paid answers can't be read."),
 ]
+Prune = Annotated[bool, typer.Option("--prune", help="Cancel running batches of jobs that have left the specs.")]
+Json = Annotated[bool, typer.Option("--json", help="Lines of JSON on stdout, for machines; see schemas/.")]
 RetryFailed = Annotated[
     list[str] | None,
     typer.Option("--retry-failed", metavar="JOB", help="Ask failed requests again, whatever their error."),
@@ -51,6 +53,11 @@ def load_jobs(
         find_root(Path.cwd()), paths or [], variables=_pairs(variables or []), provider=provider, environ=os.environ
     )
     return project, chosen(project, names)
+
+
+def load_project_at(provider: str | None) -> Project:
+    """The whole project here. Raises BatchspecError."""
+    return load_jobs(None, None, None, provider)[0]
 
 
 def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,10 +12,12 @@ from runner.cli.options import (
     AskUnknown,
     JobName,
     Jobs,
+    Json,
     LogFormat,
     NoColor,
     Paths,
     Provider,
+    Prune,
     RetryFailed,
     Var,
     Verbose,
@@ -33,6 +37,12 @@ def plan(
     ask_unknown: AskUnknown = None,
     retry_failed: RetryFailed = None,
     jobs: Jobs = None,
+    prune: Prune = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Save the plan; `apply FILE` does no more than it says."),
+    ] = None,
+    as_json: Json = False,
     no_color: NoColor = False,
     verbose: Verbose = 0,
     log_format: LogFormat = "console",
@@ -40,18 +50,28 @@ def plan(
     """Show what apply would submit, reuse, wait for and write. Changes nothing on the service."""
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.console import Terminal, quiet_logs  # noqa: PLC0415
+    from runner.cli.machine import Lines  # noqa: PLC0415
     from runner.executor.observe import Word  # noqa: PLC0415
     from runner.reconciler.explain import explain  # noqa: PLC0415
+    from runner.store.files import write_whole  # noqa: PLC0415
 
     project, chosen = load_jobs(paths, var, job, provider)
     quiet_logs()
-    word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()))
+    word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
+    lines = Lines("plan", events=False) if as_json else None
     with (
         Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
         open_project(project, watcher=terminal, jobs=jobs) as opened,
     ):
-        planned = opened.plan(chosen, word, offline=offline).plan
-    typer.echo(explain(planned), nl=False)
+        made = opened.plan(chosen, word, offline=offline)
+    planned = made.plan
+    if lines is not None:
+        lines.plan(planned)
+    else:
+        typer.echo(explain(planned), nl=False)
+    if out is not None and not planned.errors:
+        write_whole(out, made.saved(project.settings.project))
+        sys.stderr.write(f"Saved as {out}; `batchspec apply {out}` does no more than this.\n")
     if planned.errors:
         raise typer.Exit(1)
     if detailed_exitcode and planned.changes:

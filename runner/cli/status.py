@@ -1,12 +1,23 @@
-"""`batchspec status`: every job and its batches."""
+"""`batchspec status`: every job and its batches, in one table."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import JobName, Paths, Provider, Var, load_jobs
+from runner.cli.options import JobName, Json, NoColor, Paths, Provider, Var, load_jobs
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from runner.executor.status import JobStatus
+
+_PAUSE = 5.0
+"""Seconds between two looks of `--watch`."""
 
 
 def status(
@@ -15,24 +26,85 @@ def status(
     var: Var = None,
     provider: Provider = None,
     offline: Annotated[bool, typer.Option("--offline", help="Show what the lockfile says only.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep it fresh until no batch is running.")] = False,
+    as_json: Json = False,
+    no_color: NoColor = False,
 ) -> None:
     """Show each job's batches: their state, their counts, and where the output is. Renders nothing."""
     from runner.api import open_project  # noqa: PLC0415
-    from runner.cli.console import quiet_logs  # noqa: PLC0415
-    from runner.executor.status import job_status  # noqa: PLC0415
+    from runner.cli.console import out_console, quiet_logs  # noqa: PLC0415
+    from runner.executor.status import Lists, job_status  # noqa: PLC0415
 
     project, jobs = load_jobs(paths, var, job, provider)
     quiet_logs()
     with open_project(project) as opened:
-        for spec in jobs:
-            asked = not offline and opened.context.has_key(spec)
-            shown = job_status(opened.context, spec, ask=asked)
-            typer.echo(f"{spec.address}  ({shown.realm})" + ("" if asked else "  the service was not asked"))
-            for batch in shown.batches:
-                counts = f"{batch.completed:,}/{batch.requests:,} answered"
-                failed = f", {batch.failed:,} failed" if batch.failed else ""
-                lost = "  not in the lockfile; apply adopts it" if batch.adopted else ""
-                typer.echo(f"    {batch.batch}  {batch.state:<12} {counts}{failed}  round {batch.round}{lost}")
-            if not shown.batches:
-                typer.echo("    no batches yet")
-            typer.echo(f"    output {spec.job.output.path}: {shown.output}")
+
+        def look() -> list[JobStatus]:
+            lists = Lists(opened.context)
+            return [
+                job_status(opened.context, spec, None if offline or not opened.context.has_key(spec) else lists)
+                for spec in jobs
+            ]
+
+        if as_json:
+            import json  # noqa: PLC0415
+            from dataclasses import asdict  # noqa: PLC0415
+
+            for shown in look():
+                typer.echo(json.dumps(asdict(shown)))
+            return
+        console = out_console(no_color)
+        if watch and not offline:
+            _watch(console, look)
+        else:
+            console.print(_table(look()))
+
+
+def _watch(console: Console, look: Callable[[], list[JobStatus]]) -> None:
+    """The table, fresh: in place on a terminal, elsewhere again where it has changed."""
+    from rich.live import Live  # noqa: PLC0415
+
+    seen = look()
+    if console.is_terminal:
+        with Live(_table(seen), console=console, auto_refresh=False) as live:
+            while _running(seen):
+                time.sleep(_PAUSE)
+                seen = look()
+                live.update(_table(seen), refresh=True)
+        return
+    console.print(_table(seen))
+    while _running(seen):
+        time.sleep(_PAUSE)
+        before, seen = seen, look()
+        if seen != before:
+            console.print(_table(seen))
+
+
+def _running(jobs: Iterable[JobStatus]) -> bool:
+    return any(not batch.ended for job in jobs for batch in job.batches)
+
+
+def _table(jobs: Iterable[JobStatus]) -> Table:
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name, justify in (("job", "left"), ("state", "left"), ("answered", "right"), ("failed", "right")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("round", justify="right")
+    table.add_column("batch or output", overflow="fold")
+    for job in jobs:
+        asked = "" if job.asked else " (lockfile only)"
+        table.add_row(Text(job.address, style="bold"), Text(job.realm + asked), "", "", "", Text(job.output))
+        for batch in job.batches:
+            lost = " (in no lockfile)" if batch.adopted else ""
+            table.add_row(
+                "",
+                Text(batch.state, style="" if batch.ended else "yellow"),
+                f"{batch.completed:,}/{batch.requests:,}",
+                Text(f"{batch.failed:,}", style="red") if batch.failed else "",
+                str(batch.round),
+                Text(batch.batch + lost),
+            )
+    return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -12,13 +12,15 @@ import numpy.typing as npt
 from runner.errors import NotFound
 from runner.executor.context import Realm
 from runner.providers.api import BatchApi, RemoteBatch
-from runner.reconciler.identity import belongs
+from runner.reconciler.identity import belongs, is_create
 from runner.reconciler.lockfile import BatchLine, CountsField, UsageField
 from runner.store.index import ResultIndex, load_keys
 from runner.store.ledger import Create
 
+RESULTS_KEPT = timedelta(days=14)
+"""How long the service keeps results at least (the vendor's guide: 14 to 30 days after the job has ended)."""
 RETENTION = timedelta(days=31)
-"""How far back the service's list is read: it keeps results for up to 30 days (the vendor's guide)."""
+"""How far back the service's list is read: results are kept for 30 days at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,17 @@ class Known:
         return self.line.state if self.line.ended or self.remote is None else self.remote.status
 
     @property
+    def short(self) -> bool:
+        """Whether its results are here and hold fewer answers than the service counts."""
+        return self.index is not None and self.index.summary.answers < (self.completed or 0)
+
+    @property
+    def kept_until(self) -> datetime | None:
+        """Until when the service keeps its results at least; None where its times are not known."""
+        start = self.line.ended_at or (timestamp(self.remote.ended_at) if self.remote else "") or self.line.created_at
+        return datetime.fromisoformat(start) + RESULTS_KEPT if start else None
+
+    @property
     def completed(self) -> int | None:
         """Requests that the service counts as answered; None where it has not said."""
         if self.line.counts is not None:
@@ -69,27 +82,36 @@ def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:
 
 def gather(
     project: str,
-    address: str,
+    names: Sequence[str],
     realm: Realm,
     lines: Iterable[BatchLine],
-    creates: Iterable[Create],
+    elsewhere: Iterable[BatchLine],
+    creates: Sequence[Create],
     listed: Mapping[str, RemoteBatch] | None,
     api: BatchApi | None,
 ) -> tuple[Known, ...]:
     """All batches of an address, in the order (created_at, batch id), which decides between two answers.
 
-    `listed` and `api` are None where the service is not asked. Raises ProviderError.
+    `names` are the address and its earlier names; `lines` are its lockfile's, `elsewhere` those of other lockfiles,
+    `creates` what the ledger has. `listed` and `api` are None where the service is not asked. Raises ProviderError.
     """
     found: dict[str, Known] = {}
     for line in lines:
         remote, gone = _remote(line, listed, api)
         found[line.batch] = _known(line, remote, gone, False, realm)
-    by_request = {create.request_id: create for create in creates}
+    for line in elsewhere:
+        if line.batch not in found:
+            remote, gone = _remote(line, listed, api)
+            found[line.batch] = _known(line, remote, gone, True, realm)
     for remote in (listed or {}).values():
-        if remote.batch_id not in found and belongs(project, address, remote.request_id, remote.metadata):
-            line = line_of(remote, address, realm.name, by_request.get(remote.request_id))
-            found[remote.batch_id] = _known(line, remote, False, True, realm)
-    for create in by_request.values():
+        if remote.batch_id in found:
+            continue
+        create = next((create for create in creates if _made(create, remote)), None)
+        whose = next((n for n in names if belongs(project, n, remote.request_id, remote.metadata)), None)
+        owner = create.address if create else whose
+        if owner is not None:
+            found[remote.batch_id] = _known(line_of(remote, owner, realm.name, create), remote, False, True, realm)
+    for create in creates:
         if create.batch_id is not None and create.batch_id not in found:
             line = _line_of_create(create)
             remote, gone = _remote(line, listed, api)
@@ -97,6 +119,24 @@ def gather(
                 line = replace_created(line, remote)
             found[create.batch_id] = _known(line, remote, gone, True, realm)
     return tuple(sorted(found.values(), key=lambda k: (k.line.created_at, k.line.batch)))
+
+
+def in_doubt(creates: Iterable[Create], batches: Iterable[Known]) -> tuple[Create, ...]:
+    """Creates that were sent, as far as the ledger knows, and of which no batch is to be seen."""
+    seen = {known.line.request_id or known.line.file for known in batches}
+    return tuple(
+        create for create in creates if create.state == "intended" and not {create.request_id, create.file_id} & seen
+    )
+
+
+def _made(create: Create, remote: RemoteBatch) -> bool:
+    """Whether a listed batch is what a create made: by key, else by metadata, else by its file."""
+    if create.batch_id is not None:
+        return create.batch_id == remote.batch_id
+    same = is_create(remote.metadata, remote.request_id, create.request_id, create.shard, create.attempt)
+    if same is not None:
+        return same
+    return bool(remote.file_id) and remote.file_id == create.file_id and remote.counts.total in (0, create.requests)
 
 
 def line_of(remote: RemoteBatch, address: str, realm: str, create: Create | None) -> BatchLine:

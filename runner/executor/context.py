@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from runner.providers import open_api
 from runner.providers.api import BatchApi
-from runner.reconciler.lockfile import Lockfile, parse
+from runner.reconciler.lockfile import BatchLine, Lockfile, parse
 from runner.spec.load import JobSpec, Project
-from runner.spec.realm import realm_folder, realm_of
+from runner.spec.models import DigitalOceanProfile, LocalProfile
+from runner.spec.realm import realm_folder, realm_name, realm_of
 from runner.spec.trust import find_key
 from runner.store.files import write_whole
 from runner.store.index import ResultStore
 from runner.store.places import Places
+
+Profile = DigitalOceanProfile | LocalProfile
 
 
 class Watcher(Protocol):
@@ -66,6 +69,7 @@ class Context:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
     _apis: dict[str, BatchApi] = field(default_factory=dict)
+    _lockfiles: dict[str, tuple[tuple[int, int, int], Lockfile]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -74,17 +78,37 @@ class Context:
 
     def realm(self, spec: JobSpec) -> Realm:
         """The realm of a job."""
-        name = realm_of(spec)
+        return self.realm_called(realm_of(spec))
+
+    def realm_called(self, name: str) -> Realm:
+        """A realm by its name."""
         folder = realm_folder(name)
         return Realm(name, ResultStore(self.places.results(folder)), self.places.shards(folder))
 
+    def names(self, spec: JobSpec) -> tuple[str, ...]:
+        """A job's address and the ones it had before it was renamed, by its lockfile and its `moved`."""
+        names = self.lockfile(spec.lock_path).names(spec.address)
+        moved = spec.job.moved
+        return names if moved is None or moved.source in names else (*names, moved.source)
+
     def api(self, spec: JobSpec) -> BatchApi:
         """The service of a job. Raises TrustError or ProviderError where it can't be used."""
-        name = realm_of(spec)
+        return self.api_of(spec.profile)
+
+    def api_of(self, profile: Profile) -> BatchApi:
+        """The service of a profile. Raises TrustError or ProviderError where it can't be used."""
+        name = realm_name(profile)
         if name not in self._apis:
-            key = find_key(spec.profile, self.environ)
-            self._apis[name] = open_api(spec.profile, key=key, service_folder=self.places.service, environ=self.environ)
+            key = find_key(profile, self.environ)
+            self._apis[name] = open_api(profile, key=key, service_folder=self.places.service, environ=self.environ)
         return self._apis[name]
+
+    def profile_of(self, realm: str) -> Profile | None:
+        """A profile of the project whose realm is `realm`; None where none is."""
+        settings = self.project.settings
+        known = [job.profile for job in self.project.jobs] + list(settings.providers.values())
+        known += [profile for name in ("digitalocean", "local") if (profile := settings.profile(name))]
+        return next((profile for profile in known if realm_name(profile) == realm), None)
 
     def has_key(self, spec: JobSpec) -> bool:
         """Whether the service can be asked at all: a local one, or one with a key."""
@@ -99,8 +123,38 @@ class Context:
     def lockfile(self, lock_path: str) -> Lockfile:
         """The lockfile at a path of the project, as it is now. Raises LockfileError."""
         path = self.places.lockfile(lock_path)
-        data = path.read_bytes() if path.exists() else b""
-        return parse(data, self.places.shown(path), self.name)
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return Lockfile(self.name)
+        stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        known = self._lockfiles.get(lock_path)
+        if known is None or known[0] != stamp:
+            known = (stamp, parse(path.read_bytes(), self.places.shown(path), self.name))
+            self._lockfiles[lock_path] = known
+        return known[1]
+
+    def lock_paths(self) -> tuple[str, ...]:
+        """Every lockfile beside the project's specs, also those whose spec is gone."""
+        folders = {"specs", *(str(PurePosixPath(job.lock_path).parent) for job in self.project.jobs)}
+        found = {
+            path.relative_to(self.places.files).as_posix()
+            for folder in folders
+            for path in (self.places.files / folder).rglob("*.lock")
+            if path.is_file()
+        }
+        return tuple(sorted(found))
+
+    def elsewhere(self, spec: JobSpec, names: Sequence[str], realm: str) -> tuple[BatchLine, ...]:
+        """Batches of a job in other lockfiles than its own: it stood in another spec file once."""
+        wanted = frozenset(names)
+        return tuple(
+            line
+            for path in self.lock_paths()
+            if path != spec.lock_path
+            for line in self.lockfile(path).batches.values()
+            if line.job in wanted and line.realm == realm
+        )
 
     def save_lockfile(self, lock_path: str, lockfile: Lockfile) -> None:
         """Write a lockfile, if its bytes differ from those there are."""

@@ -16,66 +16,90 @@ from runner.executor.answers import Answer, answer_of, read_line
 from runner.keys import parse_key
 from runner.providers.api import BatchApi, Progress, RemoteBatch
 from runner.store.files import sync_file
-from runner.store.index import ResultIndex, ResultStore, Summary, entries_of
+from runner.store.index import Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
 
 Record = tuple[bytes, int, int, int, int]
 
 
-def fetch(api: BatchApi, store: ResultStore, batch: RemoteBatch, progress: Progress | None = None) -> ResultIndex:
+def fetch(
+    api: BatchApi,
+    store: ResultStore,
+    batch: RemoteBatch,
+    mapping: KeyMap,
+    progress: Progress | None = None,
+) -> ResultIndex:
     """Download and index the results of `batch`, which has ended.
 
-    A batch that answered nothing has no results; that is an empty index. Raises NotFound where results there must be
-    are gone, and ProviderError where they can't be read now.
+    What comes short of the counts of the service is downloaded once more, from new addresses. What stands here already
+    is replaced only by results with as many answers. A batch that answered nothing has no results; that is an empty
+    index. Raises NotFound where results there must be are gone, and ProviderError where they can't be read now.
     """
-    output, errors = store.raw(batch.batch_id)
     store.folder.mkdir(parents=True, exist_ok=True)
+    standing = store.load(batch.batch_id)
+    counted = batch.counts.completed + batch.counts.failed
+    if standing is None and counted:
+        # What a crash or a damaged index left: whole files without an index.
+        entries, summary = index(store.raw(batch.batch_id), batch, mapping)
+        if summary.answers + summary.failures >= counted:
+            return store.save(batch.batch_id, entries, summary)
+    with store.fresh(batch.batch_id) as fresh:
+        _download(api, batch, fresh, progress)
+        entries, summary = index(fresh, batch, mapping)
+        if summary.answers + summary.failures < counted:
+            _download(api, batch, fresh, progress)
+            entries, summary = index(fresh, batch, mapping)
+        if standing is not None and standing.summary.answers > summary.answers:
+            return standing
+        return store.take(batch.batch_id, fresh, entries, summary)
+
+
+def _download(api: BatchApi, batch: RemoteBatch, files: tuple[Path, Path], progress: Progress | None) -> None:
     try:
         urls = api.results(batch.batch_id)
     except (NotReady, NotFound):
         if batch.counts.completed or batch.status == "completed":
             raise
         urls = None
-    for url, path in ((urls.output_url, output), (urls.error_url, errors)) if urls else ():
+    for url, path in ((urls.output_url, files[0]), (urls.error_url, files[1])) if urls else ():
+        path.unlink(missing_ok=True)
         if url is not None:
             api.download(url, path, progress)
             sync_file(path)
-        else:
-            path.unlink(missing_ok=True)
-    return index(store, batch)
 
 
-def index(store: ResultStore, batch: RemoteBatch) -> ResultIndex:
-    """Index the raw files of a batch that are in the store, and save the index."""
-    output, errors = store.raw(batch.batch_id)
-    reading = _Reading()
-    for number, path in enumerate((output, errors)):
+def index(files: tuple[Path, Path], batch: RemoteBatch, mapping: KeyMap) -> tuple[Entries, Summary]:
+    """Sorted entries and a summary of downloaded result files; either may be missing."""
+    reading = _Reading(mapping)
+    for number, path in enumerate(files):
         if path.exists():
             reading.take(number, path)
     entries = entries_of(reading.records)
+    entries, strangers = mapping.only_sent(entries)
     answers = int((entries["code"] == 0).sum()) if len(entries) else 0
     failure = tuple(_failure(e.code, e.message, e.line) for e in batch.errors) if batch.status == "failed" else ()
     summary = Summary(
         answers=answers,
         failures=len(entries) - answers,
-        doubled=len(reading.records) - len(entries),
-        unknown=reading.unknown,
+        doubled=len(reading.records) - len(entries) - strangers,
+        unknown=reading.unknown + strangers,
         malformed=reading.malformed,
         codes=tuple(reading.codes),
-        output_digest=sha256_file(output) if output.exists() else "",
-        error_digest=sha256_file(errors) if errors.exists() else "",
+        output_digest=sha256_file(files[0]) if files[0].exists() else "",
+        error_digest=sha256_file(files[1]) if files[1].exists() else "",
         models=tuple(sorted(reading.models)),
         tokens=(reading.tokens[0], reading.tokens[1], reading.tokens[2]),
         failure=failure,
         failure_codes=tuple(e.code for e in batch.errors) if batch.status == "failed" else (),
+        failure_lines=tuple(e.line or 0 for e in batch.errors) if batch.status == "failed" else (),
     )
-    store.save(batch.batch_id, entries, summary)
-    return ResultIndex(summary, entries, (output, errors))
+    return entries, summary
 
 
 class _Reading:
     """What is gathered while the raw files are read, line by line."""
 
-    def __init__(self) -> None:
+    def __init__(self, mapping: KeyMap) -> None:
+        self._mapping = mapping
         self.records: list[Record] = []
         self.codes: dict[str, int] = {}
         self.models: set[str] = set()
@@ -89,7 +113,7 @@ class _Reading:
             if parsed is None:
                 self.malformed += 1
                 continue
-            key = parse_key(parsed.custom_id)
+            key = self._mapping.key_of(parsed.custom_id)
             if key is None:
                 self.unknown += 1
                 continue

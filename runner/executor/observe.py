@@ -29,11 +29,15 @@ class Word:
 
     ask_unknown: frozenset[str] = frozenset()
     retry_failed: frozenset[str] = frozenset()
+    prune: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One job, observed: its batches, the verdict on its keys, and its plan."""
+    """One job, observed: its batches, the verdict on its keys, and its plan.
+
+    `trusted` is whether the output is what the lockfile says.
+    """
 
     desired: Desired
     realm: Realm
@@ -42,6 +46,7 @@ class Observed:
     standing: dict[str, OutputAnswers]
     judged: Judged
     output_state: OutputState
+    trusted: bool
     plan: JobPlan
 
 
@@ -63,8 +68,13 @@ def observe(
     spec = desired.spec
     realm = context.realm(spec)
     lockfile = context.lockfile(spec.lock_path)
+    moved = spec.job.moved
+    if moved is not None and moved.source not in lockfile.names(spec.address):
+        lockfile = lockfile.with_moved(spec.address, moved.source)
     lines = lockfile.of(spec.address, realm.name)
-    batches = gather(context.name, spec.address, realm, lines, creates, listed, api)
+    names = lockfile.names(spec.address)
+    elsewhere = context.elsewhere(spec, names, realm.name)
+    batches = gather(context.name, names, realm, lines, elsewhere, creates, listed, api)
     batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
     output = context.places.output(spec.job.output.path)
     trusted = _is_recorded(output, lockfile, spec.job.output.path)
@@ -94,7 +104,7 @@ def observe(
         tolerated=tolerated(spec.job.tolerate, judged.tally.requests),
         notes=_notes(batches),
     )
-    return Observed(desired, realm, lockfile, batches, standing, judged, state, decide(view))
+    return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, decide(view))
 
 
 def tolerated(value: str | float, requests: int) -> int:

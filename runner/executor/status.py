@@ -8,6 +8,8 @@ from runner.digest import sha256_file
 from runner.errors import Conflict
 from runner.executor.batches import gather, list_back
 from runner.executor.context import Context
+from runner.providers.api import BatchApi, RemoteBatch
+from runner.reconciler.lockfile import Lockfile
 from runner.spec.load import JobSpec
 from runner.store.ledger import Create, Ledger
 
@@ -28,28 +30,46 @@ class BatchStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """One job as status shows it; `output` is a sentence about the output file."""
+    """One job as status shows it; `output` is its path and a word on the file; `asked` whether the service was."""
 
+    address: str
     realm: str
     batches: tuple[BatchStatus, ...]
     output: str
+    asked: bool
 
 
-def job_status(context: Context, spec: JobSpec, *, ask: bool) -> JobStatus:
-    """A job's batches from lockfile, ledger and, with `ask`, the service. Raises BatchspecError."""
+class Lists:
+    """Each service's list of batches, read once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lists: dict[int, dict[str, RemoteBatch]] = {}
+
+    def of(self, api: BatchApi) -> dict[str, RemoteBatch]:
+        """One service's batches, as far back as results are kept. Raises ProviderError."""
+        if id(api) not in self._lists:
+            self._lists[id(api)] = list_back(api, self._context.now())
+        return self._lists[id(api)]
+
+
+def job_status(context: Context, spec: JobSpec, lists: Lists | None) -> JobStatus:
+    """A job's batches from lockfile, ledger and, with `lists`, the service. Raises BatchspecError."""
     realm = context.realm(spec)
     lockfile = context.lockfile(spec.lock_path)
-    api = context.api(spec) if ask else None
-    listed = list_back(api, context.now()) if api is not None else None
+    api = context.api(spec) if lists is not None else None
+    listed = lists.of(api) if lists is not None and api is not None else None
     creates: tuple[Create, ...] = ()
     if context.places.ledger.exists():
         ledger = Ledger(context.places.ledger)
         try:
-            creates = ledger.creates(realm.name, spec.address)
+            creates = tuple(c for name in context.names(spec) for c in ledger.creates(realm.name, name))
         finally:
             ledger.close()
     lines = lockfile.of(spec.address, realm.name)
-    known = gather(context.name, spec.address, realm, lines, creates, listed, api)
+    names = context.names(spec)
+    elsewhere = context.elsewhere(spec, names, realm.name)
+    known = gather(context.name, names, realm, lines, elsewhere, creates, listed, api)
     batches = []
     for one in known:
         counts = one.line.counts or (one.remote.counts if one.remote else None)
@@ -65,15 +85,19 @@ def job_status(context: Context, spec: JobSpec, *, ask: bool) -> JobStatus:
                 one.adopted,
             )
         )
+    return JobStatus(spec.address, realm.name, tuple(batches), _output(context, spec, lockfile), api is not None)
+
+
+def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> str:
     path = context.places.output(spec.job.output.path)
     line = lockfile.outputs.get(spec.job.output.path)
     if not path.is_file():
-        output = "not written"
+        said = "not written"
     elif line is None or sha256_file(path) != line.digest:
-        output = "not what the lockfile says; apply rewrites it"
+        said = "not what the lockfile says; apply rewrites it"
     else:
-        output = f"{line.rows:,} rows, as recorded"
-    return JobStatus(realm.name, tuple(batches), output)
+        said = f"{line.rows:,} rows"
+    return f"{spec.job.output.path}: {said}"
 
 
 def cancel_batch(context: Context, spec: JobSpec, batch: str) -> str:

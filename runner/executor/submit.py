@@ -21,11 +21,12 @@ from runner.errors import (
     Unauthorized,
     Unreachable,
 )
-from runner.executor.batches import Known, line_of
+from runner.executor.batches import Known, line_of, list_back
 from runner.executor.context import Context, Realm
+from runner.executor.parallel import Meter
 from runner.planner.shards import Shard
 from runner.providers.api import BatchApi, Order, RemoteBatch
-from runner.reconciler.identity import metadata, request_id
+from runner.reconciler.identity import is_create, metadata, request_id
 from runner.reconciler.lockfile import BatchLine
 from runner.spec.load import JobSpec
 from runner.spec.trust import resolve_env
@@ -46,10 +47,13 @@ class Submission:
     realm: Realm
     api: BatchApi
     ledger: Ledger
+    sent: Meter
 
 
-def submit(to: Submission, shard: Shard, number: int, batches: Sequence[Known], pins: str) -> BatchLine:
-    """Have a shard in a batch, once. Returns the lockfile's line; the caller writes it before the next effect.
+def submit(
+    to: Submission, shard: Shard, number: int, batches: Sequence[Known], pins: str
+) -> tuple[BatchLine, RemoteBatch]:
+    """Have a shard in a batch, once. Returns the lockfile's line and the batch as the service told it.
 
     `shard` lies in the realm's shards folder; `number` is its round; `batches` are all of its address. Raises
     ConflictError where the service holds something else under the key, and ProviderError.
@@ -75,6 +79,7 @@ def submit(to: Submission, shard: Shard, number: int, batches: Sequence[Known], 
             number,
             "intended",
             None,
+            to.context.now(),
         )
         order = Order(
             file_id,
@@ -84,7 +89,7 @@ def submit(to: Submission, shard: Shard, number: int, batches: Sequence[Known], 
             metadata(project, address, shard.digest, attempt, number),
             webhook,
         )
-        to.ledger.create_intended(create, to.context.now())
+        to.ledger.create_intended(create)
         try:
             remote = _create(to, order, shard)
         except (NotFound, Rejected):
@@ -95,7 +100,7 @@ def submit(to: Submission, shard: Shard, number: int, batches: Sequence[Known], 
                 raise
             continue
         to.ledger.created(to.realm.name, identity, remote.batch_id)
-        return line_of(remote, address, to.realm.name, create).model_copy(update={"pins": pins})
+        return line_of(remote, address, to.realm.name, create).model_copy(update={"pins": pins}), remote
     raise AssertionError("the second upload is fresh and returns or raises")
 
 
@@ -106,13 +111,11 @@ def _uploaded(to: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]:
     if known is not None:
         return known, True
     assert shard.path is not None
-    label = f"upload {to.spec.address}"
     for last in (False, False, True):
         intent = to.api.create_file(f"{shard.digest[:32]}.jsonl", shard.bytes)
         to.ledger.upload_intended(to.realm.name, shard.digest, intent.file_id, now())
-        moved = _Moved(to.context, label, shard.bytes)
         try:
-            to.api.upload(intent, shard.path, moved.add)
+            to.api.upload(intent, shard.path, to.sent.add)
         except Unauthorized:
             if last:
                 raise
@@ -161,7 +164,12 @@ def _look(to: Submission, order: Order) -> RemoteBatch | None:
 
 
 def _find(to: Submission, order: Order) -> RemoteBatch | None:
-    found = [batch for batch in to.api.list_batches() if batch.request_id == order.request_id]
+    shard, attempt = order.metadata["shard"], int(order.metadata["attempt"])
+    found = [
+        batch
+        for batch in list_back(to.api, to.context.now()).values()
+        if is_create(batch.metadata, batch.request_id, order.request_id, shard, attempt)
+    ]
     if len(found) > 1:
         names = " and ".join(batch.batch_id for batch in found)
         raise ConflictError(
@@ -191,14 +199,3 @@ def _with_key(remote: RemoteBatch, order: Order) -> RemoteBatch:
 def _webhook(to: Submission) -> tuple[str, str] | None:
     hook = to.spec.job.webhook
     return None if hook is None else (hook.url, resolve_env(hook.secret.env, to.context.environ))
-
-
-class _Moved:
-    """Adds up bytes for the watcher."""
-
-    def __init__(self, context: Context, label: str, total: int) -> None:
-        self._context, self._label, self._total, self._done = context, label, total, 0
-
-    def add(self, count: int) -> None:
-        self._done += count
-        self._context.watcher.progress(self._label, self._done, self._total)

@@ -26,37 +26,47 @@ class Awaited:
     batches: frozenset[str]
 
 
-def wait(context: Context, jobs: Sequence[Awaited], deadline: datetime | None) -> bool:
-    """Wait until a batch of `jobs` has ended. False where the deadline passed first.
+class Waiting:
+    """The wait of one command.
 
-    A service that can't be reached is waited out and told of once. Raises Unauthorized: that does not mend itself.
+    Looks grow apart with the time since it began, so that their number grows with the logarithm of that time and not
+    with the number of batches that end.
     """
-    started = context.now()
-    silent = False
-    shortest = min(SHORTEST[job.kind] for job in jobs)
-    while True:
-        pause = 0.0
-        try:
-            if _look(context, jobs):
-                return True
-            silent = False
-        except RateLimited as limited:
-            pause = limited.retry_after or LONGEST
-        except Unauthorized:
-            raise
-        except ProviderError as error:
-            if not silent:
-                context.watcher.event("service.silent", reason=error.message)
-            silent = True
-        now = context.now()
-        if deadline is not None and now >= deadline:
-            return False
-        # A tenth of what was waited already: quick for short batches, a minute for long ones.
-        elapsed = (now - started).total_seconds()
-        pause = max(pause, min(max(elapsed / 10, shortest), LONGEST)) * random.uniform(0.9, 1.1)  # noqa: S311  jitter
-        if deadline is not None:
-            pause = min(pause, max((deadline - now).total_seconds(), 0.05))
-        context.sleep(pause)
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._started = context.now()
+        self._silent = False
+
+    def until_one_ends(self, jobs: Sequence[Awaited], deadline: datetime | None) -> bool:
+        """Wait until a batch of `jobs` has ended. False where the deadline passed first.
+
+        A service that can't be reached is waited out and told of once. Raises Unauthorized: that does not mend itself.
+        """
+        shortest = min(SHORTEST[job.kind] for job in jobs)
+        while True:
+            pause = 0.0
+            try:
+                if _look(self._context, jobs):
+                    return True
+                self._silent = False
+            except RateLimited as limited:
+                pause = limited.retry_after or LONGEST
+            except Unauthorized:
+                raise
+            except ProviderError as error:
+                if not self._silent:
+                    self._context.watcher.event("service.silent", reason=error.message)
+                self._silent = True
+            now = self._context.now()
+            if deadline is not None and now >= deadline:
+                return False
+            # A tenth of what was waited already: quick for short batches, a minute for long ones.
+            elapsed = (now - self._started).total_seconds()
+            pause = max(pause, min(max(elapsed / 10, shortest), LONGEST)) * random.uniform(0.9, 1.1)  # noqa: S311  jitter
+            if deadline is not None:
+                pause = min(pause, max((deadline - now).total_seconds(), 0.05))
+            self._context.sleep(pause)
 
 
 def _look(context: Context, jobs: Sequence[Awaited]) -> bool:

@@ -20,7 +20,7 @@ from runner.planner.spool import Part, Spool, SpoolWriter, first_doubled_id, seq
 from runner.planner.templates import Templates, syntax_problem
 from runner.spec.load import JobSpec
 
-_NOT_IN_ANSWERS = {"provider", "webhook", "shards", "retry", "max_in_flight", "tolerate"}
+_NOT_IN_ANSWERS = {"provider", "webhook", "shards", "retry", "max_in_flight", "tolerate", "moved"}
 """Fields that change how answers are got, and neither which nor how they are written."""
 
 MAX_PROBLEMS = 20
@@ -186,7 +186,7 @@ def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
 def _pins(spec: JobSpec, used: dict[str, str], files: InputFiles, spool: Spool) -> Pins:
     job = spec.job
     return Pins(
-        spec=digest_json(job.model_dump(mode="json", exclude=_NOT_IN_ANSWERS)),
+        spec=digest_json(job.model_dump(mode="json", exclude=_NOT_IN_ANSWERS, exclude_defaults=True)),
         templates=dict(sorted(used.items())),
         input_path=job.input.path,
         input_digest=files.digest(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Plan, Submit, Wait, Write
+from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write
 
 
 def explain(plan: Plan) -> str:
@@ -15,6 +15,8 @@ def explain(plan: Plan) -> str:
         lines += [f"The service was not asked: {plan.offline}.", ""]
     for job in plan.jobs:
         lines += [*_job(job), ""]
+    for orphan in plan.orphans:
+        lines += [*_orphan(orphan), ""]
     for address, message in plan.errors.items():
         lines += [address, f"  ! {message}", ""]
     lines.append(_summary(plan))
@@ -42,6 +44,17 @@ def _job(job: JobPlan) -> Iterator[str]:
         yield "    nothing to do"
     for note in job.notes:
         yield f"    note: {note}"
+
+
+def _orphan(orphan: Orphan) -> Iterator[str]:
+    yield f"{orphan.address}  ({orphan.realm})"
+    kept = f"; {number(orphan.ended)} ended {plural(orphan.ended, 'batch', 'batches')} kept" if orphan.ended else ""
+    yield f"    it has left the specs{kept}"
+    for batch in orphan.running:
+        if batch in orphan.cancel:
+            yield f"  - cancel batch {batch}: what it has answered is kept and billed"
+        else:
+            yield f"    batch {batch} is running and left alone; `--prune` cancels it"
 
 
 def _action(action: Action) -> str:
@@ -75,6 +88,8 @@ def _summary(plan: Plan) -> str:
     facts += [f"{number(flight)} in flight"] if flight else []
     facts += [f"{number(failed)} failed"] if failed else []
     facts += [f"{number(unknown)} unknown"] if unknown else []
+    cancels = len(plan.cancels)
+    facts += [f"{number(cancels)} {plural(cancels, 'batch', 'batches')} to cancel"] if cancels else []
     if plan.errors:
         facts.append(f"{number(len(plan.errors))} {plural(len(plan.errors), 'job')} with errors")
     if not plan.changes and not plan.errors:

@@ -43,5 +43,17 @@ def belongs(project: str, address: str, listed_id: str, listed: Mapping[str, str
     return value.version == 8 and value.bytes[:6] == _owner(project, address)
 
 
+def is_create(listed: Mapping[str, str], listed_id: str, request: str, shard: str, attempt: int) -> bool | None:
+    """Whether a listed batch came from the create with the key `request`.
+
+    None where the service tells neither its key nor our metadata, so that only its file can say.
+    """
+    if listed_id:
+        return listed_id == request
+    if "shard" in listed:
+        return listed["shard"] == shard and listed.get("attempt", "1") == str(attempt)
+    return None
+
+
 def _owner(project: str, address: str) -> bytes:
     return digest_parts(b"owner", project.encode(), address.encode()).digest()[:6]

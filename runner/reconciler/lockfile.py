@@ -1,6 +1,7 @@
 """The lockfile as a value: parsed from text, merged, and written as text. No files are touched here.
 
-JSON Lines with a fixed key order: a header, `pins` by digest, one line a batch sorted by batch id, one line an output.
+JSON Lines with a fixed key order: a header, `moved` lines, `pins` by digest, one line a batch sorted by batch id, one
+line an output.
 Two versions merge by union of lines, so git's `merge=union` is enough; the reader takes duplicates and conflict
 markers in its stride. docs/lockfile.md describes each field.
 """
@@ -16,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runner.errors import LockfileError
 
-FORMAT = 1
+FORMAT = 2
+"""The format that is written. Format 1 had no `moved` lines; it is read as it is, and written as 2 when it changes."""
 _MARKERS = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -116,9 +118,17 @@ class OutputLine(Line):
     batches: tuple[str, ...] = Field(strict=False)
 
 
-AnyLine = PinsLine | BatchLine | OutputLine
-_KINDS: dict[str, type[Header | PinsLine | BatchLine | OutputLine]] = {
+class MovedLine(Line):
+    """A job was renamed: what its old address `was` made belongs to `moved`. The batches keep the name they had."""
+
+    moved: str
+    was: str
+
+
+AnyLine = PinsLine | BatchLine | OutputLine | MovedLine
+_KINDS: dict[str, type[Header | AnyLine]] = {
     "lockfile": Header,
+    "moved": MovedLine,
     "pins": PinsLine,
     "batch": BatchLine,
     "output": OutputLine,
@@ -134,20 +144,62 @@ class Lockfile:
     pins: Mapping[str, PinsLine] = field(default_factory=dict)
     batches: Mapping[str, BatchLine] = field(default_factory=dict)
     outputs: Mapping[str, OutputLine] = field(default_factory=dict)
+    moves: frozenset[MovedLine] = frozenset()
+
+    def names(self, address: str) -> tuple[str, ...]:
+        """The address, and those it had before it was renamed, newest first; a circle of renames ends in itself."""
+        found = {address: None}
+        waiting = [address]
+        while waiting:
+            name = waiting.pop()
+            for old in sorted(move.was for move in self.moves if move.moved == name and move.was not in found):
+                found[old] = None
+                waiting.append(old)
+        return tuple(found)
 
     def of(self, address: str, realm: str) -> tuple[BatchLine, ...]:
-        """The batches of one address and realm, by batch id."""
-        found = (b for b in self.batches.values() if b.job == address and b.realm == realm)
+        """The batches of one address and realm, by batch id; those made under an earlier name of it are among them."""
+        names = frozenset(self.names(address))
+        found = (b for b in self.batches.values() if b.job in names and b.realm == realm)
         return tuple(sorted(found, key=lambda b: b.batch))
 
     def pins_of(self, address: str) -> PinsLine | None:
         """What an address is pinned to now; None before its first apply and where branches differed."""
-        digest = self.current.get(address)
-        return self.pins.get(digest) if digest else None
+        for name in self.names(address):
+            if name in self.current:
+                digest = self.current[name]
+                return self.pins.get(digest) if digest else None
+        return None
 
-    def with_batch(self, line: BatchLine) -> Lockfile:
-        """With a batch added or moved on; a batch that has ended does not go back to submitted."""
-        return replace(self, batches=_union(self.batches, [line], lambda b: b.batch))
+    def with_moved(self, address: str, old: str) -> Lockfile:
+        """With `old` renamed to `address`."""
+        current = dict(self.current)
+        if old in current and address not in current:
+            current[address] = current[old]
+        current.pop(old, None)
+        return replace(self, current=current, moves=self.moves | {MovedLine(moved=address, was=old)})
+
+    def without(self, address: str) -> Lockfile:
+        """With nothing of an address and its earlier names left."""
+        names = frozenset(self.names(address))
+        return replace(
+            self,
+            current={name: digest for name, digest in self.current.items() if name not in names},
+            batches={batch: line for batch, line in self.batches.items() if line.job not in names},
+            outputs={path: line for path, line in self.outputs.items() if line.job not in names},
+            moves=frozenset(move for move in self.moves if move.moved not in names),
+        )
+
+    def addresses(self) -> tuple[str, ...]:
+        """Every address with a batch, an output or pins, sorted; earlier names of another are left out."""
+        later = {move.was for move in self.moves}
+        found = {batch.job for batch in self.batches.values()} | {out.job for out in self.outputs.values()}
+        found |= set(self.current)
+        return tuple(sorted(found - later))
+
+    def with_batches(self, lines: Iterable[BatchLine]) -> Lockfile:
+        """With batches added or moved on; a batch that has ended does not go back to submitted."""
+        return replace(self, batches=_union(self.batches, lines, lambda b: b.batch))
 
     def with_pins(self, line: PinsLine) -> Lockfile:
         """With an address pinned to `line`; a line of that digest that stands already is kept as it is."""
@@ -167,6 +219,8 @@ class Lockfile:
         named |= {b.pins for b in self.batches.values() if b.pins}
         header = Header(lockfile=FORMAT, keys="k1", project=self.project, current=dict(sorted(self.current.items())))
         lines: list[Header | AnyLine] = [header]
+        moves: list[MovedLine] = sorted(self.moves, key=lambda move: (move.moved, move.was))
+        lines += moves
         lines += [self.pins[d] for d in sorted(self.pins) if d in named]
         lines += [self.batches[b] for b in sorted(self.batches)]
         lines += [self.outputs[o] for o in sorted(self.outputs)]
@@ -199,7 +253,7 @@ def merge(first: Lockfile, second: Lockfile) -> Lockfile:
     """The union of two versions of one lockfile. Commutative, associative and idempotent."""
     lines: list[AnyLine] = []
     for side in (first, second):
-        lines += [*side.pins.values(), *side.batches.values(), *side.outputs.values()]
+        lines += [*side.pins.values(), *side.batches.values(), *side.outputs.values(), *side.moves]
     return _assemble(first.project, [first.current, second.current], lines)
 
 
@@ -251,6 +305,7 @@ def _assemble(project: str, currents: Iterable[Mapping[str, str | None]], lines:
         _union({}, [x for x in lines if isinstance(x, PinsLine)], lambda p: p.pins),
         _union({}, [x for x in lines if isinstance(x, BatchLine)], lambda b: b.batch),
         _union({}, [x for x in lines if isinstance(x, OutputLine)], lambda o: o.output),
+        frozenset(x for x in lines if isinstance(x, MovedLine)),
     )
 
 

@@ -156,17 +156,38 @@ class JobPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Orphan:
+    """A job that has left the specs, and what the lockfile still has of it. `cancel` are batches that will be ended.
+
+    It is left alone but for a person's word (`--prune`); answers of it stay.
+    """
+
+    address: str
+    realm: str
+    lock_path: str
+    running: tuple[str, ...]
+    ended: int
+    cancel: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The plan over all jobs of a command. `offline` says why the service was not asked, empty where it was."""
 
     jobs: tuple[JobPlan, ...]
     errors: dict[str, str] = field(default_factory=dict)
     offline: str = ""
+    orphans: tuple[Orphan, ...] = ()
 
     @property
     def changes(self) -> bool:
         """Whether apply has anything to do."""
-        return any(job.changes for job in self.jobs)
+        return any(job.changes for job in self.jobs) or any(orphan.cancel for orphan in self.orphans)
+
+    @property
+    def cancels(self) -> tuple[str, ...]:
+        """Batches that will be ended."""
+        return tuple(batch for orphan in self.orphans for batch in orphan.cancel)
 
 
 def decide(view: JobView) -> JobPlan:

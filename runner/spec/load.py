@@ -45,11 +45,15 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project's root, its settings and its jobs, in order of files and documents."""
+    """A project's root, its settings and its jobs, in order of files and documents.
+
+    `whole` is whether all of `specs/` was read, so that a job that is not here has left.
+    """
 
     root: Path
     settings: Settings
     jobs: tuple[JobSpec, ...]
+    whole: bool = True
 
 
 def find_root(start: Path) -> Path:
@@ -87,7 +91,7 @@ def load_project(
         problems += check_job(root, settings.store, spec.job, spec.problem, environ)
     if problems:
         raise SpecError(problems)
-    return Project(root, settings, tuple(jobs))
+    return Project(root, settings, tuple(jobs), whole=not paths)
 
 
 def load_settings(root: Path, problems: list[Problem]) -> Settings:

@@ -92,9 +92,18 @@ class Retry(Model):
 
 
 class MaxInFlight(Model):
-    """Keeps a job inside an account's queue limits."""
+    """Keeps a job, or in batchspec.yaml all jobs of one command together, inside an account's queue limits."""
 
-    shards: int = Field(ge=1, description="Batches of this job that may be in flight at once.")
+    shards: int | None = Field(default=None, ge=1, description="Batches that may be in flight at once.")
+    tokens: int | None = Field(
+        default=None, ge=1, description="Input tokens that may be in flight at once, taken as a quarter of the bytes."
+    )
+
+
+class Moved(Model):
+    """A job that had another name: its batches and answers are those of the old one."""
+
+    source: Annotated[str, Field(min_length=1)] = Field(alias="from", description="The address it had.")
 
 
 class Output(Model):
@@ -144,6 +153,7 @@ class Job(Model):
     dedupe: bool = Field(default=True, description="Ask equal requests once and give every row the answer.")
     replicates: int = Field(default=1, ge=1, le=1_000, description="How many times each request is asked.")
     salt: str = Field(default="", description="Another value asks everything again.")
+    moved: Moved | None = Field(default=None, description="Where the job was renamed: `{from: OLD}`.")
     output: Output
 
     @field_validator("tolerate")
@@ -211,6 +221,7 @@ class Settings(Model):
         default=".batchspec", description="Where the ledger and the store live."
     )
     providers: dict[str, Profile] = Field(default_factory=dict, description="Provider profiles by name.")
+    max_in_flight: MaxInFlight | None = Field(default=None, description="Limits for all jobs of one command together.")
 
     def profile(self, name: str) -> DigitalOceanProfile | LocalProfile | None:
         """The profile called `name`; the two kinds are profiles of their own name. None where there is none."""

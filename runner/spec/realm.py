@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from runner.digest import sha256_hex
-from runner.spec.models import LocalProfile
+from runner.spec.models import DigitalOceanProfile, LocalProfile
 
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec
 
 
 def realm_of(spec: JobSpec) -> str:
-    """The realm of a job: provider kind, base URL and account, or the local backend; as it stands in lockfiles."""
-    profile = spec.profile
+    """The realm of a job."""
+    return realm_name(spec.profile)
+
+
+def realm_name(profile: DigitalOceanProfile | LocalProfile) -> str:
+    """A profile's realm: provider kind, base URL and account, or the local backend; as it stands in lockfiles."""
     if isinstance(profile, LocalProfile):
         if profile.backend == "openai":
             return f"local:openai:{_place(profile.base_url or '')}"

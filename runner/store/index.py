@@ -6,7 +6,8 @@ and says what the files held. Indexes are made from the files and can be made ag
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,12 +17,12 @@ import orjson
 from pydantic import TypeAdapter
 
 from runner.errors import StoreError
-from runner.keys import KEY_BYTES
+from runner.keys import KEY_BYTES, parse_key
 from runner.store.files import replacing, write_whole
 
 ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")])
 """One result line: its key, where it lies (offset and length in bytes, line end left out) in which file (0 output,
-1 errors), and its error code: 0 for an answer, n for the n-th code of the index."""
+1 errors, 2 rows saved from an output), and its error code: 0 for an answer, n for the n-th code of the index."""
 
 Entries = npt.NDArray[np.void]
 
@@ -33,7 +34,8 @@ class Summary:
     `answers` and `failures` count distinct keys; `doubled`, `unknown` and `malformed` count lines that were passed
     over. `codes` names the error codes that ENTRY numbers. `output_digest` and `error_digest` are SHA-256 of the raw
     files, empty where there is no file. `models` are those that answered. `tokens` is (input, output, cached).
-    `failure` says in words why the whole batch failed, and `failure_codes` in codes; empty where it did not.
+    `failure` says in words why the whole batch failed, `failure_codes` in codes, and `failure_lines` at which line of
+    the uploaded file, from 1, or 0; all empty where it did not.
     """
 
     answers: int
@@ -48,6 +50,7 @@ class Summary:
     tokens: tuple[int, int, int]
     failure: tuple[str, ...] = ()
     failure_codes: tuple[str, ...] = ()
+    failure_lines: tuple[int, ...] = ()
 
 
 _SUMMARY = TypeAdapter(Summary)
@@ -55,11 +58,35 @@ _SUMMARY = TypeAdapter(Summary)
 
 @dataclass(frozen=True, slots=True)
 class ResultIndex:
-    """The index of one batch's results. `files` are the raw output and error file."""
+    """The index of one batch's results. `files` are the raw output and error file, and rows saved from an output."""
 
     summary: Summary
     entries: Entries
-    files: tuple[Path, Path]
+    files: tuple[Path, Path, Path]
+
+
+class KeyMap:
+    """What a result's `custom_id` stands for: a key of ours as it is, or by the map of an imported batch.
+
+    `sent` are the sorted keys of the batch's shard, where that is known: no other is an answer of this batch.
+    """
+
+    def __init__(self, sent: npt.NDArray[np.bytes_] | None = None, foreign: Mapping[str, bytes] | None = None) -> None:
+        self._sent = sent
+        self._foreign = foreign
+
+    def key_of(self, custom_id: str) -> bytes | None:
+        """The key's 24 bytes; None for an id that is none."""
+        return parse_key(custom_id) if self._foreign is None else self._foreign.get(custom_id)
+
+    def only_sent(self, entries: Entries) -> tuple[Entries, int]:
+        """The entries whose keys were sent, and how many were not."""
+        if self._sent is None or not len(entries):
+            return entries, 0
+        at = np.searchsorted(self._sent, entries["key"])
+        at[at == len(self._sent)] = 0
+        known = self._sent[at] == entries["key"] if len(self._sent) else np.zeros(len(entries), bool)
+        return entries[known], int((~known).sum())
 
 
 class ResultStore:
@@ -73,17 +100,61 @@ class ResultStore:
         name = safe_name(batch_id)
         return self.folder / f"{name}.output.jsonl", self.folder / f"{name}.errors.jsonl"
 
-    def save(self, batch_id: str, entries: Entries, summary: Summary) -> None:
-        """Write the index of a batch; its raw files are there already. The summary comes last: with it all is there."""
-        name = safe_name(batch_id)
-        with replacing(self.folder / f"{name}.index.npy") as file:
+    def rows(self, batch_id: str) -> Path:
+        """Where rows of a batch lie that were saved from an output, because its results can't be had any more."""
+        return self.folder / f"{safe_name(batch_id)}.rows.jsonl"
+
+    def foreign(self, batch_id: str) -> dict[str, bytes] | None:
+        """For an imported batch, what its own ids stand for; None for any other. Raises StoreError."""
+        path = self.folder / f"{safe_name(batch_id)}.ids.json"
+        try:
+            found = orjson.loads(path.read_bytes())
+            return {str(name): bytes.fromhex(key) for name, key in found.items()}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise StoreError(f"{path} is damaged: {error}", hint="remove it, and import the batch again") from error
+
+    def save_foreign(self, batch_id: str, mapping: Mapping[str, bytes]) -> None:
+        """Keep what an imported batch's own ids stand for."""
+        path = self.folder / f"{safe_name(batch_id)}.ids.json"
+        write_whole(path, orjson.dumps({name: key.hex() for name, key in mapping.items()}))
+
+    @contextlib.contextmanager
+    def fresh(self, batch_id: str) -> Iterator[tuple[Path, Path]]:
+        """Two paths to download to; what stands there at the end is removed. `take` makes it the batch's own."""
+        files = self.raw(batch_id)
+        beside = files[0].with_suffix(".part"), files[1].with_suffix(".part")
+        try:
+            yield beside
+        finally:
+            for path in beside:
+                path.unlink(missing_ok=True)
+
+    def take(self, batch_id: str, fresh: tuple[Path, Path], entries: Entries, summary: Summary) -> ResultIndex:
+        """Make downloaded files the batch's own, with their index. The summary comes last: with it all is there."""
+        self._summary(batch_id).unlink(missing_ok=True)
+        for path, target in zip(fresh, self.raw(batch_id), strict=True):
+            if path.exists():
+                path.replace(target)
+            else:
+                target.unlink(missing_ok=True)
+        return self.save(batch_id, entries, summary)
+
+    def save(self, batch_id: str, entries: Entries, summary: Summary) -> ResultIndex:
+        """Write the index of a batch whose files are there already."""
+        with replacing(self.folder / f"{safe_name(batch_id)}.index.npy") as file:
             np.save(file, entries)
-        write_whole(self.folder / f"{name}.summary.json", orjson.dumps(asdict(summary)))
+        write_whole(self._summary(batch_id), orjson.dumps(asdict(summary)))
+        return ResultIndex(summary, entries, (*self.raw(batch_id), self.rows(batch_id)))
+
+    def _summary(self, batch_id: str) -> Path:
+        return self.folder / f"{safe_name(batch_id)}.summary.json"
 
     def load(self, batch_id: str) -> ResultIndex | None:
         """The index of a batch; None where it is not here whole. Raises StoreError where it is damaged."""
         name = safe_name(batch_id)
-        summary_path = self.folder / f"{name}.summary.json"
+        summary_path = self._summary(batch_id)
         try:
             fields = orjson.loads(summary_path.read_bytes())
             entries = np.load(self.folder / f"{name}.index.npy", mmap_mode="r")
@@ -97,7 +168,7 @@ class ResultStore:
         files = self.raw(batch_id)
         if (summary.output_digest and not files[0].exists()) or (summary.error_digest and not files[1].exists()):
             return None
-        return ResultIndex(summary, entries, files)
+        return ResultIndex(summary, entries, (*files, self.rows(batch_id)))
 
 
 def save_keys(path: Path, keys: npt.NDArray[np.bytes_]) -> None:

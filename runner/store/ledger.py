@@ -7,12 +7,13 @@ and not answered. The lockfile and the service can rebuild everything else; losi
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from runner.errors import StoreError
 
@@ -31,8 +32,6 @@ create table if not exists creates (
 pragma user_version = 1;
 """
 
-_PUT_UPLOAD = "insert or replace into uploads values (?, ?, ?, ?, ?)"
-
 CreateState = Literal["intended", "created", "refused"]
 
 
@@ -40,7 +39,7 @@ CreateState = Literal["intended", "created", "refused"]
 class Create:
     """One create: intended before it is sent, then created with its batch id, or refused.
 
-    An intended one may have had its effect. `bytes` is the shard's size.
+    An intended one may have had its effect. `bytes` is the shard's size; `at` is when it was last intended.
     """
 
     realm: str
@@ -54,16 +53,21 @@ class Create:
     round: int
     state: CreateState
     batch_id: str | None
+    at: datetime
 
 
 class Ledger:
-    """One ledger file. Each write is synced when the call returns. Raises StoreError."""
+    """One ledger file, shared by the threads of one process. Each write is synced when the call returns.
+
+    Raises StoreError.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._turn = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = full")
             version = self._db.execute("pragma user_version").fetchone()[0]
@@ -83,15 +87,23 @@ class Ledger:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._db.execute("begin immediate")
-            yield self._db
-            self._db.execute("commit")
-        except sqlite3.Error as error:
-            raise StoreError(f"cannot write {self._path}: {error}") from error
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("rollback")
+        with self._turn:
+            try:
+                self._db.execute("begin immediate")
+                yield self._db
+                self._db.execute("commit")
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot write {self._path}: {error}") from error
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+
+    def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        with self._turn:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot read {self._path}: {error}", hint="the ledger can be removed") from error
 
     def upload_intended(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
         """A place for a shard's bytes was given. Its URL is not kept: it is a secret."""
@@ -114,14 +126,14 @@ class Ledger:
 
     def upload_of(self, realm: str, shard: str, now: datetime) -> str | None:
         """The newest file at the service that holds the shard's bytes and is still valid."""
-        found = self._db.execute(
+        found = self._read(
             "select file_id from uploads where realm = ? and shard = ? and state = 'uploaded' and at > ? "
             "order by at desc limit 1",
             (realm, shard, _t(now - UPLOAD_LIFETIME)),
-        ).fetchone()
-        return None if found is None else str(found[0])
+        )
+        return str(found[0][0]) if found else None
 
-    def create_intended(self, create: Create, now: datetime) -> None:
+    def create_intended(self, create: Create) -> None:
         """A create is about to be sent. Called, and synced, before it is."""
         with self._writing() as db:
             db.execute(
@@ -138,7 +150,7 @@ class Ledger:
                     create.bytes,
                     create.attempt,
                     create.round,
-                    _t(now),
+                    _t(create.at),
                 ),
             )
 
@@ -160,12 +172,13 @@ class Ledger:
 
     def creates(self, realm: str, address: str) -> tuple[Create, ...]:
         """All creates of an address, oldest first."""
-        found = self._db.execute(
-            "select realm, request_id, address, shard, file_id, requests, bytes, attempt, round, state, batch_id "
+        found = self._read(
+            "select realm, request_id, address, shard, file_id, requests, bytes, attempt, round, state, batch_id, at "
             "from creates where realm = ? and address = ? order by at, request_id",
             (realm, address),
-        ).fetchall()
-        return tuple(Create(*row) for row in found)
+        )
+        rows = ([*row[:-1], datetime.fromisoformat(row[-1])] for row in found)
+        return tuple(Create(*row) for row in rows)
 
 
 def _t(moment: datetime) -> str:

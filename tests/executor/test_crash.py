@@ -39,8 +39,8 @@ STEPS = [
     ("runner.providers.local:Local", "create_batch"),
     ("runner.store.ledger:Ledger", "created"),
     ("runner.executor.context:Context", "save_lockfile"),
-    ("runner.executor.apply", "fetch"),
-    ("runner.executor.apply", "write_output"),
+    ("runner.executor.run", "fetch"),
+    ("runner.executor.run", "write_output"),
 ]
 
 

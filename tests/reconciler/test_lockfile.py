@@ -84,13 +84,13 @@ def test_what_is_written_is_read_and_written_the_same(a: Lockfile) -> None:
 
 
 def test_conflict_markers_and_blank_lines_are_taken_in_stride() -> None:
-    file = Lockfile("p").with_batch(batch("b1")).text()
+    file = Lockfile("p").with_batches([batch("b1")]).text()
     marked = file.replace(b'{"batch"', b'<<<<<<< HEAD\n{"batch"') + b"=======\n\n>>>>>>> other\n"
     assert parse(marked, "x.lock", "p").text() == file
 
 
 def test_a_batch_that_ended_does_not_go_back_to_submitted() -> None:
-    file = Lockfile("p").with_batch(batch("b1", "completed")).with_batch(batch("b1"))
+    file = Lockfile("p").with_batches([batch("b1", "completed")]).with_batches([batch("b1")])
     assert file.batches["b1"].state == "completed"
 
 
@@ -102,7 +102,7 @@ def test_where_branches_pinned_differently_nothing_is_current() -> None:
 
 def test_a_waiting_batch_has_no_fields_of_an_ended_one() -> None:
     """Waiting writes nothing, so a submitted batch's line holds nothing that changes while it runs."""
-    line = Lockfile("p").with_batch(batch("b1")).text().splitlines()[1]
+    line = Lockfile("p").with_batches([batch("b1")]).text().splitlines()[1]
     assert b'"state":"submitted"}' in line
 
 
@@ -122,8 +122,8 @@ def test_any_other_line_is_an_error_with_its_place(line: bytes, message: str) ->
 
 
 def test_a_newer_format_is_refused_with_a_sentence() -> None:
-    with pytest.raises(LockfileError, match=r"has format 2; this batchspec reads up to 1"):
-        parse(b'{"lockfile":2,"keys":"k9","project":"p","more":true}\n', "x.lock", "p")
+    with pytest.raises(LockfileError, match=r"has format 3; this batchspec reads up to 2"):
+        parse(b'{"lockfile":3,"keys":"k9","project":"p","more":true}\n', "x.lock", "p")
 
 
 def test_another_projects_lockfile_is_refused() -> None:
@@ -134,12 +134,12 @@ def test_another_projects_lockfile_is_refused() -> None:
 def test_an_empty_file_is_an_empty_lockfile_and_a_headless_one_is_an_error() -> None:
     assert parse(b"", "x.lock", "p") == Lockfile("p")
     with pytest.raises(LockfileError, match="its header is missing"):
-        parse(Lockfile("p").with_batch(batch("b1")).text().split(b"\n", 1)[1], "x.lock", "p")
+        parse(Lockfile("p").with_batches([batch("b1")]).text().split(b"\n", 1)[1], "x.lock", "p")
 
 
 def test_pins_that_nothing_names_are_left_out() -> None:
     old, new = pins("0" * 16), pins("1" * 16)
     text = Lockfile("p").with_pins(old).with_pins(new).text()
     assert b"0000000000000000" not in text
-    used = Lockfile("p").with_pins(old).with_batch(batch("b1", pins="0" * 16)).with_pins(new).text()
+    used = Lockfile("p").with_pins(old).with_batches([batch("b1", pins="0" * 16)]).with_pins(new).text()
     assert b'{"pins":"0000000000000000"' in used

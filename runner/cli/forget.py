@@ -1,0 +1,53 @@
+"""`batchspec forget`: drop an address from its lockfile."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from runner.cli.options import Provider, load_project_at
+from runner.errors import BatchspecError
+
+
+def forget(
+    address: Annotated[str, typer.Argument(help="The address, as `status` and the lockfile show it.")],
+    provider: Provider = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")] = False,
+) -> None:
+    """Drop a job or a partition from the lockfile. Outputs stay; its answers are not reused any more."""
+    from runner.api import open_project  # noqa: PLC0415
+    from runner.cli.console import quiet_logs  # noqa: PLC0415
+    from runner.store.files import write_lock  # noqa: PLC0415
+
+    project = load_project_at(provider)
+    quiet_logs()
+    with open_project(project) as opened:
+        context = opened.context
+        holding = [path for path in context.lock_paths() if address in context.lockfile(path).addresses()]
+        if not holding:
+            known = sorted({name for path in context.lock_paths() for name in context.lockfile(path).addresses()})
+            raise BatchspecError(f"no lockfile has {address}", hint=f"they have: {', '.join(known) or 'nothing'}")
+        lines = [
+            line
+            for path in holding
+            for line in context.lockfile(path).batches.values()
+            if line.job in context.lockfile(path).names(address)
+        ]
+        running = [line.batch for line in lines if not line.ended]
+        if running:
+            raise BatchspecError(
+                f"{address} has a batch that has not ended as far as the lockfile knows: {', '.join(running)}",
+                hint="`batchspec apply` fetches it, `batchspec cancel` ends it; forgetting it could pay for it twice",
+            )
+        typer.echo(f"forget {address}: {len(lines)} batches in {', '.join(holding)}; its output files stay")
+        if address in {job.address for job in project.jobs}:
+            typer.echo("A spec still has it: the next apply asks again what the service does not list any more.")
+        if not yes:
+            if not sys.stdin.isatty():
+                raise BatchspecError("there is nobody to ask", hint="run it with --yes")
+            typer.confirm("Forget it?", abort=True)
+        with write_lock(context.places.lock):
+            for path in holding:
+                context.save_lockfile(path, context.lockfile(path).without(address))

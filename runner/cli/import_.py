@@ -1,0 +1,32 @@
+"""`batchspec import`: take a batch that was made elsewhere into a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from runner.cli.options import Provider, Var, load_jobs
+
+
+def import_(
+    address: Annotated[str, typer.Argument(help="The job that the batch is to belong to.", show_default=False)],
+    batch: Annotated[str, typer.Argument(help="The batch id at the service.", show_default=False)],
+    requests: Annotated[Path, typer.Option("--requests", metavar="FILE", help="The file that was uploaded for it.")],
+    var: Var = None,
+    provider: Provider = None,
+) -> None:
+    """Adopt a batch that was made elsewhere: the bytes that were sent say which requests it answers."""
+    from runner.api import open_project  # noqa: PLC0415
+    from runner.cli.console import quiet_logs  # noqa: PLC0415
+    from runner.executor.imports import import_batch  # noqa: PLC0415
+    from runner.reconciler.explain import explain  # noqa: PLC0415
+
+    project, jobs = load_jobs(None, var, [address], provider)
+    quiet_logs()
+    with open_project(project) as opened:
+        done = import_batch(opened.context, jobs[0], batch, requests)
+        typer.echo(f"Imported batch {batch} ({done.batch.status}, {done.requests:,} requests) into {address}.\n")
+        typer.echo(explain(opened.plan(jobs).plan), nl=False)
+    typer.echo("`batchspec apply` does this.")

@@ -1,0 +1,120 @@
+"""Import: a batch that was made elsewhere becomes one of a job. The bytes that were sent give its keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from runner.digest import sha256_file
+from runner.errors import BatchspecError, InputError, Problem
+from runner.executor.batches import line_of
+from runner.executor.context import Context
+from runner.keys import KEY_BYTES, body_digest, key_state
+from runner.planner.canonical import body_of, canonical
+from runner.providers.api import RemoteBatch
+from runner.spec.load import JobSpec
+from runner.store.files import write_lock
+from runner.store.index import save_keys
+
+MAX_PROBLEMS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was imported: the batch as the service tells it, and how many requests were sent in it."""
+
+    batch: RemoteBatch
+    requests: int
+
+
+def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path) -> Imported:
+    """Take a batch of the service into a job, by the file that was uploaded for it.
+
+    Raises InputError for a file that is not of the job's format, BatchspecError where the batch is known already, is
+    another job's, or does not have the file's number of requests, and ProviderError.
+    """
+    remote = context.api(spec).get_batch(batch_id)
+    mapping = _read(spec, requests)
+    if remote.counts.total not in (0, len(mapping)):
+        raise BatchspecError(
+            f"batch {batch_id} has {remote.counts.total:,} requests, and {requests} has {len(mapping):,}",
+            hint="give the file that was uploaded for this batch",
+        )
+    theirs = remote.metadata.get("job")
+    if theirs is not None and theirs not in context.names(spec):
+        raise BatchspecError(f"batch {batch_id} was made by the job {theirs}, and batches belong to one job")
+    with write_lock(context.places.lock):
+        for path in context.lock_paths():
+            line = context.lockfile(path).batches.get(batch_id)
+            if line is not None:
+                raise BatchspecError(f"batch {batch_id} is known already, as one of {line.job} in {path}")
+        realm = context.realm(spec)
+        digest = sha256_file(requests)
+        # The map comes first: without it the batch's answers can't be told, and its line would hold everything up.
+        realm.results.folder.mkdir(parents=True, exist_ok=True)
+        realm.results.save_foreign(batch_id, mapping)
+        realm.shards.mkdir(parents=True, exist_ok=True)
+        keys = np.sort(np.array(list(mapping.values()), f"S{KEY_BYTES}"))
+        save_keys(realm.shards / f"{digest}.keys.npy", keys)
+        line = line_of(remote, spec.address, realm.name, None)
+        line = line.model_copy(
+            update={
+                "shard": digest,
+                "requests": len(mapping),
+                "bytes": requests.stat().st_size,
+                "attempt": 1,
+                "round": 1,
+            }
+        )
+        lockfile = context.lockfile(spec.lock_path)
+        context.save_lockfile(spec.lock_path, lockfile.with_batches([line]))
+    return Imported(remote, len(mapping))
+
+
+def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:
+    """Each custom_id's key, in the order of the file. Equal bodies carry ordinals, as ours do."""
+    job = spec.job
+    state = key_state(job.line_format, job.url, job.salt)
+    found: dict[str, bytes] = {}
+    asked: Counter[bytes] = Counter()
+    problems: list[Problem] = []
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                if not raw.strip():
+                    continue
+                wrong = _take(spec, raw, state, found, asked)
+                if wrong and len(problems) < MAX_PROBLEMS:
+                    problems.append(Problem(str(path), number, 0, wrong))
+    except OSError as error:
+        raise BatchspecError(f"{path} can't be read: {error.strerror or error}") from error
+    if problems:
+        raise InputError(problems)
+    if not found:
+        raise BatchspecError(f"{path} holds no requests")
+    return found
+
+
+def _take(spec: JobSpec, raw: bytes, state: object, found: dict[str, bytes], asked: Counter[bytes]) -> str:
+    """Take in one line; what is wrong with it, else empty."""
+    try:
+        line = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        return f"not JSON: {error.msg}"
+    custom_id = line.get("custom_id") if isinstance(line, dict) else None
+    if not isinstance(custom_id, str):
+        return "the line has no custom_id"
+    body = body_of(spec.job, line)
+    if body is None:
+        where = spec.job.url or "the anthropic format"
+        return f"the line is not a request of {spec.address}, which asks {where}"
+    if custom_id in found:
+        return f"the custom_id {custom_id} stands in this file already"
+    digest = body_digest(state, canonical(spec.job, body))  # type: ignore[arg-type]
+    found[custom_id] = digest + asked[digest].to_bytes(4, "big")
+    asked[digest] += 1
+    return ""

@@ -1,0 +1,95 @@
+"""Jobs that have left the specs: found in the lockfiles, shown, and ended only on a person's word."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from runner.errors import Conflict, NotFound, ProviderError
+from runner.executor.batches import ended_line
+from runner.executor.context import Context
+from runner.executor.fetch import fetch
+from runner.providers.api import BatchApi, RemoteBatch
+from runner.reconciler.lockfile import BatchLine
+from runner.reconciler.plan import Orphan
+from runner.store.files import write_lock
+from runner.store.index import KeyMap
+
+LOOKS = 30
+"""How often a batch that was cancelled is looked at before it is left to end by itself, a second apart."""
+
+
+def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, ...]:
+    """What the lockfiles have of jobs that no spec has. With `ask` the service says which batches still run.
+
+    Call it only with all specs loaded: a job whose file was not read has not left.
+    """
+    live = {name for job in context.project.jobs for name in context.names(job)}
+    found = []
+    for path in context.lock_paths():
+        lockfile = context.lockfile(path)
+        for address in lockfile.addresses():
+            if address in live:
+                continue
+            names = frozenset(lockfile.names(address))
+            lines = [line for line in lockfile.batches.values() if line.job in names]
+            for realm in sorted({line.realm for line in lines}):
+                here = [line for line in lines if line.realm == realm]
+                running = tuple(line.batch for line in here if not line.ended and _runs(context, line, ask=ask))
+                orphan = Orphan(address, realm, path, running, len(here) - len(running))
+                found.append(replace(orphan, cancel=running) if prune else orphan)
+    return tuple(orphan for orphan in found if orphan.running)
+
+
+def prune(context: Context, orphans: Collection[Orphan]) -> tuple[str, ...]:
+    """Cancel what the plan says, and record how it ended. Returns what could not be ended, in words."""
+    problems = []
+    with write_lock(context.places.lock):
+        for orphan in orphans:
+            profile = context.profile_of(orphan.realm)
+            if profile is None:
+                problems.append(f"{orphan.address}: no profile in batchspec.yaml is {orphan.realm}")
+                continue
+            for batch in orphan.cancel:
+                try:
+                    _end(context, context.api_of(profile), orphan, batch)
+                except ProviderError as error:
+                    problems.append(f"{orphan.address}: batch {batch}: {error.message}")
+    return tuple(problems)
+
+
+def _runs(context: Context, line: BatchLine, *, ask: bool) -> bool:
+    profile = context.profile_of(line.realm)
+    if not ask or profile is None:
+        return True
+    try:
+        return not context.api_of(profile).get_batch(line.batch).ended
+    except NotFound:
+        return False
+    except ProviderError:
+        return True
+
+
+def _end(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> None:
+    """Cancel a batch, wait a little for its end, and keep what it answered."""
+    try:
+        remote = api.cancel_batch(batch)
+    except Conflict:
+        remote = api.get_batch(batch)  # it has ended, or can't be cancelled yet
+    context.watcher.event("batch.cancelled", job=orphan.address, batch=batch, state=remote.status)
+    for _ in range(LOOKS):
+        if remote.ended:
+            break
+        context.sleep(1.0)
+        remote = api.get_batch(batch)
+    if remote.ended:
+        record_end(context, api, orphan.lock_path, remote)
+
+
+def record_end(context: Context, api: BatchApi, lock_path: str, remote: RemoteBatch) -> None:
+    """Fetch what an ended batch answered, and record its end. Raises ProviderError."""
+    lockfile = context.lockfile(lock_path)
+    line = lockfile.batches[remote.batch_id]
+    store = context.realm_called(line.realm).results
+    index = fetch(api, store, remote, KeyMap(None, store.foreign(remote.batch_id)))
+    context.save_lockfile(lock_path, lockfile.with_batches([ended_line(line, remote, index)]))

@@ -1,0 +1,38 @@
+"""What a plan allows: apply does at most this. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.reconciler.plan import JobPlan, Submit
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What may be submitted for one job.
+
+    `requests` never asked before may go out once. Whatever of those, of `flying` requests in flight, and of `again`
+    requests already due for another round fails in a passing way may be asked again, up to round `rounds`.
+    """
+
+    requests: int
+    again: int
+    flying: int
+    rounds: int
+
+    def allows(self, number: int, submitted: int, wanted: int) -> str:
+        """Why `wanted` more requests in round `number`, after `submitted` of it, are too many; else empty."""
+        most = self.requests if number == 1 else self.requests + self.again + self.flying
+        if number > 1 and number > self.rounds and not self.again:
+            return f"round {number} is beyond the {self.rounds} rounds of the plan"
+        if submitted + wanted > most:
+            what = "new requests" if number == 1 else f"requests in round {number}"
+            return f"the plan allows {most:,} {what}, and now {submitted + wanted:,} would go out"
+        return ""
+
+
+def ceiling_of(plan: JobPlan, rounds: int) -> Ceiling:
+    """What a job's plan allows; `rounds` is the job's `retry.rounds`."""
+    new = sum(a.requests for a in plan.actions if isinstance(a, Submit) and a.round == 1)
+    again = sum(count for number, count in plan.tally.submit if number > 1)
+    return Ceiling(new, again, plan.tally.in_flight, rounds)

@@ -1,0 +1,219 @@
+"""Plans and outcomes for machines: one JSON object a line, a version line first. A reader of the plan, as `explain` is.
+
+The models are the published schema (`schemas/`). A reader takes any minor of its major, and leaves fields and line
+types that it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write
+
+FORMAT = "1.0"
+
+_VERBS: dict[type[Action], str] = {
+    Submit: "submit",
+    Wait: "wait",
+    Fetch: "fetch",
+    Adopt: "adopt",
+    Hold: "hold",
+    Write: "write",
+}
+
+
+class MachineLine(BaseModel):
+    """Base of the lines."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VersionLine(MachineLine):
+    """The first line."""
+
+    type: Literal["version"] = "version"
+    format: str = Field(default=FORMAT, description="major.minor of this format.")
+    tool: str = Field(description="Version of batchspec.")
+    command: Literal["plan", "apply"]
+
+
+class ActionField(MachineLine):
+    """One action. Which fields are there depends on the verb."""
+
+    action: Literal["submit", "wait", "fetch", "adopt", "hold", "write"]
+    reason: str
+    batch: str | None = None
+    path: str | None = None
+    requests: int | None = None
+    answers: int | None = None
+    rows: int | None = None
+    round: int | None = None
+    shards: int | None = None
+    bytes: int | None = None
+    keys_known: bool | None = None
+
+
+class JobLine(MachineLine):
+    """One job's part of the plan. Counts are distinct requests, but for `rows`."""
+
+    type: Literal["job"] = "job"
+    job: str
+    realm: str
+    output: str
+    changes: bool
+    rows: int
+    requests: int
+    answered: int
+    in_flight: int
+    failed: int
+    unknown: int
+    submit: int
+    tolerated: int
+    actions: tuple[ActionField, ...]
+    notes: tuple[str, ...]
+
+
+class OrphanLine(MachineLine):
+    """A job that has left the specs and has running batches."""
+
+    type: Literal["orphan"] = "orphan"
+    job: str
+    realm: str
+    running: tuple[str, ...]
+    ended: int
+    cancel: tuple[str, ...]
+
+
+class ErrorLine(MachineLine):
+    """A job that can't be planned."""
+
+    type: Literal["error"] = "error"
+    job: str
+    message: str
+
+
+class PlanLine(MachineLine):
+    """The plan's summary; the last line of `plan --json`."""
+
+    type: Literal["plan"] = "plan"
+    changes: bool
+    submit: int
+    answered: int
+    in_flight: int
+    failed: int
+    unknown: int
+    errors: int
+    offline: str = Field(description="Why the service was not asked; empty where it was.")
+
+
+class EventLine(MachineLine):
+    """Something that happened while applying: `event` is a dotted noun, `fields` says more and may grow."""
+
+    type: Literal["event"] = "event"
+    event: str
+    fields: dict[str, Any]
+
+
+class ProgressLine(MachineLine):
+    """How far something is; sparse."""
+
+    type: Literal["progress"] = "progress"
+    what: str
+    done: int
+    total: int
+    failed: int
+
+
+class OutcomeLine(MachineLine):
+    """How one job ended."""
+
+    type: Literal["outcome"] = "outcome"
+    job: str
+    end: Literal["succeeded", "failed", "running", "skipped", "error"]
+    submitted: int
+    failed: int
+    message: str
+    running: tuple[str, ...]
+
+
+class ExitLine(MachineLine):
+    """The last line of `apply --json`: the exit code."""
+
+    type: Literal["exit"] = "exit"
+    code: int
+
+
+PlanOutput = Annotated[VersionLine | JobLine | OrphanLine | ErrorLine | PlanLine, Field(discriminator="type")]
+ApplyOutput = Annotated[
+    VersionLine | JobLine | OrphanLine | ErrorLine | PlanLine | EventLine | ProgressLine | OutcomeLine | ExitLine,
+    Field(discriminator="type"),
+]
+
+
+def schema_of(command: Literal["plan", "apply"]) -> dict[str, Any]:
+    """The JSON Schema of one line of a command's output."""
+    adapter: TypeAdapter[Any] = TypeAdapter(PlanOutput if command == "plan" else ApplyOutput)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"One line of `batchspec {command} --json`, format {FORMAT}",
+        **adapter.json_schema(mode="serialization"),
+    }
+
+
+def plan_lines(plan: Plan) -> Iterator[MachineLine]:
+    """The plan, a line a job, and its summary."""
+    for job in plan.jobs:
+        yield _job(job)
+    for orphan in plan.orphans:
+        yield _orphan(orphan)
+    for address, message in plan.errors.items():
+        yield ErrorLine(job=address, message=message)
+    yield PlanLine(
+        changes=plan.changes,
+        submit=sum(job.submits for job in plan.jobs),
+        answered=sum(job.tally.answered for job in plan.jobs),
+        in_flight=sum(job.tally.in_flight for job in plan.jobs),
+        failed=sum(job.tally.failed for job in plan.jobs),
+        unknown=sum(job.tally.unknown for job in plan.jobs),
+        errors=len(plan.errors),
+        offline=plan.offline,
+    )
+
+
+def dump(line: MachineLine) -> str:
+    """A line's JSON, with its line end. Fields of an action that do not apply are left out."""
+    return line.model_dump_json(exclude_none=True) + "\n"
+
+
+def _job(job: JobPlan) -> JobLine:
+    tally = job.tally
+    return JobLine(
+        job=job.address,
+        realm=job.realm,
+        output=job.output,
+        changes=job.changes,
+        rows=tally.rows,
+        requests=tally.requests,
+        answered=tally.answered,
+        in_flight=tally.in_flight,
+        failed=tally.failed,
+        unknown=tally.unknown,
+        submit=job.submits,
+        tolerated=job.tolerated,
+        actions=tuple(_action(action) for action in job.actions),
+        notes=job.notes,
+    )
+
+
+def _action(action: Action) -> ActionField:
+    fields = {name: getattr(action, name) for name in action.__dataclass_fields__ if name in ActionField.model_fields}
+    return ActionField(action=_VERBS[type(action)], **fields)  # type: ignore[arg-type]
+
+
+def _orphan(orphan: Orphan) -> OrphanLine:
+    return OrphanLine(
+        job=orphan.address, realm=orphan.realm, running=orphan.running, ended=orphan.ended, cancel=orphan.cancel
+    )

@@ -1,0 +1,112 @@
+"""A saved plan: what a person looked at, as a file that a later apply keeps to. It holds no prompts and no bytes.
+
+The file is bound to the desired key sequence, the realm and the key version. Whoever edits it can only restrict what
+apply does: everything in it is an upper bound or must be equal to what apply sees itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from runner.errors import BatchspecError
+from runner.keys import VERSION as KEYS
+from runner.reconciler.ceiling import Ceiling
+from runner.reconciler.lockfile import PinsLine
+from runner.reconciler.plan import JobPlan, why_new
+
+FORMAT = "1.0"
+"""`major.minor`; a reader takes any minor of its major, and leaves fields that it does not know."""
+
+
+class SavedModel(BaseModel):
+    """Base: frozen; unknown fields are ignored, since a newer minor may have more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SavedJob(SavedModel):
+    """What was planned for one job. Counts are requests."""
+
+    address: str
+    realm: str
+    pins: PinsLine = Field(description="What the requests were rendered from; `requests` in it names their sequence.")
+    new: int = Field(ge=0, description="Requests that may be submitted for the first time.")
+    again: int = Field(ge=0, description="Requests that were due for another round.")
+    in_flight: int = Field(ge=0, description="Requests that were in flight.")
+    rounds: int = Field(ge=1, description="Rounds of asking in all.")
+    cost_usd: float | None = Field(default=None, ge=0, description="The most that the first round costs, if known.")
+
+    @property
+    def ceiling(self) -> Ceiling:
+        """The most that apply may do."""
+        return Ceiling(self.new, self.again, self.in_flight, self.rounds)
+
+
+class SavedPlan(SavedModel):
+    """A whole plan file."""
+
+    batchspec_plan: str = Field(description="Format of this file, major.minor.")
+    keys: str
+    project: str
+    tool: str
+    jobs: tuple[SavedJob, ...]
+    cancels: tuple[str, ...] = Field(default=(), description="Batches that `--prune` may cancel.")
+
+
+def saved_job(plan: JobPlan, pins: PinsLine, ceiling: Ceiling) -> SavedJob:
+    """A job's part of the file."""
+    return SavedJob(
+        address=plan.address,
+        realm=plan.realm,
+        pins=pins,
+        new=ceiling.requests,
+        again=ceiling.again,
+        in_flight=ceiling.flying,
+        rounds=ceiling.rounds,
+    )
+
+
+def saved_text(project: str, tool: str, jobs: Iterable[SavedJob], cancels: Iterable[str]) -> bytes:
+    """The file's bytes."""
+    plan = SavedPlan(
+        batchspec_plan=FORMAT, keys=KEYS, project=project, tool=tool, jobs=tuple(jobs), cancels=tuple(sorted(cancels))
+    )
+    return plan.model_dump_json(indent=1).encode() + b"\n"
+
+
+def read_saved(data: bytes, file: str, project: str) -> SavedPlan:
+    """A plan file's content. Raises BatchspecError for what is none, is newer, or of another project."""
+    try:
+        plan = SavedPlan.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BatchspecError(f"{file} is not a saved plan: {place}: {first['msg']}", hint=_FRESH) from error
+    if plan.batchspec_plan.partition(".")[0] != FORMAT.partition(".")[0]:
+        raise BatchspecError(
+            f"{file} has plan format {plan.batchspec_plan}; this batchspec reads {FORMAT}", hint=_FRESH
+        )
+    if plan.keys != KEYS:
+        raise BatchspecError(f"{file} was made with keys {plan.keys}; this batchspec makes {KEYS}", hint=_FRESH)
+    if plan.project != project:
+        raise BatchspecError(f"{file} is a plan of project {plan.project}; this is {project}", hint=_FRESH)
+    return plan
+
+
+def still_holds(saved: SavedJob, fresh: JobPlan, pins: PinsLine, ceiling: Ceiling) -> str:
+    """Why a saved job's plan does not hold any more; empty where it does."""
+    if saved.realm != fresh.realm:
+        return f"it was planned for {saved.realm}, and now it would go to {fresh.realm}"
+    if saved.pins.requests != pins.requests:
+        return f"its requests are not the ones that were planned: {why_new(saved.pins, pins)}"
+    return saved.ceiling.allows(1, 0, ceiling.requests)
+
+
+def missing_jobs(plan: SavedPlan, known: Mapping[str, object]) -> list[str]:
+    """Addresses in a plan that no spec has now."""
+    return [job.address for job in plan.jobs if job.address not in known]
+
+
+_FRESH = "make a fresh one with `batchspec plan --out FILE`"
