@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check format clean
+.PHONY: help demo test lint check format schemas clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ check: lint test  ## everything that CI runs
 format: $(VENV)/.dev  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+schemas: $(VENV)/.dev  ## write schemas/ anew, after a change of what people write
+	$(BIN)/batchspec schema > schemas/spec.schema.json
+	$(BIN)/batchspec schema --settings > schemas/settings.schema.json
 
 clean:  ## remove what was installed and built here, and .batchspec/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist

@@ -161,4 +161,8 @@ class RateLimited(ApiError):
 
 
 class ServerError(ApiError):
-    """5xx. A create answered so may still have had its effect."""
+    """5xx. A create answered so may still have had its effect. ``retry_after`` is as with RateLimited."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None, **rest: object) -> None:
+        super().__init__(message, **rest)  # type: ignore[arg-type]
+        self.retry_after = retry_after

@@ -15,9 +15,11 @@ FLOORS = [
     {"cli"},
     {"__init__"},
     {"api", "client"},
+    {"report"},
     {"executor"},
     {"providers"},
     {"reconciler"},
+    {"money"},
     {"planner"},
     {"spec"},
     {"store"},
@@ -30,6 +32,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that may not know of a lower one, though it lies below them.
 APART = {
     "reconciler": {"providers", "service", "spec", "executor"},
+    "money": {"planner", "spec", "store", "service"},
     "planner": {"service", "store"},
     "spec": {"store", "service"},
     "store": {"service"},

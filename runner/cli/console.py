@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _PLAIN_EVERY = 15.0
 """Seconds between plain progress lines of one kind."""
 
+_EXCERPT = 120
+"""Characters of a line that are shown above the caret."""
+
 _EVENTS = {
     "batch.adopted": "{job}: adopted batch {batch}, which was in no lockfile; requests: {requests}",
     "batch.cancelled": "{job}: asked to cancel batch {batch}; it is {state}",
@@ -45,14 +48,20 @@ def error_text(error: BatchspecError) -> str:
 
 
 def problem_text(problem: Problem) -> str:
-    """A problem with its line and a caret below the column."""
-    text = str(problem)
+    """A problem with its line and a caret below the column; of a long line, the part around it."""
+    text = _shown(str(problem))
     if problem.file == "~":
-        return problem.message
+        return _shown(problem.message)
     if not problem.excerpt or problem.column <= 0:
         return text
-    line = problem.excerpt.replace("\t", " ")[:160]
-    return f"{text}\n    {line}\n    {' ' * (problem.column - 1)}^"
+    start = max(0, problem.column - 1 - _EXCERPT // 2) if problem.column > _EXCERPT else 0
+    line = problem.excerpt[start : start + _EXCERPT].replace("\t", " ")
+    return f"{text}\n    {_shown(line)}\n    {' ' * (problem.column - 1 - start)}^"
+
+
+def _shown(text: str) -> str:
+    """Text of a file as a terminal may get it: nothing in it can move the cursor or change colours."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 class Terminal:

@@ -103,10 +103,8 @@ def _add_lines(path: Path, text: str) -> None:
 
 def _schema(folder: Path) -> None:
     """The schema that the spec's first line names, for editors; thrown away and made again at will."""
-    import json  # noqa: PLC0415
-
-    from runner.spec.schema import json_schema  # noqa: PLC0415
+    from runner.spec.schema import json_schema, schema_text  # noqa: PLC0415
 
     path = folder / ".batchspec" / "schema.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+    path.write_text(schema_text(json_schema()), encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -12,11 +13,14 @@ import typer
 
 from runner.cli.apply import apply
 from runner.cli.cancel import cancel
+from runner.cli.diff import diff
 from runner.cli.forget import forget
 from runner.cli.import_ import import_
 from runner.cli.init import init
+from runner.cli.log import log
 from runner.cli.plan import plan
 from runner.cli.render import render
+from runner.cli.report import report
 from runner.cli.schema import schema
 from runner.cli.serve import serve
 from runner.cli.status import status
@@ -39,8 +43,11 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-for _verb in (init, validate, schema, render, plan, apply, status, cancel, import_, forget, verify, serve):
-    app.command(_verb.__name__.rstrip("_"), no_args_is_help=_verb in (cancel, import_, forget))(_verb)
+_VERBS: tuple[Callable[..., None], ...] = (
+    init, validate, schema, render, plan, apply, status, report, log, diff, cancel, import_, forget, verify, serve,
+)  # fmt: skip
+for _verb in _VERBS:
+    app.command(_verb.__name__.rstrip("_"), no_args_is_help=_verb in {cancel, import_, forget, log, diff})(_verb)
 
 
 @app.callback(invoke_without_command=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.errors import BatchspecError
+from runner.errors import BatchspecError, Problem
 
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec, Project
@@ -44,15 +44,39 @@ RetryFailed = Annotated[
 def load_jobs(
     paths: list[Path] | None, variables: list[str] | None, names: list[str] | None, provider: str | None
 ) -> tuple[Project, tuple[JobSpec, ...]]:
-    """The project and the jobs that were asked for. Raises BatchspecError."""
+    """The project and the jobs that were asked for; warnings go to stderr. Raises BatchspecError."""
+    project = read_project(paths, variables, provider)
+    jobs = chosen(project, names)
+    warn(project.warnings, jobs)
+    return project, jobs
+
+
+def read_project(
+    paths: list[Path] | None, variables: list[str] | None, provider: str | None, *, placeholders: bool = False
+) -> Project:
+    """The project around the current folder. Raises BatchspecError."""
     import os  # noqa: PLC0415
 
     from runner.spec.load import find_root, load_project  # noqa: PLC0415
 
-    project = load_project(
-        find_root(Path.cwd()), paths or [], variables=_pairs(variables or []), provider=provider, environ=os.environ
+    return load_project(
+        find_root(Path.cwd()),
+        paths or [],
+        variables=_pairs(variables or []),
+        provider=provider,
+        environ=os.environ,
+        placeholders=placeholders,
     )
-    return project, chosen(project, names)
+
+
+def warn(warnings: Sequence[Problem], jobs: Sequence[JobSpec]) -> None:
+    """Print the warnings about these jobs' files to stderr."""
+    from runner.cli.console import problem_text  # noqa: PLC0415
+
+    files = {job.file for job in jobs}
+    for warning in warnings:
+        if warning.file in files:
+            typer.echo(f"warning: {problem_text(warning)}", err=True)
 
 
 def load_project_at(provider: str | None) -> Project:
@@ -61,12 +85,16 @@ def load_project_at(provider: str | None) -> Project:
 
 
 def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]:
-    """The jobs called `names`, all without any. Raises BatchspecError for a name that is none."""
-    known = {job.address: job for job in project.jobs}
+    """The jobs with these addresses, or all jobs of these names; all without any. Raises BatchspecError for none."""
+    known = {job.address for job in project.jobs} | {job.job.name for job in project.jobs}
     for name in names or ():
         if name not in known:
-            raise BatchspecError(f"there is no job {name}", hint=f"the jobs are: {', '.join(known) or 'none'}")
-    return tuple(job for job in project.jobs if not names or job.address in names)
+            shown = [job.address for job in project.jobs]
+            more = f" and {len(shown) - 20} more" if len(shown) > 20 else ""
+            raise BatchspecError(
+                f"there is no job {name}", hint=f"the jobs are: {', '.join(shown[:20]) or 'none'}{more}"
+            )
+    return tuple(job for job in project.jobs if not names or job.address in names or job.job.name in names)
 
 
 def _pairs(variables: list[str]) -> dict[str, str]:

@@ -11,8 +11,6 @@ def schema(
     settings: Annotated[bool, typer.Option("--settings", help="The schema of batchspec.yaml instead.")] = False,
 ) -> None:
     """Print the JSON Schema (draft-07) of a spec file."""
-    import json  # noqa: PLC0415
+    from runner.spec.schema import json_schema, schema_text, settings_schema  # noqa: PLC0415
 
-    from runner.spec.schema import json_schema, settings_schema  # noqa: PLC0415
-
-    typer.echo(json.dumps(settings_schema() if settings else json_schema(), indent=2, ensure_ascii=False))
+    typer.echo(schema_text(settings_schema() if settings else json_schema()), nl=False)

@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from runner.cli.options import Paths, Provider, Var, load_jobs
+from runner.cli.options import Paths, Provider, Var, read_project, warn
+from runner.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from runner.spec.load import Project
 
 
-def validate(paths: Paths = None, var: Var = None, provider: Provider = None) -> None:
-    """Check specs, and say everything that is wrong with them at once. Reads no input rows, asks no service."""
-    _, jobs = load_jobs(paths, var, None, provider)
-    for job in jobs:
+def validate(
+    paths: Paths = None,
+    var: Var = None,
+    provider: Provider = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: valid, problems, warnings, jobs.")] = False,
+) -> None:
+    """Check specs, and say everything that is wrong with them at once. Reads no input rows, asks no service.
+
+    A partition that is given no value is checked with a stand-in.
+    """
+    try:
+        project = read_project(paths, var, provider, placeholders=True)
+    except SpecError as error:
+        if not as_json:
+            raise
+        typer.echo(_report(None, error.problems))
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(_report(project, ()))
+        return
+    warn(project.warnings, project.jobs)
+    for job in project.jobs:
         typer.echo(f"{job.file}: {job.address} is valid")
+
+
+def _report(project: Project | None, problems: tuple[Problem, ...]) -> str:
+    import json  # noqa: PLC0415
+
+    report = {
+        "valid": project is not None,
+        "problems": [asdict(problem) for problem in problems],
+        "warnings": [asdict(warning) for warning in project.warnings] if project else [],
+        "jobs": [{"address": job.address, "file": job.file} for job in project.jobs] if project else [],
+    }
+    return json.dumps(report, indent=2, ensure_ascii=False)

@@ -17,8 +17,8 @@ from runner.providers import open_api
 from runner.providers.api import BatchApi
 from runner.reconciler.lockfile import BatchLine, Lockfile, parse
 from runner.spec.load import JobSpec, Project
-from runner.spec.models import DigitalOceanProfile, LocalProfile
 from runner.spec.realm import realm_folder, realm_name, realm_of
+from runner.spec.settings import DigitalOceanProfile, LocalProfile
 from runner.spec.trust import find_key
 from runner.store.files import write_whole
 from runner.store.index import ResultStore
@@ -88,8 +88,7 @@ class Context:
     def names(self, spec: JobSpec) -> tuple[str, ...]:
         """A job's address and the ones it had before it was renamed, by its lockfile and its `moved`."""
         names = self.lockfile(spec.lock_path).names(spec.address)
-        moved = spec.job.moved
-        return names if moved is None or moved.source in names else (*names, moved.source)
+        return names if not spec.moved_from or spec.moved_from in names else (*names, spec.moved_from)
 
     def api(self, spec: JobSpec) -> BatchApi:
         """The service of a job. Raises TrustError or ProviderError where it can't be used."""

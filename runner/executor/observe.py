@@ -13,6 +13,7 @@ from pathlib import Path
 from runner.digest import sha256_file
 from runner.executor.batches import Known, gather
 from runner.executor.context import Context, Realm
+from runner.executor.failures import reasons
 from runner.executor.judge import Judged, OutputAnswers, is_indexed, judge, read_output, wanted_round
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
@@ -68,9 +69,8 @@ def observe(
     spec = desired.spec
     realm = context.realm(spec)
     lockfile = context.lockfile(spec.lock_path)
-    moved = spec.job.moved
-    if moved is not None and moved.source not in lockfile.names(spec.address):
-        lockfile = lockfile.with_moved(spec.address, moved.source)
+    if spec.moved_from and spec.moved_from not in lockfile.names(spec.address):
+        lockfile = lockfile.with_moved(spec.address, spec.moved_from)
     lines = lockfile.of(spec.address, realm.name)
     names = lockfile.names(spec.address)
     elsewhere = context.elsewhere(spec, names, realm.name)
@@ -102,7 +102,7 @@ def observe(
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
         tolerated=tolerated(spec.job.tolerate, judged.tally.requests),
-        notes=_notes(batches),
+        notes=_notes(context, desired, realm, batches, standing, judged),
     )
     return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, decide(view))
 
@@ -152,7 +152,13 @@ def _view(known: Known, standing: dict[str, OutputAnswers]) -> BatchView:
         adopted=known.adopted,
         state=known.state,
         answers=known.completed or 0,
+        kept_until=_date(known),
     )
+
+
+def _date(known: Known) -> str:
+    until = known.kept_until
+    return f"{until:%Y-%m-%d}" if until is not None else ""
 
 
 def _is_recorded(output: Path, lockfile: Lockfile, path: str) -> bool:
@@ -174,13 +180,23 @@ def _output_state(
     return OutputState.GOOD if same else OutputState.STALE
 
 
-def _notes(batches: Sequence[Known]) -> list[str]:
-    notes = []
+def _notes(
+    context: Context,
+    desired: Desired,
+    realm: Realm,
+    batches: Sequence[Known],
+    standing: dict[str, OutputAnswers],
+    judged: Judged,
+) -> list[str]:
+    notes: list[str] = []
     for known in batches:
         if known.index is None:
+            if known.line.batch in judged.used and known.line.batch in standing:
+                until = f"; the service keeps its results until {_date(known)} at least" if _date(known) else ""
+                notes.append(f"answers of batch {known.line.batch} are read from the output{until}")
             continue
         summary = known.index.summary
-        notes += [f"batch {known.line.batch} failed: {text}" for text in summary.failure[:5]]
+        notes += reasons(desired, known, realm.shards, context.places.shown(realm.shards))
         missing = (known.completed or 0) - summary.answers
         if missing > 0:
             notes.append(f"batch {known.line.batch} counts {known.completed} answers and delivered {summary.answers}")

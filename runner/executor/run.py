@@ -138,12 +138,12 @@ class Run:
     def _record(self, seen: Observed) -> bool:
         """Take adopted batches, and a new name, into the lockfile."""
         adopted = [known for known in seen.batches if known.adopted]
-        moved = self._spec.job.moved
-        renamed = moved is not None and moved.source not in seen.lockfile.names(self.address)
-        if moved is not None and renamed:
-            lockfile = self._context.lockfile(self._spec.lock_path).with_moved(self.address, moved.source)
-            self._context.save_lockfile(self._spec.lock_path, lockfile)
-            self._context.watcher.event("job.renamed", job=self.address, old=moved.source)
+        old = self._spec.moved_from
+        lockfile = self._context.lockfile(self._spec.lock_path)
+        renamed = bool(old) and old not in lockfile.names(self.address)
+        if renamed:
+            self._context.save_lockfile(self._spec.lock_path, lockfile.with_moved(self.address, old))
+            self._context.watcher.event("job.renamed", job=self.address, old=old)
         for known in adopted:
             self._context.watcher.event(
                 "batch.adopted", job=self.address, batch=known.line.batch, requests=known.line.requests
@@ -262,9 +262,9 @@ class Run:
         """
         realm = seen.realm.name
         creates = (c for name in self._context.names(self._spec) for c in ledger.creates(realm, name))
-        doubtful = in_doubt(creates, seen.batches)
-        shards = self._names(seen) if doubtful else frozenset()
         grace = DOUBT[self._spec.profile.kind]
+        doubtful = in_doubt(creates, seen.batches)
+        shards = {shard.digest for shard in self._shards(seen)} if doubtful else set()
         ages = [(self._context.now() - create.at).total_seconds() for create in doubtful if create.shard not in shards]
         left = grace - min(ages, default=grace)
         if left <= 0:
@@ -275,13 +275,12 @@ class Run:
         listed.update(list_back(self._context.api(self._spec), self._context.now()))
         return True
 
-    def _names(self, seen: Observed) -> frozenset[str]:
-        """The names of the shards that would go out now; all their bytes are read for it."""
-        limits, spool = self._spec.job.shards, self._desired.spool
-        rounds = [number for number, _ in seen.judged.tally.submit]
-        return frozenset(
-            shard.digest for number in rounds for shard in cut(spool, limits, partial(wanted_round, number), None)
-        )
+    def _shards(self, seen: Observed) -> Iterator[Shard]:
+        """The shards that the plan would submit now, not written."""
+        for action in seen.plan.actions:
+            if isinstance(action, Submit):
+                wanted = partial(wanted_round, action.round)
+                yield from cut(self._desired.spool, self._spec.job.shards, wanted, None)
 
     def _salvage(self, seen: Observed) -> bool:
         """Before the output is rewritten: answers that stand in it alone go into the store."""

@@ -7,6 +7,7 @@ so that worker processes can be given it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from runner.planner.templates import is_constant
 
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec
-    from runner.spec.models import Job, Text
+    from runner.spec.models import Job, Role, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,10 @@ class Envelope:
 class Hole:
     """Where rendered text goes, as a JSON string. `text` is inline Jinja, or the path of a template where `is_file`.
 
-    `part` is the prompt's part, `system` or `user`; `label` names inline text in messages.
+    `path` is where the text stands below `prompt` in the spec; `label` names inline text in messages.
     """
 
-    part: str
+    path: tuple[str | int, ...]
     text: str
     is_file: bool
     label: str
@@ -99,25 +100,42 @@ def _pieces(spec: JobSpec) -> tuple[Piece, ...]:
     return tuple(pieces)
 
 
-def _fields(spec: JobSpec) -> list[Piece]:
-    """Constants and holes of a body, in the order they are sent."""
+def _fields(spec: JobSpec) -> Iterator[Piece]:
+    """A body's pieces in the order they are sent: model, system prompt, messages, parameters by name."""
     job = spec.job
-    model = b'{"model":' + orjson.dumps(job.model)
-    end = b"".join(b"," + orjson.dumps(k) + b":" + orjson.dumps(job.parameters[k]) for k in sorted(job.parameters))
-    end += b"}"
-    user = _text(spec, "user", job.prompt.user)
-    system = None if job.prompt.system is None else _text(spec, "system", job.prompt.system)
-    if job.line_format == "anthropic":
-        before: list[Piece] = [] if system is None else [b',"system":', system]
-        return [model, *before, b',"messages":[{"role":"user","content":', user, b"}]", end]
-    if job.url == "/v1/responses":
-        before = [] if system is None else [b',"instructions":', system]
-        return [model, *before, b',"input":', user, end]
-    first: list[Piece] = [] if system is None else [b'{"role":"system","content":', system, b"},"]
-    return [model, b',"messages":[', *first, b'{"role":"user","content":', user, b"}]", end]
+    parts = [(turn.role, _text(spec, turn)) for turn in job.prompt.turns]
+    yield b'{"model":' + orjson.dumps(job.model)
+    if job.url == "/v1/chat/completions":
+        yield b',"messages":'
+        yield from _messages(parts)
+    else:
+        name, rest = (b"instructions", b"input") if job.url else (b"system", b"messages")
+        if parts[0][0] == "system":
+            yield b',"' + name + b'":'
+            yield parts[0][1]
+            parts = parts[1:]
+        yield b',"' + rest + b'":'
+        if job.url and len(parts) == 1 and parts[0][0] == "user":
+            yield parts[0][1]
+        else:
+            yield from _messages(parts)
+    yield b"".join(b"," + orjson.dumps(k) + b":" + orjson.dumps(job.parameters[k]) for k in sorted(job.parameters))
+    yield b"}"
 
 
-def _text(spec: JobSpec, part: str, text: Text) -> Piece:
+def _messages(parts: Sequence[tuple[Role, Piece]]) -> Iterator[Piece]:
+    start = b"["
+    for role, text in parts:
+        yield start + b'{"role":' + orjson.dumps(role) + b',"content":'
+        yield text
+        yield b"}"
+        start = b","
+    yield b"]"
+
+
+def _text(spec: JobSpec, turn: Turn) -> Piece:
+    text = turn.text
     if not isinstance(text, str):
-        return Hole(part, text.template, True, text.template)
-    return orjson.dumps(text) if is_constant(text) else Hole(part, text, False, f"{spec.file} prompt.{part}")
+        return Hole(turn.path, text.template, True, text.template)
+    label = f"{spec.file} prompt.{'.'.join(map(str, turn.path))}"
+    return orjson.dumps(text) if is_constant(text) else Hole(turn.path, text, False, label)

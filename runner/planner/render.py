@@ -125,8 +125,8 @@ def _compiled(spec: JobSpec, shape: Frame, templates: Templates) -> Renderer:
     try:
         return Renderer(shape, templates)
     except NotCompiled as error:
-        keys = ("prompt", error.hole.part, "template") if error.hole.is_file else ("prompt", error.hole.part)
-        raise syntax_problem(error.error, spec.problem("", *keys)) from error
+        keys = (*error.hole.path, "template") if error.hole.is_file else error.hole.path
+        raise syntax_problem(error.error, spec.problem("", "prompt", *keys)) from error
 
 
 def _here(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Iterator[Part]:

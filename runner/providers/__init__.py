@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 if TYPE_CHECKING:
     from runner.providers.api import BatchApi
-    from runner.spec.models import DigitalOceanProfile, LocalProfile
+    from runner.spec.settings import DigitalOceanProfile, LocalProfile
 
 
 def open_api(

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from runner.errors import Conflict, Malformed, NotFound, ProviderError
 from runner.providers import wire
-from runner.providers.http import Http
+from runner.providers.http import Http, TooLong
 
 BATCHES = "/v1/batches"
 FILES = "/v1/batches/files"
@@ -16,6 +16,8 @@ PAGE = 100
 """Batches asked for at once; the most the service gives (OpenAPI description, `limit`)."""
 MAX_PAGES = 10_000
 """Pages of one list: a million batches, more than an account can have made within the 30 days they are kept."""
+MAX_BARREN = 10
+"""Pages in a row without a batch that was not there before. A service that filters after paging may have some."""
 
 
 def get_batch(http: Http, batch_id: str) -> Any:
@@ -49,19 +51,36 @@ def walk(http: Http, status: str = "") -> Iterator[wire.Entry]:
     seen: set[str] = set()
     cursors: set[str] = set()
     params = {"limit": str(PAGE), **({"status": status} if status else {})}
+    barren = 0
     for _ in range(MAX_PAGES):
-        page = wire.read_page(http.get(BATCHES, params))
+        page = _page(http, params)
         new = [entry for entry in page.entries if entry.batch.batch_id not in seen]
         seen.update(entry.batch.batch_id for entry in new)
         yield from new
         # A service that does not say whether there is more is asked until nothing new comes.
         if page.cursor is None or not (page.certain or new):
             return
-        if page.cursor in cursors:
+        barren = 0 if new else barren + 1
+        if page.cursor in cursors or barren == MAX_BARREN:
             raise Malformed(f"the list of batches at {http.base_url} goes in circles")
         cursors.add(page.cursor)
         params["after"] = page.cursor
     raise Malformed(f"the list of batches at {http.base_url} does not end")
+
+
+def _page(http: Http, params: dict[str, str]) -> wire.Page:
+    """One page. Where it is too long to be read, fewer batches are asked for, now and from then on.
+
+    A failed batch may carry a reason for each of its 50,000 lines.
+    """
+    while True:
+        try:
+            return wire.read_page(http.get(BATCHES, params))
+        except TooLong:
+            limit = int(params["limit"])
+            if limit == 1:
+                raise
+            params["limit"] = str(max(1, limit // 5))
 
 
 def _path(batch_id: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from runner.errors import Malformed, Unreachable
 from runner.providers import calls, wire
 from runner.providers.api import BatchApi, FileIntent, Order, Progress, RemoteBatch, ResultUrls
-from runner.providers.http import Http, Now
+from runner.providers.http import USUAL, Http, Limits, Now
 from runner.providers.patience import Patience, Sleep
 from runner.providers.storage import Storage
 
@@ -35,10 +35,11 @@ class DigitalOcean(BatchApi):
         sleep: Sleep = time.sleep,
         now: Now = time.time,
         patience: Patience | None = None,
+        limits: Limits = USUAL,
     ) -> None:
         patience = patience or Patience(sleep=sleep)
-        self._http = Http(base_url, key, patience=patience, now=now)
-        self._storage = Storage(local=self._http.loopback, patience=patience, now=now)
+        self._http = Http(base_url, key, patience=patience, now=now, limits=limits)
+        self._storage = Storage(local=self._http.loopback, patience=patience, now=now, limits=limits)
 
     def __repr__(self) -> str:
         return f"DigitalOcean({self._http.base_url!r})"
@@ -50,8 +51,8 @@ class DigitalOcean(BatchApi):
     def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
         """Stream a file to the intent's URL, again after a passing trouble until it expires.
 
-        Raises Unauthorized (403) where the URL is no longer good: make a new intent. Where a broken upload starts
-        again, `progress` gets a negative number.
+        Raises Unauthorized where the URL is no longer good: the storage says so (403), or it broke until the URL
+        expired. Make a new intent then. Where a broken upload starts again, `progress` gets a negative number.
         """
         self._storage.upload(intent.upload_url, path, intent.expires_at, progress)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -16,19 +17,39 @@ import httpx
 import orjson
 
 from runner.errors import Malformed, ProviderError, TrustError, Unreachable
+from runner.providers.gate import Gate
 from runner.providers.patience import Patience
 from runner.providers.troubles import mapped, refusal
 from runner.spec.trust import is_loopback
 
-MAX_ANSWER = 16_000_000
-"""Bytes of the longest answer that is read. A page of 100 batches has about 100 kB."""
 MAX_REFUSAL = 64_000
 """Bytes of an error's body that are read."""
-ANSWER_TIME = 300.0
-"""Seconds an answer's body may take in all; without it, one byte a minute would hold a caller for days."""
 
-TIMEOUT = httpx.Timeout(60.0, connect=15.0)
-"""Seconds for each step of a call: connecting, and each silence while sending or reading."""
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is read of a service, and how long it may be silent. Sizes are in bytes, times in seconds.
+
+    `answer` is the longest JSON answer; a page of 100 batches has about 100 kB. `answer_time` is what the body of one
+    may take in all; without it, one byte a minute would hold a caller for days. `file` is the longest result file as
+    it stands on disk: 50,000 answers of a million characters each. `connect` is for connecting, `silence` and
+    `transfer_silence` for each pause while sending or reading, in calls and in uploads and downloads.
+    """
+
+    answer: int = 16_000_000
+    answer_time: float = 300.0
+    file: int = 50_000_000_000
+    connect: float = 15.0
+    silence: float = 60.0
+    transfer_silence: float = 120.0
+
+
+USUAL = Limits()
+
+
+class TooLong(Malformed):
+    """An answer that is longer than is read."""
+
 
 Now = Callable[[], float]
 """Seconds since 1970."""
@@ -41,7 +62,9 @@ class Http:
     raises ProviderError. Threads may share it.
     """
 
-    def __init__(self, base_url: str, key: str, *, patience: Patience, now: Now = time.time) -> None:
+    def __init__(
+        self, base_url: str, key: str, *, patience: Patience, now: Now = time.time, limits: Limits = USUAL
+    ) -> None:
         if key and not (key.isascii() and key.isprintable() and " " not in key):
             # httpx would quote the whole header in its error.
             raise TrustError("the access key holds characters that no key has (spaces, line ends or non-ASCII)")
@@ -51,7 +74,9 @@ class Http:
         self._key = key
         self._patience = patience
         self._now = now
-        self._client = new_client(trust_env=not self.loopback)
+        self._limits = limits
+        self._gate = Gate(patience, now)
+        self._client = new_client(trust_env=not self.loopback, silence=limits.silence, connect=limits.connect)
 
     def __repr__(self) -> str:
         return f"Http({self.base_url!r})"
@@ -112,25 +137,29 @@ class Http:
         if body is not None:
             headers["Content-Type"] = "application/json"
             content = orjson.dumps(body)
+        self._gate.wait()
         with (
             mapped(what),
             self._client.stream(
                 method, f"{self.base_url}{path}", params=params, content=content, headers=headers
             ) as response,
         ):
+            self._gate.told(response.headers)
             if response.is_success:
-                answer = _read(response, MAX_ANSWER, what)
+                answer = _read(response, self._limits, what)
             else:
                 hidden = (self._key, *hide)
                 told = read_start(response, MAX_REFUSAL)
-                raise refusal(response.status_code, response.headers, told, what, hide=hidden, now=self._now)
+                error = refusal(response.status_code, response.headers, told, what, hide=hidden, now=self._now)
+                self._gate.refused(error)
+                raise error
         try:
             return orjson.loads(answer)
         except orjson.JSONDecodeError as exc:
             raise Malformed(f"{what}: the answer ({response.status_code}, {len(answer)} bytes) is not JSON") from exc
 
 
-def new_client(*, trust_env: bool, timeout: httpx.Timeout = TIMEOUT) -> httpx.Client:
+def new_client(*, trust_env: bool, silence: float, connect: float) -> httpx.Client:
     """An httpx client that follows nothing and remembers nothing.
 
     Raises Unreachable where the environment's proxy or certificate settings can't be used.
@@ -139,7 +168,7 @@ def new_client(*, trust_env: bool, timeout: httpx.Timeout = TIMEOUT) -> httpx.Cl
         return httpx.Client(
             trust_env=trust_env,
             follow_redirects=False,
-            timeout=timeout,
+            timeout=httpx.Timeout(silence, connect=connect),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             # Bytes as they are: offsets and lengths are about what is stored.
             headers={"User-Agent": "batchspec", "Accept-Encoding": "identity"},
@@ -177,13 +206,13 @@ def _base(url: str) -> httpx.URL:
     return base
 
 
-def _read(response: httpx.Response, limit: int, what: str) -> bytes:
+def _read(response: httpx.Response, limits: Limits, what: str) -> bytes:
     body = bytearray()
-    until = time.monotonic() + ANSWER_TIME
+    until = time.monotonic() + limits.answer_time
     for piece in response.iter_bytes():
         body += piece
-        if len(body) > limit:
-            raise Malformed(f"{what}: the answer is longer than {limit} bytes")
+        if len(body) > limits.answer:
+            raise TooLong(f"{what}: the answer is longer than {limits.answer} bytes")
         if time.monotonic() > until:
-            raise Unreachable(f"{what}: the answer did not end within {ANSWER_TIME:.0f} s")
+            raise Unreachable(f"{what}: the answer did not end within {limits.answer_time:.0f} s")
     return bytes(body)

@@ -31,7 +31,7 @@ from runner.providers.patience import Patience, Sleep
 from runner.spec.trust import is_loopback
 
 if TYPE_CHECKING:
-    from runner.spec.models import LocalProfile
+    from runner.spec.settings import LocalProfile
 
 ENDPOINT = "endpoint.json"
 ACCOUNT = "token"

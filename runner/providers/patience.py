@@ -27,8 +27,8 @@ class Patience:
 
     `tries` counts the first one. Waits double from `first` to `longest`, each cut at random to between a half and the
     whole, so that many workers don't come back at the same moment. What the service asks for (`Retry-After`,
-    `ratelimit-reset`) is waited for instead, up to `asked`; where it asks for more the error is raised at once, with
-    the number in it, and the caller decides.
+    `ratelimit-reset`) is waited for where it is longer, and up to a tenth more for the same reason. Where it asks for
+    more than `asked` the error is raised at once, with the number in it, and the caller decides.
     """
 
     tries: int = 5
@@ -49,11 +49,19 @@ class Patience:
         if not isinstance(error, PASSING):
             return None
         wanted: float | None = getattr(error, "retry_after", None)
-        if wanted is not None:
-            return wanted if wanted <= self.asked else None
+        if wanted is not None and wanted > self.asked:
+            return None
+        return max(self.backoff(tried), self.spread(wanted or 0.0))
+
+    def backoff(self, tried: int) -> float:
+        """The seconds to wait after try number `tried` (from 1) where nobody asks for more."""
         # The exponent is limited because a float is.
         longest = min(self.longest, self.first * 2.0 ** min(tried - 1, 30))
         return longest * (0.5 + 0.5 * self.chance())
+
+    def spread(self, seconds: float) -> float:
+        """`seconds`, or up to a tenth more, so that those who were told the same don't come at the same moment."""
+        return seconds * (1.0 + 0.1 * self.chance())
 
     def rest(self, event: str, error: ProviderError, tried: int, seconds: float) -> None:
         """Log that something is tried again, and wait."""

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -23,9 +24,10 @@ from typing import IO
 
 import httpx
 
-from runner.errors import Malformed, ProviderError, StoreError, Unreachable
+from runner.errors import ApiError, Malformed, ProviderError, StoreError, Unauthorized
 from runner.providers.api import Progress
-from runner.providers.http import MAX_REFUSAL, Now, new_client, read_start
+from runner.providers.download import Download, Moved
+from runner.providers.http import MAX_REFUSAL, USUAL, Limits, Now, new_client, read_start
 from runner.providers.patience import Patience
 from runner.providers.troubles import mapped, storage_refusal
 from runner.spec.trust import is_loopback
@@ -41,16 +43,13 @@ URL_TTL = 600.0
 STALE = 3_600.0
 """Seconds after which a half-written download is a dead process's."""
 
-TIMEOUT = httpx.Timeout(120.0, connect=15.0)
-
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
-
 
 class Storage:
     """The transfers of one API. `local` says that the API is on loopback. Threads may share it."""
 
-    def __init__(self, *, local: bool, patience: Patience, now: Now = time.time) -> None:
+    def __init__(self, *, local: bool, patience: Patience, now: Now = time.time, limits: Limits = USUAL) -> None:
         self._local = local
+        self._limits = limits
         self._patience = patience
         self._now = now
         self._clients: dict[bool, httpx.Client] = {}
@@ -61,7 +60,8 @@ class Storage:
         """PUT the file to `url`, and again after a passing trouble, until the URL expires at `until`.
 
         `progress` gets a negative number where a broken upload starts from the beginning. Raises Unauthorized where
-        the URL is not (or no longer) good, StoreError where the file can't be read.
+        the URL is not (or no longer) good, also where uploads broke until it expired; StoreError where the file can't
+        be read; Rejected where it is too large.
         """
         target = checked(url, local=self._local)
         start = self._now()
@@ -69,17 +69,23 @@ class Storage:
         tried, waited = 0, 0.0
         while True:
             tried += 1
-            sent = _Moved(progress)
+            sent = Moved(progress)
             try:
                 return self._put(target, path, sent)
             except ProviderError as error:
                 sent.take_back()
-                seconds = self._patience.pause(error, tried)
-                # This machine's clock may be wrong: a few tries are made whatever it says.
-                elapsed = max(waited, self._now() - start) + (seconds or 0.0)
-                over = tried >= self._patience.tries and elapsed >= window
-                if seconds is None or over or tried >= MAX_TRIES:
+                seconds = self._pause(error, tried)
+                if seconds is None:
                     raise
+                # This machine's clock may be wrong: a few tries are made whatever it says.
+                elapsed = max(waited, self._now() - start) + seconds
+                if (tried >= self._patience.tries and elapsed >= window) or tried >= MAX_TRIES:
+                    raise Unauthorized(
+                        f"{error.message}; the upload URL expired after {tried} tries",
+                        status=httpx.codes.FORBIDDEN,
+                        code="url_expired",
+                        hint="a new upload URL is needed; if this goes on, look at the network",
+                    ) from error
                 waited += seconds
                 self._patience.rest("upload.retried", error, tried, seconds)
 
@@ -95,7 +101,7 @@ class Storage:
         try:
             _clear(path)
             with beside.open("xb") as file:
-                self._fetch(_Download(target, file, _Moved(progress), self._now))
+                self._fetch(Download(target, file, Moved(progress), limit=self._limits.file, now=self._now))
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)
@@ -104,6 +110,17 @@ class Storage:
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
+
+    def _pause(self, error: ProviderError, tried: int) -> float | None:
+        """Seconds until the same upload is tried again; None where that can't help.
+
+        The guide asks for the same URL after any failure but an expired URL. A refusal whose reason is not known gets
+        as many tries as a call to the API.
+        """
+        seconds = self._patience.pause(error, tried)
+        if seconds is None and _may_mend(error) and tried < self._patience.tries:
+            return self._patience.backoff(tried)
+        return seconds
 
     def close(self) -> None:
         """Give back the connections."""
@@ -117,10 +134,12 @@ class Storage:
         trust_env = not is_loopback(target.host)
         with self._guard:
             if trust_env not in self._clients:
-                self._clients[trust_env] = new_client(trust_env=trust_env, timeout=TIMEOUT)
+                self._clients[trust_env] = new_client(
+                    trust_env=trust_env, silence=self._limits.transfer_silence, connect=self._limits.connect
+                )
             return self._clients[trust_env]
 
-    def _put(self, target: httpx.URL, path: Path, sent: _Moved) -> None:
+    def _put(self, target: httpx.URL, path: Path, sent: Moved) -> None:
         what = f"upload to {target.host}"
         try:
             file = path.open("rb")
@@ -140,7 +159,7 @@ class Storage:
         if not response.is_success:
             raise storage_refusal(response.status_code, response.headers, told, what, now=self._now)
 
-    def _fetch(self, download: _Download) -> None:
+    def _fetch(self, download: Download) -> None:
         tried, idle = 0, 0
         while True:
             before = download.moved.count
@@ -153,92 +172,6 @@ class Storage:
                 if seconds is None:
                     raise
                 self._patience.rest("download.retried", error, tried, seconds)
-
-
-class _Moved:
-    """How many bytes of one file have moved, told to somebody who shows it."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.count = 0
-        self._progress = progress
-
-    def add(self, count: int) -> None:
-        self.count += count
-        if self._progress is not None and count:
-            self._progress(count)
-
-    def take_back(self) -> None:
-        self.add(-self.count)
-
-
-class _Download:
-    """One file on its way to disk, over as many connections as it takes."""
-
-    def __init__(self, target: httpx.URL, file: IO[bytes], moved: _Moved, now: Now) -> None:
-        self.target = target
-        self.moved = moved
-        self._file = file
-        self._now = now
-        self._etag = ""
-        self._total: int | None = None
-
-    def go_on(self, client: httpx.Client) -> None:
-        """Ask for what is missing and write it. Raises Unreachable where it broke again."""
-        what = f"download from {self.target.host}"
-        headers: dict[str, str] = {}
-        if self.moved.count and self._etag:
-            # If-Range: should the file have changed since, the whole new one comes instead of a mixture.
-            headers = {"Range": f"bytes={self.moved.count}-", "If-Range": self._etag}
-        with mapped(what), client.stream("GET", self.target, headers=headers) as response:
-            pieces = self._begin(response, what, asked_range=bool(headers))
-            for piece in pieces:
-                self._file.write(piece)
-                self.moved.add(len(piece))
-        if self._total is not None and self.moved.count != self._total:
-            got, total = self.moved.count, self._total
-            self._restart()
-            raise Unreachable(f"{what}: {got} bytes came where {total} were announced")
-
-    def _begin(self, response: httpx.Response, what: str, *, asked_range: bool) -> Iterator[bytes]:
-        status = response.status_code
-        if status == httpx.codes.OK:
-            self._restart()
-            encoding = response.headers.get("content-encoding", "identity").strip().lower()
-            if encoding in {"identity", ""}:
-                etag = response.headers.get("etag", "")
-                self._etag = etag if etag.startswith('"') else ""  # a weak one (W/) can't vouch for bytes
-                self._total = _length(response.headers.get("content-length"))
-                return response.iter_raw()
-            if encoding not in {"gzip", "deflate"}:
-                raise Malformed(f"{what}: the file comes in an encoding that was not asked for")
-            # Offsets would be about other bytes than those on disk, so this one can't go on by range.
-            self._etag, self._total = "", None
-            return response.iter_bytes()
-        if status == httpx.codes.PARTIAL_CONTENT and asked_range:
-            if self._continues(response):
-                return response.iter_raw()
-            self._restart()
-            raise Unreachable(f"{what}: another range came than the one asked for")
-        if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and asked_range:
-            self._restart()
-            raise Unreachable(f"{what}: the file is not what it was; it is fetched from the beginning")
-        told = read_start(response, MAX_REFUSAL)
-        raise storage_refusal(status, response.headers, told, what, now=self._now)
-
-    def _continues(self, response: httpx.Response) -> bool:
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
-        if found is None or int(found[1]) != self.moved.count:
-            return False
-        if response.headers.get("content-encoding", "identity").strip().lower() not in {"identity", ""}:
-            return False
-        same = response.headers.get("etag", self._etag) == self._etag
-        return same and (self._total is None or found[3] in {"*", str(self._total)})
-
-    def _restart(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
-        self.moved.take_back()
-        self._etag, self._total = "", None
 
 
 def checked(url: str, *, local: bool) -> httpx.URL:
@@ -257,20 +190,34 @@ def checked(url: str, *, local: bool) -> httpx.URL:
     loopback = is_loopback(target.host)
     if target.scheme == "http" and not (loopback and local):
         raise Malformed(f"the service gave a presigned URL without https, for {target.host}")
-    if not local and (loopback or _is_special(target.host)):
+    if not local and _is_special(target.host):
         raise Malformed(f"the service gave a presigned URL that leads to {target.host}")
     return target
 
 
 def _is_special(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
+    """Whether a host, in whatever way it is written, is this machine or an address that no storage has."""
+    if host.rstrip(".").endswith("localhost"):
+        return True
+    address = _address(host.strip("[]"))
+    if address is None:
         return False
-    return address.is_link_local or address.is_unspecified or address.is_multicast
+    return address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
 
 
-def _pieces(file: IO[bytes], size: int, path: Path, sent: _Moved) -> Iterator[bytes]:
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """A literal address, also one that only the system's resolver takes for one: `2130706433`, `0x7f.1`."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _pieces(file: IO[bytes], size: int, path: Path, sent: Moved) -> Iterator[bytes]:
     left = size
     while left:
         try:
@@ -286,8 +233,11 @@ def _pieces(file: IO[bytes], size: int, path: Path, sent: _Moved) -> Iterator[by
         raise StoreError(f"{path} changed while it was uploaded")
 
 
-def _length(value: str | None) -> int | None:
-    return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) < 19 else None
+def _may_mend(error: ProviderError) -> bool:
+    """Whether a refused upload is tried again, though nothing says that the reason passes."""
+    if not isinstance(error, ApiError) or isinstance(error, Unauthorized) or error.status < httpx.codes.BAD_REQUEST:
+        return False
+    return error.status != httpx.codes.REQUEST_ENTITY_TOO_LARGE and error.code != "EntityTooLarge"
 
 
 def _clear(path: Path) -> None:

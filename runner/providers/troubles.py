@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -38,23 +38,19 @@ FOREIGN: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
     (httpx.DecodingError, Malformed),
     (httpx.TooManyRedirects, Malformed),  # never followed, so never seen
     (httpx.HTTPStatusError, Malformed),  # statuses are mapped by `refusal`; httpx is never asked to raise
-    (httpx.RequestError, Unreachable),
+    (httpx.HTTPError, Unreachable),
     (httpx.InvalidURL, Malformed),
     (httpx.CookieConflict, Malformed),  # cookies are never kept
     (httpx.StreamError, Unreachable),
 )
 """httpx's exceptions and what they are here."""
 
+_CENTURY = 946_684_800
+"""The Unix time of 1 January 2000."""
+_PASSING_CODES = frozenset({"RequestTimeout", "IncompleteBody", "BadDigest", "OperationAborted"})
+"""Codes of S3's 4xx that say that a transfer broke, not that it is wrong (Amazon S3 API reference, error codes)."""
 _SPEAKING = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,80}")
 _S3_CODE = re.compile(r"<Code>([A-Za-z0-9_.-]{1,80})</Code>")
-
-
-class Unavailable(ServerError):
-    """A 5xx that says when to come back. ``retry_after`` is in seconds."""
-
-    def __init__(self, message: str, *, retry_after: float, status: int, code: str = "", request_id: str = "") -> None:
-        super().__init__(message, status=status, code=code, request_id=request_id)
-        self.retry_after = retry_after
 
 
 @contextlib.contextmanager
@@ -108,6 +104,12 @@ def storage_refusal(
     code = found[1] if found else _word(told.get("id")) or _word(told.get("code"))
     text = f"{what}: {status} {code}" if code else f"{what}: {status}"
     request_id = redacted(headers.get("x-amz-request-id", ""), (), 100)
+    if code in _PASSING_CODES:
+        return ServerError(text, status=status, code=code, request_id=request_id)
+    if code == "ExpiredToken":  # a 400, though it says what a 403 says
+        return Unauthorized(text, status=status, code=code, request_id=request_id)
+    if code == "EntityTooLarge":
+        return Rejected(text, status=status, code=code, request_id=request_id)
     return _by_status(status, text, code, request_id, retry_after(status, headers, now))
 
 
@@ -117,10 +119,7 @@ def retry_after(status: int, headers: Mapping[str, str], now: Callable[[], float
     `Retry-After` is seconds or a date (RFC 9110, 10.2.3). `ratelimit-reset` is the Unix time when the oldest request
     expires (OpenAPI description) and counts on 429 only. The service's own `Date` is the clock, where it sends one.
     """
-    try:
-        clock = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else now()
-    except (ValueError, OverflowError):
-        clock = now()
+    clock = clock_of(headers, now)
     told = headers.get("retry-after", "").strip()
     if told:
         if told.isascii() and told.isdigit() and len(told) < 10:
@@ -128,11 +127,27 @@ def retry_after(status: int, headers: Mapping[str, str], now: Callable[[], float
         with contextlib.suppress(ValueError, OverflowError):
             date = parsedate_to_datetime(told)
             return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - clock)
+    return until_reset(headers, clock) if status == httpx.codes.TOO_MANY_REQUESTS else None
+
+
+def until_reset(headers: Mapping[str, str], clock: float) -> float | None:
+    """The seconds from `clock` to `ratelimit-reset`; None where the answer does not tell.
+
+    DigitalOcean tells the Unix time (OpenAPI description); gateways that follow the IETF draft tell seconds from now.
+    A number too small for a time of this century is the latter.
+    """
     reset = headers.get("ratelimit-reset", "").strip()
-    if status == httpx.codes.TOO_MANY_REQUESTS and reset.isascii() and reset.isdigit():
-        with contextlib.suppress(ValueError, OverflowError, OSError):
-            return max(0.0, datetime.fromtimestamp(int(reset), UTC).timestamp() - clock)
-    return None
+    if not (reset.isascii() and reset.isdigit() and len(reset) < 16):
+        return None
+    return float(reset) if int(reset) < _CENTURY else max(0.0, int(reset) - clock)
+
+
+def clock_of(headers: Mapping[str, str], now: Callable[[], float]) -> float:
+    """The Unix time of the service that answered, by its `Date`; this machine's where it sends none."""
+    try:
+        return parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else now()
+    except (ValueError, OverflowError):
+        return now()
 
 
 def _told(body: bytes) -> dict[str, Any]:
@@ -175,11 +190,9 @@ def _by_status(status: int, text: str, code: str, request_id: str, wait: float |
             return RateLimited(text, status=status, code=code, request_id=request_id, retry_after=wait)
         # A gateway's 408 may come after the request got through, like a 5xx.
         case _ if status == httpx.codes.REQUEST_TIMEOUT or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            if wait is not None:
-                return Unavailable(text, status=status, code=code, request_id=request_id, retry_after=wait)
-            return ServerError(text, status=status, code=code, request_id=request_id)
+            return ServerError(text, status=status, code=code, request_id=request_id, retry_after=wait)
         case _ if 300 <= status < 400:
-            hint = "redirects are not followed, a key would go along; check the base URL"
+            hint = "redirects are never followed, they could lead a key or a prompt elsewhere; check the base URL"
             return ApiError(text, status=status, code=code, request_id=request_id, hint=hint)
         case _:
             return ApiError(text, status=status, code=code, request_id=request_id)

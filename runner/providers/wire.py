@@ -25,6 +25,8 @@ WINDOW = "24h"
 MAX_ERRORS = 1_000
 """Reasons that are kept of one failed batch; a file with 50,000 bad lines needs no 50,000 sentences."""
 
+_SPELLINGS = {"canceled": "cancelled", "canceling": "cancelling"}
+"""American spellings, as Anthropic's API has them; as unknown names they would count as running for ever."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 _MILLISECONDS = 1e11
 
@@ -92,6 +94,7 @@ def read_batch(answer: object) -> RemoteBatch:
     if not isinstance(status, str) or not status.strip():
         raise Malformed(f"the service's answer has no status for batch {batch_id}")
     status = shown(status.strip().lower(), 60)
+    status = _SPELLINGS.get(status, status)
     return RemoteBatch(
         batch_id=str(batch_id),
         status=status,

@@ -39,7 +39,7 @@ def _job(job: JobPlan) -> Iterator[str]:
         facts.append(f"{number(tally.unknown)} unknown")
     yield f"    {', '.join(facts)}"
     for action in job.actions:
-        yield f"  {_action(action)}"
+        yield f"  {action_text(action)}"
     if not job.actions:
         yield "    nothing to do"
     for note in job.notes:
@@ -57,7 +57,8 @@ def _orphan(orphan: Orphan) -> Iterator[str]:
             yield f"    batch {batch} is running and left alone; `--prune` cancels it"
 
 
-def _action(action: Action) -> str:
+def action_text(action: Action) -> str:
+    """One action on one line, with its sign, its size and its reason."""
     match action:
         case Submit():
             verb = "submit" if action.round == 1 else "retry "

@@ -89,7 +89,10 @@ class OutputState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A batch of the address, as far as the plan shows it."""
+    """A batch of the address, as far as the plan shows it.
+
+    `kept_until` is the day until which the service keeps its results at least, empty where that is not known.
+    """
 
     batch: str
     requests: int
@@ -99,6 +102,7 @@ class BatchView:
     adopted: bool
     state: str
     answers: int = 0
+    kept_until: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,9 @@ def decide(view: JobView) -> JobPlan:
             )
             actions.append(Wait(batch.batch, batch.requests, batch.keys_known, reason))
         elif not batch.indexed:
-            actions.append(Fetch(batch.batch, batch.answers, f"it has {batch.state} and its results are not here"))
+            until = f"; the service keeps them until {batch.kept_until} at least" if batch.kept_until else ""
+            reason = f"it has {_ended(batch.state)} and its results are not here{until}"
+            actions.append(Fetch(batch.batch, batch.answers, reason))
     actions += _submits(view)
     if view.tally.unknown:
         actions.append(
@@ -218,6 +224,10 @@ def decide(view: JobView) -> JobPlan:
     elif view.output_state is not OutputState.GOOD:
         actions.append(Write(view.output, view.tally.rows, view.output_state.value))
     return JobPlan(view.address, view.realm, view.output, view.tally, tuple(actions), view.tolerated, tuple(view.notes))
+
+
+def _ended(state: str) -> str:
+    return f"been {state}" if state == "cancelled" else state
 
 
 def _submits(view: JobView) -> list[Submit]:

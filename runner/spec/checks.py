@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -9,30 +10,40 @@ from typing import Any
 
 from runner.errors import Problem, TrustError
 from runner.spec.models import Job, TemplateRef
+from runner.spec.parameters import known_parameters, strange_parameters, wrong_parameters
 from runner.spec.trust import check_webhook, inside, resolve_env
+from runner.spec.words import did_you_mean
 
 Say = Callable[..., Problem]
 """Makes a problem from a message and the path of a value in the spec."""
 
-_OWN_FIELDS = {
-    "model": "`model`",
-    "messages": "`prompt`",
-    "input": "`prompt`",
-    "system": "`prompt.system`",
-    "instructions": "`prompt.system`",
-}
 _MAX_PATH = 4096
 
 
-def check_job(root: Path, store: str, job: Job, say: Say, environ: Mapping[str, str]) -> list[Problem]:
+def check_job(
+    root: Path, store: str, job: Job, say: Say, environ: Mapping[str, str], *, own_server: bool
+) -> list[Problem]:
     """Everything that is wrong with a job whose shape is right."""
     return [
         *_paths(root, store, job, say),
-        *_parameters(job, say),
+        *_parameters(job, say, own_server),
         *_webhook(job, say, environ),
         *_plain(job.vars, say, ("vars",)),
         *_plain(job.parameters, say, ("parameters",)),
     ]
+
+
+def warn_job(job: Job, say: Say, *, own_server: bool) -> Iterator[Problem]:
+    """What a person should look at, and what stops nothing."""
+    if job.input.id is None:
+        yield say(
+            "rows have no id: they are numbered, and the numbers shift when rows are inserted or taken out; answers "
+            "don't, since they go with what is asked. Name a column with `input.id` to keep rows apart for good",
+            "input",
+        )
+    for name, message in strange_parameters(job, own_server=own_server):
+        hint = did_you_mean(name, known_parameters(job.url))
+        yield say(f"{message} ({hint})" if hint else message, "parameters", name)
 
 
 def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
@@ -41,19 +52,28 @@ def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
         problem = _outside(root, text)
         if problem:
             yield say(problem, *path)
-    for name, part in (("system", job.prompt.system), ("user", job.prompt.user)):
-        if not isinstance(part, TemplateRef):
+    for turn in job.prompt.turns:
+        if not isinstance(turn.text, TemplateRef):
             continue
-        problem = _outside(root, part.template)
-        found = not problem and any((root / p).is_file() for p in (part.template, f"templates/{part.template}"))
+        template = turn.text.template
+        problem = _outside(root, template)
+        found = not problem and any((root / p).is_file() for p in (template, f"templates/{template}"))
         if problem or not found:
-            yield say(problem or f"there is no template {part.template}", "prompt", name, "template")
+            hint = "" if problem else did_you_mean(template, _templates(root))
+            message = problem or f"there is no template {template}"
+            yield say(f"{message} ({hint})" if hint else message, "prompt", *turn.path, "template")
     output = PurePosixPath(job.output.path)
     first = output.parts[0] if output.parts else ""
     if first in {".git", "specs", "templates", PurePosixPath(store).parts[0]}:
         yield say(f"an output can't be written below {first}/", "output", "path")
     if output == PurePosixPath(job.input.path):
         yield say("the output would replace the input", "output", "path")
+
+
+def _templates(root: Path) -> list[str]:
+    """Template files that there are, a bounded number of them."""
+    found = (path.relative_to(root).as_posix() for path in (root / "templates").rglob("*") if path.is_file())
+    return list(itertools.islice(found, 500))
 
 
 def _outside(root: Path, text: str) -> str:
@@ -70,26 +90,15 @@ def _outside(root: Path, text: str) -> str:
     return ""
 
 
-def _parameters(job: Job, say: Say) -> Iterator[Problem]:
+def _parameters(job: Job, say: Say, own_server: bool) -> Iterator[Problem]:
     """Parameters are checked where they are known; the others are passed on."""
-    given = job.parameters
-    for name, instead in _OWN_FIELDS.items():
-        if name in given and not (name == "input" and job.url != "/v1/responses"):
-            yield say(f"`{name}` is made from {instead}; remove it here", "parameters", name)
-    if "stream" in given:
-        yield say("a batch does not stream; remove `stream`", "parameters", "stream")
-    if isinstance(given.get("n"), int) and given["n"] != 1:
-        yield say("one request gives one answer; use `replicates` to ask several times", "parameters", "n")
-    if job.url == "/v1/responses" and "max_tokens" in given:
-        yield say("/v1/responses calls it `max_output_tokens`", "parameters", "max_tokens")
-    if job.url != "/v1/responses" and "max_output_tokens" in given:
-        yield say("only /v1/responses calls it that; here it is `max_tokens`", "parameters", "max_output_tokens")
-    temperature, highest = given.get("temperature"), 1 if job.line_format == "anthropic" else 2
-    if temperature is not None and not (_number(temperature) and 0 <= temperature <= highest):
-        yield say(f"`temperature` is a number from 0 to {highest}", "parameters", "temperature")
-    for name in ("max_tokens", "max_output_tokens", "max_completion_tokens"):
-        if name in given and not (_number(given[name]) and isinstance(given[name], int) and given[name] > 0):
-            yield say(f"`{name}` is a whole number above 0", "parameters", name)
+    for name, message in wrong_parameters(job, own_server=own_server):
+        yield say(message, "parameters", *((name,) if name else ()))
+    if job.line_format == "anthropic" and job.endpoint is not None:
+        yield say("the anthropic format has no endpoint; remove `endpoint`", "endpoint")
+    if job.line_format == "openai" and job.prompt.turns[-1].role == "assistant":
+        number = len(job.prompt.turns) - 1
+        yield say("the last message must have the role user", "prompt", "messages", number, "role")
 
 
 def _webhook(job: Job, say: Say, environ: Mapping[str, str]) -> Iterator[Problem]:
@@ -117,7 +126,3 @@ def _plain(value: Any, say: Say, path: tuple[str | int, ...]) -> Iterator[Proble
                 yield from _plain(item, say, (*path, number))
         case float() if not math.isfinite(value):
             yield say("this number can't be written as JSON", *path)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

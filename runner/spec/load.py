@@ -1,31 +1,41 @@
-"""Specs and batchspec.yaml, from files to frozen values: everything that is wrong with all of them comes at once."""
+"""Specs and batchspec.yaml, from files to frozen values: everything that is wrong with all of them comes at once.
+
+One YAML document makes one job, or one for each combination of its matrix.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
 from runner.errors import Problem, SpecError, TrustError
-from runner.spec.checks import check_job
-from runner.spec.models import DigitalOceanProfile, Job, LocalProfile, Settings
+from runner.spec.checks import check_job, warn_job
+from runner.spec.files import SETTINGS_FILES, YamlFiles, find_root, spec_files
+from runner.spec.matrix import Variant, address_of, variants
+from runner.spec.models import Job
+from runner.spec.paths import fill, named_in, path_names
+from runner.spec.settings import DigitalOceanProfile, LocalProfile, Settings
 from runner.spec.trust import inside
+from runner.spec.variables import partition_names, partition_of, set_vars, undeclared, vars_of
 from runner.spec.words import did_you_mean, problems_of
-from runner.spec.yaml import Document, Lines, documents, read_text
+from runner.spec.yaml import Document, Lines
 
-SETTINGS_FILE = "batchspec.yaml"
-_SETTINGS_FILES = (SETTINGS_FILE, "batchspec.yml")
+__all__ = ["SETTINGS_FILE", "JobSpec", "Project", "find_root", "load_project", "load_settings"]
+
+SETTINGS_FILE = SETTINGS_FILES[0]
 
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """One job as it stands in a spec file, with all that other layers need to know of where it came from.
 
-    `lock_path` is its lockfile's path in the project. `own_provider` is False where `--provider` names another one.
+    `job` has its vars, its matrix values and its paths in place. `lock_path` is its lockfile's path in the project;
+    `own_provider` is False where `--provider` names another one; `moved_from` is the address it had before, or empty.
     """
 
     job: Job
@@ -37,6 +47,7 @@ class JobSpec:
     own_provider: bool
     document: Document
     lines: Lines
+    moved_from: str = ""
 
     def problem(self, message: str, *path: str | int) -> Problem:
         """A problem at the value that stands under `path` in the spec."""
@@ -45,25 +56,32 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project's root, its settings and its jobs, in order of files and documents.
+    """A project's root, its settings and its jobs, in order of files, documents and combinations.
 
-    `whole` is whether all of `specs/` was read, so that a job that is not here has left.
+    `warnings` are things that a person should look at and that stop nothing. `whole` is whether all of `specs/` was
+    read, so that a job that is not here has left.
     """
 
     root: Path
     settings: Settings
     jobs: tuple[JobSpec, ...]
+    warnings: tuple[Problem, ...] = ()
     whole: bool = True
 
 
-def find_root(start: Path) -> Path:
-    """The project's root: the nearest folder upward with batchspec.yaml, else with .git, else `start`."""
-    start = start.resolve()
-    folders = (start, *start.parents)
-    for folder in folders:
-        if any((folder / name).is_file() for name in _SETTINGS_FILES):
-            return folder
-    return next((folder for folder in folders if (folder / ".git").exists()), start)
+@dataclass(slots=True)
+class _Loading:
+    """What loading one project shares: what is known, and what is found on the way."""
+
+    root: Path
+    settings: Settings
+    variables: Mapping[str, str]
+    provider: str | None
+    placeholders: bool
+    read: YamlFiles
+    problems: list[Problem]
+    declared: set[str] = field(default_factory=set)
+    partial: list[JobSpec] = field(default_factory=list)
 
 
 def load_project(
@@ -73,33 +91,40 @@ def load_project(
     variables: Mapping[str, str],
     provider: str | None,
     environ: Mapping[str, str],
+    placeholders: bool = False,
 ) -> Project:
     """Load specs: `paths` (files or folders), else all of `specs/`. Raises SpecError with every problem there is.
 
-    `variables` set declared vars; `provider` names a profile to use in place of each spec's own.
+    `variables` set declared vars; `provider` names a profile to use in place of each spec's own; with `placeholders`
+    partitions that are given no value are checked with a stand-in.
     """
     root = root.resolve()
     problems: list[Problem] = []
-    settings = load_settings(root, problems)
+    read = YamlFiles(root)
+    settings = load_settings(root, problems, read)
     if provider is not None and settings.profile(provider) is None:
-        raise SpecError([_no_profile(Problem(SETTINGS_FILE, 0, 0, ""), provider, settings)])
-    jobs: list[JobSpec] = []
-    for file in _spec_files(root, paths):
-        jobs += _load_file(root, file, settings, variables, provider, problems)
+        raise SpecError([*problems, _no_profile(Problem(SETTINGS_FILE, 0, 0, ""), provider, settings)])
+    loading = _Loading(root, settings, variables, provider, placeholders, read, problems)
+    jobs = [job for file in spec_files(root, paths) for job in _load_file(loading, file)]
     problems += _clashes(jobs)
-    for spec in jobs:
-        problems += check_job(root, settings.store, spec.job, spec.problem, environ)
+    for spec in (*jobs, *loading.partial):
+        problems += check_job(
+            root, settings.store, spec.job, spec.problem, environ, own_server=_own_server(spec, settings)
+        )
+    if not problems:
+        problems += [undeclared(name, loading.declared) for name in variables if name not in loading.declared]
     if problems:
-        raise SpecError(problems)
-    return Project(root, settings, tuple(jobs), whole=not paths)
+        raise SpecError(list(dict.fromkeys(problems)))
+    warnings = (w for job in jobs for w in warn_job(job.job, job.problem, own_server=_own_server(job, settings)))
+    return Project(root, settings, tuple(jobs), tuple(dict.fromkeys(warnings)), whole=not paths)
 
 
-def load_settings(root: Path, problems: list[Problem]) -> Settings:
+def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:
     """batchspec.yaml, or its defaults where there is none; what is wrong goes into `problems`."""
-    file = next((name for name in _SETTINGS_FILES if (root / name).is_file()), None)
+    file = next((name for name in SETTINGS_FILES if (root / name).is_file()), None)
     if file is None:
         return Settings()
-    lines, found = _read(root, file, problems)
+    lines, found = (read or YamlFiles(root))(file, problems)
     if len(found) > 1:
         problems.append(lines.problem(found[1].place(()), "batchspec.yaml is one document; remove the `---`"))
     if not found:
@@ -116,134 +141,150 @@ def load_settings(root: Path, problems: list[Problem]) -> Settings:
     return settings
 
 
-def _spec_files(root: Path, paths: Sequence[Path]) -> list[str]:
-    """Spec files relative to the root, sorted, each once. Raises SpecError."""
-    found: dict[str, None] = {}
-    for path in paths or [root / "specs"]:
-        shown = str(path)
-        absolute = path if path.is_absolute() else Path.cwd() / path
-        try:
-            relative = absolute.resolve().relative_to(root)
-        except ValueError:
-            raise SpecError([Problem(shown, 0, 0, f"it is outside the project at {root}")]) from None
-        if absolute.is_dir():
-            files = sorted(p for p in absolute.resolve().rglob("*") if p.suffix in {".yaml", ".yml"} and p.is_file())
-            for file in files:
-                found[file.relative_to(root).as_posix()] = None
-            if not files:
-                raise SpecError([Problem(shown if paths else "specs", 0, 0, "there is no spec in this folder", _INIT)])
-        elif absolute.is_file():
-            found[relative.as_posix()] = None
-        else:
-            shown = shown if paths else "specs"
-            raise SpecError([Problem(shown, 0, 0, "there is no such file or folder", _INIT)])
-    return list(found)
-
-
-_INIT = "`batchspec init` writes a first spec"
-
-
-def _read(root: Path, file: str, problems: list[Problem]) -> tuple[Lines, list[Document]]:
-    try:
-        data = inside(root, file).read_bytes()
-    except (OSError, TrustError) as error:
-        reason = error.message if isinstance(error, TrustError) else (error.strerror or str(error))
-        problems.append(Problem(file, 0, 0, f"cannot be read: {reason}"))
-        return Lines(file, ""), []
-    text, unreadable = read_text(file, data)
-    lines = Lines(file, text)
-    if unreadable:
-        problems += unreadable
-        return lines, []
-    found, wrong = documents(lines, text)
-    problems += wrong
-    return lines, found
-
-
-def _load_file(
-    root: Path,
-    file: str,
-    settings: Settings,
-    variables: Mapping[str, str],
-    provider: str | None,
-    problems: list[Problem],
-) -> list[JobSpec]:
+def _load_file(loading: _Loading, file: str) -> list[JobSpec]:
+    problems = loading.problems
     before = len(problems)
-    lines, found = _read(root, file, problems)
+    lines, found = loading.read(file, problems)
     if not found and len(problems) == before:
         problems.append(Problem(file, 0, 0, "the file is empty; a spec begins with `version: 1`"))
     jobs = []
     for document in found:
-        try:
-            job = Job.model_validate(document.value)
-        except ValidationError as error:
-            problems += problems_of(error, document, lines, Job)
-            continue
-        job, wrong = _with_variables(job, variables, document, lines)
-        problems += wrong
-        name = provider or job.provider_name
-        profile = settings.profile(name)
-        if profile is None:
-            problems.append(_no_profile(lines.problem(document.place(("provider",)), ""), name, settings))
-            continue
-        lock = re.sub(r"\.ya?ml$", "", file) + ".lock"
-        own = name == job.provider_name
-        jobs.append(JobSpec(job, file, job.name, lock, name, profile, own, document, lines))
+        made = [job for one in variants(document, lines, problems) if (job := _job(loading, one, lines)) is not None]
+        problems += _shared_outputs(made)
+        jobs += made
     return jobs
 
 
-def _with_variables(
-    job: Job, variables: Mapping[str, str], document: Document, lines: Lines
-) -> tuple[Job, list[Problem]]:
-    """The job with `--var` values in place of declared ones, each of the declared value's type."""
-    values: dict[str, Any] = dict(job.vars)
-    problems = []
-    for name, text in variables.items():
-        place = document.place(("vars",), key=True)
-        if name not in values:
-            hint = did_you_mean(name, values) or f"`vars` declares: {', '.join(values) or 'nothing'}"
-            problems.append(lines.problem(place, f"--var {name}: this spec declares no such var", hint))
-            continue
+def _job(loading: _Loading, variant: Variant, lines: Lines) -> JobSpec | None:
+    """One job of a document. None where it is not valid; what can be checked of it still goes into `partial`."""
+    document = variant.document
+    try:
+        return _made(loading, Job.model_validate(document.value), variant, lines)
+    except ValidationError as error:
+        loading.problems += problems_of(error, document, lines, Job)
+        rest = _rest(document, error)
+        spec = rest and _made(loading, rest, variant, lines)
+        if spec:
+            loading.partial.append(spec)
+    return None
+
+
+def _rest(document: Document, error: ValidationError) -> Job | None:
+    """The job without what is wrong with it, so that more problems can be found; None where too little is left."""
+    value = document.value
+    for details in error.errors():
+        path = [part for part in details["loc"] if isinstance(part, str)]
+        if not path or path[0] in {"vars", "vars_file", "parameters", "matrix", "partition"}:
+            return None
+        value = _without(value, path)
+    try:
+        return Job.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _without(value: Any, path: Sequence[str]) -> Any:
+    if not isinstance(value, dict) or path[0] not in value:
+        return value
+    if len(path) > 1 and isinstance(value[path[0]], dict):
+        return {**value, path[0]: _without(value[path[0]], path[1:])}
+    return {key: item for key, item in value.items() if key != path[0]}
+
+
+def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpec | None:
+    """The job with its vars, its address and its paths. None where one of them is not valid."""
+    problems, document, settings = loading.problems, variant.document, loading.settings
+    before = len(problems)
+
+    def say(message: str, *path: str | int) -> Problem:
+        return lines.problem(document.place(path), message)
+
+    declared = vars_of(job, document, lines, loading.read, problems)
+    partition = partition_names(job)
+    loading.declared |= {*declared, *partition}
+    values, wrong = set_vars(declared, partition, loading.variables, say, variant.matrix)
+    problems += wrong
+    chosen, wrong = partition_of(job, values, say, placeholders=loading.placeholders)
+    problems += wrong
+    name = loading.provider or job.provider_name
+    profile = settings.profile(name)
+    if profile is None:
+        problems.append(_no_profile(say("", "provider"), name, settings))
+    address = address_of(job.name, {**variant.address, **chosen})
+    names = path_names(job.name, address, job.model, values, variant.matrix)
+    problems += _partitions_apart(job, say)
+    paths = {}
+    for part in ("input", "output"):
+        model = getattr(job, part)
         try:
-            values[name] = _converted(text, values[name])
+            paths[part] = model.model_copy(update={"path": fill(model.path, names)})
         except ValueError as error:
-            problems.append(lines.problem(document.place(("vars", name)), f"--var {name}={text}: {error}"))
-    return job.model_copy(update={"vars": values}), problems
+            problems.append(say(str(error), part, "path"))
+    if len(problems) > before or profile is None:
+        return None
+    moved = _moved_from(job, address)
+    if moved == address:
+        problems.append(say("this job has that address now", "moved", "from"))
+    done = job.model_copy(update={"vars": values, **paths, **dict.fromkeys(Job.SPREAD)})
+    file = lines.file
+    lock = re.sub(r"\.ya?ml$", "", file) + ".lock"
+    return JobSpec(done, file, address, lock, name, profile, name == job.provider_name, document, lines, moved)
 
 
-def _converted(text: str, declared: Any) -> Any:
-    if isinstance(declared, bool):
-        if text not in {"true", "false"}:
-            raise ValueError("the declared value is a boolean: say true or false")
-        return text == "true"
-    if isinstance(declared, int):
-        if not re.fullmatch(r"-?\d{1,18}", text):
-            raise ValueError("the declared value is a whole number")
-        return int(text)
-    if isinstance(declared, float):
-        if not re.fullmatch(r"-?\d{1,18}(\.\d{1,18})?", text):
-            raise ValueError("the declared value is a number")
-        return float(text)
-    if declared is not None and not isinstance(declared, str):
-        raise ValueError("only text, numbers and booleans can be set on the command line")
-    return text
+def _partitions_apart(job: Job, say: Any) -> list[Problem]:
+    """Each partition has an output of its own, so that one does not replace another's."""
+    named = named_in(job.output.path)
+    missing = [name for name in partition_names(job) if f"vars.{name}" not in named and "address" not in named]
+    if not missing:
+        return []
+    message = f"one partition's output would replace another's: put {{{{ vars.{missing[0]} }}}} into the path"
+    return [say(message, "output", "path")]
+
+
+def _moved_from(job: Job, address: str) -> str:
+    """The address before: as it is written, or with this job's matrix and partition values behind the old name."""
+    if job.moved is None:
+        return ""
+    old = job.moved.from_
+    return old if "[" in old else old + address[len(job.name) :]
+
+
+def _own_server(spec: JobSpec, settings: Settings) -> bool:
+    """Whether the job's own provider is a server of the user's, which may take more than the vendors do."""
+    profile = settings.profile(spec.job.provider_name)
+    return isinstance(profile, LocalProfile) and profile.backend == "openai"
+
+
+def _shared_outputs(jobs: Sequence[JobSpec]) -> list[Problem]:
+    """Combinations of one matrix that would write one file, told once."""
+    seen: dict[PurePosixPath, JobSpec] = {}
+    for spec in jobs:
+        other = seen.setdefault(PurePosixPath(spec.job.output.path), spec)
+        if other is not spec:
+            message = f"{other.address} and {spec.address} would write one file: put {{{{ address }}}} into the path"
+            return [spec.problem(message, "output", "path")]
+    return []
 
 
 def _clashes(jobs: Sequence[JobSpec]) -> list[Problem]:
-    """Two jobs with one address or one output."""
+    """Two jobs with one address, or jobs of two documents with one output; and a move from a job that is there."""
     problems = []
     addresses: dict[str, JobSpec] = {}
-    outputs: dict[str, JobSpec] = {}
+    outputs: dict[PurePosixPath, JobSpec] = {}
     for spec in jobs:
-        for seen, value, what, path in (
-            (addresses, spec.address, "name", ("name",)),
-            (outputs, str(Path(spec.job.output.path)), "output path", ("output", "path")),
-        ):
-            if value in seen:
-                other = seen[value].problem("", *path).where()
-                problems.append(spec.problem(f"another job has this {what} already: {other}", *path))
-            else:
-                seen[value] = spec
+        first = addresses.setdefault(spec.address, spec)
+        if first is not spec:
+            other = first.problem("", "name").where()
+            problems.append(spec.problem(f"another job has this name already: {other}", "name"))
+        writer = outputs.setdefault(PurePosixPath(spec.job.output.path), spec)
+        if (writer is not spec and writer.document.place(()) != spec.document.place(())) or writer.file != spec.file:
+            other = writer.problem("", "output", "path").where()
+            problems.append(spec.problem(f"another job has this output path already: {other}", "output", "path"))
+    for spec in jobs:
+        if spec.moved_from in addresses and spec.moved_from != spec.address:
+            other = addresses[spec.moved_from].problem("", "name").where()
+            message = f"there still is a job {spec.moved_from}, at {other}; its answers can't be this one's too"
+            problems.append(spec.problem(message, "moved", "from"))
     return problems
 
 

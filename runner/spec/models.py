@@ -1,24 +1,33 @@
-"""What people write, as frozen values: one job of a spec file, and batchspec.yaml.
+"""What people write, as frozen values: one job of a spec file.
 
-Only shapes and the rules inside one value live here. Reading YAML, places in files and rules across values are in
-`runner.spec.load`.
+Only shapes and the rules inside one value live here. Reading YAML, making several jobs of one document, places in files
+and rules across values are in `runner.spec.load` and below it.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+VarName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+FilePath = Annotated[str, Field(min_length=1)]
 Endpoint = Literal["/v1/chat/completions", "/v1/responses"]
 LineFormat = Literal["openai", "anthropic"]
+Role = Literal["system", "user", "assistant"]
+Scalar = Annotated[str, Field(min_length=1, max_length=200)] | int | float | bool
 
 MAX_REQUESTS = 50_000
 """Requests in one file, the service's limit (DigitalOcean's batch inference guide, 27 Apr 2026)."""
 MAX_BYTES = 200_000_000
 """Bytes in one file; the guide says 200 MB, read as 10^6 bytes."""
+
+OUTPUT_FIELDS = ("text", "parsed", "finish_reason", "refusal", "usage", "model", "error", "request", "batch")
+"""What an output row holds beside its id, in this order."""
+EXTRA_FIELDS = ("row", "cost")
+"""What an output row may hold beyond them, where `output.include` names it."""
 
 
 class Model(BaseModel):
@@ -38,7 +47,7 @@ class EnvName(Model):
 class TemplateRef(Model):
     """A template file, relative to the project's root: `{template: templates/x.j2}`."""
 
-    template: Annotated[str, Field(min_length=1)] = Field(description="Path of a Jinja template.")
+    template: FilePath = Field(description="Path of a Jinja template.")
 
 
 def _kind_of_text(value: Any) -> str:
@@ -52,20 +61,67 @@ Text = Annotated[Annotated[str, Tag("text")] | Annotated[TemplateRef, Tag("file"
 class Input(Model):
     """The input rows."""
 
-    path: Annotated[str, Field(min_length=1)] = Field(
-        description="File or glob, relative to the project's root; .jsonl, .ndjson, .csv or .tsv, also .gz and .zst."
+    path: FilePath = Field(
+        description="File or glob, relative to the project's root; .jsonl, .ndjson, .csv or .tsv, also .gz and .zst. "
+        "`{{ vars.NAME }}` may stand in it."
     )
     format: Literal["jsonl", "csv", "tsv"] | None = Field(
         default=None, description="Said outright where the file's name does not tell."
     )
-    id: str | None = Field(default=None, description="The column that holds each row's id; it must be unique.")
+    id: FilePath | None = Field(
+        default=None,
+        description="The column that holds each row's id; it must be unique. Without it rows are numbered from 1.",
+    )
+
+
+class Message(Model):
+    """One message of a conversation."""
+
+    role: Role = Field(description="Who speaks.")
+    content: Text = Field(description="What is said: Jinja text or {template: FILE}.")
+
+
+class Turn(NamedTuple):
+    """One message as requests are made from it: who speaks, what, and where that stands below `prompt`."""
+
+    role: Role
+    text: str | TemplateRef
+    path: tuple[str | int, ...]
 
 
 class Prompt(Model):
-    """What is asked for each row."""
+    """What is asked for each row: `user` with an optional `system`, or a whole list of `messages`."""
 
     system: Text | None = Field(default=None, description="System prompt: Jinja text or {template: FILE}.")
-    user: Text = Field(description="User prompt: Jinja text or {template: FILE}.")
+    user: Text | None = Field(default=None, description="User prompt: Jinja text or {template: FILE}.")
+    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=1_000)] | None = Field(
+        default=None,
+        strict=False,
+        description="The whole conversation, in place of `system` and `user`: examples, assistant turns. "
+        "A system message comes first.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Prompt:
+        if self.messages is None:
+            if self.user is None:
+                raise ValueError("`user` is missing; or write `messages`")
+            return self
+        if self.user is not None or self.system is not None:
+            raise ValueError("write `messages`, or `system` and `user`, not both")
+        if any(message.role == "system" for message in self.messages[1:]):
+            raise ValueError("only the first of `messages` can have the role system")
+        if all(message.role != "user" for message in self.messages):
+            raise ValueError("one of `messages` must have the role user")
+        return self
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The conversation; both ways of writing it give the same turns, so the same requests."""
+        if self.messages is not None:
+            return tuple(Turn(m.role, m.content, ("messages", n, "content")) for n, m in enumerate(self.messages))
+        parts = (Turn("system", self.system or "", ("system",)), Turn("user", self.user or "", ("user",)))
+        return parts if self.system is not None else parts[1:]
 
 
 class Webhook(Model):
@@ -86,7 +142,7 @@ class Retry(Model):
     """Asking again what failed in a passing way (rate limits, server errors, timeouts, expired)."""
 
     rounds: int = Field(default=3, ge=1, le=20, description="Rounds in all, the first one included.")
-    on: tuple[str, ...] | None = Field(
+    on: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] | None = Field(
         default=None, strict=False, description="Error codes that are asked again; the defaults stand in docs/spec.md."
     )
 
@@ -99,18 +155,51 @@ class MaxInFlight(Model):
         default=None, ge=1, description="Input tokens that may be in flight at once, taken as a quarter of the bytes."
     )
 
+    @model_validator(mode="after")
+    def _something(self) -> MaxInFlight:
+        if self.shards is None and self.tokens is None:
+            raise ValueError("say `shards`, `tokens` or both")
+        return self
+
+
+class Matrix(BaseModel):
+    """One job for each combination of values: `model: [a, b]`, `temperature: [0, 1]`.
+
+    An axis is `model`, `endpoint`, `format`, `template` (the user prompt's file), a parameter or a declared var.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    __pydantic_extra__: dict[str, Annotated[list[Scalar], Field(min_length=1, max_length=256)]]
+
+    include: list[dict[str, Scalar]] = Field(
+        default=[],
+        description="Combinations to add; one that fits combinations that are there adds its other values to those.",
+    )
+    exclude: list[dict[str, Scalar]] = Field(
+        default=[], description="Combinations to leave out; naming some of the axes is enough."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Matrix:
+        if not self.__pydantic_extra__ and not self.include:
+            raise ValueError("it has no axis, such as `model: [a, b]`")
+        return self
+
 
 class Moved(Model):
-    """A job that had another name: its batches and answers are those of the old one."""
+    """Where this job's answers stand until now."""
 
-    source: Annotated[str, Field(min_length=1)] = Field(alias="from", description="The address it had.")
+    from_: Annotated[str, Field(min_length=1, max_length=500)] = Field(
+        alias="from", description="The job's address before: its old name, or NAME[axis=value] of one job."
+    )
 
 
 class Output(Model):
     """Where the answers are written."""
 
-    path: Annotated[str, Field(min_length=1)] = Field(
-        description="File, relative to the project's root; must end in .jsonl."
+    path: FilePath = Field(
+        description="File, relative to the project's root; must end in .jsonl. `{{ name }}`, `{{ address }}`, "
+        "`{{ model }}`, `{{ vars.NAME }}` and `{{ matrix.AXIS }}` may stand in it."
     )
 
     @field_validator("path")
@@ -122,15 +211,18 @@ class Output(Model):
 
 
 class Job(Model):
-    """One job: one YAML document of a spec file."""
+    """One job: one YAML document of a spec file, or one combination of its matrix."""
+
+    SPREAD: ClassVar[frozenset[str]] = frozenset({"matrix", "partition", "vars_file", "moved"})
+    """Fields that say how jobs are made from a document; a job that is made has none of them."""
 
     version: Literal[1] = Field(description="Version of the spec language.")
-    name: Name = Field(description="Name of the job; its address.")
+    name: Name = Field(description="Name of the job; its address, with matrix and partition values behind it.")
     provider: Name | None = Field(
         default=None,
         description="digitalocean, local, or a profile of batchspec.yaml; digitalocean by default.",
     )
-    model: Annotated[str, Field(min_length=1)] = Field(description="Model that is asked.")
+    model: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="Model that is asked.")
     format: LineFormat | None = Field(
         default=None, description="Line format; inferred from the model (claude-* is anthropic)."
     )
@@ -138,37 +230,42 @@ class Job(Model):
         default=None, description="Endpoint of the openai format; /v1/chat/completions by default."
     )
     parameters: dict[str, Any] = Field(
-        default_factory=dict, description="Fields of the request body, as they are sent."
+        default={}, description="Fields of the request body, as they are sent; checked where they are known."
     )
-    input: Input
-    prompt: Prompt
-    vars: dict[str, Any] = Field(default_factory=dict, description="Values for the templates, as `vars`.")
-    webhook: Webhook | None = None
-    shards: Shards = Shards()
-    retry: Retry = Retry()
-    max_in_flight: MaxInFlight | None = None
+    input: Input = Field(description="The input rows.")
+    prompt: Prompt = Field(description="What is asked for each row.")
+    vars: dict[str, Any] = Field(
+        default={}, description="Values for the templates, as `vars`; --var sets those that stand here."
+    )
+    vars_file: Annotated[tuple[FilePath, ...], Strict(False), Field(max_length=100)] | FilePath | None = Field(
+        default=None, description="YAML file, or files, with more vars; `vars` wins over them."
+    )
+    matrix: Matrix | None = Field(default=None, description="One job for each combination of values.")
+    partition: Annotated[tuple[VarName, ...], Strict(False), Field(min_length=1, max_length=10)] | VarName | None = (
+        Field(
+            default=None,
+            description="Var, or vars, whose value makes a job of its own: "
+            "--var date=2026-11-23 gives name[date=2026-11-23].",
+        )
+    )
+    moved: Moved | None = Field(default=None, description="The address that this job had before it was renamed.")
+    webhook: Webhook | None = Field(default=None, description="Where the service reports that a batch has ended.")
+    shards: Shards = Field(default=Shards(), description="Limits of one uploaded file.")
+    retry: Retry = Field(default=Retry(), description="Asking again what failed in a passing way.")
+    max_in_flight: MaxInFlight | None = Field(default=None, description="How much of this job runs at once.")
     tolerate: str | int | float = Field(
         default=0, description="Failed requests that are accepted: a count, or a share such as 0.5%."
     )
     dedupe: bool = Field(default=True, description="Ask equal requests once and give every row the answer.")
     replicates: int = Field(default=1, ge=1, le=1_000, description="How many times each request is asked.")
-    salt: str = Field(default="", description="Another value asks everything again.")
-    moved: Moved | None = Field(default=None, description="Where the job was renamed: `{from: OLD}`.")
-    output: Output
+    salt: Annotated[str, Field(max_length=200)] = Field(default="", description="Another value asks everything again.")
+    output: Output = Field(description="Where the answers are written.")
 
     @field_validator("tolerate")
     @classmethod
     def _share_or_count(cls, value: str | float) -> str | float:
         parse_tolerate(value)
         return value
-
-    @model_validator(mode="after")
-    def _format_and_endpoint(self) -> Job:
-        if self.line_format == "anthropic" and self.endpoint is not None:
-            raise ValueError("the anthropic format has no endpoint; remove `endpoint`")
-        if self.line_format == "anthropic" and "max_tokens" not in self.parameters:
-            raise ValueError("the anthropic format needs parameters.max_tokens")
-        return self
 
     @property
     def line_format(self) -> LineFormat:
@@ -186,52 +283,6 @@ class Job(Model):
         return self.provider or "digitalocean"
 
 
-class DigitalOceanProfile(Model):
-    """DigitalOcean's batch API, or one that speaks the same."""
-
-    kind: Literal["digitalocean"]
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = "https://inference.do-ai.run"
-    key: EnvName | None = Field(default=None, description="Where the access key stands; looked for by default.")
-    account: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = Field(
-        default="", description="Label of the account: part of the realm, so answers of accounts never mix."
-    )
-
-
-class LocalProfile(Model):
-    """The embedded service, started on this machine when it is needed."""
-
-    kind: Literal["local"]
-    backend: Literal["echo", "smollm", "openai"] = "echo"
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(
-        default=None, description="For backend openai: the OpenAI-compatible server that answers."
-    )
-    key: EnvName | None = Field(default=None, description="For backend openai: where its key stands.")
-    concurrency: int = Field(default=8, ge=1, le=1_000, description="Requests that are answered at once.")
-
-
-Profile = Annotated[DigitalOceanProfile | LocalProfile, Field(discriminator="kind")]
-
-
-class Settings(Model):
-    """batchspec.yaml at the project's root."""
-
-    version: Literal[1] = 1
-    project: Name = Field(default="default", description="Name of the project: part of every idempotency key.")
-    store: Annotated[str, Field(min_length=1)] = Field(
-        default=".batchspec", description="Where the ledger and the store live."
-    )
-    providers: dict[str, Profile] = Field(default_factory=dict, description="Provider profiles by name.")
-    max_in_flight: MaxInFlight | None = Field(default=None, description="Limits for all jobs of one command together.")
-
-    def profile(self, name: str) -> DigitalOceanProfile | LocalProfile | None:
-        """The profile called `name`; the two kinds are profiles of their own name. None where there is none."""
-        if name in self.providers:
-            return self.providers[name]
-        if name == "digitalocean":
-            return DigitalOceanProfile(kind="digitalocean")
-        return LocalProfile(kind="local") if name == "local" else None
-
-
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
@@ -242,6 +293,6 @@ def parse_tolerate(value: str | float) -> tuple[float, int]:
         if not match or float(match[1]) > 100:
             raise ValueError("tolerate is a count such as 3, or a share such as 0.5%")
         return float(match[1]) / 100, 0
-    if isinstance(value, bool) or value < 0 or value != int(value):
+    if isinstance(value, bool) or not 0 <= value < 1e15 or value != int(value):
         raise ValueError("tolerate is a count such as 3, or a share such as 0.5%")
     return 0.0, int(value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from runner.digest import sha256_hex
-from runner.spec.models import DigitalOceanProfile, LocalProfile
+from runner.spec.settings import DigitalOceanProfile, LocalProfile
 
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec

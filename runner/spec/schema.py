@@ -7,12 +7,26 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from runner.spec.models import Job, Settings
+from runner.spec.models import Job
+from runner.spec.settings import Settings
 
 
 def json_schema() -> dict[str, Any]:
     """The schema of one job of a spec file."""
-    return _draft07(Job, "A Batchspec job")
+    schema = _draft07(Job, "A Batchspec job")
+    # The model may be an axis of the matrix instead.
+    schema["required"].remove("model")
+    in_matrix = {"anyOf": [{"required": ["model"]}, {"required": ["include"]}]}
+    schema["anyOf"] = [
+        {"required": ["model"]},
+        {"required": ["matrix"], "properties": {"matrix": in_matrix}},
+    ]
+    return schema
+
+
+def schema_text(schema: dict[str, Any]) -> str:
+    """A schema as it stands in a file, with its line end."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def settings_schema() -> dict[str, Any]:
@@ -40,6 +54,8 @@ def _tidy(node: Any) -> None:
     if not isinstance(node, dict):
         return
     node.pop("discriminator", None)
+    if isinstance(node.get("title"), str) and "$schema" not in node:
+        del node["title"]  # pydantic's titles only repeat the key
     # draft-07 ignores everything beside a $ref, so a description there needs an allOf.
     if "$ref" in node and len(node) > 1:
         node["allOf"] = [{"$ref": node.pop("$ref")}]

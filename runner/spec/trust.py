@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from runner.errors import TrustError
-from runner.spec.models import DigitalOceanProfile, LocalProfile
+from runner.spec.settings import DigitalOceanProfile, LocalProfile
 
 KEY_NAMES = ("MODEL_ACCESS_KEY", "DIGITALOCEAN_TOKEN", "GRADIENT_API_KEY")
 """Where a key is looked for when a provider names no variable, in this order."""

@@ -13,9 +13,8 @@ from runner.errors import Problem
 from runner.spec.yaml import Document, Lines, Path
 
 LATER: dict[Path, frozenset[str]] = {
-    (): frozenset({"budget", "canary", "errors", "exclude", "include", "matrix", "partition", "review", "schema"}),
+    (): frozenset({"budget", "canary", "prices", "review", "schema"}),
     ("input",): frozenset({"encoding", "limit", "rows", "sample", "sql", "text"}),
-    ("prompt",): frozenset({"messages"}),
     ("output",): frozenset({"errors", "format", "include"}),
 }
 """Keys of the spec language that are not built yet, by where they stand. They are refused, never ignored."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,8 +41,8 @@ class Document:
     """One YAML document: its value, and line and column (from 1) of each value and key by path."""
 
     value: Any = None
-    places: dict[Path, Place] = field(default_factory=dict)
-    keys: dict[Path, Place] = field(default_factory=dict)
+    places: MutableMapping[Path, Place] = field(default_factory=dict)
+    keys: MutableMapping[Path, Place] = field(default_factory=dict)
 
     def place(self, path: Path, *, key: bool = False) -> Place:
         """Where the value (or its key) at `path` stands; the nearest thing around it where it is not there."""
@@ -70,8 +70,10 @@ class Lines:
 
 def read_text(file: str, data: bytes) -> tuple[str, list[Problem]]:
     """A YAML file's text, or why it is none."""
-    if len(data) > MAX_BYTES:
-        return "", [Problem(file, 0, 0, f"the file has {len(data)} bytes; at most {MAX_BYTES} are read")]
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "", [Problem(file, 0, 0, "the file is UTF-16; save it as UTF-8")]
+    if b"\0" in data:
+        return "", [Problem(file, 0, 0, "the file is binary, not YAML text")]
     try:
         return data.decode("utf-8-sig"), []
     except UnicodeDecodeError as error:

@@ -1,0 +1,99 @@
+"""`batchspec diff`: the answers that differ between two versions of a job's output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.options import Provider, load_jobs
+from runner.errors import BatchspecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runner.report.compare import Comparison
+
+
+def diff(
+    revisions: Annotated[
+        str,
+        typer.Argument(metavar="REV..REV", help="Two commits; `REV` or `REV..` is against the files here."),
+    ],
+    address: Annotated[str, typer.Argument(metavar="JOB", help="The job.", show_default=False)],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Changed rows to show.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    provider: Provider = None,
+) -> None:
+    """Show which answers changed between two commits, row by row id; for structured answers also field by field.
+
+    It reads the output as it is committed, so outputs must be in git.
+    """
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from runner.api import open_project  # noqa: PLC0415
+    from runner.report.compare import compare  # noqa: PLC0415
+
+    project, [spec] = load_jobs(None, None, [address], provider)
+    path = spec.job.output.path
+    if not spec.own_provider:
+        raise BatchspecError(
+            f"what ran with --provider {provider} is kept out of git", hint="run it without --provider"
+        )
+    if not path.endswith(".jsonl"):
+        raise BatchspecError(f"{path} is not JSON Lines", hint="only .jsonl outputs can be compared")
+    older, dots, newer = revisions.partition("..")
+    with open_project(project) as opened, opened.context.places.scratch() as scratch:
+        before = _version(project.root, path, older or "HEAD", scratch / "before")
+        after = project.root / path if not dots or not newer else _version(project.root, path, newer, scratch / "after")
+        if not after.is_file():
+            raise BatchspecError(f"{path} is not there", hint="`batchspec apply` writes it")
+        found = compare(before, after, scratch, limit)
+    if json:
+        import orjson  # noqa: PLC0415
+
+        typer.echo(orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2).decode())
+        return
+    typer.echo("\n".join(_lines(found, limit)))
+
+
+def _version(root: Path, path: str, revision: str, target: Path) -> Path:
+    from runner.report.git import Git  # noqa: PLC0415
+
+    git = Git(root)
+    commit = git.resolve(revision)
+    if not git.copy(commit, path, target):
+        raise BatchspecError(
+            f"{path} is not in commit {commit[:10]} ({revision})",
+            hint="diff reads outputs from git: commit them, or name a commit that has this one",
+        )
+    return target
+
+
+def _lines(found: Comparison, limit: int) -> list[str]:
+    lines: list[str] = []
+    for change in found.changes:
+        names = f"  ({', '.join(change.fields)})" if change.fields else ""
+        lines += [f"{change.id}{names}", *_text("-", change.before), *_text("+", change.after), ""]
+    if limit and found.changed > len(found.changes):
+        lines += [f"… and {found.changed - len(found.changes):,} more rows that changed; `--limit` shows more", ""]
+    if found.compared_fields:
+        lines.append(f"Fields, over {found.compared_fields:,} changed rows with structured answers:")
+        for one in found.fields:
+            lines.append(f"  {one.name}: {one.rows:,} changed")
+            lines += [f"      {count:>7,}  {before} -> {after}" for before, after, count in one.values]
+        lines.append("")
+    total = found.same + found.changed
+    share = f" ({found.changed / total:.1%})" if total else ""
+    facts = [f"{found.changed:,} of {total:,} answers changed{share}"]
+    facts += [f"{found.added:,} rows added"] if found.added else []
+    facts += [f"{found.removed:,} rows removed"] if found.removed else []
+    facts += [f"{found.now_failed:,} now failed"] if found.now_failed else []
+    facts += [f"{found.now_answered:,} now answered"] if found.now_answered else []
+    return [*lines, ", ".join(facts) + "."]
+
+
+def _text(mark: str, text: str, most: int = 12) -> list[str]:
+    lines = text.splitlines() or [""]
+    shown = [f"  {mark} {line[:200]}{'…' if len(line) > 200 else ''}" for line in lines[:most]]
+    return [*shown, f"  {mark} … {len(lines) - most} more lines"] if len(lines) > most else shown

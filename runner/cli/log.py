@@ -1,0 +1,95 @@
+"""`batchspec log`: the history of a job, from its lockfile in git."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from runner.cli.options import Provider, load_jobs
+from runner.errors import BatchspecError
+
+if TYPE_CHECKING:
+    from runner.report.history import Entry
+
+
+def log(
+    address: Annotated[str, typer.Argument(metavar="JOB", help="The job.", show_default=False)],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Commits of the lockfile to look at.")] = 100,
+    json: Annotated[bool, typer.Option("--json", help="For machines: a JSON list.")] = False,
+    provider: Provider = None,
+) -> None:
+    """Show when a job ran, who committed it, which model answered, what had changed, and what it cost. Newest first."""
+    from runner.report.history import history  # noqa: PLC0415
+
+    project, [spec] = load_jobs(None, None, [address], provider)
+    if not spec.own_provider:
+        raise BatchspecError(
+            f"what ran with --provider {provider} is kept out of git, so it has no history there",
+            hint="`batchspec report` shows those runs",
+        )
+    entries = history(project.root, spec.lock_path, project.settings.project, spec.address, limit)
+    if json:
+        import orjson  # noqa: PLC0415
+
+        typer.echo(orjson.dumps([_fields(entry) for entry in entries], option=orjson.OPT_INDENT_2).decode())
+        return
+    for entry in entries:
+        typer.echo("\n".join(_lines(entry)) + "\n")
+    if not entries:
+        typer.echo(f"{spec.lock_path} says nothing of {address} yet; `batchspec apply` writes it.")
+
+
+def _lines(entry: Entry) -> list[str]:
+    from runner.money.prices import usd_text  # noqa: PLC0415
+
+    commit = entry.commit
+    lines = [
+        f"{commit.hash[:10]}  {commit.time[:16].replace('T', ' ')}  {commit.author}" if commit else "not committed"
+    ]
+    if commit:
+        lines.append(f"    {commit.subject}")
+    if entry.trouble:
+        lines.append(f"    ! {entry.trouble}")
+    if entry.changed:
+        lines.append(f"    {entry.model}: {entry.changed}")
+    if entry.submitted:
+        requests = sum(batch.requests for batch in entry.submitted)
+        lines.append(f"    + submitted {requests:,} requests in {_batches(len(entry.submitted))}")
+    if entry.ended:
+        counts = [batch.counts for batch in entry.ended if batch.counts]
+        failed = sum(one.failed for one in counts)
+        cost = f", {usd_text(entry.cost)}" if entry.cost is not None else ""
+        states = ", ".join(sorted({batch.state for batch in entry.ended}))
+        lines.append(
+            f"    < {_batches(len(entry.ended))} ended ({states}): {sum(one.completed for one in counts):,} answered"
+            + (f", {failed:,} failed" if failed else "")
+            + cost
+        )
+    if entry.rows is not None:
+        lines.append(f"    > wrote {entry.rows:,} rows")
+    return lines
+
+
+def _batches(count: int) -> str:
+    return "1 batch" if count == 1 else f"{count:,} batches"
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    commit = entry.commit
+    counts = [batch.counts for batch in entry.ended if batch.counts]
+    return {
+        "commit": commit.hash if commit else None,
+        "time": commit.time if commit else None,
+        "author": commit.author if commit else None,
+        "subject": commit.subject if commit else None,
+        "model": entry.model,
+        "changed": entry.changed,
+        "submitted": {batch.batch: batch.requests for batch in entry.submitted},
+        "ended": {batch.batch: batch.state for batch in entry.ended},
+        "completed": sum(one.completed for one in counts),
+        "failed": sum(one.failed for one in counts),
+        "cost_usd": None if entry.cost is None else float(entry.cost),
+        "rows": entry.rows,
+        "trouble": entry.trouble,
+    }

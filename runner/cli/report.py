@@ -1,0 +1,59 @@
+"""`batchspec report`: what came out, as a page or as numbers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from runner.cli.options import JobName, Paths, Provider, Var, load_jobs
+
+_FILES = {"html": "batchspec-report.html", "json": "batchspec-report.json", "csv": "batchspec-report.csv"}
+
+
+def report(
+    paths: Paths = None,
+    job: JobName = None,
+    var: Var = None,
+    provider: Provider = None,
+    form: Annotated[
+        Literal["html", "json", "csv"], typer.Option("--format", help="A page, everything, or a line a run.")
+    ] = "html",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Where to write; `-` is stdout.", show_default=False),
+    ] = None,
+    prompts: Annotated[
+        bool, typer.Option("--prompts/--no-prompts", help="Show sample answers beside their prompts.")
+    ] = True,
+) -> None:
+    """Write a report of the jobs' runs and answers: one HTML file that needs no network, or numbers.
+
+    It reads lockfiles, outputs and input; it asks no service and changes nothing.
+    """
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from runner.api import open_project  # noqa: PLC0415
+    from runner.report.collect import collect  # noqa: PLC0415
+    from runner.store.files import write_whole  # noqa: PLC0415
+
+    project, jobs = load_jobs(paths, var, job, provider)
+    with open_project(project) as opened:
+        facts = collect(opened.context, jobs, prompts=prompts and form != "csv")
+    if form == "html":
+        from runner.report.page import page  # noqa: PLC0415
+
+        data = page(facts, project.settings.project, datetime.now(UTC)).encode()
+    else:
+        from runner.report.numbers import as_csv, as_json  # noqa: PLC0415
+
+        data = as_json(facts) if form == "json" else as_csv(facts).encode()
+    target = out or Path(_FILES[form])
+    if str(target) == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    write_whole(target, data)
+    typer.echo(f"wrote {target}")

@@ -1,0 +1,86 @@
+"""Budgets: whether what a plan may take at most stays inside what people allow. Pure; whoever applies asks first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from runner.money.estimate import Estimate
+from runner.money.prices import usd_text
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one apply may add at most, all its new requests together; None is no limit."""
+
+    max_cost_usd: Decimal | None = None
+    max_requests: int | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overrun:
+    """A limit that a plan would break, or can't be shown to keep. `field` is the budget's; `text` says by how much."""
+
+    field: str
+    text: str
+
+
+def overruns(budget: Budget, estimates: Sequence[Estimate]) -> tuple[Overrun, ...]:
+    """The limits that these requests together could go over: at the highest input, with every answer at its limit.
+
+    A limit that can't be held, because a price or a limit on the answers is missing, counts as one that would break.
+    """
+    found = [_requests(budget, estimates), _tokens(budget, estimates), _cost(budget, estimates)]
+    return tuple(one for one in found if one is not None)
+
+
+def _requests(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:
+    limit, count = budget.max_requests, sum(one.requests for one in estimates)
+    if limit is None or count <= limit:
+        return None
+    return Overrun("max_requests", f"{count:,} requests; the budget is {limit:,}, so {count - limit:,} too many")
+
+
+def _tokens(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:
+    limit = budget.max_tokens
+    if limit is None:
+        return None
+    most = [one.most_tokens for one in estimates if one.requests]
+    if any(tokens is None for tokens in most):
+        return Overrun("max_tokens", f"no limit on the answers, so no budget of {limit:,} tokens holds; {_LIMIT}")
+    count = sum(tokens or 0 for tokens in most)
+    if count <= limit:
+        return None
+    return Overrun("max_tokens", f"up to {count:,} tokens; the budget is {limit:,}, so {count - limit:,} too many")
+
+
+def _cost(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:
+    limit = budget.max_cost_usd
+    if limit is None:
+        return None
+    cost = Decimal(0)
+    for one in estimates:
+        if not one.requests:
+            continue
+        if one.price is None:
+            return Overrun(
+                "max_cost_usd",
+                f"nobody knows what {one.model} costs, so no budget of {usd_text(limit)} holds; {_PRICE}",
+            )
+        if one.ceiling is None:
+            return Overrun(
+                "max_cost_usd", f"no limit on the answers, so no budget of {usd_text(limit)} holds; {_LIMIT}"
+            )
+        cost += one.ceiling
+    if cost <= limit:
+        return None
+    over = cost - limit
+    return Overrun(
+        "max_cost_usd", f"up to {usd_text(cost)}; the budget is {usd_text(limit)}, so {usd_text(over)} too much"
+    )
+
+
+_LIMIT = "set max_tokens (max_output_tokens, max_completion_tokens) in `parameters`"
+_PRICE = "put its price under `prices:` in batchspec.yaml"

@@ -1,0 +1,152 @@
+"""What some requests will take and cost: input as counted or estimated, output as a range, money from both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from runner.money.prices import Price, Usage
+from runner.money.sample import Tokens
+from runner.money.tokens import Certainty
+
+BYTES_A_TOKEN = 4
+"""Bytes of English text that make a token, OpenAI's rule of thumb (for characters); the range is half to twice that."""
+_MARGIN = 0.05
+"""How far beyond what earlier runs measured an estimate's range goes, as a share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an earlier batch of the same model took: bytes sent, requests answered, tokens as the service counted."""
+
+    bytes: int
+    requests: int
+    answered: int
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Output tokens. `expected` is what earlier runs make likely, None without any; `high` is None without a limit."""
+
+    expected: int | None
+    high: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one batch is expected to take: tokens in and out, and USD; None where that can't be told."""
+
+    input: int
+    output: int | None
+    cost: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What `requests` requests of `size` bytes take and cost. `price` is None where nobody knows the model's price."""
+
+    requests: int
+    size: int
+    model: str
+    input: Tokens
+    output: Output
+    price: Price | None
+
+    @property
+    def likely_output(self) -> int | None:
+        """The output tokens that are counted on: what earlier runs make likely, else the limit."""
+        return self.output.high if self.output.expected is None else self.output.expected
+
+    @property
+    def least(self) -> Decimal | None:
+        """USD for the input alone: what the answers cost at least."""
+        return None if self.price is None else self.price.cost(Usage(self.input.low, 0))
+
+    @property
+    def expected(self) -> Decimal | None:
+        """USD that are likely; None without a price, or with neither earlier runs nor a limit."""
+        output = self.likely_output
+        return None if self.price is None or output is None else self.price.cost(Usage(self.input.expected, output))
+
+    @property
+    def ceiling(self) -> Decimal | None:
+        """USD that it costs at most; None without a price or without a limit on the answers."""
+        high = self.output.high
+        return None if self.price is None or high is None else self.price.cost(Usage(self.input.high, high))
+
+    def share(self, requests: int, size: int) -> Share:
+        """What some of these requests are expected to take."""
+        given = round(self.input.expected * size / self.size) if self.size else 0
+        likely = self.likely_output
+        taken = None if likely is None or not self.requests else round(likely * requests / self.requests)
+        cost = None if self.price is None or taken is None else self.price.cost(Usage(given, taken))
+        return Share(given, taken, cost)
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Tokens in and out at most; None without a limit on the answers."""
+        return None if self.output.high is None else self.input.high + self.output.high
+
+
+def input_from_history(earlier: Sequence[Measured], size: int) -> Tokens | None:
+    """Input tokens of `size` bytes by the ratio that earlier batches measured; None where none can be measured.
+
+    Only batches whose every request was answered say what their bytes came to.
+    """
+    whole = [one for one in earlier if one.answered == one.requests and one.bytes > 0 and one.input_tokens > 0]
+    if not whole:
+        return None
+    ratios = [one.input_tokens / one.bytes for one in whole]
+    ratio = sum(one.input_tokens for one in whole) / sum(one.bytes for one in whole)
+    low, high = min(ratios) * (1 - _MARGIN), max(ratios) * (1 + _MARGIN)
+    batches = "batch" if len(whole) == 1 else "batches"
+    basis = f"{1 / ratio:.2f} bytes a token, measured over {len(whole):,} earlier {batches}"
+    return Tokens(int(low * size), round(ratio * size), -int(-high * size), Certainty.ESTIMATED, basis)
+
+
+def input_from_bytes(size: int) -> Tokens:
+    """Input tokens of `size` bytes by the rule of thumb alone."""
+    return Tokens(
+        size // (2 * BYTES_A_TOKEN),
+        size // BYTES_A_TOKEN,
+        -(-2 * size // BYTES_A_TOKEN),
+        Certainty.ESTIMATED,
+        f"{BYTES_A_TOKEN} bytes a token, a rule of thumb",
+    )
+
+
+def output_range(requests: int, earlier: Sequence[Measured], parameters: Mapping[str, Any]) -> Output:
+    """Output tokens of `requests` requests: what earlier answers took on average, up to the limit in `parameters`."""
+    limit = token_limit(parameters)
+    high = None if limit is None else limit * requests
+    answered = sum(one.answered for one in earlier)
+    if not answered:
+        return Output(None, high)
+    mean = sum(one.output_tokens for one in earlier) / answered
+    expected = round(mean * requests)
+    return Output(expected if high is None else min(expected, high), high)
+
+
+def token_limit(parameters: Mapping[str, Any]) -> int | None:
+    """The most output tokens of one request; None where its parameters set no limit."""
+    choices = parameters.get("n", 1)
+    choices = choices if isinstance(choices, int) and choices > 0 else 1
+    for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
+        limit = parameters.get(name)
+        if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
+            return limit * choices
+    return None
+
+
+def total(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """The sum; None where any of them is not known."""
+    added = Decimal(0)
+    for amount in amounts:
+        if amount is None:
+            return None
+        added += amount
+    return added

@@ -1,0 +1,112 @@
+"""What a token costs: from `prices:` in batchspec.yaml, else from genai-prices, which is shipped as data.
+
+genai-prices silently gives the full price for a model that it has no batch rate for; here that is told apart and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
+
+from runner.money.tokens import bare_model
+
+MILLION = Decimal(1_000_000)
+_CENT_OF_A_CENT = Decimal("0.000001")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that were used. `cached` are read from a cache; `within` says whether `input` includes them already.
+
+    OpenAI counts them in, Anthropic does not.
+    """
+
+    input: int
+    output: int
+    cached: int = 0
+    within: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD for a million tokens. `batch` is False where no batch rate is known and these are the full rates."""
+
+    input: Decimal
+    output: Decimal
+    cached: Decimal
+    source: str
+    batch: bool = True
+
+    def cost(self, usage: Usage) -> Decimal:
+        """USD for some usage, not rounded."""
+        cached = min(usage.cached, usage.input) if usage.within else usage.cached
+        fresh = usage.input - cached if usage.within else usage.input
+        return (self.input * fresh + self.cached * cached + self.output * usage.output) / MILLION
+
+
+def find_price(
+    model: str, line_format: str, own: Mapping[str, Price], at: datetime, *, request_tokens: int = 1_000
+) -> Price | None:
+    """The batch price of a model at a time; None where nobody knows it.
+
+    `own` are the prices of batchspec.yaml, by model. `request_tokens` is the size of a usual request: some models cost
+    more beyond a size.
+    """
+    if model in own:
+        return own[model]
+    batch = _rates(model, line_format, at, request_tokens, batch=True)
+    full = _rates(model, line_format, at, request_tokens, batch=False)
+    if batch is None or full is None:
+        return None
+    discounted = batch != full
+    from importlib.metadata import version  # noqa: PLC0415
+
+    source = f"genai-prices {version('genai-prices')}, {'batch rate' if discounted else 'full price'}"
+    return Price(*batch, source, discounted)
+
+
+def _rates(
+    model: str, line_format: str, at: datetime, request_tokens: int, *, batch: bool
+) -> tuple[Decimal, Decimal, Decimal] | None:
+    from genai_prices import Usage as Priced  # noqa: PLC0415  it costs to import
+    from genai_prices import calc_price  # noqa: PLC0415
+
+    vendor = "anthropic" if line_format == "anthropic" else "openai"
+    size = max(1, request_tokens)
+    context = {"processing": "batch"} if batch else None
+
+    def priced(**usage: int) -> tuple[Decimal, Decimal]:
+        found = calc_price(
+            Priced(**usage),
+            bare_model(model),
+            provider_id=vendor,
+            genai_request_timestamp=at,
+            price_context=context,
+        )
+        return found.input_price, found.output_price
+
+    try:
+        fresh, output = priced(input_tokens=size, output_tokens=size)
+        cached, _ = priced(input_tokens=size, cache_read_tokens=size)
+    except LookupError:
+        return None
+    return fresh * MILLION / size, output * MILLION / size, cached * MILLION / size
+
+
+def usd(amount: Decimal) -> Decimal:
+    """An amount as it is written down: to a millionth of a dollar, half up."""
+    return amount.quantize(_CENT_OF_A_CENT, ROUND_HALF_UP)
+
+
+def usd_text(amount: Decimal) -> str:
+    """An amount as people read it: cents, and two significant digits below ten cents."""
+    if amount == 0:
+        return "$0"
+    if amount < Decimal("0.000001"):
+        return "under $0.000001"
+    if amount >= Decimal("0.1"):
+        return f"${amount.quantize(Decimal('0.01'), ROUND_HALF_UP):,}"
+    digits = 1 - amount.adjusted()
+    return f"${amount.quantize(Decimal(1).scaleb(-min(digits, 6)), ROUND_HALF_UP):f}"

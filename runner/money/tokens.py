@@ -1,0 +1,170 @@
+"""Input tokens of one request body: the text by OpenAI's own tokenizer, the messages by its published rule.
+
+The rule is that of OpenAI's cookbook ("How to count tokens with tiktoken"): three tokens a message, the tokens of its
+role and content, one more for a name, and three that prime the answer. Tools, schemas and pictures have no published
+rule: their JSON text is counted instead, and the count is marked assumed.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import orjson
+
+_MESSAGE = 3
+_PRIMING = 3
+_NAME = 1
+_PIECE = 50_000
+"""Characters that are tokenized at once; the tokenizer refuses texts beyond 200,000 tokens."""
+
+
+class Certainty(Enum):
+    """How far a number of tokens can be believed, best first."""
+
+    EXACT = "exact"
+    """Counted by the model's tokenizer and a published rule."""
+    ASSUMED = "assumed"
+    """Counted, but the model's tokenizer or the rule for a part of the request is taken for granted."""
+    ESTIMATED = "estimated"
+    """Worked out from bytes, or from a sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """The tokenizer of a model, by its public name, and whether that is documented or assumed."""
+
+    name: str
+    certainty: Certainty
+
+
+_ENCODINGS = (
+    # OpenAI's tiktoken maps these families; bpe-openai, which does the work here, knows the first four.
+    (r"gpt-4o|gpt-4\.1|chatgpt-4o", Encoding("o200k_base", Certainty.EXACT)),
+    (r"gpt-4(-|$)|gpt-3\.5|gpt-35", Encoding("cl100k_base", Certainty.EXACT)),
+    (r"gpt-[5-9]|gpt-4\.[5-9]|gpt-oss|o[1-9](-|$)", Encoding("o200k_base", Certainty.ASSUMED)),
+)
+
+
+def bare_model(model: str) -> str:
+    """A model's own name: without the vendor that catalogues put before it (`openai-gpt-4o`, `anthropic/claude-…`)."""
+    return re.sub(r"^(openai|anthropic)[-/]", "", model.lower())
+
+
+def encoding_of(model: str) -> Encoding | None:
+    """The tokenizer of an OpenAI model; None for a model whose tokenizer isn't public."""
+    name = bare_model(model)
+    return next((encoding for pattern, encoding in _ENCODINGS if re.match(pattern, name)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Tokens of one request and how far they can be believed."""
+
+    tokens: int
+    certainty: Certainty
+
+
+class TokenCounter:
+    """Counts the input tokens of request bodies for one encoding. Loading it takes most of a second."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding = encoding
+        self._tokens_of = _tokenizer(encoding.name)
+        self._instructions: dict[str, int] = {}
+
+    def count(self, request: Mapping[str, Any]) -> Count:
+        """Tokens of one chat-completions or responses body."""
+        certainty = self.encoding.certainty
+        total = _PRIMING
+        for role, name, texts, other in _messages(request):
+            total += _MESSAGE + self._constant(role)
+            total += _NAME + self._text(name) if name else 0
+            # A system prompt is the same in every row of most jobs.
+            total += sum(self._constant(text) if role in _FIXED else self._text(text) for text in texts)
+            if other:
+                certainty = Certainty.ASSUMED
+                total += self._text(other)
+        extra = {name: request[name] for name in _UNRULED if request.get(name)}
+        if extra:
+            certainty = Certainty.ASSUMED
+            total += self._constant(orjson.dumps(extra).decode())
+        return Count(total, certainty)
+
+    def _constant(self, text: str) -> int:
+        if text not in self._instructions:
+            if len(self._instructions) > 256:
+                self._instructions.clear()
+            self._instructions[text] = self._text(text)
+        return self._instructions[text]
+
+    def _text(self, text: str) -> int:
+        return sum(self._tokens_of(piece) for piece in _pieces(text))
+
+
+_FIXED = {"system", "developer"}
+_UNRULED = ("tools", "functions", "response_format", "text")
+"""Fields whose tokens OpenAI publishes no rule for."""
+
+Message = tuple[str, str, list[str], str]
+"""Role, name, texts, and whatever else the message holds, as JSON text."""
+
+
+def _messages(request: Mapping[str, Any]) -> Iterator[Message]:
+    """The messages of a body; a response's `instructions` and text `input` count as a system and a user message."""
+    if isinstance(request.get("instructions"), str):
+        yield "system", "", [request["instructions"]], ""
+    listed = request.get("messages", request.get("input", []))
+    if isinstance(listed, str):
+        yield "user", "", [listed], ""
+        return
+    for message in listed if isinstance(listed, list) else []:
+        if isinstance(message, dict):
+            yield _message(message)
+
+
+def _message(message: dict[str, Any]) -> Message:
+    content = message.get("content")
+    texts: list[str] = []
+    other: list[Any] = []
+    if isinstance(content, str):
+        texts.append(content)
+    for part in content if isinstance(content, list) else []:
+        if isinstance(part, dict) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        else:
+            other.append(part)
+    other += [value for key, value in message.items() if key not in {"role", "content", "name"} and value]
+    name = message.get("name")
+    role = message.get("role")
+    return (
+        role if isinstance(role, str) else "",
+        name if isinstance(name, str) else "",
+        texts,
+        orjson.dumps(other).decode() if other else "",
+    )
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A long text in pieces, cut before a space where there is one: words keep their leading space when tokenized."""
+    start = 0
+    while len(text) - start > _PIECE:
+        end = text.rfind(" ", start + 1, start + _PIECE)
+        end = end if end > start else start + _PIECE
+        yield text[start:end]
+        start = end
+    yield text[start:] if start else text
+
+
+def _tokenizer(name: str) -> Callable[[str], int]:
+    with warnings.catch_warnings():
+        # bpe-openai 0.1.4 opens its data with a function that Python 3.11 to 3.12 warn of.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from bpe_openai import get_encoding  # noqa: PLC0415  it takes most of a second to import
+
+        encode = get_encoding(name).encode_ordinary
+    return lambda text: len(encode(text))

@@ -1,0 +1,247 @@
+"""A plan as markdown for a pull request: the same plan gives the same text, and it always fits into one comment.
+
+Names, reasons and prompts may come from a stranger's branch, so they stand in code only: there they can neither
+mention people nor place links, pictures or headings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from difflib import unified_diff
+from functools import partial
+
+from runner.money.estimate import Estimate
+from runner.money.prices import usd_text
+from runner.reconciler.explain import action_text, number, plural
+from runner.reconciler.plan import JobPlan, Plan, Submit
+
+LIMIT = 65_000
+"""Characters of the whole text; a comment on GitHub takes 65,536, one on GitLab a million."""
+MARK = "<!-- batchspec plan -->"
+"""The first line, by which a bot finds its comment again."""
+
+_TABLE_SHARE = 0.6
+_CELL = 160
+_EXAMPLE_LINES = 60
+_LINE = 300
+_COMPARED = 20_000
+"""Characters of a prompt that are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row's prompt before and after a change; `before` is None where there was none."""
+
+    row: str
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a reviewer of one job is shown beside its plan.
+
+    `spent` is USD recorded for the job so far. `examples` are given only where the spec allows prompts to be shown.
+    """
+
+    estimate: Estimate | None = None
+    spent: Decimal | None = None
+    removed: int | None = None
+    examples: tuple[Example, ...] = ()
+
+
+def markdown(plan: Plan, reviews: Mapping[str, Review]) -> str:
+    """The whole text, with a line end, in at most LIMIT characters; what does not fit is counted, never cut short."""
+    head = [MARK, f"### Batchspec plan: {_summary(plan, reviews)}", ""]
+    if plan.offline:
+        head += [f"The service was not asked: {code(plan.offline)}.", ""]
+    if plan.jobs:
+        head += _table(plan.jobs, reviews)
+    text = "\n".join(head)
+    left_out = 0
+    for section in [*_errors(plan.errors), *_sections(plan.jobs, reviews)]:
+        # Room is kept for the line that says what was left out; a nearly full text needs no more tries.
+        block = section() if len(text) < LIMIT - 1_000 else ""
+        if block and len(text) + len(block) + 200 <= LIMIT:
+            text += block
+        else:
+            left_out += 1
+    if left_out:
+        text += f"\n{number(left_out)} more {plural(left_out, 'section')} did not fit; `batchspec plan` shows all.\n"
+    return text.rstrip("\n") + "\n"
+
+
+def _summary(plan: Plan, reviews: Mapping[str, Review]) -> str:
+    submit = sum(job.submits for job in plan.jobs)
+    reused = sum(job.tally.answered for job in plan.jobs)
+    facts = [f"{number(submit)} {plural(submit, 'request')} to submit", f"{number(reused)} reused"]
+    unknown = sum(job.tally.unknown for job in plan.jobs)
+    facts += [f"{number(unknown)} unknown"] if unknown else []
+    facts += [f"{len(plan.errors)} {plural(len(plan.errors), 'job')} with errors"] if plan.errors else []
+    estimates = [reviews[job.address].estimate for job in plan.jobs if job.address in reviews]
+    counted = [one for one in estimates if one is not None and one.requests]
+    if not plan.changes and not plan.errors:
+        return f"nothing to do, {facts[1]}"
+    if not counted:
+        return ", ".join(facts)
+    ceilings = [one.ceiling for one in counted if one.ceiling is not None]
+    expected = [one.expected for one in counted if one.expected is not None]
+    if expected:
+        facts.append(f"about {usd_text(sum(expected, Decimal(0)))}")
+    if len(ceilings) == len(counted):
+        facts.append(f"at most {usd_text(sum(ceilings, Decimal(0)))}")
+    unpriced = sum(one.price is None for one in counted)
+    if unpriced:
+        facts.append(f"no price known for {unpriced} {plural(unpriced, 'job')}")
+    return ", ".join(facts)
+
+
+_HEADER = (
+    "| job | rows | new | reused | retried | removed | in flight | failed | tokens in | tokens out | cost | why |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|",
+)
+
+
+def _table(jobs: Sequence[JobPlan], reviews: Mapping[str, Review]) -> list[str]:
+    """The table, jobs with changes first; those that do not fit are counted by what they do."""
+    ordered = sorted(jobs, key=lambda job: not job.changes)
+    lines, size = list(_HEADER), 0
+    for position, job in enumerate(ordered):
+        line = _row(job, reviews.get(job.address, Review()))
+        size += len(line) + 1
+        if size > LIMIT * _TABLE_SHARE:
+            rest = ordered[position:]
+            changing = sum(one.changes for one in rest)
+            return [*lines, "", f"{number(len(rest))} more jobs, {number(changing)} of them with something to do.", ""]
+        lines.append(line)
+    return [*lines, ""]
+
+
+def _row(job: JobPlan, review: Review) -> str:
+    tally = job.tally
+    rounds = [action for action in job.actions if isinstance(action, Submit)]
+    new = sum(action.requests for action in rounds if action.round == 1)
+    retried = sum(action.requests for action in rounds if action.round > 1)
+    estimate = review.estimate if review.estimate is not None and review.estimate.requests else None
+    reasons = "; ".join(action.reason for action in rounds if action.round == 1) or (
+        job.actions[0].reason if job.actions else ""
+    )
+    cells = [
+        code(job.address),
+        number(tally.rows),
+        *(number(count) if count else "" for count in (new, tally.answered, retried, review.removed or 0)),
+        *(number(count) if count else "" for count in (tally.in_flight, tally.failed)),
+        _tokens(estimate),
+        _answers(estimate),
+        _cost(estimate, review.spent),
+        code(reasons) if reasons else "nothing to do",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _tokens(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    about = "" if estimate.input.low == estimate.input.high else "about "
+    return f"{about}{number(estimate.input.expected)} ({estimate.input.certainty.value})"
+
+
+def _answers(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    expected, high = estimate.output.expected, estimate.output.high
+    if expected is None:
+        return "no limit" if high is None else f"up to {number(high)}"
+    return f"about {number(expected)}" + ("" if high is None else f", up to {number(high)}")
+
+
+def _cost(estimate: Estimate | None, spent: Decimal | None) -> str:
+    """What was spent until now, and what it will be: `$0.10 → $0.12, at most $0.15`."""
+    if estimate is None:
+        return usd_text(spent) if spent is not None else ""
+    if estimate.price is None:
+        return "no price known"
+    before = spent or Decimal(0)
+    shown = f"{usd_text(before)} → "
+    shown += "?" if estimate.expected is None else usd_text(before + estimate.expected)
+    shown += "" if estimate.ceiling is None else f", at most {usd_text(before + estimate.ceiling)}"
+    return shown if estimate.price.batch else f"{shown} (no batch rate known: full price)"
+
+
+Section = Callable[[], str]
+
+
+def _errors(errors: Mapping[str, str]) -> list[Section]:
+    def section(address: str, message: str) -> str:
+        return "\n".join(("", f"Error in {code(address)}:", "", *_fence(message, "text", 40), ""))
+
+    return [partial(section, address, message) for address, message in errors.items()]
+
+
+def _sections(jobs: Sequence[JobPlan], reviews: Mapping[str, Review]) -> list[Section]:
+    """Folded sections, the changed prompts of all jobs before the details of any. Made when they are called."""
+    prompts: list[Section] = [
+        partial(_prompt, job.address, example)
+        for job in jobs
+        for example in reviews.get(job.address, Review()).examples
+        if example.before != example.after
+    ]
+    held = (job for job in jobs if job.actions or job.notes)
+    return [*prompts, *(partial(_details, job, reviews.get(job.address, Review()).estimate) for job in held)]
+
+
+def _prompt(address: str, example: Example) -> str:
+    return _folded(f"{code(address)}: prompt of row {code(example.row)}", _difference(example))
+
+
+def _details(job: JobPlan, estimate: Estimate | None) -> str:
+    lines = [action_text(action) for action in job.actions] + [f"note: {note}" for note in job.notes]
+    if estimate is not None and estimate.requests:
+        lines.append(f"input tokens: {estimate.input.basis}")
+        lines += [f"price: {estimate.price.source}"] if estimate.price is not None else []
+    return _folded(f"{code(job.address)}: details", _fence("\n".join(lines), "text", 200))
+
+
+def _folded(title: str, lines: Sequence[str]) -> str:
+    inner = "\n".join(lines)
+    return f"\n<details><summary>{_as_html(title)}</summary>\n\n{inner}\n\n</details>\n"
+
+
+def _difference(example: Example) -> list[str]:
+    after = example.after[:_COMPARED].splitlines()
+    if example.before is None:
+        lines = [f"+{line}" for line in after]
+    else:
+        # The first two lines of a unified diff name files.
+        lines = list(unified_diff(example.before[:_COMPARED].splitlines(), after, lineterm="", n=2))[2:]
+    return _fence("\n".join(lines or ["(they differ further down)"]), "diff", _EXAMPLE_LINES)
+
+
+def _fence(text: str, kind: str, most: int) -> list[str]:
+    """Text in a fence that is longer than any run of backticks in it."""
+    lines = text.splitlines()
+    more = len(lines) - most
+    lines = [_plain(line)[:_LINE] for line in lines[:most]] + ([f"… {more} more lines"] if more > 0 else [])
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [f"{fence}{kind}", *lines, fence]
+
+
+def code(text: str) -> str:
+    """A text as inline code on one line: nothing in it is markup, and it does not end a table's cell."""
+    flat = re.sub(r"\s+", " ", _plain(text)).strip().replace("`", "'").replace("|", "\\|")
+    return f"`{flat if len(flat) <= _CELL else f'{flat[: _CELL - 1]}…'}`" if flat else ""
+
+
+def _as_html(text: str) -> str:
+    """Inline code for a place that is read as HTML: inside <summary> backticks are just backticks."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\\|", "|")
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escaped)
+
+
+def _plain(text: str) -> str:
+    """Without control characters and marks that turn the direction of writing around."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]", "", text)

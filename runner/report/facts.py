@@ -1,0 +1,194 @@
+"""The facts of a report: one job's runs from the lockfile, and one pass over its output. Bounded, however many rows."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TypeVar
+
+from runner.reconciler.lockfile import PinsLine
+from runner.report.rows import AnswerRow
+from runner.report.runs import Run
+
+SAMPLES = 8
+FAILED = 20
+LONGEST = 10
+_CODES = 100
+_TEXT = 2_000
+"""Characters of a text that a report keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Values from `low` up to, not including, `high`, and how many there are."""
+
+    low: int
+    high: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A row as a report shows it; texts are cut. `prompt` is None where it is not shown, or not found any more."""
+
+    id: str
+    request: str
+    prompt: str | None
+    text: str
+    tokens: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFacts:
+    """One output, counted. `codes` are errors by code, the commonest first; `finishes` reasons why answers ended."""
+
+    rows: int
+    answered: int
+    refused: int
+    failed: int
+    codes: tuple[tuple[str, int], ...]
+    finishes: tuple[tuple[str, int], ...]
+    characters: tuple[Bin, ...]
+    tokens: tuple[Bin, ...]
+    input_tokens: int
+    output_tokens: int
+    samples: tuple[Shown, ...]
+    failures: tuple[Shown, ...]
+    longest: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """One job of a report. `output` is None, and `missing` says why, where there is nothing written to look at."""
+
+    address: str
+    realm: str
+    output_path: str
+    pins: PinsLine | None
+    runs: tuple[Run, ...]
+    output: OutputFacts | None
+    missing: str = ""
+
+
+def look(rows: Iterable[AnswerRow]) -> OutputFacts:
+    """Count an output's rows.
+
+    Samples are the rows with the smallest request keys: spread over the whole output, and the same in every run.
+    """
+    tally = Counter[str]()
+    codes, finishes = Counter[str](), Counter[str]()
+    characters, tokens = Counter[int](), Counter[int]()
+    used = [0, 0]
+    failures: list[AnswerRow] = []
+    samples: list[tuple[str, int, AnswerRow]] = []
+    longest: list[tuple[int, int, AnswerRow]] = []
+    serial = count()
+    for row in rows:
+        tally["rows"] += 1
+        used[0] += row.input_tokens or 0
+        used[1] += row.output_tokens or 0
+        if row.error is not None:
+            tally["failed"] += 1
+            code = row.error[0] if row.error[0] in codes or len(codes) < _CODES else "other codes"
+            codes[code] += 1
+            if len(failures) < FAILED:
+                failures.append(row)
+            continue
+        tally["refused" if row.text is None else "answered"] += 1
+        reason = row.finish_reason or "not said"
+        finishes[reason if reason in finishes or len(finishes) < _CODES else "other"] += 1
+        length = len(row.text or "")
+        characters[_bin(length)] += 1
+        if row.output_tokens is not None:
+            tokens[_bin(row.output_tokens)] += 1
+        _keep(longest, (length, -next(serial), row), LONGEST)
+        _keep(samples, (_descending(row.request), -next(serial), row), SAMPLES)
+    return OutputFacts(
+        rows=tally["rows"],
+        answered=tally["answered"],
+        refused=tally["refused"],
+        failed=tally["failed"],
+        codes=tuple(codes.most_common()),
+        finishes=tuple(finishes.most_common()),
+        characters=_bins(characters),
+        tokens=_bins(tokens),
+        input_tokens=used[0],
+        output_tokens=used[1],
+        samples=tuple(_shown(row) for _, _, row in sorted(samples, key=lambda s: s[:2], reverse=True)),
+        failures=tuple(_shown(row) for row in failures),
+        longest=tuple(_shown(row) for _, _, row in sorted(longest, key=lambda s: s[:2], reverse=True)),
+    )
+
+
+def with_prompts(facts: OutputFacts, prompts: Mapping[str, str]) -> OutputFacts:
+    """The same facts with the samples' prompts, by request key."""
+    samples = tuple(
+        replace(row, prompt=_cut(prompts[row.request])) if row.request in prompts else row for row in facts.samples
+    )
+    return replace(facts, samples=samples)
+
+
+def _shown(row: AnswerRow) -> Shown:
+    error = "" if row.error is None else f"{row.error[0]}: {row.error[1]}"
+    text = row.text if row.text is not None else (f"refused: {row.refusal}" if row.refusal else "")
+    return Shown(row.id, row.request, None, _cut(text), row.output_tokens, _cut(error))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _TEXT else f"{text[:_TEXT]}… ({len(text):,} characters in all)"
+
+
+_Ranked = TypeVar("_Ranked", bound="tuple[int, int, AnswerRow] | tuple[str, int, AnswerRow]")
+
+
+def _keep(heap: list[_Ranked], item: _Ranked, size: int) -> None:
+    """Keep the `size` greatest items. Serial numbers differ, so rows are never compared."""
+    if len(heap) < size:
+        heapq.heappush(heap, item)
+    else:
+        heapq.heappushpop(heap, item)
+
+
+def _descending(key: str) -> str:
+    """A text that sorts the other way round than a key of hex digits, so that the smallest keys are kept."""
+    return key.translate(_TURNED)
+
+
+_TURNED = str.maketrans("0123456789abcdef", "fedcba9876543210")
+
+
+def _edges() -> Iterator[int]:
+    yield 0
+    for power in count():
+        for step in (1, 2, 5):
+            yield step * 10**power
+
+
+def _bin(value: int) -> int:
+    """The lower edge of the bin that a value falls in: 0, 1, 2, 5, 10, 20, 50 and so on."""
+    low = 0
+    for edge in _edges():
+        if edge > value:
+            return low
+        low = edge
+    raise AssertionError("edges never end")
+
+
+def _bins(counted: Counter[int]) -> tuple[Bin, ...]:
+    """All bins from the lowest to the highest with something in it, empty ones between them included."""
+    if not counted:
+        return ()
+    last = max(counted)
+    found: list[Bin] = []
+    low = None
+    for edge in _edges():
+        if low is not None:
+            found.append(Bin(low, edge, counted[low]))
+        if edge > last:
+            break
+        low = edge if edge >= min(counted) else None
+    return tuple(found)

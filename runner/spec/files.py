@@ -1,0 +1,88 @@
+"""Which files specs are read from, and reading YAML files of a project: bounded, inside it, each once."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.errors import Problem, SpecError, TrustError
+from runner.spec.trust import inside
+from runner.spec.yaml import MAX_BYTES, Document, Lines, documents, read_text
+
+SETTINGS_FILES = ("batchspec.yaml", "batchspec.yml")
+_INIT = "`batchspec init` writes a first spec"
+
+
+def find_root(start: Path) -> Path:
+    """The project's root: the nearest folder upward with batchspec.yaml, else with .git, else `start`."""
+    start = start.resolve()
+    folders = (start, *start.parents)
+    for folder in folders:
+        if any((folder / name).is_file() for name in SETTINGS_FILES):
+            return folder
+    return next((folder for folder in folders if (folder / ".git").exists()), start)
+
+
+def spec_files(root: Path, paths: Sequence[Path]) -> list[str]:
+    """Spec files relative to the root, sorted within each folder, each once. Raises SpecError with all problems."""
+    found: dict[str, None] = {}
+    problems = []
+    for path in paths or [root / "specs"]:
+        shown = str(path) if paths else "specs"
+        absolute = path if path.is_absolute() else Path.cwd() / path
+        try:
+            relative = absolute.resolve().relative_to(root)
+        except (ValueError, OSError, RuntimeError):
+            problems.append(Problem(shown, 0, 0, f"it is outside the project at {root}"))
+            continue
+        if absolute.is_dir():
+            files = sorted(p for p in absolute.resolve().rglob("*") if p.suffix in {".yaml", ".yml"} and not p.is_dir())
+            found.update((file.relative_to(root).as_posix(), None) for file in files)
+            if not files:
+                problems.append(Problem(shown, 0, 0, "there is no spec in this folder", _INIT))
+        elif absolute.exists():
+            found[relative.as_posix()] = None
+        else:
+            problems.append(Problem(shown, 0, 0, "there is no such file or folder", _INIT))
+    if problems:
+        raise SpecError(problems)
+    return list(found)
+
+
+class YamlFiles:
+    """Reads YAML files of a project; a file that several jobs name is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._read: dict[str, tuple[Lines, list[Document], list[Problem]]] = {}
+
+    def __call__(self, file: str, problems: list[Problem]) -> tuple[Lines, list[Document]]:
+        """A file's lines and documents; what is wrong with it goes into `problems`."""
+        if file not in self._read:
+            self._read[file] = _read(self._root, file)
+        lines, found, wrong = self._read[file]
+        problems += wrong
+        return lines, found
+
+
+def _read(root: Path, file: str) -> tuple[Lines, list[Document], list[Problem]]:
+    nothing = Lines(file, "")
+    try:
+        path = inside(root, file)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return nothing, [], [Problem(file, 0, 0, "cannot be read: it is not a file")]
+        if status.st_size > MAX_BYTES:
+            message = f"the file has {status.st_size} bytes; at most {MAX_BYTES} are read"
+            return nothing, [], [Problem(file, 0, 0, message, "rows belong into an input file")]
+        data = path.read_bytes()
+    except (OSError, TrustError, ValueError) as error:
+        reason = error.message if isinstance(error, TrustError) else (getattr(error, "strerror", "") or str(error))
+        return nothing, [], [Problem(file, 0, 0, f"cannot be read: {reason}")]
+    text, unreadable = read_text(file, data)
+    if unreadable:
+        return nothing, [], unreadable
+    lines = Lines(file, text)
+    found, wrong = documents(lines, text)
+    return lines, found, wrong

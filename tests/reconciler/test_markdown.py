@@ -1,0 +1,133 @@
+"""A plan for a pull request: it fits into a comment, is stable, and nothing that a stranger wrote is markup in it."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.money.estimate import Estimate, Output
+from runner.money.prices import Price
+from runner.money.sample import Tokens
+from runner.money.tokens import Certainty
+from runner.reconciler.classify import Tally
+from runner.reconciler.markdown import LIMIT, MARK, Example, Review, code, markdown
+from runner.reconciler.plan import JobPlan, Plan, Submit, Write
+
+PRICE = Price(Decimal("0.1"), Decimal("0.4"), Decimal("0.05"), "genai-prices, batch rate")
+EVIL = "x`y``` | @octocat <img src=http://e/x> [a](http://e) ![b](http://e) \n\n# Approved\r\n<!-- --> \u202eabc"
+
+
+def job(address: str = "reviews", *, new: int = 3, reused: int = 7, reason: str = "template changed: t.j2") -> JobPlan:
+    actions = (Submit(1, new, 1, 1_000, reason), Write("out/x.jsonl", 10, "new answers come")) if new else ()
+    return JobPlan(address, "local:echo", "out/x.jsonl", Tally(new + reused, reused, submit=((1, new),)), actions, 0)
+
+
+def estimate(requests: int = 3, *, price: Price | None = PRICE) -> Estimate:
+    tokens = Tokens(900_000, 1_000_000, 1_100_000, Certainty.ESTIMATED, "200 of 3,000 requests counted, ±10.0 %")
+    return Estimate(requests, 4_000_000, "gpt-4o-mini", tokens, Output(500_000, 2_000_000), price)
+
+
+def test_a_whole_plan() -> None:
+    review = Review(estimate(), Decimal("0.70"), 1, (Example("r-1", "Be kind.\nSay x.", "Be brief.\nSay x."),))
+    text = markdown(Plan((job(), job("same", new=0))), {"reviews": review})
+    assert text == (
+        f"{MARK}\n"
+        "### Batchspec plan: 3 requests to submit, 14 reused, about $0.30, at most $0.91\n"
+        "\n"
+        "| job | rows | new | reused | retried | removed | in flight | failed | tokens in | tokens out | cost | why |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|\n"
+        "| `reviews` | 10 | 3 | 7 |  | 1 |  |  | about 1,000,000 (estimated) | about 500,000, up to 2,000,000 "
+        "| $0.70 → $1.00, at most $1.61 | `template changed: t.j2` |\n"
+        "| `same` | 7 |  | 7 |  |  |  |  |  |  |  | nothing to do |\n"
+        "\n"
+        "<details><summary><code>reviews</code>: prompt of row <code>r-1</code></summary>\n"
+        "\n"
+        "```diff\n"
+        "@@ -1,2 +1,2 @@\n"
+        "-Be kind.\n"
+        "+Be brief.\n"
+        " Say x.\n"
+        "```\n"
+        "\n"
+        "</details>\n"
+        "\n"
+        "<details><summary><code>reviews</code>: details</summary>\n"
+        "\n"
+        "```text\n"
+        "+ submit 3 requests in 1 batch, 1.0 kB: template changed: t.j2\n"
+        "> write  out/x.jsonl: new answers come\n"
+        "input tokens: 200 of 3,000 requests counted, ±10.0 %\n"
+        "price: genai-prices, batch rate\n"
+        "```\n"
+        "\n"
+        "</details>\n"
+    )
+
+
+def test_nothing_to_do_is_one_sentence() -> None:
+    assert "### Batchspec plan: nothing to do, 7 reused\n" in markdown(Plan((job(new=0),)), {})
+
+
+@pytest.mark.parametrize("jobs", [1, 40, 3_000])
+def test_it_fits_into_a_comment_whatever_the_plans_size(jobs: int) -> None:
+    examples = tuple(Example(str(n), "old " * 3_000, "new\n" * 3_000) for n in range(5))
+    plans = tuple(job(f"job-{n}", reason="w" * 500) for n in range(jobs))
+    errors = {f"broken-{n}": "line\n" * 500 for n in range(jobs)}
+    text = markdown(Plan(plans, errors), {plan.address: Review(estimate(), None, 0, examples) for plan in plans})
+    assert len(text) <= LIMIT
+    assert text.count("```") % 2 == 0
+    assert text.count("<details>") == text.count("</details>")
+    if jobs > 1:
+        assert "did not fit" in text
+
+
+def test_a_table_that_does_not_fit_says_how_many_jobs_are_left_out() -> None:
+    text = markdown(Plan(tuple(job(f"job-{n}", new=n % 2) for n in range(3_000))), {})
+    shown = text.count("| `job-")
+    assert f"{3_000 - shown:,} more jobs, {1_500 - shown:,} of them with something to do." in text
+
+
+def test_hostile_text_stays_in_code() -> None:
+    plan = Plan((job("a", reason=EVIL),), {"b": EVIL}, offline=EVIL)
+    text = markdown(plan, {"a": Review(examples=(Example(EVIL, EVIL, f"{EVIL}\n````"),))})
+    assert "\u202e" not in text
+    assert "\r" not in text
+    fence = ""
+    for line in text.splitlines():
+        if line.startswith("```"):
+            ticks = line[: len(line) - len(line.lstrip("`"))]
+            if not fence:
+                fence = ticks
+            elif line == fence:
+                fence = ""
+            continue
+        if fence:
+            continue
+        # What begins with <details> is HTML up to the next empty line, not markdown.
+        folded = line.startswith("<details>")
+        outside = re.sub(r"<code>[^<]*</code>", "", line) if folded else "".join(line.split("`")[::2])
+        assert "@" not in outside
+        assert "](" not in outside
+        assert not line.startswith("# ")
+        if folded:
+            assert outside == "<details><summary>: prompt of row </summary>" or ": details" in outside
+        else:
+            assert "<" not in outside or line in {MARK, "</details>"}
+    assert not fence
+
+
+@given(st.text())
+def test_code_is_one_span_on_one_line(text: str) -> None:
+    shown = code(text)
+    assert "\n" not in shown
+    assert shown == "" or (shown[0] == shown[-1] == "`" and "`" not in shown[1:-1])
+
+
+def test_without_a_price_or_a_batch_rate_it_says_so() -> None:
+    assert "no price known" in markdown(Plan((job(),)), {"reviews": Review(estimate(price=None))})
+    full = Price(Decimal(1), Decimal(1), Decimal(1), "genai-prices, full price", batch=False)
+    assert "(no batch rate known: full price)" in markdown(Plan((job(),)), {"reviews": Review(estimate(price=full))})

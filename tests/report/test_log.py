@@ -1,0 +1,74 @@
+"""`batchspec log` tells a job's history from its lockfile in git."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from runner.reconciler.lockfile import parse
+from tests.report.conftest import Shell
+
+
+def test_each_commit_of_the_lockfile_is_an_entry(shell: Shell) -> None:
+    shell.batchspec("apply", "--yes")
+    shell.commit("First answers")
+    shell.edit("data/rows.jsonl", '"two"', '"zwei"')
+    shell.edit("specs/hello.yaml", "gpt-4o-mini", "gpt-4.1-mini")
+    shell.commit("Another model")
+    shell.batchspec("apply", "--yes")
+    entries = json.loads(shell.batchspec("log", "hello", "--json"))
+    assert [entry["subject"] for entry in entries] == [None, "First answers"]
+    newest, first = entries
+    assert first["model"] == "gpt-4o-mini"
+    assert first["changed"] == "first run"
+    assert (first["completed"], first["failed"], first["rows"]) == (3, 0, 3)
+    assert list(first["submitted"]) == list(first["ended"])
+    assert newest["commit"] is None
+    assert "model changed: gpt-4o-mini to gpt-4.1-mini; rows changed in data/rows.jsonl" in newest["changed"]
+    text = shell.batchspec("log", "hello")
+    assert text.startswith("not committed\n    gpt-4.1-mini: model changed")
+    assert "Tester\n    First answers\n" in text
+    assert "3 answered" in text
+
+
+def test_submitting_and_fetching_in_two_commits_are_two_entries(shell: Shell) -> None:
+    shell.batchspec("apply", "--yes")
+    lock = shell.root / "specs/hello.lock"
+    ended = lock.read_bytes()
+    lockfile = parse(ended, "hello.lock", "tests")
+    [line] = lockfile.batches.values()
+    waiting = line.model_copy(update={"state": "submitted"})
+    lock.write_bytes(replace(lockfile, batches={line.batch: waiting}, outputs={}).text())
+    shell.commit("Submitted")
+    lock.write_bytes(ended)
+    shell.commit("Fetched")
+    fetched, submitted = json.loads(shell.batchspec("log", "hello", "--json"))
+    assert (submitted["subject"], len(submitted["submitted"]), submitted["ended"]) == ("Submitted", 1, {})
+    assert (fetched["subject"], fetched["submitted"], len(fetched["ended"])) == ("Fetched", {}, 1)
+
+
+def test_a_job_that_never_ran_has_no_history(shell: Shell) -> None:
+    assert "says nothing of hello yet" in shell.batchspec("log", "hello")
+
+
+def test_a_broken_version_is_told_and_the_rest_is_shown(shell: Shell) -> None:
+    shell.batchspec("apply", "--yes")
+    shell.commit("Good")
+    good = (shell.root / "specs/hello.lock").read_text()
+    (shell.root / "specs/hello.lock").write_text("rubbish\n")
+    shell.commit("Broken")
+    (shell.root / "specs/hello.lock").write_text(good)
+    shell.commit("Mended")
+    text = shell.batchspec("log", "hello")
+    assert "Broken\n    ! specs/hello.lock at" in text
+    assert "Good" in text
+
+
+def test_outside_git_it_says_what_is_missing(shell: Shell) -> None:
+    (shell.root / ".git").rename(shell.root.parent / "gone")
+    assert "inside the project's repository" in shell.batchspec("log", "hello", expect=1)
+
+
+def test_a_run_apart_has_no_history_in_git(shell: Shell) -> None:
+    shell.edit("specs/hello.yaml", "provider: local\n", "")
+    assert "kept out of git" in shell.batchspec("log", "hello", "--provider", "local", expect=1)

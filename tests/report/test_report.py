@@ -1,0 +1,109 @@
+"""The report: right numbers, bounded, self-contained, and no text of a row is markup."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from runner.report.charts import bars, columns, share
+from runner.report.facts import look
+from runner.report.rows import AnswerRow
+from tests.report.conftest import Shell
+
+EVIL = "</pre><script>alert(1)</script><img src=http://example.com/x>"
+
+
+def row(number: int, text: str | None = "x", error: tuple[str, str] | None = None, tokens: int | None = 1) -> AnswerRow:
+    return AnswerRow(str(number), text, None, "stop", None, error, 10, tokens, "m", f"k1-{number:040x}", "b")
+
+
+class Page(HTMLParser):
+    """Collects tags and whatever a browser would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.fetched: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.fetched += [value or "" for name, value in attrs if name in {"src", "srcset", "data", "action"}]
+        self.fetched += [value or "" for name, value in attrs if name == "href" and not (value or "").startswith("#")]
+
+
+def test_a_page_of_hostile_rows_has_no_script_and_fetches_nothing(shell: Shell) -> None:
+    (shell.root / "data/rows.jsonl").write_text(
+        "".join(json.dumps({"id": f"{EVIL}{n}", "text": EVIL}) + "\n" for n in range(3))
+    )
+    shell.batchspec("apply", "--yes")
+    assert shell.batchspec("report") == "wrote batchspec-report.html\n"
+    text = (shell.root / "batchspec-report.html").read_text()
+    page = Page(text)
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert page.fetched == []
+    assert "&lt;script&gt;alert(1)" in text
+    assert not re.search(r"url\(|@import", text)
+    assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
+
+
+def test_json_has_outcome_runs_and_prompts(shell: Shell) -> None:
+    shell.batchspec("apply", "--yes")
+    shell.edit("data/rows.jsonl", '"two"', '"zwei"')
+    shell.batchspec("apply", "--yes")
+    [job] = json.loads(shell.batchspec("report", "--format", "json", "--out", "-"))["jobs"]
+    assert (job["output"]["rows"], job["output"]["answered"], job["output"]["failed"]) == (3, 3, 0)
+    assert [run["requests"] for run in job["runs"]] == [3, 1]
+    assert [run["why"] for run in job["runs"]] == ["first run", "rows changed in data/rows.jsonl"]
+    assert {one["prompt"] for one in job["output"]["samples"]} == {
+        f"Be brief.\n\n{t}" for t in ("one", "zwei", "three")
+    }
+    [job] = json.loads(shell.batchspec("report", "--format", "json", "--no-prompts", "-o", "-"))["jobs"]
+    assert {one["prompt"] for one in job["output"]["samples"]} == {None}
+
+
+def test_csv_is_a_line_a_run(shell: Shell) -> None:
+    shell.batchspec("apply", "--yes")
+    [line] = csv.DictReader(io.StringIO(shell.batchspec("report", "--format", "csv", "--out", "-")))
+    assert (line["job"], line["outcome"], line["requests"], line["completed"]) == ("hello", "completed", "3", "3")
+    assert int(line["input_tokens"]) > 0
+
+
+def test_a_project_that_never_ran_has_a_report_that_says_so(shell: Shell) -> None:
+    shell.batchspec("report")
+    assert "is not written yet" in (shell.root / "batchspec-report.html").read_text()
+
+
+def test_rows_are_counted_and_examples_bounded() -> None:
+    rows = [row(n, "y" * n) for n in range(1_000)]
+    rows += [row(2_000 + n, None, (f"code{n % 3}", "no")) for n in range(50)]
+    facts = look(rows)
+    assert (facts.rows, facts.answered, facts.failed) == (1_050, 1_000, 50)
+    assert dict(facts.codes) == {"code0": 17, "code1": 17, "code2": 16}
+    assert (len(facts.samples), len(facts.failures), len(facts.longest)) == (8, 20, 10)
+    assert [shown.id for shown in facts.longest[:3]] == ["999", "998", "997"]
+    assert sum(b.count for b in facts.characters) == 1_000
+    assert [(b.low, b.high) for b in facts.characters[:4]] == [(0, 1), (1, 2), (2, 5), (5, 10)]
+
+
+def test_samples_are_the_same_whatever_the_order() -> None:
+    rows = [row(n) for n in range(100)]
+    assert {s.id for s in look(rows).samples} == {s.id for s in look(rows[::-1]).samples} == {str(n) for n in range(8)}
+
+
+@pytest.mark.parametrize("draw", [bars, columns])
+def test_charts_escape_their_labels_and_survive_zeros(draw) -> None:
+    drawn = draw([(EVIL, 0.0, EVIL)], EVIL)
+    assert "<script" not in drawn
+    assert draw([], "nothing").endswith("</svg>")
+
+
+def test_a_share_of_one_in_a_million_is_seen() -> None:
+    assert 'width="2.0"' in share([("answered", 999_999, "a"), ("failed", 1, "bad")], "outcome")
