@@ -30,7 +30,7 @@ from runner.reconciler.classify import (
     unanswered,
 )
 from runner.reconciler.retry import may_pass, passing_codes
-from runner.store.index import ENTRY, Entries, entries_of
+from runner.store.index import ENTRY, Entries, entries_of, release
 
 OUTPUT_FILE = 2
 """ENTRY's and ASK's `file` for an answer that stands in an output of ours, not in a raw result file."""
@@ -89,10 +89,14 @@ def read_output(path: Path, scratch: Path) -> dict[str, OutputAnswers]:
         if count % _BUFFERED_ROWS == 0:
             flush()
     flush()
-    return {
-        batch: OutputAnswers(entries_of(np.fromfile(file, ENTRY).tolist()), tuple(codes[batch]))
-        for batch, file in names.items()
-    }
+    return {batch: OutputAnswers(_sorted(file), tuple(codes[batch])) for batch, file in names.items()}
+
+
+def _sorted(file: Path) -> Entries:
+    """The entries of a file of unsorted ones, mapped from another file."""
+    np.save(file.with_suffix(".npy"), entries_of(np.fromfile(file, ENTRY)))
+    loaded: Entries = np.load(file.with_suffix(".npy"), mmap_mode="r")
+    return loaded
 
 
 def judge(
@@ -171,10 +175,13 @@ def _hold(known: Known, standing: dict[str, OutputAnswers], on: Sequence[str] | 
 def _fold(desired: Desired, evidence: Evidence, sources: Sequence[Source]) -> Judged:
     spool = desired.spool
     counter = Counter()
-    used = np.zeros(len(sources) + 1, bool)
+    used = np.zeros(len(sources), bool)
     with AskWriter(spool) as asks:
         for lowest, after, rows, digests in spool.groups():
             part = evidence.between(lowest, after)
+            lines = np.concatenate([one.entries for one in part.answers] or [np.empty(0, ENTRY)])
+            sizes = np.array([len(one.entries) for one in part.answers], np.int64)
+            begins = np.cumsum(sizes) - sizes - np.array([one.first for one in part.answers], np.int64)
             rank, size = _ranks(digests)
             for replicate in range(spool.replicates):
                 ordinals = np.full(len(rows), replicate) if spool.dedupe else replicate * size + rank
@@ -185,18 +192,20 @@ def _fold(desired: Desired, evidence: Evidence, sources: Sequence[Source]) -> Ju
                 target["ordinal"], target["state"], target["round"] = ordinals, verdict.state, verdict.round
                 target["first"] = first
                 target["source"] = verdict.source + 1
-                for one in part.answers:
-                    chosen = verdict.source == one.number
-                    if chosen.any():
-                        lines = one.entries[verdict.entry[chosen] - one.first]
-                        for name in ("offset", "length", "file"):
-                            target[name][chosen] = lines[name]
-                        used[one.number + 1] = True
+                chosen = np.flatnonzero(verdict.source >= 0)
+                if len(chosen):
+                    numbers = verdict.source[chosen]
+                    found = lines[begins[numbers] + verdict.entry[chosen]]
+                    for name in ("offset", "length", "file"):
+                        target[name][chosen] = found[name]
+                    used |= np.bincount(numbers, minlength=len(used)) > 0
                 asks.add(rows, replicate, target)
                 counter.add(verdict.state[first], verdict.round[first])
                 for state in (KeyState.RETRY, KeyState.FAILED):
                     _explain(counter, state, keys, verdict, first, part, sources)
-    answering = frozenset(source.batch for number, source in enumerate(sources, 1) if used[number])
+            for mapped in (*(one.entries for one in evidence.answers), *(one.keys for one in evidence.held)):
+                release(mapped)
+    answering = frozenset(source.batch for number, source in enumerate(sources) if used[number])
     return Judged(counter.tally(spool.rows), tuple(sources), answering)
 
 
