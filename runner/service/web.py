@@ -42,8 +42,8 @@ _ERROR_IDS = {
     504: "gateway_timeout",
 }
 
-_API = "/v1/"
-"""What the rate limits are about."""
+API = "/v1/"
+"""What the rate limits and the faults of calls are about."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -232,7 +232,7 @@ class Gate:
             account = self._visitor(headers)
         else:
             account = self._accounts.of(headers.get("authorization", ""))
-        if scope["path"].startswith(_API) or scope["method"] == "POST":
+        if scope["path"].startswith(API) or scope["method"] == "POST":
             # Those without a valid token share one allowance, which keeps guessing slow, on the page too.
             allowed, told = self._limiter.take(account or "")
             more.update(told)
