@@ -63,7 +63,9 @@ def find_price(
     discounted = batch != full
     from importlib.metadata import version  # noqa: PLC0415
 
-    source = f"genai-prices {version('genai-prices')}, {'batch rate' if discounted else 'full price'}"
+    source = (
+        f"genai-prices {version('genai-prices')}, {'batch rate' if discounted else 'full price: it has no batch rate'}"
+    )
     return Price(*batch, source, discounted)
 
 

@@ -23,7 +23,7 @@ def test_a_model_without_a_batch_rate_has_the_full_price_and_says_so() -> None:
     price = find_price("claude-3-5-haiku-latest", "anthropic", {}, NOW)
     assert price is not None
     assert (price.input, price.output, price.batch) == (Decimal("0.8"), Decimal(4), False)
-    assert "full price" in price.source
+    assert "full price: it has no batch rate" in price.source
 
 
 def test_a_model_that_nobody_knows_has_no_price() -> None:
