@@ -100,20 +100,17 @@ def judge(
     sources: list[Source] = []
     blocked = doubt = False
     for known in batches:
-        codes: tuple[str, ...] = ()
         if known.index is not None:
             codes = known.index.summary.codes
             sources.append(Source(known.line.batch, known.index.files, codes))
-            entries = known.index.entries
-        elif known.line.batch in standing:
-            codes = standing[known.line.batch].codes
-            sources.append(Source(known.line.batch, (output,) * (OUTPUT_FILE + 1), codes))
-            entries = standing[known.line.batch].entries
-        else:
-            entries = None
-        if entries is not None:
             passing = passing_codes(codes, job.retry.on)
-            answers.append(Answers(len(sources) - 1, known.line.round, entries, passing))
+            answers.append(Answers(len(sources) - 1, known.line.round, known.index.entries, passing))
+        if (known.index is None or known.short) and known.line.batch in standing:
+            # Where results are gone or came short, the output may hold what they do not.
+            stood = standing[known.line.batch]
+            sources.append(Source(known.line.batch, (output,) * (OUTPUT_FILE + 1), stood.codes))
+            passing = passing_codes(stood.codes, job.retry.on)
+            answers.append(Answers(len(sources) - 1, known.line.round, stood.entries, passing))
         hold = _hold(known, standing, job.retry.on)
         if known.keys is not None:
             held.append(Held(hold, known.line.round, known.keys))

@@ -78,7 +78,7 @@ def observe(
     batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
     output = context.places.output(spec.job.output.path)
     trusted = _is_recorded(output, lockfile, spec.job.output.path)
-    unread = any(known.index is None for known in batches)
+    unread = any(known.index is None or known.short for known in batches)
     standing = read_output(output, desired.spool.folder) if trusted and unread else {}
     judging = partial(
         judge,

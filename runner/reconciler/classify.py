@@ -124,6 +124,8 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
     failed = np.zeros(count, bool)
     passing = np.zeros(count, bool)
     for one in evidence.answers:
+        if not len(one.entries):
+            continue
         at, here = _find(one.entries["key"], keys)
         codes = one.entries["code"][at]
         good = here & (codes == 0) & ~answered

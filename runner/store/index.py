@@ -120,6 +120,10 @@ class ResultStore:
         path = self.folder / f"{safe_name(batch_id)}.ids.json"
         write_whole(path, orjson.dumps({name: key.hex() for name, key in mapping.items()}))
 
+    def forget_index(self, batch_id: str) -> None:
+        """Have the raw results of a batch indexed again."""
+        self._summary(batch_id).unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def fresh(self, batch_id: str) -> Iterator[tuple[Path, Path]]:
         """Two paths to download to; what stands there at the end is removed. `take` makes it the batch's own."""
