@@ -64,8 +64,8 @@ bench-traffic: $(VENV)/.dev  ## measure uploads and downloads of 200 MB against 
 	$(BIN)/python -m bench.traffic
 
 schemas: $(VENV)/.dev  ## write schemas/ anew, after a change of what people write
-	$(BIN)/batchspec schema > schemas/spec.schema.json
-	$(BIN)/batchspec schema --settings > schemas/settings.schema.json
+	for name in spec settings plan apply saved-plan; do \
+	  $(BIN)/batchspec schema --of $$name > schemas/$$name.schema.json; done
 
 clean:  ## remove what was installed and built here, and .batchspec/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist
