@@ -240,11 +240,11 @@ class Run:
                     listed[line.batch] = remote
                     self._sent.append(line.batch)
                     self._submitted[action.round] = self._submitted.get(action.round, 0) + line.requests
+                    done = True
+                    self._save_soon(line)
                     self._context.watcher.event(
                         "batch.submitted", job=self.address, batch=line.batch, requests=line.requests
                     )
-                    self._save_soon(line)
-                    done = True
             finally:
                 self._save(pinned=done)
         return done
