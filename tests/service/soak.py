@@ -162,7 +162,7 @@ class Client:
                 assert reply.status_code == 200, f"{batch_id} is lost: {reply.text}"
                 if reply.json()["status"] in TERMINAL:
                     break
-                if self._numbers.random() < 0.005:
+                if self._numbers.random() < 0.03:
                     self._call("POST", f"/v1/batches/{batch_id}/cancel")
             time.sleep(self._numbers.uniform(0.01, 0.1))
         with suppress(Trouble):
