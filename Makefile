@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz soak lint check format schemas bench-traffic clean
+.PHONY: help demo test fuzz soak bench-service bench-traffic lint check format schemas clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ fuzz: $(VENV)/.dev  ## ask the service what its API description allows; needs BA
 
 soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; every request answered once
 	$(BIN)/python -m tests.service.soak --jobs 2000 --minutes 30
+
+bench-service: $(VENV)/.dev  ## measure the service: uploads, jobs, jobs under 1,000 polls a second
+	$(BIN)/python -m bench.service
 
 lint: $(VENV)/.dev  ## ruff, its formatter and mypy
 	$(BIN)/ruff check .
