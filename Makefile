@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz soak bench-service lint check format schemas clean
+.PHONY: help demo test fuzz soak bench-service bench-traffic lint check format schemas clean
 
 help:  ## show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +54,9 @@ check: lint test  ## everything that CI runs
 format: $(VENV)/.dev  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+bench-traffic: $(VENV)/.dev  ## measure uploads and downloads of 200 MB against curl
+	$(BIN)/python -m bench.traffic
 
 schemas: $(VENV)/.dev  ## write schemas/ anew, after a change of what people write
 	$(BIN)/batchspec schema > schemas/spec.schema.json

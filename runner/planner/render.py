@@ -20,7 +20,18 @@ from runner.planner.spool import Part, Spool, SpoolWriter, first_doubled_id, seq
 from runner.planner.templates import Templates, syntax_problem
 from runner.spec.load import JobSpec
 
-_NOT_IN_ANSWERS = {"provider", "webhook", "shards", "retry", "max_in_flight", "tolerate", "moved"}
+_NOT_IN_ANSWERS = {
+    "provider",
+    "webhook",
+    "budget",
+    "canary",
+    "review",
+    "shards",
+    "retry",
+    "max_in_flight",
+    "tolerate",
+    "moved",
+}
 """Fields that change how answers are got, and neither which nor how they are written."""
 
 MAX_PROBLEMS = 20

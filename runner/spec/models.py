@@ -6,10 +6,12 @@ and rules across values are in `runner.spec.load` and below it.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag, field_validator, model_validator
+
+from runner.spec.base import Model
+from runner.spec.money import BudgetLimits, Canary, ReviewOptions, parse_share
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 VarName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
@@ -30,12 +32,6 @@ EXTRA_FIELDS = ("row", "cost")
 """What an output row may hold beyond them, where `output.include` names it."""
 
 
-class Model(BaseModel):
-    """Base of everything people write: strict keys, frozen, no silent change of type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 class EnvName(Model):
     """A value that stands in the environment, never in a file: `{env: NAME}`."""
 
@@ -51,11 +47,26 @@ class TemplateRef(Model):
 
 
 def _kind_of_text(value: Any) -> str:
-    return "text" if isinstance(value, str) else "file"
+    return "<text>" if isinstance(value, str) else "<file>"
 
 
-Text = Annotated[Annotated[str, Tag("text")] | Annotated[TemplateRef, Tag("file")], Discriminator(_kind_of_text)]
+def _one_or_several(value: Any) -> str:
+    return "<several>" if isinstance(value, (list, tuple)) else "<one>"
+
+
+# The tags are no possible keys of a spec, so that `runner.spec.words` can tell them from those.
+Text = Annotated[Annotated[str, Tag("<text>")] | Annotated[TemplateRef, Tag("<file>")], Discriminator(_kind_of_text)]
 """Inline Jinja text, or a template file."""
+Files = Annotated[
+    Annotated[tuple[FilePath, ...], Strict(False), Field(max_length=100), Tag("<several>")]
+    | Annotated[FilePath, Tag("<one>")],
+    Discriminator(_one_or_several),
+]
+VarNames = Annotated[
+    Annotated[tuple[VarName, ...], Strict(False), Field(min_length=1, max_length=10), Tag("<several>")]
+    | Annotated[VarName, Tag("<one>")],
+    Discriminator(_one_or_several),
+]
 
 
 class Input(Model):
@@ -94,7 +105,7 @@ class Prompt(Model):
 
     system: Text | None = Field(default=None, description="System prompt: Jinja text or {template: FILE}.")
     user: Text | None = Field(default=None, description="User prompt: Jinja text or {template: FILE}.")
-    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=1_000)] | None = Field(
+    messages: tuple[Message, ...] | None = Field(
         default=None,
         strict=False,
         description="The whole conversation, in place of `system` and `user`: examples, assistant turns. "
@@ -111,6 +122,8 @@ class Prompt(Model):
             raise ValueError("write `messages`, or `system` and `user`, not both")
         if any(message.role == "system" for message in self.messages[1:]):
             raise ValueError("only the first of `messages` can have the role system")
+        if not self.messages:
+            raise ValueError("`messages` is empty")
         if all(message.role != "user" for message in self.messages):
             raise ValueError("one of `messages` must have the role user")
         return self
@@ -237,16 +250,14 @@ class Job(Model):
     vars: dict[str, Any] = Field(
         default={}, description="Values for the templates, as `vars`; --var sets those that stand here."
     )
-    vars_file: Annotated[tuple[FilePath, ...], Strict(False), Field(max_length=100)] | FilePath | None = Field(
+    vars_file: Files | None = Field(
         default=None, description="YAML file, or files, with more vars; `vars` wins over them."
     )
     matrix: Matrix | None = Field(default=None, description="One job for each combination of values.")
-    partition: Annotated[tuple[VarName, ...], Strict(False), Field(min_length=1, max_length=10)] | VarName | None = (
-        Field(
-            default=None,
-            description="Var, or vars, whose value makes a job of its own: "
-            "--var date=2026-11-23 gives name[date=2026-11-23].",
-        )
+    partition: VarNames | None = Field(
+        default=None,
+        description="Var, or vars, whose value makes a job of its own: "
+        "--var date=2026-11-23 gives name[date=2026-11-23].",
     )
     moved: Moved | None = Field(default=None, description="The address that this job had before it was renamed.")
     webhook: Webhook | None = Field(default=None, description="Where the service reports that a batch has ended.")
@@ -256,6 +267,9 @@ class Job(Model):
     tolerate: str | int | float = Field(
         default=0, description="Failed requests that are accepted: a count, or a share such as 0.5%."
     )
+    budget: BudgetLimits | None = Field(default=None, description="What one apply of this job may add at most.")
+    canary: Canary | None = Field(default=None, description="A small first batch that the rest waits for.")
+    review: ReviewOptions = Field(default=ReviewOptions(), description="What a plan for a pull request may show.")
     dedupe: bool = Field(default=True, description="Ask equal requests once and give every row the answer.")
     replicates: int = Field(default=1, ge=1, le=1_000, description="How many times each request is asked.")
     salt: Annotated[str, Field(max_length=200)] = Field(default="", description="Another value asks everything again.")
@@ -264,7 +278,7 @@ class Job(Model):
     @field_validator("tolerate")
     @classmethod
     def _share_or_count(cls, value: str | float) -> str | float:
-        parse_tolerate(value)
+        parse_share(value)
         return value
 
     @property
@@ -281,18 +295,3 @@ class Job(Model):
     def provider_name(self) -> str:
         """The provider or profile; `digitalocean` where the spec names none."""
         return self.provider or "digitalocean"
-
-
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-
-
-def parse_tolerate(value: str | float) -> tuple[float, int]:
-    """`tolerate` as (share of requests, count); exactly one of them is used, the other is 0. Raises ValueError."""
-    if isinstance(value, str):
-        match = _SHARE.fullmatch(value.strip())
-        if not match or float(match[1]) > 100:
-            raise ValueError("tolerate is a count such as 3, or a share such as 0.5%")
-        return float(match[1]) / 100, 0
-    if isinstance(value, bool) or not 0 <= value < 1e15 or value != int(value):
-        raise ValueError("tolerate is a count such as 3, or a share such as 0.5%")
-    return 0.0, int(value)
