@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz soak bench-service bench-traffic lint check format schemas clean
+.PHONY: help demo test fuzz soak crash bench-traffic bench-service lint check format schemas clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; eve
 
 bench-service: $(VENV)/.dev  ## measure the service: uploads, jobs, jobs under 1,000 polls a second
 	$(BIN)/python -m bench.service
+
+crash: $(VENV)/.dev  ## kill apply at every step, with every loss, and 200 random rounds (an hour)
+	$(BIN)/python -m tests.executor.crash
+	$(BIN)/python -m tests.executor.crash --losses all
+	$(BIN)/python -m tests.executor.crash --random 200
 
 lint: $(VENV)/.dev  ## ruff, its formatter and mypy
 	$(BIN)/ruff check .
