@@ -281,7 +281,8 @@ def test_a_database_of_before_webhooks_goes_on(serve: Serve, tmp_path: Path) -> 
     api.stop()
     with closing(sqlite3.connect(tmp_path / "data" / "service.db")) as db:
         db.executescript(
-            "DROP TABLE deliveries; DROP TABLE attempts; ALTER TABLE batches DROP COLUMN faults; PRAGMA user_version = 1"
+            "DROP TABLE deliveries; DROP TABLE attempts; ALTER TABLE batches DROP COLUMN faults;"
+            " DROP INDEX batches_by_account_and_status; PRAGMA user_version = 1"
         )
     with serve_receiver() as receiver:
         api = serve()
