@@ -65,7 +65,7 @@ def download(url: str, path: Path) -> None:
 
 def curl(*arguments: str) -> None:
     """Run curl, quietly, failing on error statuses."""
-    subprocess.run(["curl", "--silent", "--fail", *arguments], check=True, stdout=subprocess.DEVNULL)  # noqa: S603, S607
+    subprocess.run(["curl", "--silent", "--fail", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def compare(url: str, path: Path, rounds: int) -> None:
@@ -84,7 +84,7 @@ def compare(url: str, path: Path, rounds: int) -> None:
                 if each:  # the first round warms up
                     took.append(time.perf_counter() - began)
         curls, own = median(times[0]), median(times[1])
-        print(f"{what:<18} curl {curls:.3f} s   provider {own:.3f} s   ratio {own / curls:.2f}")  # noqa: T201
+        print(f"{what:<18} curl {curls:.3f} s   provider {own:.3f} s   ratio {own / curls:.2f}")
     wrong = _digest(path.with_suffix(".down")) != _digest(path)
     if wrong:
         raise SystemExit("the file that came back is another one")
@@ -93,11 +93,11 @@ def compare(url: str, path: Path, rounds: int) -> None:
 def memory(url: str, path: Path) -> None:
     """Print the peak memory of a process that moves one file, over that of one that only imports."""
     for what in ("nothing", "upload", "download"):
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-m", "bench.traffic", "--only", what, "--url", url, "--file", str(path)],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
-        print(f"peak memory, {what:<10} {int(done.stdout) / MEGABYTE:.1f} MB")  # noqa: T201
+        print(f"peak memory, {what:<10} {int(done.stdout) / MEGABYTE:.1f} MB")
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def endpoint(folder: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "bench.traffic", "--serve", str(port), "--folder", str(folder)])  # noqa: S603
+    process = subprocess.Popen([sys.executable, "-m", "bench.traffic", "--serve", str(port), "--folder", str(folder)])
     try:
         for _ in range(200):
             try:
@@ -137,7 +137,7 @@ def main() -> None:
     if told.only:
         if told.only != "nothing":
             (upload if told.only == "upload" else download)(told.url, told.file)
-        print(_peak())  # noqa: T201
+        print(_peak())
         return
     if shutil.which("curl") is None:
         raise SystemExit("curl, the baseline, is not installed")
@@ -147,7 +147,7 @@ def main() -> None:
         with path.open("wb") as file:
             for _ in range(told.megabytes * MEGABYTE // len(line)):
                 file.write(line)
-        print(f"{path.stat().st_size / MEGABYTE:.0f} MB over loopback, medians of {told.rounds}")  # noqa: T201
+        print(f"{path.stat().st_size / MEGABYTE:.0f} MB over loopback, medians of {told.rounds}")
         with endpoint(Path(folder)) as url:
             compare(url, path, told.rounds)
             memory(url, path)

@@ -100,22 +100,26 @@ def judge(
     sources: list[Source] = []
     blocked = doubt = False
     for known in batches:
+        told: list[Entries] = []
         if known.index is not None:
             codes = known.index.summary.codes
+            told.append(known.index.entries)
             sources.append(Source(known.line.batch, known.index.files, codes))
             passing = passing_codes(codes, job.retry.on)
             answers.append(Answers(len(sources) - 1, known.line.round, known.index.entries, passing))
         if (known.index is None or known.short) and known.line.batch in standing:
             # Where results are gone or came short, the output may hold what they do not.
             stood = standing[known.line.batch]
+            told.append(stood.entries)
             sources.append(Source(known.line.batch, (output,) * (OUTPUT_FILE + 1), stood.codes))
             passing = passing_codes(stood.codes, job.retry.on)
             answers.append(Answers(len(sources) - 1, known.line.round, stood.entries, passing))
         hold = _hold(known, standing, job.retry.on)
         if known.keys is not None:
             keys = known.keys
-            if hold is Hold.LOST and entries is not None:
-                keys = keys[~np.isin(keys, entries["key"], assume_unique=True)]
+            if hold is Hold.LOST:
+                for entries in told:
+                    keys = keys[~np.isin(keys, entries["key"], assume_unique=True)]
             held.append(Held(hold, known.line.round, keys))
         else:
             blocked |= hold is Hold.FLIGHT
