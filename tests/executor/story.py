@@ -145,18 +145,19 @@ class Story:
         self.applies = 0
         self.events: list[tuple[str, dict[str, object]]] = []
 
-    def go_on(self, most: int = 4) -> None:
-        """Apply until the job has ended, as somebody would who reads the message and tries again."""
+    def go_on(self, most: int = 4) -> str:
+        """Apply until the job has ended, as somebody would who reads the message and tries again; how it ended."""
         for _ in range(most):
-            self.apply()
-            if self.outcome.end in {"succeeded", "failed"}:
-                return
+            if self.apply() in {"succeeded", "failed"}:
+                break
+        return self.outcome.end
 
-    def apply(self, word: Word = Word()) -> None:  # noqa: B008
-        """Apply once more."""
+    def apply(self, word: Word = Word()) -> str:  # noqa: B008
+        """Apply once more; how it ended."""
         self.outcome, watcher = apply(self.root, word)
         self.applies += 1
         self.events += watcher.events
+        return self.outcome.end
 
     @property
     def rows(self) -> list[dict[str, Any]]:

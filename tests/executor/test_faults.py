@@ -26,8 +26,7 @@ ASK = Word(ask_unknown=frozenset({"told"}))
 def test_one_fault_leaves_a_complete_output(fault: str, tmp_path: Path) -> None:
     """In one apply, unattended, with one batch a shard and one more where something is to be asked again."""
     with story(tmp_path, [fault]) as told:
-        told.apply()
-        assert told.outcome.end == "succeeded", told.outcome.message
+        assert told.apply() == "succeeded", told.outcome.message
         assert told.wrong() == []
         assert told.books.batches == SHARDS + (fault in RETRIED)
         assert len(told.books.answers) == ROWS
@@ -38,14 +37,12 @@ def test_one_fault_leaves_a_complete_output(fault: str, tmp_path: Path) -> None:
 def test_an_answer_that_is_lost_is_reported_and_asked_again_for_a_persons_word_only(fault: str, tmp_path: Path) -> None:
     with story(tmp_path, [fault]) as told:
         told.go_on()
-        told.apply()
-        assert told.outcome.end == "failed"
+        assert told.apply() == "failed"
         assert told.wrong() == []
         lost = [row["request"] for row in told.rows if row["error"]]
         assert [row["error"]["code"] for row in told.rows if row["error"]] == ["unknown"] * LOST[fault]
         assert told.books.batches == SHARDS
-        told.apply(ASK)
-        assert told.outcome.end == "succeeded", told.outcome.message
+        assert told.apply(ASK) == "succeeded", told.outcome.message
         assert told.complete
         assert told.books.batches == SHARDS + 1
         assert told.books.twice == set(lost)
@@ -65,8 +62,7 @@ def test_an_answer_to_a_retry_that_is_lost_was_paid_for_too(fault: str, tmp_path
 def test_a_job_that_never_begins_is_asked_again_when_it_has_expired(tmp_path: Path) -> None:
     with story(tmp_path, ["stuck-validating=1"], completion_window=1.0) as told:
         # The others may be as late as that on a busy machine; what they lack goes into a further round.
-        told.go_on()
-        assert told.outcome.end == "succeeded", told.outcome.message
+        assert told.go_on() == "succeeded", told.outcome.message
         assert told.wrong() == []
 
 
