@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from runner.errors import BatchspecError, ProviderError, TrustError
+from runner.errors import BatchspecError, NotFound, ProviderError, TrustError
 from runner.executor.apply import apply as execute
 from runner.executor.batches import list_back
 from runner.executor.context import Context, Silent, Watcher
+from runner.executor.costs import budget_of, estimate, spent
 from runner.executor.fetch import fetch
 from runner.executor.judge import is_indexed
 from runner.executor.observe import Observed, Word, observe
 from runner.executor.orphans import find_orphans, prune
 from runner.executor.pins import git_commit, pins_line, tool
 from runner.executor.run import Outcome, Prepared
+from runner.money.budget import overruns
 from runner.planner.render import desire
 from runner.providers.api import RemoteBatch
 from runner.reconciler.ceiling import Ceiling, ceiling_of
-from runner.reconciler.plan import JobPlan, Orphan, Plan
+from runner.reconciler.plan import Example, JobPlan, Orphan, Plan
 from runner.reconciler.saved import SavedPlan, missing_jobs, saved_job, saved_text, still_holds
+from runner.report.examples import changed_prompts
 from runner.spec.load import JobSpec, Project, find_root, load_project
+from runner.spec.settings import Settings
 from runner.store.index import KeyMap
 from runner.store.ledger import Create, Ledger
 from runner.store.places import Places
@@ -125,8 +129,20 @@ class Opened:
             prepared.append(Prepared(desired, pins_line(desired, commit)))
         return tuple(prepared), errors
 
-    def plan(self, jobs: Sequence[JobSpec], word: Word = Word(), *, offline: bool = False) -> Planned:  # noqa: B008
-        """Plan jobs. Changes nothing on the service; reads it unless `offline`, or where there is no key."""
+    def plan(
+        self,
+        jobs: Sequence[JobSpec],
+        word: Word = Word(),  # noqa: B008
+        *,
+        offline: bool = False,
+        exact: bool = False,
+        examples: bool = False,
+    ) -> Planned:
+        """Plan jobs. Changes nothing on the service; reads it unless `offline`, or where there is no key.
+
+        `exact` counts the tokens of every request, however many; `examples` renders the prompts that changed, for jobs
+        whose spec lets them be shown.
+        """
         prepared, errors = self.prepare(jobs)
         reason = "`--offline`" if offline else ""
         plans: list[JobPlan] = []
@@ -136,18 +152,20 @@ class Opened:
             try:
                 if offline or not self.context.has_key(spec):
                     reason = reason or "there is no key in the environment, so this plan knows the lockfile only"
-                    plans.append(self._observe(one, None, word).plan)
+                    seen = self._observe(one, None, word)
                 else:
                     api = self.context.api(spec)
                     if id(api) not in listed:
                         listed[id(api)] = list_back(api, self.context.now())
-                    plans.append(self._exact(one, listed[id(api)], word).plan)
+                    seen = self._exact(one, listed[id(api)], word)
+                plans.append(self._with_costs(one, seen, exact=exact, examples=examples))
             except BatchspecError as error:
                 errors[spec.address] = told(error)
         orphans: tuple[Orphan, ...] = ()
         if self.context.project.whole:
             orphans = find_orphans(self.context, ask=not reason, prune=word.prune)
-        return Planned(Plan(tuple(plans), errors, reason, orphans), prepared)
+        over = over_budget(self.context.project.settings, [one.desired.spec for one in prepared], plans)
+        return Planned(Plan(tuple(plans), errors, reason, orphans, over), prepared)
 
     def apply(
         self,
@@ -157,14 +175,27 @@ class Opened:
         saved: SavedPlan | None = None,
         wait: bool = True,
         timeout: timedelta | None = None,
+        override: str = "",
     ) -> tuple[Outcome, ...]:
         """Do what a plan says, and no more; with `saved`, no more than that one either.
 
-        Jobs with an error in the plan are left alone. Raises Interrupted, and BatchspecError where a saved plan does
-        not hold any more.
+        Jobs with an error in the plan are left alone. `override` is the reason why budgets may be gone over; the
+        lockfile keeps it. Raises Interrupted, and BatchspecError where a saved plan does not hold any more, or a budget
+        does not.
         """
+        if planned.plan.over_budget and not override:
+            raise BatchspecError(
+                "over budget:\n  " + "\n  ".join(planned.plan.over_budget),
+                hint="nothing was submitted; change the job or its budget, or say why with `--budget-override REASON`",
+            )
         deadline = None if timeout is None else self.context.now() + timeout
-        good = [one for one in planned.prepared if one.desired.spec.address not in planned.plan.errors]
+        estimates = {job.address: job.estimate for job in planned.plan.jobs}
+        reason = override if planned.plan.over_budget else ""
+        good = [
+            replace(one, estimate=estimates[one.desired.spec.address], override=reason)
+            for one in planned.prepared
+            if one.desired.spec.address not in planned.plan.errors
+        ]
         ceilings = planned.ceilings()
         if saved is not None:
             ceilings = _kept_to(saved, planned)
@@ -173,26 +204,46 @@ class Opened:
         refused = tuple(Outcome("--prune", "error", None, problem) for problem in problems)
         return refused + execute(self.context, good, word, ceilings, waiting=wait, deadline=deadline)
 
-    def _observe(self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word) -> Observed:
+    def _with_costs(self, one: Prepared, seen: Observed, *, exact: bool, examples: bool) -> JobPlan:
+        spec, project = one.desired.spec, self.context.project
+        found = estimate(seen, one.pins, project.settings, self.context.now(), exact=exact)
+        shown: tuple[Example, ...] = ()
+        if examples and spec.job.review.show_prompts:
+            self._count += 1
+            shown = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
+        notes = seen.plan.notes
+        canary = spec.job.canary
+        if canary is not None and found is not None and found.requests > canary.requests:
+            notes = (*notes, f"{canary.requests:,} requests go first, as a canary; the rest follows when it has passed")
+        lines = seen.lockfile.of(spec.address, seen.plan.realm)
+        return replace(seen.plan, estimate=found, spent=spent(lines), examples=shown, notes=notes)
+
+    def _observe(
+        self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word, gone: Collection[str] = ()
+    ) -> Observed:
         spec = one.desired.spec
         api = None if listed is None else self.context.api(spec)
         creates = self._creates(spec)
-        return observe(self.context, one.desired, one.pins, creates, listed, api, word)
+        return observe(self.context, one.desired, one.pins, creates, listed, api, word, gone)
 
     def _exact(self, one: Prepared, listed: Mapping[str, RemoteBatch], word: Word) -> Observed:
         """Observe, after fetching results without which it can't be told which requests are missing."""
         seen = self._observe(one, listed, word)
         api = self.context.api(one.desired.spec)
         fetched = False
+        gone: set[str] = set()
+        released = one.desired.spec.address in word.ask_unknown
         for known in seen.batches:
-            if known.ended and known.keys is None and not is_indexed(known, seen.standing):
+            if known.ended and (known.keys is None or released) and not is_indexed(known, seen.standing):
                 try:
                     mapping = KeyMap(known.keys, seen.realm.results.foreign(known.line.batch))
                     fetch(api, seen.realm.results, known.remote or api.get_batch(known.line.batch), mapping)
                     fetched = True
+                except NotFound:
+                    gone.add(known.line.batch)
                 except ProviderError:
                     continue  # the plan then says that they are to be fetched, and why nothing is submitted
-        return self._observe(one, listed, word) if fetched else seen
+        return self._observe(one, listed, word, gone) if fetched or gone else seen
 
     def _creates(self, spec: JobSpec) -> tuple[Create, ...]:
         if not self.context.places.ledger.exists():
@@ -203,6 +254,20 @@ class Opened:
             return tuple(create for name in self.context.names(spec) for create in ledger.creates(realm, name))
         finally:
             ledger.close()
+
+
+def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[JobPlan]) -> tuple[str, ...]:
+    """The budgets that these plans could go over, of each job and of all together, and by how much."""
+    estimates = {job.address: job.estimate for job in plans if job.estimate is not None}
+    found = []
+    for spec in specs:
+        if spec.job.budget is not None and spec.address in estimates:
+            broken = overruns(budget_of(spec.job.budget), [estimates[spec.address]])
+            found += [f"{spec.address}: {one.field}: {one.text}" for one in broken]
+    if settings.budget is not None:
+        broken = overruns(budget_of(settings.budget), list(estimates.values()))
+        found += [f"all jobs: {one.field}: {one.text}" for one in broken]
+    return tuple(found)
 
 
 def told(error: BatchspecError) -> str:

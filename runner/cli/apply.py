@@ -13,6 +13,7 @@ import typer
 
 from runner.cli.options import (
     AskUnknown,
+    Exact,
     JobName,
     Jobs,
     Json,
@@ -54,6 +55,11 @@ def apply(
     ask_unknown: AskUnknown = None,
     retry_failed: RetryFailed = None,
     prune: Prune = False,
+    override: Annotated[
+        str | None,
+        typer.Option("--budget-override", metavar="REASON", help="Go over a budget; the lockfile keeps the reason."),
+    ] = None,
+    exact: Exact = False,
     as_json: Json = False,
     jobs: Jobs = None,
     no_color: NoColor = False,
@@ -87,15 +93,20 @@ def apply(
         Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
         open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
     ):
-        planned = opened.plan(chosen, word)
+        planned = opened.plan(chosen, word, exact=exact)
         if lines is not None:
             lines.plan(planned.plan)
         else:
             typer.echo(explain(planned.plan), nl=False)
-        _confirm(planned.plan, yes or saved is not None)
+        if override is not None and not override.strip():
+            raise BatchspecError("--budget-override wants a reason", hint="say why, in a few words")
+        if not planned.plan.over_budget or override:
+            _confirm(planned.plan, yes or saved is not None)
         broken = planned.plan.errors
         try:
-            outcomes = opened.apply(planned, word, saved=saved, wait=not no_wait, timeout=limit)
+            outcomes = opened.apply(
+                planned, word, saved=saved, wait=not no_wait, timeout=limit, override=(override or "").strip()[:500]
+            )
         except Interrupted as interrupted:
             sys.stderr.write(_interrupted(interrupted.outcomes))
             if lines is not None:

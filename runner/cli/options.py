@@ -34,6 +34,7 @@ AskUnknown = Annotated[
     typer.Option("--ask-unknown", metavar="JOB", help="Ask requests again whose paid answers can't be read."),
 ]
 Prune = Annotated[bool, typer.Option("--prune", help="Cancel running batches of jobs that have left the specs.")]
+Exact = Annotated[bool, typer.Option("--exact", help="Count the tokens of every request, not of a sample.")]
 Json = Annotated[bool, typer.Option("--json", help="Lines of JSON on stdout, for machines; see schemas/.")]
 RetryFailed = Annotated[
     list[str] | None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from runner.cli.options import (
     AskUnknown,
+    Exact,
     JobName,
     Jobs,
     Json,
@@ -41,6 +42,10 @@ def plan(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Save the plan; `apply FILE` does no more than it says."),
     ] = None,
+    form: Annotated[
+        Literal["text", "markdown"], typer.Option("--format", help="markdown is for a pull request's comment.")
+    ] = "text",
+    exact: Exact = False,
     as_json: Json = False,
     jobs: Jobs = None,
     no_color: NoColor = False,
@@ -63,10 +68,14 @@ def plan(
         Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
         open_project(project, watcher=terminal, jobs=jobs) as opened,
     ):
-        made = opened.plan(chosen, word, offline=offline)
+        made = opened.plan(chosen, word, offline=offline, exact=exact, examples=form == "markdown")
     planned = made.plan
     if lines is not None:
         lines.plan(planned)
+    elif form == "markdown":
+        from runner.reconciler.markdown import markdown  # noqa: PLC0415
+
+        typer.echo(markdown(planned), nl=False)
     else:
         typer.echo(explain(planned), nl=False)
     if out is not None and not planned.errors:

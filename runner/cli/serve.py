@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer.models import OptionInfo
 
 from runner.cli.options import LogFormat, NoColor, Verbose
+from runner.errors import ServiceError
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)([smhd]?)")
+
+
+def _show_faults(wanted: bool) -> None:
+    if wanted:
+        from runner.service.faults import table  # noqa: PLC0415
+
+        sys.stdout.write(f"{table()}\n")
+        raise typer.Exit
+
+
+def _lifetime(name: str, about: str) -> OptionInfo:
+    option: OptionInfo = typer.Option(name, metavar="DURATION", help=about)
+    return option
+
+
+def _seconds(option: str, text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ServiceError(
+            f"{option} {text}: not a duration", hint="write a number and its unit, as 30s, 15m, 24h or 30d"
+        )
+    return float(match[1]) * _UNITS[match[2] or "s"]
 
 
 def serve(
@@ -29,16 +57,54 @@ def serve(
         str | None, typer.Option("--key-env", help="For backend openai: the variable that holds its key.")
     ] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests answered at once.")] = 8,
+    upstream_timeout: Annotated[
+        float, typer.Option("--upstream-timeout", min=1, help="For backend openai: seconds that one answer may take.")
+    ] = 600.0,
     result_shape: Annotated[
         Literal["guide", "openai", "anthropic"], typer.Option("--result-shape", help="Shape of result lines.")
     ] = "guide",
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="Speak https with this certificate: a PEM file with its chain.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", help="The certificate's key, where it stands in a file of its own.")
+    ] = None,
+    rate_limit: Annotated[
+        str, typer.Option("--rate-limit", help="Calls of an account, as 250/minute,5000/hour; or off.")
+    ] = "250/minute,5000/hour",
+    url_ttl: Annotated[str, _lifetime("--url-ttl", "How long upload and download URLs are good, as 15m.")] = "15m",
+    file_ttl: Annotated[str, _lifetime("--file-ttl", "How long uploaded files are kept, as 30d.")] = "30d",
+    result_ttl: Annotated[str, _lifetime("--result-ttl", "How long results are kept, as 30d.")] = "30d",
+    completion_window: Annotated[
+        str, _lifetime("--completion-window", "After how long a job expires, as 24h; the API still calls it 24h.")
+    ] = "24h",
+    answer_delay: Annotated[
+        str, _lifetime("--answer-delay", "For backend echo: how long each request takes, as 0.5s.")
+    ] = "0s",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="NAME[=WHEN[:DETAIL]]",
+            help="Make trouble; repeatable. See --list-faults.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="What the trouble by chance depends on.")] = 0,
+    time_scale: Annotated[
+        float,
+        typer.Option("--time-scale", help="Let time run so many times as fast: at 3600, 24 hours pass in 24 seconds."),
+    ] = 1.0,
+    _list_faults: Annotated[
+        bool,
+        typer.Option("--list-faults", callback=_show_faults, is_eager=True, help="Show all faults and leave."),
+    ] = False,
     no_color: NoColor = False,
     verbose: Verbose = 0,
     log_format: LogFormat = "console",
 ) -> None:
     """Run the batch API on this machine. Prints its URL on stdout once it accepts connections; logs go to stderr."""
     from runner.cli.console import configure_logs  # noqa: PLC0415
-    from runner.service import ServiceConfig, run  # noqa: PLC0415
+    from runner.service import ServiceConfig, limits, run  # noqa: PLC0415
 
     configure_logs(verbose, log_format, no_color)
 
@@ -56,7 +122,19 @@ def serve(
             base_url=upstream or "",
             key_env=key_env or "",
             concurrency=concurrency,
+            upstream_timeout=upstream_timeout,
             result_shape=result_shape,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            rate_limits=limits.parse(rate_limit),
+            url_ttl=_seconds("--url-ttl", url_ttl),
+            file_ttl=_seconds("--file-ttl", file_ttl),
+            result_ttl=_seconds("--result-ttl", result_ttl),
+            completion_window=_seconds("--completion-window", completion_window),
+            answer_delay=_seconds("--answer-delay", answer_delay),
+            faults=tuple(fault or ()),
+            seed=seed,
+            time_scale=time_scale,
         ),
         ready,
     )

@@ -99,7 +99,9 @@ class Context:
         name = realm_name(profile)
         if name not in self._apis:
             key = find_key(profile, self.environ)
-            self._apis[name] = open_api(profile, key=key, service_folder=self.places.service, environ=self.environ)
+            self._apis[name] = open_api(
+                profile, key=key, service_folder=self.places.service, environ=self.environ, sleep=self.sleep
+            )
         return self._apis[name]
 
     def profile_of(self, realm: str) -> Profile | None:

@@ -34,6 +34,8 @@ class Imported:
 def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path) -> Imported:
     """Take a batch of the service into a job, by the file that was uploaded for it.
 
+    Done again where the store was lost, it brings back what the batch's own ids stand for.
+
     Raises InputError for a file that is not of the job's format, BatchspecError where the batch is known already, is
     another job's, or does not have the file's number of requests, and ProviderError.
     """
@@ -47,16 +49,18 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
     theirs = remote.metadata.get("job")
     if theirs is not None and theirs not in context.names(spec):
         raise BatchspecError(f"batch {batch_id} was made by the job {theirs}, and batches belong to one job")
+    realm, names = context.realm(spec), context.names(spec)
+    results = realm.results
     with write_lock(context.places.lock):
         for path in context.lock_paths():
             line = context.lockfile(path).batches.get(batch_id)
-            if line is not None:
+            if line is not None and (line.job not in names or results.foreign(batch_id) is not None):
                 raise BatchspecError(f"batch {batch_id} is known already, as one of {line.job} in {path}")
-        realm = context.realm(spec)
         digest = sha256_file(requests)
         # The map comes first: without it the batch's answers can't be told, and its line would hold everything up.
-        realm.results.folder.mkdir(parents=True, exist_ok=True)
-        realm.results.save_foreign(batch_id, mapping)
+        results.folder.mkdir(parents=True, exist_ok=True)
+        results.save_foreign(batch_id, mapping)
+        results.forget_index(batch_id)
         realm.shards.mkdir(parents=True, exist_ok=True)
         keys = np.sort(np.array(list(mapping.values()), f"S{KEY_BYTES}"))
         save_keys(realm.shards / f"{digest}.keys.npy", keys)

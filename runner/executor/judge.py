@@ -5,21 +5,34 @@ Evidence is put together from batches here; the verdicts land in the spool's `as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from runner.executor.answers import INVALID
 from runner.executor.batches import Known
 from runner.executor.fetch import output_records
 from runner.planner.asks import ASK, AskWriter
 from runner.planner.render import Desired
 from runner.planner.spool import keys_of
-from runner.reconciler.classify import Answers, Counter, Evidence, Held, Hold, KeyState, Tally, classify
+from runner.reconciler.classify import (
+    Answers,
+    Counter,
+    Evidence,
+    Held,
+    Hold,
+    KeyState,
+    Tally,
+    Verdict,
+    classify,
+    unanswered,
+)
 from runner.reconciler.retry import may_pass, passing_codes
-from runner.store.index import ENTRY, Entries, entries_of
+from runner.store.index import ENTRY, Entries, ResultIndex, entries_of, release
 
 OUTPUT_FILE = 2
 """ENTRY's and ASK's `file` for an answer that stands in an output of ours, not in a raw result file."""
@@ -44,8 +57,9 @@ class OutputAnswers:
 
     @property
     def answered(self) -> int:
-        """Distinct keys with an answer."""
-        return int((self.entries["code"] == 0).sum())
+        """Distinct keys with an answer, whether it fits the job's schema or not."""
+        counted = np.isin(self.entries["code"], [0, *(n for n, code in enumerate(self.codes, 1) if code == INVALID)])
+        return int(counted.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +92,14 @@ def read_output(path: Path, scratch: Path) -> dict[str, OutputAnswers]:
         if count % _BUFFERED_ROWS == 0:
             flush()
     flush()
-    return {
-        batch: OutputAnswers(entries_of(np.fromfile(file, ENTRY).tolist()), tuple(codes[batch]))
-        for batch, file in names.items()
-    }
+    return {batch: OutputAnswers(_sorted(file), tuple(codes[batch])) for batch, file in names.items()}
+
+
+def _sorted(file: Path) -> Entries:
+    """The entries of a file of unsorted ones, mapped from another file."""
+    np.save(file.with_suffix(".npy"), entries_of(np.fromfile(file, ENTRY)))
+    loaded: Entries = np.load(file.with_suffix(".npy"), mmap_mode="r")
+    return loaded
 
 
 def judge(
@@ -100,28 +118,41 @@ def judge(
     sources: list[Source] = []
     blocked = doubt = False
     for known in batches:
-        codes: tuple[str, ...] = ()
+        read: list[Entries] = []
         if known.index is not None:
-            codes = known.index.summary.codes
+            entries, codes = _held_against(desired.spec.schema, known.index)
+            read.append(entries)
             sources.append(Source(known.line.batch, known.index.files, codes))
-            entries = known.index.entries
-        elif known.line.batch in standing:
-            codes = standing[known.line.batch].codes
-            sources.append(Source(known.line.batch, (output,) * (OUTPUT_FILE + 1), codes))
-            entries = standing[known.line.batch].entries
-        else:
-            entries = None
-        if entries is not None:
             passing = passing_codes(codes, job.retry.on)
             answers.append(Answers(len(sources) - 1, known.line.round, entries, passing))
+        if (known.index is None or known.short) and known.line.batch in standing:
+            # Where results are gone or came short, the output may hold what they do not.
+            stood = standing[known.line.batch]
+            read.append(stood.entries)
+            sources.append(Source(known.line.batch, (output,) * (OUTPUT_FILE + 1), stood.codes))
+            passing = passing_codes(stood.codes, job.retry.on)
+            answers.append(Answers(len(sources) - 1, known.line.round, stood.entries, passing))
         hold = _hold(known, standing, job.retry.on)
         if known.keys is not None:
-            held.append(Held(hold, known.line.round, known.keys))
+            keys = known.keys
+            if hold is Hold.LOST:
+                for found in read:
+                    keys = keys[~np.isin(keys, found["key"], assume_unique=True)]
+            held.append(Held(hold, known.line.round, keys, known.state if known.ended else ""))
         else:
             blocked |= hold is Hold.FLIGHT
             doubt |= hold is Hold.LOST
     evidence = Evidence(tuple(answers), tuple(held), blocked, doubt, job.retry.rounds, ask_unknown, retry_failed)
     return _fold(desired, evidence, sources)
+
+
+def _held_against(schema: Mapping[str, Any] | None, index: ResultIndex) -> tuple[Entries, tuple[str, ...]]:
+    """An index's entries and codes; where the job has a schema, answers that do not fit it are errors."""
+    if schema is None:
+        return index.entries, index.summary.codes
+    from runner.executor.validity import AnswerSchema, checked  # noqa: PLC0415  only jobs with a schema need it
+
+    return checked(index, AnswerSchema(schema))
 
 
 def is_read(known: Known, standing: dict[str, OutputAnswers]) -> bool:
@@ -156,30 +187,61 @@ def _hold(known: Known, standing: dict[str, OutputAnswers], on: Sequence[str] | 
 def _fold(desired: Desired, evidence: Evidence, sources: Sequence[Source]) -> Judged:
     spool = desired.spool
     counter = Counter()
-    used = np.zeros(len(sources) + 1, bool)
+    used = np.zeros(len(sources), bool)
     with AskWriter(spool) as asks:
         for lowest, after, rows, digests in spool.groups():
             part = evidence.between(lowest, after)
+            lines = np.concatenate([one.entries for one in part.answers] or [np.empty(0, ENTRY)])
+            sizes = np.array([len(one.entries) for one in part.answers], np.int64)
+            begins = np.cumsum(sizes) - sizes - np.array([one.first for one in part.answers], np.int64)
             rank, size = _ranks(digests)
             for replicate in range(spool.replicates):
                 ordinals = np.full(len(rows), replicate) if spool.dedupe else replicate * size + rank
-                verdict = classify(keys_of(digests, ordinals.astype(np.uint32)), part)
+                keys = keys_of(digests, ordinals.astype(np.uint32))
+                verdict = classify(keys, part)
                 first = (rank == 0) if spool.dedupe else np.ones(len(rows), bool)
                 target = np.zeros(len(rows), ASK)
                 target["ordinal"], target["state"], target["round"] = ordinals, verdict.state, verdict.round
                 target["first"] = first
                 target["source"] = verdict.source + 1
-                for one in part.answers:
-                    chosen = verdict.source == one.number
-                    if chosen.any():
-                        lines = one.entries[verdict.entry[chosen] - one.first]
-                        for name in ("offset", "length", "file"):
-                            target[name][chosen] = lines[name]
-                        used[one.number + 1] = True
+                chosen = np.flatnonzero(verdict.source >= 0)
+                if len(chosen):
+                    numbers = verdict.source[chosen]
+                    found = lines[begins[numbers] + verdict.entry[chosen]]
+                    for name in ("offset", "length", "file"):
+                        target[name][chosen] = found[name]
+                    used |= np.bincount(numbers, minlength=len(used)) > 0
                 asks.add(rows, replicate, target)
                 counter.add(verdict.state[first], verdict.round[first])
-    answering = frozenset(source.batch for number, source in enumerate(sources, 1) if used[number])
+                for state in (KeyState.RETRY, KeyState.FAILED):
+                    _explain(counter, state, keys, verdict, first, part, sources)
+            for mapped in (*(one.entries for one in evidence.answers), *(one.keys for one in evidence.held)):
+                release(mapped)
+    answering = frozenset(source.batch for number, source in enumerate(sources) if used[number])
     return Judged(counter.tally(spool.rows), tuple(sources), answering)
+
+
+def _explain(
+    counter: Counter,
+    state: KeyState,
+    keys: npt.NDArray[np.bytes_],
+    verdict: Verdict,
+    first: npt.NDArray[np.bool_],
+    part: Evidence,
+    sources: Sequence[Source],
+) -> None:
+    """Count why keys are in a state: the code of their error, or how the batch ended that left them unanswered."""
+    here = first & (verdict.state == state)
+    if not here.any():
+        return
+    for one in part.answers:
+        chosen = here & (verdict.source == one.number)
+        if chosen.any():
+            codes = np.bincount(one.entries["code"][verdict.entry[chosen] - one.first])
+            for number in np.flatnonzero(codes).tolist():
+                counter.because(state, sources[one.number].codes[number - 1], int(codes[number]))
+    for ended, count in unanswered(keys[here & (verdict.source < 0)], part.held):
+        counter.because(state, f"{ended} unanswered", count)
 
 
 def _ranks(digests: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -20,7 +20,7 @@ from runner.planner.shards import cut, measure
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import Lockfile, PinsLine
 from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide
-from runner.spec.models import parse_tolerate
+from runner.spec.money import allowed
 from runner.store.ledger import Create
 
 
@@ -78,7 +78,7 @@ def observe(
     batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
     output = context.places.output(spec.job.output.path)
     trusted = _is_recorded(output, lockfile, spec.job.output.path)
-    unread = any(known.index is None for known in batches)
+    unread = any(known.index is None or known.short for known in batches)
     standing = read_output(output, desired.spool.folder) if trusted and unread else {}
     judging = partial(
         judge,
@@ -101,16 +101,10 @@ def observe(
         output_state=state,
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
-        tolerated=tolerated(spec.job.tolerate, judged.tally.requests),
+        tolerated=allowed(spec.job.tolerate, judged.tally.requests),
         notes=_notes(context, desired, realm, batches, standing, judged),
     )
     return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, decide(view))
-
-
-def tolerated(value: str | float, requests: int) -> int:
-    """How many failed requests a job accepts."""
-    share, count = parse_tolerate(value)
-    return int(share * requests) if share else count
 
 
 def _recognise(

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from runner.errors import BatchspecError, NotFound
 from runner.executor.batches import Known, ended_line, in_doubt, list_back
+from runner.executor.canary import stand
 from runner.executor.context import Context
+from runner.executor.costs import expected_of, with_cost
 from runner.executor.fetch import fetch
 from runner.executor.judge import is_indexed, wanted_round
 from runner.executor.limits import Flight
@@ -19,6 +24,8 @@ from runner.executor.salvage import salvage
 from runner.executor.submit import Submission, submit
 from runner.executor.wait import Awaited
 from runner.executor.write import write_output
+from runner.money.estimate import Estimate
+from runner.money.sample import Spread
 from runner.planner.render import Desired
 from runner.planner.shards import Shard, cut
 from runner.providers.api import RemoteBatch
@@ -38,10 +45,12 @@ SAVED = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A job that is rendered, with its pins."""
+    """A job that is rendered, with its pins; for apply also what its plan expects, and why a budget may be broken."""
 
     desired: Desired
     pins: PinsLine
+    estimate: Estimate | None = None
+    override: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +73,14 @@ class Run:
         self._context = context
         self._desired = job.desired
         self._pins = job.pins
+        self._estimate = job.estimate
+        self._override = job.override
         self._word = word
         self._ceiling = ceiling
         self._flight = flight
         self._spec = job.desired.spec
         self._submitted: dict[int, int] = {}
+        self._sent: list[str] = []
         self._tried: set[str] = set()
         self._gone: set[str] = set()
         self._seen: Observed | None = None
@@ -108,7 +120,9 @@ class Run:
         return Outcome(self.address, end, plan, message, sum(self._submitted.values()), running)
 
     def _running(self) -> tuple[str, ...]:
-        return tuple(known.line.batch for known in self._seen.batches if not known.ended) if self._seen else ()
+        """Batches in flight: those that were seen, and those that were submitted since."""
+        seen = {known.line.batch: known.ended for known in self._seen.batches} if self._seen else {}
+        return tuple(batch for batch, ended in {**dict.fromkeys(self._sent, False), **seen}.items() if not ended)
 
     def _step(self, ledger: Ledger, listed: dict[str, RemoteBatch]) -> None:
         seen = self._observe(ledger, listed)
@@ -192,7 +206,9 @@ class Run:
                     answers=index.summary.answers,
                     failed=index.summary.failures,
                 )
-            return ended_line(known.line, remote, index)
+            made = seen.lockfile.pins.get(known.line.pins or "")
+            line = ended_line(known.line, remote, index)
+            return with_cost(line, made, self._spec.job, self._context.project.settings)
         except NotFound as error:
             if known.index is None:
                 self._gone.add(batch)
@@ -212,36 +228,51 @@ class Run:
             return True
         done = False
         for action in actions:
+            canary = stand(self._spec, self._pins, seen, action)
+            if canary == "waiting":
+                continue
             self._keep_to_plan(action)
             total = action.bytes
             meter = Meter(lambda sent, total=total: self._moved(f"upload {self.address}", sent, total))  # type: ignore[misc]
             to = Submission(self._context, self._spec, seen.realm, self._context.api(self._spec), ledger, meter)
             try:
-                for line, remote in each(self._submissions(to, action, seen)):
+                for line, remote in each(self._submissions(to, action, seen, canary=canary == "due")):
                     listed[line.batch] = remote
+                    self._sent.append(line.batch)
                     self._submitted[action.round] = self._submitted.get(action.round, 0) + line.requests
+                    done = True
+                    self._save_soon(line)
                     self._context.watcher.event(
                         "batch.submitted", job=self.address, batch=line.batch, requests=line.requests
                     )
-                    self._save_soon(line)
-                    done = True
             finally:
                 self._save(pinned=done)
         return done
 
     def _submissions(
-        self, to: Submission, action: Submit, seen: Observed
+        self, to: Submission, action: Submit, seen: Observed, *, canary: bool
     ) -> Iterator[Callable[[], tuple[BatchLine, RemoteBatch]]]:
         """One task for each shard that there is room for, cut as it is asked for."""
         seen.realm.shards.mkdir(parents=True, exist_ok=True)
         wanted = partial(wanted_round, action.round)
+        if canary and self._spec.job.canary is not None:
+            spread = Spread(action.requests, self._spec.job.canary.requests)
+            wanted = partial(_chosen, spread, action.round)
         for shard in cut(self._desired.spool, self._spec.job.shards, wanted, seen.realm.shards):
             if not self._flight.take(self._spec, shard):
                 return
-            yield partial(self._submit_one, to, shard, action.round, seen)
+            yield partial(self._submit_one, to, shard, action.round, seen, canary)
 
-    def _submit_one(self, to: Submission, shard: Shard, number: int, seen: Observed) -> tuple[BatchLine, RemoteBatch]:
-        return submit(to, shard, number, seen.batches, self._pins.pins)
+    def _submit_one(
+        self, to: Submission, shard: Shard, number: int, seen: Observed, canary: bool
+    ) -> tuple[BatchLine, RemoteBatch]:
+        line, remote = submit(to, shard, number, seen.batches, self._pins.pins)
+        said = {
+            "estimate": expected_of(self._estimate, shard.requests, shard.bytes),
+            "canary": canary,
+            "override": self._override or None,
+        }
+        return line.model_copy(update=said), remote
 
     def _keep_to_plan(self, action: Submit) -> None:
         """Law 3: nothing goes out that the plan did not say."""
@@ -314,3 +345,8 @@ class Run:
             lockfile = lockfile.with_pins(self._pins)
         self._context.save_lockfile(self._spec.lock_path, lockfile)
         self._unsaved.clear()
+
+
+def _chosen(spread: Spread, number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    """The canary's asks: of those of a round, some from all over the input."""
+    return spread.take(wanted_round(number, asks))

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from runner.errors import NotFound, ProviderError, RateLimited, Unauthorized
+from runner.errors import NotFound, ProviderError, RateLimited, ServerError, Unauthorized
 from runner.executor.context import Context
 from runner.providers.api import BatchApi, RemoteBatch
 
 SHORTEST = {"local": 0.2, "digitalocean": 2.0}
 """Seconds between the first looks, by kind of provider; the local service has no limits to keep."""
 LONGEST = 60.0
+ASKED = 3600.0
+"""Seconds that a service may ask for between two looks; more is taken for a mistake of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +52,24 @@ class Waiting:
                 if _look(self._context, jobs):
                     return True
                 self._silent = False
-            except RateLimited as limited:
-                pause = limited.retry_after or LONGEST
             except Unauthorized:
                 raise
             except ProviderError as error:
-                if not self._silent:
+                if isinstance(error, RateLimited | ServerError):
+                    pause = min(error.retry_after or 0.0, ASKED)
+                if isinstance(error, RateLimited):
+                    pause = pause or LONGEST
+                elif not self._silent:
                     self._context.watcher.event("service.silent", reason=error.message)
-                self._silent = True
+                    self._silent = True
             now = self._context.now()
             if deadline is not None and now >= deadline:
                 return False
             # A tenth of what was waited already: quick for short batches, a minute for long ones.
             elapsed = (now - self._started).total_seconds()
-            pause = max(pause, min(max(elapsed / 10, shortest), LONGEST)) * random.uniform(0.9, 1.1)  # noqa: S311  jitter
+            usual = min(max(elapsed / 10, shortest), LONGEST)
+            jitter = random.uniform(0.9, 1.1)  # noqa: S311 - no secret
+            pause = max(usual * jitter, pause * max(jitter, 1.0))
             if deadline is not None:
                 pause = min(pause, max((deadline - now).total_seconds(), 0.05))
             self._context.sleep(pause)

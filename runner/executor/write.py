@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
 
-from runner.executor.answers import Answer, answer_of, failed, read_line
+from runner.executor.answers import INVALID, Answer, answer_of, failed, read_line
 from runner.executor.context import Watcher
 from runner.executor.judge import OUTPUT_FILE, Judged
 from runner.keys import key_text
@@ -59,7 +59,7 @@ def write_output(path: Path, desired: Desired, judged: Judged, watcher: Watcher)
 
 
 def _rows(desired: Desired, judged: Judged, lines: _Lines) -> Iterator[dict[str, Any]]:
-    spool = desired.spool
+    spool, check = desired.spool, _check_of(desired)
     ids = spool.ids()
     for block, asks in read_asks(spool):
         digests = block.records["digest"]
@@ -69,14 +69,26 @@ def _rows(desired: Desired, judged: Judged, lines: _Lines) -> Iterator[dict[str,
             for replicate in range(spool.replicates):
                 ask = asks[position * spool.replicates + replicate]
                 key = key_text(digest, int(ask["ordinal"]))
-                answered = _answered(judged, ask, key, lines)
+                answered = _answered(judged, ask, key, lines, check)
                 extra = {"replicate": replicate} if spool.replicates > 1 else {}
                 yield {"id": identity, **extra, **answered}
 
 
-def _answered(judged: Judged, ask: Any, key: str, lines: _Lines) -> dict[str, Any]:
+Check = Callable[[Answer], tuple[Answer, Any]]
+"""An answer held against the job's schema, and its parsed value."""
+
+
+def _check_of(desired: Desired) -> Check:
+    if desired.spec.schema is None:
+        return lambda answer: (answer, None)
+    from runner.executor.validity import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
+
+    return AnswerSchema(desired.spec.schema).check
+
+
+def _answered(judged: Judged, ask: Any, key: str, lines: _Lines, check: Check) -> dict[str, Any]:
     if not ask["source"]:
-        return _row(failed(_UNSETTLED[KeyState(int(ask["state"]))]), key, None)
+        return _row(failed(_UNSETTLED[KeyState(int(ask["state"]))]), None, key, None)
     source = judged.sources[int(ask["source"]) - 1]
     number = int(ask["file"])
     data = lines.read(source.files[number], int(ask["offset"]), int(ask["length"]))
@@ -86,15 +98,15 @@ def _answered(judged: Judged, ask: Any, key: str, lines: _Lines) -> dict[str, An
         return {name: old.get(name) for name in _FIELDS}
     line = read_line(data)
     answer = answer_of(line) if line is not None else failed(("malformed_result", "the line can't be read"))
-    return _row(answer, key, source.batch)
+    return _row(*check(answer), key, source.batch)
 
 
 _FIELDS = ("text", "parsed", "finish_reason", "refusal", "usage", "model", "error", "request", "batch")
 
 
-def _row(answer: Answer, key: str, batch: str | None) -> dict[str, Any]:
+def _row(answer: Answer, parsed: Any, key: str, batch: str | None) -> dict[str, Any]:
     usage = None
-    if answer.error is None:
+    if answer.error is None or answer.error[0] == INVALID:  # an answer that does not fit was billed too
         usage = {
             "input_tokens": answer.input_tokens,
             "output_tokens": answer.output_tokens,
@@ -102,7 +114,7 @@ def _row(answer: Answer, key: str, batch: str | None) -> dict[str, Any]:
         }
     return {
         "text": answer.text,
-        "parsed": None,
+        "parsed": parsed,
         "finish_reason": answer.finish_reason,
         "refusal": answer.refusal,
         "usage": usage,

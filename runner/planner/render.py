@@ -21,7 +21,18 @@ from runner.planner.spool import Part, Spool, SpoolWriter, doubled_ids, sequence
 from runner.planner.templates import Templates, syntax_problem
 from runner.spec.load import JobSpec
 
-_NOT_IN_ANSWERS = {"provider", "webhook", "shards", "retry", "max_in_flight", "tolerate", "moved"}
+_NOT_IN_ANSWERS = {
+    "provider",
+    "webhook",
+    "budget",
+    "canary",
+    "review",
+    "shards",
+    "retry",
+    "max_in_flight",
+    "tolerate",
+    "moved",
+}
 """Fields that change how answers are got, and neither which nor how they are written."""
 
 MAX_PROBLEMS = 20
@@ -208,7 +219,7 @@ def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
 
 
 def _pins(spec: JobSpec, used: dict[str, str], files: InputFiles, spool: Spool) -> Pins:
-    job = spec.job
+    job, parameters = spec.job, spec.parameters
     return Pins(
         spec=digest_json(job.model_dump(mode="json", exclude=_NOT_IN_ANSWERS, exclude_defaults=True)),
         templates=dict(sorted(used.items())),
@@ -216,7 +227,7 @@ def _pins(spec: JobSpec, used: dict[str, str], files: InputFiles, spool: Spool) 
         input_digest=files.digest(),
         rows=spool.rows,
         requests=sequence_digest(spool),
-        parameters={name: _short(job.parameters[name]) for name in sorted(job.parameters)},
+        parameters={name: _short(parameters[name]) for name in sorted(parameters)},
         model=job.model,
         line_format=job.line_format,
         endpoint=job.url,

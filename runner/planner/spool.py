@@ -43,8 +43,8 @@ class Part:
     """One rendered chunk as it is spooled. `spans` are (segment's file, offset, rows, bytes)."""
 
     file_number: int
-    records: bytes
-    ids: bytes
+    records: bytes | bytearray
+    ids: bytes | bytearray
     spans: tuple[tuple[str, int, int, int], ...]
     seen: int
     bad: int

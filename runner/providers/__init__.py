@@ -41,7 +41,7 @@ def open_api(
 
             if profile.base_url is not None and profile.key is not None:
                 _check_upstream(profile.base_url, profile.key.env, environ)
-            return embedded(service_folder, profile, sleep=sleep)
+            return embedded(service_folder, profile, environ=environ, sleep=sleep)
         case _:
             assert_never(profile.kind)
 

@@ -7,6 +7,7 @@ hold (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`), and over https a proxy sees n
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class Http:
         self._now = now
         self._limits = limits
         self._gate = Gate(patience, now)
-        self._client = new_client(trust_env=not self.loopback, silence=limits.silence, connect=limits.connect)
+        self._client = new_client(base, silence=limits.silence, connect=limits.connect)
 
     def __repr__(self) -> str:
         return f"Http({self.base_url!r})"
@@ -159,14 +160,17 @@ class Http:
             raise Malformed(f"{what}: the answer ({response.status_code}, {len(answer)} bytes) is not JSON") from exc
 
 
-def new_client(*, trust_env: bool, silence: float, connect: float) -> httpx.Client:
-    """An httpx client that follows nothing and remembers nothing.
+def new_client(target: httpx.URL, *, silence: float, connect: float) -> httpx.Client:
+    """An httpx client for the scheme and the kind of host of `target`, that follows nothing and remembers nothing.
 
     Raises Unreachable where the environment's proxy or certificate settings can't be used.
     """
+    trust_env = not is_loopback(target.host)
     try:
         return httpx.Client(
             trust_env=trust_env,
+            # Loading the authorities takes 30 ms and more. Where no TLS is spoken nobody is trusted instead.
+            verify=True if target.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             follow_redirects=False,
             timeout=httpx.Timeout(silence, connect=connect),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),

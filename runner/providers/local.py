@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
 
 import httpx
 
@@ -283,12 +283,16 @@ def embedded(
     service_folder: Path,
     profile: LocalProfile,
     *,
+    environ: Mapping[str, str],
     sleep: Sleep = time.sleep,
     now: Now = time.time,
 ) -> Local:
     """The embedded service of a profile, below `service_folder`: one data folder for each backend.
 
     Services that ask different upstreams have different folders too, so that one never answers for the other.
+    BATCHSPEC_SERVICE_FAULTS in `environ` makes the service misbehave, as `serve --fault` does (several faults are
+    separated by commas), BATCHSPEC_SERVICE_SEED and BATCHSPEC_SERVICE_TIME_SCALE are its --seed and --time-scale. They
+    hold for the process that starts the service.
     """
     upstream = f"-{sha256_hex(profile.base_url.encode())[:8]}" if profile.base_url else ""
 
@@ -302,10 +306,34 @@ def embedded(
             base_url=profile.base_url or "",
             key_env=profile.key.env if profile.key else "",
             concurrency=profile.concurrency,
+            **_trouble_of(environ),
         )
         return BackgroundService.start(config)
 
     return Local(service_folder / f"{profile.backend}{upstream}", launch, sleep=sleep, now=now)
+
+
+class _Trouble(TypedDict):
+    """What a service is told about the trouble to make."""
+
+    faults: tuple[str, ...]
+    seed: int
+    time_scale: float
+
+
+def _trouble_of(environ: Mapping[str, str]) -> _Trouble:
+    """Raises ServiceError that names the variable which can't be read."""
+    prefix = "BATCHSPEC_SERVICE_"
+    faults = environ.get(f"{prefix}FAULTS", "")
+    seed, scale = environ.get(f"{prefix}SEED") or "0", environ.get(f"{prefix}TIME_SCALE") or "1"
+    try:
+        return {
+            "faults": tuple(part.strip() for part in faults.split(",") if part.strip()),
+            "seed": int(seed),
+            "time_scale": float(scale),
+        }
+    except ValueError as exc:
+        raise ServiceError(f"{prefix}SEED is a whole number and {prefix}TIME_SCALE a number: {exc}") from exc
 
 
 def _read_endpoint(path: Path) -> tuple[str, str, int] | None:

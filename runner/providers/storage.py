@@ -52,7 +52,7 @@ class Storage:
         self._limits = limits
         self._patience = patience
         self._now = now
-        self._clients: dict[bool, httpx.Client] = {}
+        self._clients: dict[tuple[str, bool], httpx.Client] = {}
         self._guard = threading.Lock()
         _hide_queries()
 
@@ -131,13 +131,12 @@ class Storage:
 
     def _client(self, target: httpx.URL) -> httpx.Client:
         """The client for a URL: an API on loopback may have its storage elsewhere, behind a proxy."""
-        trust_env = not is_loopback(target.host)
+        kind = (target.scheme, is_loopback(target.host))
         with self._guard:
-            if trust_env not in self._clients:
-                self._clients[trust_env] = new_client(
-                    trust_env=trust_env, silence=self._limits.transfer_silence, connect=self._limits.connect
-                )
-            return self._clients[trust_env]
+            if kind not in self._clients:
+                limits = self._limits
+                self._clients[kind] = new_client(target, silence=limits.transfer_silence, connect=limits.connect)
+            return self._clients[kind]
 
     def _put(self, target: httpx.URL, path: Path, sent: Moved) -> None:
         what = f"upload to {target.host}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import assert_never
 
-from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write
+from runner.money.estimate import Estimate, total
+from runner.money.prices import usd_text
+from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write, causes
 
 
 def explain(plan: Plan) -> str:
@@ -19,7 +22,7 @@ def explain(plan: Plan) -> str:
         lines += [*_orphan(orphan), ""]
     for address, message in plan.errors.items():
         lines += [address, f"  ! {message}", ""]
-    lines.append(_summary(plan))
+    lines += [*_total(plan), _summary(plan)]
     return "\n".join(lines) + "\n"
 
 
@@ -34,16 +37,54 @@ def _job(job: JobPlan) -> Iterator[str]:
     if tally.in_flight:
         facts.append(f"{number(tally.in_flight)} in flight")
     if tally.failed:
-        facts.append(f"{number(tally.failed)} failed")
+        facts.append(f"{number(tally.failed)} failed" + (f" ({causes(tally.lasting)})" if tally.lasting else ""))
     if tally.unknown:
         facts.append(f"{number(tally.unknown)} unknown")
     yield f"    {', '.join(facts)}"
     for action in job.actions:
         yield f"  {action_text(action)}"
+    if job.estimate is not None:
+        yield from (f"      {line}" for line in _costs(job.estimate))
     if not job.actions:
         yield "    nothing to do"
     for note in job.notes:
         yield f"    note: {note}"
+
+
+def _costs(estimate: Estimate) -> Iterator[str]:
+    """What the requests to submit will take: tokens, and money where a price is known."""
+    given, taken = estimate.input, estimate.output
+    about = "" if given.low == given.high else "about "
+    yield f"in    {about}{number(given.expected)} tokens, {given.certainty.value} ({given.basis})"
+    limit = "no limit" if taken.high is None else f"up to {number(taken.high)}"
+    answers = limit if taken.expected is None else f"about {number(taken.expected)}, {limit}"
+    yield f"out   {answers} tokens"
+    price = estimate.price
+    if price is None:
+        yield f"cost  no price is known for {estimate.model}; `prices:` in batchspec.yaml can say it"
+    else:
+        yield f"cost  {_money(estimate.expected, estimate.ceiling)} ({price.source})"
+
+
+def _money(expected: Decimal | None, ceiling: Decimal | None) -> str:
+    if ceiling is None:
+        return f"about {usd_text(expected)}, with no limit" if expected is not None else "not known without max_tokens"
+    if expected is None or expected == ceiling:
+        return f"at most {usd_text(ceiling)}"
+    return f"about {usd_text(expected)}, at most {usd_text(ceiling)}"
+
+
+def _total(plan: Plan) -> Iterator[str]:
+    """The cost of the whole plan, and the budgets that it could go over."""
+    estimates = [job.estimate for job in plan.jobs if job.estimate is not None]
+    priced = [one for one in estimates if one.price is not None]
+    if priced:
+        expected = total(one.expected for one in priced)
+        more = f", and {len(estimates) - len(priced)} {plural(len(estimates) - len(priced), 'job')} without a price"
+        rest = more if len(priced) < len(estimates) else ""
+        yield f"Cost: {_money(expected, total(one.ceiling for one in priced))}{rest}."
+    for over in plan.over_budget:
+        yield f"Over budget: {over}. `apply` refuses, unless `--budget-override REASON` says why."
 
 
 def _orphan(orphan: Orphan) -> Iterator[str]:

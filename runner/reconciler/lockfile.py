@@ -75,11 +75,21 @@ class UsageField(Line):
     cached_tokens: int
 
 
+class EstimateField(Line):
+    """What a batch was expected to take when it went out; `output_tokens` and `cost` (USD) where that was known."""
+
+    input_tokens: int
+    output_tokens: int | None = None
+    cost: float | None = None
+
+
 class BatchLine(Line):
-    """One batch. `state` is `submitted`, or how it ended; what follows `pins` is there once it has ended.
+    """One batch. `state` is `submitted`, or how it ended; what follows it is there once it has ended.
 
     `shard` is null for a batch that came without our metadata. `bytes` is null where the shard was not cut here.
-    `cost` is in USD. `results` holds SHA-256 of the raw files as they were downloaded.
+    `estimate` is what it was expected to take; `canary` says that the rest waited for it; `override` is the reason why
+    it was submitted over a budget: these three stand in a line only where there is something to say. `cost` is in USD.
+    `results` holds SHA-256 of the raw files as they were downloaded.
     """
 
     batch: str
@@ -94,6 +104,9 @@ class BatchLine(Line):
     file: str
     created_at: str
     pins: Short | None
+    estimate: EstimateField | None = None
+    canary: bool = False
+    override: str | None = None
     state: Literal["submitted", "completed", "failed", "expired", "cancelled"]
     ended_at: str | None = None
     counts: CountsField | None = None
@@ -329,4 +342,8 @@ def _dump(line: Header | AnyLine) -> bytes:
     if isinstance(line, BatchLine) and not line.ended:
         for name in ("ended_at", "counts", "usage", "cost", "models", "results"):
             del fields[name]
+    if isinstance(line, BatchLine):
+        for name in ("estimate", "canary", "override"):
+            if not fields[name]:
+                del fields[name]
     return orjson.dumps(fields) + b"\n"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from difflib import unified_diff
 from functools import partial
@@ -16,7 +15,7 @@ from functools import partial
 from runner.money.estimate import Estimate
 from runner.money.prices import usd_text
 from runner.reconciler.explain import action_text, number, plural
-from runner.reconciler.plan import JobPlan, Plan, Submit
+from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit
 
 LIMIT = 65_000
 """Characters of the whole text; a comment on GitHub takes 65,536, one on GitLab a million."""
@@ -27,42 +26,23 @@ _TABLE_SHARE = 0.6
 _CELL = 160
 _EXAMPLE_LINES = 60
 _LINE = 300
+_OVER = 20
 _COMPARED = 20_000
 """Characters of a prompt that are compared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One row's prompt before and after a change; `before` is None where there was none."""
-
-    row: str
-    before: str | None
-    after: str
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """What a reviewer of one job is shown beside its plan.
-
-    `spent` is USD recorded for the job so far. `examples` are given only where the spec allows prompts to be shown.
-    """
-
-    estimate: Estimate | None = None
-    spent: Decimal | None = None
-    removed: int | None = None
-    examples: tuple[Example, ...] = ()
-
-
-def markdown(plan: Plan, reviews: Mapping[str, Review]) -> str:
+def markdown(plan: Plan) -> str:
     """The whole text, with a line end, in at most LIMIT characters; what does not fit is counted, never cut short."""
-    head = [MARK, f"### Batchspec plan: {_summary(plan, reviews)}", ""]
+    head = [MARK, f"### Batchspec plan: {_summary(plan)}", ""]
+    head += [line for over in plan.over_budget[:_OVER] for line in (f"**Over budget**: {code(over)}", "")]
+    head += [f"{len(plan.over_budget) - _OVER} more budgets are broken.", ""] if len(plan.over_budget) > _OVER else []
     if plan.offline:
         head += [f"The service was not asked: {code(plan.offline)}.", ""]
     if plan.jobs:
-        head += _table(plan.jobs, reviews)
+        head += _table(plan.jobs)
     text = "\n".join(head)
     left_out = 0
-    for section in [*_errors(plan.errors), *_sections(plan.jobs, reviews)]:
+    for section in [*_errors(plan.errors), *_left(plan.orphans), *_sections(plan.jobs)]:
         # Room is kept for the line that says what was left out; a nearly full text needs no more tries.
         block = section() if len(text) < LIMIT - 1_000 else ""
         if block and len(text) + len(block) + 200 <= LIMIT:
@@ -74,15 +54,14 @@ def markdown(plan: Plan, reviews: Mapping[str, Review]) -> str:
     return text.rstrip("\n") + "\n"
 
 
-def _summary(plan: Plan, reviews: Mapping[str, Review]) -> str:
+def _summary(plan: Plan) -> str:
     submit = sum(job.submits for job in plan.jobs)
     reused = sum(job.tally.answered for job in plan.jobs)
     facts = [f"{number(submit)} {plural(submit, 'request')} to submit", f"{number(reused)} reused"]
     unknown = sum(job.tally.unknown for job in plan.jobs)
     facts += [f"{number(unknown)} unknown"] if unknown else []
     facts += [f"{len(plan.errors)} {plural(len(plan.errors), 'job')} with errors"] if plan.errors else []
-    estimates = [reviews[job.address].estimate for job in plan.jobs if job.address in reviews]
-    counted = [one for one in estimates if one is not None and one.requests]
+    counted = [job.estimate for job in plan.jobs if job.estimate is not None]
     if not plan.changes and not plan.errors:
         return f"nothing to do, {facts[1]}"
     if not counted:
@@ -100,17 +79,17 @@ def _summary(plan: Plan, reviews: Mapping[str, Review]) -> str:
 
 
 _HEADER = (
-    "| job | rows | new | reused | retried | removed | in flight | failed | tokens in | tokens out | cost | why |",
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|",
+    "| job | rows | new | reused | retried | in flight | failed | tokens in | tokens out | cost | why |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|---|",
 )
 
 
-def _table(jobs: Sequence[JobPlan], reviews: Mapping[str, Review]) -> list[str]:
+def _table(jobs: Sequence[JobPlan]) -> list[str]:
     """The table, jobs with changes first; those that do not fit are counted by what they do."""
     ordered = sorted(jobs, key=lambda job: not job.changes)
     lines, size = list(_HEADER), 0
     for position, job in enumerate(ordered):
-        line = _row(job, reviews.get(job.address, Review()))
+        line = _row(job)
         size += len(line) + 1
         if size > LIMIT * _TABLE_SHARE:
             rest = ordered[position:]
@@ -120,26 +99,32 @@ def _table(jobs: Sequence[JobPlan], reviews: Mapping[str, Review]) -> list[str]:
     return [*lines, ""]
 
 
-def _row(job: JobPlan, review: Review) -> str:
+def _row(job: JobPlan) -> str:
     tally = job.tally
     rounds = [action for action in job.actions if isinstance(action, Submit)]
     new = sum(action.requests for action in rounds if action.round == 1)
     retried = sum(action.requests for action in rounds if action.round > 1)
-    estimate = review.estimate if review.estimate is not None and review.estimate.requests else None
+    estimate = job.estimate
     reasons = "; ".join(action.reason for action in rounds if action.round == 1) or (
         job.actions[0].reason if job.actions else ""
     )
     cells = [
         code(job.address),
-        number(tally.rows),
-        *(number(count) if count else "" for count in (new, tally.answered, retried, review.removed or 0)),
+        _rows(job),
+        *(number(count) if count else "" for count in (new, tally.answered, retried)),
         *(number(count) if count else "" for count in (tally.in_flight, tally.failed)),
         _tokens(estimate),
         _answers(estimate),
-        _cost(estimate, review.spent),
+        _cost(estimate, job.spent),
         code(reasons) if reasons else "nothing to do",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _rows(job: JobPlan) -> str:
+    """Rows, and how many there were when it last ran where that differs."""
+    rows, before = job.tally.rows, job.rows_before
+    return number(rows) if before in {None, rows} else f"{number(before or 0)} → {number(rows)}"
 
 
 def _tokens(estimate: Estimate | None) -> str:
@@ -165,7 +150,7 @@ def _cost(estimate: Estimate | None, spent: Decimal | None) -> str:
     if estimate.price is None:
         return "no price known"
     before = spent or Decimal(0)
-    shown = f"{usd_text(before)} → "
+    shown = "" if spent is None else f"{usd_text(before)} → "
     shown += "?" if estimate.expected is None else usd_text(before + estimate.expected)
     shown += "" if estimate.ceiling is None else f", at most {usd_text(before + estimate.ceiling)}"
     return shown if estimate.price.batch else f"{shown} (no batch rate known: full price)"
@@ -181,25 +166,36 @@ def _errors(errors: Mapping[str, str]) -> list[Section]:
     return [partial(section, address, message) for address, message in errors.items()]
 
 
-def _sections(jobs: Sequence[JobPlan], reviews: Mapping[str, Review]) -> list[Section]:
+def _left(orphans: Sequence[Orphan]) -> list[Section]:
+    """Jobs that have left the specs, in one section."""
+    lines = []
+    for orphan in orphans:
+        state = f"{len(orphan.running)} running, {orphan.ended} ended"
+        ends = f"; {len(orphan.cancel)} will be cancelled" if orphan.cancel else "; left alone"
+        lines.append(f"{orphan.address} ({orphan.realm}): {state}{ends}")
+    return [lambda: _folded("jobs that have left the specs", _fence("\n".join(lines), "text", 100))] if lines else []
+
+
+def _sections(jobs: Sequence[JobPlan]) -> list[Section]:
     """Folded sections, the changed prompts of all jobs before the details of any. Made when they are called."""
     prompts: list[Section] = [
         partial(_prompt, job.address, example)
         for job in jobs
-        for example in reviews.get(job.address, Review()).examples
+        for example in job.examples
         if example.before != example.after
     ]
     held = (job for job in jobs if job.actions or job.notes)
-    return [*prompts, *(partial(_details, job, reviews.get(job.address, Review()).estimate) for job in held)]
+    return [*prompts, *(partial(_details, job) for job in held)]
 
 
 def _prompt(address: str, example: Example) -> str:
     return _folded(f"{code(address)}: prompt of row {code(example.row)}", _difference(example))
 
 
-def _details(job: JobPlan, estimate: Estimate | None) -> str:
+def _details(job: JobPlan) -> str:
+    estimate = job.estimate
     lines = [action_text(action) for action in job.actions] + [f"note: {note}" for note in job.notes]
-    if estimate is not None and estimate.requests:
+    if estimate is not None:
         lines.append(f"input tokens: {estimate.input.basis}")
         lines += [f"price: {estimate.price.source}"] if estimate.price is not None else []
     return _folded(f"{code(job.address)}: details", _fence("\n".join(lines), "text", 200))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
+from runner.money.estimate import Estimate
 from runner.reconciler.classify import Tally
 from runner.reconciler.lockfile import PinsLine
 
@@ -132,8 +134,22 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """One row's prompt before and after a change; `before` is None where there was none."""
+
+    row: str
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobPlan:
-    """One job's part of the plan. `batches` keeps each batch's state for status."""
+    """One job's part of the plan.
+
+    `estimate` is what the requests to submit will take, None where there are none. `spent` is USD recorded for the job
+    so far, `rows_before` its rows when it last ran; None where nothing is recorded. `examples` are there only where the
+    spec allows prompts to be shown.
+    """
 
     address: str
     realm: str
@@ -142,6 +158,10 @@ class JobPlan:
     actions: tuple[Action, ...]
     tolerated: int
     notes: tuple[str, ...] = ()
+    estimate: Estimate | None = None
+    spent: Decimal | None = None
+    rows_before: int | None = None
+    examples: tuple[Example, ...] = ()
 
     @property
     def changes(self) -> bool:
@@ -176,12 +196,16 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan over all jobs of a command. `offline` says why the service was not asked, empty where it was."""
+    """The plan over all jobs of a command. `offline` says why the service was not asked, empty where it was.
+
+    `over_budget` says which budgets it could go over, and by how much.
+    """
 
     jobs: tuple[JobPlan, ...]
     errors: dict[str, str] = field(default_factory=dict)
     offline: str = ""
     orphans: tuple[Orphan, ...] = ()
+    over_budget: tuple[str, ...] = ()
 
     @property
     def changes(self) -> bool:
@@ -223,7 +247,23 @@ def decide(view: JobView) -> JobPlan:
         actions.append(Write(view.output, view.tally.rows, "new answers come"))
     elif view.output_state is not OutputState.GOOD:
         actions.append(Write(view.output, view.tally.rows, view.output_state.value))
-    return JobPlan(view.address, view.realm, view.output, view.tally, tuple(actions), view.tolerated, tuple(view.notes))
+    return JobPlan(
+        view.address,
+        view.realm,
+        view.output,
+        view.tally,
+        tuple(actions),
+        view.tolerated,
+        tuple(view.notes),
+        rows_before=view.pinned.rows if view.pinned else None,
+    )
+
+
+def causes(counts: Sequence[tuple[str, int]]) -> str:
+    """Why requests failed, in words: the commonest causes, with their numbers."""
+    shown = [f"{count:,} {cause}" for cause, count in counts[:4]]
+    more = sum(count for _, count in counts[4:])
+    return ", ".join([*shown, f"{more:,} for other reasons"] if more else shown) or "they failed in a passing way"
 
 
 def _ended(state: str) -> str:
@@ -237,7 +277,7 @@ def _submits(view: JobView) -> list[Submit]:
         if number > 1 and not settled:
             continue  # rounds are cut only when nothing is in flight, so that every machine cuts the same bytes
         shards = [shard for shard in view.shards if shard.round == number]
-        reason = why_new(view.pinned, view.pins) if number == 1 else f"round {number}: they failed in a passing way"
+        reason = why_new(view.pinned, view.pins) if number == 1 else f"round {number}: {causes(view.tally.retried)}"
         found.append(Submit(number, requests, len(shards), sum(shard.bytes for shard in shards), reason))
     return found
 

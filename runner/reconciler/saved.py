@@ -7,11 +7,14 @@ apply does: everything in it is an upper bound or must be equal to what apply se
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runner.errors import BatchspecError
 from runner.keys import VERSION as KEYS
+from runner.money.prices import usd, usd_text
 from runner.reconciler.ceiling import Ceiling
 from runner.reconciler.lockfile import PinsLine
 from runner.reconciler.plan import JobPlan, why_new
@@ -65,7 +68,13 @@ def saved_job(plan: JobPlan, pins: PinsLine, ceiling: Ceiling) -> SavedJob:
         again=ceiling.again,
         in_flight=ceiling.flying,
         rounds=ceiling.rounds,
+        cost_usd=_ceiling_usd(plan),
     )
+
+
+def _ceiling_usd(plan: JobPlan) -> float | None:
+    most = plan.estimate.ceiling if plan.estimate is not None else None
+    return None if most is None else float(usd(most))
 
 
 def saved_text(project: str, tool: str, jobs: Iterable[SavedJob], cancels: Iterable[str]) -> bytes:
@@ -95,13 +104,29 @@ def read_saved(data: bytes, file: str, project: str) -> SavedPlan:
     return plan
 
 
+def saved_schema() -> dict[str, Any]:
+    """The JSON Schema of a saved plan."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **SavedPlan.model_json_schema(),
+        "title": f"A saved plan, format {FORMAT}",
+    }
+
+
 def still_holds(saved: SavedJob, fresh: JobPlan, pins: PinsLine, ceiling: Ceiling) -> str:
     """Why a saved job's plan does not hold any more; empty where it does."""
     if saved.realm != fresh.realm:
         return f"it was planned for {saved.realm}, and now it would go to {fresh.realm}"
     if saved.pins.requests != pins.requests:
         return f"its requests are not the ones that were planned: {why_new(saved.pins, pins)}"
+    most = _ceiling_usd(fresh)
+    if saved.cost_usd is not None and most is not None and most > saved.cost_usd:
+        return f"it could cost up to {usd_text(Decimal(str(most)))}, and the plan said {_planned(saved)} at most"
     return saved.ceiling.allows(1, 0, ceiling.requests)
+
+
+def _planned(saved: SavedJob) -> str:
+    return usd_text(Decimal(str(saved.cost_usd)))
 
 
 def missing_jobs(plan: SavedPlan, known: Mapping[str, object]) -> list[str]:

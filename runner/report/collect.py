@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from runner.errors import BatchspecError
 from runner.executor.context import Context
 from runner.planner.render import first_requests
 from runner.report.facts import JobFacts, OutputFacts, look, with_prompts
+from runner.report.prompts import key_and_prompt
 from runner.report.rows import read_rows
 from runner.report.runs import runs
 from runner.spec.load import JobSpec
@@ -60,27 +58,13 @@ def find_prompts(spec: JobSpec, root: Path, keys: Collection[str]) -> dict[str, 
     found: dict[str, str] = {}
     try:
         for _, line in first_requests(spec, root, sys.maxsize):
-            request = orjson.loads(line)
-            key = wanted.get(request["custom_id"])
+            asked, prompt = key_and_prompt(line)
+            key = wanted.get(asked)
             if key is not None:
-                found[key] = prompt_text(request.get("params") or request["body"])
+                found[key] = prompt
                 if len(found) == len(wanted):
                     break
     except BatchspecError:
         # An input that can't be rendered any more is what `validate` and `plan` are there to say.
         return found
     return found
-
-
-def prompt_text(request: dict[str, Any]) -> str:
-    """What a request asks, for people: the system text, if any, and the user's, with a line between."""
-    system = request.get("system") or request.get("instructions")
-    listed = request.get("messages") or request.get("input") or []
-    parts = [system] if isinstance(system, str) else []
-    parts += [listed] if isinstance(listed, str) else [_content(message) for message in listed]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _content(message: dict[str, Any]) -> str:
-    content = message.get("content")
-    return content if isinstance(content, str) else orjson.dumps(content).decode()

@@ -15,12 +15,16 @@ from runner.service import log
 from runner.service.batches import CANCELLABLE, STATUSES, Batch, Batches, FileChanged, NewBatch
 from runner.service.config import ServiceConfig
 from runner.service.engine import Engine
+from runner.service.faults import Faults
 from runner.service.files import Files, InputFile
+from runner.service.limits import Limit, Limiter
 from runner.service.orders import Order, address, first_line, read_order
+from runner.service.page import Page, is_page
 from runner.service.storage import Storage
 from runner.service.transfers import DOWNLOADS, UPLOADS, Transfers
+from runner.service.trouble import Trouble
 from runner.service.views import batch_view, file_view, list_view, results_view
-from runner.service.web import Accounts, Gate, JsonResponse, Problem, read_json, uuid_of
+from runner.service.web import Accounts, Gate, JsonResponse, Methods, Problem, read_json, uuid_of
 
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
@@ -38,6 +42,7 @@ class Api:
         *,
         transfers: Transfers,
         engine: Engine,
+        faults: Faults,
     ) -> None:
         self._config = config
         self._files = files
@@ -45,6 +50,7 @@ class Api:
         self._storage = storage
         self._transfers = transfers
         self._engine = engine
+        self._faults = faults
 
     async def create_file(self, request: Request) -> Response:
         """POST /v1/batches/files: a place for one upload."""
@@ -59,9 +65,10 @@ class Api:
         if not isinstance(content_type, str) or not content_type.isprintable():
             raise Problem(422, "content_type must be a text.")
         now = time.time()
-        file = self._files.add(_account(request), name, size, now, self._config.file_ttl)
-        expires = int(now + self._config.url_ttl)
-        url = self._transfers.upload_url(request, file.id, expires, content_type)
+        file = self._files.add(_account(request), name, size, now, self._config.lasting(self._config.file_ttl))
+        expires = now + self._config.lasting(self._config.url_ttl)
+        expired = self._faults.draw("expired-upload-url") is not None
+        url = self._transfers.upload_url(request, file.id, now if expired else expires, content_type)
         return JsonResponse(file_view(file.id, url, expires), 201)
 
     async def create_batch(self, request: Request) -> Response:
@@ -118,14 +125,21 @@ class Api:
         return JsonResponse(batch_view(batch))
 
     async def get_results(self, request: Request) -> Response:
-        """GET /v1/batches/{id}/results: fresh download URLs, 412 while the job has not ended."""
-        batch = self._requested(request)
+        """GET /v1/batches/{id}/results: fresh download URLs, 412 while the job has not ended.
+
+        The id may be that of a result file: the vendor's client asks so in `files.content(batch.output_file_id)`.
+        """
+        file_id = uuid_of(request.path_params["batch_id"])
+        batch = self._batches.by_result_file(file_id) if file_id else None
+        if batch is None or batch.account != _account(request):
+            batch = self._requested(request)
         if not batch.ended:
             raise Problem(412, f"Results are not yet available: the batch is {batch.status}.")
         now = time.time()
-        if batch.results_deleted or now >= (batch.ended_at or now) + self._config.result_ttl:
+        kept = self._config.lasting(self._config.result_ttl)
+        if batch.results_deleted or now >= (batch.ended_at or now) + kept or "results-gone" in batch.trouble:
             raise Problem(404, "The results were deleted at the end of their time.")
-        expires = int(now + self._config.url_ttl)
+        expires = now + self._config.lasting(self._config.url_ttl)
         urls = [
             self._transfers.download_url(request, file_id, expires) if file_id else None
             for file_id in (batch.output_file_id, batch.error_file_id)
@@ -158,6 +172,7 @@ class Api:
         first = await asyncio.to_thread(first_line, path, self._config.max_line_bytes)
         provider, endpoint = address(order, first)
         now = time.time()
+        trouble = self._faults.for_job()
         return NewBatch(
             account=account,
             request_id=order.request_id,
@@ -173,7 +188,8 @@ class Api:
             webhook=orjson.dumps(order.webhook).decode() if order.webhook else None,
             result_shape=self._config.result_shape,
             created_at=now,
-            expires_at=now + self._config.completion_window,
+            expires_at=now + self._config.lasting(self._config.completion_window),
+            faults=orjson.dumps(trouble).decode() if trouble else None,
         )
 
 
@@ -198,17 +214,23 @@ def _account(request: Request) -> str:
     return account
 
 
-def build_app(api: Api, transfers: Transfers, tokens: tuple[str, ...]) -> ASGIApp:
+def build_app(
+    api: Api, transfers: Transfers, page: Page, accounts: Accounts, config: ServiceConfig, faults: Faults
+) -> ASGIApp:
     """The service as an ASGI application."""
     batch = "/v1/batches/{batch_id}"
     routes = [
-        Route("/v1/batches/files", api.create_file, methods=["POST"]),
-        Route("/v1/batches", api.create_batch, methods=["POST"]),
-        Route("/v1/batches", api.list_batches, methods=["GET"]),
-        Route(batch, api.get_batch, methods=["GET"]),
-        Route(f"{batch}/cancel", api.cancel_batch, methods=["POST"]),
-        Route(f"{batch}/results", api.get_results, methods=["GET"]),
-        Route(f"{UPLOADS}{{file_id}}.jsonl", transfers.upload, methods=["PUT", "HEAD"]),
-        Route(f"{DOWNLOADS}{{file_id}}.jsonl", transfers.download, methods=["GET"]),
+        Route("/v1/batches/files", Methods(POST=api.create_file)),
+        Route("/v1/batches", Methods(POST=api.create_batch, GET=api.list_batches)),
+        Route(batch, Methods(GET=api.get_batch)),
+        Route(f"{batch}/cancel", Methods(POST=api.cancel_batch)),
+        Route(f"{batch}/results", Methods(GET=api.get_results)),
+        Route(f"{UPLOADS}{{file_id}}.jsonl", Methods(PUT=transfers.upload, HEAD=transfers.upload)),
+        Route(f"{DOWNLOADS}{{file_id}}.jsonl", Methods(GET=transfers.download)),
+        *page.routes(),
     ]
-    return Gate(Router(routes, redirect_slashes=False), Accounts(tokens), free=(UPLOADS, DOWNLOADS))
+    app: ASGIApp = Router(routes, redirect_slashes=False)
+    if faults:
+        app = Trouble(app, faults, uploads=UPLOADS, downloads=DOWNLOADS)
+    limiter = Limiter(tuple(Limit(limit.calls, config.lasting(limit.seconds)) for limit in config.rate_limits))
+    return Gate(app, accounts, limiter, free=(UPLOADS, DOWNLOADS), is_page=is_page, visitor=page.visitor)

@@ -6,12 +6,13 @@ A step names the states it may start from, so two threads that disagree can't bo
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
 import orjson
 
+from runner.service import outbox
 from runner.service.config import ResultShape
 from runner.service.db import Database
 from runner.service.lines import Format, LineError, Provider
@@ -27,10 +28,14 @@ Status = Literal[
     "cancelled",
     "expired",
 ]
-STATUSES: frozenset[str] = frozenset(get_args(Status))
+STATUS_ORDER: tuple[str, ...] = get_args(Status)
+STATUSES: frozenset[str] = frozenset(STATUS_ORDER)
 TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "expired"})
 CANCELLABLE: tuple[Status, ...] = ("in_progress", "finalizing")
 """Where there is something upstream to cancel; before, the API description wants a 409."""
+
+_KNOWN = 1000
+"""Jobs that are kept in memory until something changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,12 @@ class Batch:
     cancelled_at: float | None
     expired_at: float | None
     ended_at: float | None
+    faults: str | None
+
+    @property
+    def trouble(self) -> dict[str, str]:
+        """The faults that this job has to suffer, with their details."""
+        return orjson.loads(self.faults) if self.faults else {}
 
     @property
     def format(self) -> Format:
@@ -122,6 +133,7 @@ class NewBatch:
     result_shape: ResultShape
     created_at: float
     expires_at: float
+    faults: str | None = None
 
 
 class FileChanged(Exception):
@@ -129,10 +141,13 @@ class FileChanged(Exception):
 
 
 class Batches:
-    """The table of jobs."""
+    """The table of jobs. `on_webhook` is called when one has ended whose webhook is to be delivered."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, on_webhook: Callable[[], None] = lambda: None) -> None:
         self._db = db
+        self._on_webhook = on_webhook
+        self._known: dict[str, Batch] = {}
+        self._known_at: tuple[int, int] | None = None
 
     def add(self, new: NewBatch) -> Batch:
         """Accept a job; from here on it is never lost. Where its request_id was used before, that job.
@@ -157,8 +172,18 @@ class Batches:
 
     def get(self, batch_id: str, account: str | None = None) -> Batch | None:
         """A job by id; None where there is none, or not for this account."""
-        row = self._db.connection.execute("SELECT * FROM batches WHERE id = ?", (batch_id,)).fetchone()
-        return Batch(**dict(row)) if row and account in {None, row["account"]} else None
+        version = self._db.version()
+        if version is None or version != self._known_at or len(self._known) > _KNOWN:
+            # Whoever polls asks far more often than anything changes.
+            self._known.clear()
+            self._known_at = version
+        batch = self._known.get(batch_id)
+        if batch is None:
+            row = self._db.connection.execute("SELECT * FROM batches WHERE id = ?", (batch_id,)).fetchone()
+            if row is None:
+                return None
+            batch = self._known[batch_id] = Batch(**dict(row))
+        return batch if account in {None, batch.account} else None
 
     def by_request_id(self, account: str, request_id: str) -> Batch | None:
         """The job that was created with an idempotency key."""
@@ -183,6 +208,13 @@ class Batches:
             {"account": account, "before": before, "status": status, "limit": limit},
         )
         return [Batch(**dict(row)) for row in rows]
+
+    def counts(self, account: str) -> dict[str, int]:
+        """How many jobs are in each state; those without any are left out."""
+        rows = self._db.connection.execute(
+            "SELECT status, count(*) AS jobs FROM batches WHERE account = ? GROUP BY status", (account,)
+        )
+        return {row["status"]: row["jobs"] for row in rows}
 
     def next_in(self, statuses: Sequence[Status], *, but: Collection[str]) -> Batch | None:
         """The oldest job in one of these states, leaving out the ids of `but`."""
@@ -247,11 +279,13 @@ class Batches:
         progress: Progress = NOTHING_DONE,
         errors: Sequence[LineError] = (),
     ) -> bool:
-        """End a job: its last state, counts, files and reasons at once. False where it is in none of `origin`."""
+        """End a job: last state, counts, files, reasons and webhook at once. False where it is in none of `origin`."""
         reasons = [{"code": error.code, "message": error.message, "line": error.line} for error in errors]
+        to_deliver = False
         with self._db.transaction() as connection:
             stepped = self.step(batch_id, origin, to, now)
             if stepped:
+                to_deliver = outbox.put(connection, batch_id, now)
                 self.progressed(batch_id, progress)
                 connection.execute(
                     "UPDATE batches SET output_file_id = ?, error_file_id = ?, errors = ? WHERE id = ?",
@@ -262,6 +296,8 @@ class Batches:
                         batch_id,
                     ),
                 )
+        if to_deliver:
+            self._on_webhook()
         return stepped
 
     def with_old_results(self, before: float) -> list[str]:

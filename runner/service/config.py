@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from runner.errors import ServiceError
+from runner.service.faults import parse
+from runner.service.limits import Limit
 
 BackendName = Literal["echo", "smollm", "openai"]
 ResultShape = Literal["guide", "openai", "anthropic"]
@@ -23,7 +25,11 @@ class ServiceConfig:
     `tokens`: each is an account of its own; without any the service is open, and then only on loopback.
     `base_url`, `key_env`, `concurrency` and the `upstream_*` values are for the backend `openai`; `key_env` names the
     environment variable that holds the key. `answer_delay` makes `echo` slow, for trying out what takes long.
-    The limits and lifetimes are those of the vendor's guide, adjustable for tests.
+    An attempt to deliver a webhook may take `webhook_timeout`; `webhook_backoff` is the pause after the first.
+    With `tls_cert` it speaks https only; `tls_key` is needed where the key does not stand in the certificate's file.
+    `rate_limits` hold for each account; there are none where nothing is said.
+    The limits and lifetimes are those of the vendor's guide, adjustable for tests; `time_scale` shortens all lifetimes
+    and windows at once (see `lasting`). `faults` are troubles to make (see `runner.service.faults`), by `seed`.
 
     Raises ServiceError where the values contradict each other.
     """
@@ -34,6 +40,8 @@ class ServiceConfig:
     tokens: tuple[str, ...] = field(default=(), repr=False)
     backend: BackendName = "echo"
     result_shape: ResultShape = "guide"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
     base_url: str = ""
     key_env: str = ""
@@ -42,6 +50,8 @@ class ServiceConfig:
     upstream_patience: float = 10 * MINUTE
     upstream_backoff: float = 0.5
     answer_delay: float = 0.0
+    webhook_timeout: float = 15.0
+    webhook_backoff: float = 5.0
 
     url_ttl: float = 15 * MINUTE
     file_ttl: float = 30 * DAY
@@ -55,6 +65,11 @@ class ServiceConfig:
     max_json_bytes: int = 1_000_000
     max_running: int = 4
 
+    rate_limits: tuple[Limit, ...] = ()
+    faults: tuple[str, ...] = ()
+    seed: int = 0
+    time_scale: float = 1.0
+
     def __post_init__(self) -> None:
         if self.backend not in get_args(BackendName):
             raise ServiceError(f"no such backend: {self.backend}", hint=f"use {', '.join(get_args(BackendName))}")
@@ -66,8 +81,14 @@ class ServiceConfig:
             raise ServiceError("the backend openai needs the base URL of its upstream, http:// or https://")
         if not 0 <= self.port <= 65_535:
             raise ServiceError(f"there is no port {self.port}", hint="use 0 to 65535; 0 lets the system pick one")
+        if self.tls_key and not self.tls_cert:
+            raise ServiceError("a TLS key needs its certificate", hint="give the certificate too")
         if self.concurrency < 1:
             raise ServiceError("concurrency must be at least 1")
+        if not 0 < self.time_scale < float("inf"):
+            raise ServiceError(f"time can't run {self.time_scale} times as fast", hint="give a number above 0")
+        for fault in self.faults:
+            parse(fault)
         if any(not token for token in self.tokens):
             raise ServiceError("a token must not be empty")
         if not self.tokens and not is_loopback(self.host):
@@ -75,6 +96,10 @@ class ServiceConfig:
                 f"refusing to listen on {self.host} without a token: anyone who reaches it could submit jobs",
                 hint="give a token, or listen on 127.0.0.1",
             )
+
+    def lasting(self, seconds: float) -> float:
+        """How long something really lasts that takes `seconds` of the service's time."""
+        return seconds / self.time_scale
 
 
 def is_loopback(host: str) -> bool:

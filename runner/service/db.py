@@ -12,9 +12,7 @@ from pathlib import Path
 
 from runner.errors import ServiceError
 
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
+_JOBS = """
 CREATE TABLE files (
     id TEXT PRIMARY KEY,
     account TEXT NOT NULL,
@@ -75,11 +73,43 @@ CREATE INDEX batches_by_output ON batches (output_file_id) WHERE output_file_id 
 CREATE INDEX batches_by_error ON batches (error_file_id) WHERE error_file_id IS NOT NULL;
 """
 
+_WEBHOOKS = """
+CREATE TABLE deliveries (
+    batch_id TEXT PRIMARY KEY,
+    due_at REAL,
+    delivered_at REAL,
+    attempts INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE attempts (
+    batch_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    at REAL NOT NULL,
+    seconds REAL NOT NULL,
+    status INTEGER,
+    error TEXT,
+    PRIMARY KEY (batch_id, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX deliveries_due ON deliveries (due_at) WHERE due_at IS NOT NULL;
+"""
+
+_FAULTS = """
+ALTER TABLE batches ADD COLUMN faults TEXT;
+"""
+
+_COUNTS = "CREATE INDEX batches_by_account_and_status ON batches (account, status, seq);\n"
+
+_VERSIONS = (_JOBS, _WEBHOOKS, _FAULTS, _COUNTS)
+"""What each version of the schema adds to the one before; never changed once released."""
+
 
 class Database:
     """One connection of one thread. Raises ServiceError for a file of a newer version or one that is damaged."""
 
     def __init__(self, path: Path) -> None:
+        # It holds the secrets of webhooks that are not delivered yet. SQLite gives its other files the same mode.
+        path.touch(mode=0o600)
         self.connection = sqlite3.connect(path, isolation_level=None, timeout=30)
         self.connection.row_factory = sqlite3.Row
         try:
@@ -97,6 +127,13 @@ class Database:
         """Close the connection; what is committed stays."""
         self.connection.close()
 
+    def version(self) -> tuple[int, int] | None:
+        """What is another one as soon as anybody has changed anything; None within a transaction of our own."""
+        if self.connection.in_transaction:
+            return None
+        changed_by_others: int = self.connection.execute("PRAGMA data_version").fetchone()[0]
+        return changed_by_others, self.connection.total_changes
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it or nothing; other writers wait."""
@@ -111,11 +148,12 @@ class Database:
     def _migrate(self, path: Path) -> None:
         with self.transaction() as connection:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > SCHEMA_VERSION:
+            if version > len(_VERSIONS):
                 raise ServiceError(f"{path} was written by a newer batchspec", hint="update batchspec")
-            if version == 0:
+            for schema in _VERSIONS[version:]:
                 # executescript would commit the transaction it is in; these statements hold no semicolon inside.
-                for statement in _SCHEMA.split(";\n"):
+                for statement in schema.split(";\n"):
                     if statement.strip():
                         connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            if version < len(_VERSIONS):
+                connection.execute(f"PRAGMA user_version = {len(_VERSIONS)}")

@@ -16,6 +16,7 @@ from runner.service.backends import Backend, make_backend
 from runner.service.batches import Batch, Batches, Status
 from runner.service.config import ServiceConfig
 from runner.service.db import Database
+from runner.service.faults import Faults
 from runner.service.files import Files
 from runner.service.runs import Run, Stop, defaults_of
 from runner.service.storage import Storage
@@ -34,13 +35,26 @@ _WAITING: tuple[Status, ...] = ("validating", "queued")
 _RUNNABLE: tuple[Status, ...] = ("queued", "in_progress", "finalizing", "cancelling")
 
 
-class Engine:
-    """Validates and runs jobs in a thread of its own, from `start` to `stop`."""
+class _Later(Exception):
+    """A job is to be left alone until a time (Unix seconds)."""
 
-    def __init__(self, config: ServiceConfig, storage: Storage) -> None:
+    def __init__(self, until: float) -> None:
+        super().__init__()
+        self.until = until
+
+
+class Engine:
+    """Validates and runs jobs in a thread of its own, from `start` to `stop`.
+
+    `on_webhook` is called there when a webhook is to be delivered.
+    """
+
+    def __init__(self, config: ServiceConfig, storage: Storage, faults: Faults, on_webhook: Callable[[], None]) -> None:
         self._config = config
+        self._on_webhook = on_webhook
         self._storage = storage
-        self._sweep_every = min(SWEEP_EVERY, config.file_ttl, config.result_ttl)
+        self._faults = faults
+        self._sweep_every = min(SWEEP_EVERY, config.lasting(config.file_ttl), config.lasting(config.result_ttl))
         self._thread = threading.Thread(target=self._main, name="batchspec-jobs", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
@@ -109,7 +123,7 @@ class Engine:
         self._woken = asyncio.Event()
         db = Database(self._config.data / "service.db")
         try:
-            self._batches, self._files = Batches(db), Files(db)
+            self._batches, self._files = Batches(db, self._on_webhook), Files(db)
             self._backend: Backend = make_backend(self._config)
             self._ready.set()
             try:
@@ -174,6 +188,8 @@ class Engine:
         try:
             await work(batch)
             self._broken.pop(batch.id, None)
+        except _Later as later:
+            self._broken[batch.id] = (0, later.until)
         except Exception:  # noqa: BLE001 - one job's trouble must not end the others
             times = self._broken.get(batch.id, (0, 0.0))[0]
             delay = RETRY_AFTER[min(times, len(RETRY_AFTER) - 1)]
@@ -184,6 +200,10 @@ class Engine:
             self._woken.set()
 
     async def _validate(self, batch: Batch) -> None:
+        if "stuck-validating" in batch.trouble:
+            stuck_until = batch.created_at + float(batch.trouble["stuck-validating"] or "inf")
+            if time.time() < stuck_until:
+                raise _Later(stuck_until)
         rules = Rules(
             batch.provider,
             batch.endpoint,
@@ -206,7 +226,7 @@ class Engine:
         # Read again: whoever cancels writes first and tells then, so between this line and the next nothing is missed.
         current = self._batches.get(batch.id)
         assert current is not None
-        run = Run(current, self._batches, self._storage, self._backend, self._config)
+        run = Run(current, self._batches, self._storage, self._backend, self._config, self._faults)
         self._runs[batch.id] = run
         if self._stopping:
             run.stop(Stop.SHUTDOWN)
@@ -224,7 +244,7 @@ class Engine:
         """Delete what has reached the end of its time."""
         for blob in self._files.drop_expired(now):
             self._storage.drop_blob(blob)
-        for batch_id in self._batches.with_old_results(now - self._config.result_ttl):
+        for batch_id in self._batches.with_old_results(now - self._config.lasting(self._config.result_ttl)):
             self._batches.results_gone(batch_id)
             self._storage.drop_job(batch_id)
             log.info("results.deleted", batch=batch_id)

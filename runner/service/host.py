@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,12 +19,19 @@ from runner.service import log
 from runner.service.app import Api, build_app
 from runner.service.batches import Batches
 from runner.service.config import ServiceConfig
+from runner.service.courier import Courier
 from runner.service.db import Database
 from runner.service.engine import Engine
+from runner.service.faults import Faults
 from runner.service.files import Files
+from runner.service.outbox import Outbox
+from runner.service.page import Page
 from runner.service.serve import URL_FILE, running_url
 from runner.service.storage import Storage
+from runner.service.tls import server_context
 from runner.service.transfers import Transfers
+from runner.service.trouble import AbortableProtocol
+from runner.service.web import Accounts
 
 GRACE = 1
 """Seconds that open connections get at the end."""
@@ -42,13 +50,14 @@ class Host:
         """Start, serve and stop. Raises ServiceError where the service can't start."""
         with ExitStack() as stack:
             _claim(self._config.data, stack)
+            tls = server_context(self._config.tls_cert, self._config.tls_key) if self._config.tls_cert else None
             listener = stack.enter_context(contextlib.closing(_listen(self._config)))
             app = _assemble(self._config, stack)
-            url = _url(self._config.host, listener)
+            url = _url("https" if tls else "http", self._config.host, listener)
             url_file = self._config.data / URL_FILE
             stack.callback(url_file.unlink, missing_ok=True)
             url_file.write_text(f"{url}\n", encoding="utf-8")
-            self._server = _Server(app, lambda: self._ready(url))
+            self._server = _Server(app, tls, lambda: self._ready(url))
             if not self._stopped:
                 asyncio.run(self._server.serve(sockets=[listener]))
             log.info("service.stopped", url=url)
@@ -61,6 +70,8 @@ class Host:
         self._stopped = True
 
     def _ready(self, url: str) -> None:
+        if self._config.faults:
+            log.warning("service.makes_trouble", faults=", ".join(self._config.faults), seed=self._config.seed)
         log.info("service.started", url=url, data=str(self._config.data), backend=self._config.backend)
         self._on_ready(url)
 
@@ -68,11 +79,11 @@ class Host:
 class _Server(uvicorn.Server):
     """uvicorn's server without its signal handling, which would end the process by the signal itself."""
 
-    def __init__(self, app: ASGIApp, on_started: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None, on_started: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=AbortableProtocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -82,6 +93,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=GRACE,
+                ssl_context_factory=(lambda _config, _default: tls) if tls else None,
             )
         )
         self._on_started = on_started
@@ -119,23 +131,30 @@ def _listen(config: ServiceConfig) -> socket.socket:
         raise ServiceError(f"cannot listen on {config.host}:{config.port}: {error}") from error
 
 
-def _url(host: str, listener: socket.socket) -> str:
+def _url(scheme: str, host: str, listener: socket.socket) -> str:
     """The address to reach a listener by from this machine."""
     name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host).strip("[]")  # noqa: S104
-    return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
+    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
 
 
 def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
-    """Open the data folder, start the jobs' thread, and put the API in front of them."""
+    """Open the data folder, start the threads of jobs and webhooks, and put the API in front of them."""
+    faults = Faults(config.faults, config.seed)
     try:
         storage = Storage(config.data)
         db = stack.enter_context(contextlib.closing(Database(config.data / "service.db")))
         files, batches = Files(db), Batches(db)
         storage.sweep(files.blobs())
-        transfers = Transfers(config, files, batches, storage)
+        transfers = Transfers(config, files, batches, storage, faults)
     except OSError as error:
         raise ServiceError(f"the data folder {config.data} cannot be used: {error}") from error
-    engine = Engine(config, storage)
+    courier = Courier(config, faults)
+    courier.start()
+    stack.callback(courier.stop)
+    engine = Engine(config, storage, faults, on_webhook=courier.wake)
     engine.start()
     stack.callback(engine.stop)
-    return build_app(Api(config, files, batches, storage, transfers=transfers, engine=engine), transfers, config.tokens)
+    api = Api(config, files, batches, storage, transfers=transfers, engine=engine, faults=faults)
+    accounts = Accounts(config.tokens)
+    page = Page(config, batches, Outbox(db), storage, transfers=transfers, accounts=accounts)
+    return build_app(api, transfers, page, accounts, config, faults)

@@ -124,6 +124,12 @@ def response_in(line: dict[str, Any]) -> dict[str, Any]:
     return response["body"] if "status_code" in response and "body" in response else response
 
 
+def error_in(line: dict[str, Any]) -> tuple[str, str]:
+    """Code and message in a line that `error_line` wrote, whatever its shape."""
+    error = line["result"]["error"] if "result" in line else line["error"]
+    return error["code"], error["message"]
+
+
 def usage_of(response: dict[str, Any]) -> Usage:
     """The tokens that a response object of any format says it took; what it does not say, or says wrongly, is 0.
 

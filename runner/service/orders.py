@@ -1,6 +1,7 @@
 """What a create asks for: the guide's body and the API description's, checked, and completed from the first line.
 
-Lines are not checked here; a file that is wrong makes a job that fails, and says why.
+Lines are not checked here: a file that is wrong makes a job that fails, and says why. But a create that names another
+provider than the one its first line is written for is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import orjson
 
 from runner.service.lines import ENDPOINTS, Format, Provider, read_lines
 from runner.service.web import Problem
+from runner.service.webhooks import signer
 
 _PROVIDERS = ("openai", "anthropic")
 _MAX_NAME = 512
@@ -22,10 +24,11 @@ _MAX_NAME = 512
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A create body, checked. None is what it does not say."""
+    """A create body, checked. None is what it does not say; an endpoint says that the provider is openai."""
 
     file_id: str
     provider: Provider | None
+    named_provider: bool
     endpoint: str | None
     request_id: str
     model: str | None
@@ -57,6 +60,7 @@ def read_order(body: dict[str, Any]) -> Order:
     return Order(
         file_id=file_id,
         provider=cast("Provider | None", provider or ("openai" if endpoint else None)),
+        named_provider=provider is not None,
         endpoint=endpoint,
         request_id=_name(body, "request_id") or str(uuid.uuid4()),
         model=_name(body, "model"),
@@ -76,19 +80,26 @@ def first_line(path: Path, limit: int) -> FirstLine:
         return FirstLine()
     if not isinstance(line, dict):
         return FirstLine()
-    anthropic = "params" in line and "body" not in line
+    has_params, has_body = "params" in line, "body" in line
+    anthropic = has_params and not has_body
     body = line.get("params" if anthropic else "body")
     model = body.get("model") if isinstance(body, dict) else None
     url = line.get("url")
     return FirstLine(
-        provider="anthropic" if anthropic else "openai",
+        provider=None if has_params == has_body else "anthropic" if anthropic else "openai",
         endpoint=url if not anthropic and url in ENDPOINTS else None,
         model=model if isinstance(model, str) and model else None,
     )
 
 
 def address(order: Order, first: FirstLine) -> tuple[Provider, str | None]:
-    """Provider and endpoint of the job: what the order says, else the first line, else chat completions."""
+    """Provider and endpoint of the job: what the order says, else the first line, else chat completions.
+
+    Raises Problem (422) where the order and the line are for different providers.
+    """
+    if order.provider and first.provider and order.provider != first.provider:
+        field = "provider" if order.named_provider else "endpoint"
+        raise Problem(422, f"{field}: the first line of the file is for {first.provider}, not {order.provider}.")
     provider: Provider = order.provider or first.provider or "openai"
     if provider == "anthropic":
         return provider, None
@@ -140,6 +151,10 @@ def _webhook(body: dict[str, Any]) -> dict[str, str] | None:
         raise Problem(422, "webhook.url must be an http or https URL.")
     if not isinstance(secret, str) or not secret:
         raise Problem(422, "webhook.secret must be a text that is not empty.")
+    try:
+        signer(secret)
+    except ValueError as error:
+        raise Problem(422, f"webhook.secret can't be used: {error}.") from error
     return {"url": url, "secret": secret}
 
 

@@ -33,15 +33,16 @@ class Signer:
             _write_private(path, secret.hex())
         return cls(secret)
 
-    def query(self, method: str, path: str, expires: int, content_type: str = "") -> str:
+    def query(self, method: str, path: str, expires: float, content_type: str = "") -> str:
         """The query string that makes `path` good for `method` until `expires` (Unix seconds).
 
         With `content_type` the caller has to send exactly this header; without, any or none.
         """
-        fields = {"expires": str(expires)}
+        until = f"{expires:.3f}"
+        fields = {"expires": until}
         if content_type:
             fields["signed"] = "content-type"
-        fields["signature"] = self._sign(method, path, str(expires), content_type)
+        fields["signature"] = self._sign(method, path, until, content_type)
         return urlencode(fields)
 
     def allows(self, method: str, path: str, query: Mapping[str, str], content_type: str, now: float) -> bool:
@@ -51,7 +52,7 @@ class Signer:
         expected = self._sign(method, path, expires, signed_type)
         genuine = hmac.compare_digest(expected.encode(), query.get("signature", "").encode("utf-8", "replace"))
         # Only what we signed is looked at any further, so `expires` is a number here.
-        return genuine and now < int(expires)
+        return genuine and now < float(expires)
 
     def _sign(self, method: str, path: str, expires: str, content_type: str) -> str:
         message = f"{method}\n{path}\n{expires}\n{content_type}"

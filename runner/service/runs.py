@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import random
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -15,6 +16,7 @@ from runner.service import log
 from runner.service.backends import Answer, Backend, BackendFailed, RequestFailed
 from runner.service.batches import Batch, Batches, Status
 from runner.service.config import ServiceConfig
+from runner.service.faults import Faults
 from runner.service.journal import Journal
 from runner.service.lines import LineError, key_of, read_lines, request_of, with_defaults
 from runner.service.storage import Storage
@@ -26,6 +28,10 @@ _SLICE = 0.01
 """Seconds that a worker may keep the event loop where its backend never waits."""
 
 _SHUTDOWN_DRAIN = 0.3
+
+_WINDOW = 64
+_WINDOW_BYTES = 1 << 20
+"""Requests that are held at once to be asked out of order, and how large they may be together."""
 
 _Requests = Generator[tuple[str, dict[str, Any]], None, None]
 
@@ -42,13 +48,21 @@ class Run:
     """One job at work. Everything happens in the event loop that `work` is awaited in."""
 
     def __init__(
-        self, batch: Batch, batches: Batches, storage: Storage, backend: Backend, config: ServiceConfig
+        self,
+        batch: Batch,
+        batches: Batches,
+        storage: Storage,
+        backend: Backend,
+        config: ServiceConfig,
+        faults: Faults,
     ) -> None:
         self._batch = batch
         self._batches = batches
         self._storage = storage
         self._backend = backend
         self._config = config
+        self._faults = faults
+        self._trouble = batch.trouble
         self._stop: Stop | None = Stop.CANCELLED if batch.status == "cancelling" else None
         self._stopping = asyncio.Event()
         self._shutdown = asyncio.Event()
@@ -109,6 +123,10 @@ class Run:
     async def _worker(self, requests: _Requests, journal: Journal) -> None:
         yielded = time.monotonic()
         while self._stop is None:
+            if self._trouble:
+                self._suffer(journal)
+                if self._stop is not None:
+                    return
             request = next(requests, None)
             if request is None:
                 return
@@ -122,7 +140,21 @@ class Run:
                 await asyncio.sleep(0)
                 yielded = time.monotonic()
 
+    def _suffer(self, journal: Journal) -> None:
+        """End the job before its time where its faults say so. Raises BackendFailed where they fail it."""
+        if code := self._trouble.get("fail-job"):
+            raise BackendFailed(code, "The job failed by the fault fail-job.")
+        done = journal.progress
+        if done.completed + done.failed < self._batch.total // 2:
+            return
+        if code := self._trouble.get("fail-half"):
+            raise BackendFailed(code, "The job failed by the fault fail-half.")
+        if "expire-half" in self._trouble:
+            self.stop(Stop.EXPIRED)
+
     async def _ask(self, custom_id: str, body: dict[str, Any]) -> Answer | RequestFailed:
+        if self._faults and (code := self._faults.for_request(self._batch.id, custom_id)):
+            return RequestFailed(code, "The request failed by the fault fail-requests.")
         try:
             return await self._backend.answer(body, self._batch.format)
         except RequestFailed as failed:
@@ -134,13 +166,11 @@ class Run:
             return RequestFailed("internal_error", "The service could not process this request.")
 
     def _requests(self, journal: Journal) -> _Requests:
-        """The requests that are not done yet, in input order, read as they are needed."""
+        """The requests that are not done yet, read as they are needed."""
         batch = self._batch
         defaults = defaults_of(batch)
         with self._storage.blob(batch.blob).open("rb") as file:
-            for _, raw in read_lines(file, self._config.max_line_bytes):
-                if raw is None:
-                    continue
+            for raw in _stirred(read_lines(file, self._config.max_line_bytes), batch.digest):
                 line = orjson.loads(raw)
                 if key_of(line["custom_id"]) not in journal.done:
                     body = request_of(line, batch.provider)
@@ -180,6 +210,34 @@ class Run:
         if done:
             log.info(f"job.{to}", batch=self._batch.id, completed=progress.completed, failed=progress.failed)
         return done
+
+
+def _stirred(lines: Iterator[tuple[int, bytes | None]], seed: str) -> Iterator[bytes]:
+    """The lines that can be read, out of order within a window: whoever counts on an order of results finds out here.
+
+    The same file is always stirred in the same way.
+    """
+    numbers = random.Random(seed)  # noqa: S311 - no secret
+    window: list[bytes] = []
+    size = 0
+    for _, raw in lines:
+        if raw is None:
+            continue
+        window.append(raw)
+        size += len(raw)
+        while len(window) > _WINDOW or (size > _WINDOW_BYTES and len(window) > 1):
+            taken = _taken(window, numbers)
+            size -= len(taken)
+            yield taken
+    while window:
+        yield _taken(window, numbers)
+
+
+def _taken(window: list[bytes], numbers: random.Random) -> bytes:
+    """Any one of the lines, taken out."""
+    index = int(numbers.random() * len(window))
+    window[index], window[-1] = window[-1], window[index]
+    return window.pop()
 
 
 def _first(group: BaseExceptionGroup[BackendFailed]) -> BackendFailed:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 _PART = ".part"
 _PIECE = 1 << 20
@@ -53,20 +53,21 @@ class Storage:
         """
         name = uuid.uuid4().hex
         part = self._uploads / f"{name}{_PART}"
-        digest = hashlib.sha256()
         size = 0
         try:
             with part.open("wb", buffering=0) as file:
-                async for piece in _pieces(stream):
-                    size = _checked(size + len(piece), limit)
-                    await asyncio.to_thread(_take, file, digest, piece)
+                async with _Writer(file) as writer:
+                    async for piece in _pieces(stream):
+                        size = _checked(size + len(piece), limit)
+                        await writer.write(piece)
+                digest = writer.digest
                 await asyncio.to_thread(os.fsync, file.fileno())
             part.replace(self._uploads / name)
             _sync_folder(self._uploads)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        return Stored(name, size, digest.hexdigest())
+        return Stored(name, size, digest)
 
     def drop_blob(self, name: str) -> None:
         """Delete the bytes of an upload."""
@@ -89,11 +90,42 @@ def _checked(size: int, limit: int) -> int:
     return size
 
 
-def _take(file: BinaryIO, digest: hashlib._Hash, piece: bytes) -> None:
-    view = memoryview(piece)
-    while view:
-        view = view[file.write(view) :]
-    digest.update(piece)
+class _Writer:
+    """Writes and hashes one piece in a thread while the next one arrives; never more than these two are held."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._under_way: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Wait for the last piece, whatever happened: the file must not be closed under the thread."""
+        if self._under_way is None:
+            return
+        await asyncio.wait([self._under_way])
+        if error is None:
+            self._under_way.result()
+
+    async def write(self, piece: bytes) -> None:
+        """Take a piece. Raises OSError of this piece or the one before."""
+        if self._under_way is not None:
+            await asyncio.wait([self._under_way])
+            self._under_way.result()
+        self._under_way = asyncio.get_running_loop().run_in_executor(None, self._take, piece)
+
+    @property
+    def digest(self) -> str:
+        """Of all that was written, in hex."""
+        return self._hash.hexdigest()
+
+    def _take(self, piece: bytes) -> None:
+        view = memoryview(piece)
+        while view:
+            view = view[self._file.write(view) :]
+        self._hash.update(piece)
 
 
 async def _pieces(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from typing import ClassVar
@@ -12,9 +13,11 @@ from starlette.responses import FileResponse, Response
 from runner.service import log
 from runner.service.batches import Batches
 from runner.service.config import ServiceConfig
+from runner.service.faults import Faults
 from runner.service.files import FileInUse, Files
 from runner.service.journal import ERRORS, OUTPUT
 from runner.service.presign import Signer
+from runner.service.spoiled import cut, spoiled
 from runner.service.storage import Storage, TooLarge
 from runner.service.views import has_results
 from runner.service.web import Problem, uuid_of
@@ -28,19 +31,25 @@ _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 class Transfers:
     """Makes presigned URLs and answers them."""
 
-    def __init__(self, config: ServiceConfig, files: Files, batches: Batches, storage: Storage) -> None:
+    def __init__(self, config: ServiceConfig, files: Files, batches: Batches, storage: Storage, faults: Faults) -> None:
         self._config = config
         self._files = files
         self._batches = batches
         self._storage = storage
+        self._faults = faults
         self._signer = Signer.of_folder(config.data)
 
-    def upload_url(self, request: Request, file_id: str, expires: int, content_type: str) -> str:
+    @property
+    def secret(self) -> bytes:
+        """What everything is signed with that this data folder's services hand out."""
+        return self._signer.secret
+
+    def upload_url(self, request: Request, file_id: str, expires: float, content_type: str) -> str:
         """Where to PUT a file until `expires` (Unix seconds), with exactly this content type unless it is empty."""
         path = f"{UPLOADS}{file_id}.jsonl"
         return f"{_base(request)}{path}?{self._signer.query('PUT', path, expires, content_type)}"
 
-    def download_url(self, request: Request, file_id: str, expires: int) -> str:
+    def download_url(self, request: Request, file_id: str, expires: float) -> str:
         """Where to GET a result file until `expires` (Unix seconds)."""
         path = f"{DOWNLOADS}{file_id}.jsonl"
         return f"{_base(request)}{path}?{self._signer.query('GET', path, expires)}"
@@ -83,9 +92,13 @@ class Transfers:
         if batch is None or not has_results(batch):
             raise Problem(404, "There is no such file, or it was deleted at the end of its time.")
         path = self._storage.job(batch.id) / (OUTPUT if file_id == batch.output_file_id else ERRORS)
-        size = path.stat().st_size
         # A result file never changes once its id exists.
         etag = f'"{file_id}"'
+        if batch.faults:
+            path = await asyncio.to_thread(spoiled, path, batch.trouble, batch.id)
+        if request.method == "GET" and self._faults.draw("cut-results") is not None:
+            path, etag = await asyncio.to_thread(cut, path), f'"{file_id}-cut"'
+        size = path.stat().st_size
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers={"etag": etag})
         _check_range(request, size)

@@ -7,6 +7,7 @@ clients `download`, `edges`. All of them stand in every answer.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -16,11 +17,16 @@ from runner.service.batches import Batch
 Json = dict[str, Any]
 
 
+@lru_cache(4096)
+def _written(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def timestamp(seconds: float | None) -> str | None:
     """Unix seconds as the API writes times, in UTC with a Z; None stays None."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _written(int(seconds))
 
 
 def file_view(file_id: str, upload_url: str, expires_at: float) -> Json:
@@ -34,7 +40,7 @@ def batch_view(batch: Batch) -> Json:
         "id": batch.id,
         "batch_id": batch.id,
         "object": "batch",
-        "status": batch.status,
+        "status": _shown_status(batch),
         "provider": batch.provider,
         **({"endpoint": batch.endpoint} if batch.endpoint else {}),
         "model": batch.model,
@@ -64,6 +70,10 @@ def batch_view(batch: Batch) -> Json:
         "cancelled_at": timestamp(batch.cancelled_at),
         "expired_at": timestamp(batch.expired_at),
     }
+
+
+def _shown_status(batch: Batch) -> str:
+    return batch.status if batch.ended else batch.trouble.get("unknown-status", batch.status)
 
 
 def has_results(batch: Batch) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 import uuid
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.service import log
 from runner.service.config import is_loopback
+from runner.service.limits import Limiter
 
 OPEN_ACCOUNT = "local"
 """Whose everything is where no tokens are configured."""
@@ -35,7 +37,13 @@ _ERROR_IDS = {
     422: "unprocessable_entity",
     429: "too_many_requests",
     500: "server_error",
+    502: "bad_gateway",
+    503: "service_unavailable",
+    504: "gateway_timeout",
 }
+
+API = "/v1/"
+"""What the rate limits and the faults of calls are about."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -43,10 +51,11 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 class Problem(Exception):
     """An error answer: the HTTP status, and a message for whoever reads it."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.headers = headers or {}
 
 
 class JsonResponse(Response):
@@ -89,6 +98,32 @@ def uuid_of(text: str) -> str | None:
         return None
 
 
+def is_own(origin: str, host: str) -> bool:
+    """Whether an Origin header names the host that is asked. Not the scheme: whoever speaks TLS may stand before us."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
+
+
+class Methods:
+    """What a path does for each method, as a route's endpoint. Any other method is 405, with those that there are."""
+
+    def __init__(self, **handlers: Callable[[Request], Awaitable[Response]]) -> None:
+        self._handlers = dict(handlers)
+        if "GET" in handlers:
+            self._handlers.setdefault("HEAD", handlers["GET"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one exchange. Raises Problem."""
+        handler = self._handlers.get(scope["method"])
+        if handler is None:
+            allowed = ", ".join(self._handlers)
+            raise Problem(405, f"{scope['method']} can't be used here; use {allowed}.", {"allow": allowed})
+        response = await handler(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
 class Accounts:
     """The configured tokens, each an account. Only digests of them are kept."""
 
@@ -101,27 +136,54 @@ class Accounts:
         return not self._digests
 
     def of(self, authorization: str) -> str | None:
-        """The account of an Authorization header, None where it has none. Takes the same time for any wrong token."""
+        """The account of an Authorization header, None where it has none."""
         scheme, _, token = authorization.partition(" ")
-        given = hashlib.sha256(token.strip().encode("latin-1")).digest()
+        account = self.of_token(token.strip().encode("latin-1"))
+        return account if scheme.lower() == "bearer" else None
+
+    def of_token(self, token: bytes) -> str | None:
+        """The account of a token, None where it is none of ours. Takes the same time for any wrong token."""
+        given = hashlib.sha256(token).digest()
         found = None
         for digest in self._digests:
             if hmac.compare_digest(digest, given):
                 found = digest
-        return found.hex()[:32] if found and scheme.lower() == "bearer" else None
+        return _account(found) if found else None
+
+    def known(self, account: str) -> bool:
+        """Whether an account has a token; one that had does not count."""
+        return any(_account(digest) == account for digest in self._digests)
+
+
+def _account(digest: bytes) -> str:
+    return digest.hex()[:32]
 
 
 class Gate:
     """The outermost layer: lets in who may come, and makes sure that whatever happens is answered.
 
-    Presigned paths (`free`) carry their permission themselves. An open service answers nobody but programs and pages
-    of this machine: a web page from elsewhere can reach loopback too, through the visitor's browser.
+    Presigned paths (`free`) carry their permission themselves. What `is_page` says is a page is for people, and lets
+    them in by itself: `visitor` gives their account, or nothing where nobody is signed in. An open service answers
+    nobody but programs and pages of this machine: a web page from elsewhere can reach loopback too, through the
+    visitor's browser.
     """
 
-    def __init__(self, app: ASGIApp, accounts: Accounts, free: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        accounts: Accounts,
+        limiter: Limiter,
+        *,
+        free: tuple[str, ...],
+        is_page: Callable[[str], bool],
+        visitor: Callable[[Headers], str],
+    ) -> None:
         self._app = app
         self._accounts = accounts
+        self._limiter = limiter
         self._free = free
+        self._is_page = is_page
+        self._visitor = visitor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one exchange."""
@@ -131,19 +193,22 @@ class Gate:
         # Routes raise for what they don't know only inside an app; without one they answer in plain text.
         scope["app"] = self._app
         started = False
+        more = {"x-request-id": request_id, "x-content-type-options": "nosniff"}
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                MutableHeaders(scope=message).update(more)
             await send(message)
 
         try:
-            scope.setdefault("state", {})["account"] = self._admit(scope)
+            scope.setdefault("state", {})["account"] = self._admit(scope, more)
             await self._app(scope, receive, send_with_id)
         except Problem as problem:
-            headers = {"www-authenticate": "Bearer"} if problem.status == 401 else {}
+            headers = dict(problem.headers)
+            if problem.status == 401:
+                headers["www-authenticate"] = "Bearer"
             if problem.status == 413:
                 # What else is under way on this connection is not worth reading.
                 headers["connection"] = "close"
@@ -160,7 +225,8 @@ class Gate:
             message = "The service could not process this request."
             await problem_response(500, message, request_id)(scope, receive, send_with_id)
 
-    def _admit(self, scope: Scope) -> str:
+    def _admit(self, scope: Scope, more: dict[str, str]) -> str:
+        """Whose call this is. What its answer has to tell of the limits is put into `more`. Raises Problem."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not _HOST.fullmatch(host):
@@ -169,8 +235,17 @@ class Gate:
             return ""
         if self._accounts.open:
             self._refuse_strangers(headers, host)
-            return OPEN_ACCOUNT
-        account = self._accounts.of(headers.get("authorization", ""))
+            account: str | None = OPEN_ACCOUNT
+        elif self._is_page(scope["path"]):
+            account = self._visitor(headers)
+        else:
+            account = self._accounts.of(headers.get("authorization", ""))
+        if scope["path"].startswith(API) or scope["method"] == "POST":
+            # Those without a valid token share one allowance, which keeps guessing slow, on the page too.
+            allowed, told = self._limiter.take(account or "")
+            more.update(told)
+            if not allowed:
+                raise Problem(429, "API rate limit exceeded. Try again when ratelimit-reset has passed.")
         if account is None:
             raise Problem(401, "Unable to authenticate you: send a valid token as 'Authorization: Bearer TOKEN'.")
         return account
@@ -178,5 +253,5 @@ class Gate:
     def _refuse_strangers(self, headers: Headers, host: str) -> None:
         origin = headers.get("origin")
         name = urlsplit(f"//{host}").hostname or ""
-        if not is_loopback(name) or (origin and urlsplit(origin).netloc != host):
+        if not is_loopback(name) or (origin and not is_own(origin, host)):
             raise Problem(403, "Without a token this service answers only programs of the machine it runs on.")

@@ -7,10 +7,12 @@ and rules across values are in `runner.spec.load` and below it.
 from __future__ import annotations
 
 import codecs
-import re
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag, field_validator, model_validator
+
+from runner.spec.base import Model
+from runner.spec.money import BudgetLimits, Canary, ReviewOptions, parse_share
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 VarName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
@@ -30,12 +32,6 @@ OUTPUT_FIELDS = ("text", "parsed", "finish_reason", "refusal", "usage", "model",
 """What an output row holds beside its id, in this order."""
 EXTRA_FIELDS = ("row", "cost")
 """What an output row may hold beyond them, where `output.include` names it."""
-
-
-class Model(BaseModel):
-    """Base of everything people write: strict keys, frozen, no silent change of type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class EnvName(Model):
@@ -325,6 +321,11 @@ class Job(Model):
     )
     input: Input = Field(description="The input rows.")
     prompt: Prompt = Field(description="What is asked for each row.")
+    answer_schema: FilePath | None = Field(
+        default=None,
+        alias="schema",
+        description="JSON Schema file that answers must fit; it is sent along, and answers are parsed and checked.",
+    )
     vars: dict[str, Any] = Field(
         default={}, description="Values for the templates, as `vars`; --var sets those that stand here."
     )
@@ -345,6 +346,9 @@ class Job(Model):
     tolerate: str | int | float = Field(
         default=0, description="Failed requests that are accepted: a count, or a share such as 0.5%."
     )
+    budget: BudgetLimits | None = Field(default=None, description="What one apply of this job may add at most.")
+    canary: Canary | None = Field(default=None, description="A small first batch that the rest waits for.")
+    review: ReviewOptions = Field(default=ReviewOptions(), description="What a plan for a pull request may show.")
     dedupe: bool = Field(default=True, description="Ask equal requests once and give every row the answer.")
     replicates: int = Field(default=1, ge=1, le=1_000, description="How many times each request is asked.")
     salt: Annotated[str, Field(max_length=200)] = Field(default="", description="Another value asks everything again.")
@@ -353,7 +357,7 @@ class Job(Model):
     @field_validator("tolerate")
     @classmethod
     def _share_or_count(cls, value: str | float) -> str | float:
-        parse_tolerate(value)
+        parse_share(value)
         return value
 
     @property
@@ -370,18 +374,3 @@ class Job(Model):
     def provider_name(self) -> str:
         """The provider or profile; `digitalocean` where the spec names none."""
         return self.provider or "digitalocean"
-
-
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-
-
-def parse_tolerate(value: str | float) -> tuple[float, int]:
-    """`tolerate` as (share of requests, count); exactly one of them is used, the other is 0. Raises ValueError."""
-    if isinstance(value, str):
-        match = _SHARE.fullmatch(value.strip())
-        if not match or float(match[1]) > 100:
-            raise ValueError("write a count such as 3, or a share such as 0.5%")
-        return float(match[1]) / 100, 0
-    if isinstance(value, bool) or not 0 <= value < 1e15 or value != int(value):
-        raise ValueError("write a count such as 3, or a share such as 0.5%")
-    return 0.0, int(value)

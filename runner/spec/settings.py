@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from runner.spec.models import EnvName, MaxInFlight, Model, Name
+from runner.spec.base import Model
+from runner.spec.models import EnvName, MaxInFlight, Name
+from runner.spec.money import BudgetLimits, PriceEntry
 
 
 class DigitalOceanProfile(Model):
@@ -47,6 +49,10 @@ class Settings(Model):
     project: Name = Field(default="default", description="Name of the project: part of every idempotency key.")
     store: Annotated[str, Field(min_length=1)] = Field(
         default=".batchspec", description="Where the ledger and the store live."
+    )
+    budget: BudgetLimits | None = Field(default=None, description="What one apply of all jobs may add at most.")
+    prices: dict[str, PriceEntry] = Field(
+        default={}, description="Prices of models, as you are billed for batches; they beat those that are known."
     )
     providers: dict[str, Profile] = Field(default={}, description="Provider profiles by name.")
     max_in_flight: MaxInFlight | None = Field(default=None, description="Limits for all jobs of one command together.")

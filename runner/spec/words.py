@@ -14,7 +14,6 @@ from runner.errors import Problem
 from runner.spec.yaml import PRIVATE, Document, Lines, Path
 
 LATER: dict[Path, frozenset[str]] = {
-    (): frozenset({"budget", "canary", "prices", "review", "schema"}),
     ("output",): frozenset({"errors", "format", "include"}),
 }
 """Keys of the spec language that are not built yet, by where they stand. They are refused, never ignored."""

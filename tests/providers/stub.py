@@ -110,7 +110,7 @@ Step = Reply | Lost | Reset | Cut | Raw | Hang | Also | Instead
 class Stub:
     """One service, speaking one dialect. A context manager that ends it."""
 
-    def __init__(self, dialect: str = "openapi") -> None:
+    def __init__(self, dialect: str = "openapi", *, port: int = 0) -> None:
         self.dialect: Dialect = DIALECTS[dialect]
         self.seen: list[Seen] = []
         self.files: dict[str, Seen | None] = {}
@@ -123,7 +123,7 @@ class Stub:
         self.ended = threading.Event()
         self._script: list[tuple[str, re.Pattern[str], list[Step]]] = []
         self._guard = threading.RLock()
-        self._server = _Server(self)
+        self._server = _Server(self, port)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -132,10 +132,16 @@ class Stub:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.ended.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """End the service and its connections. A second time does nothing."""
+        if not self.ended.is_set():
+            self.ended.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self._server.drop()
+            self._thread.join()
 
     def on(self, method: str, path: str, *steps: Step) -> None:
         """What happens to the next calls of `method` whose path matches, one step a call."""
@@ -294,12 +300,24 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, stub: Stub) -> None:
+    def __init__(self, stub: Stub, port: int) -> None:
         self.stub = stub
-        super().__init__(("127.0.0.1", 0), _Handler)
+        self._open: set[Any] = set()
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
         request.close()  # without the polite end of the base class, so that a reset is one
+
+    def drop(self) -> None:
+        """End the connections that are kept for further calls."""
+        for request in tuple(self._open):
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # a client that goes away is what these tests are about
@@ -323,8 +341,7 @@ class _Handler(BaseHTTPRequestHandler):
         stub.seen.append(seen)
         step = stub.step_for(seen)
         if isinstance(step, Reset):
-            for _ in self._body(step.after):
-                pass
+            seen.body = b"".join(self._body(step.after))
             self._reset()
             return
         if isinstance(step, Reply) and step.early:

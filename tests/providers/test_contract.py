@@ -53,7 +53,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     kind = request.param
     folder = tmp_path_factory.mktemp(kind)
     if kind == "local":
-        api: BatchApi = embedded(folder, LocalProfile(kind="local", backend="echo"))
+        api: BatchApi = embedded(folder, LocalProfile(kind="local", backend="echo"), environ={})
         yield World(api, identity=True, stranger=None, embedded=True)
         api.close()
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -14,8 +15,8 @@ from runner.money.prices import Price
 from runner.money.sample import Tokens
 from runner.money.tokens import Certainty
 from runner.reconciler.classify import Tally
-from runner.reconciler.markdown import LIMIT, MARK, Example, Review, code, markdown
-from runner.reconciler.plan import JobPlan, Plan, Submit, Write
+from runner.reconciler.markdown import LIMIT, MARK, code, markdown
+from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit, Write
 
 PRICE = Price(Decimal("0.1"), Decimal("0.4"), Decimal("0.05"), "genai-prices, batch rate")
 EVIL = "x`y``` | @octocat <img src=http://e/x> [a](http://e) ![b](http://e) \n\n# Approved\r\n<!-- --> \u202eabc"
@@ -32,17 +33,18 @@ def estimate(requests: int = 3, *, price: Price | None = PRICE) -> Estimate:
 
 
 def test_a_whole_plan() -> None:
-    review = Review(estimate(), Decimal("0.70"), 1, (Example("r-1", "Be kind.\nSay x.", "Be brief.\nSay x."),))
-    text = markdown(Plan((job(), job("same", new=0))), {"reviews": review})
+    example = Example("r-1", "Be kind.\nSay x.", "Be brief.\nSay x.")
+    changed = replace(job(), estimate=estimate(), spent=Decimal("0.70"), rows_before=8, examples=(example,))
+    text = markdown(Plan((changed, job("same", new=0))))
     assert text == (
         f"{MARK}\n"
         "### Batchspec plan: 3 requests to submit, 14 reused, about $0.30, at most $0.91\n"
         "\n"
-        "| job | rows | new | reused | retried | removed | in flight | failed | tokens in | tokens out | cost | why |\n"
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|\n"
-        "| `reviews` | 10 | 3 | 7 |  | 1 |  |  | about 1,000,000 (estimated) | about 500,000, up to 2,000,000 "
+        "| job | rows | new | reused | retried | in flight | failed | tokens in | tokens out | cost | why |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|---|\n"
+        "| `reviews` | 8 → 10 | 3 | 7 |  |  |  | about 1,000,000 (estimated) | about 500,000, up to 2,000,000 "
         "| $0.70 → $1.00, at most $1.61 | `template changed: t.j2` |\n"
-        "| `same` | 7 |  | 7 |  |  |  |  |  |  |  | nothing to do |\n"
+        "| `same` | 7 |  | 7 |  |  |  |  |  |  | nothing to do |\n"
         "\n"
         "<details><summary><code>reviews</code>: prompt of row <code>r-1</code></summary>\n"
         "\n"
@@ -69,15 +71,17 @@ def test_a_whole_plan() -> None:
 
 
 def test_nothing_to_do_is_one_sentence() -> None:
-    assert "### Batchspec plan: nothing to do, 7 reused\n" in markdown(Plan((job(new=0),)), {})
+    assert "### Batchspec plan: nothing to do, 7 reused\n" in markdown(Plan((job(new=0),)))
 
 
 @pytest.mark.parametrize("jobs", [1, 40, 3_000])
 def test_it_fits_into_a_comment_whatever_the_plans_size(jobs: int) -> None:
     examples = tuple(Example(str(n), "old " * 3_000, "new\n" * 3_000) for n in range(5))
-    plans = tuple(job(f"job-{n}", reason="w" * 500) for n in range(jobs))
+    plans = tuple(
+        replace(job(f"job-{n}", reason="w" * 500), estimate=estimate(), examples=examples) for n in range(jobs)
+    )
     errors = {f"broken-{n}": "line\n" * 500 for n in range(jobs)}
-    text = markdown(Plan(plans, errors), {plan.address: Review(estimate(), None, 0, examples) for plan in plans})
+    text = markdown(Plan(plans, errors, over_budget=("o" * 500,) * jobs))
     assert len(text) <= LIMIT
     assert text.count("```") % 2 == 0
     assert text.count("<details>") == text.count("</details>")
@@ -86,14 +90,15 @@ def test_it_fits_into_a_comment_whatever_the_plans_size(jobs: int) -> None:
 
 
 def test_a_table_that_does_not_fit_says_how_many_jobs_are_left_out() -> None:
-    text = markdown(Plan(tuple(job(f"job-{n}", new=n % 2) for n in range(3_000))), {})
+    text = markdown(Plan(tuple(job(f"job-{n}", new=n % 2) for n in range(3_000))))
     shown = text.count("| `job-")
     assert f"{3_000 - shown:,} more jobs, {1_500 - shown:,} of them with something to do." in text
 
 
 def test_hostile_text_stays_in_code() -> None:
-    plan = Plan((job("a", reason=EVIL),), {"b": EVIL}, offline=EVIL)
-    text = markdown(plan, {"a": Review(examples=(Example(EVIL, EVIL, f"{EVIL}\n````"),))})
+    evil = replace(job("a", reason=EVIL), examples=(Example(EVIL, EVIL, f"{EVIL}\n````"),), notes=(EVIL,))
+    orphan = Orphan(EVIL, EVIL, EVIL, ("b1",), 2, ("b1",))
+    text = markdown(Plan((evil,), {"b": EVIL}, EVIL, (orphan,), (EVIL,)))
     assert "\u202e" not in text
     assert "\r" not in text
     fence = ""
@@ -114,7 +119,11 @@ def test_hostile_text_stays_in_code() -> None:
         assert "](" not in outside
         assert not line.startswith("# ")
         if folded:
-            assert outside == "<details><summary>: prompt of row </summary>" or ": details" in outside
+            assert (
+                outside == "<details><summary>: prompt of row </summary>"
+                or ": details" in outside
+                or "jobs that have left" in outside
+            )
         else:
             assert "<" not in outside or line in {MARK, "</details>"}
     assert not fence
@@ -128,6 +137,6 @@ def test_code_is_one_span_on_one_line(text: str) -> None:
 
 
 def test_without_a_price_or_a_batch_rate_it_says_so() -> None:
-    assert "no price known" in markdown(Plan((job(),)), {"reviews": Review(estimate(price=None))})
+    assert "no price known" in markdown(Plan((replace(job(), estimate=estimate(price=None)),)))
     full = Price(Decimal(1), Decimal(1), Decimal(1), "genai-prices, full price", batch=False)
-    assert "(no batch rate known: full price)" in markdown(Plan((job(),)), {"reviews": Review(estimate(price=full))})
+    assert "(no batch rate known: full price)" in markdown(Plan((replace(job(), estimate=estimate(price=full)),)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ import orjson
 import pytest
 
 from runner.service import BackgroundService, ServiceConfig
+from tests.service import description
 
 Json = dict[str, Any]
 TERMINAL = {"completed", "failed", "expired", "cancelled"}
@@ -41,11 +43,20 @@ def jsonl(lines: list[Any]) -> bytes:
 class Caller:
     """Talks to one service with one token. `stop` ends the service, where it is the caller's own."""
 
-    def __init__(self, url: str, token: str = "", stop: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        stop: Callable[[], None] = lambda: None,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
         self.stop = stop
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self.http = httpx.Client(base_url=url, headers=headers, timeout=30)
-        self.plain = httpx.Client(timeout=30)
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=30, verify=verify)
+        self.plain = httpx.Client(timeout=30, verify=verify)
+        check = description.checks()
+        if check:
+            self.http.event_hooks["response"].append(check)
 
     def close(self) -> None:
         self.http.close()
@@ -118,9 +129,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Caller]]:
     with ExitStack() as stack:
 
         def start(token: str = "", **settings: Any) -> Caller:
-            service = stack.enter_context(
-                BackgroundService.start(ServiceConfig(**{"data": tmp_path / "data", **settings}))
-            )
+            config = ServiceConfig(**{"data": tmp_path / "data", **settings})
+            service = stack.enter_context(BackgroundService.start(config))
             caller = Caller(service.url, token, service.stop)
             stack.callback(caller.close)
             return caller

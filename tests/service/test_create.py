@@ -113,14 +113,30 @@ def test_a_wrong_field_is_refused_by_name(shared: Caller, more: dict[str, Any], 
     assert field in reply.json()["message"]
 
 
-def test_what_contradicts_the_lines_fails_the_job(api: Caller) -> None:
-    """The body is believed; validation then finds the lines that are not what it says."""
+@pytest.mark.parametrize(
+    ("line", "order", "field"),
+    [
+        pytest.param(message("r1"), {"provider": "openai", "endpoint": "/v1/responses"}, "provider", id="openai"),
+        pytest.param(response("r1"), {"provider": "anthropic"}, "provider", id="anthropic"),
+        pytest.param(message("r1"), {"endpoint": "/v1/responses"}, "endpoint", id="endpoint-only"),
+    ],
+)
+def test_a_create_for_another_provider_than_the_first_line_is_refused(
+    shared: Caller, line: Any, order: dict[str, str], field: str
+) -> None:
+    reply = shared.create(shared.upload([line]), **order)
+    assert reply.status_code == 422
+    assert reply.json()["message"].startswith(f"{field}: ")
+
+
+def test_lines_that_contradict_the_create_fail_the_job(api: Caller) -> None:
+    """Whether each line's url is the endpoint is what validation finds, with the number of the line."""
     batch = api.run([chat("r1")], provider="openai", endpoint="/v1/responses")
     assert batch["status"] == "failed"
     assert [error["code"] for error in batch["errors"]] == ["invalid_url", "missing_required_field"]
-    batch = api.run([message("r1")], provider="openai", endpoint="/v1/chat/completions")
+    batch = api.run([message("r1"), response("r2")], provider="anthropic")
     assert batch["status"] == "failed"
-    batch = api.run([response("r1")], provider="anthropic")
+    assert batch["errors"][0]["line"] == 2
     assert "params" in batch["errors"][0]["message"]
 
 

@@ -80,6 +80,7 @@ def test_only_loopback_goes_without_a_token(tmp_path: Path, host: str) -> None:
 def test_an_open_service_answers_no_web_page_from_elsewhere(api: Caller) -> None:
     """A page that the user visits can reach loopback through the browser, also under a name of its own."""
     assert api.http.get("/v1/batches", headers={"origin": "https://evil.example"}).status_code == 403
+    assert api.http.get("/v1/batches", headers={"origin": "http://["}).status_code == 403
     assert api.http.get("/v1/batches", headers={"host": "evil.example"}).status_code == 403
     assert api.http.get("/v1/batches", headers={"host": "localhost:80"}).status_code == 200
 
@@ -96,7 +97,7 @@ def test_a_presigned_url_has_the_host_the_caller_used(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "name"),
     [
-        pytest.param("GET", "/", b"", 404, "not_found", id="root"),
+        pytest.param("POST", "/", b"", 405, "method_not_allowed", id="root"),
         pytest.param("GET", "/v1/batches/", b"", 404, "not_found", id="trailing-slash"),
         pytest.param("GET", "/v1/batches/x", b"", 404, "not_found", id="no-id"),
         pytest.param("GET", "/v1/batches/%2e%2e%2f%2e%2e", b"", 404, "not_found", id="path-climbing"),

@@ -1,6 +1,7 @@
 """The backend that says back what it was told, for tests and for trying things out without a model.
 
-An answer is a function of its request only. Tokens are counted by a simple rule: one for each four characters begun.
+An answer is a function of its request only. Tokens of OpenAI's models are counted as these count them (`tokens`); of
+any other model, whose tokenizer is not public, each four characters begun are one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import orjson
 
 from runner.service.backends import Answer, Json, RequestFailed
+from runner.service.backends.tokens import Tokenizer, tokenizer_of
 from runner.service.backends.translate import from_chat, text_of, to_chat
 from runner.service.lines import Format, usage_of
 
@@ -39,29 +41,44 @@ class Echo:
         """Answer one request. Raises RequestFailed where it is too long for the context or has no sensible limit."""
         if self._delay:
             await asyncio.sleep(self._delay)
-        chat = _complete(to_chat(body, wire), _digest(body))
-        response = from_chat(chat, body, wire)
+        tokenizer = tokenizer_of(body.get("model")) or Rule()
+        response = from_chat(_complete(to_chat(body, wire), body, tokenizer), body, wire)
         return Answer(response, usage_of(response))
 
     async def close(self) -> None:
         """Nothing to let go of."""
 
 
-def _complete(chat: Json, digest: str) -> Json:
-    texts = [text_of(message.get("content")) for message in chat["messages"]]
-    prompt_tokens = sum(_tokens(text) for text in texts)
+class Rule:
+    """One token for each four characters begun, and none for what is around the texts."""
+
+    def count(self, text: str) -> int:
+        """Tokens of a text."""
+        return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+    def cut(self, text: str, limit: int) -> str:
+        """The first `limit` tokens of a text."""
+        return text[: limit * CHARACTERS_PER_TOKEN]
+
+    def prompt(self, chat: Json, _body: Json) -> int:
+        """Input tokens of a request."""
+        return sum(self.count(text_of(message.get("content"))) for message in chat["messages"])
+
+
+def _complete(chat: Json, body: Json, tokenizer: Tokenizer | Rule) -> Json:
+    prompt_tokens = tokenizer.prompt(chat, body)
     if prompt_tokens > CONTEXT_TOKENS:
         raise RequestFailed(
             "context_length_exceeded", f"The request has {prompt_tokens} tokens; the limit is {CONTEXT_TOKENS}."
         )
     limit = _limit(chat)
-    text = texts[-1]
-    cut = limit is not None and _tokens(text) > limit
+    text = text_of(chat["messages"][-1].get("content"))
+    completion_tokens = tokenizer.count(text)
+    cut = limit is not None and completion_tokens > limit
     if limit is not None and cut:
-        text = text[: limit * CHARACTERS_PER_TOKEN]
-    completion_tokens = _tokens(text)
+        text, completion_tokens = tokenizer.cut(text, limit), limit
     return {
-        "id": f"chatcmpl-{digest}",
+        "id": f"chatcmpl-{_digest(body)}",
         "object": "chat.completion",
         "created": CREATED,
         "model": chat.get("model"),
@@ -89,10 +106,6 @@ def _limit(chat: Json) -> int | None:
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise RequestFailed("invalid_request", f"The token limit must be a whole number of at least 1, got {limit!r}.")
     return limit
-
-
-def _tokens(text: str) -> int:
-    return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
 def _digest(body: Json) -> str:

@@ -1,0 +1,171 @@
+"""What a job's requests will take and cost, from its spool and its lockfile; and what an ended batch did cost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from runner.executor.judge import wanted_round
+from runner.executor.observe import Observed
+from runner.money.budget import Budget
+from runner.money.estimate import Estimate, Measured, input_from_bytes, input_from_history, output_range, total
+from runner.money.prices import Price, Usage, find_price, usd
+from runner.money.sample import Spread, Tokens, extrapolate
+from runner.money.tokens import Certainty, TokenCounter, encoding_of
+from runner.planner.render import Desired
+from runner.planner.shards import cut
+from runner.reconciler.lockfile import BatchLine, EstimateField, Lockfile, PinsLine
+from runner.reconciler.plan import Submit
+from runner.spec.models import Job
+from runner.spec.money import BudgetLimits
+from runner.spec.settings import Settings
+
+SAMPLE = 2_000
+"""Requests of which tokens are counted; of more, a sample of this size is. `--exact` counts all."""
+
+
+def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *, exact: bool) -> Estimate | None:
+    """What the requests that a job's plan submits will take; None where it submits none.
+
+    OpenAI's models are counted, other models estimated from what earlier batches measured, else from bytes.
+    """
+    submits = [action for action in seen.plan.actions if isinstance(action, Submit)]
+    requests, size = sum(action.requests for action in submits), sum(action.bytes for action in submits)
+    if not requests:
+        return None
+    job = seen.desired.spec.job
+    earlier = history(seen.lockfile, seen.plan.realm, pins)
+    encoding = encoding_of(job.model) if job.line_format == "openai" else None
+    if encoding is not None:
+        tokens = _counted(seen.desired, TokenCounter(encoding), submits, requests, size, exact=exact)
+    else:
+        tokens = input_from_history(earlier, size) or input_from_bytes(size)
+    output = output_range(requests, earlier, job.parameters)
+    price = price_of(job.model, job.line_format, settings, at, request_tokens=tokens.expected // requests)
+    return Estimate(requests, size, job.model, tokens, output, price)
+
+
+def history(lockfile: Lockfile, realm: str, pins: PinsLine) -> tuple[Measured, ...]:
+    """What earlier batches of the same model took in this realm; those that ended without usage say nothing."""
+    found = []
+    for line in lockfile.of(pins.job, realm):
+        made = lockfile.pins.get(line.pins or "")
+        if not line.ended or line.usage is None or line.counts is None or line.bytes is None or made is None:
+            continue
+        if (made.model, made.format) == (pins.model, pins.format) and line.usage.input_tokens:
+            used = line.usage
+            found.append(
+                Measured(line.bytes, line.requests, line.counts.completed, used.input_tokens, used.output_tokens)
+            )
+    return tuple(found)
+
+
+def price_of(
+    model: str, line_format: str, settings: Settings, at: datetime, *, request_tokens: int = 1_000
+) -> Price | None:
+    """A model's price: the project's own, else the known one; None where there is neither."""
+    own = {
+        name: Price(
+            _exactly(entry.input),
+            _exactly(entry.output),
+            _exactly(entry.input if entry.cached is None else entry.cached),
+            "batchspec.yaml",
+        )
+        for name, entry in settings.prices.items()
+    }
+    return find_price(model, line_format, own, at, request_tokens=request_tokens)
+
+
+def with_cost(line: BatchLine, made: PinsLine | None, job: Job, settings: Settings) -> BatchLine:
+    """An ended batch's line with what its usage costs; as it is where usage or price are not known.
+
+    `made` are the pins it was made under, which may name another model than `job` does now.
+    """
+    usage = line.usage
+    if usage is None or line.counts is None or not line.created_at:
+        return line
+    if line.counts.completed and not (usage.input_tokens or usage.output_tokens):
+        return line  # a service that counts no tokens
+    model, line_format = (made.model, made.format) if made else (job.model, job.line_format)
+    mean = usage.input_tokens // max(1, line.counts.completed)
+    price = price_of(model, line_format, settings, datetime.fromisoformat(line.created_at), request_tokens=mean)
+    if price is None:
+        return line
+    used = Usage(usage.input_tokens, usage.output_tokens, usage.cached_tokens, within=line_format == "openai")
+    return line.model_copy(update={"cost": float(usd(price.cost(used)))})
+
+
+def expected_of(found: Estimate | None, requests: int, size: int) -> EstimateField | None:
+    """What a batch of this size is expected to take, as the lockfile writes it."""
+    if found is None:
+        return None
+    share = found.share(requests, size)
+    return EstimateField(
+        input_tokens=share.input,
+        output_tokens=share.output,
+        cost=None if share.cost is None else float(usd(share.cost)),
+    )
+
+
+def spent(lines: Sequence[BatchLine]) -> Decimal | None:
+    """USD recorded for these batches; None where none has a cost."""
+    known = [_exactly(line.cost) for line in lines if line.cost is not None]
+    return sum(known, Decimal(0)) if known else None
+
+
+def expected(lines: Sequence[BatchLine]) -> Decimal | None:
+    """USD that were estimated for these batches; None where one of them has no estimate."""
+    costs = [line.estimate.cost if line.estimate else None for line in lines]
+    return total(None if cost is None else _exactly(cost) for cost in costs) if costs else None
+
+
+def budget_of(limits: BudgetLimits) -> Budget:
+    """A budget as people wrote it, as a value."""
+    cost = None if limits.max_cost_usd is None else _exactly(limits.max_cost_usd)
+    return Budget(cost, limits.max_requests, limits.max_tokens)
+
+
+def _exactly(amount: float) -> Decimal:
+    """A number as it was written: 0.1 is a tenth."""
+    return Decimal(str(amount))
+
+
+def _counted(
+    desired: Desired, counter: TokenCounter, submits: Sequence[Submit], requests: int, size: int, *, exact: bool
+) -> Tokens:
+    spread = Spread(requests, requests if exact else min(requests, SAMPLE))
+    sizes, tokens, certainty = [], [], counter.encoding.certainty
+    for length, request in _requests(desired, submits, spread):
+        counted = counter.count(request)
+        sizes.append(length)
+        tokens.append(counted.tokens)
+        certainty = Certainty.ASSUMED if counted.certainty is Certainty.ASSUMED else certainty
+    return extrapolate(sizes, tokens, requests, size, certainty)
+
+
+def _requests(desired: Desired, submits: Sequence[Submit], spread: Spread) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Bytes and body of each chosen request, as its line would be sent."""
+
+    def wanted(number: int, asks: Any) -> npt.NDArray[np.bool_]:
+        return spread.take(wanted_round(number, asks))
+
+    folder = desired.spool.folder / "counted"
+    folder.mkdir()
+    try:
+        for action in submits:
+            for shard in cut(desired.spool, desired.spec.job.shards, partial(wanted, action.round), folder):
+                assert shard.path is not None
+                with shard.path.open("rb") as lines:
+                    for line in lines:
+                        yield len(line), orjson.loads(line)["body"]
+                shard.path.unlink()
+    finally:
+        shutil.rmtree(folder)

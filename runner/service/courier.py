@@ -1,0 +1,221 @@
+"""The thread that delivers webhooks. Jobs do not wait for it: what stands in the outbox is what is to do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import orjson
+
+from runner.service import log
+from runner.service.batches import Batch, Batches
+from runner.service.config import ServiceConfig
+from runner.service.db import Database
+from runner.service.faults import Faults
+from runner.service.outbox import Attempt, Delivery, Outbox
+from runner.service.webhooks import headers, message, shown
+
+if TYPE_CHECKING:
+    import httpx
+
+RETRIES = 3
+"""After the first attempt, as the vendor's guide has it."""
+
+GROWTH = 5.0
+"""Each pause is so many times the one before."""
+
+AT_ONCE = 32
+LAST_WORDS = 0.3
+"""Seconds that deliveries under way get when the service stops; they are made again with the next start."""
+
+REST = 5.0
+"""Seconds after trouble of our own, as with a full disk."""
+
+_THREAD = "batchspec-webhooks"
+
+
+class Courier:
+    """Delivers what stands in the outbox, from `start` to `stop`, in a thread of its own."""
+
+    def __init__(self, config: ServiceConfig, faults: Faults) -> None:
+        self._config = config
+        self._faults = faults
+        self._thread = threading.Thread(target=self._main, name=_THREAD, daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._stopping = False
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Start delivering, with what an earlier process left. Raises what kept the thread from starting."""
+        self._thread.start()
+        self._ready.wait()
+        if self._failure:
+            self._thread.join()
+            raise self._failure
+
+    def stop(self) -> None:
+        """Stop within half a second; what is not acknowledged by then is delivered after the next start."""
+        self._stopping = True
+        self.wake()
+        self._thread.join()
+
+    def wake(self) -> None:
+        """Something new stands in the outbox. From any thread."""
+        loop = self._loop
+        if loop and self._thread.is_alive():
+            try:
+                loop.call_soon_threadsafe(self._woken.set)
+            except RuntimeError:  # the loop was closed in between: nothing is left to be told
+                return
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._work())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in `start`
+            self._failure = error
+            if self._ready.is_set():
+                log.error("courier.crashed")
+        finally:
+            self._ready.set()
+
+    async def _work(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self._client: httpx.AsyncClient | None = None
+        with closing(Database(self._config.data / "service.db")) as db:
+            self._outbox, self._batches = Outbox(db), Batches(db)
+            self._ready.set()
+            while not self._stopping:
+                self._woken.clear()
+                timer = self._loop.call_later(self._start_due(), self._woken.set)
+                await self._woken.wait()
+                timer.cancel()
+            await self._end()
+
+    async def _end(self) -> None:
+        tasks = [*self._under_way.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_WORDS)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if self._client:
+            await self._client.aclose()
+
+    def _start_due(self) -> float:
+        """Begin what is due, and return in how many seconds to look again."""
+        now = time.time()
+        try:
+            room = AT_ONCE - len(self._under_way)
+            for delivery in self._outbox.due(now, but=self._under_way, limit=room) if room else ():
+                self._under_way[delivery.batch_id] = asyncio.create_task(self._deliver(delivery))
+            # Without room the next one to end wakes us.
+            due = self._outbox.next_due(but=self._under_way) if len(self._under_way) < AT_ONCE else None
+        except Exception:  # noqa: BLE001 - a locked or full disk passes
+            log.error("courier.interrupted", again_in_seconds=REST)
+            return REST
+        return REST if due is None else min(max(due - now, 0.01), REST)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        """Make one attempt and write down what came of it."""
+        batch = self._batches.get(delivery.batch_id)
+        assert batch is not None
+        try:
+            if not delivery.attempts and (seconds := self._strikes("webhook-late", batch)) is not None:
+                await asyncio.sleep(float(seconds))
+            attempt = await self._attempt(batch, delivery.attempts + 1)
+            self._record(batch, attempt)
+            if attempt.acknowledged and self._strikes("webhook-twice", batch) is not None:
+                await self._attempt(batch, attempt.number)
+        except Exception:  # noqa: BLE001 - one delivery's trouble must not end the others
+            log.error("webhook.interrupted", batch=batch.id, again_in_seconds=REST)
+            await asyncio.sleep(REST)
+        finally:
+            self._under_way.pop(delivery.batch_id, None)
+            self._woken.set()
+
+    def _strikes(self, name: str, batch: Batch) -> str | None:
+        detail = self._faults.draw(name)
+        if detail is not None:
+            log.info("fault.struck", fault=name, batch=batch.id)
+        return detail
+
+    def _record(self, batch: Batch, attempt: Attempt) -> None:
+        assert batch.webhook is not None
+        to = shown(orjson.loads(batch.webhook)["url"])
+        said = {"batch": batch.id, "to": to, "attempt": attempt.number, "seconds": round(attempt.seconds, 3)}
+        again_at = None
+        if attempt.acknowledged:
+            log.info("webhook.delivered", status=attempt.status, **said)
+        elif attempt.number > RETRIES:
+            log.warning("webhook.given_up", status=attempt.status, error=attempt.error, **said)
+        else:
+            pause = self._pause(attempt.number)
+            again_at = time.time() + pause
+            again = round(pause, 1)
+            log.warning("webhook.failed", status=attempt.status, error=attempt.error, again_in_seconds=again, **said)
+        self._outbox.record(batch.id, attempt, again_at)
+
+    def _pause(self, number: int) -> float:
+        spread = random.uniform(0.75, 1.25)  # noqa: S311 - so that many receivers are not met at once
+        return self._config.lasting(self._config.webhook_backoff) * GROWTH ** (number - 1) * spread
+
+    async def _attempt(self, batch: Batch, number: int) -> Attempt:
+        began, started = time.time(), time.monotonic()
+        status, error = None, None
+        try:
+            async with asyncio.timeout(self._config.webhook_timeout):
+                status = await self._post(batch, began)
+        except TimeoutError:
+            error = f"no answer within {self._config.webhook_timeout:g} seconds"
+        except Exception as caught:  # noqa: BLE001 - whatever keeps it from being sent is this attempt's outcome
+            error = _reason(caught)
+        return Attempt(number, began, time.monotonic() - started, status, error)
+
+    async def _post(self, batch: Batch, now: float) -> int:
+        """Send it and return the status. The answer's body is not read: it may have any size."""
+        assert batch.webhook is not None
+        webhook = orjson.loads(batch.webhook)
+        content = message(batch)
+        signed = headers(batch, webhook["secret"], content, now)
+        async with self._http().stream("POST", webhook["url"], content=content, headers=signed) as reply:
+            return reply.status_code
+
+    def _http(self) -> httpx.AsyncClient:
+        if self._client is None:
+            import httpx  # noqa: PLC0415 - a while to import, and most jobs have no webhook
+
+            _keep_urls_out_of_logs()
+            self._client = httpx.AsyncClient(timeout=self._config.webhook_timeout, follow_redirects=False)
+        return self._client
+
+
+def _reason(error: Exception) -> str:
+    """Why nothing could be sent, in words that hold neither the URL's path nor the secret."""
+    import httpx  # noqa: PLC0415 - imported already, where something was sent
+
+    if isinstance(error, httpx.TransportError):
+        return f"{type(error).__name__}: {error}"[:300] if str(error) else type(error).__name__
+    if isinstance(error, ValueError):
+        return f"{error}"[:300]
+    return type(error).__name__
+
+
+class _NotOurs(logging.Filter):
+    """Drops what httpx logs of every request (at level INFO, with the URL) in the courier's thread."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.threadName != _THREAD
+
+
+def _keep_urls_out_of_logs() -> None:
+    logger = logging.getLogger("httpx")
+    if not any(isinstance(known, _NotOurs) for known in logger.filters):
+        logger.addFilter(_NotOurs())

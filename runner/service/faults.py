@@ -1,0 +1,195 @@
+"""The troubles that a service can be told to make: their names, how a fault is written, and when it strikes.
+
+What each one does stands where it happens: exchanges in `trouble`, jobs in `engine` and `runs`, result files in
+`spoiled`. Everything is decided by a seed, so that a run with trouble can be had again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from runner.errors import ServiceError
+
+Scope = Literal["call", "create", "upload", "download", "job", "request", "webhook"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A fault that there is. `scope` is what is counted; `usual` and `detail` hold where a fault does not say."""
+
+    name: str
+    scope: Scope
+    meaning: str
+    usual: str = "1"
+    detail: str = ""
+    detail_means: str = ""
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("lost-create", "create", "a create is accepted, and the connection closed without an answer"),
+        Kind("unheard-create", "create", "a create is not accepted, and the connection closed without an answer"),
+        Kind("burst-429", "call", "API calls are answered with 429", "1", "3", "calls in a burst"),
+        Kind("burst-5xx", "call", "API calls are answered with 500, 502, 503 or 504", "1", "3", "calls in a burst"),
+        Kind("slow", "call", "what was asked is done at once, the answer comes late", "100%", "2", "seconds"),
+        Kind("expired-upload-url", "upload", "an upload URL has expired when it is handed out"),
+        Kind("cut-upload", "upload", "the connection is closed in the middle of an upload"),
+        Kind("cut-download", "download", "the connection is closed in the middle of a result file"),
+        Kind("cut-results", "download", "a result file ends in the middle of a line, as if that were all of it"),
+        Kind("double-lines", "job", "some lines of the results come twice", "1", "10%", "share of the lines"),
+        Kind("shuffle-lines", "job", "the lines of the results come in another order"),
+        Kind("missing-lines", "job", "some lines of the results never come", "1", "10%", "share of the lines"),
+        Kind("unknown-lines", "job", "lines come that nobody asked for", "1", "10%", "share of the lines"),
+        Kind("garbled-lines", "job", "some lines of the results are no JSON", "1", "10%", "share of the lines"),
+        Kind("results-gone", "job", "the results were deleted before their time"),
+        Kind("fail-requests", "request", "a request gets an error", "10%", "server_error", "code of the error"),
+        Kind("expire-half", "job", "the job expires when half of its requests are done"),
+        Kind("fail-half", "job", "the job fails when half of its requests are done", "1", "server_error", "code"),
+        Kind("fail-job", "job", "the job fails before any request of it is asked", "1", "server_error", "code"),
+        Kind("stuck-validating", "job", "the job stays in validating, in the end until it expires", "1", "", "seconds"),
+        Kind("unknown-status", "job", "the job shows an unknown status until it ends", "1", "paused", "the status"),
+        Kind("webhook-twice", "webhook", "a webhook is delivered twice"),
+        Kind("webhook-late", "webhook", "a webhook is delivered late", "1", "5", "seconds"),
+    )
+}
+
+SYNTAX = """\
+A fault is written NAME, NAME=WHEN or NAME=WHEN:DETAIL. WHEN is one of
+  3      the first three times, counted since the service started
+  @3     the third time only
+  20%    by chance, each time
+It may be given more than once. The same seed and the same calls make the same trouble."""
+
+_WHEN = re.compile(r"(?P<first>\d{1,9})|@(?P<only>\d{1,9})|(?P<chance>\d{1,3}(?:\.\d+)?)%")
+_NUMBER = re.compile(r"\d{1,9}(?:\.\d+)?")
+_SHARE = re.compile(r"\d{1,3}(?:\.\d+)?%")
+_WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault as it was asked for: the first `first` times, the time number `only`, or with probability `chance`."""
+
+    kind: Kind
+    first: int
+    only: int
+    chance: float
+    detail: str
+
+
+def parse(text: str) -> Fault:
+    """Read `NAME[=WHEN[:DETAIL]]`. Raises ServiceError that says what is wrong with it."""
+    name, _, value = text.strip().partition("=")
+    kind = KINDS.get(name)
+    if kind is None:
+        raise ServiceError(f"there is no fault {name!r}", hint=f"use {', '.join(KINDS)}")
+    when, _, detail = value.partition(":")
+    match = _WHEN.fullmatch(when or kind.usual)
+    if match is None or float(match["chance"] or 0) > 100:
+        raise ServiceError(
+            f"the fault {text!r} does not say when it strikes", hint="write a count as 3, a single time as @3 or 20%"
+        )
+    if detail and not kind.detail_means:
+        raise ServiceError(f"the fault {name} takes nothing behind a colon, got {detail!r}")
+    detail = detail or kind.detail
+    if detail and not _form_of(kind).fullmatch(detail):
+        raise ServiceError(f"the fault {name} takes {kind.detail_means} behind the colon, got {detail!r}")
+    return Fault(kind, int(match["first"] or 0), int(match["only"] or 0), float(match["chance"] or 0) / 100, detail)
+
+
+def _form_of(kind: Kind) -> re.Pattern[str]:
+    match kind.detail_means:
+        case "seconds" | "calls in a burst":
+            return _NUMBER
+        case "share of the lines":
+            return _SHARE
+    return _WORD
+
+
+def table() -> str:
+    """All faults for people: name, meaning, and what holds where nothing is said."""
+    wide = max(map(len, KINDS))
+    rows = []
+    for kind in KINDS.values():
+        usual = kind.usual + (f":{kind.detail}" if kind.detail else "")
+        told = f"; DETAIL: {kind.detail_means}" if kind.detail_means else ""
+        rows.append(f"  {kind.name:<{wide}}  {kind.meaning} (counts each {kind.scope}; usual: {usual}{told})")
+    return "\n".join((SYNTAX, "", *rows))
+
+
+class Faults:
+    """The faults of one service at work. May be used from any thread."""
+
+    def __init__(self, texts: Iterable[str] = (), seed: int = 0) -> None:
+        self._seed = seed
+        self._guard = threading.Lock()
+        self._armed: dict[str, list[_Armed]] = {}
+        for number, text in enumerate(texts):
+            fault = parse(text)
+            # Each draws its own numbers, so that one more fault does not move the others.
+            armed = _Armed(fault, random.Random(f"{seed}:{number}:{text}"))  # noqa: S311 - trouble, not secrets
+            self._armed.setdefault(fault.kind.name, []).append(armed)
+
+    def __bool__(self) -> bool:
+        return bool(self._armed)
+
+    def draw(self, name: str) -> str | None:
+        """Count one more time at which a fault could strike: its detail where it does, else None."""
+        if name not in self._armed:
+            return None
+        with self._guard:
+            struck = [armed.fault.detail for armed in self._armed[name] if armed.strikes()]
+        return struck[0] if struck else None
+
+    def for_job(self) -> dict[str, str]:
+        """The faults of scope `job` that the next job gets, with their details. Drawn once, when it is created."""
+        drawn = {name: self.draw(name) for name in self._armed if KINDS[name].scope == "job"}
+        return {name: detail for name, detail in drawn.items() if detail is not None}
+
+    def for_request(self, batch_id: str, custom_id: str) -> str | None:
+        """The code of the error that a request gets. By chance it is the same one, however often it is asked."""
+        for armed in self._armed.get("fail-requests", ()):
+            if armed.fault.chance:
+                key = f"{self._seed}:{armed.fault.detail}:{batch_id}:{custom_id}"
+                if fraction(key) < armed.fault.chance:
+                    return armed.fault.detail
+            else:
+                with self._guard:
+                    if armed.strikes():
+                        return armed.fault.detail
+        return None
+
+
+class _Armed:
+    """A fault and how often it could have struck by now."""
+
+    def __init__(self, fault: Fault, numbers: random.Random) -> None:
+        self.fault = fault
+        self._numbers = numbers
+        self._times = 0
+
+    def strikes(self) -> bool:
+        self._times += 1
+        fault = self.fault
+        return (
+            self._times <= fault.first
+            or self._times == fault.only
+            or (fault.chance > 0 and self._numbers.random() < fault.chance)
+        )
+
+
+def fraction(key: str) -> float:
+    """A number from 0 to 1 that depends on nothing but `key`."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "big") / (1 << 56)
+
+
+def share(detail: str) -> float:
+    """A detail such as `10%` as 0.1."""
+    return min(float(detail.removesuffix("%")) / 100, 1.0)

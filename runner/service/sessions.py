@@ -1,0 +1,59 @@
+"""Who may see the page, where tokens are configured: a cookie that stands for an account and can do nothing else.
+
+The token itself is never in it. A browser sends its cookies to every port of a host, so to other people's servers on
+this machine too: what they could get is the sight of this account's jobs for some hours, not the right to submit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+LIFETIME = 12 * 3600
+"""Seconds for which a browser is signed in."""
+
+
+class Sessions:
+    """Makes and reads the cookies of one data folder. They hold over restarts, and end with the folder's secret."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = hmac.new(secret, b"session", "sha256").digest()
+        # Cookies know no ports: services side by side need names of their own.
+        self._name = f"batchspec-{hashlib.sha256(self._secret).hexdigest()[:12]}"
+
+    def start(self, request: Request, response: Response, account: str, now: float) -> None:
+        """Sign a browser in."""
+        expires = str(int(now) + LIFETIME)
+        value = f"{account}.{expires}.{self._sign(account, expires)}"
+        self._set(request, response, value, LIFETIME)
+
+    def end(self, request: Request, response: Response) -> None:
+        """Sign a browser out."""
+        self._set(request, response, "", 0)
+
+    def account(self, cookies: Mapping[str, str], now: float) -> str | None:
+        """The account that a browser is signed in to; None where it is not, or not any more."""
+        for name in (self._name, self._secure_name):
+            account, _, rest = cookies.get(name, "").partition(".")
+            expires, _, signature = rest.partition(".")
+            genuine = hmac.compare_digest(self._sign(account, expires).encode(), signature.encode("utf-8", "replace"))
+            # Only what we signed is looked at any further, so `expires` is a number here.
+            if genuine and now < int(expires):
+                return account
+        return None
+
+    @property
+    def _secure_name(self) -> str:
+        return f"__Host-{self._name}"
+
+    def _set(self, request: Request, response: Response, value: str, age: int) -> None:
+        secure = request.url.scheme == "https"
+        name = self._secure_name if secure else self._name
+        response.set_cookie(name, value, max_age=age, path="/", secure=secure, httponly=True, samesite="strict")
+
+    def _sign(self, account: str, expires: str) -> str:
+        return hmac.new(self._secret, f"{account}\n{expires}".encode("utf-8", "replace"), "sha256").hexdigest()

@@ -1,0 +1,35 @@
+"""The server's side of TLS: a certificate and its key, read and checked before anything is bound."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from runner.errors import ServiceError
+
+
+def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    """The context of a server that shows `certificate`, a PEM file with its chain; its key may stand in it too.
+
+    TLS 1.2 and newer, as Python's defaults have it. Raises ServiceError that names the file at fault.
+    """
+    for what, path in (("certificate", certificate), ("key", key)):
+        if path is not None:
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                raise ServiceError(f"the TLS {what} {path} cannot be read: {error.strerror or error}") from error
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # Asked for a password, OpenSSL would stop and read the terminal; an empty one fits no key.
+        context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ServiceError(
+                f"the TLS key {key or certificate} is not that of the certificate {certificate}"
+            ) from error
+        raise ServiceError(
+            f"the TLS certificate {certificate} or its key {key or '(in the same file)'} cannot be used",
+            hint="both have to be PEM, the key without a password; the key may stand in the certificate's file",
+        ) from error
+    return context

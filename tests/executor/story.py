@@ -1,0 +1,248 @@
+"""A job that is applied against a service in trouble, and what stands at the service afterwards.
+
+The service is the embedded one, over real sockets; what it was paid for is read from its own files, where trouble with
+result files does not reach. Waiting costs nothing: the clock that the executor is given runs ahead of the real one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import runner
+from runner.api import open_project
+from runner.executor.observe import Word
+from runner.executor.run import Outcome
+from runner.reconciler.plan import JobPlan
+from runner.service import BackgroundService, ServiceConfig
+from runner.service.faults import KINDS
+
+FAULTS = tuple(name for name, kind in KINDS.items() if kind.scope != "webhook")
+"""All that the executor can meet; a webhook's faults are its receiver's."""
+MILD = {"slow": "slow=2:0.02", "fail-requests": "fail-requests=2", "stuck-validating": "stuck-validating=1:0.3"}
+"""Where the usual would only take time, or strikes by chance."""
+ROWS = 6
+SHARD = 2
+TEXTS = [f"Say number {number}." for number in range(ROWS)]
+NAP = 0.01
+KEY = "key-of-the-stories"
+ENVIRON = {"MODEL_ACCESS_KEY": KEY}
+
+SPEC = """\
+version: 1
+name: told
+provider: service
+model: gpt-4o-mini
+parameters: {max_tokens: 64}
+input: {path: data/rows.jsonl, id: id}
+prompt: {user: "Say {{ text }}."}
+shards: {max_requests: %d}
+output: {path: out/told.jsonl}
+"""
+
+
+@dataclass
+class Clock:
+    """The real time and what was slept beyond it."""
+
+    ahead: float = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, NAP))
+        self.ahead += max(seconds - NAP, 0.0)
+
+
+@dataclass
+class Watcher:
+    """What a person would have been told."""
+
+    events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+
+    def event(self, name: str, **fields: object) -> None:
+        self.events.append((name, fields))
+
+    def progress(self, what: str, done: int, total: int, failed: int = 0) -> None:
+        pass
+
+
+def checkout(folder: Path, url: str) -> Path:
+    """A project of one job, as git would have it: no lockfile, no store."""
+    files = {
+        "batchspec.yaml": f"version: 1\nproject: faults\nproviders:\n  service: {{kind: digitalocean, base_url: '{url}'}}\n",
+        "specs/told.yaml": SPEC % SHARD,
+        "data/rows.jsonl": "".join(json.dumps({"id": n, "text": f"number {n}"}) + "\n" for n in range(ROWS)),
+    }
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def apply(root: Path, word: Word = Word()) -> tuple[Outcome, Watcher]:  # noqa: B008
+    """One apply of a checkout's job, as far as it gets."""
+    clock, watcher = Clock(), Watcher()
+    with open_project(runner.load(root=root), watcher=watcher, environ=ENVIRON, jobs=1, now=clock.now) as opened:
+        opened.context.sleep = clock.sleep
+        planned = opened.plan(opened.context.project.jobs, word)
+        if planned.plan.errors:
+            return Outcome("told", "error", None, planned.plan.errors["told"]), watcher
+        [outcome] = opened.apply(planned, word)
+    return outcome, watcher
+
+
+def plan(root: Path) -> JobPlan:
+    """The plan of a checkout's job as it is now."""
+    with open_project(runner.load(root=root), environ=ENVIRON, jobs=1) as opened:
+        [job] = opened.plan(opened.context.project.jobs).plan.jobs
+    return job
+
+
+@dataclass(frozen=True)
+class Books:
+    """What the service's own files say: batches, and how often each request was answered, which is what is billed."""
+
+    batches: int
+    answers: Counter[str]
+
+    @classmethod
+    def of(cls, data: Path) -> Books:
+        jobs = [path for path in (data / "jobs").glob("*") if path.is_dir()]
+        billed: Counter[str] = Counter()
+        for path in (data / "jobs").glob("*/output.jsonl"):
+            lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+            billed.update(line["custom_id"] for line in lines if line["response"] is not None)
+        return cls(len(jobs), billed)
+
+    @property
+    def twice(self) -> set[str]:
+        """Requests that were paid for more than once."""
+        return {key for key, count in self.answers.items() if count > 1}
+
+
+class Story:
+    """One checkout and its service. `outcome` is the last apply's, `events` what was told in all of them."""
+
+    def __init__(self, root: Path, data: Path) -> None:
+        self.root = root
+        self._data = data
+        self.outcome: Outcome = Outcome("told", "skipped")
+        self.applies = 0
+        self.events: list[tuple[str, dict[str, object]]] = []
+
+    def go_on(self, most: int = 4) -> str:
+        """Apply until the job has ended, as somebody would who reads the message and tries again; how it ended."""
+        for _ in range(most):
+            if self.apply() in {"succeeded", "failed"}:
+                break
+        return self.outcome.end
+
+    def apply(self, word: Word = Word()) -> str:  # noqa: B008
+        """Apply once more; how it ended."""
+        self.outcome, watcher = apply(self.root, word)
+        self.applies += 1
+        self.events += watcher.events
+        return self.outcome.end
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The output's rows."""
+        output = self.root / "out/told.jsonl"
+        return [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has its answer."""
+        return [row["text"] for row in self.rows] == TEXTS
+
+    @property
+    def books(self) -> Books:
+        """The service's own count."""
+        return Books.of(self._data)
+
+    def wrong(self) -> list[str]:
+        """What breaks a promise: a second payment, an answer that is not the row's, an end that says nothing."""
+        found = [f"{key} was paid for twice" for key in sorted(self.books.twice)]
+        for row, text in zip(self.rows, TEXTS, strict=False):
+            if row["text"] not in {text, None}:
+                found.append(f"row {row['id']} has another row's answer: {row['text']}")
+            if row["text"] is None and not (row["error"] and row["error"]["message"]):
+                found.append(f"row {row['id']} has neither answer nor error")
+            if row["text"] is not None and row["request"] not in self.books.answers:
+                found.append(f"row {row['id']} has an answer that the service never gave")
+        match self.outcome.end:
+            case "succeeded":
+                if not self.complete:
+                    found.append("it says that it succeeded, and the output is not complete")
+            case "failed":
+                if self.complete or len(self.rows) != ROWS:
+                    found.append("it says that requests failed, and the output does not show it")
+            case "error":
+                if len(self.outcome.message) < 20 or "Traceback" in self.outcome.message:
+                    found.append(f"it does not say what went wrong: {self.outcome.message!r}")
+            case end:
+                found.append(f"it never ended: {end}")
+        return found
+
+
+@contextmanager
+def story(folder: Path, faults: Sequence[str], *, seed: int = 0, **settings: Any) -> Iterator[Story]:
+    """A service with faults, and a fresh checkout of a job for it."""
+    written = tuple(MILD.get(fault, fault) for fault in faults)
+    data = folder / "service"
+    config = ServiceConfig(data=data, tokens=(KEY,), faults=written, seed=seed, **settings)
+    with BackgroundService.start(config) as service:
+        yield Story(checkout(folder / "checkout", service.url), data)
+
+
+def pairs(seed: int) -> Iterator[tuple[str, str]]:
+    """Every two faults, each at a moment that the seed picks: the first, the second or the fourth time."""
+    numbers = random.Random(seed)
+    for names in combinations(FAULTS, 2):
+        first, second = (_at(name, numbers.choice(("1", "2", "@2", "@4"))) for name in names)
+        yield first, second
+
+
+def _at(name: str, when: str) -> str:
+    _, _, detail = MILD.get(name, name).partition(":")
+    return f"{name}={when}" + (f":{detail}" if detail else "")
+
+
+def main() -> int:
+    """Try all pairs; print each that went wrong. Exit code 1 where one did."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    told = parser.parse_args()
+    tried = list(pairs(told.seed))
+    bad = 0
+    for faults in tried:
+        with tempfile.TemporaryDirectory(prefix="batchspec-faults-") as folder, story(Path(folder), faults) as one:
+            try:
+                one.go_on()
+                wrong = one.wrong()
+            except Exception as error:  # noqa: BLE001  the other pairs are tried all the same
+                wrong = [repr(error)]
+        bad += bool(wrong)
+        for text in wrong:
+            print(f"{' + '.join(faults)}: {text}")
+    print(f"{len(tried)} pairs of faults, {bad} went wrong (seed {told.seed})")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

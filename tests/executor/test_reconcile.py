@@ -1,0 +1,353 @@
+"""What a team meets: renames, lost files, imports, prunes, edits between plan and apply. Each pays once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from runner.api import load, open_project
+from runner.errors import BatchspecError
+from runner.executor.imports import import_batch
+from runner.executor.observe import Word
+from runner.executor.verify import verify
+from runner.reconciler.plan import Adopt, Fetch, Submit
+from runner.reconciler.saved import read_saved
+from tests.executor.conftest import Team
+from tests.executor.crash import TOKEN
+
+Make = Callable[..., Team]
+
+
+def ends(outcomes: object) -> list[str]:
+    return [outcome.end for outcome in outcomes]  # type: ignore[attr-defined]
+
+
+def asked(team: Team) -> int:
+    return sum(batch["request_counts"]["total"] for batch in team.remote())
+
+
+def test_applied_once_and_then_nothing_to_do(team: Make) -> None:
+    one = team()
+    assert ends(one.apply()) == ["succeeded"]
+    assert [row["text"] for row in one.output()] == ["Say one.", "Say two.", "Say three."]
+    assert not one.plan().changes
+    assert asked(one) == 3
+
+
+@pytest.mark.parametrize("output", ["kept", "lost"])
+@pytest.mark.parametrize("lock", ["kept", "lost"])
+def test_a_fresh_checkout_asks_nothing_again(team: Make, output: str, lock: str) -> None:
+    """No `.batchspec/`, with and without the output, with and without the lockfile."""
+    one = team()
+    one.apply()
+    before = [{**row, "batch": None} for row in one.output()]
+    shutil.rmtree(one.root / ".batchspec")
+    if output == "lost":
+        (one.root / "out/job.jsonl").unlink()
+    if lock == "lost":
+        (one.root / "specs/job.lock").unlink()
+    plan = one.plan().jobs[0]
+    assert plan.submits == 0
+    assert any(isinstance(action, Adopt) for action in plan.actions) is (lock == "lost")
+    assert ends(one.apply()) == ["succeeded"]
+    assert [{**row, "batch": None} for row in one.output()] == before
+    assert asked(one) == 3
+
+
+def test_the_plan_says_until_when_results_can_be_had(team: Make) -> None:
+    one = team()
+    one.apply()
+    shutil.rmtree(one.root / ".batchspec")
+    (one.root / "out/job.jsonl").unlink()
+    [fetch] = [action for action in one.plan(offline=True).jobs[0].actions if isinstance(action, Fetch)]
+    assert "the service keeps them until 20" in fetch.reason
+
+
+def test_the_lockfile_of_before_the_last_run(team: Make) -> None:
+    one = team()
+    one.apply()
+    old = (one.root / "specs/job.lock").read_bytes()
+    one.rows("one", "two", "three", "four")
+    one.apply()
+    (one.root / "specs/job.lock").write_bytes(old)
+    shutil.rmtree(one.root / ".batchspec")
+    assert one.plan().jobs[0].submits == 0
+    assert ends(one.apply()) == ["succeeded"]
+    assert len(one.output()) == 4
+    assert asked(one) == 4
+
+
+def test_a_renamed_job_keeps_its_answers(team: Make) -> None:
+    one = team()
+    one.apply()
+    shutil.move(one.root / "specs/job.yaml", one.root / "specs/new.yaml")
+    shutil.move(one.root / "specs/job.lock", one.root / "specs/new.lock")
+    one.spec("new", "moved: {from: job}")
+    assert one.plan().jobs[0].submits == 0
+    assert ends(one.apply()) == ["succeeded"]
+    assert one.lines("moved", "specs/new.lock") == [{"moved": "new", "was": "job"}]
+    # `moved` has done its work: without it, and after new answers, the old ones are still this job's.
+    one.spec("new")
+    assert not one.plan().changes
+    one.rows("one", "two", "three", "four")
+    one.apply()
+    assert asked(one) == 4
+
+
+def test_a_job_that_moves_to_another_file_keeps_its_answers(team: Make) -> None:
+    one = team()
+    one.apply()
+    shutil.rmtree(one.root / ".batchspec")
+    (one.root / "specs/job.yaml").unlink()
+    one.spec(file="other")
+    assert one.plan(offline=True).jobs[0].submits == 0
+    one.apply()
+    assert asked(one) == 3
+    assert len(one.lines("batch", "specs/other.lock")) == 1
+
+
+def test_salt_asks_everything_again(team: Make) -> None:
+    one = team()
+    one.apply()
+    one.spec("job", "salt: again")
+    assert one.plan().jobs[0].submits == 3
+
+
+def test_a_job_that_left_is_left_alone_until_pruned(team: Make, service_url: str) -> None:
+    one = team()
+    one.spec("gone", output="gone")
+    one.apply(waiting=False)
+    # What it submitted may have ended by now; a line that says so comes with the next apply, so none is recorded here.
+    lock = one.root / "specs/gone.lock"
+    (one.root / "specs/gone.yaml").unlink()
+    plan = one.plan()
+    assert [job.address for job in plan.jobs] == ["job"]
+    assert all(orphan.address == "gone" and not orphan.cancel for orphan in plan.orphans)
+    before = lock.read_bytes()
+    one.apply()
+    assert lock.read_bytes() == before
+    pruned = one.plan(Word(prune=True))
+    for orphan in pruned.orphans:
+        assert orphan.cancel == orphan.running
+    one.apply(Word(prune=True))
+    assert not one.plan().orphans
+
+
+def test_an_import_gives_keys_to_a_batch_made_elsewhere(team: Make, service_url: str, tmp_path: object) -> None:
+    one = team()
+    lines = [
+        {
+            "custom_id": f"mine-{number}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            # The fields stand in another order than ours, and one request is of no use to the job.
+            "body": {"messages": [{"content": f"Say {text}.", "role": "user"}], "model": "gpt-4o-mini"},
+        }
+        for number, text in enumerate(["three", "one", "nine"])
+    ]
+    sent = one.root / "elsewhere.jsonl"
+    one.write("elsewhere.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    with httpx.Client(base_url=service_url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+        intent = client.post("/v1/batches/files", json={"file_name": "elsewhere.jsonl"}).json()
+        httpx.put(intent["upload_url"], content=sent.read_bytes()).raise_for_status()
+        made = client.post("/v1/batches", json={"file_id": intent["file_id"], "completion_window": "24h"})
+        batch = made.json()["batch_id"]
+    project = load(root=one.root, environ=one.environ)
+    with open_project(project, environ=one.environ) as opened:
+        assert import_batch(opened.context, project.jobs[0], batch, sent).requests == 3
+        with pytest.raises(BatchspecError, match="is known already"):
+            import_batch(opened.context, project.jobs[0], batch, sent)
+    assert one.plan().jobs[0].submits == 1
+    assert ends(one.apply()) == ["succeeded"]
+    assert [row["text"] for row in one.output()] == ["Say one.", "Say two.", "Say three."]
+    assert [row["batch"] == batch for row in one.output()] == [True, False, True]
+    # The map stands in the store and in the output; with the store gone the output still has the answers.
+    shutil.rmtree(one.root / ".batchspec")
+    assert one.plan().jobs[0].submits == 0
+    assert asked(one) == 1
+
+
+def test_a_saved_plan_is_a_ceiling(team: Make) -> None:
+    one = team()
+    project = load(root=one.root, environ=one.environ)
+    with open_project(project, environ=one.environ) as opened:
+        saved = opened.plan(project.jobs).saved(one.root.name)
+    assert b"Say" not in saved
+    plan = read_saved(saved, "plan.json", one.root.name)
+    one.rows("one", "two", "three", "four")
+    project = load(root=one.root, environ=one.environ)
+    with open_project(project, environ=one.environ) as opened, pytest.raises(BatchspecError, match="1 row added to"):
+        opened.apply(opened.plan(project.jobs), saved=plan)
+    one.rows("one", "two", "three")
+    edited = plan.model_copy(update={"jobs": (plan.jobs[0].model_copy(update={"new": 2}),)})
+    project = load(root=one.root, environ=one.environ)
+    with open_project(project, environ=one.environ) as opened:
+        with pytest.raises(BatchspecError, match="the plan allows 2 new requests, and now 3 would go out"):
+            opened.apply(opened.plan(project.jobs), saved=edited)
+        assert not one.remote()
+        assert ends(opened.apply(opened.plan(project.jobs), saved=plan)) == ["succeeded"]
+
+
+def test_a_saved_plan_works_from_another_checkout(team: Make, tmp_path: object) -> None:
+    one = team()
+    project = load(root=one.root, environ=one.environ)
+    with open_project(project, environ=one.environ) as opened:
+        plan = read_saved(opened.plan(project.jobs).saved(one.root.name), "plan.json", one.root.name)
+    other = Team(one.root.parent / "elsewhere" / one.root.name, one.url)
+    shutil.copytree(one.root, other.root, ignore=shutil.ignore_patterns(".batchspec"))
+    project = load(root=other.root, environ=other.environ)
+    with open_project(project, environ=other.environ) as opened:
+        assert ends(opened.apply(opened.plan(project.jobs), saved=plan)) == ["succeeded"]
+    assert asked(one) == 3
+    assert one.plan().jobs[0].submits == 0
+
+
+def test_answers_that_stand_in_the_output_alone_survive_its_rewriting(
+    team: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is gone, the service has forgotten the results, and a row is added."""
+    one = team()
+    one.apply()
+    shutil.rmtree(one.root / ".batchspec")
+    _forget_results(monkeypatch)
+    one.rows("one", "three", "four")
+    assert one.plan().jobs[0].submits == 1
+    assert ends(one.apply(waiting=False)) == ["running"]
+    monkeypatch.undo()
+    monkeypatch.setattr("runner.executor.wait.SHORTEST", {"digitalocean": 0.05})
+    assert ends(one.apply()) == ["succeeded"]
+    assert [row["text"] for row in one.output()] == ["Say one.", "Say three.", "Say four."]
+    assert asked(one) == 4
+
+
+def test_rows_that_are_removed_stay_in_the_store(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that only the output holds is kept when its row goes, and used when it comes back."""
+    one = team()
+    one.apply()
+    shutil.rmtree(one.root / ".batchspec")
+    _forget_results(monkeypatch)
+    one.rows("one")
+    assert ends(one.apply()) == ["succeeded"]
+    assert len(one.output()) == 1
+    assert one.told("answers.salvaged")
+    one.rows("one", "two", "three")
+    assert one.plan().jobs[0].submits == 0
+    assert ends(one.apply()) == ["succeeded"]
+    assert [row["text"] for row in one.output()] == ["Say one.", "Say two.", "Say three."]
+    assert asked(one) == 3
+
+
+def _forget_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service answers 404 where results are asked for, as it does once it has deleted them."""
+    send = httpx.Client.send
+
+    def forgetful(self: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
+        if request.url.path.endswith("/results"):
+            return httpx.Response(404, json={"id": "not_found", "message": "gone"}, request=request)
+        return send(self, request, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(httpx.Client, "send", forgetful)
+
+
+def test_results_that_are_gone_everywhere_are_unknown_and_never_asked_by_themselves(
+    team: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = team()
+    one.apply()
+    shutil.rmtree(one.root / ".batchspec")
+    (one.root / "out/job.jsonl").unlink()
+    _forget_results(monkeypatch)
+    assert ends(one.apply()) == ["failed"]
+    assert [row["error"]["code"] for row in one.output()] == ["unknown"] * 3
+    assert asked(one) == 3
+    # A person's word releases them, and only then are they asked again.
+    assert one.plan().jobs[0].submits == 0
+    word = Word(ask_unknown=frozenset({"job"}))
+    assert one.plan(word).jobs[0].submits == 3
+    one.apply(word, waiting=False)
+    assert asked(one) == 6
+
+
+def test_max_in_flight_over_all_jobs(team: Make) -> None:
+    one = team()
+    one.write(
+        "batchspec.yaml",
+        (one.root / "batchspec.yaml")
+        .read_text()
+        .replace('"version": 1', '"version": 1, "max_in_flight": {"shards": 1}'),
+    )
+    one.spec("job", "shards: {max_requests: 1}")
+    one.spec("other", "shards: {max_requests: 1}", output="other")
+    assert ends(one.apply()) == ["succeeded", "succeeded"]
+    spans = sorted((batch["created_at"], batch["completed_at"]) for batch in one.remote())
+    assert len(spans) == 6
+    assert all(later[0] >= earlier[1] for earlier, later in itertools.pairwise(spans))
+
+
+def test_max_in_flight_tokens_refuses_a_batch_that_never_fits(team: Make) -> None:
+    one = team()
+    one.spec("job", "max_in_flight: {tokens: 10}")
+    [outcome] = one.apply()
+    assert outcome.end == "error"
+    assert "set shards.max_bytes to 40 or less" in outcome.message
+    assert not one.remote()
+
+
+def test_one_job_that_fails_stops_none_of_the_others(team: Make) -> None:
+    one = team()
+    one.spec("bad", "max_in_flight: {tokens: 10}", output="bad")
+    assert sorted(ends(one.apply())) == ["error", "succeeded"]
+
+
+def test_verify_names_the_first_row_that_differs(team: Make) -> None:
+    one = team()
+    one.apply()
+    path = one.root / "out/job.jsonl"
+    path.write_text(path.read_text().replace("Say two.", "Say too."))
+    project = load(root=one.root, environ=one.environ)
+    with open_project(project, environ={}) as opened:
+        [prepared], _ = opened.prepare(project.jobs)
+        found = verify(opened.context, prepared)
+    assert any("line 2: row 2: text" in text for text in found.wrong)
+    assert found.right == ("3 rows render to the recorded requests",)
+
+
+def test_a_foreign_output_is_kept_aside_before_it_is_replaced(team: Make) -> None:
+    """Nothing in it is believed; but answers of batches that are not here may be the last copy."""
+    one = team()
+    row = {"id": 1, "text": "precious", "error": None, "request": "k1-" + "a" * 40, "batch": "other"}
+    one.write("out/job.jsonl", json.dumps(row) + "\n")
+    one.apply()
+    [kept] = (one.root / ".batchspec/store").rglob("kept/*")
+    assert b"precious" in kept.read_bytes()
+
+
+def test_calls_grow_with_pages_and_not_with_polls(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 shards of one short row each: three calls to submit one, three to fetch it, and looks at the list."""
+    one = team()
+    count = 200
+    one.rows(*(f"number {n}" for n in range(count)))
+    one.spec("job", "shards: {max_requests: 1}")
+    calls: dict[str, int] = {}
+    send = httpx.Client.send
+
+    def counting(self: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
+        listing = request.method == "GET" and request.url.path == "/v1/batches"
+        calls["list" if listing else "other"] = calls.get("list" if listing else "other", 0) + 1
+        return send(self, request, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(httpx.Client, "send", counting)
+    assert ends(one.apply()) == ["succeeded"]
+    assert calls["other"] <= 6 * count
+    calls.clear()
+    plan = one.plan()
+    assert not plan.changes
+    assert calls.get("other", 0) == 0
+    pages = calls["list"]
+    assert pages <= 2 * count // 100 + 2 or pages < 20
+    assert [action for action in plan.jobs[0].actions if isinstance(action, Submit)] == []
