@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,12 +17,14 @@ import orjson
 
 from runner.executor.answers import INVALID, Answer, answer_of, failed, read_line
 from runner.executor.context import Watcher
+from runner.executor.formats import writing
 from runner.executor.judge import OUTPUT_FILE, Judged
 from runner.keys import key_text
 from runner.planner.asks import read_asks
-from runner.planner.render import Desired
+from runner.planner.render import Desired, input_rows
 from runner.reconciler.classify import KeyState
 from runner.reconciler.lockfile import OutputLine
+from runner.spec.models import OUTPUT_FIELDS
 from runner.store.files import replacing
 
 _UNSETTLED = {
@@ -34,23 +37,37 @@ _UNSETTLED = {
 _STEP = 1000
 
 
-def write_output(path: Path, desired: Desired, judged: Judged, watcher: Watcher) -> OutputLine:
-    """Write a job's output whole, and return the lockfile's line for it. Raises StoreError."""
+def write_output(
+    path: Path, desired: Desired, judged: Judged, watcher: Watcher, errors: Path | None = None
+) -> OutputLine:
+    """Write a job's output whole, and return the lockfile's line for it. Raises StoreError and InputError.
+
+    `errors` is where failed rows go where the spec keeps them apart; it is written first, so that the output, which
+    the lockfile knows, stands for both.
+    """
     spool, spec = desired.spool, desired.spec
+    output, replicated = spec.job.output, spec.job.replicates > 1
     digest = hashlib.sha256()
     rows = 0
-    label = f"write {spec.job.output.path}"
-    with _Lines() as lines, replacing(path) as file:
+    label = f"write {output.path}"
+    with ExitStack() as stack:
+        lines = stack.enter_context(_Lines())
+        main = stack.enter_context(replacing(path))
+        into = stack.enter_context(writing(main, output, spec.schema, digest, replicated=replicated))
+        apart = None
+        if output.errors is not None:
+            beside = stack.enter_context(replacing(errors or path.with_name(f"{path.name}.errors")))
+            kept = output.model_copy(update={"path": output.errors, "format": "jsonl"})
+            apart = stack.enter_context(writing(beside, kept, spec.schema, hashlib.sha256(), replicated=replicated))
         for row in _rows(desired, judged, lines):
-            data = orjson.dumps(row) + b"\n"
-            digest.update(data)
-            file.write(data)
-            rows += 1
+            failed_row = apart is not None and row["error"] is not None
+            (apart if apart is not None and failed_row else into).add(row)
+            rows += not failed_row
             if rows % _STEP == 0:
                 watcher.progress(label, rows, spool.asks)
     watcher.progress(label, rows, spool.asks)
     return OutputLine(
-        output=spec.job.output.path,
+        output=output.path,
         job=spec.address,
         digest=digest.hexdigest(),
         rows=rows,
@@ -61,17 +78,21 @@ def write_output(path: Path, desired: Desired, judged: Judged, watcher: Watcher)
 def _rows(desired: Desired, judged: Judged, lines: _Lines) -> Iterator[dict[str, Any]]:
     spool, check = desired.spool, _check_of(desired)
     ids = spool.ids()
+    inputs = input_rows(desired) if desired.spec.job.output.needs_input else None
     for block, asks in read_asks(spool):
         digests = block.records["digest"]
         for position in range(len(block.records)):
             digest = digests[position].ljust(20, b"\0")
             identity = orjson.loads(next(ids))
+            beside = {} if inputs is None else {"row": next(inputs, None)}
             for replicate in range(spool.replicates):
                 ask = asks[position * spool.replicates + replicate]
                 key = key_text(digest, int(ask["ordinal"]))
                 answered = _answered(judged, ask, key, lines, check)
                 extra = {"replicate": replicate} if spool.replicates > 1 else {}
-                yield {"id": identity, **extra, **answered}
+                yield {"id": identity, **extra, **answered, **beside}
+    if inputs is not None:
+        next(inputs, None)  # at its end the input is compared with what was rendered
 
 
 Check = Callable[[Answer], tuple[Answer, Any]]
@@ -95,13 +116,10 @@ def _answered(judged: Judged, ask: Any, key: str, lines: _Lines, check: Check) -
     if number == OUTPUT_FILE:
         # The old output's row says all there is; only the row's id is this run's.
         old = orjson.loads(data)
-        return {name: old.get(name) for name in _FIELDS}
+        return {name: old.get(name) for name in OUTPUT_FIELDS}
     line = read_line(data)
     answer = answer_of(line) if line is not None else failed(("malformed_result", "the line can't be read"))
     return _row(*check(answer), key, source.batch)
-
-
-_FIELDS = ("text", "parsed", "finish_reason", "refusal", "usage", "model", "error", "request", "batch")
 
 
 def _row(answer: Answer, parsed: Any, key: str, batch: str | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from runner.errors import InputError, Problem
 from runner.planner.bodies import Frame, frame
 from runner.planner.files import InputFiles
 from runner.planner.renderer import NotCompiled, Renderer
-from runner.planner.rows import Chunk, Trouble
+from runner.planner.rows import Chunk, Trouble, rows
 from runner.planner.sources import read_chunks
 from runner.planner.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
 from runner.planner.templates import Templates, syntax_problem
@@ -69,6 +69,7 @@ class Desired:
     """What one job wants: its rendered requests on disk, and what they were made from."""
 
     spec: JobSpec
+    root: Path
     spool: Spool
     pins: Pins
 
@@ -111,12 +112,24 @@ def desire(
     problems = troubles.problems or _doubled(spec, spool, files)
     if problems:
         raise InputError(problems)
-    return Desired(spec, spool, _pins(spec, templates.used, files, spool))
+    return Desired(spec, root, spool, _pins(spec, templates.used, files, spool))
 
 
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def input_rows(desired: Desired) -> Iterator[dict[str, Any]]:
+    """The input's rows once more, in order. Raises InputError where the input is not what was rendered."""
+    files = InputFiles()
+    for chunk in read_chunks(desired.root, desired.spec, files):
+        for record in rows(chunk):
+            if isinstance(record, tuple):
+                yield record[1]
+    if files.digest() != desired.pins.input_digest:
+        source = desired.spec.job.input.source
+        raise InputError([Problem(source, 0, 0, "the input was changed while it was worked with; run this again")])
 
 
 def first_requests(spec: JobSpec, root: Path, count: int) -> Iterator[tuple[bytes, bytes]]:
@@ -150,8 +163,8 @@ def _here(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Itera
         done = renderer.render(chunk)
         lines.write(done.lines)
         spans = []
-        for rows, size in done.spans:
-            spans.append(("lines", offset, rows, size))
+        for count, size in done.spans:
+            spans.append(("lines", offset, count, size))
             offset += size
         yield Part(chunk.file_number, done.records, done.ids, tuple(spans), done.seen, done.bad, done.troubles)
 

@@ -225,8 +225,10 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
     names = path_names(job.name, address, job.model, values, variant.matrix)
     problems += _partitions_apart(job, say)
     paths: dict[str, Any] = {}
-    for part, field in (("input", "path"), ("input", "text"), ("output", "path")):
+    for part, field in (("input", "path"), ("input", "text"), ("output", "path"), ("output", "errors")):
         model = paths.get(part) or getattr(job, part)
+        if getattr(model, field) is None:
+            continue
         try:
             paths[part] = model.model_copy(update={field: fill(getattr(model, field), names)})
         except ValueError as error:
@@ -283,10 +285,13 @@ def _shared_outputs(jobs: Sequence[JobSpec]) -> list[Problem]:
     """Combinations of one matrix that would write one file, told once."""
     seen: dict[PurePosixPath, JobSpec] = {}
     for spec in jobs:
-        other = seen.setdefault(PurePosixPath(spec.job.output.path), spec)
-        if other is not spec:
-            message = f"{other.address} and {spec.address} would write one file: put {{{{ address }}}} into the path"
-            return [spec.problem(message, "output", "path")]
+        for path, name in ((spec.job.output.path, "path"), (spec.job.output.errors, "errors")):
+            other = spec if path is None else seen.setdefault(PurePosixPath(path), spec)
+            if other is not spec:
+                message = (
+                    f"{other.address} and {spec.address} would write one file: put {{{{ address }}}} into the path"
+                )
+                return [spec.problem(message, "output", name)]
     return []
 
 
