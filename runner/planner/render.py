@@ -132,12 +132,18 @@ def input_rows(desired: Desired) -> Iterator[dict[str, Any]]:
         raise InputError([Problem(source, 0, 0, "the input was changed while it was worked with; run this again")])
 
 
-def first_requests(spec: JobSpec, root: Path, count: int) -> Iterator[tuple[bytes, bytes]]:
-    """(row id as JSON, line) of the first `count` rows, without a spool. Raises InputError at the first bad row."""
+def first_requests(
+    spec: JobSpec, root: Path, count: int, *, rows_of: tuple[JobSpec, Path] | None = None
+) -> Iterator[tuple[bytes, bytes]]:
+    """(row id as JSON, line) of the first `count` rows, without a spool. Raises InputError at the first bad row.
+
+    `rows_of` names another job, and its root, whose rows are taken.
+    """
     shape = frame(spec)
     renderer = _compiled(spec, shape, Templates(root, shape.variables))
     files, number = InputFiles(), 0
-    for chunk in read_chunks(root, spec, files):
+    source, folder = rows_of or (spec, root)
+    for chunk in read_chunks(folder, source, files):
         first = number
         for request in renderer.requests(chunk):
             if number >= count:

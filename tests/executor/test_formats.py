@@ -139,7 +139,9 @@ def test_an_output_without_all_fields_is_no_proof_of_answers(project: Write) -> 
 
 
 def test_replicates_have_a_column(project: Write) -> None:
-    _, data = written(project, "out/hello.csv", "{path: out/hello.csv, include: [text]}", "replicates: 2\nretry: {rounds: 1}\n", 2)
+    _, data = written(
+        project, "out/hello.csv", "{path: out/hello.csv, include: [text]}", "replicates: 2\nretry: {rounds: 1}\n", 2
+    )
     assert data.splitlines()[0] == b"id,replicate,text"
 
 
