@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import Provider, load_project_at
+from runner.cli.options import Provider, complete_jobs, load_project_at
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def cancel(
-    address: Annotated[str, typer.Argument(help="The job whose batches are cancelled.", show_default=False)],
+    address: Annotated[
+        str,
+        typer.Argument(autocompletion=complete_jobs, help="The job whose batches are cancelled.", show_default=False),
+    ],
     batch: Annotated[str | None, typer.Option("--batch", help="Only this batch of it.")] = None,
     provider: Provider = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")] = False,

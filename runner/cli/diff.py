@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import Provider, load_jobs
+from runner.cli.options import Provider, complete_jobs, load_jobs
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ def diff(
         str,
         typer.Argument(metavar="REV..REV", help="Two commits; `REV` or `REV..` is against the files here."),
     ],
-    address: Annotated[str, typer.Argument(metavar="JOB", help="The job.", show_default=False)],
+    address: Annotated[
+        str, typer.Argument(autocompletion=complete_jobs, metavar="JOB", help="The job.", show_default=False)
+    ],
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Changed rows to show.")] = 20,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     provider: Provider = None,

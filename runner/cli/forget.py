@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.options import Provider, load_project_at
+from runner.cli.options import Provider, complete_jobs, load_project_at
 from runner.errors import BatchspecError
 
 
 def forget(
-    address: Annotated[str, typer.Argument(help="The address, as `status` and the lockfile show it.")],
+    address: Annotated[
+        str, typer.Argument(autocompletion=complete_jobs, help="The address, as `status` and the lockfile show it.")
+    ],
     provider: Provider = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")] = False,
 ) -> None:

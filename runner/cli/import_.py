@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.options import Provider, Var, load_jobs
+from runner.cli.options import Provider, Var, complete_jobs, load_jobs
 
 
 def import_(
-    address: Annotated[str, typer.Argument(help="The job that the batch is to belong to.", show_default=False)],
+    address: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=complete_jobs, help="The job that the batch is to belong to.", show_default=False
+        ),
+    ],
     batch: Annotated[str, typer.Argument(help="The batch id at the service.", show_default=False)],
     requests: Annotated[Path, typer.Option("--requests", metavar="FILE", help="The file that was uploaded for it.")],
     var: Var = None,

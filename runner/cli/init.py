@@ -54,14 +54,22 @@ def init(
     project: Annotated[
         str | None, typer.Option("--project", help="The project's name; the folder's by default.")
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Rows of your own, in the folder: csv, tsv, jsonl, json, parquet."),
+    ] = None,
 ) -> None:
-    """Start a project: batchspec.yaml, an example spec with its template and data. Overwrites nothing."""
+    """Start a project: batchspec.yaml, and an example spec with its template and data, or a spec for rows of your own.
+
+    Overwrites nothing.
+    """
     name = project or _name(folder)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise BatchspecError(f"{name} is no project name", hint="use letters, digits, `.`, `_` and `-`")
     fresh = not any((folder / "specs").glob("*.y*ml"))
-    files = {"batchspec.yaml": _SETTINGS.format(project=name)}
-    if fresh:
+    files, said = _rows_of(folder, data) if data is not None else ({}, "")
+    files = {"batchspec.yaml": _SETTINGS.format(project=name), **files}
+    if data is None and fresh:
         files |= {"specs/hello.yaml": _SPEC, "templates/hello.j2": _TEMPLATE, "data/hello.jsonl": _DATA}
     try:
         for path, text in files.items():
@@ -71,8 +79,27 @@ def init(
         _schema(folder)
     except OSError as error:
         raise BatchspecError(f"cannot write {error.filename}: {error.strerror}") from error
+    if said:
+        typer.echo(f"\n{said}")
     typer.echo("\nTry it on this machine, without a key:\n  batchspec plan --provider local")
     typer.echo("  batchspec apply --provider local")
+
+
+def _rows_of(folder: Path, data: Path) -> tuple[dict[str, str], str]:
+    """A spec and a template for a data file, made from its columns, and what to say of it. Raises BatchspecError."""
+    from runner.cli.columns import look, spec_text, template_text  # noqa: PLC0415
+
+    root = folder.resolve()
+    try:
+        path = data.resolve().relative_to(root).as_posix()
+    except ValueError:
+        raise BatchspecError(f"{data} is not below {root}", hint="copy it there, say into data/") from None
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).name.split(".")[0]).strip("-._")[:64] or "job"
+    found = look(root, path)
+    template = f"templates/{name}.j2"
+    id_said = f"`{found.id}` is the id" if found.id else "no column is unique, so rows are numbered"
+    said = f"{path}: {len(found.names)} columns, {id_said}. Say in {template} what is to be asked."
+    return {template: template_text(found), f"specs/{name}.yaml": spec_text(name, path, found)}, said
 
 
 def _name(folder: Path) -> str:

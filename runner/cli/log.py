@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.options import Provider, load_jobs
+from runner.cli.options import Provider, complete_jobs, load_jobs
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def log(
-    address: Annotated[str, typer.Argument(metavar="JOB", help="The job.", show_default=False)],
+    address: Annotated[
+        str, typer.Argument(autocompletion=complete_jobs, metavar="JOB", help="The job.", show_default=False)
+    ],
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Commits of the lockfile to look at.")] = 100,
     json: Annotated[bool, typer.Option("--json", help="For machines: a JSON list.")] = False,
     provider: Provider = None,

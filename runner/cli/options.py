@@ -13,11 +13,32 @@ from runner.errors import BatchspecError, Problem
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec, Project
 
+
+def complete_jobs(incomplete: str) -> list[str]:
+    """Job addresses and names for the shell, as far as the specs can be read."""
+    try:
+        project = read_project(None, None, None, placeholders=True)
+    except BatchspecError:
+        return []
+    names = dict.fromkeys(name for job in project.jobs for name in (job.job.name, job.address))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_specs(incomplete: str) -> list[str]:
+    """Spec files for the shell."""
+    found = (path for pattern in ("*.yaml", "*.yml") for path in Path("specs").rglob(pattern))
+    return sorted(path.as_posix() for path in found if path.as_posix().startswith(incomplete))
+
+
 Paths = Annotated[
-    list[Path] | None, typer.Argument(help="Spec files or folders; specs/ by default.", show_default=False)
+    list[Path] | None,
+    typer.Argument(help="Spec files or folders; specs/ by default.", show_default=False, autocompletion=complete_specs),
 ]
 Var = Annotated[list[str] | None, typer.Option("--var", metavar="K=V", help="Set a declared var; repeatable.")]
-JobName = Annotated[list[str] | None, typer.Option("--job", metavar="NAME", help="Only this job; repeatable.")]
+JobName = Annotated[
+    list[str] | None,
+    typer.Option("--job", metavar="NAME", autocompletion=complete_jobs, help="Only this job; repeatable."),
+]
 Provider = Annotated[
     str | None,
     typer.Option("--provider", metavar="NAME", help="Another provider than the spec's own, kept apart from it."),
@@ -31,14 +52,24 @@ Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log m
 LogFormat = Annotated[str, typer.Option("--log-format", metavar="console|json", help="Format of logs on stderr.")]
 AskUnknown = Annotated[
     list[str] | None,
-    typer.Option("--ask-unknown", metavar="JOB", help="Ask requests again whose paid answers can't be read."),
+    typer.Option(
+        "--ask-unknown",
+        metavar="JOB",
+        autocompletion=complete_jobs,
+        help="Ask requests again whose paid answers can't be read.",
+    ),
 ]
 Prune = Annotated[bool, typer.Option("--prune", help="Cancel running batches of jobs that have left the specs.")]
 Exact = Annotated[bool, typer.Option("--exact", help="Count the tokens of every request, not of a sample.")]
 Json = Annotated[bool, typer.Option("--json", help="Lines of JSON on stdout, for machines; see schemas/.")]
 RetryFailed = Annotated[
     list[str] | None,
-    typer.Option("--retry-failed", metavar="JOB", help="Ask failed requests again, whatever their error."),
+    typer.Option(
+        "--retry-failed",
+        metavar="JOB",
+        autocompletion=complete_jobs,
+        help="Ask failed requests again, whatever their error.",
+    ),
 ]
 
 
