@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 from runner.digest import digest_json
 from runner.errors import InputError, Problem
 from runner.planner.bodies import Frame, frame
+from runner.planner.files import InputFiles
 from runner.planner.renderer import NotCompiled, Renderer
 from runner.planner.rows import Chunk, Trouble
-from runner.planner.sources import InputFiles, read_chunks
-from runner.planner.spool import Part, Spool, SpoolWriter, first_doubled_id, sequence_digest
+from runner.planner.sources import read_chunks
+from runner.planner.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
 from runner.planner.templates import Templates, syntax_problem
 from runner.spec.load import JobSpec
 
@@ -86,7 +87,7 @@ def desire(
     renderer = _compiled(spec, shape, templates)
     files = InputFiles()
     troubles = _Troubles(files)
-    chunks = read_chunks(root, job.input, spec.problem("", "input", "path"), files)
+    chunks = _Whole(read_chunks(root, spec, files))
     with ExitStack() as stack:
         writer = stack.enter_context(SpoolWriter(scratch))
         few = list(islice(chunks, SMALL_CHUNKS + 1))
@@ -104,7 +105,9 @@ def desire(
             troubles.take(part)
             if progress is not None:
                 progress(files.size, files.total)
-        spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=job.input.id is None)
+        if chunks.error is not None:
+            raise InputError([*troubles.problems, *chunks.error.problems]) from chunks.error
+        spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=not job.input.id_columns)
     problems = troubles.problems or _doubled(spec, spool, files)
     if problems:
         raise InputError(problems)
@@ -121,7 +124,7 @@ def first_requests(spec: JobSpec, root: Path, count: int) -> Iterator[tuple[byte
     shape = frame(spec)
     renderer = _compiled(spec, shape, Templates(root, shape.variables))
     files, number = InputFiles(), 0
-    for chunk in read_chunks(root, spec.job.input, spec.problem("", "input", "path"), files):
+    for chunk in read_chunks(root, spec, files):
         first = number
         for request in renderer.requests(chunk):
             if number >= count:
@@ -151,6 +154,24 @@ def _here(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Itera
             spans.append(("lines", offset, rows, size))
             offset += size
         yield Part(chunk.file_number, done.records, done.ids, tuple(spans), done.seen, done.bad, done.troubles)
+
+
+class _Whole:
+    """Chunks up to where the input can't be read on, so that what is wrong before that is told with it."""
+
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self._chunks = chunks
+        self.error: InputError | None = None
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        try:
+            return next(self._chunks)
+        except InputError as error:
+            self.error = error
+            raise StopIteration from error
 
 
 class _Troubles:
@@ -185,13 +206,16 @@ def _problem(trouble: Trouble, path: str, before: int) -> Problem:
 def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
     if spool.numbered:
         return []
-    pair = first_doubled_id(spool)
-    if pair is None:
-        return []
-    first, second = pair
-    earlier = f"{files.paths[int(first['file'])]}:{int(first['line'])}"
-    message = f"this row's id in column {spec.job.input.id} stands at {earlier} already; ids must be unique"
-    return [Problem(files.paths[int(second["file"])], int(second["line"]), 0, message)]
+    pairs, total = doubled_ids(spool, MAX_PROBLEMS)
+    columns = " and ".join(spec.job.input.id_columns)
+    problems = []
+    for first, second in pairs:
+        earlier = f"{files.paths[int(first['file'])]}:{int(first['line'])}"
+        message = f"this row's id in column {columns} stands at {earlier} already; ids must be unique"
+        problems.append(Problem(files.paths[int(second["file"])], int(second["line"]), 0, message))
+    if total > len(pairs):
+        problems.append(Problem("~", 0, 0, f"and {total - len(pairs)} more rows whose id stands before"))
+    return problems
 
 
 def _pins(spec: JobSpec, used: dict[str, str], files: InputFiles, spool: Spool) -> Pins:
@@ -199,7 +223,7 @@ def _pins(spec: JobSpec, used: dict[str, str], files: InputFiles, spool: Spool) 
     return Pins(
         spec=digest_json(job.model_dump(mode="json", exclude=_NOT_IN_ANSWERS, exclude_defaults=True)),
         templates=dict(sorted(used.items())),
-        input_path=job.input.path,
+        input_path=job.input.source,
         input_digest=files.digest(),
         rows=spool.rows,
         requests=sequence_digest(spool),

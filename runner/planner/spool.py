@@ -182,21 +182,21 @@ def keys_of(digests: npt.NDArray[np.bytes_], ordinals: npt.NDArray[np.uint32]) -
     return both.view(KEY)
 
 
-def first_doubled_id(spool: Spool) -> tuple[Rows, Rows] | None:
-    """The first row, in row order, whose id an earlier row has, and that earlier row; None where all ids differ."""
-    best: tuple[int, int] | None = None
+def doubled_ids(spool: Spool, most: int) -> tuple[list[tuple[Rows, Rows]], int]:
+    """The first rows, in row order, whose id an earlier row has, as (earlier row, this row), and how many there are."""
+    found: list[tuple[int, int]] = []
+    total = 0
     for _, _, records in _buckets(spool, "id", _BY_ID).groups():
         order = order_of(records["key"])
         ids = records["key"][order]
         again = np.flatnonzero(ids[1:] == ids[:-1]) + 1
         if len(again):
             rows = records["row"][order]
-            at = again[np.argmin(rows[again])]
-            if best is None or rows[at] < best[0]:
-                best = int(rows[at]), int(rows[at - 1])
-    if best is None:
-        return None
-    return _row(spool, best[1]), _row(spool, best[0])
+            total += len(again)
+            first = again[np.argsort(rows[again], kind="stable")[:most]]
+            found += zip(rows[first].tolist(), rows[first - 1].tolist(), strict=True)
+            found = sorted(found)[:most]
+    return [(_row(spool, earlier), _row(spool, row)) for row, earlier in found], total
 
 
 def _row(spool: Spool, number: int) -> Rows:

@@ -16,9 +16,10 @@ import pytest
 
 from runner.errors import InputError, WorkerError
 from runner.planner.bodies import frame
+from runner.planner.files import InputFiles
 from runner.planner.render import desire
 from runner.planner.rows import Chunk
-from runner.planner.sources import InputFiles, read_chunks
+from runner.planner.sources import read_chunks
 from runner.planner.spool import Part
 from runner.planner.templates import Loaded, Templates
 from runner.planner.workers import Workers
@@ -125,7 +126,7 @@ def workers(load: Callable[..., Project], tmp_path: Path) -> tuple[Project, Work
 def test_a_worker_that_dies_is_an_error_with_a_sentence(load: Callable[..., Project], tmp_path: Path) -> None:
     loaded, running, _ = workers(load, tmp_path)
     spec = loaded.jobs[0]
-    chunks = read_chunks(loaded.root, spec.job.input, spec.problem(""), InputFiles())
+    chunks = read_chunks(loaded.root, spec, InputFiles())
     with running, pytest.raises(WorkerError, match="was ended by signal 9 before its work was done") as caught:
         list(_killing(running, chunks))
     assert "--jobs 1" in caught.value.hint
@@ -136,7 +137,7 @@ def test_a_template_that_changes_meanwhile_is_an_error(load: Callable[..., Proje
     """A name that is computed is loaded by each worker, when its row comes."""
     loaded, running, templates = workers(load, tmp_path)
     spec = loaded.jobs[0]
-    chunks = read_chunks(loaded.root, spec.job.input, spec.problem(""), InputFiles())
+    chunks = read_chunks(loaded.root, spec, InputFiles())
     templates.learn({"part-0.j2": Loaded("another text", "templates/part-0.j2", hashlib.sha256().hexdigest())})
     with running, pytest.raises(InputError, match=r"templates/part-0\.j2: the template was changed"):
         list(running.render(chunks))
