@@ -82,7 +82,28 @@ def find_files(root: Path, pattern: str, place: Problem) -> list[str]:
     return found
 
 
+<<<<<<< HEAD
 def kind_of(path: str, spec: Input) -> RowFormat:
+=======
+def hash_files(root: Path, spec: Input, place: Problem, files: InputFiles) -> None:
+    """Fill `files` as `read_chunks` does when it has been read to its end, without making chunks. Raises InputError."""
+    for path in find_files(root, spec, place):
+        files.add_file(path)
+        try:
+            with (root / path).open("rb", buffering=0) as raw:
+                while data := raw.read(CHUNK_BYTES):
+                    files.add_bytes(data)
+        except OSError as error:
+            raise InputError([Problem(path, 0, 0, f"cannot be read: {error}")]) from error
+
+
+def size_of(root: Path, spec: Input, place: Problem) -> int:
+    """Bytes of the input's files together. Raises InputError."""
+    return sum((root / path).stat().st_size for path in find_files(root, spec, place))
+
+
+def kind_of(path: str, spec: Input) -> Kind:
+>>>>>>> 149594dfe019fec8eb25c54da8f2f5f619d98a93
     """The format of a file: what the spec says, else what its name says. Raises ValueError."""
     if spec.format is not None:
         return spec.format
