@@ -13,19 +13,12 @@ from typing import Any, BinaryIO
 from runner.digest import digest_json
 from runner.errors import InputError, Problem
 from runner.planner.bodies import Frame, frame
-<<<<<<< HEAD
 from runner.planner.files import InputFiles
-from runner.planner.renderer import NotCompiled, Renderer
-from runner.planner.rows import Chunk, Trouble
-from runner.planner.sources import read_chunks
-from runner.planner.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
-=======
 from runner.planner.kept import WORTH_BYTES, Kept, Made
 from runner.planner.renderer import NotCompiled, Renderer
 from runner.planner.rows import Chunk, Trouble
-from runner.planner.sources import InputFiles, hash_files, read_chunks, size_of
-from runner.planner.spool import Part, Spool, SpoolWriter, first_doubled_id, sequence_digest
->>>>>>> 149594dfe019fec8eb25c54da8f2f5f619d98a93
+from runner.planner.sources import hash_files, is_whole, read_chunks, size_of
+from runner.planner.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
 from runner.planner.templates import Templates, syntax_problem
 from runner.spec.load import JobSpec
 
@@ -96,48 +89,15 @@ def desire(
     rendered until lines are asked for. Raises SpecError for templates and InputError for rows, all at once; WorkerError
     where a process ended before its time.
     """
-<<<<<<< HEAD
-    job = spec.job
-    shape = frame(spec)
-    templates = Templates(root, shape.variables)
-    renderer = _compiled(spec, shape, templates)
-    files = InputFiles()
-    troubles = _Troubles(files)
-    chunks = _Whole(read_chunks(root, spec, files))
-    with ExitStack() as stack:
-        writer = stack.enter_context(SpoolWriter(scratch))
-        few = list(islice(chunks, SMALL_CHUNKS + 1))
-        count = cores() if jobs is None else jobs
-        if count < 2 or len(few) <= SMALL_CHUNKS:
-            lines = stack.enter_context((scratch / "lines").open("wb"))
-            parts = _here(renderer, chain(few, chunks), lines)
-        else:
-            from runner.planner.workers import Workers  # noqa: PLC0415  small inputs need none
-
-            workers = stack.enter_context(Workers(count, shape, templates, root, scratch))
-            parts = workers.render(chain(few, chunks))
-        for part in parts:
-            writer.add(part)
-            troubles.take(part)
-            if progress is not None:
-                progress(files.size, files.total)
-        if chunks.error is not None:
-            raise InputError([*troubles.problems, *chunks.error.problems]) from chunks.error
-        spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=not job.input.id_columns)
-    problems = troubles.problems or _doubled(spec, spool, files)
-    if problems:
-        raise InputError(problems)
-    return Desired(spec, spool, _pins(spec, templates.used, files, spool))
-=======
     rendering = _Rendering(spec, root, jobs, progress)
     if keep_in is None:
         return rendering.render(scratch)
     settings = [spec.job.replicates, spec.job.dedupe, spec.job.input.model_dump(mode="json")]
     kept = Kept(keep_in, root, rendering.frame, settings)
-    size = size_of(root, spec.job.input, rendering.place)
+    size = size_of(root, spec) if is_whole(spec.job.input) else 0
     if size >= WORTH_BYTES and kept.may_hold(size):
         files = InputFiles()
-        hash_files(root, spec.job.input, rendering.place, files)
+        hash_files(root, spec, files)
         made = kept.recall(files.digest(), scratch / "kept")
         if made is not None:
             return rendering.recalled(made, scratch)
@@ -154,7 +114,6 @@ class _Rendering:
         self._root = root
         self._count = cores() if jobs is None else jobs
         self._progress = progress
-        self.place = spec.problem("", "input", "path")
         self.frame = frame(spec)
         self.templates = Templates(root, self.frame.variables)
         self._renderer = _compiled(spec, self.frame, self.templates)
@@ -166,12 +125,15 @@ class _Rendering:
         troubles = _Troubles(files)
         with ExitStack() as stack:
             writer = stack.enter_context(SpoolWriter(scratch))
-            for part in self._parts(files, scratch, stack):
+            chunks = _Whole(read_chunks(self._root, self._spec, files))
+            for part in self._parts(chunks, scratch, stack):
                 writer.add(part)
                 troubles.take(part)
                 if self._progress is not None:
                     self._progress(files.size, files.total)
-            spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=job.input.id is None)
+            if chunks.error is not None:
+                raise InputError([*troubles.problems, *chunks.error.problems]) from chunks.error
+            spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=not job.input.id_columns)
         problems = troubles.problems or _doubled(self._spec, spool, files)
         if problems:
             raise InputError(problems)
@@ -181,7 +143,7 @@ class _Rendering:
     def recalled(self, made: Made, scratch: Path) -> Desired:
         """What was kept; lines are rendered when they are asked for, and must have the keys that were kept."""
         job = self._spec.job
-        spool = Spool(scratch / "kept", made.rows, job.replicates, job.dedupe, job.input.id is None)
+        spool = Spool(scratch / "kept", made.rows, job.replicates, job.dedupe, not job.input.id_columns)
         used = {path: digest for path, digest, problem in made.templates.values() if not problem}
         pins = _pins(self._spec, used, made.input_digest, made.rows, made.requests)
 
@@ -189,15 +151,14 @@ class _Rendering:
             desired = self.render(scratch / "again")
             if desired.pins != pins:
                 raise InputError(
-                    [Problem(job.input.path, 0, 0, "it, or a template, was changed in this moment", _AGAIN)]
+                    [Problem(job.input.source, 0, 0, "it, or a template, was changed in this moment", _AGAIN)]
                 )
             return desired.spool
 
         spool.render_when_needed(again)
         return Desired(self._spec, spool, pins)
 
-    def _parts(self, files: InputFiles, scratch: Path, stack: ExitStack) -> Iterator[Part]:
-        chunks = read_chunks(self._root, self._spec.job.input, self.place, files)
+    def _parts(self, chunks: Iterator[Chunk], scratch: Path, stack: ExitStack) -> Iterator[Part]:
         few = list(islice(chunks, SMALL_CHUNKS + 1))
         if self._count < 2 or len(few) <= SMALL_CHUNKS:
             return _here(self._renderer, chain(few, chunks), stack.enter_context((scratch / "lines").open("wb")))
@@ -208,7 +169,6 @@ class _Rendering:
 
 
 _AGAIN = "run the command again"
->>>>>>> 149594dfe019fec8eb25c54da8f2f5f619d98a93
 
 
 def cores() -> int:
@@ -320,17 +280,10 @@ def _pins(spec: JobSpec, used: dict[str, str], input_digest: str, rows: int, req
     return Pins(
         spec=digest_json(job.model_dump(mode="json", exclude=_NOT_IN_ANSWERS, exclude_defaults=True)),
         templates=dict(sorted(used.items())),
-<<<<<<< HEAD
         input_path=job.input.source,
-        input_digest=files.digest(),
-        rows=spool.rows,
-        requests=sequence_digest(spool),
-=======
-        input_path=job.input.path,
         input_digest=input_digest,
         rows=rows,
         requests=requests,
->>>>>>> 149594dfe019fec8eb25c54da8f2f5f619d98a93
         parameters={name: _short(job.parameters[name]) for name in sorted(job.parameters)},
         model=job.model,
         line_format=job.line_format,

@@ -20,7 +20,7 @@ import orjson
 
 from runner.errors import InputError, Problem, TrustError
 from runner.planner.choose import limited, sampled
-from runner.planner.files import InputFiles, Stream, open_stream
+from runner.planner.files import CHUNK_BYTES, InputFiles, Stream, open_stream
 from runner.planner.records import json_array, lines, separated
 from runner.planner.rows import FRAMED, Chunk, frame_record
 from runner.spec.trust import inside
@@ -82,12 +82,14 @@ def find_files(root: Path, pattern: str, place: Problem) -> list[str]:
     return found
 
 
-<<<<<<< HEAD
-def kind_of(path: str, spec: Input) -> RowFormat:
-=======
-def hash_files(root: Path, spec: Input, place: Problem, files: InputFiles) -> None:
+def is_whole(chosen: Input) -> bool:
+    """Whether an input is all rows of files that the spec names, so that their bytes alone say what it holds."""
+    return bool(chosen.path) and not chosen.sql and chosen.limit is None and chosen.sample is None
+
+
+def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
     """Fill `files` as `read_chunks` does when it has been read to its end, without making chunks. Raises InputError."""
-    for path in find_files(root, spec, place):
+    for path in find_files(root, spec.job.input.path, spec.problem("", "input", "path")):
         files.add_file(path)
         try:
             with (root / path).open("rb", buffering=0) as raw:
@@ -97,13 +99,13 @@ def hash_files(root: Path, spec: Input, place: Problem, files: InputFiles) -> No
             raise InputError([Problem(path, 0, 0, f"cannot be read: {error}")]) from error
 
 
-def size_of(root: Path, spec: Input, place: Problem) -> int:
+def size_of(root: Path, spec: JobSpec) -> int:
     """Bytes of the input's files together. Raises InputError."""
-    return sum((root / path).stat().st_size for path in find_files(root, spec, place))
+    paths = find_files(root, spec.job.input.path, spec.problem("", "input", "path"))
+    return sum((root / path).stat().st_size for path in paths)
 
 
-def kind_of(path: str, spec: Input) -> Kind:
->>>>>>> 149594dfe019fec8eb25c54da8f2f5f619d98a93
+def kind_of(path: str, spec: Input) -> RowFormat:
     """The format of a file: what the spec says, else what its name says. Raises ValueError."""
     if spec.format is not None:
         return spec.format
