@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz soak crash bench-traffic bench-service lint check format schemas clean
+.PHONY: help demo test fuzz soak crash bench-traffic bench-service lint check format schemas docs docs-commands clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,5 +67,15 @@ schemas: $(VENV)/.dev  ## write schemas/ anew, after a change of what people wri
 	$(BIN)/batchspec schema > schemas/spec.schema.json
 	$(BIN)/batchspec schema --settings > schemas/settings.schema.json
 
+docs: $(VENV)/.docs  ## build the pages of docs/ into site/
+	$(BIN)/zensical build --strict
+
+docs-commands: $(VENV)/.dev  ## write docs/reference/commands.md anew, after a change of the commands
+	$(BIN)/python scripts/make_commands.py
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[docs]'
+	@touch $@
+
 clean:  ## remove what was installed and built here, and .batchspec/
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist site
