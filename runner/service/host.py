@@ -70,6 +70,8 @@ class Host:
         self._stopped = True
 
     def _ready(self, url: str) -> None:
+        if self._config.faults:
+            log.warning("service.makes_trouble", faults=", ".join(self._config.faults), seed=self._config.seed)
         log.info("service.started", url=url, data=str(self._config.data), backend=self._config.backend)
         self._on_ready(url)
 
