@@ -68,5 +68,15 @@ schemas: $(VENV)/.dev  ## write schemas/ anew, after a change of what people wri
 	for name in spec settings plan apply saved-plan; do \
 	  $(BIN)/batchspec schema --of $$name > schemas/$$name.schema.json; done
 
+docs: $(VENV)/.docs  ## build the pages of docs/ into site/
+	$(BIN)/zensical build --strict
+
+docs-commands: $(VENV)/.dev  ## write docs/reference/commands.md anew, after a change of the commands
+	$(BIN)/python scripts/make_commands.py
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[docs]'
+	@touch $@
+
 clean:  ## remove what was installed and built here, and .batchspec/
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist site
