@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz soak crash bench-traffic bench-service lint check format schemas clean
+.PHONY: $(shell awk -F: '/^[a-z-]+:.*\#\# / {print $$1}' $(firstword $(MAKEFILE_LIST)))
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,8 +64,8 @@ bench-traffic: $(VENV)/.dev  ## measure uploads and downloads of 200 MB against 
 	$(BIN)/python -m bench.traffic
 
 schemas: $(VENV)/.dev  ## write schemas/ anew, after a change of what people write
-	$(BIN)/batchspec schema > schemas/spec.schema.json
-	$(BIN)/batchspec schema --settings > schemas/settings.schema.json
+	for name in spec settings plan apply saved-plan; do \
+	  $(BIN)/batchspec schema --of $$name > schemas/$$name.schema.json; done
 
 clean:  ## remove what was installed and built here, and .batchspec/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist

@@ -171,6 +171,7 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
     # What would be asked again may be answered in a later batch than the one that tells why.
     if not evidence.ask_unknown:
         state[(lost | evidence.doubt) & (state <= KeyState.RETRY)] = KeyState.UNKNOWN
+        source[(state == KeyState.UNKNOWN) & ~answered] = -1  # an older error is not how it stands
     state[flight | (evidence.blocked & (state != KeyState.FAILED))] = KeyState.IN_FLIGHT
     state[answered] = KeyState.ANSWERED
     return Verdict(state, (asked + 1).astype(np.uint8), source, entry)
