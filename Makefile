@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz soak bench-service bench-traffic lint check format schemas clean
+.PHONY: help demo test fuzz soak crash bench-traffic bench-service lint check format schemas clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; eve
 bench-service: $(VENV)/.dev  ## measure the service: uploads, jobs, jobs under 1,000 polls a second
 	$(BIN)/python -m bench.service
 
+crash: $(VENV)/.dev  ## kill apply at every step, with every loss, and 200 random rounds (an hour)
+	$(BIN)/python -m tests.executor.crash
+	$(BIN)/python -m tests.executor.crash --losses all
+	$(BIN)/python -m tests.executor.crash --random 200
+
 lint: $(VENV)/.dev  ## ruff, its formatter and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,8 +64,8 @@ bench-traffic: $(VENV)/.dev  ## measure uploads and downloads of 200 MB against 
 	$(BIN)/python -m bench.traffic
 
 schemas: $(VENV)/.dev  ## write schemas/ anew, after a change of what people write
-	$(BIN)/batchspec schema > schemas/spec.schema.json
-	$(BIN)/batchspec schema --settings > schemas/settings.schema.json
+	for name in spec settings plan apply saved-plan; do \
+	  $(BIN)/batchspec schema --of $$name > schemas/$$name.schema.json; done
 
 clean:  ## remove what was installed and built here, and .batchspec/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist
