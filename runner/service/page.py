@@ -28,7 +28,7 @@ from runner.service.sessions import LIFETIME, Sessions
 from runner.service.storage import Storage
 from runner.service.transfers import Transfers
 from runner.service.views import timestamp
-from runner.service.web import Accounts, Methods, Problem, uuid_of
+from runner.service.web import Accounts, Methods, Problem, is_own, uuid_of
 from runner.service.webhooks import shown
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ async def _body(request: Request) -> bytes:
 def _refuse_other_sites(request: Request) -> None:
     """A form on somebody else's page must not sign people in or out. Browsers say where a form stands."""
     origin = request.headers.get("origin")
-    if origin is not None and origin != f"{request.url.scheme}://{request.headers['host']}":
+    if origin is not None and not is_own(origin, request.headers["host"]):
         raise Problem(403, "This form was sent from another site.")
 
 

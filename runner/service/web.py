@@ -98,6 +98,14 @@ def uuid_of(text: str) -> str | None:
         return None
 
 
+def is_own(origin: str, host: str) -> bool:
+    """Whether an Origin header names the host that is asked. Not the scheme: whoever speaks TLS may stand before us."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
+
+
 class Methods:
     """What a path does for each method, as a route's endpoint. Any other method is 405, with those that there are."""
 
@@ -245,5 +253,5 @@ class Gate:
     def _refuse_strangers(self, headers: Headers, host: str) -> None:
         origin = headers.get("origin")
         name = urlsplit(f"//{host}").hostname or ""
-        if not is_loopback(name) or (origin and urlsplit(origin).netloc != host):
+        if not is_loopback(name) or (origin and not is_own(origin, host)):
             raise Problem(403, "Without a token this service answers only programs of the machine it runs on.")
