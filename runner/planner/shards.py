@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runner.keys import DIGEST_BYTES, VERSION
+from runner.keysort import order_of
 from runner.planner.asks import Asks, read_asks
-from runner.planner.buckets import order_of
 from runner.planner.spool import Block, Spool, keys_of
 from runner.spec.models import Shards
 

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runner.keys import DIGEST_BYTES, KEY_BYTES
-from runner.planner.buckets import RUN_RECORDS, Buckets, order_of
+from runner.keysort import order_of
+from runner.planner.buckets import RUN_RECORDS, Buckets
 from runner.planner.renderer import PACK
 from runner.planner.rows import Trouble
 

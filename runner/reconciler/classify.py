@@ -13,7 +13,7 @@ from enum import Enum, IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from runner.planner.buckets import prefixes
+from runner.keysort import prefixes
 
 
 class KeyState(IntEnum):
