@@ -17,8 +17,9 @@ import orjson
 
 from runner.keys import DIGEST_BYTES, VERSION, key_state
 from runner.planner.bodies import Frame, Hole
+from runner.planner.bounds import RowError
 from runner.planner.rows import Chunk, Trouble, rows
-from runner.planner.templates import Render, RowError, Templates, columns
+from runner.planner.templates import Render, Templates, columns
 
 PACK = struct.Struct("<20sI16sIH")
 """A row of the spool: digest of its body's key, bytes of its line, digest of its id, line and file in the input."""

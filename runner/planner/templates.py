@@ -7,28 +7,25 @@ and dicts print. `trim_blocks` and `lstrip_blocks` are on: a tag that stands alo
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runner.errors import InputError, Problem, SpecError, TrustError
+from runner.planner.bounds import STEPS, TEXT, BoundedEnvironment, Meter, RowError, loops
+from runner.planner.filters import FILTERS
 
 TEMPLATE_BYTES = 1_000_000
 """The largest template file."""
 MOST_NAMES = 10_000
 """Names that are remembered; a template may ask for another one with each row, in vain."""
 _MISSING = "there is no template {name}; paths are relative to the project's root or to templates/"
-
-
-class RowError(Exception):
-    """A row could not be rendered; the message names template, line and the columns there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +76,17 @@ class Templates:
 
     def compile_text(self, text: str, label: str) -> Render:
         """A function of the row's namespace for inline Jinja text. Raises jinja2.TemplateError."""
-        self._load_all(_named(self._environment.parse(text, label, label)))
+        tree = self._environment.parse(text, label, label)
+        self._load_all(_named(tree))
         code = self._environment.compile(text, name=label, filename=label)
         template = _Template.from_code(self._environment, code, dict(self._environment.globals))
-        return self._renderer(template, label)
+        return self._renderer(template, label, bounded=not loops(tree))
 
     def compile_file(self, path: str) -> Render:
         """A function of the row's namespace for a template file. Raises jinja2.TemplateError."""
         self._load_all([path])
-        return self._renderer(self._environment.get_template(path), path)
+        tree = self._environment.parse(self.loaded[path].text, path)
+        return self._renderer(self._environment.get_template(path), path, bounded=not loops(tree))
 
     def _load_all(self, names: list[str]) -> None:
         """Load templates and what they name, so that errors come, and `used` is whole, before the first row."""
@@ -112,15 +111,18 @@ class Templates:
             raise jinja2.TemplateNotFound(name, found.problem)
         return found.text, found.path, lambda: True
 
-    def _renderer(self, template: jinja2.Template, label: str) -> Render:
+    def _renderer(self, template: jinja2.Template, label: str, *, bounded: bool) -> Render:
         # The root function with a context of our own: the same text as Template.render() in less than half the time.
         # The environment's globals are handed along in the namespace.
         environment = self._environment
         context_class = environment.context_class
         root, blocks, name = template.root_render_func, template.blocks, template.name
-        join = "".join
+        # What has no loop gives each of its pieces once, so they need not be counted.
+        join = "".join if bounded else _join_bounded
+        meter = environment.meter
 
         def render(values: dict[str, Any]) -> str:
+            meter.left = STEPS
             try:
                 return join(root(context_class(environment, values, name, blocks)))
             except RowError:
@@ -129,6 +131,16 @@ class Templates:
                 _explain(environment, error, label, values["row"])
 
         return render
+
+
+def _join_bounded(pieces: Iterable[str]) -> str:
+    size, texts = 0, []
+    for piece in pieces:
+        texts.append(piece)
+        size += len(piece)
+        if size > TEXT:
+            raise RowError(f"the rendered prompt is longer than {TEXT} characters")
+    return "".join(texts)
 
 
 def read_template(root: Path, name: str) -> Loaded:
@@ -181,14 +193,13 @@ class _Template(jinja2.Template):
         return self.make_module()
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class _Environment(BoundedEnvironment):
     template_class = _Template
 
 
-def _environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
+def _environment(loader: jinja2.BaseLoader) -> BoundedEnvironment:
     environment = _Environment(
         undefined=jinja2.StrictUndefined,
-        finalize=_printable,
         loader=loader,
         auto_reload=False,
         trim_blocks=True,
@@ -197,33 +208,29 @@ def _environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
     )
     environment.globals.pop("lipsum")
     environment.filters.pop("random")
-    environment.filters |= FILTERS
+    environment.add_filters(FILTERS)
+    environment.finalize = partial(_printable, environment.meter)
     return environment
 
 
-def _printable(value: Any) -> Any:
-    if value is None or isinstance(value, (str, int, float, bool, list, dict)):
+def _printable(meter: Meter, value: Any) -> Any:
+    if isinstance(value, (list, dict)):
+        meter.weigh(value)
+        return value
+    if value is None or isinstance(value, (str, int, float, bool)):
         if isinstance(value, float) and not math.isfinite(value):
             raise RowError("an infinite or undefined number cannot be printed")
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+            raise RowError("a whole number beyond 64 bits cannot be printed")
         return value
     if isinstance(value, jinja2.Undefined):
         return str(value)  # StrictUndefined raises here, with its own words
     if isinstance(value, tuple):
+        meter.weigh(value)
         return list(value)
     kind = type(value).__name__
     more = "; add `| list` or `| join`" if kind in {"generator", "map", "filter", "reversed"} else ""
     raise RowError(f"a {kind} cannot be printed{more}")
-
-
-def _tojson(value: Any, indent: int | None = None) -> str:
-    """JSON as a prompt wants it: no HTML escapes, the row's own order."""
-    return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
-
-
-FILTERS: dict[str, Callable[..., Any]] = {"tojson": _tojson}
-"""Our filters beside Jinja's, by name. A filter is a pure function of its arguments: rows are rendered in any order, in
-several processes, so nothing may be kept from one to the next, and it imports what it needs inside, because every
-worker imports this module."""
 
 
 def _named(tree: nodes.Template) -> list[str]:
