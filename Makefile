@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz soak lint check format schemas bench-traffic clean
+.PHONY: $(shell awk -F: '/^[a-z-]+:.*\#\# / {print $$1}' $(firstword $(MAKEFILE_LIST)))
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,15 @@ fuzz: $(VENV)/.dev  ## ask the service what its API description allows; needs BA
 soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; every request answered once
 	$(BIN)/python -m tests.service.soak --jobs 2000 --minutes 30
 
+bench-service: $(VENV)/.dev  ## measure the service: uploads, jobs, jobs under 1,000 polls a second
+	$(BIN)/python -m bench.service
+
+crash: $(VENV)/.dev  ## kill apply at every step with every loss, 200 random rounds, all pairs of faults
+	$(BIN)/python -m tests.executor.crash
+	$(BIN)/python -m tests.executor.crash --losses all
+	$(BIN)/python -m tests.executor.crash --random 200
+	$(BIN)/python -m tests.executor.story
+
 lint: $(VENV)/.dev  ## ruff, its formatter and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,8 +65,18 @@ bench-traffic: $(VENV)/.dev  ## measure uploads and downloads of 200 MB against 
 	$(BIN)/python -m bench.traffic
 
 schemas: $(VENV)/.dev  ## write schemas/ anew, after a change of what people write
-	$(BIN)/batchspec schema > schemas/spec.schema.json
-	$(BIN)/batchspec schema --settings > schemas/settings.schema.json
+	for name in spec settings plan apply saved-plan; do \
+	  $(BIN)/batchspec schema --of $$name > schemas/$$name.schema.json; done
+
+docs: $(VENV)/.docs  ## build the pages of docs/ into site/
+	$(BIN)/zensical build --strict
+
+docs-commands: $(VENV)/.dev  ## write docs/reference/commands.md anew, after a change of the commands
+	$(BIN)/python scripts/make_commands.py
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[docs]'
+	@touch $@
 
 clean:  ## remove what was installed and built here, and .batchspec/
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist site

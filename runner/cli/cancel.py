@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import Provider, load_jobs
+from runner.cli.options import Provider, load_project_at
 from runner.errors import BatchspecError
+
+if TYPE_CHECKING:
+    from runner.executor.context import Context
 
 
 def cancel(
@@ -22,9 +25,13 @@ def cancel(
     from runner.cli.console import quiet_logs  # noqa: PLC0415
     from runner.executor.status import Lists, cancel_batch, job_status  # noqa: PLC0415
 
-    project, jobs = load_jobs(None, None, [address], provider)
+    project = load_project_at(provider)
     quiet_logs()
+    jobs = [job for job in project.jobs if job.address == address]
     with open_project(project) as opened:
+        if not jobs:
+            _cancel_orphan(opened.context, address, yes=yes)
+            return
         running = [b for b in job_status(opened.context, jobs[0], Lists(opened.context)).batches if not b.ended]
         if batch is not None:
             running = [b for b in running if b.batch == batch]
@@ -35,10 +42,30 @@ def cancel(
             return
         for one in running:
             typer.echo(f"cancel batch {one.batch}: {one.state}, {one.completed:,} of {one.requests:,} answered")
-        if not yes:
-            if not sys.stdin.isatty():
-                raise BatchspecError("there is nobody to ask", hint="run it with --yes")
-            typer.confirm("Cancel? What is answered is kept and billed.", abort=True)
+        _ask(yes=yes)
         for one in running:
             typer.echo(f"{one.batch}: {cancel_batch(opened.context, jobs[0], one.batch)}")
     typer.echo("`batchspec apply` fetches what was answered; it would also ask again what was not.")
+
+
+def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
+    """Cancel what runs of a job that has left the specs."""
+    from runner.executor.orphans import find_orphans, prune  # noqa: PLC0415
+
+    orphans = [orphan for orphan in find_orphans(context, ask=True, prune=True) if orphan.address == address]
+    if not orphans:
+        known = ", ".join(job.address for job in context.project.jobs)
+        raise BatchspecError(f"no spec has {address}, and no lockfile a running batch of it", hint=f"jobs: {known}")
+    for orphan in orphans:
+        typer.echo(f"{address} has left the specs; cancel {', '.join(orphan.cancel)}")
+    _ask(yes=yes)
+    for problem in prune(context, orphans):
+        raise BatchspecError(problem)
+    typer.echo("Cancelled; what was answered is in the store.")
+
+
+def _ask(*, yes: bool) -> None:
+    if not yes:
+        if not sys.stdin.isatty():
+            raise BatchspecError("there is nobody to ask", hint="run it with --yes")
+        typer.confirm("Cancel? What is answered is kept and billed.", abort=True)

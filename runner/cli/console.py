@@ -162,15 +162,18 @@ def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:
     import structlog  # noqa: PLC0415  it costs to import, and most commands log nothing
 
     plain = no_color or "NO_COLOR" in os.environ or not sys.stderr.isatty()
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=not plain)
+    # The console's renderer shows tracebacks by itself.
+    renderers: list[Any] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if log_format == "json"
+        else [structlog.dev.ConsoleRenderer(colors=not plain)]
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose > 1 else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),

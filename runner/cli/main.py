@@ -67,6 +67,7 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run the command with `arguments` and return its exit code. Errors are printed to stderr."""
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         code = app(arguments, prog_name="batchspec", standalone_mode=False)
         sys.stdout.flush()
@@ -92,7 +93,15 @@ def run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+_interrupted = False
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """The first signal stops what is going on, with everything written; the second leaves at once."""
+    global _interrupted  # noqa: PLW0603  a signal has nowhere else to leave its mark
+    if _interrupted:
+        os._exit(130)
+    _interrupted = True
     raise KeyboardInterrupt
 
 

@@ -1,16 +1,44 @@
-"""`batchspec schema`: the JSON Schema of a spec, for editors."""
+"""`batchspec schema`: JSON Schemas of what people write and of what `--json` and `--out` write."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 
+class Of(StrEnum):
+    """What a schema describes."""
+
+    SPEC = "spec"
+    SETTINGS = "settings"
+    PLAN = "plan"
+    APPLY = "apply"
+    SAVED_PLAN = "saved-plan"
+
+
 def schema(
-    settings: Annotated[bool, typer.Option("--settings", help="The schema of batchspec.yaml instead.")] = False,
+    of: Annotated[
+        Of,
+        typer.Option(
+            help="A spec, batchspec.yaml (settings), one line of `plan --json` or `apply --json`, or a saved plan."
+        ),
+    ] = Of.SPEC,
 ) -> None:
-    """Print the JSON Schema (draft-07) of a spec file."""
+    """Print a JSON Schema: draft-07 for what people write, for editors; 2020-12 for what machines read."""
     from runner.spec.schema import json_schema, schema_text, settings_schema  # noqa: PLC0415
 
-    typer.echo(schema_text(settings_schema() if settings else json_schema()), nl=False)
+    if of is Of.SPEC:
+        found = json_schema()
+    elif of is Of.SETTINGS:
+        found = settings_schema()
+    elif of is Of.SAVED_PLAN:
+        from runner.reconciler.saved import saved_schema  # noqa: PLC0415
+
+        found = saved_schema()
+    else:
+        from runner.reconciler.machine import schema_of  # noqa: PLC0415
+
+        found = schema_of("plan" if of is Of.PLAN else "apply")
+    typer.echo(schema_text(found), nl=False)

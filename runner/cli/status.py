@@ -90,21 +90,42 @@ def _table(jobs: Iterable[JobStatus]) -> Table:
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name, justify in (("job", "left"), ("state", "left"), ("answered", "right"), ("failed", "right")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    table.add_column("round", justify="right")
-    table.add_column("batch or output", overflow="fold")
+    # A batch's id has 36 characters, and the whole has to fit into 80.
+    table.add_column("job, output, batches", overflow="fold", min_width=36)
+    table.add_column("state", overflow="fold")
+    for name in ("answered", "failed", "cost"):
+        table.add_column(name, justify="right", no_wrap=True)
     for job in jobs:
         asked = "" if job.asked else " (lockfile only)"
-        table.add_row(Text(job.address, style="bold"), Text(job.realm + asked), "", "", "", Text(job.output))
+        head = Text.assemble((job.address, "bold"), f"\n{_output(job)}")
+        table.add_row(head, Text(job.realm + asked), "", "", _money(job.cost))
         for batch in job.batches:
             lost = " (in no lockfile)" if batch.adopted else ""
+            round_ = f", round {batch.round}" if batch.round > 1 else ""
             table.add_row(
-                "",
-                Text(batch.state, style="" if batch.ended else "yellow"),
+                Text(batch.batch + lost),
+                Text(batch.state + round_, style="" if batch.ended else "yellow"),
                 f"{batch.completed:,}/{batch.requests:,}",
                 Text(f"{batch.failed:,}", style="red") if batch.failed else "",
-                str(batch.round),
-                Text(batch.batch + lost),
+                _money(batch.cost),
             )
     return table
+
+
+def _output(job: JobStatus) -> str:
+    """The output, and how the job's cost compares with what was expected."""
+    from decimal import Decimal  # noqa: PLC0415
+
+    from runner.money.prices import drift_text  # noqa: PLC0415
+
+    if job.cost is None or job.expected is None:
+        return job.output
+    return f"{job.output}; cost {drift_text(Decimal(str(job.cost)), Decimal(str(job.expected)))}"
+
+
+def _money(amount: float | None) -> str:
+    from decimal import Decimal  # noqa: PLC0415
+
+    from runner.money.prices import usd_text  # noqa: PLC0415
+
+    return "" if amount is None else usd_text(Decimal(str(amount)))

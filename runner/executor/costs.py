@@ -16,7 +16,7 @@ import orjson
 from runner.executor.judge import wanted_round
 from runner.executor.observe import Observed
 from runner.money.budget import Budget
-from runner.money.estimate import Estimate, Measured, input_from_bytes, input_from_history, output_range
+from runner.money.estimate import Estimate, Measured, input_from_bytes, input_from_history, output_range, total
 from runner.money.prices import Price, Usage, find_price, usd
 from runner.money.sample import Spread, Tokens, extrapolate
 from runner.money.tokens import Certainty, TokenCounter, encoding_of
@@ -119,6 +119,12 @@ def spent(lines: Sequence[BatchLine]) -> Decimal | None:
     """USD recorded for these batches; None where none has a cost."""
     known = [_exactly(line.cost) for line in lines if line.cost is not None]
     return sum(known, Decimal(0)) if known else None
+
+
+def expected(lines: Sequence[BatchLine]) -> Decimal | None:
+    """USD that were estimated for these batches; None where one of them has no estimate."""
+    costs = [line.estimate.cost if line.estimate else None for line in lines]
+    return total(None if cost is None else _exactly(cost) for cost in costs) if costs else None
 
 
 def budget_of(limits: BudgetLimits) -> Budget:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import orjson
 
 from runner.digest import sha256_file
@@ -16,7 +17,7 @@ from runner.executor.answers import Answer, answer_of, read_line
 from runner.keys import parse_key
 from runner.providers.api import BatchApi, Progress, RemoteBatch
 from runner.store.files import sync_file
-from runner.store.index import Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
+from runner.store.index import ENTRY, Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
 
 Record = tuple[bytes, int, int, int, int]
 
@@ -73,7 +74,7 @@ def index(files: tuple[Path, Path], batch: RemoteBatch, mapping: KeyMap) -> tupl
     for number, path in enumerate(files):
         if path.exists():
             reading.take(number, path)
-    entries = entries_of(reading.records)
+    entries = entries_of(np.array(reading.records, ENTRY))
     entries, strangers = mapping.only_sent(entries)
     answers = int((entries["code"] == 0).sum()) if len(entries) else 0
     failure = tuple(_failure(e.code, e.message, e.line) for e in batch.errors) if batch.status == "failed" else ()

@@ -17,9 +17,20 @@ from runner.executor.fetch import output_records
 from runner.planner.asks import ASK, AskWriter
 from runner.planner.render import Desired
 from runner.planner.spool import keys_of
-from runner.reconciler.classify import Answers, Counter, Evidence, Held, Hold, KeyState, Tally, classify
+from runner.reconciler.classify import (
+    Answers,
+    Counter,
+    Evidence,
+    Held,
+    Hold,
+    KeyState,
+    Tally,
+    Verdict,
+    classify,
+    unanswered,
+)
 from runner.reconciler.retry import may_pass, passing_codes
-from runner.store.index import ENTRY, Entries, entries_of
+from runner.store.index import ENTRY, Entries, entries_of, release
 
 OUTPUT_FILE = 2
 """ENTRY's and ASK's `file` for an answer that stands in an output of ours, not in a raw result file."""
@@ -78,10 +89,14 @@ def read_output(path: Path, scratch: Path) -> dict[str, OutputAnswers]:
         if count % _BUFFERED_ROWS == 0:
             flush()
     flush()
-    return {
-        batch: OutputAnswers(entries_of(np.fromfile(file, ENTRY).tolist()), tuple(codes[batch]))
-        for batch, file in names.items()
-    }
+    return {batch: OutputAnswers(_sorted(file), tuple(codes[batch])) for batch, file in names.items()}
+
+
+def _sorted(file: Path) -> Entries:
+    """The entries of a file of unsorted ones, mapped from another file."""
+    np.save(file.with_suffix(".npy"), entries_of(np.fromfile(file, ENTRY)))
+    loaded: Entries = np.load(file.with_suffix(".npy"), mmap_mode="r")
+    return loaded
 
 
 def judge(
@@ -100,17 +115,17 @@ def judge(
     sources: list[Source] = []
     blocked = doubt = False
     for known in batches:
-        told: list[Entries] = []
+        read: list[Entries] = []
         if known.index is not None:
+            read.append(known.index.entries)
             codes = known.index.summary.codes
-            told.append(known.index.entries)
             sources.append(Source(known.line.batch, known.index.files, codes))
             passing = passing_codes(codes, job.retry.on)
             answers.append(Answers(len(sources) - 1, known.line.round, known.index.entries, passing))
         if (known.index is None or known.short) and known.line.batch in standing:
             # Where results are gone or came short, the output may hold what they do not.
             stood = standing[known.line.batch]
-            told.append(stood.entries)
+            read.append(stood.entries)
             sources.append(Source(known.line.batch, (output,) * (OUTPUT_FILE + 1), stood.codes))
             passing = passing_codes(stood.codes, job.retry.on)
             answers.append(Answers(len(sources) - 1, known.line.round, stood.entries, passing))
@@ -118,9 +133,9 @@ def judge(
         if known.keys is not None:
             keys = known.keys
             if hold is Hold.LOST:
-                for entries in told:
+                for entries in read:
                     keys = keys[~np.isin(keys, entries["key"], assume_unique=True)]
-            held.append(Held(hold, known.line.round, keys))
+            held.append(Held(hold, known.line.round, keys, known.state if known.ended else ""))
         else:
             blocked |= hold is Hold.FLIGHT
             doubt |= hold is Hold.LOST
@@ -160,30 +175,61 @@ def _hold(known: Known, standing: dict[str, OutputAnswers], on: Sequence[str] | 
 def _fold(desired: Desired, evidence: Evidence, sources: Sequence[Source]) -> Judged:
     spool = desired.spool
     counter = Counter()
-    used = np.zeros(len(sources) + 1, bool)
+    used = np.zeros(len(sources), bool)
     with AskWriter(spool) as asks:
         for lowest, after, rows, digests in spool.groups():
             part = evidence.between(lowest, after)
+            lines = np.concatenate([one.entries for one in part.answers] or [np.empty(0, ENTRY)])
+            sizes = np.array([len(one.entries) for one in part.answers], np.int64)
+            begins = np.cumsum(sizes) - sizes - np.array([one.first for one in part.answers], np.int64)
             rank, size = _ranks(digests)
             for replicate in range(spool.replicates):
                 ordinals = np.full(len(rows), replicate) if spool.dedupe else replicate * size + rank
-                verdict = classify(keys_of(digests, ordinals.astype(np.uint32)), part)
+                keys = keys_of(digests, ordinals.astype(np.uint32))
+                verdict = classify(keys, part)
                 first = (rank == 0) if spool.dedupe else np.ones(len(rows), bool)
                 target = np.zeros(len(rows), ASK)
                 target["ordinal"], target["state"], target["round"] = ordinals, verdict.state, verdict.round
                 target["first"] = first
                 target["source"] = verdict.source + 1
-                for one in part.answers:
-                    chosen = verdict.source == one.number
-                    if chosen.any():
-                        lines = one.entries[verdict.entry[chosen] - one.first]
-                        for name in ("offset", "length", "file"):
-                            target[name][chosen] = lines[name]
-                        used[one.number + 1] = True
+                chosen = np.flatnonzero(verdict.source >= 0)
+                if len(chosen):
+                    numbers = verdict.source[chosen]
+                    found = lines[begins[numbers] + verdict.entry[chosen]]
+                    for name in ("offset", "length", "file"):
+                        target[name][chosen] = found[name]
+                    used |= np.bincount(numbers, minlength=len(used)) > 0
                 asks.add(rows, replicate, target)
                 counter.add(verdict.state[first], verdict.round[first])
-    answering = frozenset(source.batch for number, source in enumerate(sources, 1) if used[number])
+                for state in (KeyState.RETRY, KeyState.FAILED):
+                    _explain(counter, state, keys, verdict, first, part, sources)
+            for mapped in (*(one.entries for one in evidence.answers), *(one.keys for one in evidence.held)):
+                release(mapped)
+    answering = frozenset(source.batch for number, source in enumerate(sources) if used[number])
     return Judged(counter.tally(spool.rows), tuple(sources), answering)
+
+
+def _explain(
+    counter: Counter,
+    state: KeyState,
+    keys: npt.NDArray[np.bytes_],
+    verdict: Verdict,
+    first: npt.NDArray[np.bool_],
+    part: Evidence,
+    sources: Sequence[Source],
+) -> None:
+    """Count why keys are in a state: the code of their error, or how the batch ended that left them unanswered."""
+    here = first & (verdict.state == state)
+    if not here.any():
+        return
+    for one in part.answers:
+        chosen = here & (verdict.source == one.number)
+        if chosen.any():
+            codes = np.bincount(one.entries["code"][verdict.entry[chosen] - one.first])
+            for number in np.flatnonzero(codes).tolist():
+                counter.because(state, sources[one.number].codes[number - 1], int(codes[number]))
+    for ended, count in unanswered(keys[here & (verdict.source < 0)], part.held):
+        counter.because(state, f"{ended} unanswered", count)
 
 
 def _ranks(digests: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -80,6 +80,7 @@ class Run:
         self._flight = flight
         self._spec = job.desired.spec
         self._submitted: dict[int, int] = {}
+        self._sent: list[str] = []
         self._tried: set[str] = set()
         self._gone: set[str] = set()
         self._seen: Observed | None = None
@@ -119,7 +120,9 @@ class Run:
         return Outcome(self.address, end, plan, message, sum(self._submitted.values()), running)
 
     def _running(self) -> tuple[str, ...]:
-        return tuple(known.line.batch for known in self._seen.batches if not known.ended) if self._seen else ()
+        """Batches in flight: those that were seen, and those that were submitted since."""
+        seen = {known.line.batch: known.ended for known in self._seen.batches} if self._seen else {}
+        return tuple(batch for batch, ended in {**dict.fromkeys(self._sent, False), **seen}.items() if not ended)
 
     def _step(self, ledger: Ledger, listed: dict[str, RemoteBatch]) -> None:
         seen = self._observe(ledger, listed)
@@ -235,12 +238,13 @@ class Run:
             try:
                 for line, remote in each(self._submissions(to, action, seen, canary=canary == "due")):
                     listed[line.batch] = remote
+                    self._sent.append(line.batch)
                     self._submitted[action.round] = self._submitted.get(action.round, 0) + line.requests
+                    done = True
+                    self._save_soon(line)
                     self._context.watcher.event(
                         "batch.submitted", job=self.address, batch=line.batch, requests=line.requests
                     )
-                    self._save_soon(line)
-                    done = True
             finally:
                 self._save(pinned=done)
         return done

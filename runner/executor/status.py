@@ -8,6 +8,7 @@ from runner.digest import sha256_file
 from runner.errors import Conflict
 from runner.executor.batches import gather, list_back
 from runner.executor.context import Context
+from runner.executor.costs import expected, spent
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import Lockfile
 from runner.spec.load import JobSpec
@@ -16,7 +17,7 @@ from runner.store.ledger import Create, Ledger
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus:
-    """One batch as status shows it. `adopted` where no lockfile has it yet."""
+    """One batch as status shows it. `adopted` where no lockfile has it yet; `cost` is USD, None where not known."""
 
     batch: str
     state: str
@@ -26,17 +27,24 @@ class BatchStatus:
     failed: int
     round: int
     adopted: bool
+    cost: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """One job as status shows it; `output` is its path and a word on the file; `asked` whether the service was."""
+    """One job as status shows it; `output` is its path and a word on the file; `asked` whether the service was.
+
+    `cost` is USD recorded for batches that have ended; `expected` is what was estimated for those same batches, where
+    all of them have an estimate. None where nothing is recorded.
+    """
 
     address: str
     realm: str
     batches: tuple[BatchStatus, ...]
     output: str
     asked: bool
+    cost: float | None
+    expected: float | None
 
 
 class Lists:
@@ -83,9 +91,20 @@ def job_status(context: Context, spec: JobSpec, lists: Lists | None) -> JobStatu
                 counts.failed if counts else 0,
                 one.line.round,
                 one.adopted,
+                one.line.cost,
             )
         )
-    return JobStatus(spec.address, realm.name, tuple(batches), _output(context, spec, lockfile), api is not None)
+    recorded = [one.line for one in known if one.line.cost is not None]
+    came, foreseen = spent(recorded), expected(recorded)
+    return JobStatus(
+        spec.address,
+        realm.name,
+        tuple(batches),
+        _output(context, spec, lockfile),
+        api is not None,
+        None if came is None else float(came),
+        None if foreseen is None else float(foreseen),
+    )
 
 
 def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> str:

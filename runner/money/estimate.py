@@ -104,7 +104,7 @@ def input_from_history(earlier: Sequence[Measured], size: int) -> Tokens | None:
     ratio = sum(one.input_tokens for one in whole) / sum(one.bytes for one in whole)
     low, high = min(ratios) * (1 - _MARGIN), max(ratios) * (1 + _MARGIN)
     batches = "batch" if len(whole) == 1 else "batches"
-    basis = f"{1 / ratio:.2f} bytes a token, measured over {len(whole):,} earlier {batches}"
+    basis = f"{1 / ratio:.2f} bytes a token over {len(whole):,} earlier {batches}"
     return Tokens(int(low * size), round(ratio * size), -int(-high * size), Certainty.ESTIMATED, basis)
 
 

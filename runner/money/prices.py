@@ -63,7 +63,9 @@ def find_price(
     discounted = batch != full
     from importlib.metadata import version  # noqa: PLC0415
 
-    source = f"genai-prices {version('genai-prices')}, {'batch rate' if discounted else 'full price'}"
+    source = (
+        f"genai-prices {version('genai-prices')}, {'batch rate' if discounted else 'full price: it has no batch rate'}"
+    )
     return Price(*batch, source, discounted)
 
 
@@ -110,3 +112,11 @@ def usd_text(amount: Decimal) -> str:
         return f"${amount.quantize(Decimal('0.01'), ROUND_HALF_UP):,}"
     digits = 1 - amount.adjusted()
     return f"${amount.quantize(Decimal(1).scaleb(-min(digits, 6)), ROUND_HALF_UP):f}"
+
+
+def drift_text(actual: Decimal, expected: Decimal) -> str:
+    """How far an actual cost is from what was expected, in words."""
+    if actual == expected or not expected:
+        return f"{usd_text(expected)} expected"
+    share = abs(actual - expected) / expected * 100
+    return f"{share:.0f} % {'more' if actual > expected else 'less'} than the {usd_text(expected)} expected"

@@ -101,13 +101,19 @@ def order_of(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.intp]:
     after these bytes is rare, is seen, and then all bytes are compared.
     """
     packed = np.ascontiguousarray(keys)
-    prefix = packed.view(np.uint8).reshape(len(packed), packed.dtype.itemsize)[:, :8]
-    numbers = np.ascontiguousarray(prefix).view(">u8").ravel().astype(np.uint64)
+    numbers = prefixes(packed)
     order = np.argsort(numbers, kind="stable")
     numbers, arranged = numbers[order], packed[order]
     if np.any((numbers[1:] == numbers[:-1]) & (arranged[1:] != arranged[:-1])):
         return np.argsort(packed, kind="stable")
     return order
+
+
+def prefixes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint64]:
+    """The first eight bytes of each key as a number; numbers stand in the order of their keys."""
+    packed = np.ascontiguousarray(keys)
+    first = packed.view(np.uint8).reshape(len(packed), packed.dtype.itemsize)[:, :8]
+    return np.ascontiguousarray(first).view(">u8").ravel().astype(np.uint64)
 
 
 def _grouped(sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

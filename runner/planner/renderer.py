@@ -29,6 +29,9 @@ MAX_TROUBLES = 20
 _NO_ID = bytes(16)
 
 
+Buffer = bytes | bytearray
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """One chunk, rendered. `records` are PACKed, `ids` JSON, a line each, empty where rows are numbered.
@@ -36,9 +39,9 @@ class Rendered:
     `spans` are (rows, bytes of their lines), in order. `seen` counts the chunk's records, `bad` those in trouble.
     """
 
-    records: bytes
-    lines: bytes
-    ids: bytes
+    records: Buffer
+    lines: Buffer
+    ids: Buffer
     spans: tuple[tuple[int, int], ...]
     seen: int
     bad: int
@@ -50,7 +53,7 @@ class Renderer:
 
     def __init__(self, frame: Frame, templates: Templates) -> None:
         self._namespace = templates.namespace
-        self._id_column = frame.id_column
+        self._id_columns = frame.id_columns
         self._max_bytes = frame.max_bytes
         self._tail = frame.envelope.tail
         self._head = frame.envelope.head + VERSION.encode() + b"-"
@@ -70,12 +73,13 @@ class Renderer:
 
     def render(self, chunk: Chunk) -> Rendered:
         """Render all rows of a chunk."""
-        records: list[bytes] = []
-        lines: list[bytes] = []
-        ids: list[bytes] = []
+        # Bytes are gathered in a few growing buffers: as objects of their own they would take ten times the memory.
+        records, lines, ids = bytearray(), bytearray(), bytearray()
+        spans: list[tuple[int, int]] = []
         troubles: list[Trouble] = []
+        rows_of_span, span_at = 0, 0
         bad, seen = 0, 0
-        pack, file, numbered = PACK.pack, chunk.file_number, self._id_column is None
+        pack, file, numbered = PACK.pack, chunk.file_number, not self._id_columns
         identity, id_digest = b"", _NO_ID
         for record in rows(chunk):
             seen += 1
@@ -89,9 +93,15 @@ class Renderer:
                 except RowError as error:
                     trouble = self._trouble(seen - 1, at, row, error)
                 else:
-                    records.append(pack(digest, len(line), id_digest, at, file))
-                    lines.append(line)
-                    ids.append(identity)
+                    if not numbered:
+                        ids += identity
+                        ids += b"\n"
+                    records += pack(digest, len(line), id_digest, at, file)
+                    lines += line
+                    rows_of_span += 1
+                    if rows_of_span == SPAN_ROWS:
+                        spans.append((rows_of_span, len(lines) - span_at))
+                        rows_of_span, span_at = 0, len(lines)
                     continue
             else:
                 assert isinstance(record, Trouble)
@@ -99,12 +109,9 @@ class Renderer:
             bad += 1
             if len(troubles) < MAX_TROUBLES:
                 troubles.append(trouble)
-        spans = tuple(
-            (len(part), sum(map(len, part)))
-            for part in (lines[start : start + SPAN_ROWS] for start in range(0, len(lines), SPAN_ROWS))
-        )
-        named = b"" if numbered or not ids else b"\n".join(ids) + b"\n"
-        return Rendered(b"".join(records), b"".join(lines), named, spans, seen, bad, tuple(troubles))
+        if rows_of_span:
+            spans.append((rows_of_span, len(lines) - span_at))
+        return Rendered(records, lines, ids, tuple(spans), seen, bad, tuple(troubles))
 
     def requests(self, chunk: Chunk) -> Iterator[Trouble | tuple[bytes, bytes]]:
         """(row id as JSON, line) for each row of a chunk; the id is empty where rows are numbered."""
@@ -113,7 +120,7 @@ class Renderer:
                 yield record
                 continue
             try:
-                identity = b"" if self._id_column is None else self._identity(record[1])
+                identity = b"" if not self._id_columns else self._identity(record[1])
                 yield identity, self._request(record[1])[1]
             except RowError as error:
                 yield self._trouble(position, *record, error)
@@ -138,8 +145,15 @@ class Renderer:
         return digest, line
 
     def _identity(self, row: dict[str, Any]) -> bytes:
-        column = self._id_column
-        assert column is not None
+        """The row's id as JSON: a value, or a list of them where several columns make it. Raises _IdError."""
+        names = self._id_columns
+        values = [self._id_value(row, name) for name in names]
+        try:
+            return orjson.dumps(values[0] if len(names) == 1 else values)
+        except orjson.JSONEncodeError as error:
+            raise _IdError(f"the id in column {', '.join(names)} is not valid Unicode") from error
+
+    def _id_value(self, row: dict[str, Any], column: str) -> str | int:
         value = row.get(column)
         if type(value) is not str and type(value) is not int:
             if column not in row:
@@ -147,15 +161,12 @@ class Renderer:
             raise _IdError(f"the id in column {column} must be text or a whole number")
         if value == "":
             raise _IdError(f"the id in column {column} is empty")
-        try:
-            return orjson.dumps(value)
-        except orjson.JSONEncodeError as error:
-            raise _IdError(f"the id in column {column} is not valid Unicode") from error
+        return value
 
     def _trouble(self, position: int, line: int, row: dict[str, Any], error: RowError) -> Trouble:
         if isinstance(error, _IdError):
             return Trouble(line, 0, str(error))
-        if self._id_column is None:
+        if not self._id_columns:
             return Trouble(line, 0, str(error), position)
         return Trouble(line, 0, f"row {self._identity(row).decode()}: {error}")
 

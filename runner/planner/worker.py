@@ -131,7 +131,7 @@ def read_at(file: int, size: int, offset: int) -> bytes:
     return data
 
 
-def write_at(file: int, data: bytes, offset: int) -> None:
+def write_at(file: int, data: bytes | bytearray, offset: int) -> None:
     """All of `data` at `offset`. Raises OSError, where the disk is full above all."""
     view = memoryview(data)
     while view:

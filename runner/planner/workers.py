@@ -49,6 +49,11 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def processes(self) -> tuple[subprocess.Popen[bytes], ...]:
+        """The workers' processes, running or ended."""
+        return tuple(worker.process for worker in self._workers)
+
     def render(self, chunks: Iterable[Chunk]) -> Iterator[Part]:
         """The chunks' rendered parts, in the order of the chunks. Raises WorkerError where a worker ended."""
         source = enumerate(chunks)
@@ -101,7 +106,7 @@ class _Worker:
         results, result_end = os.pipe()
         self._tasks, self.results = Connection(tasks, readable=False), Connection(results, writable=False)
         try:
-            self._process = subprocess.Popen(  # noqa: S603  this interpreter, with our own code
+            self.process = subprocess.Popen(  # noqa: S603  this interpreter, with our own code
                 [sys.executable, "-I", "-S", "-c", _BOOT, str(task_end), str(result_end), *_path()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -143,11 +148,11 @@ class _Worker:
 
     def kill(self) -> None:
         """End the process; does not wait for its end."""
-        self._process.kill()
+        self.process.kill()
 
     def end(self) -> None:
         """Wait for the end of the killed process and give back what it took."""
-        self._process.wait()
+        self.process.wait()
         self._tasks.close()
         self.results.close()
         os.close(self._chunks)
@@ -160,8 +165,8 @@ class _Worker:
             raise self._ended() from None
 
     def _ended(self) -> WorkerError:
-        self._process.kill()
-        code = self._process.wait()
+        self.process.kill()
+        code = self.process.wait()
         how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
         return WorkerError(
             f"a rendering process {how} before its work was done; nothing was submitted",

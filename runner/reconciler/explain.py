@@ -8,7 +8,7 @@ from typing import assert_never
 
 from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
-from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write
+from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write, causes
 
 
 def explain(plan: Plan) -> str:
@@ -37,7 +37,7 @@ def _job(job: JobPlan) -> Iterator[str]:
     if tally.in_flight:
         facts.append(f"{number(tally.in_flight)} in flight")
     if tally.failed:
-        facts.append(f"{number(tally.failed)} failed")
+        facts.append(f"{number(tally.failed)} failed" + (f" ({causes(tally.lasting)})" if tally.lasting else ""))
     if tally.unknown:
         facts.append(f"{number(tally.unknown)} unknown")
     yield f"    {', '.join(facts)}"
@@ -55,16 +55,15 @@ def _costs(estimate: Estimate) -> Iterator[str]:
     """What the requests to submit will take: tokens, and money where a price is known."""
     given, taken = estimate.input, estimate.output
     about = "" if given.low == given.high else "about "
-    answers = "" if taken.expected is None else f"about {number(taken.expected)}"
-    limit = "no limit is set" if taken.high is None else f"up to {number(taken.high)}"
-    out = f"{answers}, {limit}" if answers else limit
-    yield f"tokens in: {about}{number(given.expected)} ({given.certainty.value}: {given.basis}); out: {out}"
+    yield f"in    {about}{number(given.expected)} tokens, {given.certainty.value} ({given.basis})"
+    limit = "no limit" if taken.high is None else f"up to {number(taken.high)}"
+    answers = limit if taken.expected is None else f"about {number(taken.expected)}, {limit}"
+    yield f"out   {answers} tokens"
     price = estimate.price
     if price is None:
-        yield f"cost: no price is known for {estimate.model}; `prices:` in batchspec.yaml can say it"
+        yield f"cost  no price is known for {estimate.model}; `prices:` in batchspec.yaml can say it"
     else:
-        full = "" if price.batch else "; no batch rate is known, so this is the full price"
-        yield f"cost: {_money(estimate.expected, estimate.ceiling)} ({price.source}{full})"
+        yield f"cost  {_money(estimate.expected, estimate.ceiling)} ({price.source})"
 
 
 def _money(expected: Decimal | None, ceiling: Decimal | None) -> str:

@@ -7,13 +7,16 @@ types that it does not know.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from runner.money.estimate import Estimate
+from runner.money.prices import usd
 from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write
 
-FORMAT = "1.0"
+FORMAT = "1.1"
 
 _VERBS: dict[type[Action], str] = {
     Submit: "submit",
@@ -56,6 +59,32 @@ class ActionField(MachineLine):
     keys_known: bool | None = None
 
 
+class TokensField(MachineLine):
+    """A range of tokens. For output, `low` and `certainty` are not there; `high` is not where nothing limits it."""
+
+    low: int | None = None
+    expected: int | None = None
+    high: int | None = None
+    certainty: Literal["exact", "assumed", "estimated"] | None = None
+
+
+class UsdField(MachineLine):
+    """US dollars: what is likely, and at most."""
+
+    expected: float | None = None
+    ceiling: float | None = None
+
+
+class CostField(MachineLine):
+    """What the requests to submit will take. `usd` is there where the model's price is known, from `price`."""
+
+    requests: int
+    input_tokens: TokensField
+    output_tokens: TokensField
+    usd: UsdField | None = None
+    price: str | None = None
+
+
 class JobLine(MachineLine):
     """One job's part of the plan. Counts are distinct requests, but for `rows`."""
 
@@ -72,6 +101,7 @@ class JobLine(MachineLine):
     unknown: int
     submit: int
     tolerated: int
+    cost: CostField | None = Field(default=None, description="Of the requests to submit; not there without any.")
     actions: tuple[ActionField, ...]
     notes: tuple[str, ...]
 
@@ -106,6 +136,7 @@ class PlanLine(MachineLine):
     failed: int
     unknown: int
     errors: int
+    over_budget: tuple[str, ...] = ()
     offline: str = Field(description="Why the service was not asked; empty where it was.")
 
 
@@ -179,6 +210,7 @@ def plan_lines(plan: Plan) -> Iterator[MachineLine]:
         failed=sum(job.tally.failed for job in plan.jobs),
         unknown=sum(job.tally.unknown for job in plan.jobs),
         errors=len(plan.errors),
+        over_budget=plan.over_budget,
         offline=plan.offline,
     )
 
@@ -203,9 +235,29 @@ def _job(job: JobPlan) -> JobLine:
         unknown=tally.unknown,
         submit=job.submits,
         tolerated=job.tolerated,
+        cost=_cost(job.estimate),
         actions=tuple(_action(action) for action in job.actions),
         notes=job.notes,
     )
+
+
+def _cost(estimate: Estimate | None) -> CostField | None:
+    if estimate is None:
+        return None
+    given, taken, price = estimate.input, estimate.output, estimate.price
+    return CostField(
+        requests=estimate.requests,
+        input_tokens=TokensField(
+            low=given.low, expected=given.expected, high=given.high, certainty=given.certainty.value
+        ),
+        output_tokens=TokensField(expected=taken.expected, high=taken.high),
+        usd=None if price is None else UsdField(expected=_usd(estimate.expected), ceiling=_usd(estimate.ceiling)),
+        price=None if price is None else price.source,
+    )
+
+
+def _usd(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(usd(amount))
 
 
 def _action(action: Action) -> ActionField:

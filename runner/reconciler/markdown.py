@@ -150,7 +150,7 @@ def _cost(estimate: Estimate | None, spent: Decimal | None) -> str:
     if estimate.price is None:
         return "no price known"
     before = spent or Decimal(0)
-    shown = f"{usd_text(before)} → "
+    shown = "" if spent is None else f"{usd_text(before)} → "
     shown += "?" if estimate.expected is None else usd_text(before + estimate.expected)
     shown += "" if estimate.ceiling is None else f", at most {usd_text(before + estimate.ceiling)}"
     return shown if estimate.price.batch else f"{shown} (no batch rate known: full price)"

@@ -259,6 +259,13 @@ def decide(view: JobView) -> JobPlan:
     )
 
 
+def causes(counts: Sequence[tuple[str, int]]) -> str:
+    """Why requests failed, in words: the commonest causes, with their numbers."""
+    shown = [f"{count:,} {cause}" for cause, count in counts[:4]]
+    more = sum(count for _, count in counts[4:])
+    return ", ".join([*shown, f"{more:,} for other reasons"] if more else shown) or "they failed in a passing way"
+
+
 def _ended(state: str) -> str:
     return f"been {state}" if state == "cancelled" else state
 
@@ -270,7 +277,7 @@ def _submits(view: JobView) -> list[Submit]:
         if number > 1 and not settled:
             continue  # rounds are cut only when nothing is in flight, so that every machine cuts the same bytes
         shards = [shard for shard in view.shards if shard.round == number]
-        reason = why_new(view.pinned, view.pins) if number == 1 else f"round {number}: they failed in a passing way"
+        reason = why_new(view.pinned, view.pins) if number == 1 else f"round {number}: {causes(view.tally.retried)}"
         found.append(Submit(number, requests, len(shards), sum(shard.bytes for shard in shards), reason))
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -101,6 +102,15 @@ def read_saved(data: bytes, file: str, project: str) -> SavedPlan:
     if plan.project != project:
         raise BatchspecError(f"{file} is a plan of project {plan.project}; this is {project}", hint=_FRESH)
     return plan
+
+
+def saved_schema() -> dict[str, Any]:
+    """The JSON Schema of a saved plan."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **SavedPlan.model_json_schema(),
+        "title": f"A saved plan, format {FORMAT}",
+    }
 
 
 def still_holds(saved: SavedJob, fresh: JobPlan, pins: PinsLine, ceiling: Ceiling) -> str:

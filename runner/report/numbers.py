@@ -15,7 +15,7 @@ from runner.report.runs import Run
 
 COLUMNS = (
     "job", "realm", "started", "ended", "model", "outcome", "batches", "requests", "completed", "failed",
-    "input_tokens", "output_tokens", "cached_tokens", "cost_usd", "why",
+    "input_tokens", "output_tokens", "cached_tokens", "cost_usd", "expected_usd", "why",
 )  # fmt: skip
 
 
@@ -64,6 +64,7 @@ def _run(run: Run) -> dict[str, Any]:
         "output_tokens": taken,
         "cached_tokens": cached,
         "cost_usd": None if cost is None else float(usd(cost)),
+        "expected_usd": None if run.expected is None else float(usd(run.expected)),
         "why": run.why,
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from runner.money.estimate import total
 from runner.reconciler.lockfile import BatchLine, Lockfile, PinsLine
 from runner.reconciler.plan import why_new
 
@@ -60,6 +61,12 @@ class Run:
         """USD as recorded; None where no batch has a cost."""
         known = [Decimal(str(batch.cost)) for batch in self.batches if batch.cost is not None]
         return sum(known, Decimal(0)) if known else None
+
+    @property
+    def expected(self) -> Decimal | None:
+        """USD that were estimated for the batches whose cost is recorded; None where one has no estimate."""
+        costs = [b.estimate.cost if b.estimate else None for b in self.batches if b.cost is not None]
+        return total(None if cost is None else Decimal(str(cost)) for cost in costs) if costs else None
 
     @property
     def unpriced(self) -> int:

@@ -98,7 +98,9 @@ _FAULTS = """
 ALTER TABLE batches ADD COLUMN faults TEXT;
 """
 
-_VERSIONS = (_JOBS, _WEBHOOKS, _FAULTS)
+_COUNTS = "CREATE INDEX batches_by_account_and_status ON batches (account, status, seq);\n"
+
+_VERSIONS = (_JOBS, _WEBHOOKS, _FAULTS, _COUNTS)
 """What each version of the schema adds to the one before; never changed once released."""
 
 

@@ -24,7 +24,6 @@ from runner.service.db import Database
 from runner.service.engine import Engine
 from runner.service.faults import Faults
 from runner.service.files import Files
-from runner.service.limits import Limit, Limiter
 from runner.service.outbox import Outbox
 from runner.service.page import Page
 from runner.service.serve import URL_FILE, running_url
@@ -71,6 +70,8 @@ class Host:
         self._stopped = True
 
     def _ready(self, url: str) -> None:
+        if self._config.faults:
+            log.warning("service.makes_trouble", faults=", ".join(self._config.faults), seed=self._config.seed)
         log.info("service.started", url=url, data=str(self._config.data), backend=self._config.backend)
         self._on_ready(url)
 
@@ -156,5 +157,4 @@ def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
     api = Api(config, files, batches, storage, transfers=transfers, engine=engine, faults=faults)
     accounts = Accounts(config.tokens)
     page = Page(config, batches, Outbox(db), storage, transfers=transfers, accounts=accounts)
-    limiter = Limiter(tuple(Limit(limit.calls, config.lasting(limit.seconds)) for limit in config.rate_limits))
-    return build_app(api, transfers, page, accounts, limiter, faults)
+    return build_app(api, transfers, page, accounts, config, faults)

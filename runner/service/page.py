@@ -28,7 +28,7 @@ from runner.service.sessions import LIFETIME, Sessions
 from runner.service.storage import Storage
 from runner.service.transfers import Transfers
 from runner.service.views import timestamp
-from runner.service.web import Accounts, Problem, uuid_of
+from runner.service.web import Accounts, Methods, Problem, is_own, uuid_of
 from runner.service.webhooks import shown
 
 if TYPE_CHECKING:
@@ -86,13 +86,12 @@ class Page:
     def routes(self) -> list[BaseRoute]:
         """To be put beside those of the API."""
         return [
-            Route("/", self.jobs, methods=["GET"]),
-            Route("/jobs/{batch_id}", self.job, methods=["GET"]),
-            Route("/jobs/{batch_id}/output", self.download, methods=["GET"]),
-            Route("/jobs/{batch_id}/errors", self.download, methods=["GET"]),
-            Route("/login", self.login, methods=["GET"]),
-            Route("/login", self.sign_in, methods=["POST"]),
-            Route("/logout", self.sign_out, methods=["POST"]),
+            Route("/", Methods(GET=self.jobs)),
+            Route("/jobs/{batch_id}", Methods(GET=self.job)),
+            Route("/jobs/{batch_id}/output", Methods(GET=self.download)),
+            Route("/jobs/{batch_id}/errors", Methods(GET=self.download)),
+            Route("/login", Methods(GET=self.login, POST=self.sign_in)),
+            Route("/logout", Methods(POST=self.sign_out)),
             Mount("/page", _Static(directory=_FOLDER / "static")),
         ]
 
@@ -253,7 +252,7 @@ async def _body(request: Request) -> bytes:
 def _refuse_other_sites(request: Request) -> None:
     """A form on somebody else's page must not sign people in or out. Browsers say where a form stands."""
     origin = request.headers.get("origin")
-    if origin is not None and origin != f"{request.url.scheme}://{request.headers['host']}":
+    if origin is not None and not is_own(origin, request.headers["host"]):
         raise Problem(403, "This form was sent from another site.")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import random
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -27,6 +28,10 @@ _SLICE = 0.01
 """Seconds that a worker may keep the event loop where its backend never waits."""
 
 _SHUTDOWN_DRAIN = 0.3
+
+_WINDOW = 64
+_WINDOW_BYTES = 1 << 20
+"""Requests that are held at once to be asked out of order, and how large they may be together."""
 
 _Requests = Generator[tuple[str, dict[str, Any]], None, None]
 
@@ -161,13 +166,11 @@ class Run:
             return RequestFailed("internal_error", "The service could not process this request.")
 
     def _requests(self, journal: Journal) -> _Requests:
-        """The requests that are not done yet, in input order, read as they are needed."""
+        """The requests that are not done yet, read as they are needed."""
         batch = self._batch
         defaults = defaults_of(batch)
         with self._storage.blob(batch.blob).open("rb") as file:
-            for _, raw in read_lines(file, self._config.max_line_bytes):
-                if raw is None:
-                    continue
+            for raw in _stirred(read_lines(file, self._config.max_line_bytes), batch.digest):
                 line = orjson.loads(raw)
                 if key_of(line["custom_id"]) not in journal.done:
                     body = request_of(line, batch.provider)
@@ -207,6 +210,34 @@ class Run:
         if done:
             log.info(f"job.{to}", batch=self._batch.id, completed=progress.completed, failed=progress.failed)
         return done
+
+
+def _stirred(lines: Iterator[tuple[int, bytes | None]], seed: str) -> Iterator[bytes]:
+    """The lines that can be read, out of order within a window: whoever counts on an order of results finds out here.
+
+    The same file is always stirred in the same way.
+    """
+    numbers = random.Random(seed)  # noqa: S311 - no secret
+    window: list[bytes] = []
+    size = 0
+    for _, raw in lines:
+        if raw is None:
+            continue
+        window.append(raw)
+        size += len(raw)
+        while len(window) > _WINDOW or (size > _WINDOW_BYTES and len(window) > 1):
+            taken = _taken(window, numbers)
+            size -= len(taken)
+            yield taken
+    while window:
+        yield _taken(window, numbers)
+
+
+def _taken(window: list[bytes], numbers: random.Random) -> bytes:
+    """Any one of the lines, taken out."""
+    index = int(numbers.random() * len(window))
+    window[index], window[-1] = window[-1], window[index]
+    return window.pop()
 
 
 def _first(group: BaseExceptionGroup[BackendFailed]) -> BackendFailed:

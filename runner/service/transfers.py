@@ -94,10 +94,10 @@ class Transfers:
         path = self._storage.job(batch.id) / (OUTPUT if file_id == batch.output_file_id else ERRORS)
         # A result file never changes once its id exists.
         etag = f'"{file_id}"'
-        if self._faults:
+        if batch.faults:
             path = await asyncio.to_thread(spoiled, path, batch.trouble, batch.id)
-            if request.method == "GET" and self._faults.draw("cut-results") is not None:
-                path, etag = await asyncio.to_thread(cut, path), f'"{file_id}-cut"'
+        if request.method == "GET" and self._faults.draw("cut-results") is not None:
+            path, etag = await asyncio.to_thread(cut, path), f'"{file_id}-cut"'
         size = path.stat().st_size
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers={"etag": etag})

@@ -98,6 +98,14 @@ def uuid_of(text: str) -> str | None:
         return None
 
 
+def is_own(origin: str, host: str) -> bool:
+    """Whether an Origin header names the host that is asked. Not the scheme: whoever speaks TLS may stand before us."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
+
+
 class Methods:
     """What a path does for each method, as a route's endpoint. Any other method is 405, with those that there are."""
 
@@ -185,15 +193,13 @@ class Gate:
         # Routes raise for what they don't know only inside an app; without one they answer in plain text.
         scope["app"] = self._app
         started = False
-        more = {"x-request-id": request_id}
+        more = {"x-request-id": request_id, "x-content-type-options": "nosniff"}
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers.update(more)
-                headers["x-content-type-options"] = "nosniff"
+                MutableHeaders(scope=message).update(more)
             await send(message)
 
         try:
@@ -231,11 +237,11 @@ class Gate:
             self._refuse_strangers(headers, host)
             account: str | None = OPEN_ACCOUNT
         elif self._is_page(scope["path"]):
-            return self._visitor(headers)
+            account = self._visitor(headers)
         else:
             account = self._accounts.of(headers.get("authorization", ""))
-        if scope["path"].startswith(API):
-            # Those without a valid token share one allowance, which keeps guessing slow.
+        if scope["path"].startswith(API) or scope["method"] == "POST":
+            # Those without a valid token share one allowance, which keeps guessing slow, on the page too.
             allowed, told = self._limiter.take(account or "")
             more.update(told)
             if not allowed:
@@ -247,5 +253,5 @@ class Gate:
     def _refuse_strangers(self, headers: Headers, host: str) -> None:
         origin = headers.get("origin")
         name = urlsplit(f"//{host}").hostname or ""
-        if not is_loopback(name) or (origin and urlsplit(origin).netloc != host):
+        if not is_loopback(name) or (origin and not is_own(origin, host)):
             raise Problem(403, "Without a token this service answers only programs of the machine it runs on.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from runner.errors import Problem, SpecError, TrustError
@@ -64,6 +65,16 @@ class YamlFiles:
         lines, found, wrong = self._read[file]
         problems += wrong
         return lines, found
+
+    def told(self, problems: list[Problem]) -> list[Problem]:
+        """The problems, each once, without those that only follow from what is wrong with the YAML at their place.
+
+        A line that may hold a secret is not shown.
+        """
+        first = {(p.file, p.line, p.column): p for _, _, wrong in self._read.values() for p in wrong}
+        private = {(lines.file, line) for lines, _, _ in self._read.values() for line in lines.private}
+        kept = (p for p in dict.fromkeys(problems) if first.get((p.file, p.line, p.column), p) == p)
+        return [replace(p, excerpt="") if (p.file, p.line) in private else p for p in kept]
 
 
 def _read(root: Path, file: str) -> tuple[Lines, list[Document], list[Problem]]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as made_by
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,7 +23,7 @@ from runner.spec.paths import fill, named_in, path_names
 from runner.spec.settings import DigitalOceanProfile, LocalProfile, Settings
 from runner.spec.trust import inside
 from runner.spec.variables import partition_names, partition_of, set_vars, undeclared, vars_of
-from runner.spec.words import did_you_mean, problems_of
+from runner.spec.words import MAX_PROBLEMS, did_you_mean, problems_of
 from runner.spec.yaml import Document, Lines
 
 __all__ = ["SETTINGS_FILE", "JobSpec", "Project", "find_root", "load_project", "load_settings"]
@@ -80,8 +81,8 @@ class _Loading:
     placeholders: bool
     read: YamlFiles
     problems: list[Problem]
-    declared: set[str] = field(default_factory=set)
-    partial: list[JobSpec] = field(default_factory=list)
+    declared: set[str] = made_by(default_factory=set)
+    partial: list[JobSpec] = made_by(default_factory=list)
 
 
 def load_project(
@@ -114,9 +115,10 @@ def load_project(
     if not problems:
         problems += [undeclared(name, loading.declared) for name in variables if name not in loading.declared]
     if problems:
-        raise SpecError(list(dict.fromkeys(problems)))
+        raise SpecError(read.told(problems))
     warnings = (w for job in jobs for w in warn_job(job.job, job.problem, own_server=_own_server(job, settings)))
-    return Project(root, settings, tuple(jobs), tuple(dict.fromkeys(warnings)), whole=not paths)
+    told = tuple(sorted(read.told(list(warnings))))
+    return Project(root, settings, tuple(jobs), told, whole=not paths)
 
 
 def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:
@@ -172,7 +174,9 @@ def _job(loading: _Loading, variant: Variant, lines: Lines) -> JobSpec | None:
 def _rest(document: Document, error: ValidationError) -> Job | None:
     """The job without what is wrong with it, so that more problems can be found; None where too little is left."""
     value = document.value
-    for details in error.errors():
+    if error.error_count() > MAX_PROBLEMS:
+        return None
+    for details in error.errors(include_url=False):
         path = [part for part in details["loc"] if isinstance(part, str)]
         if not path or path[0] in {"vars", "vars_file", "parameters", "matrix", "partition"}:
             return None
@@ -213,13 +217,13 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
     address = address_of(job.name, {**variant.address, **chosen})
     names = path_names(job.name, address, job.model, values, variant.matrix)
     problems += _partitions_apart(job, say)
-    paths = {}
-    for part in ("input", "output"):
-        model = getattr(job, part)
+    paths: dict[str, Any] = {}
+    for part, field in (("input", "path"), ("input", "text"), ("output", "path")):
+        model = paths.get(part) or getattr(job, part)
         try:
-            paths[part] = model.model_copy(update={"path": fill(model.path, names)})
+            paths[part] = model.model_copy(update={field: fill(getattr(model, field), names)})
         except ValueError as error:
-            problems.append(say(str(error), part, "path"))
+            problems.append(say(str(error), part, field))
     if len(problems) > before or profile is None:
         return None
     moved = _moved_from(job, address)

@@ -112,9 +112,10 @@ def _problems(document: Document, lines: Lines, axes: Mapping[str, Sequence[Scal
     size = 1
     for values in axes.values():
         size *= len(values)
-    size = size if axes else 0
-    if size + len(matrix.get("include", [])) > MAX_JOBS:
-        message = f"the matrix makes {size + len(matrix.get('include', []))} jobs; at most {MAX_JOBS} are made of one"
+    size = (size if axes else 0) + len(matrix.get("include", []))
+    if size > MAX_JOBS:
+        shown = str(size) if size < 1_000_000 else "millions of"
+        message = f"the matrix makes {shown} jobs; at most {MAX_JOBS} are made of one document"
         yield lines.problem(document.place(("matrix",)), message)
         return
     for axis, values in axes.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,14 +11,16 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from runner.errors import Problem
-from runner.spec.yaml import Document, Lines, Path
+from runner.spec.yaml import PRIVATE, Document, Lines, Path
 
 LATER: dict[Path, frozenset[str]] = {
     (): frozenset({"schema"}),
-    ("input",): frozenset({"encoding", "limit", "rows", "sample", "sql", "text"}),
     ("output",): frozenset({"errors", "format", "include"}),
 }
 """Keys of the spec language that are not built yet, by where they stand. They are refused, never ignored."""
+
+MAX_PROBLEMS = 50
+"""Problems of one document that are told; one more says how many there are beyond."""
 
 _TYPES = {
     "string_type": "must be text",
@@ -38,24 +41,31 @@ _PATTERNS = {
     "url": "write a URL that begins with https://",
     "base_url": "write a URL that begins with https://",
     "env": "use letters, digits and `_`, the first no digit",
+    "partition": "use letters, digits and `_`, the first no digit, at most 64",
     "account": "use letters, digits, `.`, `_` and `-`, at most 64",
 }
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean X?`, or nothing where no known name is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[:100], itertools.islice(known, 1_000), n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else ""
 
 
 def problems_of(error: ValidationError, document: Document, lines: Lines, model: type[BaseModel]) -> list[Problem]:
     """All of a validation error's findings as problems in the file, each place once."""
     found: dict[tuple[int, int, str], Problem] = {}
-    for details in error.errors():
+    details_list = error.errors(include_url=False)
+    for details in details_list[:MAX_PROBLEMS]:
         problem = _problem(details, document, lines, model)
-        # A union reports each of its branches; the first says enough.
-        found.setdefault((problem.line, problem.column, ""), problem)
-    return list(found.values())
+        # A union reports each of its branches; the first says enough. Several keys may be missing at one place.
+        key = problem.message if details["type"] == "missing" else ""
+        found.setdefault((problem.line, problem.column, key), problem)
+    problems = list(found.values())
+    if len(details_list) > MAX_PROBLEMS:
+        more = f"and {len(details_list) - MAX_PROBLEMS} more problems in this document"
+        problems.append(lines.problem((max(p.line for p in problems), 0), more))
+    return problems
 
 
 def _problem(details: ErrorDetails, document: Document, lines: Lines, model: type[BaseModel]) -> Problem:
@@ -69,14 +79,19 @@ def _problem(details: ErrorDetails, document: Document, lines: Lines, model: typ
             return lines.problem(place, f"`{name}` is not supported yet")
         known = _known(model, path[:-1], document)
         hint = did_you_mean(name, known) or f"known here: {', '.join(known)}"
-        return lines.problem(place, f"there is no key `{name}` here", hint)
+        return lines.problem(place, f"there is no key `{name[:60]}` here", hint)
     if kind == "missing":
         return lines.problem(document.place(path), f"`{'.'.join((*map(str, path), name))}` is missing")
     place = document.place(path)
-    what = f"`{'.'.join(map(str, path))}` " if path else "a spec "
+    what = f"`{'.'.join(map(str, path))}`" if path else "a spec"
+    if _last_name(path) in PRIVATE:
+        return lines.problem(
+            place, f"{what} names an environment variable, as {{env: NAME}}; no secret stands in a file"
+        )
     if kind == "string_pattern_mismatch":
-        return lines.problem(place, f"{what}is not a valid value", _PATTERNS.get(str(path[-1]) if path else "", ""))
-    return lines.problem(place, what + _sentence(details))
+        return lines.problem(place, f"{what} is not a valid value", _PATTERNS.get(_last_name(path), ""))
+    sentence = _sentence(details)
+    return lines.problem(place, what + sentence if sentence.startswith(":") else f"{what} {sentence}")
 
 
 def _sentence(details: ErrorDetails) -> str:
@@ -96,8 +111,14 @@ def _sentence(details: ErrorDetails) -> str:
             return f"is {_shown(value)}; it may be at most {context['le']}"
         case "string_too_short":
             return "must not be empty"
+        case "string_too_long":
+            return f"has {len(value)} characters; at most {context['max_length']} are allowed"
+        case "too_short":
+            return "is empty; it needs at least 1 entry"
+        case "too_long":
+            return f"has {context['actual_length']} entries; at most {context['max_length']} are allowed"
         case "value_error":
-            return f"is not right: {context['error']}"
+            return f": {context['error']}"
     return f"is {_shown(value)}, which is not allowed here"
 
 
@@ -116,6 +137,10 @@ def _shown(value: Any) -> str:
     return str(value)[:60]
 
 
+def _last_name(path: Path) -> str:
+    return next((part for part in reversed(path) if isinstance(part, str)), "")
+
+
 def _written(loc: tuple[int | str, ...], document: Document) -> Path:
     """The part of pydantic's path that stands in the file: its names of union branches are left out."""
     path: Path = ()
@@ -132,7 +157,9 @@ def _known(model: type[BaseModel], path: Path, document: Document) -> list[str]:
     for part in path:
         value = value.get(part) if isinstance(value, dict) else None
         current = _step(current, part, value)
-    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+    if not (isinstance(current, type) and issubclass(current, BaseModel)):
+        return []
+    return [field.alias or name for name, field in current.model_fields.items()]
 
 
 def _step(model: Any, part: str | int, value: Any) -> Any:

@@ -23,6 +23,13 @@ MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
 """Values in one document, aliases counted each time they are used."""
 MAX_DEPTH = 60
+MAX_PROBLEMS = 50
+"""Problems of one document that are told."""
+MAX_DOCUMENTS = 100
+"""Documents in one file."""
+
+PRIVATE = frozenset({"secret", "key", "password", "token", "api_key"})
+"""Keys whose value may be a secret that somebody wrote into a file by mistake: such a line is not shown."""
 
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
@@ -59,6 +66,7 @@ class Lines:
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
+        self.private: set[int] = set()
         self._lines = text.split("\n")
 
     def problem(self, place: Place, message: str, hint: str = "") -> Problem:
@@ -85,13 +93,18 @@ def read_text(file: str, data: bytes) -> tuple[str, list[Problem]]:
 def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
     """All documents of a text, and everything that is wrong with them. Never raises for bad text."""
     problems: list[Problem] = []
-    found = []
+    found: list[Document] = []
     try:
         for node in yaml.compose_all(text, Loader=_LOADER):
+            if len(found) >= MAX_DOCUMENTS:
+                problems.append(lines.problem(_place(node), f"the file has more than {MAX_DOCUMENTS} documents"))
+                break
             if node is not None:
                 reader = _Reader(lines)
-                found.append(reader.document(node))
+                document = reader.document(node)
                 problems += reader.problems
+                if document is not None:
+                    found.append(document)
     except yaml.MarkedYAMLError as error:
         problems.append(_syntax(lines, error))
     except yaml.YAMLError as error:
@@ -126,11 +139,13 @@ class _Reader:
         self._document = Document()
         self._left = MAX_NODES
 
-    def document(self, node: Node) -> Document:
+    def document(self, node: Node) -> Document | None:
+        """The document; None where it is too large to go on with."""
         try:
             self._document.value = self._value(node, ())
         except _TooMuchError as error:
             self.problems.append(self._lines.problem(_place(node), str(error)))
+            return None
         return self._document
 
     def _value(self, node: Node, path: Path) -> Any:
@@ -155,7 +170,10 @@ class _Reader:
         seen: dict[str, Place] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
-                self._say(key_node, "a key must be plain text")
+                if isinstance(key_node, MappingNode) and node.flow_style:
+                    self._say(node, "text that begins with {{ is read as a mapping: put it in quotes")
+                else:
+                    self._say(key_node, "a key must be plain text")
                 continue
             key = str(key_node.value)
             if key == "<<" and not key_node.style:
@@ -167,6 +185,8 @@ class _Reader:
                 continue
             seen[key] = _place(key_node)
             self._document.keys[(*path, key)] = seen[key]
+            if key in PRIVATE and isinstance(value_node, ScalarNode):
+                self._lines.private.update(range(_place(value_node)[0], value_node.end_mark.line + 2))
             yield key, self._value(value_node, (*path, key))
 
     def _scalar(self, node: ScalarNode) -> Any:
@@ -189,6 +209,8 @@ class _Reader:
         return new
 
     def _say(self, node: Node, message: str) -> None:
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise _TooMuchError(f"there are more problems in this document than {MAX_PROBLEMS}; these come first")
         self.problems.append(self._lines.problem(_place(node), message))
 
 

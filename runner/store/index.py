@@ -7,9 +7,11 @@ and says what the files held. Indexes are made from the files and can be made ag
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import mmap
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -190,16 +192,23 @@ def load_keys(path: Path) -> npt.NDArray[np.bytes_] | None:
     return loaded
 
 
-def entries_of(records: Iterable[tuple[bytes, int, int, int, int]]) -> Entries:
-    """Sorted entries from (key, offset, length, code, file).
+def release(mapped: npt.NDArray[Any]) -> None:
+    """Give back the memory of an array that is mapped from a file; it can be used on, and is read again then.
+
+    Without it all pages of all indexes would count as this process's memory by the end of a pass over them.
+    """
+    held = getattr(mapped, "_mmap", None)
+    if held is not None and hasattr(held, "madvise"):
+        held.madvise(mmap.MADV_DONTNEED)
+
+
+def entries_of(records: Entries) -> Entries:
+    """ENTRY records, sorted by key, each key once.
 
     Of several lines for one key an answer beats an error, and then the first line wins.
     """
-    array = np.array(list(records), ENTRY)
-    if not len(array):
-        return array
-    order = np.lexsort((np.arange(len(array)), array["code"] > 0, array["key"]))
-    array = array[order]
+    order = np.lexsort((records["code"] > 0, records["key"]))  # stable: of equal ones the first stays first
+    array = records[order]
     keep = np.ones(len(array), bool)
     keep[1:] = array["key"][1:] != array["key"][:-1]
     return array[keep]

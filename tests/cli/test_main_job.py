@@ -159,3 +159,14 @@ def test_detailed_exitcode(project: Write) -> None:
     batchspec(root, "plan", "--detailed-exitcode", expect=2)
     batchspec(root, "apply", "--yes")
     batchspec(root, "plan", "--detailed-exitcode")
+
+
+def test_validate_says_it_to_programs(project: Write) -> None:
+    root = project({"specs/hello.yaml": "version: 1\nname: hello\nmodle: m\n"})
+    told = json.loads(batchspec(root, "validate", "--json", expect=1))
+    assert told["valid"] is False
+    assert {"file": "specs/hello.yaml", "line": 3, "column": 1, "hint": "did you mean `model`?"}.items() <= next(
+        problem for problem in told["problems"] if problem["column"] == 1 and problem["line"] == 3
+    ).items()
+    told = json.loads(batchspec(project(), "validate", "--json"))
+    assert (told["valid"], told["jobs"]) == (True, [{"address": "hello", "file": "specs/hello.yaml"}])

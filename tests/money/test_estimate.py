@@ -36,7 +36,7 @@ def test_the_ratio_that_earlier_runs_measured() -> None:
     assert found.expected == 2_000
     assert found.low < 1_750
     assert found.high > 2_333
-    assert found.basis == "3.50 bytes a token, measured over 2 earlier batches"
+    assert found.basis == "3.50 bytes a token over 2 earlier batches"
 
 
 def test_a_batch_with_unanswered_requests_measures_nothing() -> None:

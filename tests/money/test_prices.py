@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from runner.money.prices import Price, Usage, find_price, usd, usd_text
+from runner.money.prices import Price, Usage, drift_text, find_price, usd, usd_text
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -23,7 +23,7 @@ def test_a_model_without_a_batch_rate_has_the_full_price_and_says_so() -> None:
     price = find_price("claude-3-5-haiku-latest", "anthropic", {}, NOW)
     assert price is not None
     assert (price.input, price.output, price.batch) == (Decimal("0.8"), Decimal(4), False)
-    assert "full price" in price.source
+    assert "full price: it has no batch rate" in price.source
 
 
 def test_a_model_that_nobody_knows_has_no_price() -> None:
@@ -65,6 +65,12 @@ def test_cached_tokens_are_part_of_the_input_at_openai_and_beside_it_at_anthropi
 )
 def test_amounts_as_people_read_them(amount: str, text: str) -> None:
     assert usd_text(Decimal(amount)) == text
+
+
+def test_the_drift_in_words() -> None:
+    assert drift_text(Decimal("0.9"), Decimal(1)) == "10 % less than the $1.00 expected"
+    assert drift_text(Decimal("1.25"), Decimal(1)) == "25 % more than the $1.00 expected"
+    assert drift_text(Decimal(1), Decimal(1)) == "$1.00 expected"
 
 
 def test_amounts_are_written_to_a_millionth() -> None:

@@ -101,7 +101,8 @@ def test_the_descriptions_own_create_examples_are_taken(
     api, _ = checked
     content = described["paths"]["/v1/batches"]["post"]["requestBody"]["content"]["application/json"]
     for example in content["examples"].values():
-        body = {**example["value"], "file_id": api.upload([chat("a")])}
+        line = message("a") if example["value"]["provider"] == "anthropic" else chat("a")
+        body = {**example["value"], "file_id": api.upload([line])}
         assert api.http.post("/v1/batches", json=body).status_code == 201
 
 

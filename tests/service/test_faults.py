@@ -242,7 +242,7 @@ def test_a_fault_of_jobs_hits_as_many_jobs_as_it_says_and_outlives_a_restart(ser
     batches = [api.run([chat(f"r{index}") for index in range(10)])["id"] for _ in range(2)]
     assert [len(api.results(batch)[0]) for batch in batches] == [5, 10]
     api.stop()
-    api = serve(faults=("slow=0",))
+    api = serve()
     assert [len(api.results(batch)[0]) for batch in batches] == [5, 10]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from typing import Any
 
+import orjson
 import pytest
 
 from runner.errors import ServiceError
@@ -79,6 +81,66 @@ def test_what_does_not_pass_becomes_an_error_line(serve: Serve) -> None:
         "nonsense": ("invalid_upstream_answer", "The upstream's answer is not a JSON object."),
         "model": ("NotFoundError", "no such model"),
     }
+
+
+def test_an_upstream_that_does_not_answer_in_time_is_asked_again_and_then_given_up(serve: Serve) -> None:
+    """A request that passes with the second try is answered; one that never does becomes an error line."""
+    release = threading.Event()
+
+    def script(_path: str, body: Json, times: int) -> Reply | None:
+        if body["messages"][-1]["content"] == "never" or times == 0:
+            release.wait(20)
+        return None
+
+    with serve_upstream(script) as upstream:
+        api = serve(**SETTINGS, base_url=upstream.url, upstream_timeout=0.5)
+        batch = api.run([chat("a", "never"), chat("b", "slow at first")])
+        output, errors = api.results(batch["id"])
+        api.stop()
+        release.set()
+    assert [line["custom_id"] for line in output] == ["b"]
+    assert [(line["custom_id"], line["error"]["code"]) for line in errors] == [("a", "upstream_timeout")]
+    assert sum(body["messages"][-1]["content"] == "never" for body in upstream.bodies) == 5
+
+
+def test_an_upstream_that_asks_for_a_pause_gets_it(serve: Serve) -> None:
+    """Retry-After holds where it is longer than the pause of our own."""
+    asked: list[float] = []
+
+    def script(_path: str, _body: Json, times: int) -> Reply | None:
+        asked.append(time.monotonic())
+        return (429, {"error": {"message": "slow down"}}, {"retry-after": "1"}) if times == 0 else None
+
+    with serve_upstream(script) as upstream:
+        api = serve(**SETTINGS, base_url=upstream.url)
+        assert api.run([chat("a")])["request_counts"]["completed"] == 1
+        api.stop()
+    assert asked[1] - asked[0] >= 1
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(serve: Serve) -> None:
+    def script(_path: str, body: Json, times: int) -> Reply | None:
+        answer = orjson.dumps(completion(body))
+        return (200, answer[:50], {"content-length": str(len(answer)), "connection": "close"}) if times < 2 else None
+
+    with serve_upstream(script) as upstream:
+        api = serve(**SETTINGS, base_url=upstream.url)
+        batch = api.run([chat("a")])
+        api.stop()
+    assert (batch["request_counts"]["completed"], len(upstream.paths)) == (1, 3)
+
+
+def test_a_key_that_would_go_in_the_clear_is_warned_about(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UPSTREAM_KEY", "sk-very-secret")
+    for base_url in ("https://gpu.example", "http://127.0.0.1:9"):
+        serve(**SETTINGS, base_url=base_url, key_env="UPSTREAM_KEY").stop()
+    assert "in_the_clear" not in capfd.readouterr().err
+    serve(**SETTINGS, base_url="http://gpu.example", key_env="UPSTREAM_KEY").stop()
+    said = capfd.readouterr().err
+    assert "upstream.key_sent_in_the_clear" in said
+    assert "sk-very-secret" not in said
 
 
 def test_an_upstream_without_responses_is_asked_for_chat_completions(serve: Serve) -> None:
@@ -198,20 +260,19 @@ def test_a_key_that_is_not_set_keeps_the_service_from_starting(tmp_path: Any, mo
 def test_a_key_that_is_not_accepted_fails_the_job_and_keeps_its_answers(serve: Serve) -> None:
     """50,000 equal error lines would help nobody; what was answered before stays."""
 
-    def script(_path: str, body: Json, _times: int) -> Reply | None:
-        good = body["messages"][-1]["content"] == "first"
-        return None if good else (401, {"error": {"message": "key revoked"}}, {})
+    def script(_path: str, _body: Json, _times: int) -> Reply | None:
+        return None if len(upstream.paths) == 1 else (401, {"error": {"message": "key revoked"}}, {})
 
     with serve_upstream(script) as upstream:
         api = serve(**SETTINGS, base_url=upstream.url, concurrency=1)
-        batch = api.run([chat("a", "first"), *(chat(f"r{index}") for index in range(100))])
+        batch = api.run([chat(f"r{index}") for index in range(100)])
         output, errors = api.results(batch["id"])
         api.stop()
     assert batch["status"] == "failed"
     assert batch["errors"][0]["code"] == "upstream_unauthorized"
     assert "key revoked" in batch["errors"][0]["message"]
     assert batch["result_available"] is True
-    assert ([line["custom_id"] for line in output], errors) == (["a"], [])
+    assert (len(output), errors) == (1, [])
     assert len(upstream.paths) == 2
 
 

@@ -193,6 +193,15 @@ def test_progress_moves_while_a_job_runs(serve: Serve) -> None:
     assert api.ended(batch["id"])["request_counts"]["completed"] == 160
 
 
+def test_lines_do_not_come_in_input_order(api: Caller) -> None:
+    """Also where the backend answers one by one; the same file gives the same order."""
+    asked = [f"r{index}" for index in range(50)]
+    first, second = (api.results(api.run([chat(name) for name in asked])["id"])[0] for _ in range(2))
+    assert [line["custom_id"] for line in first] != asked
+    assert sorted(line["custom_id"] for line in first) == sorted(asked)
+    assert first == second
+
+
 def test_lines_come_in_completion_order(serve: Serve) -> None:
     """The output is not in input order where answers overtake each other; nothing is lost or doubled by that."""
     api = serve(answer_delay=0.01)

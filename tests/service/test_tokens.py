@@ -54,10 +54,10 @@ def of(model: str) -> Tokenizer:
         pytest.param("o3", 124, id="assumed-o"),
     ],
 )
-def test_the_cookbooks_example(api: Caller, model: str, tokens: int) -> None:
+def test_the_cookbooks_example(shared: Caller, model: str, tokens: int) -> None:
     line: dict[str, Any] = chat("a", model=model, messages=COOKBOOK)
-    batch = api.run([line])
-    (answer,) = api.results(batch["id"])[0]
+    batch = shared.run([line])
+    (answer,) = shared.results(batch["id"])[0]
     assert answer["response"]["usage"]["prompt_tokens"] == tokens
     assert batch["usage"]["input_tokens"] == tokens
 
@@ -67,12 +67,12 @@ def test_models_whose_tokenizer_is_not_public_have_none(model: Any) -> None:
     assert tokenizer_of(model) is None
 
 
-def test_answers_are_counted_and_cut_by_tokens(api: Caller) -> None:
+def test_answers_are_counted_and_cut_by_tokens(shared: Caller) -> None:
     text = "tiktoken is great!"  # six tokens of cl100k_base, says OpenAI
-    batch = api.run(
+    batch = shared.run(
         [chat("whole", text, model="gpt-4"), chat("cut", text, model="gpt-4", max_tokens=3)], request_id="order-1"
     )
-    answers = {line["custom_id"]: line["response"] for line in api.results(batch["id"])[0]}
+    answers = {line["custom_id"]: line["response"] for line in shared.results(batch["id"])[0]}
     assert answers["whole"]["usage"]["completion_tokens"] == 6
     assert answers["whole"]["choices"][0]["finish_reason"] == "stop"
     assert answers["cut"]["usage"]["completion_tokens"] == 3
@@ -80,21 +80,21 @@ def test_answers_are_counted_and_cut_by_tokens(api: Caller) -> None:
     assert answers["cut"]["choices"][0]["finish_reason"] == "length"
 
 
-def test_responses_count_their_instructions_as_a_message(api: Caller) -> None:
+def test_responses_count_their_instructions_as_a_message(shared: Caller) -> None:
     """The same words cost the same at both endpoints."""
     line = response("a", "Hello there.", model="gpt-4o", instructions="Be brief.")
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello there."}]
-    first = api.run([line])["usage"]
-    assert first == api.run([chat("a", model="gpt-4o", messages=messages)])["usage"]
+    first = shared.run([line])["usage"]
+    assert first == shared.run([chat("a", model="gpt-4o", messages=messages)])["usage"]
     assert first["input_tokens"] == 3 + 2 * (3 + 1) + 3 + 3
 
 
-def test_tools_and_names_cost_too(api: Caller) -> None:
-    plain = api.run([chat("a", model="gpt-4o")])["usage"]["input_tokens"]
+def test_tools_and_names_cost_too(shared: Caller) -> None:
+    plain = shared.run([chat("a", model="gpt-4o")])["usage"]["input_tokens"]
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-    assert api.run([chat("a", model="gpt-4o", tools=[tool])])["usage"]["input_tokens"] > plain + 10
+    assert shared.run([chat("a", model="gpt-4o", tools=[tool])])["usage"]["input_tokens"] > plain + 10
     named = [{"role": "user", "name": "bob", "content": "Say hello."}]
-    assert api.run([chat("a", model="gpt-4o", messages=named)])["usage"]["input_tokens"] == plain + 2
+    assert shared.run([chat("a", model="gpt-4o", messages=named)])["usage"]["input_tokens"] == plain + 2
 
 
 def test_long_texts_are_counted_in_pieces() -> None:

@@ -80,6 +80,7 @@ def test_only_loopback_goes_without_a_token(tmp_path: Path, host: str) -> None:
 def test_an_open_service_answers_no_web_page_from_elsewhere(api: Caller) -> None:
     """A page that the user visits can reach loopback through the browser, also under a name of its own."""
     assert api.http.get("/v1/batches", headers={"origin": "https://evil.example"}).status_code == 403
+    assert api.http.get("/v1/batches", headers={"origin": "http://["}).status_code == 403
     assert api.http.get("/v1/batches", headers={"host": "evil.example"}).status_code == 403
     assert api.http.get("/v1/batches", headers={"host": "localhost:80"}).status_code == 200
 

@@ -169,12 +169,13 @@ def test_nobody_there_and_no_answer_are_attempts_with_a_reason(serve: Serve, tmp
         nobody = f"http://127.0.0.1:{placeholder.getsockname()[1]}/"
     release = threading.Event()
     with serve_receiver(lambda _before: 200 if release.wait(5) else 500) as receiver:
-        api = serve(webhook_backoff=0.01, webhook_timeout=0.1)
+        api = serve(webhook_backoff=0.01)
         refused = api.run([chat("a")], webhook={"url": nobody, "secret": SECRET})
-        slow = api.run([chat("a")], webhook=hook(receiver))
         _, attempts = settled(api, tmp_path / "data", refused["id"])
         assert {(one.status, (one.error or "").split(":")[0]) for one in attempts} == {(None, "ConnectError")}
-        _, attempts = settled(api, tmp_path / "data", slow["id"])
+        api = serve(data=tmp_path / "other", webhook_backoff=0.01, webhook_timeout=0.1)
+        slow = api.run([chat("a")], webhook=hook(receiver))
+        _, attempts = settled(api, tmp_path / "other", slow["id"])
         assert {(one.status, one.error) for one in attempts} == {(None, "no answer within 0.1 seconds")}
         release.set()
 
@@ -280,7 +281,8 @@ def test_a_database_of_before_webhooks_goes_on(serve: Serve, tmp_path: Path) -> 
     api.stop()
     with closing(sqlite3.connect(tmp_path / "data" / "service.db")) as db:
         db.executescript(
-            "DROP TABLE deliveries; DROP TABLE attempts; ALTER TABLE batches DROP COLUMN faults; PRAGMA user_version = 1"
+            "DROP TABLE deliveries; DROP TABLE attempts; ALTER TABLE batches DROP COLUMN faults;"
+            " DROP INDEX batches_by_account_and_status; PRAGMA user_version = 1"
         )
     with serve_receiver() as receiver:
         api = serve()

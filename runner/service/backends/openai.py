@@ -21,7 +21,7 @@ from runner.errors import ServiceError
 from runner.service import log
 from runner.service.backends import Answer, BackendFailed, Json, RequestFailed
 from runner.service.backends.translate import from_chat, to_chat
-from runner.service.config import ServiceConfig
+from runner.service.config import ServiceConfig, is_loopback
 from runner.service.lines import Format, usage_of
 
 SERVER_ERROR_ATTEMPTS = 5
@@ -60,6 +60,8 @@ class Upstream:
         self._backoff = config.upstream_backoff
         self._slots = asyncio.Semaphore(config.concurrency)
         self._lacks_responses = False
+        if config.key_env and not _is_private(config.base_url):
+            log.warning("upstream.key_sent_in_the_clear", hint="use https, or a network that is yours alone")
         self._client = httpx.AsyncClient(
             base_url=_with_version(config.base_url),
             headers=_headers(config.key_env),
@@ -151,6 +153,12 @@ def _with_version(base_url: str) -> str:
     """The base URL up to and with /v1, whether it was given with it, with another path, or with none."""
     url = base_url.rstrip("/")
     return url if urlsplit(url).path else f"{url}/v1"
+
+
+def _is_private(base_url: str) -> bool:
+    """Whether nobody on the way can read what is sent."""
+    parts = urlsplit(base_url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def _headers(key_env: str) -> dict[str, str]:

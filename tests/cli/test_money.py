@@ -1,0 +1,222 @@
+"""Tokens and money from plan to lockfile; budgets and canaries that hold. Through the command and the real service."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import SPEC
+
+Write = Callable[..., Path]
+HOME = ".batchspec/realms/local"
+ROWS = "".join(json.dumps({"id": n, "text": f"number {n} " * (1 + n % 5)}) + "\n" for n in range(40))
+
+
+def batchspec(root: Path, *arguments: str, expect: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *arguments, "--provider", "local"],
+        cwd=root, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def batches(root: Path) -> list[dict[str, Any]]:
+    path = root / HOME / "specs/hello.lock"
+    lines = map(json.loads, path.read_text().splitlines()) if path.exists() else []
+    return sorted((line for line in lines if "batch" in line), key=lambda line: str(line["created_at"]))
+
+
+def plan_json(root: Path) -> dict[str, Any]:
+    lines = [json.loads(line) for line in batchspec(root, "plan", "--json").splitlines()]
+    return next(line for line in lines if line["type"] == "job")
+
+
+@pytest.fixture
+def with_spec(project: Write) -> Callable[[str], Path]:
+    return lambda more: project({"specs/hello.yaml": SPEC + more, "data/rows.jsonl": ROWS})
+
+
+def test_the_estimate_stands_beside_what_it_came_to(project: Write) -> None:
+    root = project()
+    told = batchspec(root, "plan")
+    assert "in    51 tokens, exact (3 requests counted)" in told
+    assert "out   up to 192 tokens" in told
+    assert "batch rate)" in told
+    batchspec(root, "apply", "--yes")
+    [line] = batches(root)
+    # 51 tokens in at $0.075 a million, at most 192 out at $0.30 a million; then what the service counted.
+    assert line["estimate"] == {"input_tokens": 51, "output_tokens": 192, "cost": 0.000061}
+    usage = line["usage"]
+    assert "than the $0.000061 expected" in " ".join(batchspec(root, "status").split())
+    assert line["cost"] == round((usage["input_tokens"] * 0.075 + usage["output_tokens"] * 0.3) / 1e6, 6)
+
+
+def test_the_next_estimate_knows_what_earlier_runs_took(project: Write) -> None:
+    root = project({"specs/hello.yaml": SPEC.replace("gpt-4o-mini", "claude-3-5-haiku-latest")})
+    assert "estimated (4 bytes a token, a rule of thumb)" in batchspec(root, "plan")
+    batchspec(root, "apply", "--yes")
+    (root / "data/rows.jsonl").write_text('{"id": 9, "text": "nine"}\n')
+    told = batchspec(root, "plan")
+    assert "bytes a token over 1 earlier batch)" in told
+    assert "full price: it has no batch rate" in told
+
+
+def test_a_model_without_a_price_has_tokens_and_says_so(project: Write) -> None:
+    root = project({"specs/hello.yaml": SPEC.replace("gpt-4o-mini", "llama3.3-70b-instruct")})
+    assert "cost  no price is known for llama3.3-70b-instruct" in batchspec(root, "plan")
+    batchspec(root, "apply", "--yes")
+    [line] = batches(root)
+    assert line["cost"] is None
+    (root / "batchspec.yaml").write_text(
+        "version: 1\nproject: tests\nprices: {llama3.3-70b-instruct: {input: 1, output: 2}}\n"
+    )
+    (root / "data/rows.jsonl").write_text('{"id": 9, "text": "nine"}\n')
+    assert "(batchspec.yaml)" in batchspec(root, "plan")
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ("{max_requests: 39}", "hello: max_requests: 40 requests; the budget is 39, so 1 too many"),
+        ("{max_cost_usd: 0.0001}", "hello: max_cost_usd: up to $0.00084; the budget is $0.00010"),
+        ("{max_tokens: 100}", "hello: max_tokens: up to"),
+    ],
+)
+def test_over_budget_nothing_is_submitted(with_spec: Callable[[str], Path], budget: str, message: str) -> None:
+    root = with_spec(f"budget: {budget}\n")
+    assert f"Over budget: {message}" in batchspec(root, "plan")
+    assert message in batchspec(root, "apply", "--yes", expect=1)
+    assert batches(root) == []
+
+
+def test_a_budget_for_all_jobs_and_the_reason_that_breaks_it(with_spec: Callable[[str], Path]) -> None:
+    root = with_spec("")
+    (root / "batchspec.yaml").write_text("version: 1\nproject: tests\nbudget: {max_requests: 10}\n")
+    assert "all jobs: max_requests: 40 requests" in batchspec(root, "apply", "--yes", expect=1)
+    assert "wants a reason" in batchspec(root, "apply", "--yes", "--budget-override", " ", expect=1)
+    batchspec(root, "apply", "--yes", "--budget-override", "the board wants it today")
+    assert [line["override"] for line in batches(root)] == ["the board wants it today"]
+    assert "Nothing to do" in batchspec(root, "apply")
+
+
+def test_inside_its_budget_a_reason_is_not_kept(with_spec: Callable[[str], Path]) -> None:
+    root = with_spec("budget: {max_requests: 40}\n")
+    batchspec(root, "apply", "--yes", "--budget-override", "just in case")
+    assert "override" not in batches(root)[0]
+
+
+def test_a_canary_goes_first_and_the_rest_follows(with_spec: Callable[[str], Path]) -> None:
+    root = with_spec("canary: {requests: 5}\nshards: {max_requests: 20}\n")
+    assert "5 requests go first, as a canary" in batchspec(root, "plan")
+    batchspec(root, "apply", "--yes")
+    lines = batches(root)
+    assert [line["requests"] for line in lines if line.get("canary")] == [5]
+    assert sorted(line["requests"] for line in lines) == [5, 15, 20]
+    texts = [json.loads(line)["text"] for line in (root / HOME / "out/hello.jsonl").read_text().splitlines()]
+    assert texts == [f"Say {json.loads(row)['text']}." for row in ROWS.splitlines()]
+    canary = next(line["batch"] for line in lines if line.get("canary"))
+    rows = [json.loads(line) for line in (root / HOME / "out/hello.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows if row["batch"] == canary] == [7, 15, 23, 31, 39], "from all over the input"
+
+
+def test_a_canary_that_answers_badly_stops_the_rest(with_spec: Callable[[str], Path]) -> None:
+    root = with_spec("canary: {requests: 5, max_invalid: 1}\n")
+    spec = root / "specs/hello.yaml"
+    spec.write_text(spec.read_text().replace("max_tokens: 64", "max_tokens: 64, response_format: {type: json_object}"))
+    told = batchspec(root, "apply", "--yes", expect=1)
+    assert "the canary failed: 5 of 5 answers" in told
+    assert "not JSON (finish_reason: stop): 'Say number" in told
+    assert [line["requests"] for line in batches(root)] == [5]
+    assert "the canary failed" in batchspec(root, "apply", "--yes", expect=1)
+    assert len(batches(root)) == 1
+    # Another prompt is another canary.
+    spec.write_text(spec.read_text().replace('"Say {{ text }}."', "'{\"say\": {{ id }}}'"))
+    batchspec(root, "apply", "--yes")
+    assert [line["requests"] for line in batches(root) if line.get("canary")] == [5, 5]
+    assert sum(line["requests"] for line in batches(root)) == 45
+
+
+def test_a_canary_that_fails_stops_the_rest(with_spec: Callable[[str], Path]) -> None:
+    """The echo backend has no room for 128,000 tokens, so every answer is an error."""
+    root = with_spec("canary: {requests: 3, max_failed: 50%}\nretry: {rounds: 1}\n")
+    spec = root / "specs/hello.yaml"
+    spec.write_text(spec.read_text().replace("{{ text }}", "{{ id }} {{ 'many words ' * 70000 }}"))
+    told = batchspec(root, "apply", "--yes", expect=1)
+    assert "the canary failed: 3 of 3 requests" in told
+    assert "context_length_exceeded" in told
+    assert [line["requests"] for line in batches(root)] == [3]
+
+
+def test_a_saved_plan_bounds_the_cost(with_spec: Callable[[str], Path]) -> None:
+    root = with_spec("")
+    batchspec(root, "plan", "--out", "plan.json")
+    saved = json.loads((root / "plan.json").read_text())
+    assert saved["jobs"][0]["cost_usd"] == pytest.approx(0.00084, abs=0.00001)
+    (root / "batchspec.yaml").write_text(
+        "version: 1\nproject: tests\nprices: {gpt-4o-mini: {input: 100, output: 100}}\n"
+    )
+    told = batchspec(root, "apply", "plan.json", expect=1)
+    assert "it could cost up to $0.3" in told
+    assert "and the plan said $0.00084 at most" in told
+    assert batches(root) == []
+
+
+def test_a_plan_as_markdown_shows_prompts_only_where_the_spec_says_so(with_spec: Callable[[str], Path]) -> None:
+    root = with_spec("")
+    assert "number 3" not in batchspec(root, "plan", "--format", "markdown")
+    spec = root / "specs/hello.yaml"
+    spec.write_text(spec.read_text() + "review: {show_prompts: true}\n")
+    told = batchspec(root, "plan", "--format", "markdown")
+    assert told.startswith("<!-- batchspec plan -->\n### Batchspec plan: 40 requests to submit")
+    assert "+Say number 0 ." in told
+    assert told == batchspec(root, "plan", "--format", "markdown"), "stable between runs"
+
+
+def test_changed_prompts_are_shown_against_the_commit_that_is_pinned(project: Write) -> None:
+    spec = SPEC.replace("name: hello", "name: hello\nprovider: local").replace(
+        '"Say {{ text }}."', "{template: t/say.j2}"
+    )
+    spec += "review: {show_prompts: true}\n"
+    root = project({"specs/hello.yaml": spec, "t/say.j2": "Say {{ text }}.\nNow.\n", ".gitignore": ".batchspec/\n"})
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, timeout=60)
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", *arguments],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout
+
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "Start")
+    run("apply", "--yes")
+    (root / "t/say.j2").write_text("Shout {{ text }}!\nNow.\n")
+    told = run("plan", "--format", "markdown")
+    assert "-Say one.\n+Shout one!\n Now." in told
+    assert "`template changed: t/say.j2`" in told
+    # What a stranger's lockfile names as templates is never written outside the scratch folder.
+    lock = root / "specs/hello.lock"
+    lock.write_text(lock.read_text().replace('"t/say.j2":', '"../../../escaped.j2":'))
+    assert "+Shout one!" in run("plan", "--format", "markdown")
+    assert not list(root.parent.rglob("escaped.j2"))
+
+
+def test_the_plan_for_machines_has_the_cost(project: Write) -> None:
+    job = plan_json(project())
+    assert job["cost"]["input_tokens"] == {"low": 51, "expected": 51, "high": 51, "certainty": "exact"}
+    assert job["cost"]["output_tokens"] == {"high": 192}
+    assert job["cost"]["usd"] == {"expected": 0.000061, "ceiling": 0.000061}

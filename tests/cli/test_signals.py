@@ -1,0 +1,122 @@
+"""Ctrl-C, SIGTERM and the lock: what a person sees, and that the next command goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.store.files import write_lock
+
+HOME = ".batchspec/realms/local"
+STUCK = {"BATCHSPEC_SERVICE_FAULTS": "stuck-validating=1:4"}
+
+
+def start(root: Path, **environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "runner", "apply", "--yes", "--provider", "local"],
+        cwd=root, env={**os.environ, **environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def until(process: subprocess.Popen[str], word: str) -> str:
+    """Read stderr up to a line with `word`."""
+    assert process.stderr is not None
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if word in line:
+            return seen
+    raise AssertionError(seen)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    out, error = process.communicate(timeout=60)
+    return process.returncode, out + error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_once_everything_is_on_disk_and_the_way_on_is_shown(
+    project: Callable[..., Path], number: signal.Signals
+) -> None:
+    root = project()
+    process = start(root, **STUCK)
+    until(process, "submitted batch")
+    process.send_signal(number)
+    code, said = finish(process)
+    assert code == 130, said
+    lines = [json.loads(line) for line in (root / HOME / "specs/hello.lock").read_text().splitlines()]
+    [batch] = [line for line in lines if "batch" in line]
+    assert batch["state"] == "submitted"
+    assert f"hello: batch {batch['batch']} goes on at the service" in said
+    assert "To go on here: batchspec apply --yes --provider local" in said
+    code, said = finish(start(root))
+    assert code == 0, said
+    assert len((root / HOME / "out/hello.jsonl").read_text().splitlines()) == 3
+    assert len(list((root / ".batchspec/service/echo/jobs").iterdir())) == 1
+
+
+def test_interrupted_twice_it_is_out_at_once_and_recoverable(project: Callable[..., Path]) -> None:
+    root = project()
+    process = start(root, **STUCK)
+    until(process, "submitted batch")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    code, said = finish(process)
+    assert code == 130, said
+    assert "Traceback" not in said
+    code, said = finish(start(root))
+    assert code == 0, said
+    assert len(list((root / ".batchspec/service/echo/jobs").iterdir())) == 1
+
+
+def test_the_second_comer_is_told_who_writes_and_waits(project: Callable[..., Path]) -> None:
+    root = project()
+    lock = root / HOME / "lock"
+    with write_lock(lock):
+        process = start(root)
+        said = until(process, "waiting for")
+        assert f"waiting for process {os.getpid()} on " in said
+        assert " since 20" in said
+        assert not (root / HOME / "out/hello.jsonl").exists()
+    code, said = finish(process)
+    assert code == 0, said
+
+
+def test_a_lock_dies_with_its_holder(project: Callable[..., Path]) -> None:
+    root = project()
+    lock = root / HOME / "lock"
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom runner.store.files import write_lock\n"
+        "with write_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    done, said = finish(start(root))
+    assert done == 0, said
+
+
+def test_waiting_holds_no_lock(project: Callable[..., Path]) -> None:
+    """While one apply waits for the service, another command may write."""
+    root = project()
+    process = start(root, **STUCK)
+    until(process, "submitted batch")
+    # The lock is free within the wait; a timer ends this test if it is not.
+    watchdog = threading.Timer(30, process.kill)
+    watchdog.start()
+    with write_lock(root / HOME / "lock"):
+        assert process.poll() is None
+    watchdog.cancel()
+    code, said = finish(process)
+    assert code == 0, said

@@ -1,0 +1,214 @@
+"""docs/ci: a team's whole loop with the very steps that are there to copy; the forge is git and a few stand-ins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.docs.forge import CI, Forge, gitlab_script, run_github
+
+PLAN = {"github.event.pull_request.number": "7"}
+SECRETS = {"secrets.MODEL_ACCESS_KEY": "yes", "github.token": "t", "github.ref_name": "main"}
+FETCH = ["Fetch, submit what is new, write", "Commit back", "Say that requests failed"]
+
+
+def change_prompt(forge: Forge, words: str, branch: str = "better") -> None:
+    """A developer changes the prompt on a branch and pushes it."""
+    desk = forge.clone()
+    forge.sh(desk, f"git checkout -q -b {branch} && sed -i 's/Label this review/{words}/' templates/label.j2")
+    forge.sh(desk, f"git commit -qam '{words}' && git push -q --force origin {branch}")
+
+
+def comment(forge: Forge, checkout: Path) -> None:
+    head = forge.sh(checkout, "git rev-parse HEAD").strip()
+    run = checkout.name.removeprefix("run-")
+    known = {"github.token": "t", "github.event.workflow_run.id": run, "github.event.workflow_run.head_sha": head}
+    run_github(forge, forge.clone(), "github-comment.yml", "comment", ["Comment"], known)
+
+
+def scheduled(forge: Forge) -> None:
+    run_github(forge, forge.clone(), "github.yml", "apply", FETCH, SECRETS)
+
+
+def answers(forge: Forge) -> list[str]:
+    main = forge.clone()
+    return [json.loads(line)["text"] for line in (main / "out/reviews.jsonl").read_text().splitlines()]
+
+
+def requests(forge: Forge) -> list[int]:
+    main = forge.clone()
+    lines = map(json.loads, (main / "specs/reviews.lock").read_text().splitlines())
+    return sorted(line["requests"] for line in lines if "batch" in line)
+
+
+def test_the_loop_of_a_team(forge: Forge) -> None:
+    """Branch, prompt change, plan comment, merge, apply without waiting, scheduled fetch, commit back, report."""
+    scheduled(forge)
+    scheduled(forge)
+    assert answers(forge) == [f"Label this review: text {n}" for n in range(6)]
+
+    change_prompt(forge, "Judge this review")
+    checkout = forge.open_pull("better", 7)
+    run_github(forge, checkout, "github.yml", "plan", ["Plan"], PLAN)
+    forge.artifact(checkout)
+    comment(forge, checkout)
+    [shown] = (forge.state / "comments").iterdir()
+    text = shown.read_text()
+    assert "6 requests to submit, 0 reused" in text
+    assert "template changed: templates/label.j2" in text
+    assert "-Label this review: text 0\n+Judge this review: text 0" in text
+    assert "exact" in text
+
+    # A second push changes the same comment.
+    change_prompt(forge, "Rate this review")
+    checkout = forge.open_pull("better", 7)
+    run_github(forge, checkout, "github.yml", "plan", ["Plan"], PLAN)
+    forge.artifact(checkout)
+    comment(forge, checkout)
+    assert [c.name for c in (forge.state / "comments").iterdir()] == [shown.name]
+    assert "+Rate this review: text 0" in shown.read_text()
+
+    merged = forge.merge(7)
+    after = ["Find the reviewed plan", "Apply the reviewed plan", "Commit back", "Say that requests failed"]
+    run_github(forge, forge.clone(), "github.yml", "apply", after, {**SECRETS, "github.sha": merged})
+    scheduled(forge)
+    scheduled(forge)
+    assert answers(forge) == [f"Rate this review: text {n}" for n in range(6)]
+    assert requests(forge) == [6, 6], "every prompt was paid for once"
+
+    main = forge.clone()
+    assert "Nothing to do" in forge.sh(main, "batchspec plan", key=True)
+    log = forge.sh(main, "batchspec log reviews")
+    assert "template changed: templates/label.j2" in log
+    assert "6 of 6 answers changed" in forge.sh(
+        main, "batchspec diff HEAD~3..HEAD reviews || batchspec diff HEAD~2..HEAD reviews"
+    )
+    forge.sh(main, "batchspec report --out page.html")
+    assert "Rate this review: text 0" in (main / "page.html").read_text()
+
+
+def test_what_was_not_reviewed_is_not_applied(forge: Forge) -> None:
+    """Rows that came after the plan was looked at are beyond it: apply says so and submits nothing."""
+    change_prompt(forge, "Judge this review")
+    checkout = forge.open_pull("better", 7)
+    run_github(forge, checkout, "github.yml", "plan", ["Plan"], PLAN)
+    forge.artifact(checkout)
+    desk = forge.clone()
+    forge.sh(
+        desk,
+        """echo '{"id": 99, "text": "late"}' >> data/reviews.jsonl; git commit -qam Late; git push -q origin main""",
+    )
+    merged = forge.merge(7)
+    steps = ["Find the reviewed plan", "Apply the reviewed plan"]
+    told = run_github(forge, forge.clone(), "github.yml", "apply", steps, {**SECRETS, "github.sha": merged}, expect=1)
+    assert "the saved plan does not hold any more" in told
+    assert "1 row added to data/reviews.jsonl" in told
+
+
+def test_a_direct_push_has_no_plan_and_waits_for_the_schedule(forge: Forge) -> None:
+    main = forge.clone()
+    head = forge.sh(main, "git rev-parse HEAD").strip()
+    steps = ["Find the reviewed plan", "Apply the reviewed plan", "Commit back"]
+    told = run_github(forge, main, "github.yml", "apply", steps, {**SECRETS, "github.sha": head})
+    assert "comes from no pull request" in told
+    assert "Nothing to commit" in told
+
+
+def test_the_plan_job_has_no_secret_and_an_outdated_plan_is_not_shown(forge: Forge) -> None:
+    workflow = yaml.safe_load((CI / "github.yml").read_text())
+    assert "secrets." not in json.dumps(workflow["jobs"]["plan"])
+    change_prompt(forge, "Judge this review")
+    old = forge.open_pull("better", 7)
+    told = run_github(forge, old, "github.yml", "plan", ["Plan"], PLAN)
+    assert "key" not in told
+    forge.artifact(old)
+    change_prompt(forge, "Rate this review")
+    forge.open_pull("better", 7)
+    comment(forge, old)
+    assert not (forge.state / "comments").exists() or not list((forge.state / "comments").iterdir())
+
+
+def test_racing_pushes_lose_nothing(forge: Forge) -> None:
+    """Two runs commit at once: the second one's push is refused, it takes in the first one's commit, and pushes."""
+    seed = forge.clone()
+    two = (seed / "specs/reviews.yaml").read_text()
+    second = two.replace("name: reviews", "name: second").replace("out/reviews.jsonl", "out/second.jsonl")
+    (seed / "specs/reviews.yaml").write_text(f"{two}---\n{second.replace('You label', 'You sort')}")
+    (seed / "out").mkdir()
+    (seed / "out/both.jsonl").write_text("old\n")
+    forge.sh(seed, "git add -A && git commit -qm Two && git push -q origin main")
+    first, other = forge.clone(), forge.clone()
+    for clone, job in ((first, "reviews"), (other, "second")):
+        forge.sh(clone, f"batchspec apply --yes --job {job} && echo {job} > out/both.jsonl", key=True)
+    # While the first one pushes, the other one gets in between.
+    hook = first / ".git/hooks/pre-push"
+    (forge.folder / "other.sh").write_text(
+        f"rm {hook}; cd {other}; git add --all; git commit -qm Other; git push -q origin HEAD:main\n"
+    )
+    hook.write_text(f"#!/bin/sh\nunset GIT_DIR GIT_WORK_TREE; sh {forge.folder}/other.sh\n")
+    hook.chmod(0o755)
+    run_github(forge, first, "github.yml", "apply", ["Commit back"], SECRETS)
+    main = forge.clone()
+    assert "<<<<" not in (main / "out/both.jsonl").read_text()
+    assert len((main / "out/reviews.jsonl").read_text().splitlines()) == 6
+    assert len((main / "out/second.jsonl").read_text().splitlines()) == 6
+    assert "12 reused" in forge.sh(main, "batchspec plan", key=True)
+    assert "0 to submit" in forge.sh(main, "batchspec plan", key=True) or "Nothing to do" in forge.sh(
+        main, "batchspec plan", key=True
+    )
+
+
+def gitlab(forge: Forge, checkout: Path, job: str, source: str, **more: str) -> str:
+    url = f"https://batchspec:t2@gitlab.example.com/{'team/reviews'}.git"
+    builds = forge.folder / f"builds-{checkout.name}"
+    builds.mkdir()
+    known = {
+        "CI_PIPELINE_SOURCE": source, "CI_COMMIT_BRANCH": "main", "CI_DEFAULT_BRANCH": "main", "CI_PROJECT_ID": "5",
+        "CI_API_V4_URL": "https://gitlab.example.com/api/v4", "CI_SERVER_HOST": "gitlab.example.com",
+        "CI_PROJECT_PATH": "team/reviews", "CI_BUILDS_DIR": str(builds), "BATCHSPEC_GIT_TOKEN": "t2",
+        "CI_COMMIT_SHA": forge.sh(checkout, "git rev-parse HEAD").strip(),
+        "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{forge.remote}.insteadOf", "GIT_CONFIG_VALUE_0": url,
+    }  # fmt: skip
+    return forge.sh(checkout, gitlab_script(job), {**known, **more}, key=job == "batchspec-apply")
+
+
+def test_the_loop_on_gitlab(forge: Forge) -> None:
+    forge.sh(forge.remote, "git config receive.advertisePushOptions true")
+    gitlab(forge, forge.clone(), "batchspec-apply", "schedule")
+    gitlab(forge, forge.clone(), "batchspec-apply", "schedule")
+    assert answers(forge)[0] == "Label this review: text 0"
+    for words in ("Judge this review", "Rate this review"):
+        change_prompt(forge, words)
+        checkout = forge.open_pull("better", 7)
+        gitlab(
+            forge, checkout, "batchspec-plan", "merge_request_event", BATCHSPEC_NOTE_TOKEN="n", CI_MERGE_REQUEST_IID="7"
+        )
+        forge.artifact(checkout)
+    [note] = (forge.state / "comments").iterdir()
+    assert "+Rate this review: text 0" in note.read_text()
+    forge.merge(7)
+    gitlab(forge, forge.clone(), "batchspec-apply", "push")
+    gitlab(forge, forge.clone(), "batchspec-apply", "schedule")
+    assert answers(forge) == [f"Rate this review: text {n}" for n in range(6)]
+    assert requests(forge) == [6, 6]
+
+
+@pytest.mark.parametrize("file", ["github.yml", "github-comment.yml"])
+def test_permissions_are_the_least(file: str) -> None:
+    workflow = yaml.safe_load((CI / file).read_text())
+    assert "write-all" not in json.dumps(workflow)
+    assert workflow["permissions"] in ({"contents": "read"}, {"actions": "read", "pull-requests": "write"})
+    for job in workflow["jobs"].values():
+        assert "timeout-minutes" in job
+        for step in job["steps"]:
+            assert "${{" not in step.get("run", ""), "what comes from outside goes through env, never into a script"
+
+
+def test_a_running_apply_is_never_cancelled() -> None:
+    github = yaml.safe_load((CI / "github.yml").read_text())["jobs"]["apply"]["concurrency"]
+    assert github == {"group": "batchspec-apply", "cancel-in-progress": False}
+    job = yaml.safe_load((CI / "gitlab.yml").read_text())["batchspec-apply"]
+    assert (job["resource_group"], job["interruptible"]) == ("batchspec-apply", False)
