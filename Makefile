@@ -44,10 +44,11 @@ soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; eve
 bench-service: $(VENV)/.dev  ## measure the service: uploads, jobs, jobs under 1,000 polls a second
 	$(BIN)/python -m bench.service
 
-crash: $(VENV)/.dev  ## kill apply at every step, with every loss, and 200 random rounds (an hour)
+crash: $(VENV)/.dev  ## kill apply at every step with every loss, 200 random rounds, all pairs of faults
 	$(BIN)/python -m tests.executor.crash
 	$(BIN)/python -m tests.executor.crash --losses all
 	$(BIN)/python -m tests.executor.crash --random 200
+	$(BIN)/python -m tests.executor.story
 
 lint: $(VENV)/.dev  ## ruff, its formatter and mypy
 	$(BIN)/ruff check .

@@ -64,10 +64,21 @@ class Known:
 
     @property
     def completed(self) -> int | None:
-        """Requests that the service counts as answered; None where it has not said."""
-        if self.line.counts is not None:
-            return self.line.counts.completed
-        return self.remote.counts.completed if self.remote is not None and self.remote.ended else None
+        """Requests that were answered, by the service's count; None where it has not said.
+
+        In a completed batch each request was answered or failed, also where the service does not (yet) count them.
+        """
+        counts = self.line.counts
+        if counts is not None:
+            completed, failed = counts.completed, counts.failed
+        elif self.remote is not None and self.remote.ended:
+            completed, failed = self.remote.counts.completed, self.remote.counts.failed
+        else:
+            return None
+        if self.state != "completed":
+            return completed
+        failed = max(failed, self.index.summary.failures if self.index is not None else 0)
+        return max(completed, self.line.requests - failed)
 
 
 def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:

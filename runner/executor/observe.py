@@ -6,6 +6,7 @@ Reads only: the service is asked, nothing on it is changed, and nothing is writt
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -77,19 +78,22 @@ def observe(
     batches = gather(context.name, names, realm, lines, elsewhere, creates, listed, api)
     batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
     output = context.places.output(spec.job.output.path)
-    trusted = _is_recorded(output, lockfile, spec.job.output.path)
     unread = any(known.index is None or known.short for known in batches)
-    standing = read_output(output, desired.spool.folder) if trusted and unread else {}
-    judging = partial(
-        judge,
-        desired,
-        standing=standing,
-        output=output,
-        ask_unknown=spec.address in word.ask_unknown,
-        retry_failed=spec.address in word.retry_failed,
-    )
-    batches = _recognise(desired, batches, standing, judging)
-    judged = judging(batches)
+    # The output is hashed while keys are judged; only where answers must be read from it is it waited for first.
+    with ThreadPoolExecutor(1) as beside:
+        recorded = beside.submit(_is_recorded, output, lockfile, spec.job.output.path)
+        standing = read_output(output, desired.spool.folder) if unread and recorded.result() else {}
+        judging = partial(
+            judge,
+            desired,
+            standing=standing,
+            output=output,
+            ask_unknown=spec.address in word.ask_unknown,
+            retry_failed=spec.address in word.retry_failed,
+        )
+        batches = _recognise(desired, batches, standing, judging)
+        judged = judging(batches)
+        trusted = recorded.result()
     state = _output_state(output, trusted, lockfile, pins, judged, spec.job.output.path)
     view = JobView(
         address=spec.address,

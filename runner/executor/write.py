@@ -9,16 +9,18 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import orjson
 
 from runner.executor.answers import Answer, answer_of, failed, read_line
 from runner.executor.context import Watcher
 from runner.executor.judge import OUTPUT_FILE, Judged
-from runner.keys import key_text
-from runner.planner.asks import read_asks
+from runner.keys import DIGEST_BYTES, VERSION
+from runner.planner.asks import Asks, read_asks
 from runner.planner.render import Desired
 from runner.reconciler.classify import KeyState
 from runner.reconciler.lockfile import OutputLine
@@ -31,7 +33,10 @@ _UNSETTLED = {
     KeyState.IN_FLIGHT: ("in_flight", "the batch has not ended"),
     KeyState.UNKNOWN: ("unknown", "an answer may have been paid for and can't be read"),
 }
-_STEP = 1000
+_PIECE = 4096
+"""Asks whose lines are read, and then joined, at a time."""
+_GAP = 1 << 16
+"""Bytes between wanted lines that are read along, so that neighbouring lines come in one go."""
 
 
 def write_output(path: Path, desired: Desired, judged: Judged, watcher: Watcher) -> OutputLine:
@@ -40,15 +45,13 @@ def write_output(path: Path, desired: Desired, judged: Judged, watcher: Watcher)
     digest = hashlib.sha256()
     rows = 0
     label = f"write {spec.job.output.path}"
-    with _Lines() as lines, replacing(path) as file:
-        for row in _rows(desired, judged, lines):
-            data = orjson.dumps(row) + b"\n"
+    with Files() as files, replacing(path) as file:
+        for lines in _pieces(desired, judged, files):
+            data = b"".join(lines)
             digest.update(data)
             file.write(data)
-            rows += 1
-            if rows % _STEP == 0:
-                watcher.progress(label, rows, spool.asks)
-    watcher.progress(label, rows, spool.asks)
+            rows += len(lines)
+            watcher.progress(label, rows, spool.asks)
     return OutputLine(
         output=spec.job.output.path,
         job=spec.address,
@@ -58,38 +61,66 @@ def write_output(path: Path, desired: Desired, judged: Judged, watcher: Watcher)
     )
 
 
-def _rows(desired: Desired, judged: Judged, lines: _Lines) -> Iterator[dict[str, Any]]:
+def _pieces(desired: Desired, judged: Judged, files: Files) -> Iterator[list[bytes]]:
+    """The output's lines, some thousands at a time."""
     spool = desired.spool
     ids = spool.ids()
+    count = spool.replicates
     for block, asks in read_asks(spool):
-        digests = block.records["digest"]
-        for position in range(len(block.records)):
-            digest = digests[position].ljust(20, b"\0")
-            identity = orjson.loads(next(ids))
-            for replicate in range(spool.replicates):
-                ask = asks[position * spool.replicates + replicate]
-                key = key_text(digest, int(ask["ordinal"]))
-                answered = _answered(judged, ask, key, lines)
-                extra = {"replicate": replicate} if spool.replicates > 1 else {}
-                yield {"id": identity, **extra, **answered}
+        digests = np.ascontiguousarray(block.records["digest"]).tobytes().hex()
+        width = 2 * DIGEST_BYTES
+        identity = b""
+        for start in range(0, len(asks), _PIECE):
+            piece = asks[start : start + _PIECE]
+            found = _answers(piece, judged, files)
+            ordinals, states, sources = piece["ordinal"].tolist(), piece["state"].tolist(), piece["source"].tolist()
+            saved = (piece["file"] == OUTPUT_FILE).tolist()
+            lines = []
+            for place, data in enumerate(found, start):
+                row, replicate = divmod(place, count)
+                if not replicate:
+                    identity = next(ids)
+                at = place - start
+                digest = digests[row * width : (row + 1) * width]
+                key = f"{VERSION}-{digest}-{ordinals[at]}" if ordinals[at] else f"{VERSION}-{digest}"
+                if data is None:
+                    fields = _row(failed(_UNSETTLED[states[at]]), key, None)
+                elif saved[at]:
+                    # The old output's row says all there is; only the row's id is this run's.
+                    old = orjson.loads(data)
+                    fields = {name: old.get(name) for name in _FIELDS}
+                else:
+                    line = read_line(data)
+                    answer = answer_of(line) if line is not None else _UNREADABLE
+                    fields = _row(answer, key, judged.sources[sources[at] - 1].batch)
+                head = b'{"id":%b,' % identity if count == 1 else b'{"id":%b,"replicate":%d,' % (identity, replicate)
+                lines.append(head + orjson.dumps(fields)[1:] + b"\n")
+            yield lines
 
 
-def _answered(judged: Judged, ask: Any, key: str, lines: _Lines) -> dict[str, Any]:
-    if not ask["source"]:
-        return _row(failed(_UNSETTLED[KeyState(int(ask["state"]))]), key, None)
-    source = judged.sources[int(ask["source"]) - 1]
-    number = int(ask["file"])
-    data = lines.read(source.files[number], int(ask["offset"]), int(ask["length"]))
-    if number == OUTPUT_FILE:
-        # The old output's row says all there is; only the row's id is this run's.
-        old = orjson.loads(data)
-        return {name: old.get(name) for name in _FIELDS}
-    line = read_line(data)
-    answer = answer_of(line) if line is not None else failed(("malformed_result", "the line can't be read"))
-    return _row(answer, key, source.batch)
+def _answers(asks: Asks, judged: Judged, files: Files) -> list[bytes | None]:
+    """The result line of each ask, None for one that has none; read file by file, in the order they lie there."""
+    found: list[bytes | None] = [None] * len(asks)
+    wanted = np.flatnonzero(asks["source"])
+    wanted = wanted[np.lexsort((asks["offset"][wanted], asks["file"][wanted], asks["source"][wanted]))]
+    if not len(wanted):
+        return found
+    sources, numbers = asks["source"][wanted], asks["file"][wanted]
+    offsets, lengths = asks["offset"][wanted].astype(np.int64), asks["length"][wanted].astype(np.int64)
+    apart = (sources[1:] != sources[:-1]) | (numbers[1:] != numbers[:-1])
+    apart |= offsets[1:] > offsets[:-1] + lengths[:-1] + _GAP
+    for start, end in pairwise([0, *(np.flatnonzero(apart) + 1).tolist(), len(wanted)]):
+        path = judged.sources[int(sources[start]) - 1].files[int(numbers[start])]
+        first = int(offsets[start])
+        data = files.read(path, first, int((offsets[start:end] + lengths[start:end]).max()) - first)
+        begins = (offsets[start:end] - first).tolist()
+        for place, begin, length in zip(wanted[start:end].tolist(), begins, lengths[start:end].tolist(), strict=True):
+            found[place] = data[begin : begin + length]
+    return found
 
 
 _FIELDS = ("text", "parsed", "finish_reason", "refusal", "usage", "model", "error", "request", "batch")
+_UNREADABLE = failed(("malformed_result", "the line can't be read"))
 
 
 def _row(answer: Answer, key: str, batch: str | None) -> dict[str, Any]:
@@ -113,7 +144,7 @@ def _row(answer: Answer, key: str, batch: str | None) -> dict[str, Any]:
     }
 
 
-class _Lines:
+class Files:
     """Reads pieces of many files, with few of them open at a time."""
 
     _OPEN = 64
@@ -130,6 +161,7 @@ class _Lines:
         self._files.clear()
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
+        """Up to `length` bytes at `offset`; fewer where the file ends."""
         handle = self._files.pop(path, None)
         if handle is None:
             handle = os.open(path, os.O_RDONLY)

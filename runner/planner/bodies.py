@@ -53,7 +53,7 @@ Piece = bytes | Hole
 class Frame:
     """All that rendering a job needs to know of it. `pieces` are the body's, constants joined.
 
-    `id_column` is None where rows are numbered; `max_bytes` is the longest line.
+    `id_columns` is empty where rows are numbered; `max_bytes` is the longest line.
     """
 
     envelope: Envelope
@@ -62,7 +62,7 @@ class Frame:
     endpoint: str
     salt: str
     variables: dict[str, Any]
-    id_column: str | None
+    id_columns: tuple[str, ...]
     max_bytes: int
 
 
@@ -76,7 +76,7 @@ def frame(spec: JobSpec) -> Frame:
         job.url,
         job.salt,
         dict(job.vars),
-        job.input.id,
+        job.input.id_columns,
         job.shards.max_bytes,
     )
 

@@ -17,8 +17,9 @@ import orjson
 
 from runner.keys import DIGEST_BYTES, VERSION, key_state
 from runner.planner.bodies import Frame, Hole
+from runner.planner.bounds import RowError
 from runner.planner.rows import Chunk, Trouble, rows
-from runner.planner.templates import Render, RowError, Templates, columns
+from runner.planner.templates import Render, Templates, columns
 
 PACK = struct.Struct("<20sI16sIH")
 """A row of the spool: digest of its body's key, bytes of its line, digest of its id, line and file in the input."""
@@ -53,7 +54,7 @@ class Renderer:
 
     def __init__(self, frame: Frame, templates: Templates) -> None:
         self._namespace = templates.namespace
-        self._id_column = frame.id_column
+        self._id_columns = frame.id_columns
         self._max_bytes = frame.max_bytes
         self._tail = frame.envelope.tail
         self._head = frame.envelope.head + VERSION.encode() + b"-"
@@ -79,7 +80,7 @@ class Renderer:
         troubles: list[Trouble] = []
         rows_of_span, span_at = 0, 0
         bad, seen = 0, 0
-        pack, file, numbered = PACK.pack, chunk.file_number, self._id_column is None
+        pack, file, numbered = PACK.pack, chunk.file_number, not self._id_columns
         identity, id_digest = b"", _NO_ID
         for record in rows(chunk):
             seen += 1
@@ -120,7 +121,7 @@ class Renderer:
                 yield record
                 continue
             try:
-                identity = b"" if self._id_column is None else self._identity(record[1])
+                identity = b"" if not self._id_columns else self._identity(record[1])
                 yield identity, self._request(record[1])[1]
             except RowError as error:
                 yield self._trouble(position, *record, error)
@@ -145,8 +146,15 @@ class Renderer:
         return digest, line
 
     def _identity(self, row: dict[str, Any]) -> bytes:
-        column = self._id_column
-        assert column is not None
+        """The row's id as JSON: a value, or a list of them where several columns make it. Raises _IdError."""
+        names = self._id_columns
+        values = [self._id_value(row, name) for name in names]
+        try:
+            return orjson.dumps(values[0] if len(names) == 1 else values)
+        except orjson.JSONEncodeError as error:
+            raise _IdError(f"the id in column {', '.join(names)} is not valid Unicode") from error
+
+    def _id_value(self, row: dict[str, Any], column: str) -> str | int:
         value = row.get(column)
         if type(value) is not str and type(value) is not int:
             if column not in row:
@@ -154,15 +162,12 @@ class Renderer:
             raise _IdError(f"the id in column {column} must be text or a whole number")
         if value == "":
             raise _IdError(f"the id in column {column} is empty")
-        try:
-            return orjson.dumps(value)
-        except orjson.JSONEncodeError as error:
-            raise _IdError(f"the id in column {column} is not valid Unicode") from error
+        return value
 
     def _trouble(self, position: int, line: int, row: dict[str, Any], error: RowError) -> Trouble:
         if isinstance(error, _IdError):
             return Trouble(line, 0, str(error))
-        if self._id_column is None:
+        if not self._id_columns:
             return Trouble(line, 0, str(error), position)
         return Trouble(line, 0, f"row {self._identity(row).decode()}: {error}")
 

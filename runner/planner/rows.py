@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,10 @@ Record = tuple[int, dict[str, Any]]
 """One row: the line it starts on, and its columns."""
 Reader = Callable[[Chunk], Iterator[Record | Trouble]]
 
+NOT_UTF8 = "byte 0x{:02x} is not UTF-8; if the file is in another encoding, say `encoding`"
+_OBJECT = '{"id": 1, "text": "..."}'
+_NO_JSON = re.compile(rb"-?(NaN|Infinity|nan|inf)\b")
+_SURROGATE = re.compile("[\udc80-\udcff]")
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 # A whole number beyond 64 bits comes out of the fast parser as a float of at least this size.
 _EXACT = float(1 << 63)
@@ -66,33 +71,130 @@ def _json_lines(chunk: Chunk) -> Iterator[Record | Trouble]:
         try:
             value = loads(text)
             if type(value) is not dict:
-                yield Trouble(line, 1, 'each line must be a JSON object, such as {"id": 1, "text": "..."}')
+                yield Trouble(line, 1, f"each line must be a JSON object, such as {_OBJECT}")
                 continue
             if _is_large(value.values()):
                 _check_numbers(text)
         except orjson.JSONDecodeError as error:
-            yield Trouble(line, error.colno, f"not valid JSON: {error.msg}")
+            yield _not_json(line, error, text)
         except (ValueError, RecursionError) as error:
             yield Trouble(line, 0, str(error))
         else:
             yield line, value
 
 
+def _json_text(line: int, text: bytes) -> Record | Trouble:
+    """One row from its JSON text, which may stand on several lines from `line` on."""
+    try:
+        value = orjson.loads(text)
+        if type(value) is not dict:
+            return Trouble(line, 0, f"each row must be a JSON object, such as {_OBJECT}")
+        if _is_large(value.values()):
+            _check_numbers(text)
+    except orjson.JSONDecodeError as error:
+        return _not_json(line + error.lineno - 1, error, text)
+    except (ValueError, RecursionError) as error:
+        return Trouble(line, 0, str(error))
+    return line, value
+
+
+def _not_json(line: int, error: orjson.JSONDecodeError, text: bytes) -> Trouble:
+    try:
+        text.decode()
+    except UnicodeDecodeError as wrong:
+        return Trouble(line, *_not_utf8(text, wrong))
+    if _NO_JSON.match(text, error.pos):
+        word = _NO_JSON.match(text, error.pos)
+        assert word is not None
+        return Trouble(
+            line, error.colno, f"not valid JSON, which has no {word[0].decode()}: write null, or the text in quotes"
+        )
+    return Trouble(line, error.colno, f"not valid JSON: {error.msg}")
+
+
+def _not_utf8(text: bytes, error: UnicodeDecodeError) -> tuple[int, str]:
+    """Column and message for the first byte of a line that is not UTF-8."""
+    column = len(text[: error.start].decode()) + 1
+    return column, NOT_UTF8.format(text[error.start])
+
+
 def _separated(chunk: Chunk) -> Iterator[Record | Trouble]:
+    return _records(chunk.data, chunk.line, chunk.kind, chunk.header)
+
+
+def _records(data: bytes, first: int, kind: str, header: tuple[str, ...]) -> Iterator[Record | Trouble]:
     csv.field_size_limit(RECORD_BYTES)
-    header, columns = chunk.header, len(chunk.header)
-    text = io.StringIO(chunk.data.decode(), newline="")
-    reader = csv.reader(text, delimiter=_DELIMITERS[chunk.kind], strict=True)
-    line = chunk.line
+    columns, clean = len(header), True
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        # Each bad byte becomes a surrogate, which valid UTF-8 can't hold, so that only its record is in trouble.
+        text, clean = data.decode(errors="surrogateescape"), False
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_DELIMITERS[kind], strict=True)
+    line = first
     for record in reader:
-        if len(record) == columns:
+        if not clean and _SURROGATE.search("".join(record)):
+            yield _bad_bytes(data, first, line)
+        elif len(record) == columns:
             yield line, dict(zip(header, record, strict=True))
         elif record:
-            yield Trouble(line, 0, f"{len(record)} fields where the header has {columns}")
-        line = chunk.line + reader.line_num
+            yield Trouble(line, 0, _ragged(record, header))
+        line = first + reader.line_num
 
 
-READERS: dict[str, Reader] = {"jsonl": _json_lines, "csv": _separated, "tsv": _separated}
+def _ragged(record: list[str], header: tuple[str, ...]) -> str:
+    count = f"{len(record)} field{'s'[: len(record) != 1]} where the header has {len(header)}"
+    if len(record) > len(header):
+        return f"{count}; is there a delimiter in a text without quotes?"
+    missing = header[len(record) :]
+    return f"{count}; missing: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}"
+
+
+def _bad_bytes(data: bytes, first: int, line: int) -> Trouble:
+    """The first bad byte of the record that starts on `line`."""
+    for number, text in enumerate(data.split(b"\n")[line - first :], line):
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            return Trouble(number, *_not_utf8(text, error))
+    return Trouble(line, 0, "the record is not UTF-8")
+
+
+def frame_record(line: int, text: bytes) -> bytes:
+    """A record with its line in front, for chunks whose records don't follow one another in the file."""
+    return b"%d %d\n" % (line, len(text)) + text
+
+
+def framed(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(line, text) of each record of a chunk made with `frame_record`."""
+    at = 0
+    while at < len(data):
+        end = data.index(b"\n", at)
+        line, size = map(int, data[at:end].split())
+        yield line, data[end + 1 : end + 1 + size]
+        at = end + 1 + size
+
+
+def _framed_json(chunk: Chunk) -> Iterator[Record | Trouble]:
+    for line, text in framed(chunk.data):
+        yield _json_text(line, text)
+
+
+def _framed_separated(chunk: Chunk) -> Iterator[Record | Trouble]:
+    for line, text in framed(chunk.data):
+        yield from _records(text, line, chunk.kind.removesuffix(FRAMED), chunk.header)
+
+
+FRAMED = "+"
+"""Behind a kind: its records are framed."""
+READERS: dict[str, Reader] = {
+    "jsonl": _json_lines,
+    "csv": _separated,
+    "tsv": _separated,
+    f"jsonl{FRAMED}": _framed_json,
+    f"csv{FRAMED}": _framed_separated,
+    f"tsv{FRAMED}": _framed_separated,
+}
 
 
 def _is_large(values: Any) -> bool:

@@ -3,218 +3,190 @@
 A chunk is bytes, so that it can go to another process; `runner.planner.rows` turns it into Python values there. What
 is read is hashed on the way, so that the lockfile can say which input gave these requests.
 
-A new source is a generator of `Chunk`s, called from `read_chunks`; it hands what it reads to `files` and raises
+A new source is a generator of `Chunk`s, called from `_all_chunks`; it hands what it reads to `files` and raises
 InputError. Where the records are no JSON lines or csv, their kind gets a reader in `rows.READERS`; whatever is cheap to
-write as JSON lines needs none. Limits and samples are a generator around `read_chunks` that cuts chunks: workers render
-what they are given, in any order, and know nothing of the rows before it.
+write as JSON needs none. Limits and samples are in `runner.planner.choose`: workers render what they are given, in any
+order, and know nothing of the rows before it.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import hashlib
-import io
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from runner.errors import InputError, Problem
-from runner.planner.rows import RECORD_BYTES, Chunk
+import orjson
+
+from runner.errors import InputError, Problem, TrustError
+from runner.planner.choose import limited, sampled
+from runner.planner.files import CHUNK_BYTES, InputFiles, Stream, open_stream
+from runner.planner.records import json_array, lines, separated
+from runner.planner.rows import FRAMED, Chunk, frame_record
 from runner.spec.trust import inside
 
 if TYPE_CHECKING:
-    from runner.spec.models import Input
+    from runner.spec.load import JobSpec
+    from runner.spec.models import Input, RowFormat
 
-CHUNK_BYTES = 1 << 20
-"""Bytes of a chunk, about; a chunk ends with a whole record."""
-
-Kind = Literal["jsonl", "csv", "tsv"]
-_SUFFIXES: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
-_BOM = b"\xef\xbb\xbf"
-
-
-@dataclass(slots=True)
-class InputFiles:
-    """What was read: paths relative to the project's root, and the SHA-256 over all files' bytes and names.
-
-    `size` is how many bytes were read, `total` how many there are, for progress.
-    """
-
-    paths: list[str] = field(default_factory=list)
-    size: int = 0
-    total: int = 0
-    _digest: Any = field(default_factory=hashlib.sha256)
-
-    def digest(self) -> str:
-        """64 hex digits over what has been read so far."""
-        return str(self._digest.hexdigest())
-
-    def add_file(self, path: str) -> None:
-        """Begin a file; its name counts, so that moving rows between files shows."""
-        self.paths.append(path)
-        self._digest.update(b"\0" + path.encode() + b"\0")
-
-    def add_bytes(self, data: bytes | memoryview) -> None:
-        """Take in bytes as they stand on disk."""
-        self.size += len(data)
-        self._digest.update(data)
+_SUFFIXES: dict[str, RowFormat] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+_CUTTERS = {"jsonl": lines, "json": json_array, "csv": separated, "tsv": separated}
+_UNREADABLE = (OSError, EOFError, zlib.error)
+_PACKED = {".gz", ".zst"}
 
 
-class _Hashing(io.RawIOBase):
-    """A raw file that hands every byte it reads to `files`."""
-
-    def __init__(self, raw: IO[bytes], files: InputFiles) -> None:
-        super().__init__()
-        self._raw = raw
-        self._files = files
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        count: int = self._raw.readinto(buffer)  # type: ignore[attr-defined]  # typeshed: IO has none
-        self._files.add_bytes(memoryview(buffer)[:count])
-        return count
-
-    def drain(self) -> None:
-        """Read on to the end, so that the digest covers bytes a decompressor left unread."""
-        while data := self._raw.read(1 << 20):
-            self._files.add_bytes(data)
+def read_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    """All records of a job's input that it wants, in order, as chunks. Fills `files`. Raises InputError."""
+    chosen = spec.job.input
+    if chosen.sample is not None:
+        places = sampled(_all_chunks(root, spec, InputFiles()), chosen.sample.n, chosen.sample.seed)
+        return places.pick(_all_chunks(root, spec, files))
+    chunks = _all_chunks(root, spec, files)
+    return chunks if chosen.limit is None else limited(chunks, chosen.limit)
 
 
-def find_files(root: Path, spec: Input, place: Problem) -> list[str]:
-    """The input's files, sorted, relative to the root. Raises InputError at `place` where there is none."""
-    if any(mark in spec.path for mark in "*?["):
-        found = sorted(p.relative_to(root).as_posix() for p in root.glob(spec.path) if p.is_file())
-        for path in found:
-            inside(root, path)
-        if not found:
-            raise InputError([_at(place, f"no file matches {spec.path}")])
-        return found
-    if not inside(root, spec.path).is_file():
-        raise InputError([_at(place, f"there is no input file {spec.path}")])
-    return [spec.path]
+def _all_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    chosen = spec.job.input
+    if chosen.rows is not None:
+        return _inline(spec, files)
+    if chosen.sql:
+        from runner.planner.tables import query  # noqa: PLC0415  a process of its own, seldom wanted
+
+        return query(root, chosen.sql, spec.problem("", "input", "sql"), files)
+    return _texts(root, spec, files) if chosen.text else _tables(root, spec, files)
 
 
-def kind_of(path: str, spec: Input) -> Kind:
+def find_files(root: Path, pattern: str, place: Problem) -> list[str]:
+    """Files by path or glob, sorted, relative to the root. Raises InputError at `place` where there is none."""
+    try:
+        if any(mark in pattern for mark in "*?["):
+            found = sorted(p.relative_to(root).as_posix() for p in root.glob(pattern) if p.is_file())
+            for path in found:
+                inside(root, path)
+        else:
+            found = [pattern] if inside(root, pattern).is_file() else []
+    except TrustError as error:
+        raise InputError([_at(place, error.message)]) from error
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise InputError([_at(place, f"{pattern} can't be looked for: {error}")]) from error
+    if not found:
+        globbed = any(mark in pattern for mark in "*?[")
+        raise InputError([_at(place, f"no file matches {pattern}" if globbed else f"there is no input file {pattern}")])
+    return found
+
+
+def is_whole(chosen: Input) -> bool:
+    """Whether an input is all rows of files that the spec names, so that their bytes alone say what it holds."""
+    return bool(chosen.path) and not chosen.sql and chosen.limit is None and chosen.sample is None
+
+
+def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
+    """Fill `files` as `read_chunks` does when it has been read to its end, without making chunks. Raises InputError."""
+    for path in find_files(root, spec.job.input.path, spec.problem("", "input", "path")):
+        files.add_file(path)
+        try:
+            with (root / path).open("rb", buffering=0) as raw:
+                while data := raw.read(CHUNK_BYTES):
+                    files.add_bytes(data)
+        except OSError as error:
+            raise InputError([Problem(path, 0, 0, f"cannot be read: {error}")]) from error
+
+
+def size_of(root: Path, spec: JobSpec) -> int:
+    """Bytes of the input's files together. Raises InputError."""
+    paths = find_files(root, spec.job.input.path, spec.problem("", "input", "path"))
+    return sum((root / path).stat().st_size for path in paths)
+
+
+def kind_of(path: str, spec: Input) -> RowFormat:
     """The format of a file: what the spec says, else what its name says. Raises ValueError."""
     if spec.format is not None:
         return spec.format
     name = Path(path)
-    suffix = name.with_suffix("").suffix if name.suffix in {".gz", ".zst"} else name.suffix
+    suffix = name.with_suffix("").suffix if name.suffix.lower() in _PACKED else name.suffix
     if suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"cannot tell the format of {path}: say `format: jsonl`, csv or tsv under `input`")
+        known = "jsonl, json, csv, tsv or parquet"
+        raise ValueError(f"cannot tell the format of {path}: say `format` under `input`: {known}")
     return _SUFFIXES[suffix.lower()]
 
 
-def read_chunks(root: Path, spec: Input, place: Problem, files: InputFiles) -> Iterator[Chunk]:
-    """All records of the input, in order, as chunks. Fills `files`. Raises InputError."""
-    found = find_files(root, spec, place)
-    files.total = sum((root / path).stat().st_size for path in found)
-    for number, path in enumerate(found):
-        try:
-            kind = kind_of(path, spec)
-        except ValueError as error:
-            raise InputError([_at(place, str(error))]) from error
-        files.add_file(path)
-        try:
-            with (root / path).open("rb", buffering=0) as raw:
-                hashing = _Hashing(raw, files)
-                stream = _decompressed(path, hashing)
-                yield from (_lines if kind == "jsonl" else _records)(stream, path, number, kind)
-                hashing.drain()
-        except (OSError, EOFError) as error:
-            raise InputError([Problem(path, 0, 0, f"cannot be read: {error}")]) from error
-
-
-def _decompressed(path: str, raw: _Hashing) -> IO[bytes]:
-    buffered = io.BufferedReader(raw, CHUNK_BYTES)
-    if path.endswith(".gz"):
-        unpacked: IO[bytes] = gzip.GzipFile(fileobj=buffered)  # type: ignore[assignment]  # typeshed: no IO[bytes]
-        return unpacked
-    if path.endswith(".zst"):
-        import zstandard  # noqa: PLC0415  only for .zst
-
-        stream: IO[bytes] = io.BufferedReader(
-            zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True), 1 << 18
-        )
-        return stream
-    return buffered
-
-
-def _lines(stream: IO[bytes], path: str, number: int, kind: Kind) -> Iterator[Chunk]:
-    line, rest = 1, b""
-    while data := stream.read(CHUNK_BYTES):
-        if line == 1 and not rest:
-            data = data.removeprefix(_BOM)
-        cut = data.rfind(b"\n") + 1
-        if not cut:
-            rest += data
-            if len(rest) > RECORD_BYTES:
-                raise InputError([Problem(path, line, 0, f"the line is longer than {RECORD_BYTES} bytes")])
-            continue
-        whole, rest = rest + data[:cut], data[cut:]
-        yield Chunk(number, line, kind, whole)
-        line += whole.count(b"\n")
-    if rest:
-        yield Chunk(number, line, kind, rest)
-
-
-class _Recorder:
-    """Hands lines to the csv reader and keeps them, so that a chunk is cut exactly between records."""
-
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
-        self.kept: list[str] = []
-        self.size = 0
-
-    def __iter__(self) -> _Recorder:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._lines)
-        self.kept.append(line)
-        self.size += len(line)
-        return line
-
-    def take(self) -> bytes:
-        data = "".join(self.kept).encode()
-        self.kept, self.size = [], 0
-        return data
-
-
-def _records(stream: IO[bytes], path: str, number: int, kind: Kind) -> Iterator[Chunk]:
-    csv.field_size_limit(RECORD_BYTES)
-    recorder = _Recorder(iter(io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")))
-    reader = csv.reader(recorder, delimiter=_DELIMITERS[kind], strict=True)
+def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    """The rows of files."""
+    chosen, place = spec.job.input, spec.problem("", "input", "path")
+    paths = find_files(root, chosen.path, place)
     try:
-        header = tuple(next(reader, ()))
-        problem = _header_problem(header)
-        if problem:
-            raise InputError([Problem(path, 1, 0, problem)])
-        recorder.take()
-        line = reader.line_num + 1
-        for _ in reader:
-            if recorder.size >= CHUNK_BYTES:
-                yield Chunk(number, line, kind, recorder.take(), header)
-                line = reader.line_num + 1
-        if recorder.size:
-            yield Chunk(number, line, kind, recorder.take(), header)
-    except csv.Error as error:
-        raise InputError([Problem(path, reader.line_num, 0, f"not valid {kind}: {error}")]) from error
-    except UnicodeDecodeError as error:
-        message = f"not valid UTF-8: byte 0x{error.object[error.start]:02x}"
-        raise InputError([Problem(path, reader.line_num + 1, 0, message)]) from error
+        kinds = [kind_of(path, chosen) for path in paths]
+    except ValueError as error:
+        raise InputError([_at(place, str(error))]) from error
+    files.total += sum((root / path).stat().st_size for path in paths)
+    for number, (path, kind) in enumerate(zip(paths, kinds, strict=True)):
+        if kind == "parquet":
+            from runner.planner.tables import read_parquet  # noqa: PLC0415  a process of its own, seldom wanted
+
+            yield from read_parquet(root, path, place, files)
+            continue
+        with _reading(root, path, files, chosen.encoding) as stream:
+            yield from _CUTTERS[kind](stream, path, number, kind)
+            stream.drain()
 
 
-def _header_problem(header: tuple[str, ...]) -> str:
-    if not header:
-        return "the file is empty; its first line must name the columns"
-    doubled = sorted({name for name in header if header.count(name) > 1})
-    return f"the header names {', '.join(doubled)} twice" if doubled else ""
+def _texts(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    """Each file as one row: its path, its name without the last suffix, and its text."""
+    chosen = spec.job.input
+    paths = find_files(root, chosen.text, spec.problem("", "input", "text"))
+    for number, path in enumerate(paths):
+        with _reading(root, path, files, chosen.encoding) as stream:
+            data = stream.read_text(path)
+            row = {"path": path, "name": Path(path).stem, "text": data}
+            yield Chunk(number, 1, f"jsonl{FRAMED}", frame_record(1, orjson.dumps(row)))
+
+
+def _inline(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    """The rows that stand in the spec, each with its line there."""
+    files.add_file(spec.file)
+    records = []
+    for number, row in enumerate(spec.job.input.rows or ()):
+        text = orjson.dumps(row)
+        files.add_bytes(text)
+        records.append(frame_record(spec.problem("", "input", "rows", number).line, text))
+    yield Chunk(0, 1, f"jsonl{FRAMED}", b"".join(records))
+
+
+class _reading:  # noqa: N801  used like a function
+    """A file of the input, open; what goes wrong while it is read becomes an InputError that names it."""
+
+    def __init__(self, root: Path, path: str, files: InputFiles, encoding: str) -> None:
+        self._root, self._path, self._files, self._encoding = root, path, files, encoding
+        self._stream: Stream | None = None
+
+    def __enter__(self) -> Stream:
+        self._files.add_file(self._path)
+        try:
+            self._stream = open_stream(inside(self._root, self._path), self._path, self._files, self._encoding)
+        except _UNREADABLE as error:
+            self._fail(error)
+        assert self._stream is not None
+        return self._stream
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        if isinstance(error, _UNREADABLE):
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, EOFError):
+            reason = "it is cut short: its compressed data has no end; was it copied whole?"
+        else:
+            reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise InputError([Problem(self._path, 0, 0, reason)]) from error
 
 
 def _at(place: Problem, message: str) -> Problem:

@@ -7,35 +7,38 @@ and dicts print. `trim_blocks` and `lstrip_blocks` are on: a tag that stands alo
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runner.errors import InputError, Problem, SpecError, TrustError
+from runner.planner.bounds import STEPS, TEXT, BoundedEnvironment, Meter, RowError, loops
+from runner.planner.filters import FILTERS
 
 TEMPLATE_BYTES = 1_000_000
 """The largest template file."""
+MOST_NAMES = 10_000
+"""Names that are remembered; a template may ask for another one with each row, in vain."""
 _MISSING = "there is no template {name}; paths are relative to the project's root or to templates/"
-
-
-class RowError(Exception):
-    """A row could not be rendered; the message names template, line and the columns there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A template's text as it was read, from which file of the project, and the SHA-256 of that file."""
+    """A template's text as it was read, from which file of the project, and the SHA-256 of that file.
+
+    `problem` says why there is none; a template may ask for it and go on without (`ignore missing`).
+    """
 
     text: str
     path: str
     digest: str
+    problem: str = ""
 
 
 Render = Callable[[dict[str, Any]], str]
@@ -59,13 +62,13 @@ class Templates:
     @property
     def used(self) -> dict[str, str]:
         """The files that were loaded, with their SHA-256, for the lockfile."""
-        return {one.path: one.digest for one in self.loaded.values()}
+        return {one.path: one.digest for one in self.loaded.values() if not one.problem}
 
     def learn(self, loaded: Mapping[str, Loaded]) -> None:
         """Take in templates that another process loaded. Raises InputError where the file was changed meanwhile."""
         for name, one in loaded.items():
             if self.loaded.setdefault(name, one).digest != one.digest:
-                raise InputError([Problem(one.path, 0, 0, "the template was changed while it was rendered")])
+                raise InputError([Problem(one.path or name, 0, 0, "the template was changed while it was rendered")])
 
     def namespace(self, row: dict[str, Any]) -> dict[str, Any]:
         """What a template sees: the columns by name, then `row` and `vars`, which win over columns of that name."""
@@ -73,15 +76,17 @@ class Templates:
 
     def compile_text(self, text: str, label: str) -> Render:
         """A function of the row's namespace for inline Jinja text. Raises jinja2.TemplateError."""
-        self._load_all(_named(self._environment.parse(text, label, label)))
+        tree = self._environment.parse(text, label, label)
+        self._load_all(_named(tree))
         code = self._environment.compile(text, name=label, filename=label)
         template = _Template.from_code(self._environment, code, dict(self._environment.globals))
-        return self._renderer(template, label)
+        return self._renderer(template, label, bounded=not loops(tree))
 
     def compile_file(self, path: str) -> Render:
         """A function of the row's namespace for a template file. Raises jinja2.TemplateError."""
         self._load_all([path])
-        return self._renderer(self._environment.get_template(path), path)
+        tree = self._environment.parse(self.loaded[path].text, path)
+        return self._renderer(self._environment.get_template(path), path, bounded=not loops(tree))
 
     def _load_all(self, names: list[str]) -> None:
         """Load templates and what they name, so that errors come, and `used` is whole, before the first row."""
@@ -96,22 +101,28 @@ class Templates:
             self._environment.get_template(name)
             names += _named(self._environment.parse(source, name))
 
-    def _load(self, name: str) -> tuple[str, str, Callable[[], bool]] | None:
-        found = self.loaded.get(name) or _read(self._root, name)
+    def _load(self, name: str) -> tuple[str, str, Callable[[], bool]]:
+        found = self.loaded.get(name)
         if found is None:
-            return None
-        self.loaded[name] = found
+            found = read_template(self._root, name)
+            if not found.problem or len(self.loaded) < MOST_NAMES:
+                self.loaded[name] = found
+        if found.problem:
+            raise jinja2.TemplateNotFound(name, found.problem)
         return found.text, found.path, lambda: True
 
-    def _renderer(self, template: jinja2.Template, label: str) -> Render:
+    def _renderer(self, template: jinja2.Template, label: str, *, bounded: bool) -> Render:
         # The root function with a context of our own: the same text as Template.render() in less than half the time.
         # The environment's globals are handed along in the namespace.
         environment = self._environment
         context_class = environment.context_class
         root, blocks, name = template.root_render_func, template.blocks, template.name
-        join = "".join
+        # What has no loop gives each of its pieces once, so they need not be counted.
+        join = "".join if bounded else _join_bounded
+        meter = environment.meter
 
         def render(values: dict[str, Any]) -> str:
+            meter.left = STEPS
             try:
                 return join(root(context_class(environment, values, name, blocks)))
             except RowError:
@@ -122,24 +133,35 @@ class Templates:
         return render
 
 
-def _read(root: Path, name: str) -> Loaded | None:
+def _join_bounded(pieces: Iterable[str]) -> str:
+    size, texts = 0, []
+    for piece in pieces:
+        texts.append(piece)
+        size += len(piece)
+        if size > TEXT:
+            raise RowError(f"the rendered prompt is longer than {TEXT} characters")
+    return "".join(texts)
+
+
+def read_template(root: Path, name: str) -> Loaded:
+    """A template of a project by the name that a template or a spec calls it; with a problem where there is none."""
     from runner.spec.trust import inside  # noqa: PLC0415  workers are given their templates and seldom read one
 
     for candidate in (name, f"templates/{name}"):
         try:
             path = inside(root, candidate)
         except TrustError as error:
-            raise jinja2.TemplateNotFound(name, error.message) from error
+            return Loaded("", "", "", error.message)
         if not path.is_file():
             continue
         data = path.read_bytes()
         if len(data) > TEMPLATE_BYTES:
-            raise jinja2.TemplateNotFound(name, f"{candidate} is larger than {TEMPLATE_BYTES} bytes")
+            return Loaded("", "", "", f"{candidate} is larger than {TEMPLATE_BYTES} bytes")
         try:
             return Loaded(data.decode("utf-8-sig"), candidate, hashlib.sha256(data).hexdigest())
-        except UnicodeDecodeError as error:
-            raise jinja2.TemplateNotFound(name, f"{candidate} is not valid UTF-8") from error
-    return None
+        except UnicodeDecodeError:
+            return Loaded("", "", "", f"{candidate} is not valid UTF-8")
+    return Loaded("", "", "", _MISSING.format(name=name))
 
 
 def columns(row: Mapping[str, Any]) -> str:
@@ -160,9 +182,7 @@ def syntax_problem(error: jinja2.TemplateError, place: Problem) -> SpecError:
     if isinstance(error, jinja2.TemplateSyntaxError) and error.filename and error.source is not None:
         return SpecError([Problem(error.filename, error.lineno, 0, f"template: {error.message}")])
     if isinstance(error, jinja2.TemplateNotFound):
-        name = error.name or ""
-        message = str(error.message) if str(error.message) != name else _MISSING.format(name=name)
-        return SpecError([Problem(place.file, place.line, place.column, message, excerpt=place.excerpt)])
+        return SpecError([Problem(place.file, place.line, place.column, str(error.message), excerpt=place.excerpt)])
     return SpecError([Problem(place.file, place.line, place.column, f"template: {error.message}", "", place.excerpt)])
 
 
@@ -173,14 +193,13 @@ class _Template(jinja2.Template):
         return self.make_module()
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class _Environment(BoundedEnvironment):
     template_class = _Template
 
 
-def _environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
+def _environment(loader: jinja2.BaseLoader) -> BoundedEnvironment:
     environment = _Environment(
         undefined=jinja2.StrictUndefined,
-        finalize=_printable,
         loader=loader,
         auto_reload=False,
         trim_blocks=True,
@@ -189,33 +208,29 @@ def _environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
     )
     environment.globals.pop("lipsum")
     environment.filters.pop("random")
-    environment.filters |= FILTERS
+    environment.add_filters(FILTERS)
+    environment.finalize = partial(_printable, environment.meter)
     return environment
 
 
-def _printable(value: Any) -> Any:
-    if value is None or isinstance(value, (str, int, float, bool, list, dict)):
+def _printable(meter: Meter, value: Any) -> Any:
+    if isinstance(value, (list, dict)):
+        meter.weigh(value)
+        return value
+    if value is None or isinstance(value, (str, int, float, bool)):
         if isinstance(value, float) and not math.isfinite(value):
             raise RowError("an infinite or undefined number cannot be printed")
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+            raise RowError("a whole number beyond 64 bits cannot be printed")
         return value
     if isinstance(value, jinja2.Undefined):
         return str(value)  # StrictUndefined raises here, with its own words
     if isinstance(value, tuple):
+        meter.weigh(value)
         return list(value)
     kind = type(value).__name__
     more = "; add `| list` or `| join`" if kind in {"generator", "map", "filter", "reversed"} else ""
     raise RowError(f"a {kind} cannot be printed{more}")
-
-
-def _tojson(value: Any, indent: int | None = None) -> str:
-    """JSON as a prompt wants it: no HTML escapes, the row's own order."""
-    return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
-
-
-FILTERS: dict[str, Callable[..., Any]] = {"tojson": _tojson}
-"""Our filters beside Jinja's, by name. A filter is a pure function of its arguments: rows are rendered in any order, in
-several processes, so nothing may be kept from one to the next, and it imports what it needs inside, because every
-worker imports this module."""
 
 
 def _named(tree: nodes.Template) -> list[str]:
@@ -239,9 +254,7 @@ def _explain(environment: jinja2.Environment, error: Exception, label: str, row:
             if "__jinja_exception__" in frame.tb_frame.f_globals:
                 place, line = frame.tb_frame.f_code.co_filename, frame.tb_lineno
             frame = frame.tb_next
-    if isinstance(error, jinja2.TemplateNotFound):
-        message = _MISSING.format(name=error.name)
-    elif isinstance(error, RecursionError):
+    if isinstance(error, RecursionError):
         message = "the template includes or calls itself without end"
     else:
         message = str(error) or type(error).__name__

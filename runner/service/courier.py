@@ -29,7 +29,9 @@ RETRIES = 3
 GROWTH = 5.0
 """Each pause is so many times the one before."""
 
-AT_ONCE = 32
+AT_ONCE = 200
+"""Deliveries under way. Many, so that some receivers that hang leave room for the others."""
+
 LAST_WORDS = 0.3
 """Seconds that deliveries under way get when the service stops; they are made again with the next start."""
 
@@ -193,7 +195,11 @@ class Courier:
             import httpx  # noqa: PLC0415 - a while to import, and most jobs have no webhook
 
             _keep_urls_out_of_logs()
-            self._client = httpx.AsyncClient(timeout=self._config.webhook_timeout, follow_redirects=False)
+            self._client = httpx.AsyncClient(
+                timeout=self._config.webhook_timeout,
+                limits=httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=0),
+                follow_redirects=False,
+            )
         return self._client
 
 

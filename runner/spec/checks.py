@@ -30,12 +30,13 @@ def check_job(
         *_webhook(job, say, environ),
         *_plain(job.vars, say, ("vars",)),
         *_plain(job.parameters, say, ("parameters",)),
+        *_plain(list(job.input.rows or ()), say, ("input", "rows")),
     ]
 
 
 def warn_job(job: Job, say: Say, *, own_server: bool) -> Iterator[Problem]:
     """What a person should look at, and what stops nothing."""
-    if job.input.id is None:
+    if not job.input.id_columns:
         yield say(
             "rows have no id: they are numbered, and the numbers shift when rows are inserted or taken out; answers "
             "don't, since they go with what is asked. Name a column with `input.id` to keep rows apart for good",
@@ -48,7 +49,11 @@ def warn_job(job: Job, say: Say, *, own_server: bool) -> Iterator[Problem]:
 
 def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
     """Paths stay inside the project; templates are there; an output replaces nothing that is not an output."""
-    for text, path in ((job.input.path, ("input", "path")), (job.output.path, ("output", "path"))):
+    for text, path in (
+        (job.input.path, ("input", "path")),
+        (job.input.text, ("input", "text")),
+        (job.output.path, ("output", "path")),
+    ):
         problem = _outside(root, text)
         if problem:
             yield say(problem, *path)

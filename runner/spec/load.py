@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as made_by
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -80,8 +81,8 @@ class _Loading:
     placeholders: bool
     read: YamlFiles
     problems: list[Problem]
-    declared: set[str] = field(default_factory=set)
-    partial: list[JobSpec] = field(default_factory=list)
+    declared: set[str] = made_by(default_factory=set)
+    partial: list[JobSpec] = made_by(default_factory=list)
 
 
 def load_project(
@@ -216,13 +217,13 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
     address = address_of(job.name, {**variant.address, **chosen})
     names = path_names(job.name, address, job.model, values, variant.matrix)
     problems += _partitions_apart(job, say)
-    paths = {}
-    for part in ("input", "output"):
-        model = getattr(job, part)
+    paths: dict[str, Any] = {}
+    for part, field in (("input", "path"), ("input", "text"), ("output", "path")):
+        model = paths.get(part) or getattr(job, part)
         try:
-            paths[part] = model.model_copy(update={"path": fill(model.path, names)})
+            paths[part] = model.model_copy(update={field: fill(getattr(model, field), names)})
         except ValueError as error:
-            problems.append(say(str(error), part, "path"))
+            problems.append(say(str(error), part, field))
     if len(problems) > before or profile is None:
         return None
     moved = _moved_from(job, address)

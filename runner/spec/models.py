@@ -6,6 +6,7 @@ and rules across values are in `runner.spec.load` and below it.
 
 from __future__ import annotations
 
+import codecs
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag, field_validator, model_validator
@@ -18,6 +19,7 @@ VarName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 FilePath = Annotated[str, Field(min_length=1)]
 Endpoint = Literal["/v1/chat/completions", "/v1/responses"]
 LineFormat = Literal["openai", "anthropic"]
+RowFormat = Literal["jsonl", "json", "csv", "tsv", "parquet"]
 Role = Literal["system", "user", "assistant"]
 Scalar = Annotated[str, Field(min_length=1, max_length=200)] | int | float | bool
 
@@ -62,6 +64,11 @@ Files = Annotated[
     | Annotated[FilePath, Tag("<one>")],
     Discriminator(_one_or_several),
 ]
+Columns = Annotated[
+    Annotated[tuple[FilePath, ...], Strict(False), Field(min_length=1, max_length=20), Tag("<several>")]
+    | Annotated[FilePath, Tag("<one>")],
+    Discriminator(_one_or_several),
+]
 VarNames = Annotated[
     Annotated[tuple[VarName, ...], Strict(False), Field(min_length=1, max_length=10), Tag("<several>")]
     | Annotated[VarName, Tag("<one>")],
@@ -69,20 +76,87 @@ VarNames = Annotated[
 ]
 
 
+class Sample(Model):
+    """Some of the rows, the same ones on every machine."""
+
+    n: int = Field(ge=1, le=1_000_000, description="How many rows.")
+    seed: int = Field(default=0, ge=-(1 << 63), lt=1 << 63, description="Another seed chooses other rows.")
+
+
 class Input(Model):
-    """The input rows."""
+    """The input rows: from files (`path`), files as rows (`text`), the spec itself (`rows`) or a query (`sql`)."""
 
     path: FilePath = Field(
-        description="File or glob, relative to the project's root; .jsonl, .ndjson, .csv or .tsv, also .gz and .zst. "
-        "`{{ vars.NAME }}` may stand in it."
+        default="",
+        description="File or glob, relative to the project's root; .jsonl, .ndjson, .json (a list), .csv, .tsv or "
+        ".parquet, all but the last also .gz and .zst. `{{ vars.NAME }}` may stand in it.",
     )
-    format: Literal["jsonl", "csv", "tsv"] | None = Field(
-        default=None, description="Said outright where the file's name does not tell."
+    text: FilePath = Field(
+        default="",
+        description="Glob of text files; each is a row with the columns path, name (without its suffix) and text.",
     )
-    id: FilePath | None = Field(
+    rows: tuple[dict[str, Any], ...] | None = Field(
+        default=None, strict=False, description="The rows themselves, as mappings."
+    )
+    sql: FilePath = Field(
+        default="",
+        description="One SELECT over files of the project, such as SELECT * FROM 'data/*.csv' ORDER BY id; runs in "
+        "DuckDB (the extra `duckdb`).",
+    )
+    format: RowFormat | None = Field(default=None, description="Said outright where the file's name does not tell.")
+    encoding: Annotated[str, Field(max_length=40)] = Field(
+        default="utf-8", description="Encoding of text files. A byte order mark is taken away."
+    )
+    id: Columns | None = Field(
         default=None,
-        description="The column that holds each row's id; it must be unique. Without it rows are numbered from 1.",
+        description="Column, or columns, that hold each row's id; it must be unique. Without it rows are numbered "
+        "from 1, and text files are called by their path.",
     )
+    limit: int | None = Field(default=None, ge=1, description="Only so many rows, the first ones.")
+    sample: Sample | None = Field(default=None, description="Only some rows, chosen by their content and a seed.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Input:
+        given = [name for name in ("path", "text", "rows", "sql") if name in self.model_fields_set]
+        if len(given) != 1:
+            what = " and ".join(f"`{name}`" for name in given)
+            raise ValueError(f"say one of `path`, `text`, `rows` and `sql`{', not ' + what if given else ''}")
+        if self.format and not self.path:
+            raise ValueError("`format` goes with `path`")
+        if self.rows is not None and not self.rows:
+            raise ValueError("`rows` is empty")
+        if self.limit is not None and self.sample is not None:
+            raise ValueError("say `limit` or `sample`, not both")
+        return self
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str) -> str:
+        try:
+            codec = codecs.lookup(name)
+            "".encode(name)
+        except (LookupError, ValueError):
+            codec = None
+        if codec is None or codec.name.replace("-", "_") in _NO_ENCODINGS:
+            raise ValueError(f"{name[:40]} is no encoding that is known; try utf-8, latin-1, cp1252 or utf-16")
+        return name
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """The columns that make a row's id; none where rows are numbered."""
+        if self.id is None:
+            return ("path",) if self.text else ()
+        return (self.id,) if isinstance(self.id, str) else self.id
+
+    @property
+    def source(self) -> str:
+        """What the rows come from, as people read it."""
+        return self.path or self.text or ("input.sql" if self.sql else "input.rows")
+
+
+_NO_ENCODINGS = frozenset(
+    {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf_7", "mbcs", "oem"}
+)
 
 
 class Message(Model):

@@ -34,6 +34,8 @@ def inside(root: Path, relative: str) -> Path:
         raise TrustError(f"{relative} can't be resolved: {error}") from error
     if not resolved.is_relative_to(resolved_root):
         raise TrustError(f"{relative} leads outside the project", hint="keep specs, templates, input and outputs in it")
+    if any(part.lower() == ".git" for part in (*Path(relative).parts, *resolved.relative_to(resolved_root).parts)):
+        raise TrustError(f"{relative} is git's own", hint="it may hold credentials; nothing is read or written there")
     return root / relative
 
 

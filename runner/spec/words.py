@@ -15,7 +15,6 @@ from runner.spec.yaml import PRIVATE, Document, Lines, Path
 
 LATER: dict[Path, frozenset[str]] = {
     (): frozenset({"schema"}),
-    ("input",): frozenset({"encoding", "limit", "rows", "sample", "sql", "text"}),
     ("output",): frozenset({"errors", "format", "include"}),
 }
 """Keys of the spec language that are not built yet, by where they stand. They are refused, never ignored."""

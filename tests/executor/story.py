@@ -6,12 +6,18 @@ result files does not reach. Waiting costs nothing: the clock that the executor 
 
 from __future__ import annotations
 
+import argparse
 import json
+import random
+import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +28,7 @@ from runner.executor.run import Outcome
 from runner.reconciler.plan import JobPlan
 from runner.service import BackgroundService, ServiceConfig
 from runner.service.faults import KINDS
+from tests.providers.stub import KEY
 
 FAULTS = tuple(name for name, kind in KINDS.items() if kind.scope != "webhook")
 """All that the executor can meet; a webhook's faults are its receiver's."""
@@ -31,7 +38,6 @@ ROWS = 6
 SHARD = 2
 TEXTS = [f"Say number {number}." for number in range(ROWS)]
 NAP = 0.01
-KEY = "key-of-the-stories"
 ENVIRON = {"MODEL_ACCESS_KEY": KEY}
 
 SPEC = """\
@@ -108,15 +114,15 @@ def plan(root: Path) -> JobPlan:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Books:
     """What the service's own files say: batches, and how often each request was answered, which is what is billed."""
 
     batches: int
     answers: Counter[str]
 
     @classmethod
-    def of(cls, data: Path) -> Ledger:
-        jobs = [path for path in (data / "jobs").iterdir() if path.is_dir()]
+    def of(cls, data: Path) -> Books:
+        jobs = [path for path in (data / "jobs").glob("*") if path.is_dir()]
         billed: Counter[str] = Counter()
         for path in (data / "jobs").glob("*/output.jsonl"):
             lines = [json.loads(line) for line in path.read_bytes().splitlines()]
@@ -124,21 +130,40 @@ class Ledger:
         return cls(len(jobs), billed)
 
     @property
-    def twice(self) -> list[str]:
+    def twice(self) -> set[str]:
         """Requests that were paid for more than once."""
-        return [key for key, count in self.answers.items() if count > 1]
+        return {key for key, count in self.answers.items() if count > 1}
 
 
-@dataclass(frozen=True)
-class End:
-    """How a story ended: the last apply's outcome, the plan after it, the output's rows and the service's books."""
+class Story:
+    """One checkout and its service. `outcome` is the last apply's, `events` what was told in all of them."""
 
-    outcome: Outcome
-    outcomes: tuple[str, ...]
-    plan: JobPlan | None
-    rows: list[dict[str, Any]]
-    books: Ledger
-    told: tuple[tuple[str, dict[str, object]], ...]
+    def __init__(self, root: Path, data: Path) -> None:
+        self.root = root
+        self._data = data
+        self.outcome: Outcome = Outcome("told", "skipped")
+        self.applies = 0
+        self.events: list[tuple[str, dict[str, object]]] = []
+
+    def go_on(self, most: int = 4) -> str:
+        """Apply until the job has ended, as somebody would who reads the message and tries again; how it ended."""
+        for _ in range(most):
+            if self.apply() in {"succeeded", "failed"}:
+                break
+        return self.outcome.end
+
+    def apply(self, word: Word = Word()) -> str:  # noqa: B008
+        """Apply once more; how it ended."""
+        self.outcome, watcher = apply(self.root, word)
+        self.applies += 1
+        self.events += watcher.events
+        return self.outcome.end
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The output's rows."""
+        output = self.root / "out/told.jsonl"
+        return [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
 
     @property
     def complete(self) -> bool:
@@ -146,34 +171,78 @@ class End:
         return [row["text"] for row in self.rows] == TEXTS
 
     @property
-    def said(self) -> str:
-        """All that the last apply and the plan after it say."""
-        words = [self.outcome.message, *(self.plan.notes if self.plan else ()), *map(str, self.told)]
-        words += [str(action) for action in self.plan.actions] if self.plan else []
-        return "\n".join(words)
+    def books(self) -> Books:
+        """The service's own count."""
+        return Books.of(self._data)
+
+    def wrong(self) -> list[str]:
+        """What breaks a promise: a second payment, an answer that is not the row's, an end that says nothing."""
+        found = [f"{key} was paid for twice" for key in sorted(self.books.twice)]
+        for row, text in zip(self.rows, TEXTS, strict=False):
+            if row["text"] not in {text, None}:
+                found.append(f"row {row['id']} has another row's answer: {row['text']}")
+            if row["text"] is None and not (row["error"] and row["error"]["message"]):
+                found.append(f"row {row['id']} has neither answer nor error")
+            if row["text"] is not None and row["request"] not in self.books.answers:
+                found.append(f"row {row['id']} has an answer that the service never gave")
+        match self.outcome.end:
+            case "succeeded":
+                if not self.complete:
+                    found.append("it says that it succeeded, and the output is not complete")
+            case "failed":
+                if self.complete or len(self.rows) != ROWS:
+                    found.append("it says that requests failed, and the output does not show it")
+            case "error":
+                if len(self.outcome.message) < 20 or "Traceback" in self.outcome.message:
+                    found.append(f"it does not say what went wrong: {self.outcome.message!r}")
+            case end:
+                found.append(f"it never ended: {end}")
+        return found
 
 
-def tell(folder: Path, faults: Sequence[str], *, seed: int = 0, most: int = 4, **settings: Any) -> End:
-    """Apply until the job has ended, or `most` times, as somebody would who reads the message and tries again."""
-    data = folder / "service"
+@contextmanager
+def story(folder: Path, faults: Sequence[str], *, seed: int = 0, **settings: Any) -> Iterator[Story]:
+    """A service with faults, and a fresh checkout of a job for it."""
     written = tuple(MILD.get(fault, fault) for fault in faults)
-    with BackgroundService.start(
-        ServiceConfig(data=data, tokens=(KEY,), faults=written, seed=seed, **settings)
-    ) as service:
-        root = checkout(folder / "checkout", service.url)
-        ends: list[str] = []
-        told: list[tuple[str, dict[str, object]]] = []
-        for _ in range(most):
-            outcome, watcher = apply(root)
-            ends.append(outcome.end)
-            told += watcher.events
-            if outcome.end in {"succeeded", "failed"}:
-                break
-        # A service in trouble may refuse the reading too.
-        try:
-            after = plan(root)
-        except Exception:  # noqa: BLE001  what the last outcome said stands
-            after = None
-        output = root / "out/told.jsonl"
-        rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
-        return End(outcome, tuple(ends), after, rows, Ledger.of(data), tuple(told))
+    data = folder / "service"
+    config = ServiceConfig(data=data, tokens=(KEY,), faults=written, seed=seed, **settings)
+    with BackgroundService.start(config) as service:
+        yield Story(checkout(folder / "checkout", service.url), data)
+
+
+def pairs(seed: int) -> Iterator[tuple[str, str]]:
+    """Every two faults, each at a moment that the seed picks: the first, the second or the fourth time."""
+    numbers = random.Random(seed)
+    for names in combinations(FAULTS, 2):
+        first, second = (_at(name, numbers.choice(("1", "2", "@2", "@4"))) for name in names)
+        yield first, second
+
+
+def _at(name: str, when: str) -> str:
+    _, _, detail = MILD.get(name, name).partition(":")
+    return f"{name}={when}" + (f":{detail}" if detail else "")
+
+
+def main() -> int:
+    """Try all pairs; print each that went wrong. Exit code 1 where one did."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    told = parser.parse_args()
+    tried = list(pairs(told.seed))
+    bad = 0
+    for faults in tried:
+        with tempfile.TemporaryDirectory(prefix="batchspec-faults-") as folder, story(Path(folder), faults) as one:
+            try:
+                one.go_on()
+                wrong = one.wrong()
+            except Exception as error:  # noqa: BLE001  the other pairs are tried all the same
+                wrong = [repr(error)]
+        bad += bool(wrong)
+        for text in wrong:
+            print(f"{' + '.join(faults)}: {text}")
+    print(f"{len(tried)} pairs of faults, {bad} went wrong (seed {told.seed})")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -162,7 +162,7 @@ def test_no_template_state_survives_a_row(load: Load, tmp_path: Path) -> None:
         pytest.param("{{ namespace }}", "a type cannot be printed", id="a class"),
         pytest.param("{{ ''.__class__ }}", "unsafe", id="an attribute trick"),
         pytest.param("{{ vars.list.append(3) }}", "unsafe", id="changing vars"),
-        pytest.param("{% for i in range(999999) %}{% endfor %}", "Range too big", id="a long loop"),
+        pytest.param("{% for i in range(999999) %}{% endfor %}", "the template runs on", id="a long loop"),
         pytest.param("{% include 'gone.j2' %}", "there is no template gone.j2", id="an include that is not there"),
         pytest.param(
             "{% include '../../etc/passwd' %}", "leads outside the project", id="an include outside the project"

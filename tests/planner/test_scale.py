@@ -16,9 +16,10 @@ import pytest
 
 from runner.errors import InputError, WorkerError
 from runner.planner.bodies import frame
+from runner.planner.files import InputFiles
 from runner.planner.render import desire
 from runner.planner.rows import Chunk
-from runner.planner.sources import InputFiles, read_chunks
+from runner.planner.sources import read_chunks
 from runner.planner.spool import Part
 from runner.planner.templates import Loaded, Templates
 from runner.planner.workers import Workers
@@ -125,7 +126,7 @@ def workers(load: Callable[..., Project], tmp_path: Path) -> tuple[Project, Work
 def test_a_worker_that_dies_is_an_error_with_a_sentence(load: Callable[..., Project], tmp_path: Path) -> None:
     loaded, running, _ = workers(load, tmp_path)
     spec = loaded.jobs[0]
-    chunks = read_chunks(loaded.root, spec.job.input, spec.problem(""), InputFiles())
+    chunks = read_chunks(loaded.root, spec, InputFiles())
     with running, pytest.raises(WorkerError, match="was ended by signal 9 before its work was done") as caught:
         list(_killing(running, chunks))
     assert "--jobs 1" in caught.value.hint
@@ -136,7 +137,7 @@ def test_a_template_that_changes_meanwhile_is_an_error(load: Callable[..., Proje
     """A name that is computed is loaded by each worker, when its row comes."""
     loaded, running, templates = workers(load, tmp_path)
     spec = loaded.jobs[0]
-    chunks = read_chunks(loaded.root, spec.job.input, spec.problem(""), InputFiles())
+    chunks = read_chunks(loaded.root, spec, InputFiles())
     templates.learn({"part-0.j2": Loaded("another text", "templates/part-0.j2", hashlib.sha256().hexdigest())})
     with running, pytest.raises(InputError, match=r"templates/part-0\.j2: the template was changed"):
         list(running.render(chunks))
@@ -179,7 +180,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import runner.planner.buckets as buckets, runner.planner.sources as sources, runner.planner.spool as spool
-buckets.RUN_RECORDS = spool.BLOCK_ASKS = 4096
+buckets.RUN_RECORDS = spool.RUN_RECORDS = spool.BLOCK_ASKS = 4096
 sources.CHUNK_BYTES = 1 << 16
 from functools import partial
 from runner.executor.judge import judge, wanted_round
@@ -221,5 +222,5 @@ def test_memory_and_files_do_not_grow_with_the_rows(project: Callable[..., Path]
     assert large[0] - small[0] < 1_024, "kilobytes"
     # Two files are opened for each run, which is at least half full; all others a fixed number of times.
     assert large[1] - small[1] <= 2 * (many - few) // 2048 + 2
-    # Lines once; for each row 46 bytes, its id, and 28 + 24 bytes by key and by id, and 32 of verdict.
-    assert large[2] < large[4] + many * (46 + 10 + 28 + 24 + 32) + 1_000_000
+    # Lines once; for each row 46 bytes, its id, and 28 + 28 + 24 bytes by key and by id, and 32 of verdict.
+    assert large[2] < large[4] + many * (46 + 10 + 28 + 28 + 24 + 32) + 1_000_000

@@ -1,0 +1,202 @@
+"""Input files as streams of UTF-8 bytes: unpacked, recoded, and hashed as they stand on disk."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from runner.errors import InputError, Problem
+from runner.planner.rows import NOT_UTF8, RECORD_BYTES
+
+CHUNK_BYTES = 1 << 20
+"""Bytes of a chunk, about; a chunk ends with a whole record."""
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(slots=True)
+class InputFiles:
+    """What was read: paths relative to the project's root, and the SHA-256 over all files' bytes and names.
+
+    `size` is how many bytes were read, `total` how many there are, for progress.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    size: int = 0
+    total: int = 0
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    def digest(self) -> str:
+        """64 hex digits over what has been read so far."""
+        return str(self._digest.hexdigest())
+
+    def add_file(self, path: str) -> None:
+        """Begin a file; its name counts, so that moving rows between files shows."""
+        self.paths.append(path)
+        self._digest.update(b"\0" + path.encode(errors="surrogateescape") + b"\0")
+
+    def add_bytes(self, data: bytes | memoryview) -> None:
+        """Take in bytes as they stand on disk."""
+        self.size += len(data)
+        self._digest.update(data)
+
+
+class _Hashing(io.RawIOBase):
+    """A raw file that hands every byte it reads to `files`."""
+
+    def __init__(self, raw: IO[bytes], files: InputFiles) -> None:
+        super().__init__()
+        self._raw = raw
+        self._files = files
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self._raw.readinto(buffer)  # type: ignore[attr-defined]  # typeshed: IO has none
+        self._files.add_bytes(memoryview(buffer)[:count])
+        return count
+
+
+class _Unzstd(io.RawIOBase):
+    """The content of zstandard frames. Unlike the library's own reader it raises EOFError where one is cut short."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        super().__init__()
+        import zstandard  # noqa: PLC0415  only for .zst
+
+        self._raw = raw
+        self._error = zstandard.ZstdError
+        self._new = zstandard.ZstdDecompressor().decompressobj
+        self._frame: Any = None
+        self._ready = b""
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = self._left or self._raw.read(1 << 17)
+            self._left = b""
+            if not data:
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            self._frame = self._frame or self._new()
+            try:
+                self._ready = self._frame.decompress(data)
+            except self._error as error:
+                raise OSError(f"not valid zstandard data: {error}") from error
+            if self._frame.eof:
+                self._left = self._frame.unused_data
+                self._frame = None
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+
+class _Recoded(io.RawIOBase):
+    """Text of another encoding as UTF-8. A byte that is none of it is an InputError that names line and column."""
+
+    def __init__(self, raw: IO[bytes], encoding: str, path: str) -> None:
+        super().__init__()
+        self._raw = raw
+        self._encoding = encoding
+        self._path = path
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._line, self._column = 1, 1
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = self._raw.read(1 << 17)
+            try:
+                text = self._decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                raise self._wrong(error) from error
+            except UnicodeError as error:  # UTF-16 without its mark
+                raise InputError([Problem(self._path, 0, 0, f"the file is not {self._encoding}: {error}")]) from error
+            self._count(text)
+            self._ready = text.encode()
+            if not data:
+                break
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def _count(self, text: str) -> None:
+        ends = text.count("\n")
+        self._line += ends
+        self._column = len(text) - text.rfind("\n") if ends else self._column + len(text)
+
+    def _wrong(self, error: UnicodeDecodeError) -> InputError:
+        self._count(error.object[: error.start].decode(self._encoding, errors="replace"))
+        byte = error.object[error.start]
+        message = f"byte 0x{byte:02x} is not {self._encoding}, which `encoding` says"
+        return InputError([Problem(self._path, self._line, self._column, message)])
+
+
+class Stream:
+    """A file of the input, unpacked and in UTF-8, without a byte order mark."""
+
+    def __init__(self, raw: _Hashing, unpacked: IO[bytes], closing: IO[bytes]) -> None:
+        self._raw = raw
+        self._bytes = unpacked
+        self._closing = closing
+        self._start = self._bytes.read(len(_BOM)).removeprefix(_BOM)
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes and a few; empty at the end."""
+        start, self._start = self._start, b""
+        return start + self._bytes.read(size)
+
+    def read_text(self, path: str) -> str:
+        """All of the file. Raises InputError where it is too long or not UTF-8."""
+        data = self.read(RECORD_BYTES + 1)
+        if len(data) > RECORD_BYTES:
+            raise InputError([Problem(path, 0, 0, f"the file is longer than {RECORD_BYTES} bytes")])
+        self.drain()
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            line, start = data.count(b"\n", 0, error.start) + 1, data.rfind(b"\n", 0, error.start) + 1
+            column = len(data[start : error.start].decode()) + 1
+            message = NOT_UTF8.format(data[error.start])
+            raise InputError([Problem(path, line, column, message)]) from error
+
+    def drain(self) -> None:
+        """Read on to the end of the file, so that the digest covers bytes that a decompressor left unread."""
+        while self._raw.read(1 << 20):
+            pass
+
+    def close(self) -> None:
+        """Close the file."""
+        self._closing.close()
+
+
+def open_stream(path: Path, shown: str, files: InputFiles, encoding: str) -> Stream:
+    """Open a file of the input, `shown` in errors. Raises OSError, and EOFError or zlib.error where it is damaged."""
+    raw = path.open("rb")
+    try:
+        hashing = _Hashing(raw, files)
+        stream: IO[bytes] = io.BufferedReader(hashing, CHUNK_BYTES)
+        if path.suffix.lower() == ".gz":
+            stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]  # typeshed: no IO[bytes]
+        elif path.suffix.lower() == ".zst":
+            stream = io.BufferedReader(_Unzstd(stream), 1 << 18)
+        if encoding.lower().replace("_", "-") not in {"utf-8", "utf8"}:
+            stream = io.BufferedReader(_Recoded(stream, encoding, shown), 1 << 18)
+        return Stream(hashing, stream, raw)
+    except BaseException:
+        raw.close()
+        raise

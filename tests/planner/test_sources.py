@@ -1,0 +1,356 @@
+"""Sources: every format gives the same rows, wherever they stand; what is wrong names file, line and column."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from syrupy.assertion import SnapshotAssertion
+
+from runner.cli.console import error_text
+from runner.errors import InputError, SpecError
+from runner.planner.render import Desired, desire, first_requests
+from runner.spec.load import Project, load_project
+
+Write = Callable[..., Path]
+SPEC = """\
+version: 1
+name: hello
+model: m
+input: {INPUT}
+prompt: {user: "{{ row | tojson }}"}
+output: {path: out/hello.jsonl}
+"""
+ROWS = [{"id": 1, "text": "one"}, {"id": 2, "text": "zwei, drei"}, {"id": 3, "text": 'drei "3"\nvier'}]
+JSONL = b"".join(orjson.dumps(row) + b"\n" for row in ROWS)
+CSV = b'id,text\n1,one\n2,"zwei, drei"\n3,"drei ""3""\nvier"\n'
+TSV = b'id\ttext\n1\tone\n2\tzwei, drei\n3\t"drei ""3""\nvier"\n'
+ARRAY = orjson.dumps(ROWS, option=orjson.OPT_INDENT_2)
+
+
+def load(project: Write, source: str, files: dict[str, Any]) -> Project:
+    spec = SPEC.replace("{INPUT}", source)
+    return load_project(project({"specs/hello.yaml": spec, **files}), variables={}, provider="local", environ={})
+
+
+def rows(project: Write, source: str, **files: Any) -> list[tuple[Any, dict[str, Any]]]:
+    """(id, row) of all rows, as they come out of the rendered requests."""
+    named = {name.replace("__", "/"): data for name, data in files.items()}
+    loaded = load(project, source, {path.replace("_DOT_", "."): data for path, data in named.items()})
+    found = []
+    for identity, line in first_requests(loaded.jobs[0], loaded.root, 10_000):
+        request = orjson.loads(line)
+        found.append((orjson.loads(identity), orjson.loads(request["body"]["messages"][0]["content"])))
+    return found
+
+
+def as_text(found: list[tuple[Any, dict[str, Any]]]) -> list[dict[str, str]]:
+    return [{name: str(value) for name, value in row.items()} for _, row in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        pytest.param("a.jsonl", JSONL, id="jsonl"),
+        pytest.param("a.ndjson", JSONL, id="ndjson"),
+        pytest.param("a.json", ARRAY, id="a JSON array"),
+        pytest.param("a.csv", CSV, id="csv"),
+        pytest.param("a.tsv", TSV, id="tsv"),
+        pytest.param("a.csv", CSV.replace(b"\n", b"\r\n").replace(b'3""\r\nvier', b'3""\nvier'), id="csv of Windows"),
+        pytest.param("a.jsonl", b"\xef\xbb\xbf" + JSONL, id="jsonl with a byte order mark"),
+        pytest.param("a.csv", b"\xef\xbb\xbf" + CSV, id="csv with a byte order mark"),
+        pytest.param("a.json", b"\xef\xbb\xbf" + ARRAY, id="an array with a byte order mark"),
+        pytest.param("a.jsonl.gz", gzip.compress(JSONL), id="gz"),
+        pytest.param("a.csv.gz", gzip.compress(CSV[:20]) + gzip.compress(CSV[20:]), id="gz in two members"),
+        pytest.param("a.json.zst", zstandard.ZstdCompressor().compress(ARRAY), id="zst"),
+        pytest.param("a.csv.zst", zstandard.compress(CSV[:9]) + zstandard.compress(CSV[9:]), id="zst in two frames"),
+        pytest.param("a.jsonl", JSONL.rstrip(b"\n").replace(b"\n", b"\n\n  \n"), id="blank lines, no last line end"),
+    ],
+)
+def test_every_format_gives_the_same_rows(project: Write, name: str, data: bytes) -> None:
+    found = rows(project, f"{{path: data/{name}, id: id}}", **{f"data__{name}": data})
+    assert as_text(found) == [{name: str(value) for name, value in row.items()} for row in ROWS]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "shift_jis"])
+def test_another_encoding_is_declared(project: Write, encoding: str) -> None:
+    text = "id,text\n1,né\n" if encoding != "shift_jis" else "id,text\n1,日本\n"
+    found = rows(project, f"{{path: data/a.csv, id: id, encoding: {encoding}}}", data__a_DOT_csv=text.encode(encoding))
+    assert found == [("1", {"id": "1", "text": text[10:-1]})]
+
+
+def test_a_glob_is_sorted(project: Write) -> None:
+    found = rows(project, "{path: 'data/*.csv', id: id}", data__b_DOT_csv=b"id\n3\n", data__a_DOT_csv=b"id\n2\n1\n")
+    assert [identity for identity, _ in found] == ["2", "1", "3"]
+
+
+def test_each_text_file_is_a_row(project: Write) -> None:
+    found = rows(project, "{text: 'notes/*.md'}", notes__b_DOT_md="B\n", notes__a_DOT_b_DOT_md="\ufeffÄ".encode())
+    assert found == [
+        ("notes/a.b.md", {"path": "notes/a.b.md", "name": "a.b", "text": "Ä"}),
+        ("notes/b.md", {"path": "notes/b.md", "name": "b", "text": "B\n"}),
+    ]
+
+
+def test_rows_stand_in_the_spec(project: Write) -> None:
+    found = rows(project, "{id: [lang, n], rows: [{lang: en, n: 1}, {lang: de, n: 2, deep: {a: [1.5, null]}}]}")
+    assert [identity for identity, _ in found] == [["en", 1], ["de", 2]]
+    assert found[1][1]["deep"] == {"a": [1.5, None]}
+
+
+def test_a_large_array_comes_in_pieces(project: Write) -> None:
+    """Longer than a piece and than a chunk, with all that JSON has in strings."""
+    many = [{"id": n, "text": 'x"]},{\\' * (n % 50), "n": [n, {"m": n / 7}]} for n in range(12_000)]
+    loaded = load(
+        project, "{path: data/a.json, id: id}", {"data/a.json": orjson.dumps(many, option=orjson.OPT_INDENT_2)}
+    )
+    got = [orjson.loads(orjson.loads(line)["body"]["messages"][0]["content"]) for _, line in first_requests(loaded.jobs[0], loaded.root, 20_000)]  # fmt: skip
+    assert got == many
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_a_limit_takes_the_first(project: Write, name: str) -> None:
+    data = {"a.jsonl": JSONL, "a.json": ARRAY, "a.csv": CSV}[name]
+    found = rows(project, f"{{path: data/{name}, id: id, limit: 2}}", **{f"data__{name}": data})
+    assert as_text(found) == [{name: str(value) for name, value in row.items()} for row in ROWS[:2]]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_a_sample_is_the_same_everywhere(project: Write, kind: str) -> None:
+    def write(numbers: list[int]) -> bytes:
+        if kind == "csv":
+            return b"id,text\n" + b"".join(b'%d,"t\n%d"\n' % (n, n) for n in numbers)
+        texts = [b'{"id": "%d", "text": "t%d"}' % (n, n) for n in numbers]
+        return b"[" + b",".join(texts) + b"]" if kind == "json" else b"\n".join(texts)
+
+    numbers = list(range(500))
+    source = f"{{path: data/a.{kind}, id: id, sample: {{n: 20, seed: 7}}}}"
+    name = f"data__a_DOT_{kind}"
+    first = [int(identity) for identity, _ in rows(project, source, **{name: write(numbers)})]
+    assert len(first) == 20
+    assert first == sorted(first)
+    random.Random(1).shuffle(numbers)
+    shuffled = [int(identity) for identity, _ in rows(project, source, **{name: write(numbers)})]
+    assert sorted(shuffled) == first
+    more = [int(identity) for identity, _ in rows(project, source, **{name: write(list(range(520)))})]
+    assert len(set(more) & set(first)) >= 15
+    other = rows(project, source.replace("seed: 7", "seed: 8"), **{name: write(list(range(500)))})
+    assert [int(identity) for identity, _ in other] != first
+    few = rows(project, source, **{name: write([1, 2, 3])})
+    assert len(few) == 3
+
+
+def parquet(path: Path, query: str) -> None:
+    import duckdb
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    duckdb.sql(f"COPY ({query}) TO '{path}' (FORMAT parquet)")
+
+
+def test_parquet_is_read(project: Write, tmp_path: Path) -> None:
+    parquet(
+        tmp_path / "a.parquet",
+        "SELECT i AS id, 'row ' || i AS text, [i, 2] AS more, DATE '2026-11-23' AS day FROM range(2500) t(i)",
+    )
+    found = rows(project, "{path: data/a.parquet, id: id}", data__a_DOT_parquet=(tmp_path / "a.parquet").read_bytes())
+    assert len(found) == 2500
+    assert found[7] == (7, {"id": 7, "text": "row 7", "more": [7, 2], "day": "2026-11-23"})
+
+
+def test_sql_filters_and_joins(project: Write) -> None:
+    query = (
+        "SELECT a.id, a.text, b.lang FROM 'data/a.csv' a JOIN 'data/b.jsonl' b USING (id) WHERE a.id > 1 ORDER BY a.id"
+    )
+    found = rows(
+        project, f'{{id: id, sql: "{query}"}}', data__a_DOT_csv=CSV, data__b_DOT_jsonl=b'{"id": 2, "lang": "de"}\n'
+    )
+    assert found == [(2, {"id": 2, "text": "zwei, drei", "lang": "de"})]
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        pytest.param("SELECT * FROM read_text('/etc/hostname')", "files of the project only", id="a file outside"),
+        pytest.param("SELECT * FROM read_text('data/../../x')", "files of the project only", id="a way out"),
+        pytest.param("SELECT * FROM read_text('data/link')", "files of the project only", id="a symlink out"),
+        pytest.param("SELECT * FROM read_text('.git/config')", "files of the project only", id="git's own"),
+        pytest.param("SELECT * FROM read_text('.env')", "files of the project only", id="a hidden file"),
+        pytest.param("SELECT * FROM 'https://example.com/a.parquet'", "files of the project only", id="the network"),
+        pytest.param("COPY (SELECT 1) TO 'data/x.csv'", "must be one SELECT", id="writing"),
+        pytest.param("SELECT 1; SELECT 2", "must be one SELECT", id="two statements"),
+        pytest.param("SET enable_external_access=true", "must be one SELECT", id="settings"),
+        pytest.param("ATTACH 'data/x.db'", "must be one SELECT", id="attach"),
+        pytest.param("INSTALL httpfs", "must be one SELECT", id="install"),
+        pytest.param("SELECT getenv('MODEL_ACCESS_KEY')", "getenv does not exist", id="the environment"),
+        pytest.param("SELECT 1 AS a, 2 AS a", "the column a twice", id="a column twice"),
+        pytest.param("SELECT 1 AS id, 'nan'::DOUBLE AS x", "row 1, column x: JSON has no NaN", id="NaN"),
+        pytest.param("SELECT 1 AS id, 'a'::BLOB AS x", "row 1, column x: binary data", id="binary"),
+        pytest.param("SELECT 1 AS id, 99999999999999999999::HUGEINT AS x", "beyond 64 bits", id="a huge number"),
+        pytest.param("SELECT 1 AS id FROM 'data/no.csv'", "No files found", id="no such file"),
+        pytest.param("SELEC 1", "syntax error", id="syntax"),
+    ],
+)
+def test_a_query_is_locked_in(project: Write, query: str, says: str) -> None:
+    root = project({".git/config": "token", ".env": "KEY=x", "data/rows.jsonl": "{}"})
+    link = root / "data/link"
+    if not link.exists():
+        link.symlink_to("/etc/hostname")
+    before = sorted((root / "data").iterdir())
+    with pytest.raises(InputError) as caught:
+        rows(project, f'{{id: id, sql: "{query}"}}')
+    assert says in str(caught.value)
+    assert "specs/hello.yaml:4:" in str(caught.value)
+    assert sorted((root / "data").iterdir()) == before
+
+
+def test_values_of_sql_are_json(project: Write) -> None:
+    query = (
+        "SELECT 1 AS id, 2.50::DECIMAL(5,2) AS d, TIMESTAMP '2026-11-23 10:00:00' AS t, {'a': [1, NULL]} AS s, "
+        "MAP {'k': 1} AS m, true AS b, 18446744073709551615::UBIGINT AS u"
+    )
+    [(_, row)] = rows(project, f'{{id: id, sql: "{query}"}}')
+    assert row == {"id": 1, "d": 2.5, "t": "2026-11-23T10:00:00", "s": {"a": [1, None]}, "m": {"k": 1}, "b": True, "u": (1 << 64) - 1}  # fmt: skip
+
+
+def test_without_duckdb_it_says_what_to_install(project: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"`input.sql` needs DuckDB \(pip install 'batchspec\[duckdb\]'\)"):
+        rows(project, "{id: id, sql: SELECT 1 AS id}")
+
+
+GZ = gzip.compress(JSONL * 50)
+ZST = zstandard.compress(JSONL * 5_000)
+BROKEN = {
+    "csv-ragged": ("{path: data/a.csv, id: id}", "a.csv", b"id,text\n1,a\n2\n3,a,b\n4,d\n5,e,f,g\n"),
+    "csv-open-quote": ("{path: data/a.csv, id: id}", "a.csv", b'id,text\n1,a\n2,"b\n3,c\n'),
+    "csv-quote-inside": ("{path: data/a.csv, id: id}", "a.csv", b'id,text\n1,"a"b\n'),
+    "csv-empty": ("{path: data/a.csv, id: id}", "a.csv", b""),
+    "csv-doubled-header": ("{path: data/a.csv, id: id}", "a.csv", b"id,text,text\n1,a,b\n"),
+    "csv-not-utf8": ("{path: data/a.csv, id: id}", "a.csv", b"id,text\n1,ok\n2,caf\xe9\n3,ok\n4,\xff\n"),
+    "csv-no-such-id": ("{path: data/a.csv, id: key}", "a.csv", b"id,text\n1,a\n2,b\n"),
+    "jsonl-broken": ("{path: data/a.jsonl, id: id}", "a.jsonl", b'{"id": 1}\n{"id": 2\n{"id": 3}\nhello\n[1]\n'),
+    "jsonl-nan": ("{path: data/a.jsonl, id: id}", "a.jsonl", b'{"id": 1, "x": NaN}\n{"id": 2, "x": -Infinity}\n'),
+    "jsonl-not-utf8": ("{path: data/a.jsonl, id: id}", "a.jsonl", b'{"id": 1, "text": "\xc3\xa9\xe9"}\n'),
+    "jsonl-doubled-ids": ("{path: data/a.jsonl, id: id}", "a.jsonl", b'{"id": 1}\n{"id": 2}\n{"id": 1}\n{"id": 2}\n'),
+    "jsonl-doubled-pairs": ("{path: data/a.jsonl, id: [a, b]}", "a.jsonl", b'{"a": 1, "b": 2}\n{"a": 1, "b": 2}\n'),
+    "jsonl-big-number": ("{path: data/a.jsonl, id: id}", "a.jsonl", b'{"id": 1, "x": 99999999999999999999}\n'),
+    "jsonl-many-bad": ("{path: data/a.jsonl, id: id}", "a.jsonl", b"nonsense\n" * 300),
+    "json-object": ("{path: data/a.json, id: id}", "a.json", b'{"rows": []}'),
+    "json-lines-in-it": ("{path: data/a.json, id: id}", "a.json", b'{"id": 1}\n{"id": 2}\n'),
+    "json-broken": ("{path: data/a.json, id: id}", "a.json", b'[\n  {"id": 1},\n  {"id": 2,,}\n]'),
+    "json-no-comma": ("{path: data/a.json, id: id}", "a.json", b'[\n{"id": 1}\n{"id": 2}]'),
+    "json-cut-short": ("{path: data/a.json, id: id}", "a.json", b'[{"id": 1}, {"id": 2'),
+    "json-more-behind": ("{path: data/a.json, id: id}", "a.json", b'[{"id": 1}]\n[]'),
+    "json-numbers": ("{path: data/a.json, id: id}", "a.json", b'[\n1,\n{"id": 2},\n"x"]'),
+    "json-nan": ("{path: data/a.json, id: id}", "a.json", b'[{"id": 1,\n "x": NaN}]'),
+    "json-not-utf8": ("{path: data/a.json, id: id}", "a.json", b'[{"id": 1},\n{"id": "\xff"}]'),
+    "gz-cut-short": ("{path: data/a.jsonl.gz, id: id}", "a.jsonl.gz", GZ[:-20]),
+    "gz-not-gz": ("{path: data/a.jsonl.gz, id: id}", "a.jsonl.gz", JSONL),
+    "gz-damaged": ("{path: data/a.jsonl.gz, id: id}", "a.jsonl.gz", GZ[:30] + b"\0\0\0\0" + GZ[34:]),
+    "zst-cut-short": ("{path: data/a.jsonl.zst, limit: 1}", "a.jsonl.zst", ZST[:20]),
+    "zst-not-zst": ("{path: data/a.jsonl.zst, id: id}", "a.jsonl.zst", JSONL),
+    "encoding-wrong": ("{path: data/a.csv, id: id, encoding: ascii}", "a.csv", b"id,text\n1,ok\n2,caf\xc3\xa9\n"),
+    "parquet-not-parquet": ("{path: data/a.parquet, id: id}", "a.parquet", b"PAR?" * 20),
+    "text-not-utf8": ("{text: 'data/*.txt'}", "a.txt", b"ok\ncaf\xe9\n"),
+    "missing": ("{path: data/none.csv, id: id}", "a.csv", b""),
+    "no-match": ("{path: 'data/*.none', id: id}", "a.csv", b""),
+    "unknown-format": ("{path: data/a.xlsx, id: id}", "a.xlsx", b""),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_input_is_reported(project: Write, tmp_path: Path, name: str, snapshot: SnapshotAssertion) -> None:
+    source, file, data = BROKEN[name]
+    loaded = load(project, source, {f"data/{file}": data})
+    with pytest.raises(InputError) as caught:
+        desire(loaded.jobs[0], loaded.root, tmp_path / "scratch")
+    told = error_text(caught.value)
+    assert f"data/{file}" in told or "specs/hello.yaml:4:" in told
+    assert told == snapshot
+
+
+def test_zst_that_is_cut_short_is_no_shorter_file(project: Write, tmp_path: Path) -> None:
+    """The library's own reader ends without a word, and rows would be missing."""
+    loaded = load(project, "{path: data/a.jsonl.zst}", {"data/a.jsonl.zst": ZST[:-20]})
+    with pytest.raises(InputError, match="it is cut short"):
+        desire(loaded.jobs[0], loaded.root, tmp_path / "scratch")
+
+
+def test_what_is_wrong_before_the_end_is_told_too(project: Write, tmp_path: Path) -> None:
+    loaded = load(project, "{path: data/a.csv, id: id}", {"data/a.csv": b"id,text\n" + b"1\n" + b"2,xx\n" * 4_000 + b'3,"b\n'})  # fmt: skip
+    with pytest.raises(InputError) as caught:
+        desire(loaded.jobs[0], loaded.root, tmp_path / "scratch", jobs=1)
+    assert [problem.line for problem in caught.value.problems] == [2, 4_003]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        pytest.param("{id: id}", "say one of `path`, `text`, `rows` and `sql`", id="no source"),
+        pytest.param("{path: a.csv, sql: SELECT 1}", "not `path` and `sql`", id="two sources"),
+        pytest.param("{rows: []}", "`rows` is empty", id="no rows"),
+        pytest.param("{path: a.csv, limit: 1, sample: {n: 1}}", "`limit` or `sample`", id="limit and sample"),
+        pytest.param("{path: a.csv, limit: 0}", "at least 1", id="limit 0"),
+        pytest.param("{path: a.csv, encoding: klingon}", "no encoding that is known", id="encoding"),
+        pytest.param("{path: a.csv, encoding: unicode_escape}", "no encoding that is known", id="a codec, no encoding"),
+        pytest.param("{path: a.csv, format: xml}", "allowed: 'jsonl', 'json', 'csv', 'tsv' or 'parquet'", id="format"),
+        pytest.param("{path: .git/config}", "is git's own", id="git's own"),
+        pytest.param("{text: '../*'}", "`..`", id="texts outside"),
+        pytest.param("{path: a.csv, id: []}", "at least 1 entry", id="no id columns"),
+    ],
+)
+def test_sources_that_the_spec_gets_wrong(project: Write, source: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load(project, source, {})
+    assert says in str(caught.value)
+
+
+def test_the_digest_covers_names_and_bytes(project: Write, tmp_path: Path) -> None:
+    def digest(**files: bytes) -> Desired:
+        loaded = load(
+            project, "{path: 'data/*.csv', id: id}", {k.replace("__", "/") + ".csv": v for k, v in files.items()}
+        )
+        done = desire(loaded.jobs[0], loaded.root, tmp_path / f"s{digest.count}")  # type: ignore[attr-defined]
+        digest.count += 1  # type: ignore[attr-defined]
+        for path in (loaded.root / "data").glob("*.csv"):
+            path.unlink()
+        return done
+
+    digest.count = 0  # type: ignore[attr-defined]
+    one, same = digest(data__a=b"id\n1\n"), digest(data__a=b"id\n1\n")
+    renamed, split = digest(data__b=b"id\n1\n"), digest(data__a=b"id\n1\n", data__b=b"id\n")
+    assert one.pins.input_digest == same.pins.input_digest
+    assert len({d.pins.input_digest for d in (one, renamed, split)}) == 3
+    assert len({d.pins.requests for d in (one, renamed, split)}) == 1
+
+
+QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PIECES = st.sampled_from([b'{"id": 1}', b"\n", b"\r", b",", b'"', b"[", b"]", b"{", b"}", b"\0", b"\xff", b"\xef\xbb\xbf", b"NaN",
+                          b"1e999", b"id", b"\x1f\x8b", b"PAR1", b"(\xb5/\xfd", b"\\ud800", b"\xed\xa0\x80"])  # fmt: skip
+BYTES = st.binary(max_size=60) | st.lists(PIECES | st.binary(max_size=4), max_size=20).map(b"".join)
+
+
+@QUIET
+@given(BYTES, st.sampled_from(["jsonl", "json", "csv", "tsv", "jsonl.gz", "csv.zst", "txt"]),
+       st.sampled_from(["utf-8", "latin-1", "utf-16"]), st.sampled_from(["", ", limit: 1", ", sample: {n: 1}"]))  # fmt: skip
+def test_any_bytes_are_rows_or_an_input_error(
+    tmp_path: Path, data: bytes, suffix: str, encoding: str, some: str
+) -> None:
+    for folder in ("specs", "data"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / f"data/a.{suffix}").write_bytes(data)
+    source = "text" if suffix == "txt" else "path"
+    spec = SPEC.replace("{INPUT}", f"{{{source}: data/a.{suffix}, encoding: {encoding}{some}}}")
+    (tmp_path / "specs/a.yaml").write_text(spec)
+    loaded = load_project(tmp_path, variables={}, provider="local", environ={})
+    with contextlib.suppress(InputError):
+        desire(loaded.jobs[0], tmp_path, tmp_path / "scratch")

@@ -1,0 +1,224 @@
+"""Templates: a stranger's can reach nothing, runs not on, and prints what the docs say; filters are what people miss."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.planner.bounds import RowError
+from runner.planner.templates import Templates
+
+ROW: dict[str, Any] = {
+    "text": "one",
+    "number": 2,
+    "items": [1, 2, 3],
+    "people": [{"name": "Ada", "age": 36}, {"name": 'Bo "B"', "age": 7}],
+    "nested": {"a": {"b": [None, True, 1.5]}},
+    "html": "<a href='x'>&\"</a>",
+}
+
+
+def render(text: str, root: Path = Path("/nowhere"), **row: Any) -> str:
+    templates = Templates(root, {"x": [1, 2]})
+    return templates.compile_text(text, "t")(templates.namespace({**ROW, **row}))
+
+
+ESCAPES = [
+    "{{ ''.__class__ }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ ''['__class__'] }}",
+    "{{ ''|attr('__class__') }}",
+    "{{ ''|attr('__cla' ~ 'ss__') }}",
+    "{{ ''|attr('\\x5f\\x5fclass\\x5f\\x5f') }}",
+    "{{ self.__init__.__globals__ }}",
+    "{{ self._TemplateReference__context }}",
+    "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "{{ joiner.__init__.__globals__ }}",
+    "{{ namespace.__init__.__globals__ }}",
+    "{{ range.__class__ }}",
+    "{{ dict.fromkeys.__self__ }}",
+    "{{ loop }}{% for i in items %}{{ loop.__init__.__globals__ }}{% endfor %}",
+    "{% macro m() %}{% endmacro %}{{ m.__globals__ }}",
+    "{% macro m() %}{% endmacro %}{{ m._func }}",
+    "{{ '{0.__class__}'.format(1) }}",
+    "{{ '{x.__class__}'.format_map({'x': 1}) }}",
+    "{{ ('{0.__cla' ~ 'ss__}').format(1) }}",
+    "{% set f = '{0.__class__}'.format %}{{ f(1) }}",
+    "{{ ['{0.__class__}']|map('format', 1)|list }}",
+    "{{ items|map(attribute='__class__')|list }}",
+    "{{ items|map('attr', '__class__')|list }}",
+    "{{ people|groupby('__class__') }}",
+    "{{ people|sum(attribute='__class__') }}",
+    "{{ (1).__class__.__base__ }}",
+    "{{ nested.a.b.append.__self__ }}",
+    "{{ items.append(4) }}",
+    "{{ nested.update({'a': 1}) }}",
+    "{{ items.clear() }}",
+    "{{ people[0].__setitem__('x', 1) }}",
+    "{{ lipsum() }}",
+    "{{ lipsum.__globals__ }}",
+    "{{ [1, 2]|random }}",
+    "{{ debug() }}",
+    "{% debug %}",
+    "{% do items.append(1) %}",
+    "{{ url_for.__globals__ }}",
+    "{{ get_flashed_messages.__globals__ }}",
+    "{{ config }}",
+    "{{ request.application }}",
+    "{{ environment }}",
+    "{{ joined }}",
+    "{{ text|__counted }}{{ missing }}",
+    "{% include '/etc/passwd' %}",
+    "{% include '../../../etc/passwd' %}",
+    "{% include 'templates/../../../etc/passwd' %}",
+    "{% include '.git/config' %}",
+    "{% import '/etc/passwd' as x %}",
+    "{% extends '/etc/passwd' %}",
+    "{% include ['/etc/passwd', '/etc/hostname'] %}",
+    "{% from 'os' import popen %}",
+    "{{ m() }}{% macro m() %}{{ caller.__globals__ }}{% endmacro %}{% call m() %}{% endcall %}",
+    "{{ ''.encode().__class__ }}",
+    "{{ text.encode('idna') }}",
+    "{{ (items|first).real.__class__ }}",
+    "{{ true.__class__ }}",
+    "{{ none.__class__ }}",
+    "{{ nested.__getattribute__('a') }}",
+    "{{ ''.join.__self__.__class__ }}",
+    "{{ range }}",
+    "{{ namespace() }}",
+    "{{ cycler(1) }}",
+]
+
+
+@pytest.mark.parametrize("text", ESCAPES)
+def test_known_escapes_reach_nothing(tmp_path: Path, text: str) -> None:
+    """What the sandboxes of others were left by. Each is an error of the row or of the template."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/config").write_text("token")
+    row = {"items": [1, 2, 3], "nested": {"a": {"b": [None]}}, "people": [{"name": "Ada"}]}
+    with pytest.raises((RowError, jinja2.TemplateError)):
+        render(text, tmp_path, **row)
+    assert row == {"items": [1, 2, 3], "nested": {"a": {"b": [None]}}, "people": [{"name": "Ada"}]}
+
+
+BOMBS = [
+    "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+    "{% for a in range(1000) %}{% for b in range(1000) %}{% for c in range(1000) %}{% endfor %}{% endfor %}{% endfor %}",
+    "{% for a in range(99999) %}{{ range(99999)|list|length }}{% endfor %}",
+    "{% for a in range(99999) %}{{ range(99999)|sum }}{% endfor %}",
+    "{{ range(10**9)|list }}",
+    "{{ 'x' * 10**9 }}",
+    "{{ 10**9 * 'x' }}",
+    "{{ [1] * 10**9 }}",
+    "{{ ('x' * 9999999) * 9999999 }}",
+    "{{ 9**9**9**9 }}",
+    "{{ 10 ** 100000 }}",
+    "{% set ns = namespace(x=7) %}{% for i in range(99) %}{% set ns.x = ns.x * ns.x %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x='xx') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x='xx') %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x='xx') %}{% for i in range(99) %}{% set ns.x = ns.x|replace('x', ns.x) %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x='xx') %}{% for i in range(99) %}{% set ns.x = ns.x.replace('x', ns.x) %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x='xx') %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x]|join %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x='xx') %}{% for i in range(99) %}{% set ns.x = ns.x.join([ns.x, ns.x, ns.x]) %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x='xx') %}{% for i in range(99) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x=[1, 1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
+    "{% set ns = namespace(x=[1, 1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|tojson }}",
+    "{% set ns = namespace(x=[1, 1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|string }}",
+    "{% set ns = namespace(x=[1, 1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ 'a' ~ ns.x }}",
+    "{% set ns = namespace(x=[1, 1]) %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x|length }}",
+    "{% set b = 'x' * 9999999 %}{% for i in range(99999) %}{{ b }}{% endfor %}",
+    "{% set b = 'x' * 9999999 %}{{ ([b] * 1000)|join }}",
+    "{{ 'x'|center(10**9) }}",
+    "{{ 'x'.center(10**9) }}",
+    "{{ 'x'.ljust(10**9) }}",
+    "{{ 'x'.zfill(10**9) }}",
+    "{{ '\t'.expandtabs(10**9) }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ '%1000000000d'|format(1) }}",
+    "{{ '%*d'|format(10**9, 1) }}",
+    "{{ '{:1000000000}'.format(1) }}",
+    "{{ '{:{}}'.format(1, 10**9) }}",
+    "{{ 'a\nb'|indent(10**9) }}",
+    "{{ [1]|batch(10**9, 'x')|list }}",
+    "{{ [1]|slice(10**9)|list }}",
+    "{{ nested|tojson(indent=10**9) }}",
+    "{{ nested|tojson(10**9) }}",
+    "{{ ('a ' * 99999)|wordwrap(1, wrapstring='x' * 9999) }}",
+    "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
+    "{% for a in items recursive %}{{ loop(items) }}{{ loop(items) }}{% endfor %}",
+    "{% include 'self.j2' %}",
+    "{% for i in range(99999) %}{{ ('x' * 99999)|upper|length }}{% endfor %}",
+    "{% for i in range(99999) %}{{ ('x' * 99999).upper()|length }}{% endfor %}",
+    "{{ (range(99999)|list) | map('string') | join('x' * 9999) }}",
+]
+
+
+@pytest.mark.parametrize("text", BOMBS)
+def test_a_template_that_runs_on_is_stopped(tmp_path: Path, text: str) -> None:
+    (tmp_path / "self.j2").write_text("{% include 'self.j2' %}{% include 'self.j2' %}")
+    with pytest.raises((RowError, jinja2.TemplateError)):
+        render(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "out"),
+    [
+        pytest.param("{% for i in items %}{{ loop.index }}/{{ loop.length }}{{ ',' if not loop.last }}{% endfor %}", "1/3,2/3,3/3", id="loop"),
+        pytest.param("{% for k, v in people[0].items() %}{{ k }}={{ v }};{% endfor %}", "name=Ada;age=36;", id="items"),
+        pytest.param("{% for p in people if p.age > 8 %}{{ p.name }}{% else %}none{% endfor %}", "Ada", id="filtered loop"),
+        pytest.param("{% for i in missing_list|default([]) %}x{% else %}none{% endfor %}", "none", id="empty loop"),
+        pytest.param("{{ '%.2f' | format(1.234) }} {{ '%-5s|' % text }}{{ '{:>4}'.format(number) }}", "1.23 one  |   2", id="formats"),
+        pytest.param("{{ 'a' * 3 ~ (1 + 2) }}", "aaa3", id="arithmetic"),
+        pytest.param("{{ items|map('string')|join('-') }} {{ items|sum }} {{ range(3)|list }}", "1-2-3 6 [0, 1, 2]", id="filters"),
+        pytest.param("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m(1) ~ m(text) }}", "<1><one>", id="macro"),
+        pytest.param("{% set x %}a{{ number }}{% endset %}{{ x|upper }}", "A2", id="set block"),
+        pytest.param("{% filter upper %}a{{ text }}{% endfilter %}", "AONE", id="filter block"),
+        pytest.param("{{ 'é 😀'|tojson }} {{ nested|tojson }}", '"é 😀" {"a": {"b": [null, true, 1.5]}}', id="tojson"),
+        pytest.param("{{ {'a': 1}|tojson(indent=2) }}", '{\n  "a": 1\n}', id="tojson, indented"),
+        pytest.param("{{ people|csv }}", 'name,age\nAda,36\n"Bo ""B""",7', id="csv of mappings"),
+        pytest.param("{{ [[1, 'a,b'], [2, none]]|csv(header=false, delimiter=';') }}", "1;a,b\n2;", id="csv of lists"),
+        pytest.param("{{ items|csv }}", "1\n2\n3", id="csv of values"),
+        pytest.param("{{ '  a\n    b\n  c'|dedent }}", "a\n  b\nc", id="dedent"),
+        pytest.param("{{ html|xml_escape }}", "&lt;a href=&apos;x&apos;&gt;&amp;&quot;&lt;/a&gt;", id="xml_escape"),
+        pytest.param("{{ 'The quick brown fox jumps'|truncate_tokens(3) }}", "The quick brown", id="truncate_tokens"),
+        pytest.param("{{ 'The quick brown fox'|truncate_tokens(2, '…') }}", "The quick…", id="truncate_tokens with an end"),
+        pytest.param("{{ 'short'|truncate_tokens(50, '…') }}", "short", id="truncate_tokens, nothing to cut"),
+        pytest.param("{{ '日本語🧿🧿'|truncate_tokens(3) }}", "日本語", id="truncate_tokens, no half characters"),
+    ],
+)  # fmt: skip
+def test_what_templates_can_do(text: str, out: str) -> None:
+    assert render(text) == out
+
+
+@pytest.mark.parametrize("text", ["{{ 7|csv }}", "{{ 'a'|csv }}", "{{ text|truncate_tokens('x') }}", "{{ text|truncate_tokens(1, encoding='p50k') }}"])  # fmt: skip
+def test_filters_say_what_they_take(text: str) -> None:
+    with pytest.raises(RowError):
+        render(text)
+
+
+def test_macros_includes_and_inheritance_come_from_templates(tmp_path: Path) -> None:
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "m.j2").write_text("{% macro quoted(x) %}>{{ x }}<{% endmacro %}")
+    (folder / "part.j2").write_text("[{{ text }}]")
+    (folder / "base.j2").write_text("a {% block b %}{% endblock %} c")
+    text = "{% extends 'base.j2' %}{% block b %}{% from 'm.j2' import quoted %}{{ quoted(text) }}{% include 'part.j2' %}{% endblock %}"
+    assert render(text, tmp_path) == "a >one<[one] c"
+
+
+PIECES = st.sampled_from(["{{", "}}", "{%", "%}", "{#", "#}", " for i in items ", "endfor", "if", "endif", "text", "|", "upper", "(", ")",
+                          "'", '"', "~", "*", "**", "9", "set x =", "macro m()", "endmacro", "include", "'t.j2'", "items", ".", "[0]",
+                          "row", "vars", "loop", "namespace()", "tojson", "csv", "\n", "raw", "endraw", "block b", "endblock", "-"])  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(PIECES | st.text(max_size=4), max_size=14).map("".join))
+def test_any_text_is_a_prompt_or_an_error_in_words(text: str) -> None:
+    with contextlib.suppress(RowError, jinja2.TemplateError):
+        assert isinstance(render(text), str)
