@@ -24,11 +24,15 @@ def row_changes(desired: Desired, output: Path, rows: int) -> RowChanges | None:
     before: dict[bytes, bytes] = {}
     with output.open("rb") as file:
         for line in file:
-            row = orjson.loads(line)
-            key = parse_key(row.get("request"))
-            if key is None or "id" not in row:
+            try:
+                row = orjson.loads(line)
+                key = parse_key(row["request"])
+                identity = orjson.dumps(row["id"])
+            except (orjson.JSONDecodeError, KeyError, TypeError):
+                return None  # csv, a packed file, or fields chosen without them
+            if key is None:
                 return None
-            before.setdefault(orjson.dumps(row["id"]), key[:DIGEST_BYTES])
+            before.setdefault(identity, key[:DIGEST_BYTES])
     added = changed = found = 0
     ids = desired.spool.ids()
     for block in desired.spool.blocks():
