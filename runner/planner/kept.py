@@ -37,7 +37,6 @@ _FORMAT = 1
 _NAME = "made.json"
 _FILES = ("rows", "ids", "spans", "by-key")
 _MADE_BY = ("batchspec", "jinja2", "markupsafe", "orjson", "numpy")
-_CODE = ("bodies.py", "renderer.py", "rows.py", "sources.py", "spool.py", "templates.py", "../keys.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,8 @@ def made_by() -> str:
     """The code and the libraries that a rendering comes from."""
     versions = {name: _version(name) for name in _MADE_BY} | {"python": platform.python_version()}
     here = Path(__file__).parent
-    code = hashlib.sha256(b"".join((here / name).read_bytes() for name in _CODE)).hexdigest()
+    files = [*sorted(here.glob("*.py")), here.parent / "keys.py", here.parent / "digest.py"]
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     return digest_json([versions, code])
 
 
