@@ -61,6 +61,12 @@ format: $(VENV)/.dev  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+bench: $(VENV)/.dev  ## the table of docs/performance.md, as ratios; about five minutes on two cores
+	$(BIN)/python -m bench
+
+bench-large: $(VENV)/.dev  ## rate and memory at 5,000,000 rows
+	$(BIN)/python -m bench --large
+
 bench-traffic: $(VENV)/.dev  ## measure uploads and downloads of 200 MB against curl
 	$(BIN)/python -m bench.traffic
 

@@ -129,16 +129,22 @@ def _recognise(
     judging: partial[Judged],
 ) -> tuple[Known, ...]:
     """Batches in flight whose shard is not in the store, known again where the same shard is rendered here."""
-    strange = [k for k in batches if k.keys is None and k.line.shard and not (k.ended and is_indexed(k, standing))]
+    strange = {
+        known.line.batch
+        for known in batches
+        if known.keys is None and known.line.shard and not (known.ended and is_indexed(known, standing))
+    }
     if not strange:
         return batches
-    judged = judging([known for known in batches if known not in strange])
+    judged = judging([known for known in batches if known.line.batch not in strange])
     found = {}
     for number, _ in judged.tally.submit:
         for shard in cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None):
             found[shard.digest] = shard.keys
     return tuple(
-        replace(known, keys=found[known.line.shard]) if known in strange and known.line.shard in found else known
+        replace(known, keys=found[known.line.shard])
+        if known.line.batch in strange and known.line.shard in found
+        else known
         for known in batches
     )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import re
+import resource
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +30,7 @@ ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("offset", "<u8"), ("length", "<u4")
 """One result line: its key, where it lies (offset and length in bytes, line end left out) in which file (0 output,
 1 errors, 2 rows saved from an output), and its error code: 0 for an answer, n for the n-th code of the index."""
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 PACK_ENTRY = struct.Struct(f"<{KEY_BYTES}sQIHB").pack
 """One ENTRY as bytes, from its fields in order."""
 
@@ -60,6 +63,7 @@ class Summary:
     failure_lines: tuple[int, ...] = ()
 
 
+_SUMMARY_END = ".summary.json"
 _SUMMARY = TypeAdapter(Summary)
 
 
@@ -157,7 +161,11 @@ class ResultStore:
         return ResultIndex(summary, entries, (*self.raw(batch_id), self.rows(batch_id)))
 
     def _summary(self, batch_id: str) -> Path:
-        return self.folder / f"{safe_name(batch_id)}.summary.json"
+        return self.folder / f"{safe_name(batch_id)}{_SUMMARY_END}"
+
+    def held(self) -> frozenset[str]:
+        """The names of batches that have an index here, as `safe_name` gives them."""
+        return frozenset(path.name.removesuffix(_SUMMARY_END) for path in self.folder.glob(f"*{_SUMMARY_END}"))
 
     def load(self, batch_id: str) -> ResultIndex | None:
         """The index of a batch; None where it is not here whole. Raises StoreError where it is damaged."""
@@ -204,6 +212,19 @@ def release(mapped: npt.NDArray[Any]) -> None:
         held.madvise(mmap.MADV_DONTNEED)
 
 
+def allow_open_files(count: int) -> None:
+    """Let this process have `count` files open beside the usual ones, as far as the system lets it.
+
+    An array that is mapped from a file holds that file open.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
 def entries_of(records: Entries) -> Entries:
     """ENTRY records, sorted by key, each key once.
 
@@ -219,7 +240,7 @@ def entries_of(records: Entries) -> Entries:
 
 def safe_name(batch_id: str) -> str:
     """A batch id as a file name. Ids come from the network: anything unusual is written as a digest."""
-    if batch_id and len(batch_id) <= 80 and all(c.isascii() and (c.isalnum() or c in "_-") for c in batch_id):
+    if _PLAIN_NAME.fullmatch(batch_id):
         return batch_id
     from runner.digest import sha256_hex  # noqa: PLC0415
 
