@@ -131,7 +131,7 @@ def made_by() -> str:
     """The code and the libraries that a rendering comes from."""
     versions = {name: _version(name) for name in _MADE_BY} | {"python": platform.python_version()}
     here = Path(__file__).parent
-    paths = [*sorted(here.glob("*.py")), here.parent / "keys.py"]
+    paths = [*sorted(here.glob("*.py")), here.parent / "keys.py", here.parent / "digest.py"]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
     return digest_json([versions, code])
 
