@@ -44,10 +44,11 @@ soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; eve
 bench-service: $(VENV)/.dev  ## measure the service: uploads, jobs, jobs under 1,000 polls a second
 	$(BIN)/python -m bench.service
 
-crash: $(VENV)/.dev  ## kill apply at every step, with every loss, and 200 random rounds (an hour)
+crash: $(VENV)/.dev  ## kill apply at every step with every loss, 200 random rounds, all pairs of faults
 	$(BIN)/python -m tests.executor.crash
 	$(BIN)/python -m tests.executor.crash --losses all
 	$(BIN)/python -m tests.executor.crash --random 200
+	$(BIN)/python -m tests.executor.story
 
 lint: $(VENV)/.dev  ## ruff, its formatter and mypy
 	$(BIN)/ruff check .
@@ -60,6 +61,12 @@ format: $(VENV)/.dev  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+bench: $(VENV)/.dev  ## the table of docs/performance.md, as ratios; about five minutes on two cores
+	$(BIN)/python -m bench
+
+bench-large: $(VENV)/.dev  ## rate and memory at 5,000,000 rows
+	$(BIN)/python -m bench --large
+
 bench-traffic: $(VENV)/.dev  ## measure uploads and downloads of 200 MB against curl
 	$(BIN)/python -m bench.traffic
 
@@ -67,5 +74,18 @@ schemas: $(VENV)/.dev  ## write schemas/ anew, after a change of what people wri
 	for name in spec settings plan apply saved-plan; do \
 	  $(BIN)/batchspec schema --of $$name > schemas/$$name.schema.json; done
 
+docs: $(VENV)/.docs  ## build the pages of docs/ into site/
+	$(BIN)/zensical build --strict
+
+docs-commands: $(VENV)/.dev  ## write docs/reference/commands.md anew, after a change of the commands
+	$(BIN)/python scripts/make_commands.py
+
+docs-pictures: $(VENV)/.dev  ## write docs/pictures/ anew; needs chromium
+	$(BIN)/python scripts/make_pictures.py
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[docs]'
+	@touch $@
+
 clean:  ## remove what was installed and built here, and .batchspec/
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist site

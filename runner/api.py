@@ -122,6 +122,7 @@ class Opened:
                     self._scratch / str(self._count),
                     jobs=self._jobs,
                     progress=partial(self.context.watcher.progress, f"render {spec.address}"),
+                    keep_in=self.context.places.rendered(spec.address),
                 )
             except BatchspecError as error:
                 errors[spec.address] = told(error)

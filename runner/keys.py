@@ -18,6 +18,8 @@ VERSION = "k1"
 DIGEST_BYTES = 20
 KEY_BYTES = 24
 
+_PREFIX = f"{VERSION}-"
+_PLAIN = len(_PREFIX) + 2 * DIGEST_BYTES
 _TEXT = re.compile(r"k1-([0-9a-f]{40})(?:-([1-9][0-9]{0,9}))?")
 
 
@@ -40,6 +42,14 @@ def key_text(digest: bytes, ordinal: int = 0) -> str:
 
 def parse_key(text: object) -> bytes | None:
     """The 24 bytes of a key written as text; None where it is no key of ours."""
+    if type(text) is str and len(text) == _PLAIN and text.startswith(_PREFIX):
+        # Most keys have no ordinal; results come by the million.
+        digits = text[len(_PREFIX) :]
+        try:
+            digest = bytes.fromhex(digits)
+        except ValueError:
+            return None
+        return digest + b"\0\0\0\0" if digest.hex() == digits else None
     match = _TEXT.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         return None

@@ -24,7 +24,7 @@ FLOORS = [
     {"spec"},
     {"store"},
     {"service"},
-    {"keys"},
+    {"keys", "keysort"},
     {"digest", "errors"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

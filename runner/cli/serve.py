@@ -58,8 +58,8 @@ def serve(
     ] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests answered at once.")] = 8,
     upstream_timeout: Annotated[
-        float, typer.Option("--upstream-timeout", min=1, help="For backend openai: seconds that one answer may take.")
-    ] = 600.0,
+        str, _lifetime("--upstream-timeout", "For backend openai: how long one answer may take, as 10m.")
+    ] = "10m",
     result_shape: Annotated[
         Literal["guide", "openai", "anthropic"], typer.Option("--result-shape", help="Shape of result lines.")
     ] = "guide",
@@ -122,7 +122,7 @@ def serve(
             base_url=upstream or "",
             key_env=key_env or "",
             concurrency=concurrency,
-            upstream_timeout=upstream_timeout,
+            upstream_timeout=_seconds("--upstream-timeout", upstream_timeout),
             result_shape=result_shape,
             tls_cert=tls_cert,
             tls_key=tls_key,

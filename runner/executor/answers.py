@@ -1,12 +1,12 @@
 """Result lines: any of the three shapes services send, as one Answer.
 
-A line is hostile until it is checked: everything is looked at by hand and bounded, nothing is believed.
+A line is hostile until it is checked: everything is looked at by hand and bounded, nothing is believed. Values are
+named tuples here: they are made by the million, in a third of the time that a frozen dataclass takes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -15,8 +15,7 @@ INVALID = "invalid"
 names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a request came back with. `text` is None on a refusal or an error; exactly one of them says why.
 
     An answer that does not fit the job's schema has both its text and an error.
@@ -34,8 +33,7 @@ class Answer:
     error: tuple[str, str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class ResultLine:
+class ResultLine(NamedTuple):
     """A line's custom_id, and either the provider's response object or an error (code, message)."""
 
     custom_id: str
@@ -49,6 +47,10 @@ def read_line(data: bytes) -> ResultLine | None:
         line = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
+    return _result_line(line)
+
+
+def _result_line(line: object) -> ResultLine | None:
     if not isinstance(line, dict) or not isinstance(line.get("custom_id"), str):
         return None
     custom_id = line["custom_id"]
@@ -87,6 +89,59 @@ def answer_of(line: ResultLine) -> Answer:
         _cached(usage),
         _text(response.get("model")),
         None,
+    )
+
+
+Glance = tuple[str, str | None, str | None, int, int, int]
+"""Of one line: its custom_id, its error's code, the model, and tokens: input, output, cached."""
+
+
+def glance(data: bytes) -> Glance | None:
+    """What indexing needs of a result line; None where `read_line` gives None.
+
+    The most usual line, a chat completion in a file of OpenAI's shape, is read without its text; results come by the
+    million. For every other this is `answer_of`, and a test holds both to the same.
+    """
+    try:
+        line = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    try:
+        response = line["response"]
+        body = response["body"]
+        usage = body["usage"]
+        custom_id, model = line["custom_id"], body["model"]
+        given, made = usage["prompt_tokens"], usage["completion_tokens"]
+        cached = usage["prompt_tokens_details"]["cached_tokens"]
+        if (
+            line["error"] is None
+            and "result" not in line
+            and type(status := response["status_code"]) is int
+            and status < 400
+            and type(body["choices"]) is list
+            and type(custom_id) is str
+            and type(model) is str
+            and type(given) is int
+            and type(made) is int
+            and type(cached) is int
+            and given >= 0
+            and made >= 0
+            and cached >= 0
+        ):
+            return custom_id, None, model, given, made, cached
+    except (KeyError, TypeError, IndexError):
+        pass  # another shape
+    parsed = _result_line(line)
+    if parsed is None:
+        return None
+    answer = answer_of(parsed)
+    return (
+        parsed.custom_id,
+        None if answer.error is None else answer.error[0],
+        answer.model,
+        answer.input_tokens or 0,
+        answer.output_tokens or 0,
+        answer.cached_tokens or 0,
     )
 
 

@@ -14,7 +14,7 @@ from runner.executor.context import Realm
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.identity import belongs, is_create
 from runner.reconciler.lockfile import BatchLine, CountsField, UsageField
-from runner.store.index import ResultIndex, load_keys
+from runner.store.index import ResultIndex, allow_open_files, load_keys, safe_name
 from runner.store.ledger import Create
 
 RESULTS_KEPT = timedelta(days=14)
@@ -64,10 +64,21 @@ class Known:
 
     @property
     def completed(self) -> int | None:
-        """Requests that the service counts as answered; None where it has not said."""
-        if self.line.counts is not None:
-            return self.line.counts.completed
-        return self.remote.counts.completed if self.remote is not None and self.remote.ended else None
+        """Requests that were answered, by the service's count; None where it has not said.
+
+        In a completed batch each request was answered or failed, also where the service does not (yet) count them.
+        """
+        counts = self.line.counts
+        if counts is not None:
+            completed, failed = counts.completed, counts.failed
+        elif self.remote is not None and self.remote.ended:
+            completed, failed = self.remote.counts.completed, self.remote.counts.failed
+        else:
+            return None
+        if self.state != "completed":
+            return completed
+        failed = max(failed, self.index.summary.failures if self.index is not None else 0)
+        return max(completed, self.line.requests - failed)
 
 
 def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:
@@ -96,13 +107,14 @@ def gather(
     `creates` what the ledger has. `listed` and `api` are None where the service is not asked. Raises ProviderError.
     """
     found: dict[str, Known] = {}
+    here = _Here(realm)
     for line in lines:
         remote, gone = _remote(line, listed, api)
-        found[line.batch] = _known(line, remote, gone, False, realm)
+        found[line.batch] = here.known(line, remote, gone, adopted=False)
     for line in elsewhere:
         if line.batch not in found:
             remote, gone = _remote(line, listed, api)
-            found[line.batch] = _known(line, remote, gone, True, realm)
+            found[line.batch] = here.known(line, remote, gone, adopted=True)
     for remote in (listed or {}).values():
         if remote.batch_id in found:
             continue
@@ -110,14 +122,16 @@ def gather(
         whose = next((n for n in names if belongs(project, n, remote.request_id, remote.metadata)), None)
         owner = create.address if create else whose
         if owner is not None:
-            found[remote.batch_id] = _known(line_of(remote, owner, realm.name, create), remote, False, True, realm)
+            found[remote.batch_id] = here.known(
+                line_of(remote, owner, realm.name, create), remote, gone=False, adopted=True
+            )
     for create in creates:
         if create.batch_id is not None and create.batch_id not in found:
             line = _line_of_create(create)
             remote, gone = _remote(line, listed, api)
             if remote is not None:
                 line = replace_created(line, remote)
-            found[create.batch_id] = _known(line, remote, gone, True, realm)
+            found[create.batch_id] = here.known(line, remote, gone, adopted=True)
     return tuple(sorted(found.values(), key=lambda k: (k.line.created_at, k.line.batch)))
 
 
@@ -209,9 +223,21 @@ def _remote(
         return None, True
 
 
-def _known(line: BatchLine, remote: RemoteBatch | None, gone: bool, adopted: bool, realm: Realm) -> Known:
-    keys = load_keys(realm.shards / f"{line.shard}.keys.npy") if line.shard else None
-    return Known(line, remote, gone, adopted, realm.results.load(line.batch), keys)
+class _Here:
+    """What the store holds of a realm. Its folders are listed once: most of a long history is in neither."""
+
+    def __init__(self, realm: Realm) -> None:
+        self._realm = realm
+        self._results = realm.results.held()
+        self._shards = {path.name for path in realm.shards.glob("*.keys.npy")}
+        allow_open_files(len(self._results) + len(self._shards))
+
+    def known(self, line: BatchLine, remote: RemoteBatch | None, gone: bool, *, adopted: bool) -> Known:
+        """A batch with its index and its shard's keys, where they are here."""
+        name = f"{line.shard}.keys.npy"
+        keys = load_keys(self._realm.shards / name) if name in self._shards else None
+        index = self._realm.results.load(line.batch) if safe_name(line.batch) in self._results else None
+        return Known(line, remote, gone, adopted, index, keys)
 
 
 def _line_of_create(create: Create) -> BatchLine:

@@ -6,6 +6,7 @@ Everything is kept, also what cannot be used; what is doubled, unknown or malfor
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,12 @@ import orjson
 
 from runner.digest import sha256_file
 from runner.errors import NotFound, NotReady
-from runner.executor.answers import Answer, answer_of, read_line
+from runner.executor.answers import glance
 from runner.keys import parse_key
 from runner.providers.api import BatchApi, Progress, RemoteBatch
 from runner.spec.models import OUTPUT_FIELDS
 from runner.store.files import sync_file
-from runner.store.index import ENTRY, Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
-
-Record = tuple[bytes, int, int, int, int]
+from runner.store.index import ENTRY, PACK_ENTRY, Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
 
 
 def fetch(
@@ -72,22 +71,25 @@ def _download(api: BatchApi, batch: RemoteBatch, files: tuple[Path, Path], progr
 def index(files: tuple[Path, Path], batch: RemoteBatch, mapping: KeyMap) -> tuple[Entries, Summary]:
     """Sorted entries and a summary of downloaded result files; either may be missing."""
     reading = _Reading(mapping)
-    for number, path in enumerate(files):
-        if path.exists():
-            reading.take(number, path)
-    entries = entries_of(np.array(reading.records, ENTRY))
+    with ThreadPoolExecutor(1) as beside:
+        digests = [beside.submit(sha256_file, path) if path.exists() else None for path in files]
+        for number, path in enumerate(files):
+            if path.exists():
+                reading.take(number, path)
+    found = np.frombuffer(reading.entries, ENTRY)
+    entries = entries_of(found)
     entries, strangers = mapping.only_sent(entries)
     answers = int((entries["code"] == 0).sum()) if len(entries) else 0
     failure = tuple(_failure(e.code, e.message, e.line) for e in batch.errors) if batch.status == "failed" else ()
     summary = Summary(
         answers=answers,
         failures=len(entries) - answers,
-        doubled=len(reading.records) - len(entries) - strangers,
+        doubled=len(found) - len(entries) - strangers,
         unknown=reading.unknown + strangers,
         malformed=reading.malformed,
         codes=tuple(reading.codes),
-        output_digest=sha256_file(files[0]) if files[0].exists() else "",
-        error_digest=sha256_file(files[1]) if files[1].exists() else "",
+        output_digest=digests[0].result() if digests[0] else "",
+        error_digest=digests[1].result() if digests[1] else "",
         models=tuple(sorted(reading.models)),
         tokens=(reading.tokens[0], reading.tokens[1], reading.tokens[2]),
         failure=failure,
@@ -101,11 +103,11 @@ _WHOLE = frozenset(OUTPUT_FIELDS)
 
 
 class _Reading:
-    """What is gathered while the raw files are read, line by line."""
+    """What is gathered while the raw files are read, line by line. `entries` are packed."""
 
     def __init__(self, mapping: KeyMap) -> None:
         self._mapping = mapping
-        self.records: list[Record] = []
+        self.entries = bytearray()
         self.codes: dict[str, int] = {}
         self.models: set[str] = set()
         self.tokens = [0, 0, 0]
@@ -113,27 +115,30 @@ class _Reading:
         self.malformed = 0
 
     def take(self, number: int, path: Path) -> None:
-        for offset, line in _lines(path):
-            parsed = read_line(line)
-            if parsed is None:
-                self.malformed += 1
-                continue
-            key = self._mapping.key_of(parsed.custom_id)
-            if key is None:
-                self.unknown += 1
-                continue
-            answer = answer_of(parsed)
-            code = 0
-            if answer.error is not None:
-                code = self.codes.setdefault(answer.error[0], len(self.codes) + 1)
-            self.records.append((key, offset, len(line), code, number))
-            self._count(answer)
-
-    def _count(self, answer: Answer) -> None:
-        for position, tokens in enumerate((answer.input_tokens, answer.output_tokens, answer.cached_tokens)):
-            self.tokens[position] += tokens or 0
-        if answer.model and len(self.models) < 10:
-            self.models.add(answer.model[:100])
+        key_of, entries, models = self._mapping.key_of, self.entries, self.models
+        tokens_in = tokens_out = tokens_cached = 0
+        end = 0
+        with path.open("rb") as file:
+            for line in file:
+                offset, end = end, end + len(line)
+                seen = glance(line)
+                if seen is None:
+                    self.malformed += not line.isspace()
+                    continue
+                custom_id, error, model, token_in, token_out, token_cached = seen
+                key = key_of(custom_id)
+                if key is None:
+                    self.unknown += 1
+                    continue
+                code = 0 if error is None else self.codes.setdefault(error, len(self.codes) + 1)
+                entries += PACK_ENTRY(key, offset, len(line.rstrip(b"\r\n")), code, number)
+                tokens_in += token_in
+                tokens_out += token_out
+                tokens_cached += token_cached
+                if model and model not in models and len(models) < 10:
+                    models.add(model[:100])
+        for position, tokens in enumerate((tokens_in, tokens_out, tokens_cached)):
+            self.tokens[position] += tokens
 
 
 def output_records(path: Path) -> Iterator[tuple[bytes, str, str, int, int]]:

@@ -6,12 +6,14 @@ Reads only: the service is asked, nothing on it is changed, and nothing is writt
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from runner.digest import sha256_file
 from runner.executor.batches import Known, gather
+from runner.executor.changes import row_changes
 from runner.executor.context import Context, Realm
 from runner.executor.failures import reasons
 from runner.executor.judge import Judged, OutputAnswers, is_indexed, judge, read_output, wanted_round
@@ -19,7 +21,7 @@ from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import Lockfile, PinsLine
-from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide
+from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, RowChanges, ShardSize, decide
 from runner.spec.money import allowed
 from runner.store.ledger import Create
 
@@ -77,19 +79,22 @@ def observe(
     batches = gather(context.name, names, realm, lines, elsewhere, creates, listed, api)
     batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
     output = context.places.output(spec.job.output.path)
-    trusted = _is_recorded(output, lockfile, spec.job.output.path)
     unread = any(known.index is None or known.short for known in batches)
-    standing = read_output(output, desired.spool.folder) if trusted and unread else {}
-    judging = partial(
-        judge,
-        desired,
-        standing=standing,
-        output=output,
-        ask_unknown=spec.address in word.ask_unknown,
-        retry_failed=spec.address in word.retry_failed,
-    )
-    batches = _recognise(desired, batches, standing, judging)
-    judged = judging(batches)
+    # The output is hashed while keys are judged; only where answers must be read from it is it waited for first.
+    with ThreadPoolExecutor(1) as beside:
+        recorded = beside.submit(_is_recorded, output, lockfile, spec.job.output.path)
+        standing = read_output(output, desired.spool.folder) if unread and recorded.result() else {}
+        judging = partial(
+            judge,
+            desired,
+            standing=standing,
+            output=output,
+            ask_unknown=spec.address in word.ask_unknown,
+            retry_failed=spec.address in word.retry_failed,
+        )
+        batches = _recognise(desired, batches, standing, judging)
+        judged = judging(batches)
+        trusted = recorded.result()
     state = _output_state(output, trusted, lockfile, pins, judged, spec.job.output.path)
     view = JobView(
         address=spec.address,
@@ -103,8 +108,18 @@ def observe(
         pinned=lockfile.pins_of(spec.address),
         tolerated=allowed(spec.job.tolerate, judged.tally.requests),
         notes=_notes(context, desired, realm, batches, standing, judged),
+        rows=_changes(desired, lockfile, pins, output, trusted=trusted) if judged.tally.missing else None,
     )
     return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, decide(view))
+
+
+def _changes(desired: Desired, lockfile: Lockfile, pins: PinsLine, output: Path, *, trusted: bool) -> RowChanges | None:
+    """Rows since the output was written, where it is the one of the pins that these differ from."""
+    old = lockfile.pins_of(pins.job)
+    line = lockfile.outputs.get(desired.spec.job.output.path)
+    if not trusted or old is None or line is None or old.input_digest == pins.input_digest:
+        return None
+    return row_changes(desired, output, line.rows)
 
 
 def _recognise(
@@ -114,16 +129,22 @@ def _recognise(
     judging: partial[Judged],
 ) -> tuple[Known, ...]:
     """Batches in flight whose shard is not in the store, known again where the same shard is rendered here."""
-    strange = [k for k in batches if k.keys is None and k.line.shard and not (k.ended and is_indexed(k, standing))]
+    strange = {
+        known.line.batch
+        for known in batches
+        if known.keys is None and known.line.shard and not (known.ended and is_indexed(known, standing))
+    }
     if not strange:
         return batches
-    judged = judging([known for known in batches if known not in strange])
+    judged = judging([known for known in batches if known.line.batch not in strange])
     found = {}
     for number, _ in judged.tally.submit:
         for shard in cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None):
             found[shard.digest] = shard.keys
     return tuple(
-        replace(known, keys=found[known.line.shard]) if known in strange and known.line.shard in found else known
+        replace(known, keys=found[known.line.shard])
+        if known.line.batch in strange and known.line.shard in found
+        else known
         for known in batches
     )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ class AnswerSchema:
         if answer.error is not None or answer.text is None:
             return answer, None
         value, wrong = self.parse(answer.text)
-        return (replace(answer, error=(INVALID, wrong)), None) if wrong else (answer, value)
+        return (answer._replace(error=(INVALID, wrong)), None) if wrong else (answer, value)
 
 
 def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[Entries, tuple[str, ...]]:

@@ -10,17 +10,19 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import orjson
 
 from runner.executor.answers import INVALID, Answer, answer_of, failed, read_line
 from runner.executor.context import Watcher
 from runner.executor.formats import writing
 from runner.executor.judge import OUTPUT_FILE, Judged
-from runner.keys import key_text
-from runner.planner.asks import read_asks
+from runner.keys import DIGEST_BYTES, VERSION
+from runner.planner.asks import Asks, read_asks
 from runner.planner.render import Desired, input_rows
 from runner.reconciler.classify import KeyState
 from runner.reconciler.lockfile import OutputLine
@@ -34,7 +36,10 @@ _UNSETTLED = {
     KeyState.IN_FLIGHT: ("in_flight", "the batch has not ended"),
     KeyState.UNKNOWN: ("unknown", "an answer may have been paid for and can't be read"),
 }
-_STEP = 1000
+_PIECE = 4096
+"""Asks whose lines are read, and then joined, at a time."""
+_GAP = 1 << 16
+"""Bytes between wanted lines that are read along, so that neighbouring lines come in one go."""
 
 
 def write_output(
@@ -51,7 +56,7 @@ def write_output(
     rows = 0
     label = f"write {output.path}"
     with ExitStack() as stack:
-        lines = stack.enter_context(_Lines())
+        lines = stack.enter_context(Files())
         main = stack.enter_context(replacing(path))
         into = stack.enter_context(writing(main, output, spec.schema, digest, replicated=replicated))
         apart = None
@@ -63,7 +68,7 @@ def write_output(
             failed_row = apart is not None and row["error"] is not None
             (apart if apart is not None and failed_row else into).add(row)
             rows += not failed_row
-            if rows % _STEP == 0:
+            if rows % _PIECE == 0:
                 watcher.progress(label, rows, spool.asks)
     watcher.progress(label, rows, spool.asks)
     return OutputLine(
@@ -75,24 +80,64 @@ def write_output(
     )
 
 
-def _rows(desired: Desired, judged: Judged, lines: _Lines) -> Iterator[dict[str, Any]]:
+def _rows(desired: Desired, judged: Judged, files: Files) -> Iterator[dict[str, Any]]:
+    """The output's rows in order; their result lines are read some thousands at a time."""
     spool, check = desired.spool, _check_of(desired)
     ids = spool.ids()
     inputs = input_rows(desired) if desired.spec.job.output.needs_input else None
+    count = spool.replicates
+    width = 2 * DIGEST_BYTES
+    identity: Any = None
+    beside: dict[str, Any] = {}
     for block, asks in read_asks(spool):
-        digests = block.records["digest"]
-        for position in range(len(block.records)):
-            digest = digests[position].ljust(20, b"\0")
-            identity = orjson.loads(next(ids))
-            beside = {} if inputs is None else {"row": next(inputs, None)}
-            for replicate in range(spool.replicates):
-                ask = asks[position * spool.replicates + replicate]
-                key = key_text(digest, int(ask["ordinal"]))
-                answered = _answered(judged, ask, key, lines, check)
-                extra = {"replicate": replicate} if spool.replicates > 1 else {}
-                yield {"id": identity, **extra, **answered, **beside}
+        digests = np.ascontiguousarray(block.records["digest"]).tobytes().hex()
+        for start in range(0, len(asks), _PIECE):
+            piece = asks[start : start + _PIECE]
+            found = _answers(piece, judged, files)
+            ordinals, states, sources = piece["ordinal"].tolist(), piece["state"].tolist(), piece["source"].tolist()
+            saved = (piece["file"] == OUTPUT_FILE).tolist()
+            for at, data in enumerate(found):
+                row, replicate = divmod(start + at, count)
+                if not replicate:
+                    identity = orjson.loads(next(ids))
+                    beside = {} if inputs is None else {"row": next(inputs, None)}
+                digest = digests[row * width : (row + 1) * width]
+                key = f"{VERSION}-{digest}-{ordinals[at]}" if ordinals[at] else f"{VERSION}-{digest}"
+                if data is None:
+                    fields = _row(failed(_UNSETTLED[states[at]]), None, key, None)
+                elif saved[at]:
+                    # The old output's row says all there is; only the row's id is this run's.
+                    old = orjson.loads(data)
+                    fields = {name: old.get(name) for name in OUTPUT_FIELDS}
+                else:
+                    line = read_line(data)
+                    answer = answer_of(line) if line is not None else _UNREADABLE
+                    fields = _row(*check(answer), key, judged.sources[sources[at] - 1].batch)
+                extra = {} if count == 1 else {"replicate": replicate}
+                yield {"id": identity, **extra, **fields, **beside}
     if inputs is not None:
         next(inputs, None)  # at its end the input is compared with what was rendered
+
+
+def _answers(asks: Asks, judged: Judged, files: Files) -> list[bytes | None]:
+    """The result line of each ask, None for one that has none; read file by file, in the order they lie there."""
+    found: list[bytes | None] = [None] * len(asks)
+    wanted = np.flatnonzero(asks["source"])
+    wanted = wanted[np.lexsort((asks["offset"][wanted], asks["file"][wanted], asks["source"][wanted]))]
+    if not len(wanted):
+        return found
+    sources, numbers = asks["source"][wanted], asks["file"][wanted]
+    offsets, lengths = asks["offset"][wanted].astype(np.int64), asks["length"][wanted].astype(np.int64)
+    apart = (sources[1:] != sources[:-1]) | (numbers[1:] != numbers[:-1])
+    apart |= offsets[1:] > offsets[:-1] + lengths[:-1] + _GAP
+    for start, end in pairwise([0, *(np.flatnonzero(apart) + 1).tolist(), len(wanted)]):
+        path = judged.sources[int(sources[start]) - 1].files[int(numbers[start])]
+        first = int(offsets[start])
+        data = files.read(path, first, int((offsets[start:end] + lengths[start:end]).max()) - first)
+        begins = (offsets[start:end] - first).tolist()
+        for place, begin, length in zip(wanted[start:end].tolist(), begins, lengths[start:end].tolist(), strict=True):
+            found[place] = data[begin : begin + length]
+    return found
 
 
 Check = Callable[[Answer], tuple[Answer, Any]]
@@ -107,19 +152,7 @@ def _check_of(desired: Desired) -> Check:
     return AnswerSchema(desired.spec.schema).check
 
 
-def _answered(judged: Judged, ask: Any, key: str, lines: _Lines, check: Check) -> dict[str, Any]:
-    if not ask["source"]:
-        return _row(failed(_UNSETTLED[KeyState(int(ask["state"]))]), None, key, None)
-    source = judged.sources[int(ask["source"]) - 1]
-    number = int(ask["file"])
-    data = lines.read(source.files[number], int(ask["offset"]), int(ask["length"]))
-    if number == OUTPUT_FILE:
-        # The old output's row says all there is; only the row's id is this run's.
-        old = orjson.loads(data)
-        return {name: old.get(name) for name in OUTPUT_FIELDS}
-    line = read_line(data)
-    answer = answer_of(line) if line is not None else failed(("malformed_result", "the line can't be read"))
-    return _row(*check(answer), key, source.batch)
+_UNREADABLE = failed(("malformed_result", "the line can't be read"))
 
 
 def _row(answer: Answer, parsed: Any, key: str, batch: str | None) -> dict[str, Any]:
@@ -143,7 +176,7 @@ def _row(answer: Answer, parsed: Any, key: str, batch: str | None) -> dict[str, 
     }
 
 
-class _Lines:
+class Files:
     """Reads pieces of many files, with few of them open at a time."""
 
     _OPEN = 64
@@ -160,6 +193,7 @@ class _Lines:
         self._files.clear()
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
+        """Up to `length` bytes at `offset`; fewer where the file ends."""
         handle = self._files.pop(path, None)
         if handle is None:
             handle = os.open(path, os.O_RDONLY)

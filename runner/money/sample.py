@@ -66,7 +66,7 @@ def extrapolate(sizes: Sequence[int], tokens: Sequence[int], requests: int, size
     count = len(sizes)
     if count >= requests:
         total = sum(tokens)
-        return Tokens(total, total, total, certainty, f"{requests:,} requests counted")
+        return Tokens(total, total, total, certainty, f"{requests:,} request{'s' * (requests != 1)} counted")
     ratio = sum(tokens) / max(1, sum(sizes))
     scatter = sum((t - ratio * s) ** 2 for s, t in zip(sizes, tokens, strict=True)) / max(1, count - 1)
     error = Z * requests * math.sqrt((1 - count / requests) * scatter / count)

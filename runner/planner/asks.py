@@ -55,11 +55,11 @@ class AskWriter:
     def add(self, rows: npt.NDArray[np.int64], replicate: int, asks: Asks) -> None:
         """Write the asks of `rows` (their numbers, in any order) for one replicate."""
         block = np.searchsorted(self._starts, rows, "right") - 1
-        placed = np.empty(len(rows), _PLACED)
-        placed["at"] = (rows - self._starts[block]) * self._replicates + replicate
-        placed["ask"] = asks
         order = np.argsort(block.astype(np.uint16) if len(self._starts) < 1 << 16 else block, kind="stable")
-        block, placed = block[order], placed[order]
+        block = block[order]
+        placed = np.empty(len(rows), _PLACED)
+        placed["at"] = (rows[order] - self._starts[block]) * self._replicates + replicate
+        placed["ask"] = asks[order]
         cuts = np.flatnonzero(block[1:] != block[:-1]) + 1
         for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(block)], strict=True):
             if start < end:

@@ -94,22 +94,6 @@ def first_bytes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint8]:
     return packed.view(np.uint8).reshape(len(packed), packed.dtype.itemsize)[:, 0]
 
 
-def order_of(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.intp]:
-    """A stable order that sorts keys of at least eight bytes.
-
-    Sorting by the first eight bytes as numbers takes a third of the time. Keys are digests: that two differ only
-    after these bytes is rare, is seen, and then all bytes are compared.
-    """
-    packed = np.ascontiguousarray(keys)
-    prefix = packed.view(np.uint8).reshape(len(packed), packed.dtype.itemsize)[:, :8]
-    numbers = np.ascontiguousarray(prefix).view(">u8").ravel().astype(np.uint64)
-    order = np.argsort(numbers, kind="stable")
-    numbers, arranged = numbers[order], packed[order]
-    if np.any((numbers[1:] == numbers[:-1]) & (arranged[1:] != arranged[:-1])):
-        return np.argsort(packed, kind="stable")
-    return order
-
-
 def _grouped(sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     low, held = 0, 0
     for bucket, size in enumerate(sizes.tolist()):

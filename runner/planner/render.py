@@ -14,9 +14,10 @@ from runner.digest import digest_json
 from runner.errors import InputError, Problem
 from runner.planner.bodies import Frame, frame
 from runner.planner.files import InputFiles
+from runner.planner.kept import WORTH_BYTES, Kept, Made
 from runner.planner.renderer import NotCompiled, Renderer
 from runner.planner.rows import Chunk, Trouble, rows
-from runner.planner.sources import read_chunks
+from runner.planner.sources import hash_files, is_whole, read_chunks, size_of
 from runner.planner.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
 from runner.planner.templates import Templates, syntax_problem
 from runner.spec.load import JobSpec
@@ -75,44 +76,100 @@ class Desired:
 
 
 def desire(
-    spec: JobSpec, root: Path, scratch: Path, *, jobs: int | None = None, progress: Progress | None = None
+    spec: JobSpec,
+    root: Path,
+    scratch: Path,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    keep_in: Path | None = None,
 ) -> Desired:
     """Render a whole job into `scratch`, in at most `jobs` processes, by default one for each core.
 
-    The bytes are the same for any number. Raises SpecError for templates and InputError for rows, all at once;
-    WorkerError where a process ended before its time.
+    The bytes are the same for any number. Where nothing has changed since what is kept in `keep_in`, nothing is
+    rendered until lines are asked for. Raises SpecError for templates and InputError for rows, all at once; WorkerError
+    where a process ended before its time.
     """
-    job = spec.job
-    shape = frame(spec)
-    templates = Templates(root, shape.variables)
-    renderer = _compiled(spec, shape, templates)
-    files = InputFiles()
-    troubles = _Troubles(files)
-    chunks = _Whole(read_chunks(root, spec, files))
-    with ExitStack() as stack:
-        writer = stack.enter_context(SpoolWriter(scratch))
-        few = list(islice(chunks, SMALL_CHUNKS + 1))
-        count = cores() if jobs is None else jobs
-        if count < 2 or len(few) <= SMALL_CHUNKS:
-            lines = stack.enter_context((scratch / "lines").open("wb"))
-            parts = _here(renderer, chain(few, chunks), lines)
-        else:
-            from runner.planner.workers import Workers  # noqa: PLC0415  small inputs need none
+    rendering = _Rendering(spec, root, jobs, progress)
+    if keep_in is None:
+        return rendering.render(scratch)
+    settings = [spec.job.replicates, spec.job.dedupe, spec.job.input.model_dump(mode="json")]
+    kept = Kept(keep_in, root, rendering.frame, settings)
+    size = size_of(root, spec) if is_whole(spec.job.input) else 0
+    if size >= WORTH_BYTES and kept.may_hold(size):
+        files = InputFiles()
+        hash_files(root, spec, files)
+        made = kept.recall(files.digest(), scratch / "kept")
+        if made is not None:
+            return rendering.recalled(made, scratch)
+    desired = rendering.render(scratch)
+    kept.keep(desired.spool, rendering.templates.loaded, size, desired.pins)
+    return desired
 
-            workers = stack.enter_context(Workers(count, shape, templates, root, scratch))
-            parts = workers.render(chain(few, chunks))
-        for part in parts:
-            writer.add(part)
-            troubles.take(part)
-            if progress is not None:
-                progress(files.size, files.total)
-        if chunks.error is not None:
-            raise InputError([*troubles.problems, *chunks.error.problems]) from chunks.error
-        spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=not job.input.id_columns)
-    problems = troubles.problems or _doubled(spec, spool, files)
-    if problems:
-        raise InputError(problems)
-    return Desired(spec, root, spool, _pins(spec, templates.used, files, spool))
+
+class _Rendering:
+    """One job on its way to being desired. Its templates are compiled, or SpecError is raised."""
+
+    def __init__(self, spec: JobSpec, root: Path, jobs: int | None, progress: Progress | None) -> None:
+        self._spec = spec
+        self._root = root
+        self._count = cores() if jobs is None else jobs
+        self._progress = progress
+        self.frame = frame(spec)
+        self.templates = Templates(root, self.frame.variables)
+        self._renderer = _compiled(spec, self.frame, self.templates)
+
+    def render(self, scratch: Path) -> Desired:
+        """Render all rows into `scratch`."""
+        job = self._spec.job
+        files = InputFiles()
+        troubles = _Troubles(files)
+        with ExitStack() as stack:
+            writer = stack.enter_context(SpoolWriter(scratch))
+            chunks = _Whole(read_chunks(self._root, self._spec, files))
+            for part in self._parts(chunks, scratch, stack):
+                writer.add(part)
+                troubles.take(part)
+                if self._progress is not None:
+                    self._progress(files.size, files.total)
+            if chunks.error is not None:
+                raise InputError([*troubles.problems, *chunks.error.problems]) from chunks.error
+            spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=not job.input.id_columns)
+        problems = troubles.problems or _doubled(self._spec, spool, files)
+        if problems:
+            raise InputError(problems)
+        pins = _pins(self._spec, self.templates.used, files.digest(), spool.rows, sequence_digest(spool))
+        return Desired(self._spec, self._root, spool, pins)
+
+    def recalled(self, made: Made, scratch: Path) -> Desired:
+        """What was kept; lines are rendered when they are asked for, and must have the keys that were kept."""
+        job = self._spec.job
+        spool = Spool(scratch / "kept", made.rows, job.replicates, job.dedupe, not job.input.id_columns)
+        used = {path: digest for path, digest, problem in made.templates.values() if not problem}
+        pins = _pins(self._spec, used, made.input_digest, made.rows, made.requests)
+
+        def again() -> Spool:
+            desired = self.render(scratch / "again")
+            if desired.pins != pins:
+                raise InputError(
+                    [Problem(job.input.source, 0, 0, "it, or a template, was changed in this moment", _AGAIN)]
+                )
+            return desired.spool
+
+        spool.render_when_needed(again)
+        return Desired(self._spec, self._root, spool, pins)
+
+    def _parts(self, chunks: Iterator[Chunk], scratch: Path, stack: ExitStack) -> Iterator[Part]:
+        few = list(islice(chunks, SMALL_CHUNKS + 1))
+        if self._count < 2 or len(few) <= SMALL_CHUNKS:
+            return _here(self._renderer, chain(few, chunks), stack.enter_context((scratch / "lines").open("wb")))
+        from runner.planner.workers import Workers  # noqa: PLC0415  small inputs need none
+
+        workers = Workers(self._count, self.frame, self.templates, self._root, scratch)
+        return stack.enter_context(workers).render(chain(few, chunks))
+
+
+_AGAIN = "run the command again"
 
 
 def cores() -> int:
@@ -237,15 +294,15 @@ def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
     return problems
 
 
-def _pins(spec: JobSpec, used: dict[str, str], files: InputFiles, spool: Spool) -> Pins:
+def _pins(spec: JobSpec, used: dict[str, str], input_digest: str, rows: int, requests: str) -> Pins:
     job, parameters = spec.job, spec.parameters
     return Pins(
         spec=digest_json(job.model_dump(mode="json", exclude=_NOT_IN_ANSWERS, exclude_defaults=True)),
         templates=dict(sorted(used.items())),
         input_path=job.input.source,
-        input_digest=files.digest(),
-        rows=spool.rows,
-        requests=sequence_digest(spool),
+        input_digest=input_digest,
+        rows=rows,
+        requests=requests,
         parameters={name: _short(parameters[name]) for name in sorted(parameters)},
         model=job.model,
         line_format=job.line_format,

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runner.keys import DIGEST_BYTES, VERSION
+from runner.keysort import order_of
 from runner.planner.asks import Asks, read_asks
-from runner.planner.buckets import order_of
 from runner.planner.spool import Block, Spool, keys_of
 from runner.spec.models import Shards
 
@@ -78,6 +78,7 @@ def cut(spool: Spool, limits: Shards, wanted: Wanted, folder: Path | None) -> It
     A shard is closed when the next request would go over `max_requests` or `max_bytes`; both limits are reached exactly
     where the requests allow. A request alone over `max_bytes` was refused when it was rendered.
     """
+    spool.need_lines()
     for pieces in _shards(spool, limits, wanted):
         digest = hashlib.sha256()
         path = None if folder is None else folder / "cutting"

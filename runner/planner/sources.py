@@ -20,7 +20,7 @@ import orjson
 
 from runner.errors import InputError, Problem, TrustError
 from runner.planner.choose import limited, sampled
-from runner.planner.files import InputFiles, Stream, open_stream
+from runner.planner.files import CHUNK_BYTES, InputFiles, Stream, open_stream
 from runner.planner.records import json_array, lines, separated
 from runner.planner.rows import FRAMED, Chunk, frame_record
 from runner.spec.trust import inside
@@ -80,6 +80,29 @@ def find_files(root: Path, pattern: str, place: Problem) -> list[str]:
         globbed = any(mark in pattern for mark in "*?[")
         raise InputError([_at(place, f"no file matches {pattern}" if globbed else f"there is no input file {pattern}")])
     return found
+
+
+def is_whole(chosen: Input) -> bool:
+    """Whether an input is all rows of files that the spec names, so that their bytes alone say what it holds."""
+    return bool(chosen.path) and not chosen.sql and chosen.limit is None and chosen.sample is None
+
+
+def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
+    """Fill `files` as `read_chunks` does when it has been read to its end, without making chunks. Raises InputError."""
+    for path in find_files(root, spec.job.input.path, spec.problem("", "input", "path")):
+        files.add_file(path)
+        try:
+            with (root / path).open("rb", buffering=0) as raw:
+                while data := raw.read(CHUNK_BYTES):
+                    files.add_bytes(data)
+        except OSError as error:
+            raise InputError([Problem(path, 0, 0, f"cannot be read: {error}")]) from error
+
+
+def size_of(root: Path, spec: JobSpec) -> int:
+    """Bytes of the input's files together. Raises InputError."""
+    paths = find_files(root, spec.job.input.path, spec.problem("", "input", "path"))
+    return sum((root / path).stat().st_size for path in paths)
 
 
 def kind_of(path: str, spec: Input) -> RowFormat:

@@ -1,14 +1,15 @@
 """The rendered requests of one job, in row order, in a scratch folder: what is desired, on disk.
 
 `rows` has a fixed record a row, `ids` each row's id as JSON, a line each. The lines as they are sent lie in one file a
-process that rendered, `lines-N`; `spans` says where, in row order. `asks` (see `runner.planner.asks`) is filled in
-when the keys are compared with what is known. Nothing here grows on the heap with the number of rows.
+process that rendered, `lines-N`; `spans` says where, in row order. `by-key` has the rows once more, sorted by key, and
+`asks` (see `runner.planner.asks`) is filled in when the keys are compared with what is known. Nothing here grows on
+the heap with the number of rows.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runner.keys import DIGEST_BYTES, KEY_BYTES
-from runner.planner.buckets import Buckets, order_of
+from runner.keysort import order_of
+from runner.planner.buckets import RUN_RECORDS, Buckets
 from runner.planner.renderer import PACK
 from runner.planner.rows import Trouble
 
@@ -69,8 +71,18 @@ class Spool:
         self.replicates = replicates
         self.dedupe = dedupe
         self.numbered = numbered
-        self._segments = (folder / "segments").read_text(encoding="utf-8").split()
-        self._by_key: Buckets | None = None
+        self._rendered = folder
+        self._again: Callable[[], Spool] | None = None
+
+    def render_when_needed(self, again: Callable[[], Spool]) -> None:
+        """Say that there are no lines, and how the same spool can be had with lines."""
+        self._again = again
+
+    def need_lines(self) -> None:
+        """Have the lines; where they are not there, all rows are rendered again. Call before blocks are taken."""
+        if self._again is not None:
+            self._rendered = self._again().folder
+            self._again = None
 
     @property
     def asks(self) -> int:
@@ -83,7 +95,7 @@ class Spool:
         start, held = 0, 0
         spans: list[npt.NDArray[np.void]] = []
         with (self.folder / "rows").open("rb") as file:
-            for span in np.fromfile(self.folder / "spans", SPAN):
+            for span in np.fromfile(self._rendered / "spans", SPAN):
                 if held and held + int(span["rows"]) > limit:
                     yield self._block(file.read(held * ROW.itemsize), start, spans)
                     start, held, spans = start + held, 0, []
@@ -97,10 +109,12 @@ class Spool:
 
     def segment(self, number: int) -> Path:
         """The file of lines that a span's `segment` names."""
-        return self.folder / self._segments[number]
+        names = (self._rendered / "segments").read_text(encoding="utf-8").split()
+        return self._rendered / names[number]
 
     def lines(self) -> Iterator[bytes]:
         """Each row's line as it would go out without an ordinal, in row order."""
+        self.need_lines()
         for block in self.blocks():
             lengths = iter(block.records["length"].tolist())
             for span in block.spans:
@@ -114,11 +128,29 @@ class Spool:
 
         Sorted by key, equal ones in row order; rows of one key are always in one group.
         """
-        if self._by_key is None:
-            self._by_key = _buckets(self, "digest", _BY_KEY)
-        for lowest, after, records in self._by_key.groups():
-            order = order_of(records["key"])
-            yield lowest, after, records["row"][order].astype(np.int64), records["key"][order]
+        self.sort()
+        lowest, rest = b"", np.empty(0, _BY_KEY)
+        with (self.folder / "by-key").open("rb") as file:
+            while len(block := np.frombuffer(file.read(RUN_RECORDS * _BY_KEY.itemsize), _BY_KEY)):
+                block = np.concatenate((rest, block)) if len(rest) else block
+                # The last key may go on in the next block.
+                end = int(np.searchsorted(block["key"], block["key"][-1]))
+                rest = block[end:]
+                if end:
+                    after = bytes(rest["key"][0]).ljust(DIGEST_BYTES, b"\0")
+                    yield lowest, after, block["row"][:end].astype(np.int64), block["key"][:end]
+                    lowest = after
+        yield lowest, b"", rest["row"].astype(np.int64), rest["key"]
+
+    def sort(self) -> None:
+        """Have the rows by key in a file of their own; `groups` does so where it has not been done."""
+        path = self.folder / "by-key"
+        if path.exists():
+            return
+        with path.with_suffix(".part").open("wb") as file:
+            for _, _, records in _buckets(self, "digest", _BY_KEY).groups():
+                file.write(records[order_of(records["key"])].tobytes())
+        path.with_suffix(".part").replace(path)
 
     def ids(self) -> Iterator[bytes]:
         """Each row's id as JSON, in row order."""
@@ -205,7 +237,7 @@ def _row(spool: Spool, number: int) -> Rows:
 
 
 def _buckets(spool: Spool, field: str, dtype: np.dtype[np.void]) -> Buckets:
-    buckets = Buckets(spool.folder / f"by-{field}", dtype)
+    buckets = Buckets(spool.folder / f"runs-{field}", dtype)
     for block in spool.blocks():
         records = np.empty(len(block.records), dtype)
         records["key"] = block.records[field]

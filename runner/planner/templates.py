@@ -23,16 +23,22 @@ from runner.planner.filters import FILTERS
 
 TEMPLATE_BYTES = 1_000_000
 """The largest template file."""
+MOST_NAMES = 10_000
+"""Names that are remembered; a template may ask for another one with each row, in vain."""
 _MISSING = "there is no template {name}; paths are relative to the project's root or to templates/"
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A template's text as it was read, from which file of the project, and the SHA-256 of that file."""
+    """A template's text as it was read, from which file of the project, and the SHA-256 of that file.
+
+    `problem` says why there is none; a template may ask for it and go on without (`ignore missing`).
+    """
 
     text: str
     path: str
     digest: str
+    problem: str = ""
 
 
 Render = Callable[[dict[str, Any]], str]
@@ -56,13 +62,13 @@ class Templates:
     @property
     def used(self) -> dict[str, str]:
         """The files that were loaded, with their SHA-256, for the lockfile."""
-        return {one.path: one.digest for one in self.loaded.values()}
+        return {one.path: one.digest for one in self.loaded.values() if not one.problem}
 
     def learn(self, loaded: Mapping[str, Loaded]) -> None:
         """Take in templates that another process loaded. Raises InputError where the file was changed meanwhile."""
         for name, one in loaded.items():
             if self.loaded.setdefault(name, one).digest != one.digest:
-                raise InputError([Problem(one.path, 0, 0, "the template was changed while it was rendered")])
+                raise InputError([Problem(one.path or name, 0, 0, "the template was changed while it was rendered")])
 
     def namespace(self, row: dict[str, Any]) -> dict[str, Any]:
         """What a template sees: the columns by name, then `row` and `vars`, which win over columns of that name."""
@@ -95,11 +101,14 @@ class Templates:
             self._environment.get_template(name)
             names += _named(self._environment.parse(source, name))
 
-    def _load(self, name: str) -> tuple[str, str, Callable[[], bool]] | None:
-        found = self.loaded.get(name) or _read(self._root, name)
+    def _load(self, name: str) -> tuple[str, str, Callable[[], bool]]:
+        found = self.loaded.get(name)
         if found is None:
-            return None
-        self.loaded[name] = found
+            found = read_template(self._root, name)
+            if not found.problem or len(self.loaded) < MOST_NAMES:
+                self.loaded[name] = found
+        if found.problem:
+            raise jinja2.TemplateNotFound(name, found.problem)
         return found.text, found.path, lambda: True
 
     def _renderer(self, template: jinja2.Template, label: str, *, bounded: bool) -> Render:
@@ -134,24 +143,25 @@ def _join_bounded(pieces: Iterable[str]) -> str:
     return "".join(texts)
 
 
-def _read(root: Path, name: str) -> Loaded | None:
+def read_template(root: Path, name: str) -> Loaded:
+    """A template of a project by the name that a template or a spec calls it; with a problem where there is none."""
     from runner.spec.trust import inside  # noqa: PLC0415  workers are given their templates and seldom read one
 
     for candidate in (name, f"templates/{name}"):
         try:
             path = inside(root, candidate)
         except TrustError as error:
-            raise jinja2.TemplateNotFound(name, error.message) from error
+            return Loaded("", "", "", error.message)
         if not path.is_file():
             continue
         data = path.read_bytes()
         if len(data) > TEMPLATE_BYTES:
-            raise jinja2.TemplateNotFound(name, f"{candidate} is larger than {TEMPLATE_BYTES} bytes")
+            return Loaded("", "", "", f"{candidate} is larger than {TEMPLATE_BYTES} bytes")
         try:
             return Loaded(data.decode("utf-8-sig"), candidate, hashlib.sha256(data).hexdigest())
-        except UnicodeDecodeError as error:
-            raise jinja2.TemplateNotFound(name, f"{candidate} is not valid UTF-8") from error
-    return None
+        except UnicodeDecodeError:
+            return Loaded("", "", "", f"{candidate} is not valid UTF-8")
+    return Loaded("", "", "", _MISSING.format(name=name))
 
 
 def columns(row: Mapping[str, Any]) -> str:
@@ -172,9 +182,7 @@ def syntax_problem(error: jinja2.TemplateError, place: Problem) -> SpecError:
     if isinstance(error, jinja2.TemplateSyntaxError) and error.filename and error.source is not None:
         return SpecError([Problem(error.filename, error.lineno, 0, f"template: {error.message}")])
     if isinstance(error, jinja2.TemplateNotFound):
-        name = error.name or ""
-        message = str(error.message) if str(error.message) != name else _MISSING.format(name=name)
-        return SpecError([Problem(place.file, place.line, place.column, message, excerpt=place.excerpt)])
+        return SpecError([Problem(place.file, place.line, place.column, str(error.message), excerpt=place.excerpt)])
     return SpecError([Problem(place.file, place.line, place.column, f"template: {error.message}", "", place.excerpt)])
 
 
@@ -246,9 +254,7 @@ def _explain(environment: jinja2.Environment, error: Exception, label: str, row:
             if "__jinja_exception__" in frame.tb_frame.f_globals:
                 place, line = frame.tb_frame.f_code.co_filename, frame.tb_lineno
             frame = frame.tb_next
-    if isinstance(error, jinja2.TemplateNotFound):
-        message = _MISSING.format(name=error.name)
-    elif isinstance(error, RecursionError):
+    if isinstance(error, RecursionError):
         message = "the template includes or calls itself without end"
     else:
         message = str(error) or type(error).__name__

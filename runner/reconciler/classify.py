@@ -13,6 +13,8 @@ from enum import Enum, IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from runner.keysort import prefixes
+
 
 class KeyState(IntEnum):
     """What a key is; the numbers stand in scratch files only."""
@@ -135,12 +137,13 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
 def _judge(keys: Keys, evidence: Evidence) -> Verdict:
     """Judge each of `keys`, which are sorted and distinct."""
     count = len(keys)
+    among = _Keys(keys)
     source = np.full(count, -1, np.int64)
     entry = np.full(count, -1, np.int64)
     asked = np.zeros(count, np.uint8)  # rounds used up
     answered, failed = np.zeros(count, bool), np.zeros(count, bool)
     for one in evidence.answers:
-        lines, at = _find(keys, one.entries["key"])
+        lines, at = among.find(one.entries["key"])
         codes = one.entries["code"][lines]
         good, bad = codes == 0, codes > 0
         asked[at[bad]] = np.maximum(asked[at[bad]], one.round)
@@ -152,7 +155,7 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
         failed[at[bad & ~one.passing[codes]]] = True
     flight, lost, dead = np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, bool)
     for held in evidence.held:
-        _, at = _find(keys, held.keys)
+        _, at = among.find(held.keys)
         match held.hold:
             case Hold.FLIGHT:
                 flight[at] = True
@@ -180,10 +183,11 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
 def unanswered(keys: Keys, held: Iterable[Held]) -> tuple[tuple[str, int], ...]:
     """How the newest batch ended that held each of `keys`, which are sorted, and for how many of them."""
     left = np.ones(len(keys), bool)
+    among = _Keys(keys)
     found: dict[str, int] = {}
     for one in sorted(held, key=lambda h: h.round, reverse=True):
         if one.hold in {Hold.SPENT, Hold.DEAD}:
-            _, at = _find(keys, one.keys)
+            _, at = among.find(one.keys)
             at = at[left[at]]
             if len(at):
                 found[one.ended] = found.get(one.ended, 0) + len(at)
@@ -202,14 +206,24 @@ def _distinct(keys: Keys) -> tuple[Keys, npt.NDArray[np.int64] | None]:
     return np.unique(keys, return_inverse=True)
 
 
-def _find(keys: Keys, wanted: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which of `wanted` are among the sorted `keys`, and where there."""
-    if not len(keys) or not len(wanted):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    at = np.searchsorted(keys, wanted)
-    at[at == len(keys)] = 0
-    found = np.flatnonzero(keys[at] == wanted)
-    return found, at[found]
+class _Keys:
+    """Sorted distinct keys that others are looked for among."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._prefixes = prefixes(keys)
+        self._clear = bool(np.all(self._prefixes[1:] > self._prefixes[:-1]))
+
+    def find(self, wanted: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Which of `wanted` are among the keys, and where there."""
+        keys = self._keys
+        if not len(keys) or not len(wanted):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        # Looking for numbers takes a tenth of the time; it will do where the first bytes tell all keys apart.
+        at = np.searchsorted(self._prefixes, prefixes(wanted)) if self._clear else np.searchsorted(keys, wanted)
+        at[at == len(keys)] = 0
+        found = np.flatnonzero(keys[at] == wanted)
+        return found, at[found]
 
 
 def _range(sorted_keys: Keys, lowest: bytes, after: bytes) -> slice:

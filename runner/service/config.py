@@ -83,6 +83,8 @@ class ServiceConfig:
             raise ServiceError(f"there is no port {self.port}", hint="use 0 to 65535; 0 lets the system pick one")
         if self.tls_key and not self.tls_cert:
             raise ServiceError("a TLS key needs its certificate", hint="give the certificate too")
+        if self.upstream_timeout <= 0:
+            raise ServiceError("an answer needs some time: the upstream's timeout must be above 0")
         if self.concurrency < 1:
             raise ServiceError("concurrency must be at least 1")
         if not 0 < self.time_scale < float("inf"):

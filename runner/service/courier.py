@@ -29,7 +29,9 @@ RETRIES = 3
 GROWTH = 5.0
 """Each pause is so many times the one before."""
 
-AT_ONCE = 32
+AT_ONCE = 200
+"""Deliveries under way. Many, so that some receivers that hang leave room for the others."""
+
 LAST_WORDS = 0.3
 """Seconds that deliveries under way get when the service stops; they are made again with the next start."""
 
@@ -149,19 +151,17 @@ class Courier:
 
     def _record(self, batch: Batch, attempt: Attempt) -> None:
         assert batch.webhook is not None
+        pause = None if attempt.acknowledged or attempt.number > RETRIES else self._pause(attempt.number)
+        self._outbox.record(batch.id, attempt, None if pause is None else time.time() + pause)
         to = shown(orjson.loads(batch.webhook)["url"])
         said = {"batch": batch.id, "to": to, "attempt": attempt.number, "seconds": round(attempt.seconds, 3)}
-        again_at = None
         if attempt.acknowledged:
             log.info("webhook.delivered", status=attempt.status, **said)
-        elif attempt.number > RETRIES:
+        elif pause is None:
             log.warning("webhook.given_up", status=attempt.status, error=attempt.error, **said)
         else:
-            pause = self._pause(attempt.number)
-            again_at = time.time() + pause
-            again = round(pause, 1)
-            log.warning("webhook.failed", status=attempt.status, error=attempt.error, again_in_seconds=again, **said)
-        self._outbox.record(batch.id, attempt, again_at)
+            said["again_in_seconds"] = round(pause, 1)
+            log.warning("webhook.failed", status=attempt.status, error=attempt.error, **said)
 
     def _pause(self, number: int) -> float:
         spread = random.uniform(0.75, 1.25)  # noqa: S311 - so that many receivers are not met at once
@@ -193,7 +193,11 @@ class Courier:
             import httpx  # noqa: PLC0415 - a while to import, and most jobs have no webhook
 
             _keep_urls_out_of_logs()
-            self._client = httpx.AsyncClient(timeout=self._config.webhook_timeout, follow_redirects=False)
+            self._client = httpx.AsyncClient(
+                timeout=self._config.webhook_timeout,
+                limits=httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=0),
+                follow_redirects=False,
+            )
         return self._client
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +82,10 @@ def last_refusals(path: Path, count: int) -> list[Refusal]:
     whole = pieces[:-1] if size <= _TAIL else pieces[1:-1]
     found = []
     for piece in reversed(whole[-count:]):
-        line = orjson.loads(piece)
-        found.append(Refusal(line["custom_id"], *error_in(line)))
+        # What a power cut left of a line is cut off when the job goes on; until then it stands here.
+        with suppress(ValueError, KeyError, TypeError):
+            line = orjson.loads(piece)
+            found.append(Refusal(line["custom_id"], *error_in(line)))
     return found
 
 

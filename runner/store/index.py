@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from collections.abc import Iterator, Mapping
+import re
+import resource
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +23,16 @@ from pydantic import TypeAdapter
 
 from runner.errors import StoreError
 from runner.keys import KEY_BYTES, parse_key
+from runner.keysort import order_of
 from runner.store.files import replacing, write_whole
 
 ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")])
 """One result line: its key, where it lies (offset and length in bytes, line end left out) in which file (0 output,
 1 errors, 2 rows saved from an output), and its error code: 0 for an answer, n for the n-th code of the index."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+PACK_ENTRY = struct.Struct(f"<{KEY_BYTES}sQIHB").pack
+"""One ENTRY as bytes, from its fields in order."""
 
 Entries = npt.NDArray[np.void]
 
@@ -55,6 +63,7 @@ class Summary:
     failure_lines: tuple[int, ...] = ()
 
 
+_SUMMARY_END = ".summary.json"
 _SUMMARY = TypeAdapter(Summary)
 
 
@@ -75,11 +84,8 @@ class KeyMap:
 
     def __init__(self, sent: npt.NDArray[np.bytes_] | None = None, foreign: Mapping[str, bytes] | None = None) -> None:
         self._sent = sent
-        self._foreign = foreign
-
-    def key_of(self, custom_id: str) -> bytes | None:
-        """The key's 24 bytes; None for an id that is none."""
-        return parse_key(custom_id) if self._foreign is None else self._foreign.get(custom_id)
+        self.key_of: Callable[[str], bytes | None] = parse_key if foreign is None else foreign.get
+        """The key's 24 bytes for an id; None for an id that is none. Called once for each result."""
 
     def only_sent(self, entries: Entries) -> tuple[Entries, int]:
         """The entries whose keys were sent, and how many were not."""
@@ -155,7 +161,11 @@ class ResultStore:
         return ResultIndex(summary, entries, (*self.raw(batch_id), self.rows(batch_id)))
 
     def _summary(self, batch_id: str) -> Path:
-        return self.folder / f"{safe_name(batch_id)}.summary.json"
+        return self.folder / f"{safe_name(batch_id)}{_SUMMARY_END}"
+
+    def held(self) -> frozenset[str]:
+        """The names of batches that have an index here, as `safe_name` gives them."""
+        return frozenset(path.name.removesuffix(_SUMMARY_END) for path in self.folder.glob(f"*{_SUMMARY_END}"))
 
     def load(self, batch_id: str) -> ResultIndex | None:
         """The index of a batch; None where it is not here whole. Raises StoreError where it is damaged."""
@@ -202,13 +212,27 @@ def release(mapped: npt.NDArray[Any]) -> None:
         held.madvise(mmap.MADV_DONTNEED)
 
 
+def allow_open_files(count: int) -> None:
+    """Let this process have `count` files open beside the usual ones, as far as the system lets it.
+
+    An array that is mapped from a file holds that file open.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
 def entries_of(records: Entries) -> Entries:
     """ENTRY records, sorted by key, each key once.
 
     Of several lines for one key an answer beats an error, and then the first line wins.
     """
-    order = np.lexsort((records["code"] > 0, records["key"]))  # stable: of equal ones the first stays first
-    array = records[order]
+    answers_first = np.argsort(records["code"] > 0, kind="stable")
+    array = records[answers_first]
+    array = array[order_of(array["key"])]
     keep = np.ones(len(array), bool)
     keep[1:] = array["key"][1:] != array["key"][:-1]
     return array[keep]
@@ -216,7 +240,7 @@ def entries_of(records: Entries) -> Entries:
 
 def safe_name(batch_id: str) -> str:
     """A batch id as a file name. Ids come from the network: anything unusual is written as a digest."""
-    if batch_id and len(batch_id) <= 80 and all(c.isascii() and (c.isalnum() or c in "_-") for c in batch_id):
+    if _PLAIN_NAME.fullmatch(batch_id):
         return batch_id
     from runner.digest import sha256_hex  # noqa: PLC0415
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.digest import sha256_hex
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -65,6 +67,10 @@ class Places:
     def results(self, realm_folder: str) -> Path:
         """Raw results of a realm as the service sent them, and their indexes."""
         return self.home / "store" / realm_folder / "results"
+
+    def rendered(self, address: str) -> Path:
+        """What was rendered last of a job, without its lines."""
+        return self.home / "rendered" / sha256_hex(address.encode())[:32]
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:

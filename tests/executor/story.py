@@ -28,6 +28,7 @@ from runner.executor.run import Outcome
 from runner.reconciler.plan import JobPlan
 from runner.service import BackgroundService, ServiceConfig
 from runner.service.faults import KINDS
+from tests.providers.stub import KEY
 
 FAULTS = tuple(name for name, kind in KINDS.items() if kind.scope != "webhook")
 """All that the executor can meet; a webhook's faults are its receiver's."""
@@ -37,7 +38,6 @@ ROWS = 6
 SHARD = 2
 TEXTS = [f"Say number {number}." for number in range(ROWS)]
 NAP = 0.01
-KEY = "key-of-the-stories"
 ENVIRON = {"MODEL_ACCESS_KEY": KEY}
 
 SPEC = """\

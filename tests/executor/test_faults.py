@@ -12,7 +12,8 @@ import pytest
 
 from runner.executor.observe import Word
 from runner.service import BackgroundService, ServiceConfig
-from tests.executor.story import ENVIRON, FAULTS, KEY, ROWS, SHARD, TEXTS, Books, checkout, pairs, plan, story
+from tests.executor.story import ENVIRON, FAULTS, ROWS, SHARD, TEXTS, Books, checkout, pairs, plan, story
+from tests.providers.stub import KEY
 
 SHARDS = ROWS // SHARD
 RETRIED = {"fail-requests", "expire-half", "fail-half", "fail-job"}

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import runner.planner.buckets as module
-from runner.planner.buckets import Buckets, order_of
+from runner.keysort import order_of
+from runner.planner.buckets import Buckets
 
 RECORD = np.dtype([("key", "S20"), ("row", "<u8")])
 KEYS = st.lists(

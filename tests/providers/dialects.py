@@ -7,11 +7,13 @@ Sources: the vendor's guide (27 Apr 2026), its OpenAPI description (Aug 2026), a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 Json = dict[str, Any]
-CREATED = "2026-04-01T10:00:00Z"
-LATER = "2026-04-01T11:00:00Z"
+_NOW = datetime.now(UTC)
+CREATED = f"{_NOW:%Y-%m-%dT%H:%M:%SZ}"
+LATER = f"{_NOW + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Job:
     steps: list[str]
     status: str
     total: int
-    answers: list[str] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -109,7 +111,7 @@ class OpenApi:
             "metadata": job.order.get("metadata"),
             "errors": [],
             "created_at": CREATED,
-            "expires_at": "2026-04-02T10:00:00Z",
+            "expires_at": f"{_NOW + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}",
             **stamped,
         }
 

@@ -226,11 +226,13 @@ class Stub:
         steps = [*self.steps[1:], self.outcome]
         lines = [json.loads(line) for line in file.body.splitlines()]
         job = Job(f"batch-{len(self.jobs) + 1}", order["file_id"], order, steps, self.steps[0], len(lines))
-        job.answers = [line["custom_id"] for line in lines]
+        job.answers = {line["custom_id"]: _echo(line.get("body", {})) for line in lines}
         self.jobs.append(job)
         return Reply(201, self.dialect.job(job))
 
     def _list(self, query: dict[str, str]) -> Reply:
+        for job in self.jobs:
+            self._move(job)
         jobs = list(reversed(self.jobs))
         if "status" in query:
             jobs = [job for job in jobs if job.status == query["status"]]
@@ -253,14 +255,17 @@ class Stub:
     def _cancel(self, job: Job) -> Reply:
         if job.ended:
             return _error(409, "conflict", f"the batch is {job.status}")
-        job.status, job.steps, job.answers = "cancelling", ["cancelled"], job.answers[:1]
+        job.status, job.steps, job.answers = "cancelling", ["cancelled"], dict(list(job.answers.items())[:1])
         return Reply(200, self.dialect.job(job))
 
     def _results(self, job: Job) -> Reply:
         if not job.ended:
             status, told = self.dialect.pending(job)
             return Reply(status, told)
-        lines: list[Json] = [{"custom_id": key, "response": {"choices": []}, "error": None} for key in job.answers]
+        lines: list[Json] = [
+            {"custom_id": key, "response": {"choices": [{"message": {"content": text}}]}, "error": None}
+            for key, text in job.answers.items()
+        ]
         text = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
         return Reply(200, self.dialect.results(job, self.blob(f"{job.id}.jsonl", text), None))
 
@@ -414,6 +419,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _end(self) -> None:
         self.close_connection = True
+
+
+def _echo(body: Json) -> str:
+    messages = body.get("messages") or [{"content": ""}]
+    return str(messages[-1]["content"])
 
 
 def _error(status: int, code: str, message: str) -> Reply:

@@ -41,12 +41,21 @@ def test_the_whole_round_over_https(secured: Caller) -> None:
     assert (len(output), errors) == (2, [])
 
 
+def test_the_pages_cookie_goes_over_https_only(secured: Caller) -> None:
+    """And is bound to this host: no other may set one of its name."""
+    cookie = secured.http.post("/login", data={"token": "t"}).headers["set-cookie"]
+    assert cookie.startswith("__Host-")
+    assert "Secure" in cookie
+    assert "Domain" not in cookie
+    assert secured.http.get("/", headers={"authorization": ""}).status_code == 200
+
+
 def test_who_does_not_trust_the_certificate_sends_nothing(secured: Caller) -> None:
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
         httpx.get(secured.http.base_url.join("/v1/batches"))
 
 
-def test_plain_http_and_old_tls_get_no_answer_and_do_no_harm(secured: Caller) -> None:
+def test_plain_http_and_garbage_get_no_answer_and_do_no_harm(secured: Caller) -> None:
     port = secured.http.base_url.port
     assert port
     with pytest.raises(httpx.TransportError):

@@ -7,11 +7,13 @@ import hashlib
 import hmac
 import itertools
 import logging
+import random
 import socket
 import sqlite3
 import stat
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -226,6 +228,43 @@ def test_a_restart_loses_nothing_and_repeats_nothing_that_was_acknowledged(tmp_p
     assert good.received[1].event["data"]["id"] != first
     # The receiver that had the message but could not say so gets it again, and knows it by its id.
     assert len({one.headers["webhook-id"] for one in hanging.received}) == 1
+
+
+def test_kills_at_random_moments_lose_no_webhook(tmp_path: Path) -> None:
+    """Every job's message is acknowledged in the end; and never again once the service has noted that it was."""
+    numbers = random.Random(7)
+    came: Counter[str] = Counter()
+    acknowledged: Counter[str] = Counter()
+    noted: dict[str, int] = {}
+    jobs: list[str] = []
+
+    def script(before: int) -> int:
+        batch_id = taking.received[before].event["data"]["id"]
+        came[batch_id] += 1
+        if came[batch_id] == 1 and int(batch_id[-1], 16) % 2:
+            return 503
+        acknowledged[batch_id] += 1
+        return 200
+
+    with serve_receiver(script) as taking:
+        for _ in range(3):
+            with process(tmp_path, webhook_backoff=0.1) as (running, api):
+                jobs += [api.submit([chat("a")], webhook=hook(taking))["id"] for _ in range(5)]
+                settled(api, tmp_path, jobs[0])
+                time.sleep(numbers.uniform(0, 0.4))
+                running.kill()
+                running.wait()
+            for batch_id in jobs:
+                delivery, _ = outbox(tmp_path, batch_id)
+                if delivery is not None and delivery.delivered_at is not None:
+                    noted.setdefault(batch_id, acknowledged[batch_id])
+        with process(tmp_path, webhook_backoff=0.1) as (_, api):
+            for batch_id in jobs:
+                delivery, _ = settled(api, tmp_path, batch_id)
+                assert delivery.delivered_at is not None
+    assert set(acknowledged) == set(jobs)
+    assert jobs[0] in noted
+    assert {batch_id: acknowledged[batch_id] for batch_id in noted} == noted
 
 
 def test_the_secret_is_in_no_log_and_in_no_answer_and_is_forgotten_when_it_is_over(

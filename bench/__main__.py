@@ -1,0 +1,204 @@
+"""The table of what is measured: each number a ratio to a plain baseline of the same run, medians over rounds.
+
+    python -m bench [--rows 1000000] [--rounds 3] [--large] [--only NAME]
+
+Baseline and measured thing take turns, so that a busy machine meets both. A goal that is not reached is marked; nothing
+fails, because a ratio on a busy machine is no verdict. `--large` measures memory and rate at five times the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+from bench.history import history
+from bench.scene import answer, make
+from bench.watch import Ran, run
+
+PYTHON = sys.executable
+BATCHSPEC = [PYTHON, "-m", "runner"]
+STORE = ".batchspec"
+
+
+class Bench:
+    """One run of the table, in a folder that is removed at its end."""
+
+    def __init__(self, folder: Path, rows: int, rounds: int) -> None:
+        self._folder = folder
+        self._rows = rows
+        self._rounds = rounds
+        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._scenes: dict[int, Path] = {}
+
+    def scene(self, rows: int) -> Path:
+        """The project with that many rows; made once."""
+        if rows not in self._scenes:
+            self._scenes[rows] = self._folder / f"of-{rows}"
+            make(self._scenes[rows], rows)
+        return self._scenes[rows]
+
+    def plan(self) -> None:
+        """Rendering against the bare loop, and its memory."""
+        root = self.scene(self._rows)
+        bare, full, one = [], [], []
+        for _ in range(self._rounds):
+            bare.append(self._bare(root))
+            full.append(self._plan(root, self.cores))
+            one.append(self._plan(root, 1))
+        few = self._plan(self.scene(self._rows // 5), self.cores)
+        floor, seconds, single = (statistics.median(ran.seconds for ran in runs) for runs in (bare, full, one))
+        most = max(ran.megabytes for ran in full)
+        say(f"plan, {self._rows:,} rows, --jobs {self.cores}", "rate of the bare loop", floor / seconds, 1.5)
+        say(f"plan, {self._rows:,} rows, --jobs 1", "rate of the bare loop", floor / single, 0.6)
+        note(f"bare loop {self._rows / floor:,.0f} rows/s ({floor:.2f} s), plan {self._rows / seconds:,.0f} rows/s")
+        used = (statistics.median(ran.processor for ran in runs) for runs in (bare, full, one))
+        note("processor time: bare loop {:.1f} s, plan {:.1f} s, plan --jobs 1 {:.1f} s".format(*used))
+        say("its memory, 5 x the rows", "memory", most / few.megabytes, 1.1, least=False)
+        note(f"{few.megabytes:.0f} MB at {self._rows // 5:,} rows, {most:.0f} MB at {self._rows:,} (goal 300 MB)")
+
+    def nothing(self) -> None:
+        """A plan in which nothing changed, against hashing the input."""
+        root = self.scene(self._rows)
+        self._clean(root)
+        answer(root)
+        ours, floor = [], []
+        for _ in range(max(5, self._rounds)):
+            ours.append(run([*BATCHSPEC, "plan", "--offline"], root))
+            floor.append(run(["sha256sum", "data/reviews.jsonl"], root))
+        mine, least = (statistics.median(ran.seconds for ran in runs) for runs in (ours, floor))
+        say(f"plan, nothing changed, {self._rows:,} rows", "time of sha256sum", mine / least, 1.3, least=False)
+        used = (statistics.median(ran.processor for ran in runs) for runs in (ours, floor))
+        note(f"plan {mine:.2f} s, sha256sum {least:.2f} s; " + "processor time {:.2f} s and {:.2f} s".format(*used))
+
+    def results(self) -> None:
+        """Indexing results, against a loop that only parses them."""
+        from runner.executor.fetch import index  # noqa: PLC0415
+        from runner.providers.api import Counts, RemoteBatch  # noqa: PLC0415
+        from runner.store.index import KeyMap  # noqa: PLC0415
+
+        folder = self.scene(self._rows) / "service"
+        files = sorted(folder.glob("*.answers"))
+        if not files:
+            raise SystemExit("results are measured after `nothing`, which makes them")
+        batch = RemoteBatch("b", "completed", "f", "openai", "", "", {}, Counts(), None, (), None, None, None)
+
+        def parse() -> None:
+            for path in files:
+                with path.open("rb") as lines:
+                    for line in lines:
+                        orjson.loads(line)
+
+        def take() -> None:
+            for path in files:
+                index((path, folder / "none"), batch, KeyMap())
+
+        ratio, floor, ours = compared(parse, take, self._rounds)
+        say(f"results in, {self._rows:,} lines", "rate of a bare orjson loop", ratio, 0.5)
+        note(f"bare loop {self._rows / floor:,.0f} lines/s, index {self._rows / ours:,.0f} lines/s")
+
+    def start(self) -> None:
+        """Starting, over a Python that does nothing."""
+        root = self.scene(1000)
+        times: dict[str, list[float]] = {}
+        for _ in range(11):
+            for name, command in (
+                ("pass", [PYTHON, "-c", "pass"]),
+                ("help", [*BATCHSPEC, "--help"]),
+                ("validate", [*BATCHSPEC, "validate"]),
+            ):
+                times.setdefault(name, []).append(run(command, root).seconds)
+        bare = statistics.median(times["pass"])
+        for name, text, goal in (("help", "--help", 100), ("validate", "validate of one spec", 250)):
+            say(text, "ms over `python -c pass`", (statistics.median(times[name]) - bare) * 1000, goal, least=False)
+
+    def history(self) -> None:
+        """A long lockfile and ledger: read, reconciled, written."""
+        found = [history(self._folder / f"history-{number}", 20_000) for number in range(self._rounds)]
+        whole = statistics.median(sum(parts.values()) for parts in found)
+        say("20,000 batches: read, reconciled, written", "seconds", whole, 2.0, least=False)
+        middle = {name: statistics.median(parts[name] for parts in found) for name in found[0]}
+        note(", ".join(f"{name} {seconds:.2f} s" for name, seconds in middle.items()))
+
+    def large(self) -> None:
+        """The same plan at one and at five times the rows."""
+        small, big = self._rows, 5 * self._rows
+        few = self._plan(self.scene(small), self.cores)
+        bare = self._bare(self.scene(big))
+        many = self._plan(self.scene(big), self.cores)
+        say(f"plan, {big:,} rows, --jobs {self.cores}", "rate of the bare loop", bare.seconds / many.seconds, 1.5)
+        note(f"{many.seconds:.1f} s, {big / many.seconds:,.0f} rows/s; bare loop {bare.seconds:.1f} s")
+        say(f"memory of {big:,} rows to {small:,}", "memory", many.megabytes / few.megabytes, 1.1, least=False)
+        say("memory, all processes together", "MB", many.megabytes, 300, least=False)
+
+    def _bare(self, root: Path) -> Ran:
+        repository = Path(__file__).resolve().parent.parent
+        folder = root / "bare"
+        arguments = [str(root / "data/reviews.jsonl"), str(root / "templates/sentiment.j2"), str(folder)]
+        ran = run([PYTHON, "-m", "bench.bare", *arguments], repository)
+        shutil.rmtree(folder)
+        return ran
+
+    def _plan(self, root: Path, jobs: int) -> Ran:
+        self._clean(root)
+        return run([*BATCHSPEC, "plan", "--offline", "--jobs", str(jobs)], root, memory=True)
+
+    def _clean(self, root: Path) -> None:
+        """As after a fresh checkout, so that everything is rendered."""
+        shutil.rmtree(root / STORE, ignore_errors=True)
+
+
+def compared(floor: Callable[[], None], ours: Callable[[], None], rounds: int) -> tuple[float, float, float]:
+    """(floor's time to ours, and both medians in seconds), taking turns."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for measured, found in zip((floor, ours), times, strict=True):
+            started = time.perf_counter()
+            measured()
+            found.append(time.perf_counter() - started)
+    medians = statistics.median(times[0]), statistics.median(times[1])
+    return medians[0] / medians[1], *medians
+
+
+def say(what: str, unit: str, value: float, goal: float, *, least: bool = True) -> None:
+    """One line of the table. `least` where more is better."""
+    reached = value >= goal if least else value <= goal
+    sign = ">=" if least else "<="
+    print(f"{'ok ' if reached else 'NOT'}  {what:<46} {value:>8.2f}  {sign} {goal:<6g} {unit}", flush=True)
+
+
+def note(text: str) -> None:
+    """What a ratio was made from."""
+    print(f"       {text}", flush=True)
+
+
+NAMES = ("start", "history", "plan", "nothing", "results")
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--only", choices=NAMES, action="append")
+    options = parser.parse_args()
+    names = ("large",) if options.large else [name for name in NAMES if name in (options.only or NAMES)]
+    with tempfile.TemporaryDirectory(prefix="batchspec-bench-") as folder:
+        bench = Bench(Path(folder), options.rows, options.rounds)
+        load = os.getloadavg()[0]
+        print(f"{bench.cores} cores, load {load:.1f}, Python {sys.version.split()[0]}")
+        for name in names:
+            getattr(bench, name)()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Writes docs/reference/commands.md from the commands' own help: `make docs-commands`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "commands.md"
+GROUPS = {
+    "Start and check": ("init", "validate", "schema", "render"),
+    "Plan and apply": ("plan", "apply", "status", "cancel"),
+    "Look back": ("report", "log", "diff", "verify"),
+    "Take over and let go": ("import", "forget"),
+    "The embedded service": ("serve",),
+}
+
+
+_HEAD = """\
+# Commands
+
+Written by `make docs-commands` from the commands' own help. Results go to stdout, logs and errors to stderr;
+[exit codes](exit-codes.md) tell the rest.
+"""
+
+
+def text() -> str:
+    """The page."""
+    parts = [_HEAD]
+    for title, verbs in GROUPS.items():
+        parts.append(f"## {title}\n")
+        for verb in verbs:
+            parts.append(f"### batchspec {verb}\n")
+            parts.append(f"```text\n{_help(verb)}\n```\n")
+    return "\n".join(parts)
+
+
+def _help(verb: str) -> str:
+    done = subprocess.run(  # noqa: S603  our own command
+        [sys.executable, "-m", "runner", verb, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"},
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+
+
+if __name__ == "__main__":
+    PAGE.write_text(text(), encoding="utf-8")

@@ -1,0 +1,47 @@
+"""The examples of schedules say what they should, and their commands run; no cron daemon and no cluster is here."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from tests.conftest import REPOSITORY
+from tests.docs.forge import Forge
+
+SCHEDULE = REPOSITORY / "docs" / "schedule"
+
+
+def test_the_crontabs_command_runs_again_and_again(forge: Forge) -> None:
+    """As cron runs it: `sh`, a bare environment, the key from a file; the third time there is nothing to do."""
+    lines = (SCHEDULE / "crontab").read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines if re.match(r"[A-Z]+=", line))
+    [entry] = [line for line in lines if line and not line.startswith("#") and "=" not in line.split()[0]]
+    command = entry.split(None, 5)[5]
+    assert "%" not in command, "cron takes a percent sign for a line end"
+    root = forge.clone()
+    (root / ".env").write_text(f"MODEL_ACCESS_KEY={forge.key}\n")
+    for _ in range(3):
+        assert forge.sh(root, 'sh -c "$COMMAND"', {**settings, "PROJECT": str(root), "COMMAND": command}) == ""
+    assert "Nothing to do: 6 reused." in (root / "batchspec.log").read_text()
+    (root / ".env").write_text("MODEL_ACCESS_KEY=wrong\n")
+    told = forge.sh(root, 'sh -c "$COMMAND"', {**settings, "PROJECT": str(root), "COMMAND": command})
+    assert "batchspec: exit code 1" in told
+
+
+def test_the_cronjobs_command_runs(forge: Forge) -> None:
+    job = yaml.safe_load((SCHEDULE / "kubernetes.yaml").read_text())
+    spec = job["spec"]
+    assert (job["kind"], spec["concurrencyPolicy"]) == ("CronJob", "Forbid")
+    pod = spec["jobTemplate"]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert container["env"][0]["valueFrom"]["secretKeyRef"]["key"] == "model-access-key"
+    assert pod["restartPolicy"] == "Never"
+    image, work = forge.clone(), forge.folder / "work"
+    work.mkdir()
+    [script] = container["args"]
+    script = script.replace("/project/", f"{image}/").replace("/work/", f"{work}/").replace("cd /work", f"cd {work}")
+    forge.sh(work, script, key=True)
+    told = forge.sh(work, script, key=True)
+    assert "0 to submit" in told or "Nothing to do" in told or "wrote out/reviews.jsonl" in told
+    assert (work / "specs/reviews.lock").exists()
