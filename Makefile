@@ -80,6 +80,9 @@ docs: $(VENV)/.docs  ## build the pages of docs/ into site/
 docs-commands: $(VENV)/.dev  ## write docs/reference/commands.md anew, after a change of the commands
 	$(BIN)/python scripts/make_commands.py
 
+docs-pictures: $(VENV)/.dev  ## write docs/pictures/ anew; needs chromium
+	$(BIN)/python scripts/make_pictures.py
+
 $(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --editable '.[docs]'
 	@touch $@

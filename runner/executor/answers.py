@@ -10,9 +10,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
+INVALID = "invalid"
+"""The code of an answer that does not fit the job's schema. It was billed, so it is asked again only where `retry.on`
+names it."""
+
 
 class Answer(NamedTuple):
     """What a request came back with. `text` is None on a refusal or an error; exactly one of them says why.
+
+    An answer that does not fit the job's schema has both its text and an error.
 
     Tokens are the service's own count, None where it sent none.
     """

@@ -76,8 +76,17 @@ def _errors(known: Known) -> list[str]:
 
 
 def _invalid(spec: JobSpec, known: Known) -> Iterator[str]:
-    """Answers that are empty, or not the JSON that the parameters ask for, in words. Refusals are answers."""
-    wants_json = asks_for_json(spec.job.parameters)
+    """Answers that are empty, or not what the schema or the parameters ask for, in words. Refusals are answers."""
+    if spec.schema is not None:
+        from runner.executor.validity import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
+
+        check = AnswerSchema(spec.schema).check
+        for answer in _answers(known):
+            wrong = check(answer)[0].error if answer.error is None else None
+            if wrong is not None:
+                yield f"{wrong[1]}: {(answer.text or '')[:120]!r}"
+        return
+    wants_json = asks_for_json(spec.parameters)
     for answer in _answers(known):
         if answer.error is not None or answer.refusal:
             continue

@@ -17,6 +17,7 @@ from runner.errors import NotFound, NotReady
 from runner.executor.answers import glance
 from runner.keys import parse_key
 from runner.providers.api import BatchApi, Progress, RemoteBatch
+from runner.spec.models import OUTPUT_FIELDS
 from runner.store.files import sync_file
 from runner.store.index import ENTRY, PACK_ENTRY, Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
 
@@ -98,6 +99,9 @@ def index(files: tuple[Path, Path], batch: RemoteBatch, mapping: KeyMap) -> tupl
     return entries, summary
 
 
+_WHOLE = frozenset(OUTPUT_FIELDS)
+
+
 class _Reading:
     """What is gathered while the raw files are read, line by line. `entries` are packed."""
 
@@ -138,14 +142,19 @@ class _Reading:
 
 
 def output_records(path: Path) -> Iterator[tuple[bytes, str, str, int, int]]:
-    """(key, batch id, error code or empty, offset, length) of each answered or failed row of an output of ours."""
+    """(key, batch id, error code or empty, offset, length) of each answered or failed row of an output of ours.
+
+    Only plain JSON lines with all fields hold all that an answer is; any other output gives nothing.
+    """
+    if path.suffix != ".jsonl":
+        return
     for offset, line in _lines(path):
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
             continue
         key = parse_key(row.get("request")) if isinstance(row, dict) else None
-        if key is None or not isinstance(row.get("batch"), str):
+        if key is None or not isinstance(row.get("batch"), str) or not row.keys() >= _WHOLE:
             continue
         error = row.get("error")
         code = str(error.get("code") or "unknown_error") if isinstance(error, dict) else ""

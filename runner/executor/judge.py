@@ -5,13 +5,15 @@ Evidence is put together from batches here; the verdicts land in the spool's `as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from runner.executor.answers import INVALID
 from runner.executor.batches import Known
 from runner.executor.fetch import output_records
 from runner.planner.asks import ASK, AskWriter
@@ -30,7 +32,7 @@ from runner.reconciler.classify import (
     unanswered,
 )
 from runner.reconciler.retry import may_pass, passing_codes
-from runner.store.index import ENTRY, Entries, entries_of, release
+from runner.store.index import ENTRY, Entries, ResultIndex, entries_of, release
 
 OUTPUT_FILE = 2
 """ENTRY's and ASK's `file` for an answer that stands in an output of ours, not in a raw result file."""
@@ -55,8 +57,9 @@ class OutputAnswers:
 
     @property
     def answered(self) -> int:
-        """Distinct keys with an answer."""
-        return int((self.entries["code"] == 0).sum())
+        """Distinct keys with an answer, whether it fits the job's schema or not."""
+        counted = np.isin(self.entries["code"], [0, *(n for n, code in enumerate(self.codes, 1) if code == INVALID)])
+        return int(counted.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +120,11 @@ def judge(
     for known in batches:
         read: list[Entries] = []
         if known.index is not None:
-            read.append(known.index.entries)
-            codes = known.index.summary.codes
+            entries, codes = _held_against(desired.spec.schema, known.index)
+            read.append(entries)
             sources.append(Source(known.line.batch, known.index.files, codes))
             passing = passing_codes(codes, job.retry.on)
-            answers.append(Answers(len(sources) - 1, known.line.round, known.index.entries, passing))
+            answers.append(Answers(len(sources) - 1, known.line.round, entries, passing))
         if (known.index is None or known.short) and known.line.batch in standing:
             # Where results are gone or came short, the output may hold what they do not.
             stood = standing[known.line.batch]
@@ -133,14 +136,23 @@ def judge(
         if known.keys is not None:
             keys = known.keys
             if hold is Hold.LOST:
-                for entries in read:
-                    keys = keys[~np.isin(keys, entries["key"], assume_unique=True)]
+                for found in read:
+                    keys = keys[~np.isin(keys, found["key"], assume_unique=True)]
             held.append(Held(hold, known.line.round, keys, known.state if known.ended else ""))
         else:
             blocked |= hold is Hold.FLIGHT
             doubt |= hold is Hold.LOST
     evidence = Evidence(tuple(answers), tuple(held), blocked, doubt, job.retry.rounds, ask_unknown, retry_failed)
     return _fold(desired, evidence, sources)
+
+
+def _held_against(schema: Mapping[str, Any] | None, index: ResultIndex) -> tuple[Entries, tuple[str, ...]]:
+    """An index's entries and codes; where the job has a schema, answers that do not fit it are errors."""
+    if schema is None:
+        return index.entries, index.summary.codes
+    from runner.executor.validity import AnswerSchema, checked  # noqa: PLC0415  only jobs with a schema need it
+
+    return checked(index, AnswerSchema(schema))
 
 
 def is_read(known: Known, standing: dict[str, OutputAnswers]) -> bool:

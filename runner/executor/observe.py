@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runner.digest import sha256_file
 from runner.executor.batches import Known, gather
+from runner.executor.changes import row_changes
 from runner.executor.context import Context, Realm
 from runner.executor.failures import reasons
 from runner.executor.judge import Judged, OutputAnswers, is_indexed, judge, read_output, wanted_round
@@ -20,7 +21,7 @@ from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import Lockfile, PinsLine
-from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide
+from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, RowChanges, ShardSize, decide
 from runner.spec.money import allowed
 from runner.store.ledger import Create
 
@@ -107,8 +108,18 @@ def observe(
         pinned=lockfile.pins_of(spec.address),
         tolerated=allowed(spec.job.tolerate, judged.tally.requests),
         notes=_notes(context, desired, realm, batches, standing, judged),
+        rows=_changes(desired, lockfile, pins, output, trusted=trusted) if judged.tally.missing else None,
     )
     return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, decide(view))
+
+
+def _changes(desired: Desired, lockfile: Lockfile, pins: PinsLine, output: Path, *, trusted: bool) -> RowChanges | None:
+    """Rows since the output was written, where it is the one of the pins that these differ from."""
+    old = lockfile.pins_of(pins.job)
+    line = lockfile.outputs.get(desired.spec.job.output.path)
+    if not trusted or old is None or line is None or old.input_digest == pins.input_digest:
+        return None
+    return row_changes(desired, output, line.rows)
 
 
 def _recognise(

@@ -322,8 +322,10 @@ class Run:
     def _write(self, seen: Observed) -> None:
         if seen.output_state is OutputState.GOOD:
             return
-        path = self._context.places.output(self._spec.job.output.path)
-        line = write_output(path, self._desired, seen.judged, self._context.watcher)
+        output = self._spec.job.output
+        path = self._context.places.output(output.path)
+        errors = None if output.errors is None else self._context.places.output(output.errors)
+        line = write_output(path, self._desired, seen.judged, self._context.watcher, errors)
         lockfile = self._context.lockfile(self._spec.lock_path)
         self._context.save_lockfile(self._spec.lock_path, lockfile.with_pins(self._pins).with_output(line))
         self._context.watcher.event("output.written", job=self.address, path=line.output, rows=line.rows)

@@ -36,10 +36,14 @@ def salvage(context: Context, spec: JobSpec, seen: Observed) -> bool:
     for batch, answers in found:
         _keep(seen.realm.results, batch, path, answers)
         context.watcher.event("answers.salvaged", job=spec.address, batch=batch, answers=answers.answered)
-    if found or seen.trusted or not path.is_file():
+    if found or not path.is_file():
         return bool(found)
     here = {known.line.batch for known in seen.batches if known.index is not None}
-    if any(batch not in here and not code for _, batch, code, _, _ in output_records(path)):
+    line = seen.lockfile.outputs.get(spec.job.output.path)
+    # A file that can't be read back (csv, packed, fields left out) may hold the last copy too.
+    unreadable = seen.trusted and line is not None and not here.issuperset(line.batches)
+    foreign = not seen.trusted and any(batch not in here and not code for _, batch, code, _, _ in output_records(path))
+    if unreadable or foreign:
         kept = seen.realm.results.folder.parent / "kept" / f"{path.name}-{context.now():%Y%m%dT%H%M%S%f}"
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, kept)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -16,14 +17,16 @@ from typing import Any, Self
 import numpy as np
 import orjson
 
-from runner.executor.answers import Answer, answer_of, failed, read_line
+from runner.executor.answers import INVALID, Answer, answer_of, failed, read_line
 from runner.executor.context import Watcher
+from runner.executor.formats import writing
 from runner.executor.judge import OUTPUT_FILE, Judged
 from runner.keys import DIGEST_BYTES, VERSION
 from runner.planner.asks import Asks, read_asks
-from runner.planner.render import Desired
+from runner.planner.render import Desired, input_rows
 from runner.reconciler.classify import KeyState
 from runner.reconciler.lockfile import OutputLine
+from runner.spec.models import OUTPUT_FIELDS
 from runner.store.files import replacing
 
 _UNSETTLED = {
@@ -39,21 +42,37 @@ _GAP = 1 << 16
 """Bytes between wanted lines that are read along, so that neighbouring lines come in one go."""
 
 
-def write_output(path: Path, desired: Desired, judged: Judged, watcher: Watcher) -> OutputLine:
-    """Write a job's output whole, and return the lockfile's line for it. Raises StoreError."""
+def write_output(
+    path: Path, desired: Desired, judged: Judged, watcher: Watcher, errors: Path | None = None
+) -> OutputLine:
+    """Write a job's output whole, and return the lockfile's line for it. Raises StoreError and InputError.
+
+    `errors` is where failed rows go where the spec keeps them apart; it is written first, so that the output, which
+    the lockfile knows, stands for both.
+    """
     spool, spec = desired.spool, desired.spec
+    output, replicated = spec.job.output, spec.job.replicates > 1
     digest = hashlib.sha256()
     rows = 0
-    label = f"write {spec.job.output.path}"
-    with Files() as files, replacing(path) as file:
-        for lines in _pieces(desired, judged, files):
-            data = b"".join(lines)
-            digest.update(data)
-            file.write(data)
-            rows += len(lines)
-            watcher.progress(label, rows, spool.asks)
+    label = f"write {output.path}"
+    with ExitStack() as stack:
+        lines = stack.enter_context(Files())
+        main = stack.enter_context(replacing(path))
+        into = stack.enter_context(writing(main, output, spec.schema, digest, replicated=replicated))
+        apart = None
+        if output.errors is not None:
+            beside = stack.enter_context(replacing(errors or path.with_name(f"{path.name}.errors")))
+            kept = output.model_copy(update={"path": output.errors, "format": "jsonl"})
+            apart = stack.enter_context(writing(beside, kept, spec.schema, hashlib.sha256(), replicated=replicated))
+        for row in _rows(desired, judged, lines):
+            failed_row = apart is not None and row["error"] is not None
+            (apart if apart is not None and failed_row else into).add(row)
+            rows += not failed_row
+            if rows % _PIECE == 0:
+                watcher.progress(label, rows, spool.asks)
+    watcher.progress(label, rows, spool.asks)
     return OutputLine(
-        output=spec.job.output.path,
+        output=output.path,
         job=spec.address,
         digest=digest.hexdigest(),
         rows=rows,
@@ -61,41 +80,43 @@ def write_output(path: Path, desired: Desired, judged: Judged, watcher: Watcher)
     )
 
 
-def _pieces(desired: Desired, judged: Judged, files: Files) -> Iterator[list[bytes]]:
-    """The output's lines, some thousands at a time."""
-    spool = desired.spool
+def _rows(desired: Desired, judged: Judged, files: Files) -> Iterator[dict[str, Any]]:
+    """The output's rows in order; their result lines are read some thousands at a time."""
+    spool, check = desired.spool, _check_of(desired)
     ids = spool.ids()
+    inputs = input_rows(desired) if desired.spec.job.output.needs_input else None
     count = spool.replicates
+    width = 2 * DIGEST_BYTES
+    identity: Any = None
+    beside: dict[str, Any] = {}
     for block, asks in read_asks(spool):
         digests = np.ascontiguousarray(block.records["digest"]).tobytes().hex()
-        width = 2 * DIGEST_BYTES
-        identity = b""
         for start in range(0, len(asks), _PIECE):
             piece = asks[start : start + _PIECE]
             found = _answers(piece, judged, files)
             ordinals, states, sources = piece["ordinal"].tolist(), piece["state"].tolist(), piece["source"].tolist()
             saved = (piece["file"] == OUTPUT_FILE).tolist()
-            lines = []
-            for place, data in enumerate(found, start):
-                row, replicate = divmod(place, count)
+            for at, data in enumerate(found):
+                row, replicate = divmod(start + at, count)
                 if not replicate:
-                    identity = next(ids)
-                at = place - start
+                    identity = orjson.loads(next(ids))
+                    beside = {} if inputs is None else {"row": next(inputs, None)}
                 digest = digests[row * width : (row + 1) * width]
                 key = f"{VERSION}-{digest}-{ordinals[at]}" if ordinals[at] else f"{VERSION}-{digest}"
                 if data is None:
-                    fields = _row(failed(_UNSETTLED[states[at]]), key, None)
+                    fields = _row(failed(_UNSETTLED[states[at]]), None, key, None)
                 elif saved[at]:
                     # The old output's row says all there is; only the row's id is this run's.
                     old = orjson.loads(data)
-                    fields = {name: old.get(name) for name in _FIELDS}
+                    fields = {name: old.get(name) for name in OUTPUT_FIELDS}
                 else:
                     line = read_line(data)
                     answer = answer_of(line) if line is not None else _UNREADABLE
-                    fields = _row(answer, key, judged.sources[sources[at] - 1].batch)
-                head = b'{"id":%b,' % identity if count == 1 else b'{"id":%b,"replicate":%d,' % (identity, replicate)
-                lines.append(head + orjson.dumps(fields)[1:] + b"\n")
-            yield lines
+                    fields = _row(*check(answer), key, judged.sources[sources[at] - 1].batch)
+                extra = {} if count == 1 else {"replicate": replicate}
+                yield {"id": identity, **extra, **fields, **beside}
+    if inputs is not None:
+        next(inputs, None)  # at its end the input is compared with what was rendered
 
 
 def _answers(asks: Asks, judged: Judged, files: Files) -> list[bytes | None]:
@@ -119,13 +140,24 @@ def _answers(asks: Asks, judged: Judged, files: Files) -> list[bytes | None]:
     return found
 
 
-_FIELDS = ("text", "parsed", "finish_reason", "refusal", "usage", "model", "error", "request", "batch")
+Check = Callable[[Answer], tuple[Answer, Any]]
+"""An answer held against the job's schema, and its parsed value."""
+
+
+def _check_of(desired: Desired) -> Check:
+    if desired.spec.schema is None:
+        return lambda answer: (answer, None)
+    from runner.executor.validity import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
+
+    return AnswerSchema(desired.spec.schema).check
+
+
 _UNREADABLE = failed(("malformed_result", "the line can't be read"))
 
 
-def _row(answer: Answer, key: str, batch: str | None) -> dict[str, Any]:
+def _row(answer: Answer, parsed: Any, key: str, batch: str | None) -> dict[str, Any]:
     usage = None
-    if answer.error is None:
+    if answer.error is None or answer.error[0] == INVALID:  # an answer that does not fit was billed too
         usage = {
             "input_tokens": answer.input_tokens,
             "output_tokens": answer.output_tokens,
@@ -133,7 +165,7 @@ def _row(answer: Answer, key: str, batch: str | None) -> dict[str, Any]:
         }
     return {
         "text": answer.text,
-        "parsed": None,
+        "parsed": parsed,
         "finish_reason": answer.finish_reason,
         "refusal": answer.refusal,
         "usage": usage,

@@ -103,6 +103,7 @@ def _pieces(spec: JobSpec) -> tuple[Piece, ...]:
 def _fields(spec: JobSpec) -> Iterator[Piece]:
     """A body's pieces in the order they are sent: model, system prompt, messages, parameters by name."""
     job = spec.job
+    parameters = spec.parameters
     parts = [(turn.role, _text(spec, turn)) for turn in job.prompt.turns]
     yield b'{"model":' + orjson.dumps(job.model)
     if job.url == "/v1/chat/completions":
@@ -119,7 +120,7 @@ def _fields(spec: JobSpec) -> Iterator[Piece]:
             yield parts[0][1]
         else:
             yield from _messages(parts)
-    yield b"".join(b"," + orjson.dumps(k) + b":" + orjson.dumps(job.parameters[k]) for k in sorted(job.parameters))
+    yield b"".join(b"," + orjson.dumps(k) + b":" + orjson.dumps(parameters[k]) for k in sorted(parameters))
     yield b"}"
 
 

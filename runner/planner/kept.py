@@ -131,8 +131,8 @@ def made_by() -> str:
     """The code and the libraries that a rendering comes from."""
     versions = {name: _version(name) for name in _MADE_BY} | {"python": platform.python_version()}
     here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), here.parent / "keys.py", here.parent / "digest.py"]
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    paths = [*sorted(here.glob("*.py")), here.parent / "keys.py", here.parent / "digest.py"]
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
     return digest_json([versions, code])
 
 

@@ -16,7 +16,7 @@ from runner.planner.bodies import Frame, frame
 from runner.planner.files import InputFiles
 from runner.planner.kept import WORTH_BYTES, Kept, Made
 from runner.planner.renderer import NotCompiled, Renderer
-from runner.planner.rows import Chunk, Trouble
+from runner.planner.rows import Chunk, Trouble, rows
 from runner.planner.sources import hash_files, is_whole, read_chunks, size_of
 from runner.planner.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
 from runner.planner.templates import Templates, syntax_problem
@@ -70,6 +70,7 @@ class Desired:
     """What one job wants: its rendered requests on disk, and what they were made from."""
 
     spec: JobSpec
+    root: Path
     spool: Spool
     pins: Pins
 
@@ -138,7 +139,7 @@ class _Rendering:
         if problems:
             raise InputError(problems)
         pins = _pins(self._spec, self.templates.used, files.digest(), spool.rows, sequence_digest(spool))
-        return Desired(self._spec, spool, pins)
+        return Desired(self._spec, self._root, spool, pins)
 
     def recalled(self, made: Made, scratch: Path) -> Desired:
         """What was kept; lines are rendered when they are asked for, and must have the keys that were kept."""
@@ -156,7 +157,7 @@ class _Rendering:
             return desired.spool
 
         spool.render_when_needed(again)
-        return Desired(self._spec, spool, pins)
+        return Desired(self._spec, self._root, spool, pins)
 
     def _parts(self, chunks: Iterator[Chunk], scratch: Path, stack: ExitStack) -> Iterator[Part]:
         few = list(islice(chunks, SMALL_CHUNKS + 1))
@@ -176,12 +177,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def first_requests(spec: JobSpec, root: Path, count: int) -> Iterator[tuple[bytes, bytes]]:
-    """(row id as JSON, line) of the first `count` rows, without a spool. Raises InputError at the first bad row."""
+def input_rows(desired: Desired) -> Iterator[dict[str, Any]]:
+    """The input's rows once more, in order. Raises InputError where the input is not what was rendered."""
+    files = InputFiles()
+    for chunk in read_chunks(desired.root, desired.spec, files):
+        for record in rows(chunk):
+            if isinstance(record, tuple):
+                yield record[1]
+    if files.digest() != desired.pins.input_digest:
+        source = desired.spec.job.input.source
+        raise InputError([Problem(source, 0, 0, "the input was changed while it was worked with; run this again")])
+
+
+def first_requests(
+    spec: JobSpec, root: Path, count: int, *, rows_of: tuple[JobSpec, Path] | None = None
+) -> Iterator[tuple[bytes, bytes]]:
+    """(row id as JSON, line) of the first `count` rows, without a spool. Raises InputError at the first bad row.
+
+    `rows_of` names another job, and its root, whose rows are taken.
+    """
     shape = frame(spec)
     renderer = _compiled(spec, shape, Templates(root, shape.variables))
     files, number = InputFiles(), 0
-    for chunk in read_chunks(root, spec, files):
+    source, folder = rows_of or (spec, root)
+    for chunk in read_chunks(folder, source, files):
         first = number
         for request in renderer.requests(chunk):
             if number >= count:
@@ -207,8 +226,8 @@ def _here(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Itera
         done = renderer.render(chunk)
         lines.write(done.lines)
         spans = []
-        for rows, size in done.spans:
-            spans.append(("lines", offset, rows, size))
+        for count, size in done.spans:
+            spans.append(("lines", offset, count, size))
             offset += size
         yield Part(chunk.file_number, done.records, done.ids, tuple(spans), done.seen, done.bad, done.troubles)
 
@@ -276,7 +295,7 @@ def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
 
 
 def _pins(spec: JobSpec, used: dict[str, str], input_digest: str, rows: int, requests: str) -> Pins:
-    job = spec.job
+    job, parameters = spec.job, spec.parameters
     return Pins(
         spec=digest_json(job.model_dump(mode="json", exclude=_NOT_IN_ANSWERS, exclude_defaults=True)),
         templates=dict(sorted(used.items())),
@@ -284,7 +303,7 @@ def _pins(spec: JobSpec, used: dict[str, str], input_digest: str, rows: int, req
         input_digest=input_digest,
         rows=rows,
         requests=requests,
-        parameters={name: _short(job.parameters[name]) for name in sorted(job.parameters)},
+        parameters={name: _short(parameters[name]) for name in sorted(parameters)},
         model=job.model,
         line_format=job.line_format,
         endpoint=job.url,

@@ -117,6 +117,15 @@ class ShardSize:
 
 
 @dataclass(frozen=True, slots=True)
+class RowChanges:
+    """Rows since the output was written, by id: new ones, those whose request is another now, and those gone."""
+
+    added: int
+    changed: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """All the facts that one job's plan is made from."""
 
@@ -131,6 +140,7 @@ class JobView:
     pinned: PinsLine | None
     tolerated: int
     notes: Sequence[str] = ()
+    rows: RowChanges | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,13 +287,17 @@ def _submits(view: JobView) -> list[Submit]:
         if number > 1 and not settled:
             continue  # rounds are cut only when nothing is in flight, so that every machine cuts the same bytes
         shards = [shard for shard in view.shards if shard.round == number]
-        reason = why_new(view.pinned, view.pins) if number == 1 else f"round {number}: {causes(view.tally.retried)}"
+        reason = (
+            why_new(view.pinned, view.pins, view.rows)
+            if number == 1
+            else f"round {number}: {causes(view.tally.retried)}"
+        )
         found.append(Submit(number, requests, len(shards), sum(shard.bytes for shard in shards), reason))
     return found
 
 
-def why_new(old: PinsLine | None, new: PinsLine) -> str:
-    """What changed between two pins, in words; what new requests are submitted for."""
+def why_new(old: PinsLine | None, new: PinsLine, rows: RowChanges | None = None) -> str:
+    """What changed between two pins, in words; what new requests are submitted for; `rows` if they were compared."""
     if old is None:
         return "first run"
     if old.requests == new.requests:
@@ -299,11 +313,15 @@ def why_new(old: PinsLine | None, new: PinsLine) -> str:
         reasons.append(f"template changed: {', '.join(changed)}")
     reasons += _parameters(old.parameters, new.parameters)
     if old.input_digest != new.input_digest:
-        reasons.append(_rows(old, new))
+        reasons.append(_rows(old, new, None if reasons else rows))
     return "; ".join(reasons) or "the spec's prompt, vars, salt or asks changed"
 
 
-def _rows(old: PinsLine, new: PinsLine) -> str:
+def _rows(old: PinsLine, new: PinsLine, rows: RowChanges | None) -> str:
+    if rows is not None:
+        told = [(rows.added, "added to"), (rows.changed, "changed in"), (rows.removed, "removed from")]
+        parts = [f"{count:,} row{'s'[: count > 1]} {what}" for count, what in told if count]
+        return f"{', '.join(parts)} {new.input}" if parts else f"{new.input} changed, and no row's request"
     more = new.rows - old.rows
     if more > 0:
         return f"{more} row{'s'[: more > 1]} added to {new.input}"

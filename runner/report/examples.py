@@ -21,8 +21,6 @@ from runner.spec.load import SETTINGS_FILE, JobSpec, Project, load_project
 LOOKED_AT = 50
 """Rows, the first of the input, that are rendered both ways."""
 SHOWN = 3
-_COPIED = 64_000_000
-"""Bytes of input that are copied at most for rendering the earlier way."""
 
 
 def changed_prompts(project: Project, spec: JobSpec, lockfile: Lockfile, scratch: Path) -> tuple[Example, ...]:
@@ -44,26 +42,38 @@ def changed_prompts(project: Project, spec: JobSpec, lockfile: Lockfile, scratch
     return tuple(changed[:SHOWN])
 
 
+def earlier(project: Project, spec: JobSpec, commit: str, scratch: Path) -> JobSpec | None:
+    """A job as its spec was in a commit, below `scratch`; None where it was not there or can't be read."""
+    git = Git(project.root)
+    templates = [turn.text.template for turn in spec.job.prompt.turns if not isinstance(turn.text, str)]
+    written = spec.document.value
+    variables = written.get("vars_file") or ()
+    names = [variables] if isinstance(variables, str) else list(variables)
+    schema = [] if spec.job.answer_schema is None else [spec.job.answer_schema]
+    for path in (SETTINGS_FILE, spec.file, *git.files(commit, "templates"), *templates, *names, *schema):
+        target = _below(scratch, path)
+        if not target.exists() and not git.copy(commit, path, target):
+            target.unlink()
+    partition = written.get("partition") or ()
+    given = {name: str(spec.job.vars[name]) for name in ([partition] if isinstance(partition, str) else partition)}
+    loaded = load_project(scratch, [scratch / spec.file], variables=given, provider=None, environ={})
+    return next((job for job in loaded.jobs if job.address == spec.address), None)
+
+
 def _rendered(spec: JobSpec, root: Path) -> dict[str, str]:
     return {row.decode(): key_and_prompt(line)[1] for row, line in first_requests(spec, root, LOOKED_AT)}
 
 
 def _earlier(project: Project, spec: JobSpec, pins: PinsLine, scratch: Path) -> dict[str, str] | None:
     """Today's rows by the spec and the templates of the pinned commit; None where these can't be had."""
-    files = sorted(project.root.glob(spec.job.input.path))
-    # The lockfile may come from a stranger's branch: what it names as commit and paths is checked before it is used.
-    if not re.fullmatch(r"[0-9a-f]{40,64}", pins.commit) or sum(file.stat().st_size for file in files) > _COPIED:
+    # The lockfile may come from a stranger's branch: what it names as commit is checked before it is used.
+    if not re.fullmatch(r"[0-9a-f]{40,64}", pins.commit):
         return None
-    git = Git(project.root)
-    for path in (SETTINGS_FILE, spec.file, *pins.templates):
-        target = _below(scratch, path)
-        if not git.copy(pins.commit, path, target):
-            target.unlink()
-    for file in files:
-        shutil.copyfile(file, _below(scratch, file.relative_to(project.root).as_posix()))
-    earlier = load_project(scratch, [scratch / spec.file], variables={}, provider=None, environ={})
-    found = next((job for job in earlier.jobs if job.address == spec.address), None)
-    return None if found is None else _rendered(found, scratch)
+    found = earlier(project, spec, pins.commit, scratch)
+    if found is None:
+        return None
+    requests = first_requests(found, scratch, LOOKED_AT, rows_of=(spec, project.root))
+    return {row.decode(): key_and_prompt(line)[1] for row, line in requests}
 
 
 def _below(folder: Path, path: str) -> Path:

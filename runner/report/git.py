@@ -51,6 +51,11 @@ class Git:
         except BatchspecError:
             return None
 
+    def files(self, commit: str, folder: str) -> tuple[str, ...]:
+        """The files below a folder in a commit."""
+        text = self._run("ls-tree", "-r", "-z", "--name-only", commit, "--", f"./{folder}")
+        return tuple(name for name in text.decode(errors="replace").split("\0") if name)
+
     def copy(self, commit: str, path: str, target: Path) -> bool:
         """Write a file's bytes in a commit to `target`, in pieces; False where it is not in it."""
         with target.open("wb") as file:

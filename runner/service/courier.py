@@ -151,19 +151,17 @@ class Courier:
 
     def _record(self, batch: Batch, attempt: Attempt) -> None:
         assert batch.webhook is not None
+        pause = None if attempt.acknowledged or attempt.number > RETRIES else self._pause(attempt.number)
+        self._outbox.record(batch.id, attempt, None if pause is None else time.time() + pause)
         to = shown(orjson.loads(batch.webhook)["url"])
         said = {"batch": batch.id, "to": to, "attempt": attempt.number, "seconds": round(attempt.seconds, 3)}
-        again_at = None
         if attempt.acknowledged:
             log.info("webhook.delivered", status=attempt.status, **said)
-        elif attempt.number > RETRIES:
+        elif pause is None:
             log.warning("webhook.given_up", status=attempt.status, error=attempt.error, **said)
         else:
-            pause = self._pause(attempt.number)
-            again_at = time.time() + pause
-            again = round(pause, 1)
-            log.warning("webhook.failed", status=attempt.status, error=attempt.error, again_in_seconds=again, **said)
-        self._outbox.record(batch.id, attempt, again_at)
+            said["again_in_seconds"] = round(pause, 1)
+            log.warning("webhook.failed", status=attempt.status, error=attempt.error, **said)
 
     def _pause(self, number: int) -> float:
         spread = random.uniform(0.75, 1.25)  # noqa: S311 - so that many receivers are not met at once

@@ -53,6 +53,7 @@ def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
         (job.input.path, ("input", "path")),
         (job.input.text, ("input", "text")),
         (job.output.path, ("output", "path")),
+        (job.output.errors or "", ("output", "errors")),
     ):
         problem = _outside(root, text)
         if problem:
@@ -67,12 +68,17 @@ def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
             hint = "" if problem else did_you_mean(template, _templates(root))
             message = problem or f"there is no template {template}"
             yield say(f"{message} ({hint})" if hint else message, "prompt", *turn.path, "template")
-    output = PurePosixPath(job.output.path)
-    first = output.parts[0] if output.parts else ""
-    if first in {".git", "specs", "templates", PurePosixPath(store).parts[0]}:
-        yield say(f"an output can't be written below {first}/", "output", "path")
-    if output == PurePosixPath(job.input.path):
-        yield say("the output would replace the input", "output", "path")
+    for written, name in ((job.output.path, "path"), (job.output.errors, "errors")):
+        if written is None:
+            continue
+        output = PurePosixPath(written)
+        first = output.parts[0] if output.parts else ""
+        if first in {".git", "specs", "templates", PurePosixPath(store).parts[0]}:
+            yield say(f"an output can't be written below {first}/", "output", name)
+        if output == PurePosixPath(job.input.path):
+            yield say("the output would replace the input", "output", name)
+    if job.output.errors is not None and PurePosixPath(job.output.errors) == PurePosixPath(job.output.path):
+        yield say("`errors` would replace the output", "output", "errors")
 
 
 def _templates(root: Path) -> list[str]:

@@ -6,7 +6,7 @@ One YAML document makes one job, or one for each combination of its matrix.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as made_by
 from pathlib import Path, PurePosixPath
@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from runner.errors import Problem, SpecError, TrustError
+from runner.spec.answers import BadSchema, read_schema, taken_by_schema, with_schema
 from runner.spec.checks import check_job, warn_job
 from runner.spec.files import SETTINGS_FILES, YamlFiles, find_root, spec_files
 from runner.spec.matrix import Variant, address_of, variants
@@ -49,6 +50,12 @@ class JobSpec:
     document: Document
     lines: Lines
     moved_from: str = ""
+    schema: Mapping[str, Any] | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The request's parameters: the job's own, and the field that asks for answers that fit its schema."""
+        return with_schema(self.job, self.schema)
 
     def problem(self, message: str, *path: str | int) -> Problem:
         """A problem at the value that stands under `path` in the spec."""
@@ -218,12 +225,15 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
     names = path_names(job.name, address, job.model, values, variant.matrix)
     problems += _partitions_apart(job, say)
     paths: dict[str, Any] = {}
-    for part, field in (("input", "path"), ("input", "text"), ("output", "path")):
+    for part, field in (("input", "path"), ("input", "text"), ("output", "path"), ("output", "errors")):
         model = paths.get(part) or getattr(job, part)
+        if getattr(model, field) is None:
+            continue
         try:
             paths[part] = model.model_copy(update={field: fill(getattr(model, field), names)})
         except ValueError as error:
             problems.append(say(str(error), part, field))
+    schema = _schema(loading, job, say)
     if len(problems) > before or profile is None:
         return None
     moved = _moved_from(job, address)
@@ -232,7 +242,19 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
     done = job.model_copy(update={"vars": values, **paths, **dict.fromkeys(Job.SPREAD)})
     file = lines.file
     lock = re.sub(r"\.ya?ml$", "", file) + ".lock"
-    return JobSpec(done, file, address, lock, name, profile, name == job.provider_name, document, lines, moved)
+    return JobSpec(done, file, address, lock, name, profile, name == job.provider_name, document, lines, moved, schema)
+
+
+def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[str, Any] | None:
+    if job.answer_schema is None:
+        return None
+    if (taken := taken_by_schema(job)) is not None:
+        loading.problems.append(say("`schema` says this; remove one of them", "parameters", *taken))
+    try:
+        return read_schema(loading.root, job.answer_schema)
+    except BadSchema as error:
+        loading.problems.append(say(str(error), "schema"))
+        return None
 
 
 def _partitions_apart(job: Job, say: Any) -> list[Problem]:
@@ -263,10 +285,13 @@ def _shared_outputs(jobs: Sequence[JobSpec]) -> list[Problem]:
     """Combinations of one matrix that would write one file, told once."""
     seen: dict[PurePosixPath, JobSpec] = {}
     for spec in jobs:
-        other = seen.setdefault(PurePosixPath(spec.job.output.path), spec)
-        if other is not spec:
-            message = f"{other.address} and {spec.address} would write one file: put {{{{ address }}}} into the path"
-            return [spec.problem(message, "output", "path")]
+        for path, name in ((spec.job.output.path, "path"), (spec.job.output.errors, "errors")):
+            other = spec if path is None else seen.setdefault(PurePosixPath(path), spec)
+            if other is not spec:
+                message = (
+                    f"{other.address} and {spec.address} would write one file: put {{{{ address }}}} into the path"
+                )
+                return [spec.problem(message, "output", name)]
     return []
 
 

@@ -13,12 +13,6 @@ from pydantic_core import ErrorDetails
 from runner.errors import Problem
 from runner.spec.yaml import PRIVATE, Document, Lines, Path
 
-LATER: dict[Path, frozenset[str]] = {
-    (): frozenset({"schema"}),
-    ("output",): frozenset({"errors", "format", "include"}),
-}
-"""Keys of the spec language that are not built yet, by where they stand. They are refused, never ignored."""
-
 MAX_PROBLEMS = 50
 """Problems of one document that are told; one more says how many there are beyond."""
 
@@ -75,8 +69,6 @@ def _problem(details: ErrorDetails, document: Document, lines: Lines, model: typ
     if kind == "extra_forbidden":
         path = (*path[:-1], name) if path and path[-1] == name else (*path, name)
         place = document.place(path, key=True)
-        if name in LATER.get(path[:-1], ()) and model.__name__ == "Job":
-            return lines.problem(place, f"`{name}` is not supported yet")
         known = _known(model, path[:-1], document)
         hint = did_you_mean(name, known) or f"known here: {', '.join(known)}"
         return lines.problem(place, f"there is no key `{name[:60]}` here", hint)

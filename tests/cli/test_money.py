@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import SPEC
+from tests.conftest import REPOSITORY, SPEC
 
 Write = Callable[..., Path]
 HOME = ".batchspec/realms/local"
@@ -220,3 +221,41 @@ def test_the_plan_for_machines_has_the_cost(project: Write) -> None:
     assert job["cost"]["input_tokens"] == {"low": 51, "expected": 51, "high": 51, "certainty": "exact"}
     assert job["cost"]["output_tokens"] == {"high": 192}
     assert job["cost"]["usd"] == {"expected": 0.000061, "ceiling": 0.000061}
+
+
+def test_the_examples_are_estimated_as_the_service_counts_them(tmp_path: Path) -> None:
+    """For OpenAI models: input tokens equal; and once answers are as long as before, the cost is within 5 %."""
+    root = tmp_path / "examples"
+    for folder in ("specs", "templates", "data"):
+        shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("*.lock"))
+    # A thousand times the real prices: a lockfile's costs are rounded to a millionth of a dollar.
+    models = ("gpt-4o-mini", "gpt-4.1-mini", "claude-3-5-haiku-latest")
+    prices = ", ".join(f"{model}: {{input: 75, output: 300}}" for model in models)
+    (root / "batchspec.yaml").write_text(f"version: 1\nproject: examples\nprices: {{{prices}}}\n")
+
+    def run() -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+        """By job: what the plan's estimate is, and the newest batch's line."""
+        told = [json.loads(line) for line in batchspec(root, "plan", "--json").splitlines()]
+        planned = {line["job"]: line["cost"] for line in told if line["type"] == "job" and "cost" in line}
+        batchspec(root, "apply", "--yes")
+        lines = [
+            json.loads(line)
+            for lock in (root / HOME / "specs").glob("*.lock")
+            for line in lock.read_text().splitlines()
+        ]
+        newest = {
+            line["job"]: line for line in sorted(lines, key=lambda line: line.get("created_at", "")) if "batch" in line
+        }
+        return {job: (planned[job], newest[job]) for job in planned}
+
+    counted = 0
+    for planned, line in run().values():
+        if planned["input_tokens"]["certainty"] == "exact":
+            counted += 1
+            assert planned["input_tokens"]["expected"] == line["usage"]["input_tokens"]
+    assert counted >= 2
+    for path in (root / "specs").glob("*.yaml"):
+        text = path.read_text()
+        path.write_text(text.replace("salt: ", "# ") + "salt: again\n")
+    for planned, line in run().values():
+        assert planned["usd"]["expected"] == pytest.approx(line["cost"], rel=0.05)

@@ -179,9 +179,9 @@ def _lives(pid: int) -> bool:
 MEASURE = """
 import sys
 from pathlib import Path
-import runner.planner.buckets as buckets, runner.planner.sources as sources, runner.planner.spool as spool
+import runner.planner.buckets as buckets, runner.planner.records as records, runner.planner.spool as spool
 buckets.RUN_RECORDS = spool.RUN_RECORDS = spool.BLOCK_ASKS = 4096
-sources.CHUNK_BYTES = 1 << 16
+records.CHUNK_BYTES = 1 << 16
 from functools import partial
 from runner.executor.judge import judge, wanted_round
 from runner.planner.render import desire

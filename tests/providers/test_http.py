@@ -30,7 +30,7 @@ from runner.providers import open_api
 from runner.providers.api import Order
 from runner.providers.digitalocean import DigitalOcean
 from runner.spec.settings import DigitalOceanProfile
-from tests.providers.conftest import QUICK, Clock, has_no_secret, told_of
+from tests.providers.conftest import SMALL, Clock, has_no_secret, told_of
 from tests.providers.stub import KEY, Also, Cut, Hang, Lost, Raw, Reply, Reset, Seen, Stub
 
 BATCH = "/v1/batches/b-1"
@@ -89,7 +89,7 @@ def test_a_status_is_one_error(stub: Stub, api: DigitalOcean, status: int, kind:
 )
 def test_no_answer_is_unreachable(stub: Stub, client: Make, step: Any, words: str) -> None:
     """After five tries; and the same, untried, for a create."""
-    api = client(stub)
+    api = client(stub, limits=replace(SMALL, silence=0.2) if isinstance(step, Hang) else SMALL)
     stub.on("GET", BATCH, *[step] * 5)
     with pytest.raises(Unreachable, match=words) as caught:
         api.get_batch("b-1")
@@ -144,7 +144,7 @@ def test_a_huge_answer_is_not_read(stub: Stub, api: DigitalOcean) -> None:
 
 
 def test_an_answer_that_does_not_end_is_given_up(stub: Stub, client: Make) -> None:
-    api = client(stub, limits=replace(QUICK, answer_time=0.0))
+    api = client(stub, limits=replace(SMALL, answer_time=0.0))
     stub.on("GET", BATCH, *[GOOD] * 5)
     with pytest.raises(Unreachable, match="did not end"):
         api.get_batch("b-1")
@@ -326,8 +326,9 @@ def test_what_can_not_mend_is_not_tried_again(stub: Stub, api: DigitalOcean, clo
 
 
 @pytest.mark.parametrize("step", [Lost(), Reset(), Hang(), Cut(5), *refusals(1, 500), *refusals(1, 429)], ids=repr)
-def test_a_create_is_sent_once(stub: Stub, api: DigitalOcean, clock: Clock, step: Any) -> None:
+def test_a_create_is_sent_once(stub: Stub, client: Make, clock: Clock, step: Any) -> None:
     """Whatever happens to its answer: whether it had its effect is for the caller to find out, by the list."""
+    api = client(stub, limits=replace(SMALL, silence=0.2) if isinstance(step, Hang) else SMALL)
     stub.files["file-1"] = Seen("PUT", "", {}, {}, b'{"custom_id": "k-1"}\n')
     stub.on("POST", LIST, step)
     with pytest.raises((Unreachable, ServerError, RateLimited)):

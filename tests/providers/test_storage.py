@@ -26,7 +26,7 @@ from runner.providers.api import FileIntent
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import USUAL
 from runner.providers.storage import checked
-from tests.providers.conftest import Clock, has_no_secret, told_of
+from tests.providers.conftest import SMALL, Clock, has_no_secret, told_of
 from tests.providers.stub import KEY, SIGNATURE, Cut, Hang, Raw, Reply, Reset, Step, Stub
 
 Make = Callable[..., DigitalOcean]
@@ -92,7 +92,6 @@ def test_an_empty_file(stub: Stub, api: DigitalOcean, clock: Clock, file: Path) 
         pytest.param(Reset(), id="reset at the start"),
         pytest.param(Reset(after=100_000), id="reset in the middle"),
         pytest.param(Raw(b""), id="closed"),
-        pytest.param(Hang(), id="silence"),
         pytest.param(Reply(500, xml("InternalError")), id="500"),
         pytest.param(Reply(503, xml("SlowDown")), id="503"),
         pytest.param(Reply(400, xml("RequestTimeout")), id="a timeout as 400"),
@@ -114,6 +113,13 @@ def test_a_broken_upload_is_sent_again_to_the_same_url(
     assert stub.seen[2].digest == hashlib.sha256(file.read_bytes()).hexdigest()
     assert sum(moved) == file.stat().st_size
     assert not any("authorization" in seen.headers for seen in stub.seen)
+
+
+def test_an_upload_that_gets_no_answer_is_sent_again(stub: Stub, client: Make, clock: Clock, file: Path) -> None:
+    stub.on("PUT", UPLOAD, Hang())
+    client(stub, limits=replace(SMALL, transfer_silence=1.0)).upload(intent(stub, clock), file)
+    assert len(stub.seen) >= 2
+    assert stub.files["file-0"] is stub.seen[-1]
 
 
 @pytest.mark.parametrize("seconds", [60.0, None], ids=["said", "not said"])

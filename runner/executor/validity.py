@@ -1,0 +1,98 @@
+"""Answers held against the job's JSON Schema: what fits is parsed, what does not is an `invalid` result.
+
+Raw results are the same for every spec, so their index knows nothing of schemas; the verdicts of one schema on one
+batch's answers stand beside it in the store, and can be made again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jsonschema.protocols import Validator
+from jsonschema.validators import Draft202012Validator, validator_for
+
+from runner.digest import digest_json
+from runner.errors import StoreError
+from runner.executor.answers import INVALID, Answer, answer_of, read_line
+from runner.store.files import replacing
+from runner.store.index import Entries, ResultIndex
+
+
+class AnswerSchema:
+    """A JSON Schema, ready to check answers."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.digest = digest_json(schema)[:16]
+        self._validator: Validator = validator_for(schema, default=Draft202012Validator)(schema)
+
+    def parse(self, text: str) -> tuple[Any, str]:
+        """The answer's value, and what is wrong with it in the validator's words; empty where it fits."""
+        try:
+            value = json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            return None, f"not JSON: {error}"[:500]
+        try:
+            first = min(self._validator.iter_errors(value), key=_place, default=None)
+        except RecursionError:
+            return None, "the answer is nested too deep to be checked"
+        if first is None:
+            return value, ""
+        where = "".join(f"/{part}" for part in first.absolute_path)
+        return None, (f"at {where}: {first.message}" if where else first.message)[:500]
+
+    def check(self, answer: Answer) -> tuple[Answer, Any]:
+        """The answer, an error where it does not fit, and its value where it does. Refusals are left alone."""
+        if answer.error is not None or answer.text is None:
+            return answer, None
+        value, wrong = self.parse(answer.text)
+        return (answer._replace(error=(INVALID, wrong)), None) if wrong else (answer, value)
+
+
+def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[Entries, tuple[str, ...]]:
+    """An index's entries, those that do not fit marked as `invalid`, and their codes. Raises StoreError.
+
+    The entries are mapped from a file beside the results, named by schema and results.
+    """
+    codes = (*index.summary.codes, INVALID)
+    results = index.files[0]
+    version = f"{schema.digest}-{index.summary.output_digest[:16]}-{len(index.entries)}"
+    path = results.with_name(f"{results.name.removesuffix('.output.jsonl')}.{version}.npy")
+    if not path.exists():
+        entries = np.array(index.entries)
+        entries["code"][_judged(index, schema)] = len(codes)
+        with replacing(path) as file:
+            np.save(file, entries)
+    try:
+        loaded: Entries = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise StoreError(f"{path} is damaged: {error}", hint="remove it; the answers are checked again") from error
+    return loaded, codes
+
+
+def _judged(index: ResultIndex, schema: AnswerSchema) -> npt.NDArray[np.bool_]:
+    """Which entries are answers that do not fit; read in the order in which they lie in the files."""
+    entries = index.entries
+    wrong = np.zeros(len(entries), bool)
+    for number, path in enumerate(index.files):
+        chosen = np.flatnonzero((entries["file"] == number) & (entries["code"] == 0))
+        chosen = chosen[np.argsort(entries["offset"][chosen])]
+        if not len(chosen):
+            continue
+        with path.open("rb") as file:
+            for at in chosen.tolist():
+                file.seek(int(entries["offset"][at]))
+                line = read_line(file.read(int(entries["length"][at])))
+                wrong[at] = line is not None and schema.check(answer_of(line))[0].error is not None
+    return wrong
+
+
+def _place(error: Any) -> list[str]:
+    return [str(part) for part in error.absolute_path]
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"JSON has no {text}")
