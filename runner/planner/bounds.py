@@ -75,12 +75,16 @@ class Meter:
         if isinstance(value, (list, tuple, dict)):
             self.take(1 + len(value))
             for item in value.values() if isinstance(value, dict) else value:
-                if isinstance(item, (list, tuple, dict)):
+                kind = type(item)
+                if kind is str and len(item) < 1_000:  # most are
+                    self.left -= 1
+                elif isinstance(item, (list, tuple, dict)):
                     self.weigh(item)
                 elif isinstance(item, jinja2.Undefined):
                     str(item)  # raises, in Jinja's words
                 elif isinstance(item, str):
                     self.text(len(item))
+            self.take(0)
 
 
 class _Generator(CodeGenerator):
