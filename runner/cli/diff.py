@@ -35,6 +35,7 @@ def diff(
 
     from runner.api import open_project  # noqa: PLC0415
     from runner.report.compare import compare  # noqa: PLC0415
+    from runner.report.rows import READABLE, plain  # noqa: PLC0415
 
     project, [spec] = load_jobs(None, None, [address], provider)
     path = spec.job.output.path
@@ -42,14 +43,18 @@ def diff(
         raise BatchspecError(
             f"what ran with --provider {provider} is kept out of git", hint="run it without --provider"
         )
-    if not path.endswith(".jsonl"):
-        raise BatchspecError(f"{path} is not JSON Lines", hint="only .jsonl outputs can be compared")
+    kind = spec.job.output.kind
+    if kind not in READABLE:
+        raise BatchspecError(f"{path} is {kind}", hint="outputs that are JSON lines or CSV can be compared")
     older, dots, newer = revisions.partition("..")
     with open_project(project) as opened, opened.context.places.scratch() as scratch:
         before = _version(project.root, path, older or "HEAD", scratch / "before")
         after = project.root / path if not dots or not newer else _version(project.root, path, newer, scratch / "after")
         if not after.is_file():
             raise BatchspecError(f"{path} is not there", hint="`batchspec apply` writes it")
+        before, after = (
+            plain(version, kind, path, scratch / f"{side}.jsonl") for side, version in (("old", before), ("new", after))
+        )
         found = compare(before, after, scratch, limit)
     if json:
         import orjson  # noqa: PLC0415

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Sequence
+from itertools import chain
 from pathlib import Path
 
 from runner.errors import BatchspecError
@@ -11,9 +12,10 @@ from runner.executor.context import Context
 from runner.planner.render import first_requests
 from runner.report.facts import JobFacts, OutputFacts, look, with_prompts
 from runner.report.prompts import key_and_prompt
-from runner.report.rows import read_rows
+from runner.report.rows import READABLE, read_rows
 from runner.report.runs import runs
 from runner.spec.load import JobSpec
+from runner.spec.models import Output
 
 
 def collect(context: Context, jobs: Sequence[JobSpec], *, prompts: bool) -> tuple[JobFacts, ...]:
@@ -25,7 +27,7 @@ def _job(context: Context, spec: JobSpec, prompts: bool) -> JobFacts:
     realm = context.realm(spec).name
     lockfile = context.lockfile(spec.lock_path)
     output = spec.job.output.path
-    facts, missing = _output(context.places.output(output), context.places.shown(context.places.output(output)))
+    facts, missing = _output(context, spec.job.output)
     if facts is not None and prompts:
         keys = {row.request for row in facts.samples}
         facts = with_prompts(facts, find_prompts(spec, context.project.root, keys))
@@ -40,11 +42,16 @@ def _job(context: Context, spec: JobSpec, prompts: bool) -> JobFacts:
     )
 
 
-def _output(path: Path, shown: str) -> tuple[OutputFacts | None, str]:
-    if path.suffix != ".jsonl":
-        return None, f"{shown} is not JSON Lines, so its rows are not looked at here."
+def _output(context: Context, output: Output) -> tuple[OutputFacts | None, str]:
+    """What the output holds, with failed rows from a file of their own where there is one; or why it can't be said."""
+    path = context.places.output(output.path)
+    shown = context.places.shown(path)
+    if output.kind not in READABLE:
+        return None, f"{shown} is {output.kind}: its rows are not looked at here, only runs and costs."
+    failed = None if output.errors is None else context.places.output(output.errors)
     try:
-        return look(read_rows(path)), ""
+        rows = read_rows(path, output.kind)
+        return look(chain(rows, read_rows(failed)) if failed is not None and failed.is_file() else rows), ""
     except FileNotFoundError:
         return None, f"{shown} is not written yet; `batchspec apply` writes it when nothing is in flight."
     except OSError as error:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import gzip
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import orjson
 
@@ -27,27 +31,87 @@ class AnswerRow:
     batch: str | None
 
 
-def read_rows(path: Path) -> Iterator[AnswerRow]:
-    """The rows of a JSON Lines output, in its order; lines that are not rows are passed over. Raises OSError."""
-    with path.open("rb") as file:
-        for line in file:
-            row = parse_row(line)
-            if row is not None:
-                yield row
+READABLE = frozenset({"jsonl", "csv"})
+"""Kinds of output whose rows can be read back here."""
+
+
+def read_rows(path: Path, kind: str = "jsonl", name: str = "") -> Iterator[AnswerRow]:
+    """The rows of an output, in its order; lines that are not rows are passed over.
+
+    `name` is the output's own name, which says how it is packed, where `path` is a copy of another name. Raises OSError
+    for a file that can't be read or unpacked.
+    """
+    for fields in _fields(path, kind, name or path.name):
+        row = _row(fields)
+        if row is not None:
+            yield row
+
+
+def plain(path: Path, kind: str, name: str, target: Path) -> Path:
+    """An output as plain JSON lines: itself where it is, else written anew to `target`. Raises OSError."""
+    if kind == "jsonl" and not name.endswith((".gz", ".zst")):
+        return path
+    with target.open("wb") as file:
+        for fields in _fields(path, kind, name):
+            file.write(orjson.dumps(fields) + b"\n")
+    return target
+
+
+def _fields(path: Path, kind: str, name: str) -> Iterator[Any]:
+    with _unpacked(path, name) as stream:
+        if kind == "csv":
+            # A cell may hold any answer whole; the module's own limit is 128 kB.
+            csv.field_size_limit(1 << 30)
+            with io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
+                yield from (_of_columns(row) for row in csv.DictReader(text, restkey="", restval=""))
+            return
+        for line in stream:
+            with contextlib.suppress(orjson.JSONDecodeError):
+                yield orjson.loads(line)
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path, name: str) -> Iterator[IO[bytes]]:
+    if name.endswith(".gz"):
+        with gzip.open(path, "rb") as packed:
+            yield cast("IO[bytes]", packed)
+    elif name.endswith(".zst"):
+        import zstandard  # noqa: PLC0415  only for .zst
+
+        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+            yield io.BufferedReader(stream)
+    else:
+        with path.open("rb") as file:
+            yield file
+
+
+def _of_columns(columns: dict[str, Any]) -> dict[str, Any]:
+    """A CSV row as the fields of a JSON row; an empty cell is nothing."""
+    given = {name: value for name, value in columns.items() if isinstance(value, str) and value}
+    parsed = {name.removeprefix("parsed."): value for name, value in given.items() if name.startswith("parsed.")}
+    counts = {name: int(given[name]) for name in _COUNTS if str(given.get(name, "")).isdigit()}
+    error = {"code": given.get("error_code"), "message": given.get("error_message")} if "error_code" in given else None
+    return {**given, "parsed": parsed or given.get("parsed"), "usage": counts or None, "error": error}
+
+
+_COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
 
 
 def parse_row(line: bytes) -> AnswerRow | None:
-    """One line of an output; None where it is not one."""
+    """One line of a JSON Lines output; None where it is not one."""
     try:
-        row = orjson.loads(line)
+        return _row(orjson.loads(line))
     except orjson.JSONDecodeError:
         return None
+
+
+def _row(row: Any) -> AnswerRow | None:
     if not isinstance(row, dict) or "id" not in row:
         return None
     usage = row.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     error = row.get("error")
-    replicate = f" #{row['replicate']}" if isinstance(row.get("replicate"), int) else ""
+    replicate = f" #{row['replicate']}" if row.get("replicate") is not None else ""
     return AnswerRow(
         id=orjson.dumps(row["id"]).decode() + replicate,
         text=_text(row.get("text")),

@@ -95,3 +95,19 @@ def test_between_two_commits(shell: Shell) -> None:
 )
 def test_what_cant_be_read_is_said(shell: Shell, revisions: str, message: str) -> None:
     assert message in shell.batchspec("diff", "--", revisions, "hello", expect=1)
+
+
+@pytest.mark.parametrize("path", ["out/hello.csv", "out/hello.jsonl.gz", "out/hello.csv.zst"])
+def test_outputs_of_other_kinds_are_compared_and_reported_too(shell: Shell, path: str) -> None:
+    shell.edit("specs/hello.yaml", "out/hello.jsonl", path)
+    shell.batchspec("apply", "--yes")
+    shell.commit("One")
+    shell.edit("data/rows.jsonl", '"two"', '"zwei"')
+    shell.batchspec("apply", "--yes")
+    told = shell.batchspec("diff", "HEAD", "hello")
+    assert "  - two\n  + zwei\n" in told
+    assert told.endswith("1 of 3 answers changed (33.3%).\n")
+    [job] = json.loads(shell.batchspec("report", "--format", "json", "--out", "-"))["jobs"]
+    assert (job["output"]["rows"], job["output"]["answered"]) == (3, 3)
+    assert job["output"]["output_tokens"] > 0
+    assert {one["text"] for one in job["output"]["samples"]} == {"one", "zwei", "three"}
