@@ -31,7 +31,6 @@ Load = Callable[..., Project]
         pytest.param(("out/hello.jsonl", "/x.jsonl"), "absolute", id="an absolute output"),
         pytest.param(("out/hello.jsonl", "out/x.txt"), "must end in .jsonl", id="an output of no known format"),
         pytest.param(("version: 1", "version: 2"), "allowed: 1", id="another version"),
-        pytest.param(("version: 1", "version: 1\nschema: {}"), "`schema` is not supported yet", id="later"),
         pytest.param(("{temperature: 0, max_tokens: 64}", "{temperature: 0, max_output_tokens: 4}"), "it is `max_tokens`", id="wrong name"),
         pytest.param(('user: "Say {{ text }}."', "user: {template: templates/no.j2}"), "there is no template", id="no template"),
         pytest.param(("name: hello", "name: [a"), "not valid YAML", id="syntax"),
