@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import orjson
 
 from runner.executor.context import Context
-from runner.executor.fetch import output_records
 from runner.store.files import replacing, sync_folder
 from runner.store.index import Summary
 
@@ -42,13 +44,31 @@ def salvage(context: Context, spec: JobSpec, seen: Observed) -> bool:
     line = seen.lockfile.outputs.get(spec.job.output.path)
     # A file that can't be read back (csv, packed, fields left out) may hold the last copy too.
     unreadable = seen.trusted and line is not None and not here.issuperset(line.batches)
-    foreign = not seen.trusted and any(batch not in here and not code for _, batch, code, _, _ in output_records(path))
-    if unreadable or foreign:
+    if unreadable or (not seen.trusted and _may_be_the_last_copy(path, here)):
         kept = seen.realm.results.folder.parent / "kept" / f"{path.name}-{context.now():%Y%m%dT%H%M%S%f}"
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, kept)
         sync_folder(kept.parent)
         context.watcher.event("output.kept", path=context.places.shown(kept))
+    return False
+
+
+def _may_be_the_last_copy(path: Path, here: Collection[str]) -> bool:
+    """Whether a file that is not what the lockfile says may hold answers of batches that are not in the store.
+
+    Asked of a row that lacks fields too, and of any file that is not plain JSON lines.
+    """
+    if path.suffix != ".jsonl":
+        return True
+    with path.open("rb") as lines:
+        for line in lines:
+            try:
+                row = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+            batch = row.get("batch") if isinstance(row, dict) else None
+            if isinstance(batch, str) and batch not in here and not row.get("error"):
+                return True
     return False
 
 

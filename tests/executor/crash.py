@@ -109,7 +109,8 @@ def _file_kind(path: Path) -> str:
 def service(data: Path) -> Iterator[str]:
     """The embedded service in a process of its own; its URL."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "runner", "serve", "--port", "0", "--data", str(data), "--token", TOKEN],
+        [sys.executable, "-m", "runner", "serve", "--port", "0", "--data", str(data), "--token", TOKEN,
+         "--rate-limit", "off"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:
