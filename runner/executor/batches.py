@@ -187,14 +187,24 @@ def ended_line(line: BatchLine, remote: RemoteBatch, index: ResultIndex) -> Batc
             "state": state,
             "requests": line.requests or remote.counts.total,
             "ended_at": timestamp(remote.ended_at),
-            "counts": CountsField(
-                total=remote.counts.total, completed=remote.counts.completed, failed=remote.counts.failed
-            ),
+            "counts": _counts(remote),
             "usage": UsageField(input_tokens=counted[0], output_tokens=counted[1], cached_tokens=counted[2]),
             "models": summary.models,
             "results": {name: digest for name, digest in results.items() if digest},
         }
     )
+
+
+def gone_line(line: BatchLine, remote: RemoteBatch | None) -> BatchLine:
+    """The lockfile's line once the service has said that it does not have the results any more."""
+    fields: dict[str, object] = {"gone": True}
+    if not line.ended and remote is not None and remote.ended:
+        fields |= {"state": remote.status, "ended_at": timestamp(remote.ended_at), "counts": _counts(remote)}
+    return line.model_copy(update=fields)
+
+
+def _counts(remote: RemoteBatch) -> CountsField:
+    return CountsField(total=remote.counts.total, completed=remote.counts.completed, failed=remote.counts.failed)
 
 
 def replace_created(line: BatchLine, remote: RemoteBatch) -> BatchLine:
@@ -237,7 +247,7 @@ class _Here:
         name = f"{line.shard}.keys.npy"
         keys = load_keys(self._realm.shards / name) if name in self._shards else None
         index = self._realm.results.load(line.batch) if safe_name(line.batch) in self._results else None
-        return Known(line, remote, gone, adopted, index, keys)
+        return Known(line, remote, gone or (line.gone and index is None), adopted, index, keys)
 
 
 def _line_of_create(create: Create) -> BatchLine:

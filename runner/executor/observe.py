@@ -115,8 +115,8 @@ def observe(
 
 def _changes(desired: Desired, lockfile: Lockfile, pins: PinsLine, output: Path, *, trusted: bool) -> RowChanges | None:
     """Rows since the output was written, where it is the one of the pins that these differ from."""
-    old = lockfile.pins_of(pins.job)
     line = lockfile.outputs.get(desired.spec.job.output.path)
+    old = lockfile.pins.get(line.pins) if line is not None and line.pins else lockfile.pins_of(pins.job)
     if not trusted or old is None or line is None or old.input_digest == pins.input_digest:
         return None
     return row_changes(desired, output, line.rows)
@@ -191,7 +191,8 @@ def _output_state(
         return OutputState.UNRECORDED
     if not trusted:
         return OutputState.FOREIGN
-    same = lockfile.current.get(pins.job) == pins.pins and set(line.batches) == judged.used
+    current = lockfile.current.get(pins.job) == pins.pins and line.pins in {None, pins.pins}
+    same = current and set(line.batches) == judged.used
     return OutputState.GOOD if same else OutputState.STALE
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from runner.errors import BatchspecError, NotFound
-from runner.executor.batches import Known, ended_line, in_doubt, list_back
+from runner.errors import BatchspecError, NotFound, ProviderError, RateLimited, ServerError, Unreachable
+from runner.executor.batches import Known, ended_line, gone_line, in_doubt, list_back
 from runner.executor.canary import stand
 from runner.executor.context import Context
 from runner.executor.costs import expected_of, with_cost
@@ -66,10 +66,11 @@ class Outcome:
 
 
 class Run:
-    """One job's part of an apply. `outcome` is None until it has ended."""
+    """One job's part of an apply. `outcome` is None until it has ended; `stalled` says why it can't go on just now."""
 
     def __init__(self, context: Context, job: Prepared, word: Word, ceiling: Ceiling | None, flight: Flight) -> None:
         self.outcome: Outcome | None = None
+        self.stalled = ""
         self._context = context
         self._desired = job.desired
         self._pins = job.pins
@@ -97,14 +98,24 @@ class Run:
 
         `listed` holds each service's batches, asked for when the first job needs them.
         """
+        self.stalled = ""
         try:
             api = self._context.api(self._spec)
             if id(api) not in listed:
                 listed[id(api)] = list_back(api, self._context.now())
             self._step(ledger, listed[id(api)])
+        except (Unreachable, ServerError, RateLimited) as error:
+            # What was going on once goes on when the service is back; one that never answered is told of at once.
+            self.stalled = error.message
+            if self._seen is None:
+                self.give_up()
         except BatchspecError as error:
             hint = f"\n    {error.hint}" if error.hint else ""
             self.outcome = self._ended("error", f"{error.message}{hint}")
+
+    def give_up(self) -> None:
+        """End a job that the service's silence has stopped; the next apply goes on."""
+        self.outcome = self._ended("error", self.stalled)
 
     def awaited(self) -> Awaited:
         """The batches this job waits for."""
@@ -172,7 +183,7 @@ class Run:
         try:
             for line in each(tasks):
                 if line is not None:
-                    self._save_soon(line)
+                    self._save_soon(line, pinned=False)
                 fetched |= line is not None or needed
         finally:
             self._save()
@@ -181,7 +192,7 @@ class Run:
     def _wanted(self, seen: Observed, needed: bool) -> Iterator[Known]:
         """Ended batches to fetch; those that came short are tried once more in each apply."""
         for known in seen.batches:
-            if not known.ended or known.line.batch in self._tried:
+            if not known.ended or known.line.gone or known.line.batch in self._tried:
                 continue
             missing = known.index is None and (not needed or not is_indexed(known, seen.standing))
             if missing or known.short or (known.index is not None and not known.line.ended):
@@ -214,7 +225,11 @@ class Run:
                 self._gone.add(batch)
                 if needed:
                     self._context.watcher.event("results.gone", job=self.address, batch=batch, reason=error.message)
+                return gone_line(known.line, known.remote)
             return None
+        except ProviderError:
+            self._tried.discard(batch)  # it may go better the next time
+            raise
 
     def _moved(self, label: str, count: int, total: int = 0) -> None:
         self._context.watcher.progress(label, count, total)
@@ -241,7 +256,7 @@ class Run:
                     self._sent.append(line.batch)
                     self._submitted[action.round] = self._submitted.get(action.round, 0) + line.requests
                     done = True
-                    self._save_soon(line)
+                    self._save_soon(line, pinned=True)
                     self._context.watcher.event(
                         "batch.submitted", job=self.address, batch=line.batch, requests=line.requests
                     )
@@ -325,17 +340,19 @@ class Run:
         output = self._spec.job.output
         path = self._context.places.output(output.path)
         errors = None if output.errors is None else self._context.places.output(output.errors)
-        line = write_output(path, self._desired, seen.judged, self._context.watcher, errors)
+        line = write_output(
+            path, self._desired, seen.judged, self._context.watcher, errors=errors, pins=self._pins.pins
+        )
         lockfile = self._context.lockfile(self._spec.lock_path)
         self._context.save_lockfile(self._spec.lock_path, lockfile.with_pins(self._pins).with_output(line))
         self._context.watcher.event("output.written", job=self.address, path=line.output, rows=line.rows)
 
-    def _save_soon(self, line: BatchLine) -> None:
+    def _save_soon(self, line: BatchLine, *, pinned: bool) -> None:
         """Have a line in the lockfile within a second; writing it for each of many batches would cost their square."""
         self._unsaved.append(line)
         now = self._context.now().timestamp()
         if now - self._saved_at >= SAVED:
-            self._save(pinned=True)
+            self._save(pinned=pinned)
             self._saved_at = now
 
     def _save(self, *lines: BatchLine, pinned: bool = False) -> None:

@@ -14,6 +14,8 @@ from runner.providers.api import BatchApi, RemoteBatch
 SHORTEST = {"local": 0.2, "digitalocean": 2.0}
 """Seconds between the first looks, by kind of provider; the local service has no limits to keep."""
 LONGEST = 60.0
+SILENCE = 6 * 3600.0
+"""Seconds for which a service that does not answer is waited for where there is more to do than to look."""
 ASKED = 3600.0
 """Seconds that a service may ask for between two looks; more is taken for a mistake of its own."""
 
@@ -39,6 +41,20 @@ class Waiting:
         self._context = context
         self._started = context.now()
         self._silent = False
+        self._silent_since: datetime | None = None
+
+    def service_is_silent(self, reason: str, deadline: datetime | None) -> bool:
+        """Wait a little for a service that stopped answering while work was done. False where it took too long."""
+        now = self._context.now()
+        since = self._silent_since or now
+        lasted = (now - since).total_seconds()
+        if lasted > SILENCE or (deadline is not None and now >= deadline):
+            return False
+        if self._silent_since is None:
+            self._context.watcher.event("service.silent", reason=reason)
+        self._silent_since = since
+        self._context.sleep(min(max(lasted / 10, 1.0), LONGEST))
+        return True
 
     def until_one_ends(self, jobs: Sequence[Awaited], deadline: datetime | None) -> bool:
         """Wait until a batch of `jobs` has ended. False where the deadline passed first.
@@ -51,7 +67,7 @@ class Waiting:
             try:
                 if _look(self._context, jobs):
                     return True
-                self._silent = False
+                self._silent, self._silent_since = False, None
             except Unauthorized:
                 raise
             except ProviderError as error:

@@ -43,12 +43,18 @@ _GAP = 1 << 16
 
 
 def write_output(
-    path: Path, desired: Desired, judged: Judged, watcher: Watcher, errors: Path | None = None
+    path: Path,
+    desired: Desired,
+    judged: Judged,
+    watcher: Watcher,
+    *,
+    errors: Path | None = None,
+    pins: str | None = None,
 ) -> OutputLine:
     """Write a job's output whole, and return the lockfile's line for it. Raises StoreError and InputError.
 
-    `errors` is where failed rows go where the spec keeps them apart; it is written first, so that the output, which
-    the lockfile knows, stands for both.
+    `pins` is the digest of what the output is written under. `errors` is where failed rows go where the spec keeps them
+    apart; it is written first, so that the output, which the lockfile knows, stands for both.
     """
     spool, spec = desired.spool, desired.spec
     output, replicated = spec.job.output, spec.job.replicates > 1
@@ -77,6 +83,7 @@ def write_output(
         digest=digest.hexdigest(),
         rows=rows,
         batches=tuple(sorted(judged.used)),
+        pins=pins,
     )
 
 

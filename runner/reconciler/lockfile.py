@@ -89,7 +89,8 @@ class BatchLine(Line):
     `shard` is null for a batch that came without our metadata. `bytes` is null where the shard was not cut here.
     `estimate` is what it was expected to take; `canary` says that the rest waited for it; `override` is the reason why
     it was submitted over a budget: these three stand in a line only where there is something to say. `cost` is in USD.
-    `results` holds SHA-256 of the raw files as they were downloaded.
+    `results` holds SHA-256 of the raw files as they were downloaded; `gone` says, where it stands, that the service did
+    not have them any more when they were wanted.
     """
 
     batch: str
@@ -114,6 +115,7 @@ class BatchLine(Line):
     cost: float | None = None
     models: tuple[str, ...] = Field(default=(), strict=False)
     results: dict[str, Hex] = Field(default_factory=dict)
+    gone: bool = False
 
     @property
     def ended(self) -> bool:
@@ -122,13 +124,17 @@ class BatchLine(Line):
 
 
 class OutputLine(Line):
-    """One written output: its digest, its rows, and the batches its answers come from."""
+    """One written output: its digest, its rows, the batches its answers come from, and the pins it was written under.
+
+    `pins` is null in lines of older versions.
+    """
 
     output: str
     job: str
     digest: Hex
     rows: int
     batches: tuple[str, ...] = Field(strict=False)
+    pins: Short | None = None
 
 
 class MovedLine(Line):
@@ -230,6 +236,7 @@ class Lockfile:
         """The file's bytes: the same content gives the same bytes everywhere. Pins that nothing names are left out."""
         named = {digest for digest in self.current.values() if digest}
         named |= {b.pins for b in self.batches.values() if b.pins}
+        named |= {o.pins for o in self.outputs.values() if o.pins}
         header = Header(lockfile=FORMAT, keys="k1", project=self.project, current=dict(sorted(self.current.items())))
         lines: list[Header | AnyLine] = [header]
         moves: list[MovedLine] = sorted(self.moves, key=lambda move: (move.moved, move.was))
@@ -334,7 +341,8 @@ def _union(standing: Mapping[str, _L], lines: Iterable[_L], name: Any) -> dict[s
 
 
 def _rank(line: AnyLine) -> tuple[int, bytes]:
-    return (int(line.ended) if isinstance(line, BatchLine) else 0, _dump(line))
+    """A batch that has ended comes after one that has not, and one whose results are gone after that."""
+    return (line.ended + line.gone if isinstance(line, BatchLine) else 0, _dump(line))
 
 
 def _dump(line: Header | AnyLine) -> bytes:
@@ -343,7 +351,9 @@ def _dump(line: Header | AnyLine) -> bytes:
         for name in ("ended_at", "counts", "usage", "cost", "models", "results"):
             del fields[name]
     if isinstance(line, BatchLine):
-        for name in ("estimate", "canary", "override"):
+        for name in ("estimate", "canary", "override", "gone"):
             if not fields[name]:
                 del fields[name]
+    if isinstance(line, OutputLine) and line.pins is None:
+        del fields["pins"]
     return orjson.dumps(fields) + b"\n"

@@ -265,12 +265,50 @@ def test_results_that_are_gone_everywhere_are_unknown_and_never_asked_by_themsel
     assert ends(one.apply()) == ["failed"]
     assert [row["error"]["code"] for row in one.output()] == ["unknown"] * 3
     assert asked(one) == 3
+    # It is known now, so that there is nothing to do until a person says so.
+    assert not one.plan().changes
     # A person's word releases them, and only then are they asked again.
     assert one.plan().jobs[0].submits == 0
     word = Word(ask_unknown=frozenset({"job"}))
     assert one.plan(word).jobs[0].submits == 3
     one.apply(word, waiting=False)
     assert asked(one) == 6
+
+
+def test_an_output_is_rewritten_when_it_is_to_be_written_otherwise(team: Make) -> None:
+    """The store is lost, and the spec now wants other fields: fetching the answers again does not make the file good."""
+    one = team()
+    one.spec("job", "replicates: 1")
+    spec = (one.root / "specs/job.yaml").read_text()
+    one.write("specs/job.yaml", spec.replace("{path: out/job.jsonl}", "{path: out/job.jsonl, include: [text]}"))
+    one.apply()
+    assert set(one.output()[0]) == {"id", "text"}
+    shutil.rmtree(one.root / ".batchspec")
+    one.write("specs/job.yaml", spec)
+    assert ends(one.apply()) == ["succeeded"]
+    assert "usage" in one.output()[0]
+    assert not one.plan().changes
+    assert asked(one) == 3
+
+
+def test_a_service_that_goes_away_while_results_are_fetched_is_waited_for(
+    team: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told once, nothing asked twice."""
+    one = team()
+    send, left = httpx.Client.send, [6]
+
+    def away(self: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
+        if request.url.path.endswith("/results") and left[0]:
+            left[0] -= 1
+            raise httpx.ConnectError("gone away", request=request)
+        return send(self, request, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(httpx.Client, "send", away)
+    assert ends(one.apply()) == ["succeeded"]
+    assert left == [0]
+    assert len(one.told("service.silent")) == 1
+    assert asked(one) == 3
 
 
 def test_max_in_flight_over_all_jobs(team: Make) -> None:
