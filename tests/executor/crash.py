@@ -7,6 +7,7 @@ that is killed is a fork of this one, so that it needs no time to start; the ser
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
 import os
@@ -248,6 +249,9 @@ def undisturbed(url: str, folder: Path) -> bytes:
 
 def main() -> int:
     """Try points; print what was tried and each that went wrong. Exit code 1 where one did."""
+    # What an apply imports on its way is imported once, here, and not in every fork.
+    for name in ("bpe_openai", "genai_prices", "filelock", "numpy", "runner.providers.digitalocean"):
+        importlib.import_module(name)
     parser = argparse.ArgumentParser()
     parser.add_argument("--losses", choices=["none", "all", "sample"], default="none")
     parser.add_argument("--part", default="0/1", help="I/N: every N-th case, from the I-th")
