@@ -33,7 +33,7 @@ demo: $(VENV)/.demo  ## plan and apply specs/ with a real language model on this
 	  echo; echo "$$file"; head -n 3 "$$file" | cut -c 1-220; done
 
 test: $(VENV)/.dev  ## run all tests (no network, no key)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 fuzz: $(VENV)/.dev  ## ask the service what its API description allows; needs BATCHSPEC_OPENAPI=FILE
 	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/service/test_conformance.py -k schemathesis

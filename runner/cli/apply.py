@@ -24,6 +24,7 @@ from runner.cli.options import (
     RetryFailed,
     Var,
     Verbose,
+    known_words,
     load_jobs,
 )
 from runner.errors import BatchspecError
@@ -86,6 +87,7 @@ def apply(
         saved = read_saved(_read(plan_file), str(plan_file), project.settings.project)
         planned_jobs = {one.address for one in saved.jobs}
         chosen = tuple(spec for spec in chosen if spec.address in planned_jobs)
+    known_words(project, ask_unknown, retry_failed)
     quiet_logs()
     word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
     lines = Lines("apply", events=True) if as_json else None
@@ -132,7 +134,7 @@ def _confirm(plan: Plan, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BatchspecError(
-            "there is something to do and nobody to ask", hint="run `batchspec apply --yes` to do what the plan says"
+            "there is something to do and nobody to ask", hint=f"run `{_again()} --yes` to do what the plan says"
         )
     typer.confirm("\nDo this?", abort=True)
 

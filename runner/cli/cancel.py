@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import Provider, complete_jobs, load_project_at
+from runner.cli.options import Provider, complete_jobs, load_jobs, load_project_at
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
@@ -30,7 +30,11 @@ def cancel(
 
     project = load_project_at(provider)
     quiet_logs()
-    jobs = [job for job in project.jobs if job.address == address]
+    if address.partition("[")[0] in {job.job.name for job in project.waiting}:
+        project, chosen = load_jobs(None, None, [address], provider)
+        jobs = list(chosen)
+    else:
+        jobs = [job for job in project.jobs if job.address == address]
     with open_project(project) as opened:
         if not jobs:
             _cancel_orphan(opened.context, address, yes=yes)

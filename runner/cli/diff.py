@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import Provider, complete_jobs, load_jobs
+from runner.cli.options import Provider, complete_jobs, only_job
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def diff(
     from runner.report.compare import compare  # noqa: PLC0415
     from runner.report.rows import READABLE, plain  # noqa: PLC0415
 
-    project, [spec] = load_jobs(None, None, [address], provider)
+    project, spec = only_job(address, provider)
     path = spec.job.output.path
     if not spec.own_provider:
         raise BatchspecError(

@@ -90,6 +90,8 @@ def _rows_of(folder: Path, data: Path) -> tuple[dict[str, str], str]:
     from runner.cli.columns import look, spec_text, template_text  # noqa: PLC0415
 
     root = folder.resolve()
+    if not data.is_file():
+        raise BatchspecError(f"there is no file {data}", hint="name a file of rows: csv, tsv, jsonl, json or parquet")
     try:
         path = data.resolve().relative_to(root).as_posix()
     except ValueError:

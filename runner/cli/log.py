@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.options import Provider, complete_jobs, load_jobs
+from runner.cli.options import Provider, complete_jobs, only_job
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def log(
     """Show when a job ran, who committed it, which model answered, what had changed, and what it cost. Newest first."""
     from runner.report.history import history  # noqa: PLC0415
 
-    project, [spec] = load_jobs(None, None, [address], provider)
+    project, spec = only_job(address, provider)
     if not spec.own_provider:
         raise BatchspecError(
             f"what ran with --provider {provider} is kept out of git, so it has no history there",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.errors import BatchspecError, Problem
+from runner.errors import BatchspecError, Problem, SpecError
 
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec, Project
@@ -77,14 +77,43 @@ def load_jobs(
     paths: list[Path] | None, variables: list[str] | None, names: list[str] | None, provider: str | None
 ) -> tuple[Project, tuple[JobSpec, ...]]:
     """The project and the jobs that were asked for; warnings go to stderr. Raises BatchspecError."""
-    project = read_project(paths, variables, provider)
+    project = read_project(paths, variables, provider, some=True)
+    # NAME[date=2026-11-23] says by itself which partition is meant.
+    said = [f"{key}={value}" for name in names or () for key, value in _partition(project, name)]
+    if said:
+        project = read_project(paths, [*(variables or ()), *said], provider, some=True)
+    missing = [job for job in project.waiting if not names or job.job.name in names]
+    if missing:
+        raise SpecError([problem for job in missing for problem in job.unset])
     jobs = chosen(project, names)
     warn(project.warnings, jobs)
     return project, jobs
 
 
+def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
+    """The project and one job of it. Raises BatchspecError, also where several have the name."""
+    project, jobs = load_jobs(None, None, [address], provider)
+    if len(jobs) > 1:
+        known = ", ".join(job.address for job in jobs[:20])
+        raise BatchspecError(f"{address} is the name of {len(jobs)} jobs", hint=f"say one of: {known}")
+    return project, jobs[0]
+
+
+def _partition(project: Project, name: str) -> list[tuple[str, str]]:
+    """The values of partition vars that an address says."""
+    base, bracket, inside = name.partition("[")
+    wanted = {var for job in project.waiting if job.job.name == base for var in job.partition}
+    pairs = (part.partition("=") for part in inside.rstrip("]").split(",")) if bracket else ()
+    return [(key, value) for key, _, value in pairs if key in wanted]
+
+
 def read_project(
-    paths: list[Path] | None, variables: list[str] | None, provider: str | None, *, placeholders: bool = False
+    paths: list[Path] | None,
+    variables: list[str] | None,
+    provider: str | None,
+    *,
+    placeholders: bool = False,
+    some: bool = False,
 ) -> Project:
     """The project around the current folder. Raises BatchspecError."""
     import os  # noqa: PLC0415
@@ -98,6 +127,7 @@ def read_project(
         provider=provider,
         environ=os.environ,
         placeholders=placeholders,
+        some=some,
     )
 
 
@@ -112,8 +142,8 @@ def warn(warnings: Sequence[Problem], jobs: Sequence[JobSpec]) -> None:
 
 
 def load_project_at(provider: str | None) -> Project:
-    """The whole project here. Raises BatchspecError."""
-    return load_jobs(None, None, None, provider)[0]
+    """The project here, but for partitions that have no value. Raises BatchspecError."""
+    return read_project(None, None, provider, some=True)
 
 
 def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]:
@@ -127,6 +157,11 @@ def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]
                 f"there is no job {name}", hint=f"the jobs are: {', '.join(shown[:20]) or 'none'}{more}"
             )
     return tuple(job for job in project.jobs if not names or job.address in names or job.job.name in names)
+
+
+def known_words(project: Project, ask_unknown: list[str] | None, retry_failed: list[str] | None) -> None:
+    """Refuse words for jobs that there are not. Raises BatchspecError."""
+    chosen(project, [*(ask_unknown or ()), *(retry_failed or ())])
 
 
 def _pairs(variables: list[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from runner.cli.options import (
     RetryFailed,
     Var,
     Verbose,
+    known_words,
     load_jobs,
 )
 
@@ -61,6 +62,7 @@ def plan(
     from runner.store.files import write_whole  # noqa: PLC0415
 
     project, chosen = load_jobs(paths, var, job, provider)
+    known_words(project, ask_unknown, retry_failed)
     quiet_logs()
     word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
     lines = Lines("plan", events=False) if as_json else None
@@ -80,7 +82,8 @@ def plan(
         typer.echo(explain(planned), nl=False)
     if out is not None and not planned.errors:
         write_whole(out, made.saved(project.settings.project))
-        sys.stderr.write(f"Saved as {out}; `batchspec apply {out}` does no more than this.\n")
+        apart = f" --provider {provider}" if provider else ""
+        sys.stderr.write(f"Saved as {out}; `batchspec apply {out}{apart}` does no more than this.\n")
     if planned.errors:
         raise typer.Exit(1)
     if detailed_exitcode and planned.changes:

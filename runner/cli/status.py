@@ -89,12 +89,12 @@ def _table(jobs: Iterable[JobStatus]) -> Table:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     # A batch's id has 36 characters, and the whole has to fit into 80.
     table.add_column("job, output, batches", overflow="fold", min_width=36)
     table.add_column("state", overflow="fold")
     for name in ("answered", "failed", "cost"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name) if name != "cost" else 9)
     for job in jobs:
         asked = "" if job.asked else " (lockfile only)"
         head = Text.assemble((job.address, "bold"), f"\n{_output(job)}")

@@ -25,11 +25,14 @@ def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, .
     Call it only with all specs loaded: a job whose file was not read has not left.
     """
     live = {name for job in context.project.jobs for name in context.names(job)}
+    # Other partitions of a job are none of this command's business; they have not left.
+    jobs = (*context.project.jobs, *context.project.waiting)
+    partitioned = {job.job.name for job in jobs if job.partition}
     found = []
     for path in context.lock_paths():
         lockfile = context.lockfile(path)
         for address in lockfile.addresses():
-            if address in live:
+            if address in live or address.partition("[")[0] in partitioned:
                 continue
             names = frozenset(lockfile.names(address))
             lines = [line for line in lockfile.batches.values() if line.job in names]

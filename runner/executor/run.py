@@ -345,7 +345,9 @@ class Run:
         )
         lockfile = self._context.lockfile(self._spec.lock_path)
         self._context.save_lockfile(self._spec.lock_path, lockfile.with_pins(self._pins).with_output(line))
-        self._context.watcher.event("output.written", job=self.address, path=line.output, rows=line.rows)
+        self._context.watcher.event(
+            "output.written", job=self.address, path=self._context.places.shown(path), rows=line.rows
+        )
 
     def _save_soon(self, line: BatchLine, *, pinned: bool) -> None:
         """Have a line in the lockfile within a second; writing it for each of many batches would cost their square."""

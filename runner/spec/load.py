@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as made_by
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,6 +38,7 @@ class JobSpec:
 
     `job` has its vars, its matrix values and its paths in place. `lock_path` is its lockfile's path in the project;
     `own_provider` is False where `--provider` names another one; `moved_from` is the address it had before, or empty.
+    `partition` names the vars it is partitioned by, and `unset` tells of those that were given no value.
     """
 
     job: Job
@@ -51,6 +52,8 @@ class JobSpec:
     lines: Lines
     moved_from: str = ""
     schema: Mapping[str, Any] | None = None
+    partition: tuple[str, ...] = ()
+    unset: tuple[Problem, ...] = ()
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -66,6 +69,7 @@ class JobSpec:
 class Project:
     """A project's root, its settings and its jobs, in order of files, documents and combinations.
 
+    `waiting` are jobs whose partition was given no value; they can't be worked with before one is.
     `warnings` are things that a person should look at and that stop nothing. `whole` is whether all of `specs/` was
     read, so that a job that is not here has left.
     """
@@ -75,6 +79,7 @@ class Project:
     jobs: tuple[JobSpec, ...]
     warnings: tuple[Problem, ...] = ()
     whole: bool = True
+    waiting: tuple[JobSpec, ...] = ()
 
 
 @dataclass(slots=True)
@@ -100,11 +105,13 @@ def load_project(
     provider: str | None,
     environ: Mapping[str, str],
     placeholders: bool = False,
+    some: bool = False,
 ) -> Project:
     """Load specs: `paths` (files or folders), else all of `specs/`. Raises SpecError with every problem there is.
 
     `variables` set declared vars; `provider` names a profile to use in place of each spec's own; with `placeholders`
-    partitions that are given no value are checked with a stand-in.
+    partitions that are given no value are checked with a stand-in. With `some`, a job whose partition has no value is
+    no error but one of the project's `waiting`.
     """
     root = root.resolve()
     problems: list[Problem] = []
@@ -119,13 +126,17 @@ def load_project(
         problems += check_job(
             root, settings.store, spec.job, spec.problem, environ, own_server=_own_server(spec, settings)
         )
+    waiting = tuple(job for job in jobs if job.unset)
+    jobs = [job for job in jobs if not job.unset]
+    if not some:
+        problems += [problem for job in waiting for problem in job.unset]
     if not problems:
         problems += [undeclared(name, loading.declared) for name in variables if name not in loading.declared]
     if problems:
         raise SpecError(read.told(problems))
     warnings = (w for job in jobs for w in warn_job(job.job, job.problem, own_server=_own_server(job, settings)))
     told = tuple(sorted(read.told(list(warnings))))
-    return Project(root, settings, tuple(jobs), told, whole=not paths)
+    return Project(root, settings, tuple(jobs), told, whole=not paths, waiting=waiting)
 
 
 def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:
@@ -215,7 +226,7 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
     loading.declared |= {*declared, *partition}
     values, wrong = set_vars(declared, partition, loading.variables, say, variant.matrix)
     problems += wrong
-    chosen, wrong = partition_of(job, values, say, placeholders=loading.placeholders)
+    chosen, wrong, unset = partition_of(job, values, say)
     problems += wrong
     name = loading.provider or job.provider_name
     profile = settings.profile(name)
@@ -242,7 +253,8 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
     done = job.model_copy(update={"vars": values, **paths, **dict.fromkeys(Job.SPREAD)})
     file = lines.file
     lock = re.sub(r"\.ya?ml$", "", file) + ".lock"
-    return JobSpec(done, file, address, lock, name, profile, name == job.provider_name, document, lines, moved, schema)
+    made = JobSpec(done, file, address, lock, name, profile, name == job.provider_name, document, lines, moved, schema)
+    return replace(made, partition=partition, unset=() if loading.placeholders else unset)
 
 
 def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[str, Any] | None:

@@ -75,20 +75,21 @@ def set_vars(
 
 
 def partition_of(
-    job: Job, values: dict[str, Any], say: Callable[..., Problem], *, placeholders: bool
-) -> tuple[dict[str, Scalar], list[Problem]]:
-    """The values that make a partition; with `placeholders` one without a value gets a stand-in, in `values` too."""
+    job: Job, values: dict[str, Any], say: Callable[..., Problem]
+) -> tuple[dict[str, Scalar], list[Problem], tuple[Problem, ...]]:
+    """The values that make a partition, what is wrong with them, and a problem for each var that has no value.
+
+    One without a value gets a stand-in, in `values` too, so that nothing else is reported because of it.
+    """
     names = partition_names(job)
     chosen: dict[str, Scalar] = {}
     problems = []
+    unset: list[Problem] = []
     for number, name in enumerate(names):
         path = ("partition",) if isinstance(job.partition, str) else ("partition", number)
         if values.get(name) is None:
-            # The stand-in stays even where it is an error, so that nothing else is reported because of it.
             values[name] = PLACEHOLDER
-            if not placeholders:
-                message = f"this job is partitioned by `{name}`: say which with --var {name}=VALUE"
-                problems.append(say(message, *path))
+            unset.append(say(f"this job is partitioned by `{name}`: say which with --var {name}=VALUE", *path))
         value = values[name]
         if not isinstance(value, (str, int, float)):
             problems.append(say(f"the var `{name}` must be text, a number or a boolean to partition by it", *path))
@@ -98,7 +99,7 @@ def partition_of(
             chosen[name] = value
     if len(set(names)) < len(names):
         problems.append(say("a var stands twice in `partition`", "partition"))
-    return chosen, problems
+    return chosen, problems, tuple(unset)
 
 
 def partition_names(job: Job) -> tuple[str, ...]:
