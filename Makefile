@@ -32,8 +32,9 @@ demo: $(VENV)/.demo  ## plan and apply specs/ with a real language model on this
 	@for file in .batchspec/realms/local/out/*.jsonl; do \
 	  echo; echo "$$file"; head -n 3 "$$file" | cut -c 1-220; done
 
+# Many tests wait for a service and not for the processor, so more of them run beside each other than there are cores.
 test: $(VENV)/.dev  ## run all tests (no network, no key)
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 fuzz: $(VENV)/.dev  ## ask the service what its API description allows; needs BATCHSPEC_OPENAPI=FILE
 	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/service/test_conformance.py -k schemathesis
