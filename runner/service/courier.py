@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import threading
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from runner.service.batches import Batch, Batches
 from runner.service.config import ServiceConfig
 from runner.service.db import Database
 from runner.service.faults import Faults
+from runner.service.loop import LoopThread
 from runner.service.outbox import Attempt, Delivery, Outbox
 from runner.service.webhooks import headers, message, shown
 
@@ -47,20 +47,14 @@ class Courier:
     def __init__(self, config: ServiceConfig, faults: Faults) -> None:
         self._config = config
         self._faults = faults
-        self._thread = threading.Thread(target=self._main, name=_THREAD, daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
-        self._failure: BaseException | None = None
+        self._thread = LoopThread(_THREAD, self._work)
+        self._woken = asyncio.Event()
         self._stopping = False
         self._under_way: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
         """Start delivering, with what an earlier process left. Raises what kept the thread from starting."""
         self._thread.start()
-        self._ready.wait()
-        if self._failure:
-            self._thread.join()
-            raise self._failure
 
     def stop(self) -> None:
         """Stop within half a second; what is not acknowledged by then is delivered after the next start."""
@@ -70,33 +64,17 @@ class Courier:
 
     def wake(self) -> None:
         """Something new stands in the outbox. From any thread."""
-        loop = self._loop
-        if loop and self._thread.is_alive():
-            try:
-                loop.call_soon_threadsafe(self._woken.set)
-            except RuntimeError:  # the loop was closed in between: nothing is left to be told
-                return
-
-    def _main(self) -> None:
-        try:
-            asyncio.run(self._work())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in `start`
-            self._failure = error
-            if self._ready.is_set():
-                log.error("courier.crashed")
-        finally:
-            self._ready.set()
+        self._thread.tell(self._woken.set)
 
     async def _work(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._woken = asyncio.Event()
+        loop = asyncio.get_running_loop()
         self._client: httpx.AsyncClient | None = None
         with closing(Database(self._config.data / "service.db")) as db:
             self._outbox, self._batches = Outbox(db), Batches(db)
-            self._ready.set()
+            self._thread.ready()
             while not self._stopping:
                 self._woken.clear()
-                timer = self._loop.call_later(self._start_due(), self._woken.set)
+                timer = loop.call_later(self._start_due(), self._woken.set)
                 await self._woken.wait()
                 timer.cancel()
             await self._end()

@@ -6,7 +6,6 @@ Requests of the API are answered in another thread; the two meet in the database
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -18,6 +17,7 @@ from runner.service.config import ServiceConfig
 from runner.service.db import Database
 from runner.service.faults import Faults
 from runner.service.files import Files
+from runner.service.loop import LoopThread
 from runner.service.runs import Run, Stop, defaults_of
 from runner.service.storage import Storage
 from runner.service.validate import Rules, validate
@@ -55,10 +55,8 @@ class Engine:
         self._storage = storage
         self._faults = faults
         self._sweep_every = min(SWEEP_EVERY, config.lasting(config.file_ttl), config.lasting(config.result_ttl))
-        self._thread = threading.Thread(target=self._main, name="batchspec-jobs", daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
-        self._failure: BaseException | None = None
+        self._thread = LoopThread("batchspec-jobs", self._work)
+        self._woken = asyncio.Event()
         self._stopping = False
         self._validating: dict[str, asyncio.Task[None]] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -68,35 +66,20 @@ class Engine:
     def start(self) -> None:
         """Start working. Raises what kept the thread from starting, ServiceError of the backend among it."""
         self._thread.start()
-        self._ready.wait()
-        if self._failure:
-            self._thread.join()
-            raise self._failure
 
     def stop(self) -> None:
         """Stop within about a second; jobs pause and go on with the next start."""
         self._stopping = True
-        self._tell(self._stop_runs)
+        self._thread.tell(self._stop_runs)
         self._thread.join()
 
     def wake(self) -> None:
         """Something new stands in the database. From any thread."""
-        self._tell(self._wake_up)
+        self._thread.tell(self._woken.set)
 
     def cancel(self, batch_id: str) -> None:
         """A job was set to `cancelling`. From any thread."""
-        self._tell(lambda: self._cancel(batch_id))
-
-    def _tell(self, what: Callable[[], None]) -> None:
-        loop = self._loop
-        if loop and self._thread.is_alive():
-            try:
-                loop.call_soon_threadsafe(what)
-            except RuntimeError:  # the loop was closed in between: nothing is left to be told
-                return
-
-    def _wake_up(self) -> None:
-        self._woken.set()
+        self._thread.tell(lambda: self._cancel(batch_id))
 
     def _cancel(self, batch_id: str) -> None:
         if run := self._runs.get(batch_id):
@@ -108,24 +91,12 @@ class Engine:
             run.stop(Stop.SHUTDOWN)
         self._woken.set()
 
-    def _main(self) -> None:
-        try:
-            asyncio.run(self._work())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in `start`
-            self._failure = error
-            if self._ready.is_set():
-                log.error("engine.crashed")
-        finally:
-            self._ready.set()
-
     async def _work(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._woken = asyncio.Event()
         db = Database(self._config.data / "service.db")
         try:
             self._batches, self._files = Batches(db, self._on_webhook), Files(db)
             self._backend: Backend = make_backend(self._config)
-            self._ready.set()
+            self._thread.ready()
             try:
                 await self._dispatch()
             finally:

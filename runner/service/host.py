@@ -26,7 +26,7 @@ from runner.service.faults import Faults
 from runner.service.files import Files
 from runner.service.outbox import Outbox
 from runner.service.page import Page
-from runner.service.serve import URL_FILE, running_url
+from runner.service.running import URL_FILE, running_url
 from runner.service.storage import Storage
 from runner.service.tls import server_context
 from runner.service.transfers import Transfers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -13,9 +12,6 @@ from runner.service.config import ServiceConfig
 
 if TYPE_CHECKING:
     from runner.service.host import Host
-
-URL_FILE = "url"
-"""Within a data folder: where the service that runs over it listens. Gone when it stopped; stale after a crash."""
 
 
 def run(config: ServiceConfig, on_ready: Callable[[str], None]) -> None:
@@ -39,14 +35,6 @@ def run(config: ServiceConfig, on_ready: Callable[[str], None]) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def running_url(data: Path) -> str | None:
-    """Where the service over a data folder says it listens. After a crash it may no longer be true."""
-    try:
-        return (data / URL_FILE).read_text(encoding="utf-8").strip() or None
-    except FileNotFoundError:
-        return None
 
 
 class BackgroundService:

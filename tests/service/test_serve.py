@@ -14,7 +14,7 @@ import pytest
 
 from runner.errors import ServiceError
 from runner.service import BackgroundService, ServiceConfig
-from runner.service.serve import running_url
+from runner.service.running import running_url
 from tests.service.conftest import Serve, chat
 
 

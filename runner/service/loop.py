@@ -1,0 +1,60 @@
+"""A thread with an event loop of its own, and how others talk to it. What it works on is its owner's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from runner.service import log
+
+
+class LoopThread:
+    """Runs one coroutine function from `start` until it returns.
+
+    The coroutine calls `ready` when it is set up; `start` waits for that. `name` is the thread's, for example
+    `batchspec-jobs`.
+    """
+
+    def __init__(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._work = work
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+
+    def start(self) -> None:
+        """Start, and return when the work is set up. Raises what kept it from that."""
+        self._thread.start()
+        self._ready.wait()
+        if self._failure:
+            self._thread.join()
+            raise self._failure
+
+    def ready(self) -> None:
+        """Let `start` return. To be called by the work."""
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()
+
+    def tell(self, what: Callable[[], object]) -> None:
+        """Call `what` in the loop, from any thread; nothing happens where the work is over."""
+        if self._loop is not None and self._thread.is_alive():
+            try:
+                self._loop.call_soon_threadsafe(what)
+            except RuntimeError:  # the loop was closed in between: nothing is left to be told
+                return
+
+    def join(self) -> None:
+        """Wait until the work has returned."""
+        self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._work())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in `start`
+            self._failure = error
+            if self._ready.is_set():
+                log.error("service.thread_crashed", thread=self._thread.name)
+        finally:
+            self._ready.set()
