@@ -6,18 +6,17 @@ batch's answers stand beside it in the store, and can be made again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jsonschema.protocols import Validator
-from jsonschema.validators import Draft202012Validator, validator_for
 
 from runner.digest import digest_json
 from runner.errors import StoreError
 from runner.executor.answers import INVALID, Answer, answer_of, read_line
+from runner.spec.bounded import MAX_STEPS, BoundedValidator, TooMuch
+from runner.spec.exact import read_exactly
 from runner.store.files import replacing
 from runner.store.index import Entries, ResultIndex
 
@@ -27,18 +26,20 @@ class AnswerSchema:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self.digest = digest_json(schema)[:16]
-        self._validator: Validator = validator_for(schema, default=Draft202012Validator)(schema)
+        self._validator = BoundedValidator(schema)
 
     def parse(self, text: str) -> tuple[Any, str]:
         """The answer's value, and what is wrong with it in the validator's words; empty where it fits."""
         try:
-            value = json.loads(text, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
+            value = read_exactly(text)
+        except ValueError as error:
             return None, f"not JSON: {error}"[:500]
         try:
-            first = min(self._validator.iter_errors(value), key=_place, default=None)
+            first = self._validator.first_problem(value)
         except RecursionError:
             return None, "the answer is nested too deep to be checked"
+        except TooMuch:
+            return None, f"the schema takes more than {MAX_STEPS} steps to check this answer"
         if first is None:
             return value, ""
         where = "".join(f"/{part}" for part in first.absolute_path)
@@ -88,11 +89,3 @@ def _judged(index: ResultIndex, schema: AnswerSchema) -> npt.NDArray[np.bool_]:
                 line = read_line(file.read(int(entries["length"][at])))
                 wrong[at] = line is not None and schema.check(answer_of(line))[0].error is not None
     return wrong
-
-
-def _place(error: Any) -> list[str]:
-    return [str(part) for part in error.absolute_path]
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"JSON has no {text}")

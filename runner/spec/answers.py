@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from runner.errors import TrustError
+from runner.spec.exact import read_exactly
 from runner.spec.models import Job
 from runner.spec.trust import inside
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 200_000
 """The largest schema file."""
-MAX_DEPTH = 60
 
 
 class BadSchema(Exception):
@@ -33,16 +33,14 @@ def read_schema(root: Path, path: str) -> dict[str, Any]:
             raise BadSchema(f"there is no schema {path}")
         if found.stat().st_size > MAX_BYTES:
             raise BadSchema(f"{path} is larger than {MAX_BYTES} bytes")
-        schema = json.loads(
-            found.read_bytes().decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_constant
-        )
+        schema = read_exactly(found.read_bytes().decode("utf-8-sig"), once=True)
     except TrustError as error:
         raise BadSchema(error.message) from error
     except OSError as error:
         raise BadSchema(f"{path} cannot be read: {error.strerror}") from error
     except json.JSONDecodeError as error:
         raise BadSchema(f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg.lower()}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadSchema(f"{path}: {error}") from error
     if not isinstance(schema, dict):
         raise BadSchema(f'{path} must hold a JSON object, such as {{"type": "object", …}}')
@@ -75,7 +73,9 @@ def taken_by_schema(job: Job) -> tuple[str, ...] | None:
 
 def is_strict(schema: Any) -> bool:
     """Whether OpenAI can hold a model to this schema: each object closed, and all of its properties required."""
-    for node in _nodes(schema):
+    from runner.spec.bounded import schemas  # noqa: PLC0415  only jobs with a schema need it
+
+    for node in schemas(schema):
         if node.get("type") == "object" or "properties" in node:
             properties = node.get("properties", {})
             if node.get("additionalProperties") is not False or not isinstance(properties, dict):
@@ -86,45 +86,12 @@ def is_strict(schema: Any) -> bool:
 
 
 def _check(path: str, schema: dict[str, Any]) -> None:
-    from jsonschema.exceptions import SchemaError  # noqa: PLC0415  only jobs with a schema need it
-    from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415
+    from runner.spec.bounded import BoundedValidator, Unusable  # noqa: PLC0415  only jobs with a schema need it
 
-    for node in _nodes(schema):
-        for key in ("$ref", "$dynamicRef", "$recursiveRef"):
-            if key in node and not str(node[key]).startswith("#"):
-                raise BadSchema(f"{path}: {key} {str(node[key])[:80]} leads to another file; write it into `$defs`")
     try:
-        validator_for(schema, default=Draft202012Validator).check_schema(schema)
-    except SchemaError as error:
-        where = "".join(f"/{part}" for part in error.absolute_path) or "/"
-        raise BadSchema(f"{path} is no valid JSON Schema: at {where}: {error.message[:200]}") from error
-    except RecursionError as error:
-        raise BadSchema(f"{path} is nested too deep") from error
-
-
-def _nodes(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
-    if depth > MAX_DEPTH:
-        raise BadSchema(f"the schema is nested more than {MAX_DEPTH} deep")
-    if isinstance(value, dict):
-        yield value
-        for item in value.values():
-            yield from _nodes(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _nodes(item, depth + 1)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key[:60]} stands twice in an object")
-        found[key] = value
-    return found
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"JSON has no {text}")
+        BoundedValidator(schema)
+    except Unusable as error:
+        raise BadSchema(f"{path} is no JSON Schema that can be used: {error}") from error
 
 
 def _name(path: str) -> str:

@@ -81,12 +81,16 @@ def test_strict_is_asked_for_where_it_is_possible(schema: dict[str, Any], strict
     [
         pytest.param("{", "schemas/label.v1.json:1:2: not valid JSON", id="no JSON"),
         pytest.param("[]", "must hold a JSON object", id="no object"),
-        pytest.param('{"type": "objekt"}', "is no valid JSON Schema: at /type: 'objekt'", id="no schema"),
+        pytest.param('{"type": "objekt"}', "is no JSON Schema that can be used: at /type: 'objekt'", id="no schema"),
         pytest.param('{"$ref": "https://example.com/x.json"}', "leads to another file", id="a reference out"),
         pytest.param('{"type": "object", "type": "array"}', "the key type stands twice", id="a key twice"),
         pytest.param('{"a":' * 9000 + "1" + "}" * 9000, "schemas/label.v1.json", id="nested deep"),
         pytest.param('{"a":' * 100 + "1" + "}" * 100, "nested more than 60 deep", id="nested"),
         pytest.param('{"maximum": NaN}', "JSON has no NaN", id="NaN"),
+        pytest.param('{"maximum": 1e400}', "the number 1e400 is too large", id="too large a number"),
+        pytest.param('{"title": "\\ud800"}', "half of a surrogate pair", id="half of a surrogate pair"),
+        pytest.param('{"pattern": "(?=a)"}', "the pattern '(?=a)' can't be used", id="a pattern that looks around"),
+        pytest.param('{"title": "' + "x" * 200_000 + '"}', "is larger than 200000 bytes", id="large"),
     ],
 )
 def test_a_schema_that_is_wrong_is_told_before_anything_is_sent(load: Load, text: str, says: str) -> None:
@@ -134,6 +138,23 @@ def test_what_does_not_fit_is_invalid_and_counts(project: Write) -> None:
     spec = root / "specs/hello.yaml"
     spec.write_text(spec.read_text() + "tolerate: 2\n")
     batchspec(root, "apply", "--yes")
+
+
+def test_answers_that_no_output_can_carry_are_invalid(project: Write) -> None:
+    """They were paid for: that one of them is strange stops no other from being written."""
+    texts = ['{"n": 1}', '{"n": 99999999999999999999999}', '{"n": 1e400}', '{"n": "\\ud800"}']
+    data = "".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(texts))
+    root = project({**with_spec("tolerate: 3\n"), "schemas/label.v1.json": "{}", "data/rows.jsonl": data})
+    batchspec(root, "apply", "--yes")
+    found = rows(root)
+    assert [row["parsed"] for row in found] == [{"n": 1}, None, None, None]
+    assert [row["error"] and row["error"]["code"] for row in found] == [None, *["invalid"] * 3]
+    assert [row["error"]["message"] for row in found[1:]] == [
+        "not JSON: it holds a whole number beyond 64 bits",
+        "not JSON: the number 1e400 is too large",
+        "not JSON: it holds half of a surrogate pair, which is no character",
+    ]
+    assert [row["text"] for row in found] == texts
 
 
 def test_it_is_asked_again_where_the_spec_says_so(project: Write) -> None:
