@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from runner.errors import BatchspecError, NotFound, ProviderError, TrustError
+from runner.errors import BatchspecError, InputError, NotFound, ProviderError, TrustError
 from runner.executor.apply import apply as execute
 from runner.executor.batches import list_back
+from runner.executor.canary import told as canary_told
 from runner.executor.context import Context, Silent, Watcher
 from runner.executor.costs import budget_of, estimate, spent
 from runner.executor.fetch import fetch
@@ -108,8 +109,11 @@ class Opened:
         self._scratch = scratch
         self._count = 0
 
-    def prepare(self, jobs: Sequence[JobSpec]) -> tuple[tuple[Prepared, ...], dict[str, str]]:
-        """Render jobs. A job that can't be rendered is an error by its address and stops no other."""
+    def prepare(self, jobs: Sequence[JobSpec], *, review: bool = False) -> tuple[tuple[Prepared, ...], dict[str, str]]:
+        """Render jobs. A job that can't be rendered is an error by its address and stops no other.
+
+        With `review` its error says nothing of the input that the job's spec does not let be shown.
+        """
         commit = git_commit(self.context.project.root)
         prepared: list[Prepared] = []
         errors: dict[str, str] = {}
@@ -125,7 +129,7 @@ class Opened:
                     keep_in=self.context.places.rendered(spec.address),
                 )
             except BatchspecError as error:
-                errors[spec.address] = told(error)
+                errors[spec.address] = told(error, spec, review=review)
                 continue
             prepared.append(Prepared(desired, pins_line(desired, commit)))
         return tuple(prepared), errors
@@ -137,14 +141,14 @@ class Opened:
         *,
         offline: bool = False,
         exact: bool = False,
-        examples: bool = False,
+        review: bool = False,
     ) -> Planned:
         """Plan jobs. Changes nothing on the service; reads it unless `offline`, or where there is no key.
 
-        `exact` counts the tokens of every request, however many; `examples` renders the prompts that changed, for jobs
-        whose spec lets them be shown.
+        `exact` counts the tokens of every request, however many. `review` makes it for people who may see of the input
+        only what a job's `review` allows: prompts that changed where it lets them be shown, else errors without rows.
         """
-        prepared, errors = self.prepare(jobs)
+        prepared, errors = self.prepare(jobs, review=review)
         reason = "`--offline`" if offline else ""
         plans: list[JobPlan] = []
         listed: dict[int, dict[str, RemoteBatch]] = {}
@@ -159,9 +163,9 @@ class Opened:
                     if id(api) not in listed:
                         listed[id(api)] = list_back(api, self.context.now())
                     seen = self._exact(one, listed[id(api)], word)
-                plans.append(self._with_costs(one, seen, exact=exact, examples=examples))
+                plans.append(self._with_costs(one, seen, exact=exact, review=review))
             except BatchspecError as error:
-                errors[spec.address] = told(error)
+                errors[spec.address] = told(error, spec, review=review)
         orphans: tuple[Orphan, ...] = ()
         if self.context.project.whole:
             orphans = find_orphans(self.context, ask=not reason, prune=word.prune)
@@ -205,19 +209,18 @@ class Opened:
         refused = tuple(Outcome("--prune", "error", None, problem) for problem in problems)
         return refused + execute(self.context, good, word, ceilings, waiting=wait, deadline=deadline)
 
-    def _with_costs(self, one: Prepared, seen: Observed, *, exact: bool, examples: bool) -> JobPlan:
+    def _with_costs(self, one: Prepared, seen: Observed, *, exact: bool, review: bool) -> JobPlan:
         spec, project = one.desired.spec, self.context.project
         found = estimate(seen, one.pins, project.settings, self.context.now(), exact=exact)
-        shown: tuple[Example, ...] = ()
-        if examples and spec.job.review.show_prompts:
+        shown = spec.job.review.show_prompts
+        examples: tuple[Example, ...] = ()
+        if review and shown:
             self._count += 1
-            shown = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
-        notes = seen.plan.notes
-        canary = spec.job.canary
-        if canary is not None and found is not None and found.requests > canary.requests:
-            notes = (*notes, f"{canary.requests:,} requests go first, as a canary; the rest follows when it has passed")
+            examples = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
+        canary = canary_told(spec, one.pins, seen)
+        notes = (*seen.plan.notes, canary) if canary else seen.plan.notes
         lines = seen.lockfile.of(spec.address, seen.plan.realm)
-        return replace(seen.plan, estimate=found, spent=spent(lines), examples=shown, notes=notes)
+        return replace(seen.plan, estimate=found, spent=spent(lines), shown=shown, examples=examples, notes=notes)
 
     def _observe(
         self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word, gone: Collection[str] = ()
@@ -271,9 +274,14 @@ def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[Jo
     return tuple(found)
 
 
-def told(error: BatchspecError) -> str:
-    """An error as people read it: what happened, and on a line of its own what to do next."""
-    return f"{error.message}\n{error.hint}" if error.hint else error.message
+def told(error: BatchspecError, spec: JobSpec, *, review: bool) -> str:
+    """A job's error as people read it: what happened, and on a line of its own what to do next.
+
+    In a review nothing of the input is said that the spec does not let be shown.
+    """
+    hidden = review and not spec.job.review.show_prompts and isinstance(error, InputError)
+    message = error.public if hidden and isinstance(error, InputError) else error.message
+    return f"{message}\n{error.hint}" if error.hint else message
 
 
 @contextmanager

@@ -36,7 +36,8 @@ class Problem:
     """One thing that is wrong in a file somebody wrote.
 
     ``line`` and ``column`` count from 1; 0 means the whole file. ``row`` is the row's id where there is one.
-    ``excerpt`` is the line as it stands in the file, without its line end.
+    ``excerpt`` is the line as it stands in the file, without its line end. ``public`` is the message without what
+    stands in rows; empty where that can't be told apart. A ``file`` of `~` is none: the message stands for itself.
     """
 
     file: str
@@ -45,6 +46,7 @@ class Problem:
     message: str
     hint: str = ""
     excerpt: str = ""
+    public: str = ""
 
     def where(self) -> str:
         """`file`, `file:line` or `file:line:column`, as far as the place is known."""
@@ -53,7 +55,7 @@ class Problem:
         return f"{self.file}:{self.line}:{self.column}" if self.column > 0 else f"{self.file}:{self.line}"
 
     def __str__(self) -> str:
-        text = f"{self.where()}: {self.message}"
+        text = self.message if self.file == "~" else f"{self.where()}: {self.message}"
         return f"{text} ({self.hint})" if self.hint else text
 
 
@@ -80,6 +82,14 @@ class SpecError(_Problems):
 
 class InputError(_Problems):
     """Input rows cannot be read or rendered."""
+
+    @property
+    def public(self) -> str:
+        """What may be said where the input must not be shown: places, and what is wrong as far as it is no row's."""
+        return "\n".join(
+            p.message if p.file == "~" else f"{p.where()}: {p.public or 'what is here can not be used'}"
+            for p in self.problems
+        )
 
 
 class WorkerError(BatchspecError):

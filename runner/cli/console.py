@@ -50,8 +50,6 @@ def error_text(error: BatchspecError) -> str:
 def problem_text(problem: Problem) -> str:
     """A problem with its line and a caret below the column; of a long line, the part around it."""
     text = _shown(str(problem))
-    if problem.file == "~":
-        return _shown(problem.message)
     if not problem.excerpt or problem.column <= 0:
         return text
     start = max(0, problem.column - 1 - _EXCERPT // 2) if problem.column > _EXCERPT else 0

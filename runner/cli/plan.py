@@ -70,7 +70,7 @@ def plan(
         Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
         open_project(project, watcher=terminal, jobs=jobs) as opened,
     ):
-        made = opened.plan(chosen, word, offline=offline, exact=exact, examples=form == "markdown")
+        made = opened.plan(chosen, word, offline=offline, exact=exact, review=form == "markdown")
     planned = made.plan
     if lines is not None:
         lines.plan(planned)

@@ -5,8 +5,10 @@ It is known by its mark in the lockfile, under the same pins. A lost mark costs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -14,87 +16,158 @@ from runner.errors import BatchspecError
 from runner.executor.answers import Answer, answer_of, read_line
 from runner.executor.batches import Known
 from runner.executor.observe import Observed
+from runner.reconciler.explain import plural
 from runner.reconciler.lockfile import PinsLine
 from runner.reconciler.plan import Submit
 from runner.spec.load import JobSpec
 from runner.spec.money import allowed
 
-Stand = Literal["none", "due", "waiting", "passed"]
-"""No canary is asked for; it is to be sent now; it has not ended; the rest may follow."""
+if TYPE_CHECKING:
+    from runner.executor.validity import AnswerSchema
+
+Stand = Literal["none", "due", "again", "waiting", "passed"]
+"""No canary is asked for; it is to be sent now; what failed of it in a passing way is to be asked again, alone; it has
+not ended; the rest may follow."""
 
 _SHOWN = 5
+_MEND = "mend the prompt or the parameters, which makes a new canary; or raise"
 
 
-def stand(spec: JobSpec, pins: PinsLine, seen: Observed, action: Submit) -> Stand:
-    """How it stands with a job's canary before `action`. Raises BatchspecError where it has failed."""
+def stand(spec: JobSpec, pins: PinsLine, seen: Observed) -> Stand:
+    """How it stands with a job's canary. Raises BatchspecError where it has failed.
+
+    It has not failed while requests of it are due for another round: a batch that expired says nothing of the prompt.
+    """
     canary = spec.job.canary
-    if canary is None or action.round > 1:
+    if canary is None:
         return "none"
     sent = [known for known in seen.batches if known.line.pins == pins.pins]
     marked = [known for known in sent if known.line.canary]
     if not marked:
         # Where the rest is under way already, or is no more than a canary, there is nothing to wait for.
-        return "none" if sent or action.requests <= canary.requests else "due"
+        new = sum(action.requests for action in _submits(seen) if action.round == 1)
+        return "none" if sent or new <= canary.requests else "due"
     if any(not known.ended for known in marked):
         return "waiting"
-    for known in marked:
-        judge(spec, known)
+    try:
+        judge(spec, marked)
+    except BatchspecError:
+        if len(marked) == len(sent) and any(action.round > 1 for action in _submits(seen)):
+            return "again"
+        raise
     return "passed"
 
 
-def judge(spec: JobSpec, known: Known) -> None:
-    """Raise BatchspecError, with examples, where an ended canary has failed or answered badly beyond its limits."""
+def told(spec: JobSpec, pins: PinsLine, seen: Observed) -> str:
+    """How it stands, as a sentence of the plan; empty where there is nothing to say."""
+    canary, submits = spec.job.canary, _submits(seen)
+    if canary is None or not submits:
+        return ""
+    unread = any(k.line.pins == pins.pins and k.line.canary and k.index is None for k in seen.batches)
+    try:
+        now = "waiting" if unread else stand(spec, pins, seen)
+    except BatchspecError as error:
+        return f"{error.message.partition(';')[0]}: apply submits nothing more"
+    match now:
+        case "due":
+            return f"{canary.requests:,} requests go first, as a canary; the rest follows when it has passed"
+        case "again":
+            return "what failed of the canary goes first; the rest follows when it has passed"
+        case "waiting":
+            return "the rest follows when the canary has passed"
+        case "passed" if any(action.round == 1 for action in submits):
+            return "the canary has passed"
+    return ""
+
+
+def _submits(seen: Observed) -> list[Submit]:
+    return [action for action in seen.plan.actions if isinstance(action, Submit)]
+
+
+def judge(spec: JobSpec, marked: Sequence[Known]) -> None:
+    """Raise BatchspecError, with examples, where an ended canary has failed or answered badly beyond its limits.
+
+    `marked` are its batches: the first ask, and the rounds in which what failed was asked again.
+    """
     canary = spec.job.canary
     assert canary is not None
-    requests = known.line.requests
-    failed = requests - (known.index.summary.answers if known.index else (known.completed or 0))
+    requests = sum(known.line.requests for known in marked if known.line.round == 1) or marked[0].line.requests
+    batches = f"{plural(len(marked), 'batch', 'batches')} {', '.join(known.line.batch for known in marked)}"
+    judged = [_judged(spec, known) for known in marked]
+    answered: set[str] = set().union(*(one.answered for one in judged))
+    unread = sum(known.completed or 0 for known in marked if known.index is None)
+    failed = requests - len(answered) - unread
     if failed > allowed(canary.max_failed, requests):
+        errors = {key: text for one in judged for key, text in one.failed.items() if key not in answered}
         raise BatchspecError(
-            f"the canary failed: {failed:,} of {requests:,} requests in batch {known.line.batch} have no answer, and "
+            f"the canary failed: {failed:,} of {requests:,} requests in {batches} have no answer, and "
             f"canary.max_failed allows {allowed(canary.max_failed, requests):,}; nothing more was submitted"
-            + _listed(_errors(known)),
-            hint="mend the prompt or the parameters, which makes a new canary; or raise canary.max_failed",
+            + _listed(list(errors.values()) or ["they expired or were cancelled without an answer"]),
+            hint=f"{_MEND} canary.max_failed; or ask them again with `--retry-failed {spec.address}`",
         )
-    invalid = list(_invalid(spec, known))
+    good = set().union(*(one.answered - one.invalid.keys() for one in judged))
+    invalid = {key: text for one in judged for key, text in one.invalid.items() if key not in good}
     if len(invalid) > allowed(canary.max_invalid, requests):
         raise BatchspecError(
-            f"the canary failed: {len(invalid):,} of {requests:,} answers in batch {known.line.batch} are not what was "
+            f"the canary failed: {len(invalid):,} of {requests:,} answers in {batches} are not what was "
             f"asked for, and canary.max_invalid allows {allowed(canary.max_invalid, requests):,}; "
-            "nothing more was submitted" + _listed(invalid),
-            hint="mend the prompt or the parameters, which makes a new canary; or raise canary.max_invalid",
+            "nothing more was submitted" + _listed(list(invalid.values())),
+            hint=f"{_MEND} canary.max_invalid",
         )
 
 
-def _listed(examples: list[str]) -> str:
+def _listed(examples: Sequence[str]) -> str:
     return "".join(f"\n    {text}" for text in examples[:_SHOWN])
 
 
-def _errors(known: Known) -> list[str]:
-    return [
-        f"{answer.error[0]}: {answer.error[1][:200]}" for answer in _answers(known) if answer.error is not None
-    ] or ["they expired or were cancelled without an answer"]
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One batch's requests, by key: with an answer, with an error, with an answer that is not what was asked for."""
+
+    answered: frozenset[str]
+    failed: dict[str, str]
+    invalid: dict[str, str]
 
 
-def _invalid(spec: JobSpec, known: Known) -> Iterator[str]:
-    """Answers that are empty, or not what the schema or the parameters ask for, in words. Refusals are answers."""
+def _judged(spec: JobSpec, known: Known) -> _Judged:
+    wrong = _checker(spec)
+    answered: set[str] = set()
+    failed: dict[str, str] = {}
+    invalid: dict[str, str] = {}
+    for key, answer in _answers(known):
+        if answer.error is not None:
+            failed[key] = f"{answer.error[0]}: {answer.error[1][:200]}"
+            continue
+        answered.add(key)
+        problem = wrong(answer)
+        if problem:
+            invalid[key] = problem
+    return _Judged(frozenset(answered), failed, invalid)
+
+
+def _checker(spec: JobSpec) -> Callable[[Answer], str]:
+    """Says in words how an answer is empty, or not what the schema or the parameters ask for. Refusals are answers."""
     if spec.schema is not None:
         from runner.executor.validity import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
 
-        check = AnswerSchema(spec.schema).check
-        for answer in _answers(known):
-            wrong = check(answer)[0].error if answer.error is None else None
-            if wrong is not None:
-                yield f"{wrong[1]}: {(answer.text or '')[:120]!r}"
-        return
-    wants_json = asks_for_json(spec.parameters)
-    for answer in _answers(known):
-        if answer.error is not None or answer.refusal:
-            continue
-        text = (answer.text or "").strip()
-        if not text:
-            yield f"an empty answer (finish_reason: {answer.finish_reason})"
-        elif wants_json and not _is_json(text):
-            yield f"not JSON (finish_reason: {answer.finish_reason}): {text[:120]!r}"
+        return partial(_misfit, AnswerSchema(spec.schema))
+    return partial(_bad, asks_for_json(spec.parameters))
+
+
+def _misfit(schema: AnswerSchema, answer: Answer) -> str:
+    wrong = schema.check(answer)[0].error
+    return f"{wrong[1]}: {(answer.text or '')[:120]!r}" if wrong is not None else ""
+
+
+def _bad(wants_json: bool, answer: Answer) -> str:
+    text = (answer.text or "").strip()
+    if answer.refusal:
+        return ""
+    if not text:
+        return f"an empty answer (finish_reason: {answer.finish_reason})"
+    if wants_json and not _is_json(text):
+        return f"not JSON (finish_reason: {answer.finish_reason}): {text[:120]!r}"
+    return ""
 
 
 def asks_for_json(parameters: dict[str, Any]) -> bool:
@@ -114,7 +187,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _answers(known: Known) -> Iterator[Answer]:
+def _answers(known: Known) -> Iterator[tuple[str, Answer]]:
     if known.index is None:
         return
     for path in known.index.files:
@@ -124,4 +197,4 @@ def _answers(known: Known) -> Iterator[Answer]:
             for data in lines:
                 line = read_line(data)
                 if line is not None:
-                    yield answer_of(line)
+                    yield line.custom_id, answer_of(line)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from runner.executor.answers import INVALID
 from runner.executor.judge import wanted_round
 from runner.executor.observe import Observed
 from runner.money.budget import Budget
@@ -50,7 +51,14 @@ def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *
         tokens = input_from_history(earlier, size) or input_from_bytes(size)
     output = output_range(requests, earlier, job.parameters)
     price = price_of(job.model, job.line_format, settings, at, request_tokens=tokens.expected // requests)
-    return Estimate(requests, size, job.model, tokens, output, price)
+    return Estimate(requests, size, job.model, tokens, output, price, _times(job, submits))
+
+
+def _times(job: Job, submits: Sequence[Submit]) -> int:
+    """How often a request may be billed: answers that don't fit are, and a spec can have them asked again."""
+    if job.answer_schema is None or INVALID not in (job.retry.on or ()):
+        return 1
+    return max(1, job.retry.rounds + 1 - min(action.round for action in submits))
 
 
 def history(lockfile: Lockfile, realm: str, pins: PinsLine) -> tuple[Measured, ...]:

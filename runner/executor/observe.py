@@ -5,7 +5,7 @@ Reads only: the service is asked, nothing on it is changed, and nothing is writt
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -107,8 +107,11 @@ def observe(
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
         tolerated=allowed(spec.job.tolerate, judged.tally.requests),
-        notes=_notes(context, desired, realm, batches, standing, judged),
-        rows=_changes(desired, lockfile, pins, output, trusted=trusted) if judged.tally.missing else None,
+        notes=_notes(batches, standing, judged),
+        failures=[text for known in batches for text in _failures(context, desired, realm, known)],
+        rows=_changes(desired, lockfile, pins, output, trusted=trusted)
+        if judged.tally.missing or state is OutputState.STALE
+        else None,
     )
     return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, decide(view))
 
@@ -196,14 +199,11 @@ def _output_state(
     return OutputState.GOOD if same else OutputState.STALE
 
 
-def _notes(
-    context: Context,
-    desired: Desired,
-    realm: Realm,
-    batches: Sequence[Known],
-    standing: dict[str, OutputAnswers],
-    judged: Judged,
-) -> list[str]:
+def _failures(context: Context, desired: Desired, realm: Realm, known: Known) -> Iterator[str]:
+    return reasons(desired, known, realm.shards, context.places.shown(realm.shards))
+
+
+def _notes(batches: Sequence[Known], standing: dict[str, OutputAnswers], judged: Judged) -> list[str]:
     notes: list[str] = []
     for known in batches:
         if known.index is None:
@@ -212,7 +212,6 @@ def _notes(
                 notes.append(f"answers of batch {known.line.batch} are read from the output{until}")
             continue
         summary = known.index.summary
-        notes += reasons(desired, known, realm.shards, context.places.shown(realm.shards))
         missing = (known.completed or 0) - summary.answers
         if missing > 0:
             notes.append(f"batch {known.line.batch} counts {known.completed} answers and delivered {summary.answers}")

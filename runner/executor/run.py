@@ -242,16 +242,18 @@ class Run:
         if self._settle_doubt(seen, ledger, listed):
             return True
         done = False
+        canary = stand(self._spec, self._pins, seen)
         for action in actions:
-            canary = stand(self._spec, self._pins, seen, action)
-            if canary == "waiting":
+            first = action.round == 1
+            if canary == "waiting" or (canary == "again" and first):
                 continue
+            alone = (canary == "due" and first) or canary == "again"
             self._keep_to_plan(action)
             total = action.bytes
             meter = Meter(lambda sent, total=total: self._moved(f"upload {self.address}", sent, total))  # type: ignore[misc]
             to = Submission(self._context, self._spec, seen.realm, self._context.api(self._spec), ledger, meter)
             try:
-                for line, remote in each(self._submissions(to, action, seen, canary=canary == "due")):
+                for line, remote in each(self._submissions(to, action, seen, canary=alone)):
                     listed[line.batch] = remote
                     self._sent.append(line.batch)
                     self._submitted[action.round] = self._submitted.get(action.round, 0) + line.requests
@@ -270,7 +272,7 @@ class Run:
         """One task for each shard that there is room for, cut as it is asked for."""
         seen.realm.shards.mkdir(parents=True, exist_ok=True)
         wanted = partial(wanted_round, action.round)
-        if canary and self._spec.job.canary is not None:
+        if canary and action.round == 1 and self._spec.job.canary is not None:
             spread = Spread(action.requests, self._spec.job.canary.requests)
             wanted = partial(_chosen, spread, action.round)
         for shard in cut(self._desired.spool, self._spec.job.shards, wanted, seen.realm.shards):

@@ -37,10 +37,11 @@ def overruns(budget: Budget, estimates: Sequence[Estimate]) -> tuple[Overrun, ..
 
 
 def _requests(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:
-    limit, count = budget.max_requests, sum(one.requests for one in estimates)
+    limit, count = budget.max_requests, sum(one.most_requests for one in estimates)
     if limit is None or count <= limit:
         return None
-    return Overrun("max_requests", f"{count:,} requests; the budget is {limit:,}, so {count - limit:,} too many")
+    most = "up to " if any(one.times > 1 for one in estimates) else ""
+    return Overrun("max_requests", f"{most}{count:,} requests; the budget is {limit:,}, so {count - limit:,} too many")
 
 
 def _tokens(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:

@@ -47,7 +47,11 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What `requests` requests of `size` bytes take and cost. `price` is None where nobody knows the model's price."""
+    """What `requests` requests of `size` bytes take and cost. `price` is None where nobody knows the model's price.
+
+    `times` is how often each of them may be asked and billed: more than once where answers that don't fit are asked
+    again. What is likely is once; what it costs at most is all of them.
+    """
 
     requests: int
     size: int
@@ -55,6 +59,7 @@ class Estimate:
     input: Tokens
     output: Output
     price: Price | None
+    times: int = 1
 
     @property
     def likely_output(self) -> int | None:
@@ -76,7 +81,9 @@ class Estimate:
     def ceiling(self) -> Decimal | None:
         """USD that it costs at most; None without a price or without a limit on the answers."""
         high = self.output.high
-        return None if self.price is None or high is None else self.price.cost(Usage(self.input.high, high))
+        if self.price is None or high is None:
+            return None
+        return self.price.cost(Usage(self.input.high * self.times, high * self.times))
 
     def share(self, requests: int, size: int) -> Share:
         """What some of these requests are expected to take."""
@@ -89,7 +96,12 @@ class Estimate:
     @property
     def most_tokens(self) -> int | None:
         """Tokens in and out at most; None without a limit on the answers."""
-        return None if self.output.high is None else self.input.high + self.output.high
+        return None if self.output.high is None else (self.input.high + self.output.high) * self.times
+
+    @property
+    def most_requests(self) -> int:
+        """Requests that may be asked and billed at most."""
+        return self.requests * self.times
 
 
 def input_from_history(earlier: Sequence[Measured], size: int) -> Tokens | None:

@@ -41,7 +41,14 @@ _LOOPING = (
 
 
 class RowError(Exception):
-    """A row could not be rendered; the message names template, line and the columns there are."""
+    """A row could not be rendered; the message names template, line and the columns there are.
+
+    `public` is the message without what stands in the row; the message itself where nothing of a row is in it.
+    """
+
+    def __init__(self, message: str, public: str = "") -> None:
+        super().__init__(message)
+        self.public = public or message
 
 
 class Meter:

@@ -276,7 +276,7 @@ class _Troubles:
 
 def _problem(trouble: Trouble, path: str, before: int) -> Problem:
     named = f"row {before + trouble.position + 1}: " if trouble.position >= 0 else ""
-    return Problem(path, trouble.line, trouble.column, named + trouble.message)
+    return Problem(path, trouble.line, trouble.column, named + trouble.message, public=trouble.public)
 
 
 def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
@@ -288,7 +288,8 @@ def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
     for first, second in pairs:
         earlier = f"{files.paths[int(first['file'])]}:{int(first['line'])}"
         message = f"this row's id in column {columns} stands at {earlier} already; ids must be unique"
-        problems.append(Problem(files.paths[int(second["file"])], int(second["line"]), 0, message))
+        place = files.paths[int(second["file"])], int(second["line"]), 0
+        problems.append(Problem(*place, message, public=message))
     if total > len(pairs):
         problems.append(Problem("~", 0, 0, f"and {total - len(pairs)} more rows whose id stands before"))
     return problems

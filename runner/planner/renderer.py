@@ -158,7 +158,8 @@ class Renderer:
         value = row.get(column)
         if type(value) is not str and type(value) is not int:
             if column not in row:
-                raise _IdError(f"the row has no column {column}, which `input.id` names; it has: {columns(row)}")
+                missing = f"the row has no column {column}, which `input.id` names"
+                raise _IdError(f"{missing}; it has: {columns(row)}", missing)
             raise _IdError(f"the id in column {column} must be text or a whole number")
         if value == "":
             raise _IdError(f"the id in column {column} is empty")
@@ -166,10 +167,10 @@ class Renderer:
 
     def _trouble(self, position: int, line: int, row: dict[str, Any], error: RowError) -> Trouble:
         if isinstance(error, _IdError):
-            return Trouble(line, 0, str(error))
+            return Trouble(line, 0, str(error), public=error.public)
         if not self._id_columns:
-            return Trouble(line, 0, str(error), position)
-        return Trouble(line, 0, f"row {self._identity(row).decode()}: {error}")
+            return Trouble(line, 0, str(error), position, public=error.public)
+        return Trouble(line, 0, f"row {self._identity(row).decode()}: {error}", public=error.public)
 
 
 class NotCompiled(Exception):

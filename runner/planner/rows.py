@@ -33,13 +33,15 @@ class Chunk:
 class Trouble:
     """What is wrong with one record; `column` is 0 where it is not known.
 
-    `position` is that of a row that has no id to be named by, counted in its chunk from 0; -1 for all others.
+    `position` is that of a row that has no id to be named by, counted in its chunk from 0; -1 for all others. `public`
+    is the message without what stands in the row, where that is known.
     """
 
     line: int
     column: int
     message: str
     position: int = -1
+    public: str = ""
 
 
 RECORD_BYTES = 64 << 20

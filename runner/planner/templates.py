@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -80,13 +81,14 @@ class Templates:
         self._load_all(_named(tree))
         code = self._environment.compile(text, name=label, filename=label)
         template = _Template.from_code(self._environment, code, dict(self._environment.globals))
-        return self._renderer(template, label, bounded=not loops(tree))
+        return self._renderer(template, label, text, bounded=not loops(tree))
 
     def compile_file(self, path: str) -> Render:
         """A function of the row's namespace for a template file. Raises jinja2.TemplateError."""
         self._load_all([path])
         tree = self._environment.parse(self.loaded[path].text, path)
-        return self._renderer(self._environment.get_template(path), path, bounded=not loops(tree))
+        text = self.loaded[path].text
+        return self._renderer(self._environment.get_template(path), path, text, bounded=not loops(tree))
 
     def _load_all(self, names: list[str]) -> None:
         """Load templates and what they name, so that errors come, and `used` is whole, before the first row."""
@@ -111,7 +113,7 @@ class Templates:
             raise jinja2.TemplateNotFound(name, found.problem)
         return found.text, found.path, lambda: True
 
-    def _renderer(self, template: jinja2.Template, label: str, *, bounded: bool) -> Render:
+    def _renderer(self, template: jinja2.Template, label: str, text: str, *, bounded: bool) -> Render:
         # The root function with a context of our own: the same text as Template.render() in less than half the time.
         # The environment's globals are handed along in the namespace.
         environment = self._environment
@@ -128,7 +130,8 @@ class Templates:
             except RowError:
                 raise
             except Exception as error:  # noqa: BLE001  templates run any filter; whatever it raises is the row's error
-                _explain(environment, error, label, values["row"])
+                sources = (text, *(one.text for one in self.loaded.values()))
+                _explain(environment, error, label, values["row"], sources)
 
         return render
 
@@ -244,7 +247,9 @@ def _named(tree: nodes.Template) -> list[str]:
     return [t.value for t in found if isinstance(t, nodes.Const) and isinstance(t.value, str)]
 
 
-def _explain(environment: jinja2.Environment, error: Exception, label: str, row: Mapping[str, Any]) -> NoReturn:
+def _explain(
+    environment: jinja2.Environment, error: Exception, label: str, row: Mapping[str, Any], sources: Iterable[str]
+) -> NoReturn:
     place, line = label, 0
     try:
         environment.handle_exception()
@@ -254,10 +259,18 @@ def _explain(environment: jinja2.Environment, error: Exception, label: str, row:
             if "__jinja_exception__" in frame.tb_frame.f_globals:
                 place, line = frame.tb_frame.f_code.co_filename, frame.tb_lineno
             frame = frame.tb_next
+    where = f"{place}:{line}" if line else place
     if isinstance(error, RecursionError):
-        message = "the template includes or calls itself without end"
-    else:
-        message = str(error) or type(error).__name__
+        raise RowError(f"{where}: the template includes or calls itself without end") from error
+    message = str(error) or type(error).__name__
+    public = type(error).__name__  # the words may quote the row
     if isinstance(error, jinja2.UndefinedError):
+        public = message if _named_by(sources, message) else public
         message += f"; the row has: {columns(row)}"
-    raise RowError(f"{place}:{line}: {message}" if line else f"{place}: {message}") from error
+    raise RowError(f"{where}: {message}", f"{where}: {public}") from error
+
+
+def _named_by(sources: Iterable[str], message: str) -> bool:
+    """Whether each name that a message quotes is the templates' own, so that it comes from no row."""
+    known = "\n".join((*sources, "dict object", "None"))
+    return all(name in known for name in re.findall(r"'([^']*)'", message))

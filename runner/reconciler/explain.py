@@ -21,7 +21,8 @@ def explain(plan: Plan) -> str:
     for orphan in plan.orphans:
         lines += [*_orphan(orphan), ""]
     for address, message in plan.errors.items():
-        lines += [address, f"  ! {message}", ""]
+        first, *more = message.splitlines() or [""]
+        lines += [address, f"  ! {first}", *(f"    {line}" for line in more), ""]
     lines += [*_total(plan), _summary(plan)]
     return "\n".join(lines) + "\n"
 
@@ -40,6 +41,8 @@ def _job(job: JobPlan) -> Iterator[str]:
         facts.append(f"{number(tally.failed)} failed" + (f" ({causes(tally.lasting)})" if tally.lasting else ""))
     if tally.unknown:
         facts.append(f"{number(tally.unknown)} unknown")
+    if job.removed:
+        facts.append(f"{number(job.removed)} removed")
     yield f"    {', '.join(facts)}"
     for action in job.actions:
         yield f"  {action_text(action)}"
@@ -47,7 +50,7 @@ def _job(job: JobPlan) -> Iterator[str]:
         yield from (f"      {line}" for line in _costs(job.estimate))
     if not job.actions:
         yield "    nothing to do"
-    for note in job.notes:
+    for note in (*job.failures, *job.notes):
         yield f"    note: {note}"
 
 
@@ -63,10 +66,15 @@ def _costs(estimate: Estimate) -> Iterator[str]:
     if price is None:
         yield f"cost  no price is known for {estimate.model}; `prices:` in batchspec.yaml can say it"
     else:
-        yield f"cost  {_money(estimate.expected, estimate.ceiling)} ({price.source})"
+        yield f"cost  {money(estimate.expected, estimate.ceiling)} ({price.source}{_times(estimate)})"
 
 
-def _money(expected: Decimal | None, ceiling: Decimal | None) -> str:
+def _times(estimate: Estimate) -> str:
+    return f"; answers that do not fit are paid up to {estimate.times} times" if estimate.times > 1 else ""
+
+
+def money(expected: Decimal | None, ceiling: Decimal | None) -> str:
+    """USD that are likely and at most, in words; None where one is not known."""
     if ceiling is None:
         return f"about {usd_text(expected)}, with no limit" if expected is not None else "not known without max_tokens"
     if expected is None or expected == ceiling:
@@ -82,7 +90,7 @@ def _total(plan: Plan) -> Iterator[str]:
         expected = total(one.expected for one in priced)
         more = f", and {len(estimates) - len(priced)} {plural(len(estimates) - len(priced), 'job')} without a price"
         rest = more if len(priced) < len(estimates) else ""
-        yield f"Cost: {_money(expected, total(one.ceiling for one in priced))}{rest}."
+        yield f"Cost: {money(expected, total(one.ceiling for one in priced))}{rest}."
     for over in plan.over_budget:
         yield f"Over budget: {over}. `apply` refuses, unless `--budget-override REASON` says why."
 
@@ -130,6 +138,8 @@ def _summary(plan: Plan) -> str:
     facts += [f"{number(flight)} in flight"] if flight else []
     facts += [f"{number(failed)} failed"] if failed else []
     facts += [f"{number(unknown)} unknown"] if unknown else []
+    removed = sum(job.removed for job in plan.jobs)
+    facts += [f"{number(removed)} {plural(removed, 'row')} removed"] if removed else []
     cancels = len(plan.cancels)
     facts += [f"{number(cancels)} {plural(cancels, 'batch', 'batches')} to cancel"] if cancels else []
     if plan.errors:

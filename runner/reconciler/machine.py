@@ -237,7 +237,7 @@ def _job(job: JobPlan) -> JobLine:
         tolerated=job.tolerated,
         cost=_cost(job.estimate),
         actions=tuple(_action(action) for action in job.actions),
-        notes=job.notes,
+        notes=(*job.failures, *job.notes),
     )
 
 

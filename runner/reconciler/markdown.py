@@ -12,9 +12,9 @@ from decimal import Decimal
 from difflib import unified_diff
 from functools import partial
 
-from runner.money.estimate import Estimate
+from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
-from runner.reconciler.explain import action_text, number, plural
+from runner.reconciler.explain import action_text, money, number, plural
 from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit
 
 LIMIT = 65_000
@@ -60,27 +60,24 @@ def _summary(plan: Plan) -> str:
     facts = [f"{number(submit)} {plural(submit, 'request')} to submit", f"{number(reused)} reused"]
     unknown = sum(job.tally.unknown for job in plan.jobs)
     facts += [f"{number(unknown)} unknown"] if unknown else []
+    removed = sum(job.removed for job in plan.jobs)
+    facts += [f"{number(removed)} {plural(removed, 'row')} removed"] if removed else []
     facts += [f"{len(plan.errors)} {plural(len(plan.errors), 'job')} with errors"] if plan.errors else []
     counted = [job.estimate for job in plan.jobs if job.estimate is not None]
     if not plan.changes and not plan.errors:
         return f"nothing to do, {facts[1]}"
-    if not counted:
-        return ", ".join(facts)
-    ceilings = [one.ceiling for one in counted if one.ceiling is not None]
-    expected = [one.expected for one in counted if one.expected is not None]
-    if expected:
-        facts.append(f"about {usd_text(sum(expected, Decimal(0)))}")
-    if len(ceilings) == len(counted):
-        facts.append(f"at most {usd_text(sum(ceilings, Decimal(0)))}")
-    unpriced = sum(one.price is None for one in counted)
+    priced = [one for one in counted if one.price is not None]
+    if priced:
+        facts.append(money(total(one.expected for one in priced), total(one.ceiling for one in priced)))
+    unpriced = len(counted) - len(priced)
     if unpriced:
         facts.append(f"no price known for {unpriced} {plural(unpriced, 'job')}")
     return ", ".join(facts)
 
 
 _HEADER = (
-    "| job | rows | new | reused | retried | in flight | failed | tokens in | tokens out | cost | why |",
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|---|",
+    "| job | rows | new | reused | retried | removed | in flight | failed | tokens in | tokens out | cost | why |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|",
 )
 
 
@@ -111,7 +108,7 @@ def _row(job: JobPlan) -> str:
     cells = [
         code(job.address),
         _rows(job),
-        *(number(count) if count else "" for count in (new, tally.answered, retried)),
+        *(number(count) if count else "" for count in (new, tally.answered, retried, job.removed)),
         *(number(count) if count else "" for count in (tally.in_flight, tally.failed)),
         _tokens(estimate),
         _answers(estimate),
@@ -150,9 +147,8 @@ def _cost(estimate: Estimate | None, spent: Decimal | None) -> str:
     if estimate.price is None:
         return "no price known"
     before = spent or Decimal(0)
-    shown = "" if spent is None else f"{usd_text(before)} → "
-    shown += "?" if estimate.expected is None else usd_text(before + estimate.expected)
-    shown += "" if estimate.ceiling is None else f", at most {usd_text(before + estimate.ceiling)}"
+    likely, most = ((None if more is None else before + more) for more in (estimate.expected, estimate.ceiling))
+    shown = ("" if spent is None else f"{usd_text(before)} → ") + money(likely, most)
     return shown if estimate.price.batch else f"{shown} (no batch rate known: full price)"
 
 
@@ -184,7 +180,7 @@ def _sections(jobs: Sequence[JobPlan]) -> list[Section]:
         for example in job.examples
         if example.before != example.after
     ]
-    held = (job for job in jobs if job.actions or job.notes)
+    held = (job for job in jobs if job.actions or job.notes or job.failures)
     return [*prompts, *(partial(_details, job) for job in held)]
 
 
@@ -194,10 +190,16 @@ def _prompt(address: str, example: Example) -> str:
 
 def _details(job: JobPlan) -> str:
     estimate = job.estimate
-    lines = [action_text(action) for action in job.actions] + [f"note: {note}" for note in job.notes]
+    lines = [action_text(action) for action in job.actions]
+    # What a service says of a failed batch may quote rows.
+    failed = plural(len(job.failures), "reason")
+    hidden = [f"{len(job.failures)} {failed} why batches failed; `batchspec plan` says more"] if job.failures else []
+    lines += [f"note: {note}" for note in (*(job.failures if job.shown else hidden), *job.notes)]
     if estimate is not None:
         lines.append(f"input tokens: {estimate.input.basis}")
         lines += [f"price: {estimate.price.source}"] if estimate.price is not None else []
+        again = f"answers that do not fit are asked again, and paid, up to {estimate.times} times"
+        lines += [again] if estimate.times > 1 else []
     return _folded(f"{code(job.address)}: details", _fence("\n".join(lines), "text", 200))
 
 

@@ -140,6 +140,7 @@ class JobView:
     pinned: PinsLine | None
     tolerated: int
     notes: Sequence[str] = ()
+    failures: Sequence[str] = ()
     rows: RowChanges | None = None
 
 
@@ -157,8 +158,9 @@ class JobPlan:
     """One job's part of the plan.
 
     `estimate` is what the requests to submit will take, None where there are none. `spent` is USD recorded for the job
-    so far, `rows_before` its rows when it last ran; None where nothing is recorded. `examples` are there only where the
-    spec allows prompts to be shown.
+    so far, `rows_before` its rows when it last ran; None where nothing is recorded. `rows` compares them one by one,
+    where that was done. `failures` say why batches failed, in the service's words, which may quote rows; `shown` is
+    whether the spec lets a reviewer see those, and `examples` are there only where it does.
     """
 
     address: str
@@ -171,12 +173,20 @@ class JobPlan:
     estimate: Estimate | None = None
     spent: Decimal | None = None
     rows_before: int | None = None
+    rows: RowChanges | None = None
+    failures: tuple[str, ...] = ()
+    shown: bool = False
     examples: tuple[Example, ...] = ()
 
     @property
     def changes(self) -> bool:
         """Whether apply has anything to do here."""
         return any(not isinstance(action, Hold) for action in self.actions)
+
+    @property
+    def removed(self) -> int:
+        """Rows that are gone since it last ran: by id where rows were compared, else by their number."""
+        return max(0, (self.rows_before or 0) - self.tally.rows) if self.rows is None else self.rows.removed
 
     @property
     def submits(self) -> int:
@@ -256,7 +266,7 @@ def decide(view: JobView) -> JobPlan:
     if not settled:
         actions.append(Write(view.output, view.tally.rows, "new answers come"))
     elif view.output_state is not OutputState.GOOD:
-        actions.append(Write(view.output, view.tally.rows, view.output_state.value))
+        actions.append(Write(view.output, view.tally.rows, _why_written(view)))
     return JobPlan(
         view.address,
         view.realm,
@@ -266,6 +276,8 @@ def decide(view: JobView) -> JobPlan:
         view.tolerated,
         tuple(view.notes),
         rows_before=view.pinned.rows if view.pinned else None,
+        rows=view.rows,
+        failures=tuple(view.failures),
     )
 
 
@@ -274,6 +286,12 @@ def causes(counts: Sequence[tuple[str, int]]) -> str:
     shown = [f"{count:,} {cause}" for cause, count in counts[:4]]
     more = sum(count for _, count in counts[4:])
     return ", ".join([*shown, f"{more:,} for other reasons"] if more else shown) or "they failed in a passing way"
+
+
+def _why_written(view: JobView) -> str:
+    if view.output_state is OutputState.STALE and view.rows is not None and view.pinned is not None:
+        return _rows(view.pinned, view.pins, view.rows)
+    return view.output_state.value
 
 
 def _ended(state: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,10 +20,11 @@ HOME = ".batchspec/realms/local"
 ROWS = "".join(json.dumps({"id": n, "text": f"number {n} " * (1 + n % 5)}) + "\n" for n in range(40))
 
 
-def batchspec(root: Path, *arguments: str, expect: int = 0) -> str:
+def batchspec(root: Path, *arguments: str, expect: int = 0, faults: str = "") -> str:
     done = subprocess.run(
         [sys.executable, "-m", "runner", *arguments, "--provider", "local"],
-        cwd=root, capture_output=True, text=True, timeout=120, check=False,
+        cwd=root, env={**os.environ, "BATCHSPEC_SERVICE_FAULTS": faults} if faults else None,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -155,6 +157,59 @@ def test_a_canary_that_fails_stops_the_rest(with_spec: Callable[[str], Path]) ->
     assert [line["requests"] for line in batches(root)] == [3]
 
 
+def test_a_canary_that_expired_is_asked_again_alone_before_the_rest_follows(with_spec: Callable[[str], Path]) -> None:
+    """An expired batch says nothing of the prompt, and a person has nothing to mend."""
+    root = with_spec("canary: {requests: 5}\nretry: {rounds: 2}\n")
+    batchspec(root, "apply", "--yes", faults="expire-half=1")
+    assert [(line["requests"], line["round"], line.get("canary")) for line in batches(root)] == [
+        (5, 1, True),
+        (3, 2, True),
+        (35, 1, None),
+    ]
+
+
+def test_a_canary_whose_rounds_are_used_up_stops_the_rest_until_a_person_says_so(
+    with_spec: Callable[[str], Path],
+) -> None:
+    root = with_spec("canary: {requests: 5}\nretry: {rounds: 1}\n")
+    told = batchspec(root, "apply", "--yes", expect=1, faults="expire-half=1")
+    assert "the canary failed: 3 of 5 requests" in told
+    assert "ask them again with `--retry-failed hello`" in told
+    assert "have no answer, and canary.max_failed allows 0: apply submits nothing more" in batchspec(root, "plan")
+    assert "what failed of the canary goes first" in batchspec(root, "plan", "--retry-failed", "hello")
+    batchspec(root, "apply", "--yes", "--retry-failed", "hello")
+    assert [(line["requests"], line.get("canary")) for line in batches(root)] == [(5, True), (3, True), (35, None)]
+
+
+def test_without_waiting_a_canary_stops_one_apply_and_the_next_goes_on(with_spec: Callable[[str], Path]) -> None:
+    root = with_spec("canary: {requests: 5}\n")
+    batchspec(root, "apply", "--yes", "--no-wait")
+    assert [line["requests"] for line in batches(root)] == [5]
+    assert "the rest follows when the canary has passed" in batchspec(root, "plan")
+    batchspec(root, "apply", "--yes")
+    assert [line["requests"] for line in batches(root)] == [5, 35]
+
+
+def test_answers_that_are_paid_for_again_are_in_the_ceiling(with_spec: Callable[[str], Path]) -> None:
+    """`retry.on: [invalid]` asks again what was billed, so "at most" is all rounds, and so is what a budget bounds."""
+    root = with_spec("schema: schemas/any.json\nretry: {rounds: 3, on: [invalid]}\nbudget: {max_requests: 100}\n")
+    (root / "schemas").mkdir()
+    (root / "schemas/any.json").write_text('{"type": "object"}')
+    once = batchspec(root, "plan", "--json")
+    spec = root / "specs/hello.yaml"
+    assert "max_requests: up to 120 requests; the budget is 100, so 20 too many" in once
+    assert "answers that do not fit are paid up to 3 times" in batchspec(root, "plan")
+    ceilings = [plan_json(root)["cost"]["usd"]["ceiling"]]
+    spec.write_text(spec.read_text().replace("rounds: 3", "rounds: 1"))
+    ceilings.append(plan_json(root)["cost"]["usd"]["ceiling"])
+    assert ceilings[0] == pytest.approx(3 * ceilings[1], abs=0.000002)
+    # The echo backend answers with text, which is never an object: every round is asked, and paid.
+    spec.write_text(spec.read_text().replace("rounds: 1", "rounds: 2"))
+    batchspec(root, "apply", "--yes", expect=3)
+    assert sum(line["requests"] for line in batches(root)) == 80
+    assert sum(line["cost"] for line in batches(root)) <= 2 * ceilings[1]
+
+
 def test_a_saved_plan_bounds_the_cost(with_spec: Callable[[str], Path]) -> None:
     root = with_spec("")
     batchspec(root, "plan", "--out", "plan.json")
@@ -178,6 +233,35 @@ def test_a_plan_as_markdown_shows_prompts_only_where_the_spec_says_so(with_spec:
     assert told.startswith("<!-- batchspec plan -->\n### Batchspec plan: 40 requests to submit")
     assert "+Say number 0 ." in told
     assert told == batchspec(root, "plan", "--format", "markdown"), "stable between runs"
+
+
+def test_an_error_in_a_review_says_nothing_of_the_rows(project: Write) -> None:
+    """Places and names from the template are said; ids, columns and values of rows are not."""
+    prompt = "{{ 'a' if id < 3 else row[text] }} {% if id == 2 %}{{ titel }}{% endif %}"
+    prompt += "{% if id == 1 %}{{ row[text].x }}{{ text * text }}{% endif %}"
+    rows = [{"id": 1, "text": "alice@example.com"}, {"id": 2, "text": "Bob"}, {"id": 3, "text": "Carol"}]
+    text = "".join(json.dumps(row) + "\n" for row in rows) + "{broken Dora\n"
+    root = project({"specs/hello.yaml": SPEC.replace("Say {{ text }}.", prompt), "data/rows.jsonl": text})
+    told = batchspec(root, "plan", "--format", "markdown", expect=1)
+    assert "data/rows.jsonl:2: specs/hello.yaml prompt.user:1: 'titel' is undefined\n" in told
+    assert "data/rows.jsonl:3: specs/hello.yaml prompt.user:1: UndefinedError\n" in told
+    assert "data/rows.jsonl:4" in told
+    for secret in ("alice", "Bob", "Carol", "Dora"):
+        assert secret not in told
+    assert "'dict object' has no attribute 'Carol'" in batchspec(root, "plan", expect=1)
+
+
+def test_rows_that_are_gone_are_counted_as_removed(project: Write) -> None:
+    root = project()
+    batchspec(root, "apply", "--yes")
+    (root / "data/rows.jsonl").write_text('{"id": 1, "text": "one"}\n{"id": 7, "text": "seven"}\n')
+    told = batchspec(root, "plan")
+    assert "    2 rows, 1 reused, 2 removed\n" in told
+    assert "Plan: 1 to submit, 1 reused, 2 rows removed." in told
+    (root / "data/rows.jsonl").write_text('{"id": 1, "text": "one"}\n')
+    told = batchspec(root, "plan", "--format", "markdown")
+    assert "| `hello` | 3 → 1 |  | 1 |  | 2 |" in told
+    assert "`2 rows removed from data/rows.jsonl`" in told
 
 
 def test_changed_prompts_are_shown_against_the_commit_that_is_pinned(project: Write) -> None:

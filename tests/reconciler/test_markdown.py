@@ -16,7 +16,7 @@ from runner.money.sample import Tokens
 from runner.money.tokens import Certainty
 from runner.reconciler.classify import Tally
 from runner.reconciler.markdown import LIMIT, MARK, code, markdown
-from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit, Write
+from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, RowChanges, Submit, Write
 
 PRICE = Price(Decimal("0.1"), Decimal("0.4"), Decimal("0.05"), "genai-prices, batch rate")
 EVIL = "x`y``` | @octocat <img src=http://e/x> [a](http://e) ![b](http://e) \n\n# Approved\r\n<!-- --> \u202eabc"
@@ -34,17 +34,18 @@ def estimate(requests: int = 3, *, price: Price | None = PRICE) -> Estimate:
 
 def test_a_whole_plan() -> None:
     example = Example("r-1", "Be kind.\nSay x.", "Be brief.\nSay x.")
-    changed = replace(job(), estimate=estimate(), spent=Decimal("0.70"), rows_before=8, examples=(example,))
+    rows = RowChanges(added=4, changed=0, removed=2)
+    changed = replace(job(), estimate=estimate(), spent=Decimal("0.70"), rows_before=8, rows=rows, examples=(example,))
     text = markdown(Plan((changed, job("same", new=0))))
     assert text == (
         f"{MARK}\n"
-        "### Batchspec plan: 3 requests to submit, 14 reused, about $0.30, at most $0.91\n"
+        "### Batchspec plan: 3 requests to submit, 14 reused, 2 rows removed, about $0.30, at most $0.91\n"
         "\n"
-        "| job | rows | new | reused | retried | in flight | failed | tokens in | tokens out | cost | why |\n"
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|---|\n"
-        "| `reviews` | 8 → 10 | 3 | 7 |  |  |  | about 1,000,000 (estimated) | about 500,000, up to 2,000,000 "
-        "| $0.70 → $1.00, at most $1.61 | `template changed: t.j2` |\n"
-        "| `same` | 7 |  | 7 |  |  |  |  |  |  | nothing to do |\n"
+        "| job | rows | new | reused | retried | removed | in flight | failed | tokens in | tokens out | cost | why |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|\n"
+        "| `reviews` | 8 → 10 | 3 | 7 |  | 2 |  |  | about 1,000,000 (estimated) | about 500,000, up to 2,000,000 "
+        "| $0.70 → about $1.00, at most $1.61 | `template changed: t.j2` |\n"
+        "| `same` | 7 |  | 7 |  |  |  |  |  |  |  | nothing to do |\n"
         "\n"
         "<details><summary><code>reviews</code>: prompt of row <code>r-1</code></summary>\n"
         "\n"
@@ -93,6 +94,14 @@ def test_a_table_that_does_not_fit_says_how_many_jobs_are_left_out() -> None:
     text = markdown(Plan(tuple(job(f"job-{n}", new=n % 2) for n in range(3_000))))
     shown = text.count("| `job-")
     assert f"{3_000 - shown:,} more jobs, {1_500 - shown:,} of them with something to do." in text
+
+
+def test_what_a_service_says_of_a_failed_batch_is_shown_only_where_prompts_may_be() -> None:
+    failed = replace(job(), failures=("batch b1 failed: row 17: no such model for 'my secret'",), notes=("kept",))
+    hidden = markdown(Plan((failed,)))
+    assert "my secret" not in hidden
+    assert "note: 1 reason why batches failed; `batchspec plan` says more\nnote: kept" in hidden
+    assert "row 17: no such model for 'my secret'" in markdown(Plan((replace(failed, shown=True),)))
 
 
 def test_hostile_text_stays_in_code() -> None:
