@@ -72,7 +72,7 @@ def apply(
     With a saved plan (`batchspec plan --out plan.json`) it does no more than that plan says, and does not ask.
     """
     from runner.api import open_project  # noqa: PLC0415
-    from runner.cli.console import Terminal, quiet_logs  # noqa: PLC0415
+    from runner.cli.console import Terminal  # noqa: PLC0415
     from runner.cli.machine import Lines  # noqa: PLC0415
     from runner.executor.apply import Interrupted  # noqa: PLC0415
     from runner.executor.observe import Word  # noqa: PLC0415
@@ -88,7 +88,6 @@ def apply(
         planned_jobs = {one.address for one in saved.jobs}
         chosen = tuple(spec for spec in chosen if spec.address in planned_jobs)
     known_words(project, ask_unknown, retry_failed)
-    quiet_logs()
     word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
     lines = Lines("apply", events=True) if as_json else None
     with (

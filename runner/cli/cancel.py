@@ -25,11 +25,9 @@ def cancel(
 ) -> None:
     """Cancel the batches of a job that have not ended. Answers they have given are kept and billed."""
     from runner.api import open_project  # noqa: PLC0415
-    from runner.cli.console import quiet_logs  # noqa: PLC0415
     from runner.executor.status import Lists, cancel_batch, job_status  # noqa: PLC0415
 
     project = load_project_at(provider)
-    quiet_logs()
     if address.partition("[")[0] in {job.job.name for job in project.waiting}:
         project, chosen = load_jobs(None, None, [address], provider)
         jobs = list(chosen)

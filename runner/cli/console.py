@@ -178,13 +178,3 @@ def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:
         cache_logger_on_first_use=False,
     )
     return structlog.get_logger()
-
-
-def quiet_logs() -> None:
-    """Without -v, logs of the embedded service and the clients show only warnings, as plain lines."""
-    import structlog  # noqa: PLC0415
-
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )

@@ -20,11 +20,9 @@ def forget(
 ) -> None:
     """Drop a job or a partition from the lockfile. Outputs stay; its answers are not reused any more."""
     from runner.api import open_project  # noqa: PLC0415
-    from runner.cli.console import quiet_logs  # noqa: PLC0415
     from runner.store.files import write_lock  # noqa: PLC0415
 
     project = load_project_at(provider)
-    quiet_logs()
     with open_project(project) as opened:
         context = opened.context
         holding = [path for path in context.lock_paths() if address in context.lockfile(path).addresses()]

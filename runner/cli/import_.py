@@ -24,12 +24,10 @@ def import_(
 ) -> None:
     """Adopt a batch that was made elsewhere: the bytes that were sent say which requests it answers."""
     from runner.api import open_project  # noqa: PLC0415
-    from runner.cli.console import quiet_logs  # noqa: PLC0415
     from runner.executor.imports import import_batch  # noqa: PLC0415
     from runner.reconciler.explain import explain  # noqa: PLC0415
 
     project, jobs = load_jobs(None, var, [address], provider)
-    quiet_logs()
     with open_project(project) as opened:
         done = import_batch(opened.context, jobs[0], batch, requests)
         typer.echo(f"Imported batch {batch} ({done.batch.status}, {done.requests:,} requests) into {address}.\n")

@@ -1,31 +1,16 @@
-"""The `batchspec` command: its verbs, and the one boundary where errors become text and exit codes."""
+"""The `batchspec` command, and the one boundary where errors become text and exit codes."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
 import typer
 
-from runner.cli.apply import apply
-from runner.cli.cancel import cancel
-from runner.cli.diff import diff
-from runner.cli.forget import forget
-from runner.cli.import_ import import_
-from runner.cli.init import init
-from runner.cli.log import log
-from runner.cli.plan import plan
-from runner.cli.render import render
-from runner.cli.report import report
-from runner.cli.schema import schema
-from runner.cli.serve import serve
-from runner.cli.status import status
-from runner.cli.validate import validate
-from runner.cli.verify import verify
+from runner.cli.verbs import Verbs
 from runner.errors import BatchspecError
 
 _EPILOG = (
@@ -36,6 +21,7 @@ _EPILOG = (
 # rich_markup_mode=None: plain help, in half the time.
 app = typer.Typer(
     name="batchspec",
+    cls=Verbs,
     help="Infrastructure-as-code for LLM batch jobs: a YAML spec, a plan, an apply, a lockfile in git.",
     epilog=_EPILOG,
     rich_markup_mode=None,
@@ -43,11 +29,6 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-_VERBS: tuple[Callable[..., None], ...] = (
-    init, validate, schema, render, plan, apply, status, report, log, diff, cancel, import_, forget, verify, serve,
-)  # fmt: skip
-for _verb in _VERBS:
-    app.command(_verb.__name__.rstrip("_"), no_args_is_help=_verb in {cancel, import_, forget, log, diff})(_verb)
 
 
 @app.callback(invoke_without_command=True)

@@ -55,7 +55,7 @@ def plan(
 ) -> None:
     """Show what apply would submit, reuse, wait for and write. Changes nothing on the service."""
     from runner.api import open_project  # noqa: PLC0415
-    from runner.cli.console import Terminal, quiet_logs  # noqa: PLC0415
+    from runner.cli.console import Terminal  # noqa: PLC0415
     from runner.cli.machine import Lines  # noqa: PLC0415
     from runner.executor.observe import Word  # noqa: PLC0415
     from runner.reconciler.explain import explain  # noqa: PLC0415
@@ -63,7 +63,6 @@ def plan(
 
     project, chosen = load_jobs(paths, var, job, provider)
     known_words(project, ask_unknown, retry_failed)
-    quiet_logs()
     word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
     lines = Lines("plan", events=False) if as_json else None
     with (

@@ -32,11 +32,10 @@ def status(
 ) -> None:
     """Show each job's batches: their state, their counts, and where the output is. Renders nothing."""
     from runner.api import open_project  # noqa: PLC0415
-    from runner.cli.console import out_console, quiet_logs  # noqa: PLC0415
+    from runner.cli.console import out_console  # noqa: PLC0415
     from runner.executor.status import Lists, job_status  # noqa: PLC0415
 
     project, jobs = load_jobs(paths, var, job, provider)
-    quiet_logs()
     with open_project(project) as opened:
 
         def look() -> list[JobStatus]:
