@@ -236,15 +236,23 @@ class Opened:
         api = self.context.api(one.desired.spec)
         fetched = False
         gone: set[str] = set()
+        kind = one.desired.spec.profile.kind
         released = one.desired.spec.address in word.ask_unknown
         for known in seen.batches:
             if known.ended and (known.keys is None or released) and not is_indexed(known, seen.standing):
+                settled = known.remote is None or not self.context.is_new(kind, known.remote.ended_at)
                 try:
                     mapping = KeyMap(known.keys, seen.realm.results.foreign(known.line.batch))
-                    fetch(api, seen.realm.results, known.remote or api.get_batch(known.line.batch), mapping)
+                    fetch(
+                        api,
+                        seen.realm.results,
+                        known.remote or api.get_batch(known.line.batch),
+                        mapping,
+                        settled=settled,
+                    )
                     fetched = True
                 except NotFound:
-                    gone.add(known.line.batch)
+                    gone |= {known.line.batch} if settled else set()
                 except ProviderError:
                     continue  # the plan then says that they are to be fetched, and why nothing is submitted
         return self._observe(one, listed, word, gone) if fetched or gone else seen

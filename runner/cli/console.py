@@ -34,6 +34,7 @@ _EVENTS = {
     "output.kept": "a copy of the replaced output is kept at {path}: it may hold the only copy of some answers",
     "output.written": "{job}: wrote {path} ({rows} rows)",
     "results.gone": "{job}: the results of batch {batch} can't be had any more ({reason})",
+    "results.late": "{job}: results are not there yet ({reason}); waiting goes on",
     "service.silent": "the service does not answer ({reason}); waiting goes on",
 }
 

@@ -47,11 +47,14 @@ def apply(
     try:
         while True:
             _round(context, [run for run in runs if run.outcome is None])
-            stalled = [run for run in runs if run.outcome is None and run.stalled]
-            if stalled and waiting and waits.service_is_silent(stalled[0].stalled, deadline):
+            stalls = [run.stalled for run in runs if run.outcome is None and run.stalled is not None]
+            if not waiting:
+                stalls = [stall for stall in stalls if stall.settles]
+            if stalls and waits.until_it_goes_on(stalls, deadline):
                 continue
-            for run in stalled:
-                run.give_up()
+            for run in runs:
+                if run.outcome is None and run.stalled is not None:
+                    run.give_up()
             awaited = [run.awaited() for run in runs if run.outcome is None]
             if not awaited or not waiting or not waits.until_one_ends(awaited, deadline):
                 break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +21,8 @@ RESULTS_KEPT = timedelta(days=14)
 """How long the service keeps results at least (the vendor's guide: 14 to 30 days after the job has ended)."""
 RETENTION = timedelta(days=31)
 """How far back the service's list is read: results are kept for 30 days at most."""
+OLD_ENOUGH = 10
+"""Batches in a row that are older than that, after which no newer one is expected in the list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class Known:
     def kept_until(self) -> datetime | None:
         """Until when the service keeps its results at least; None where its times are not known."""
         start = self.line.ended_at or (timestamp(self.remote.ended_at) if self.remote else "") or self.line.created_at
-        return datetime.fromisoformat(start) + RESULTS_KEPT if start else None
+        moment = _moment(start)
+        return moment + RESULTS_KEPT if moment else None
 
     @property
     def completed(self) -> int | None:
@@ -83,12 +86,24 @@ class Known:
 
 def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:
     """The service's batches by id, newest first, back over the time results are kept. Raises ProviderError."""
-    found: dict[str, RemoteBatch] = {}
+    return {batch.batch_id: batch for batch in newest_first(api, now)}
+
+
+def newest_first(api: BatchApi, now: datetime) -> Iterator[RemoteBatch]:
+    """The service's batches back over the time results are kept, its pages read as they are asked for.
+
+    Old ones end it only where the list has kept to its order: one that is missed could be paid for again.
+    """
+    ordered, before = True, datetime.max.replace(tzinfo=UTC)
+    old = 0
     for batch in api.list_batches():
-        if batch.created_at is not None and batch.created_at < now - RETENTION:
-            break
-        found[batch.batch_id] = batch
-    return found
+        made = batch.created_at or before
+        ordered, before = ordered and made <= before, made
+        if made >= now - RETENTION:
+            old = 0
+            yield batch
+        elif (old := old + 1) >= OLD_ENOUGH and ordered:
+            return
 
 
 def gather(
@@ -100,20 +115,22 @@ def gather(
     creates: Sequence[Create],
     listed: Mapping[str, RemoteBatch] | None,
     api: BatchApi | None,
+    is_new: IsNew,
 ) -> tuple[Known, ...]:
     """All batches of an address, in the order (created_at, batch id), which decides between two answers.
 
     `names` are the address and its earlier names; `lines` are its lockfile's, `elsewhere` those of other lockfiles,
-    `creates` what the ledger has. `listed` and `api` are None where the service is not asked. Raises ProviderError.
+    `creates` what the ledger has. `listed` and `api` are None where the service is not asked. `is_new` says of a
+    moment whether the service may not know yet what it did then. Raises ProviderError.
     """
     found: dict[str, Known] = {}
     here = _Here(realm)
     for line in lines:
-        remote, gone = _remote(line, listed, api)
+        remote, gone = _remote(line, listed, api, is_new)
         found[line.batch] = here.known(line, remote, gone, adopted=False)
     for line in elsewhere:
         if line.batch not in found:
-            remote, gone = _remote(line, listed, api)
+            remote, gone = _remote(line, listed, api, is_new)
             found[line.batch] = here.known(line, remote, gone, adopted=True)
     for remote in (listed or {}).values():
         if remote.batch_id in found:
@@ -128,11 +145,15 @@ def gather(
     for create in creates:
         if create.batch_id is not None and create.batch_id not in found:
             line = _line_of_create(create)
-            remote, gone = _remote(line, listed, api)
+            remote, gone = _remote(line, listed, api, lambda _, at=create.at: is_new(at))  # type: ignore[misc]
             if remote is not None:
                 line = replace_created(line, remote)
             found[create.batch_id] = here.known(line, remote, gone, adopted=True)
     return tuple(sorted(found.values(), key=lambda k: (k.line.created_at, k.line.batch)))
+
+
+IsNew = Callable[[datetime | None], bool]
+"""Whether a moment is so near that the service may not show everywhere yet what it did then."""
 
 
 def in_doubt(creates: Iterable[Create], batches: Iterable[Known]) -> tuple[Create, ...]:
@@ -166,7 +187,7 @@ def line_of(remote: RemoteBatch, address: str, realm: str, create: Create | None
         bytes=create.bytes if create else None,
         attempt=create.attempt if create else _number(metadata.get("attempt")),
         round=create.round if create else _number(metadata.get("round")),
-        request_id=remote.request_id,
+        request_id=remote.request_id or (create.request_id if create else ""),
         file=remote.file_id,
         created_at=timestamp(remote.created_at),
         pins=None,
@@ -221,8 +242,9 @@ def timestamp(moment: datetime | None) -> str:
 
 
 def _remote(
-    line: BatchLine, listed: Mapping[str, RemoteBatch] | None, api: BatchApi | None
+    line: BatchLine, listed: Mapping[str, RemoteBatch] | None, api: BatchApi | None, is_new: IsNew
 ) -> tuple[RemoteBatch | None, bool]:
+    """What the service says of a batch now, and whether it has said that it knows none."""
     if listed is None or api is None or line.ended:
         return (listed or {}).get(line.batch), False
     if line.batch in listed:
@@ -230,7 +252,7 @@ def _remote(
     try:
         return api.get_batch(line.batch), False
     except NotFound:
-        return None, True
+        return None, not is_new(_moment(line.created_at))
 
 
 class _Here:
@@ -244,6 +266,8 @@ class _Here:
 
     def known(self, line: BatchLine, remote: RemoteBatch | None, gone: bool, *, adopted: bool) -> Known:
         """A batch with its index and its shard's keys, where they are here."""
+        if line.gone and not line.ended and remote is not None:
+            line = line.model_copy(update={"gone": False})  # the service knows it after all
         name = f"{line.shard}.keys.npy"
         keys = load_keys(self._realm.shards / name) if name in self._shards else None
         index = self._realm.results.load(line.batch) if safe_name(line.batch) in self._results else None
@@ -267,6 +291,14 @@ def _line_of_create(create: Create) -> BatchLine:
         pins=None,
         state="submitted",
     )
+
+
+def _moment(text: str) -> datetime | None:
+    """The time that a lockfile's text says; None where it says none."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _is_digest(text: str) -> bool:

@@ -26,6 +26,10 @@ from runner.store.places import Places
 
 Profile = DigitalOceanProfile | LocalProfile
 
+SETTLING = {"local": 0.0, "digitalocean": 600.0}
+"""Seconds for which a service is not believed that it does not know a batch it has just made, or has no results of one
+that has just ended, by kind of provider: what was written at one of its machines may not show at the others yet."""
+
 
 class Watcher(Protocol):
     """Who is told what happens. Implementations print, or don't; they never fail."""
@@ -145,6 +149,10 @@ class Context:
             if path.is_file()
         }
         return tuple(sorted(found))
+
+    def is_new(self, kind: str, moment: datetime | None) -> bool:
+        """Whether what a service of a kind did at a moment may not show there everywhere yet."""
+        return moment is not None and (self.now() - moment).total_seconds() < SETTLING[kind]
 
     def elsewhere(self, spec: JobSpec, names: Sequence[str], realm: str) -> tuple[BatchLine, ...]:
         """Batches of a job in other lockfiles than its own: it stood in another spec file once."""

@@ -28,8 +28,10 @@ def fetch(
     batch: RemoteBatch,
     mapping: KeyMap,
     progress: Progress | None = None,
+    *,
+    settled: bool = True,
 ) -> ResultIndex:
-    """Download and index the results of `batch`, which has ended.
+    """Download and index the results of `batch`, which has ended; `settled` where that is some time ago.
 
     What comes short of the counts of the service is downloaded once more, from new addresses. What stands here already
     is replaced only by results with as many answers. A batch that answered nothing has no results; that is an empty
@@ -44,21 +46,24 @@ def fetch(
         if summary.answers + summary.failures >= counted:
             return store.save(batch.batch_id, entries, summary)
     with store.fresh(batch.batch_id) as fresh:
-        _download(api, batch, fresh, progress)
+        _download(api, batch, fresh, progress, settled=settled)
         entries, summary = index(fresh, batch, mapping)
         if summary.answers + summary.failures < counted:
-            _download(api, batch, fresh, progress)
+            _download(api, batch, fresh, progress, settled=settled)
             entries, summary = index(fresh, batch, mapping)
         if standing is not None and standing.summary.answers > summary.answers:
             return standing
         return store.take(batch.batch_id, fresh, entries, summary)
 
 
-def _download(api: BatchApi, batch: RemoteBatch, files: tuple[Path, Path], progress: Progress | None) -> None:
+def _download(
+    api: BatchApi, batch: RemoteBatch, files: tuple[Path, Path], progress: Progress | None, *, settled: bool
+) -> None:
     try:
         urls = api.results(batch.batch_id)
     except (NotReady, NotFound):
-        if batch.counts.completed or batch.status == "completed":
+        uncounted = not settled and not batch.counts.total and batch.status != "failed"
+        if batch.counts.completed or batch.status == "completed" or uncounted:
             raise
         urls = None
     for url, path in ((urls.output_url, files[0]), (urls.error_url, files[1])) if urls else ():

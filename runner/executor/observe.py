@@ -39,7 +39,7 @@ class Word:
 class Observed:
     """One job, observed: its batches, the verdict on its keys, and its plan.
 
-    `trusted` is whether the output is what the lockfile says.
+    `trusted` is whether the output is what the lockfile says; `sizes` are the requests of each shard to submit.
     """
 
     desired: Desired
@@ -51,6 +51,7 @@ class Observed:
     output_state: OutputState
     trusted: bool
     plan: JobPlan
+    sizes: frozenset[int]
 
 
 def observe(
@@ -76,7 +77,8 @@ def observe(
     lines = lockfile.of(spec.address, realm.name)
     names = lockfile.names(spec.address)
     elsewhere = context.elsewhere(spec, names, realm.name)
-    batches = gather(context.name, names, realm, lines, elsewhere, creates, listed, api)
+    is_new = partial(context.is_new, spec.profile.kind)
+    batches = gather(context.name, names, realm, lines, elsewhere, creates, listed, api, is_new)
     batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
     output = context.places.output(spec.job.output.path)
     unread = any(known.index is None or known.short for known in batches)
@@ -113,7 +115,8 @@ def observe(
         if judged.tally.missing or state is OutputState.STALE
         else None,
     )
-    return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, decide(view))
+    sizes = frozenset(shard.requests for shard in view.shards)
+    return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, decide(view), sizes)
 
 
 def _changes(desired: Desired, lockfile: Lockfile, pins: PinsLine, output: Path, *, trusted: bool) -> RowChanges | None:

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from runner.errors import BatchspecError, NotFound, ProviderError, RateLimited, ServerError, Unreachable
+from runner.errors import (
+    BatchspecError,
+    NotFound,
+    NotReady,
+    ProviderError,
+    RateLimited,
+    ServerError,
+    Unreachable,
+)
 from runner.executor.batches import Known, ended_line, gone_line, in_doubt, list_back
 from runner.executor.canary import stand
 from runner.executor.context import Context
 from runner.executor.costs import expected_of, with_cost
+from runner.executor.doubt import Doubt, check_strangers, is_keyed
 from runner.executor.fetch import fetch
 from runner.executor.judge import is_indexed, wanted_round
 from runner.executor.limits import Flight
 from runner.executor.observe import Observed, Word, observe
 from runner.executor.parallel import Meter, each
+from runner.executor.record import Record
 from runner.executor.salvage import salvage
 from runner.executor.submit import Submission, submit
-from runner.executor.wait import Awaited
+from runner.executor.wait import Awaited, Stall, Stalled
 from runner.executor.write import write_output
 from runner.money.estimate import Estimate
 from runner.money.sample import Spread
@@ -36,11 +47,6 @@ from runner.store.index import KeyMap
 from runner.store.ledger import Ledger
 
 End = Literal["succeeded", "failed", "running", "skipped", "error"]
-
-DOUBT = {"local": 0.0, "digitalocean": 120.0}
-"""Seconds after a create without an answer before the list is believed when it does not show its batch."""
-SAVED = 1.0
-"""Seconds between two writes of the lockfile while batches are submitted; the ledger has each at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class Run:
 
     def __init__(self, context: Context, job: Prepared, word: Word, ceiling: Ceiling | None, flight: Flight) -> None:
         self.outcome: Outcome | None = None
-        self.stalled = ""
+        self.stalled: Stall | None = None
         self._context = context
         self._desired = job.desired
         self._pins = job.pins
@@ -84,9 +90,11 @@ class Run:
         self._sent: list[str] = []
         self._tried: set[str] = set()
         self._gone: set[str] = set()
+        self._late: list[ProviderError] = []
+        self._ended_at: dict[str, datetime] = {}
+        self._doubt = Doubt(job.desired.spec.profile.kind)
         self._seen: Observed | None = None
-        self._unsaved: list[BatchLine] = []
-        self._saved_at = 0.0
+        self._record = Record(context, job.desired.spec.lock_path, job.pins)
 
     @property
     def address(self) -> str:
@@ -98,15 +106,19 @@ class Run:
 
         `listed` holds each service's batches, asked for when the first job needs them.
         """
-        self.stalled = ""
+        self.stalled = None
         try:
             api = self._context.api(self._spec)
             if id(api) not in listed:
                 listed[id(api)] = list_back(api, self._context.now())
             self._step(ledger, listed[id(api)])
+        except Stalled as way_out:
+            self.stalled = way_out.stall
+        except NotReady as error:
+            self.stalled = Stall(self.address, error.message, event="results.late")
         except (Unreachable, ServerError, RateLimited) as error:
             # What was going on once goes on when the service is back; one that never answered is told of at once.
-            self.stalled = error.message
+            self.stalled = Stall(self.address, error.message, getattr(error, "retry_after", None) or 0.0)
             if self._seen is None:
                 self.give_up()
         except BatchspecError as error:
@@ -115,7 +127,7 @@ class Run:
 
     def give_up(self) -> None:
         """End a job that the service's silence has stopped; the next apply goes on."""
-        self.outcome = self._ended("error", self.stalled)
+        self.outcome = self._ended("error", self.stalled.reason if self.stalled else "")
 
     def awaited(self) -> Awaited:
         """The batches this job waits for."""
@@ -139,7 +151,7 @@ class Run:
         seen = self._observe(ledger, listed)
         # Each effect is followed by a fresh look, until there is nothing left to do now.
         while (
-            self._record(seen)
+            self._adopt(seen)
             or self._fetch(seen, needed=True)
             or (seen.plan.changes and self._fetch(seen, needed=False))
             or self._submit(seen, ledger, listed)
@@ -160,7 +172,7 @@ class Run:
         self._flight.is_flying(self.address, self._seen.batches)
         return self._seen
 
-    def _record(self, seen: Observed) -> bool:
+    def _adopt(self, seen: Observed) -> bool:
         """Take adopted batches, and a new name, into the lockfile."""
         adopted = [known for known in seen.batches if known.adopted]
         old = self._spec.moved_from
@@ -173,20 +185,23 @@ class Run:
             self._context.watcher.event(
                 "batch.adopted", job=self.address, batch=known.line.batch, requests=known.line.requests
             )
-        self._save(*(known.line for known in adopted))
+        self._record.save(*(known.line for known in adopted))
         return bool(adopted or renamed)
 
     def _fetch(self, seen: Observed, *, needed: bool) -> bool:
         """Fetch results: those that are needed, or also those that the output alone holds, before it is rewritten."""
         tasks = [partial(self._fetch_one, seen, known, needed) for known in self._wanted(seen, needed)]
         fetched = False
+        self._late.clear()
         try:
             for line in each(tasks):
                 if line is not None:
-                    self._save_soon(line, pinned=False)
+                    self._record.soon(line, pinned=False)
                 fetched |= line is not None or needed
         finally:
-            self._save()
+            self._record.save()
+        if self._late:
+            raise self._late[0]
         return fetched
 
     def _wanted(self, seen: Observed, needed: bool) -> Iterator[Known]:
@@ -202,13 +217,15 @@ class Run:
         api = self._context.api(self._spec)
         batch = known.line.batch
         self._tried.add(batch)
+        settled = True
         try:
-            remote = known.remote or api.get_batch(batch)
+            remote = self._newest(known)
+            settled = self._is_settled(remote)
             index = known.index
             if index is None or known.short:
                 meter = Meter(partial(self._moved, f"results {self.address}"))
                 mapping = KeyMap(known.keys, seen.realm.results.foreign(batch))
-                index = fetch(api, seen.realm.results, remote, mapping, meter.add)
+                index = fetch(api, seen.realm.results, remote, mapping, meter.add, settled=settled)
                 self._context.watcher.event(
                     "batch.fetched",
                     job=self.address,
@@ -221,15 +238,38 @@ class Run:
             line = ended_line(known.line, remote, index)
             return with_cost(line, made, self._spec.job, self._context.project.settings)
         except NotFound as error:
-            if known.index is None:
-                self._gone.add(batch)
-                if needed:
-                    self._context.watcher.event("results.gone", job=self.address, batch=batch, reason=error.message)
-                return gone_line(known.line, known.remote)
-            return None
-        except ProviderError:
-            self._tried.discard(batch)  # it may go better the next time
+            if known.index is not None:
+                return None
+            if not settled:
+                self._later(batch, NotReady(error.message, status=error.status, code=error.code))
+                return None
+            self._gone.add(batch)
+            if needed:
+                self._context.watcher.event("results.gone", job=self.address, batch=batch, reason=error.message)
+            return gone_line(known.line, known.remote)
+        except (Unreachable, ServerError, RateLimited):
+            self._tried.discard(batch)
             raise
+        except ProviderError as error:
+            self._later(batch, error)
+            return None
+
+    def _later(self, batch: str, error: ProviderError) -> None:
+        """One batch's results can't be had now: the others are fetched all the same."""
+        self._tried.discard(batch)
+        self._late.append(error)
+
+    def _newest(self, known: Known) -> RemoteBatch:
+        """A batch as it is now. What the list says of one that did not complete decides what is asked again."""
+        remote = known.remote
+        if remote is None or remote.status != "completed":
+            return self._context.api(self._spec).get_batch(known.line.batch)
+        return remote
+
+    def _is_settled(self, remote: RemoteBatch) -> bool:
+        """Whether it is so long since a batch ended, or was first seen to have, that what it has shows everywhere."""
+        moment = remote.ended_at or self._ended_at.setdefault(remote.batch_id, self._context.now())
+        return not self._context.is_new(self._spec.profile.kind, moment)
 
     def _moved(self, label: str, count: int, total: int = 0) -> None:
         self._context.watcher.progress(label, count, total)
@@ -239,8 +279,7 @@ class Run:
         actions = [action for action in seen.plan.actions if isinstance(action, Submit)]
         if not actions or not self._flight.has_room(self._spec):
             return False
-        if self._settle_doubt(seen, ledger, listed):
-            return True
+        self._settle(seen, ledger, listed)
         done = False
         canary = stand(self._spec, self._pins, seen)
         for action in actions:
@@ -251,19 +290,21 @@ class Run:
             self._keep_to_plan(action)
             total = action.bytes
             meter = Meter(lambda sent, total=total: self._moved(f"upload {self.address}", sent, total))  # type: ignore[misc]
-            to = Submission(self._context, self._spec, seen.realm, self._context.api(self._spec), ledger, meter)
+            to = Submission(
+                self._context, self._spec, seen.realm, self._context.api(self._spec), ledger, meter, is_keyed(listed)
+            )
             try:
                 for line, remote in each(self._submissions(to, action, seen, canary=alone)):
                     listed[line.batch] = remote
                     self._sent.append(line.batch)
                     self._submitted[action.round] = self._submitted.get(action.round, 0) + line.requests
                     done = True
-                    self._save_soon(line, pinned=True)
+                    self._record.soon(line, pinned=True)
                     self._context.watcher.event(
                         "batch.submitted", job=self.address, batch=line.batch, requests=line.requests
                     )
             finally:
-                self._save(pinned=done)
+                self._record.save(pinned=done)
         return done
 
     def _submissions(
@@ -302,26 +343,27 @@ class Run:
                 hint="look at a fresh `batchspec plan`, and apply that",
             )
 
-    def _settle_doubt(self, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch]) -> bool:
-        """Before anything else goes out: a create without an answer is given time to show in the list.
-
-        Where the same shard goes out again its key settles it; anything else could ask for a request twice. True where
-        it was waited, and the list read again.
-        """
-        realm = seen.realm.name
-        creates = (c for name in self._context.names(self._spec) for c in ledger.creates(realm, name))
-        grace = DOUBT[self._spec.profile.kind]
+    def _settle(self, seen: Observed, ledger: Ledger, listed: Mapping[str, RemoteBatch]) -> None:
+        """Before anything else goes out: whose a batch is, and what came of a create, is known or waited for."""
+        creates = [c for name in self._context.names(self._spec) for c in ledger.creates(seen.realm.name, name)]
+        keyed = is_keyed(listed)
+        own = any(known.line.pins for known in seen.batches)
+        if not keyed and not own and self.address not in self._word.ask_unknown:
+            check_strangers(self.address, listed, self._recorded(ledger, seen.realm.name), seen.sizes)
         doubtful = in_doubt(creates, seen.batches)
-        shards = {shard.digest for shard in self._shards(seen)} if doubtful else set()
-        ages = [(self._context.now() - create.at).total_seconds() for create in doubtful if create.shard not in shards]
-        left = grace - min(ages, default=grace)
-        if left <= 0:
-            return False
-        self._context.watcher.event("create.doubtful", job=self.address, seconds=round(left))
-        self._context.sleep(left)
-        listed.clear()
-        listed.update(list_back(self._context.api(self._spec), self._context.now()))
-        return True
+        if doubtful and keyed:
+            # Where the same shard goes out again its key settles it; anything else could ask for a request twice.
+            again = {shard.digest for shard in self._shards(seen)}
+            doubtful = tuple(create for create in doubtful if create.shard not in again)
+        left = self._doubt.left(doubtful, self._context.now())
+        if left:
+            reason = "a create was sent and not answered"
+            raise Stalled(Stall(self.address, reason, left, event="create.doubtful", settles=True))
+
+    def _recorded(self, ledger: Ledger, realm: str) -> frozenset[str]:
+        """Every batch that a lockfile of the project, or the ledger, knows."""
+        locked = (batch for path in self._context.lock_paths() for batch in self._context.lockfile(path).batches)
+        return ledger.batches(realm).union(locked)
 
     def _shards(self, seen: Observed) -> Iterator[Shard]:
         """The shards that the plan would submit now, not written."""
@@ -350,24 +392,6 @@ class Run:
         self._context.watcher.event(
             "output.written", job=self.address, path=self._context.places.shown(path), rows=line.rows
         )
-
-    def _save_soon(self, line: BatchLine, *, pinned: bool) -> None:
-        """Have a line in the lockfile within a second; writing it for each of many batches would cost their square."""
-        self._unsaved.append(line)
-        now = self._context.now().timestamp()
-        if now - self._saved_at >= SAVED:
-            self._save(pinned=pinned)
-            self._saved_at = now
-
-    def _save(self, *lines: BatchLine, pinned: bool = False) -> None:
-        self._unsaved += lines
-        if not self._unsaved:
-            return
-        lockfile = self._context.lockfile(self._spec.lock_path).with_batches(self._unsaved)
-        if pinned:
-            lockfile = lockfile.with_pins(self._pins)
-        self._context.save_lockfile(self._spec.lock_path, lockfile)
-        self._unsaved.clear()
 
 
 def _chosen(spread: Spread, number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from runner.digest import sha256_file
 from runner.errors import Conflict
@@ -77,7 +78,8 @@ def job_status(context: Context, spec: JobSpec, lists: Lists | None) -> JobStatu
     lines = lockfile.of(spec.address, realm.name)
     names = context.names(spec)
     elsewhere = context.elsewhere(spec, names, realm.name)
-    known = gather(context.name, names, realm, lines, elsewhere, creates, listed, api)
+    is_new = partial(context.is_new, spec.profile.kind)
+    known = gather(context.name, names, realm, lines, elsewhere, creates, listed, api, is_new)
     batches = []
     for one in known:
         counts = one.line.counts or (one.remote.counts if one.remote else None)

@@ -14,7 +14,6 @@ from runner.errors import (
     Conflict,
     ConflictError,
     NotFound,
-    ProviderError,
     RateLimited,
     Rejected,
     ServerError,
@@ -35,12 +34,14 @@ from runner.store.index import save_keys
 from runner.store.ledger import Create, Ledger
 
 TRIES = 5
-"""How often a create is sent at most: after a lost answer again, with the same key, after a look at the list."""
+"""How often a create is sent in one go: after a lost answer again, with the same key, after a look at the list."""
+PATIENCE = 20.0
+"""Seconds that a rate limit is waited for here, where the machine's lock is held."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Where one job's shards go."""
+    """Where one job's shards go. `keyed`: the service is seen to know the keys of its batches."""
 
     context: Context
     spec: JobSpec
@@ -48,6 +49,7 @@ class Submission:
     api: BatchApi
     ledger: Ledger
     sent: Meter
+    keyed: bool
 
 
 def submit(
@@ -126,41 +128,43 @@ def _uploaded(to: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]:
 
 
 def _create(to: Submission, order: Order, shard: Shard) -> RemoteBatch:
-    """Send the create until its outcome is known. Never a second one without a look at the list."""
+    """Send the create until its outcome is known. Never a second one without a look at the list.
+
+    What is raised while an outcome is not known leaves the intent in the ledger: the job's next round looks for its
+    batch. A service that is not seen to know keys is never asked again here, since only time can tell there.
+    """
     for attempt in range(TRIES):
         try:
             return _agreeing(to.api.create_batch(order), shard, order)
         except RateLimited as limited:
-            if attempt == TRIES - 1:
+            wait = 2.0**attempt if limited.retry_after is None else limited.retry_after
+            if attempt == TRIES - 1 or wait > PATIENCE:
                 raise
-            to.context.sleep(limited.retry_after or 2.0**attempt)
+            to.context.sleep(wait)
         except Conflict as conflict:
-            found = _find(to, order)
-            if found is None:
-                raise ConflictError(
-                    f"{to.spec.address}: the service refuses the key {order.request_id}: {conflict.message}",
-                    hint="look at the service's list of batches for that request_id; nothing was submitted",
-                ) from conflict
-            return _agreeing(found, shard, order)
+            return _agreeing(_holder(to, order, conflict), shard, order)
         except (Unreachable, ServerError) as lost:
             to.context.watcher.event("create.lost", job=to.spec.address, reason=lost.message)
-            to.context.sleep(min(2.0**attempt, 15.0))
-            found = _look(to, order)
+            if attempt == TRIES - 1 or not to.keyed:
+                raise
+            to.context.sleep(2.0**attempt)
+            found = _find(to, order)
             if found is not None:
                 return _agreeing(found, shard, order)
-            if attempt == TRIES - 1:
-                raise
     raise AssertionError("the last try returns or raises")
 
 
-def _look(to: Submission, order: Order) -> RemoteBatch | None:
-    """Look for a batch after a lost answer; a service that still does not answer is asked again by the next try."""
-    try:
-        return _find(to, order)
-    except Unauthorized:
-        raise
-    except ProviderError:
-        return None
+def _holder(to: Submission, order: Order, conflict: Conflict) -> RemoteBatch:
+    """The batch that has the key already; the list may show it late. Raises ConflictError where it never does."""
+    for attempt in range(TRIES):
+        found = _find(to, order)
+        if found is not None:
+            return found
+        to.context.sleep(2.0**attempt)
+    raise ConflictError(
+        f"{to.spec.address}: the service refuses the key {order.request_id}: {conflict.message}",
+        hint="look at the service's list of batches for that request_id; nothing was submitted",
+    ) from conflict
 
 
 def _find(to: Submission, order: Order) -> RemoteBatch | None:

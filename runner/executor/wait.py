@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runner.errors import NotFound, ProviderError, RateLimited, ServerError, Unauthorized
-from runner.executor.context import Context
+from runner.executor.batches import newest_first
+from runner.executor.context import SETTLING, Context
 from runner.providers.api import BatchApi, RemoteBatch
 
 SHORTEST = {"local": 0.2, "digitalocean": 2.0}
 """Seconds between the first looks, by kind of provider; the local service has no limits to keep."""
 LONGEST = 60.0
+SILENT = "service.silent"
 SILENCE = 6 * 3600.0
 """Seconds for which a service that does not answer is waited for where there is more to do than to look."""
 ASKED = 3600.0
@@ -30,31 +32,72 @@ class Awaited:
     batches: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Why a job can't go on just now, and the seconds after which it may, 0 where nobody knows.
+
+    `event` is what a person is told of it, once. `settles` says that it is over then, whatever happens.
+    """
+
+    job: str
+    reason: str
+    seconds: float = 0.0
+    event: str = SILENT
+    settles: bool = False
+
+
+class Stalled(Exception):
+    """A job can't go on just now. The machine's lock is given back while it waits."""
+
+    def __init__(self, stall: Stall) -> None:
+        super().__init__(stall.reason)
+        self.stall = stall
+
+
 class Waiting:
     """The wait of one command.
 
-    Looks grow apart with the time since it began, so that their number grows with the logarithm of that time and not
-    with the number of batches that end.
+    Looks grow apart with the time it has lasted, so that their number grows with the logarithm of that time and not
+    with the number of batches that end. Times are sums of what was slept: clocks jump, and laptops are closed.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._started = context.now()
-        self._silent = False
-        self._silent_since: datetime | None = None
+        self._slept = 0.0
+        self._stalled = 0.0
+        self._told: set[tuple[str, str]] = set()
+        self._missing: dict[str, float] = {}
 
-    def service_is_silent(self, reason: str, deadline: datetime | None) -> bool:
-        """Wait a little for a service that stopped answering while work was done. False where it took too long."""
-        now = self._context.now()
-        since = self._silent_since or now
-        lasted = (now - since).total_seconds()
-        if lasted > SILENCE or (deadline is not None and now >= deadline):
+    def until_it_goes_on(self, stalls: Sequence[Stall], deadline: datetime | None) -> bool:
+        """Wait a little before what can't go on is tried again. False where it took too long.
+
+        What a service asks for is waited for, also where another service could be asked before.
+        """
+        if self._stalled > SILENCE or self._passed(deadline):
             return False
-        if self._silent_since is None:
-            self._context.watcher.event("service.silent", reason=reason)
-        self._silent_since = since
-        self._context.sleep(min(max(lasted / 10, 1.0), LONGEST))
+        for stall in stalls:
+            self._tell(stall.event, stall.job, reason=stall.reason, seconds=round(stall.seconds))
+        usual = min(max(self._stalled / 10, 1.0), LONGEST)
+        self._stalled += self._sleep(max(usual, *(min(stall.seconds, ASKED) for stall in stalls)), deadline)
         return True
+
+    def _tell(self, event: str, job: str = "", **fields: object) -> None:
+        """Tell of a trouble once, until it is over."""
+        if (event, job if event != SILENT else "") not in self._told:
+            self._told.add((event, job if event != SILENT else ""))
+            self._context.watcher.event(event, **({"job": job} if job else {}), **fields)
+
+    def _passed(self, deadline: datetime | None) -> bool:
+        return deadline is not None and self._context.now() >= deadline
+
+    def _sleep(self, seconds: float, deadline: datetime | None) -> float:
+        """Sleep, but not past the deadline; how long it was."""
+        if deadline is not None:
+            left = (deadline - self._context.now()).total_seconds()
+            seconds = min(seconds, max(left, 0.05))
+        self._context.sleep(seconds)
+        self._slept += seconds
+        return seconds
 
     def until_one_ends(self, jobs: Sequence[Awaited], deadline: datetime | None) -> bool:
         """Wait until a batch of `jobs` has ended. False where the deadline passed first.
@@ -65,9 +108,9 @@ class Waiting:
         while True:
             pause = 0.0
             try:
-                if _look(self._context, jobs):
+                if self._look(jobs):
                     return True
-                self._silent, self._silent_since = False, None
+                self._told, self._stalled = set(), 0.0
             except Unauthorized:
                 raise
             except ProviderError as error:
@@ -75,43 +118,42 @@ class Waiting:
                     pause = min(error.retry_after or 0.0, ASKED)
                 if isinstance(error, RateLimited):
                     pause = pause or LONGEST
-                elif not self._silent:
-                    self._context.watcher.event("service.silent", reason=error.message)
-                    self._silent = True
-            now = self._context.now()
-            if deadline is not None and now >= deadline:
+                else:
+                    self._tell(SILENT, reason=error.message)
+            if self._passed(deadline):
                 return False
             # A tenth of what was waited already: quick for short batches, a minute for long ones.
-            elapsed = (now - self._started).total_seconds()
-            usual = min(max(elapsed / 10, shortest), LONGEST)
+            usual = min(max(self._slept / 10, shortest), LONGEST)
             jitter = random.uniform(0.9, 1.1)  # noqa: S311 - no secret
-            pause = max(usual * jitter, pause * max(jitter, 1.0))
-            if deadline is not None:
-                pause = min(pause, max((deadline - now).total_seconds(), 0.05))
-            self._context.sleep(pause)
+            self._sleep(max(usual * jitter, pause * max(jitter, 1.0)), deadline)
+
+    def _look(self, jobs: Sequence[Awaited]) -> bool:
+        """Look at all batches, with one list for each service. Whether one has ended."""
+        ended = False
+        seen: dict[int, Mapping[str, RemoteBatch]] = {}
+        for job in jobs:
+            if id(job.api) not in seen:
+                everyone = frozenset().union(*(other.batches for other in jobs if other.api is job.api))
+                seen[id(job.api)] = _find(job.api, everyone, self._context.now())
+            found = [seen[id(job.api)][batch] for batch in sorted(job.batches) if batch in seen[id(job.api)]]
+            done = sum(batch.counts.completed + batch.counts.failed for batch in found)
+            failed = sum(batch.counts.failed for batch in found)
+            total = sum(batch.counts.total for batch in found)
+            states = ", ".join(sorted({batch.status for batch in found}))
+            self._context.watcher.progress(f"answers {job.address} ({states})", done, total, failed)
+            gone = [self._is_gone(batch, job.kind) for batch in job.batches - seen[id(job.api)].keys()]
+            ended |= any(gone) or any(batch.ended for batch in found)
+        return ended
+
+    def _is_gone(self, batch: str, kind: str) -> bool:
+        """Whether a batch that the service does not know has been missing for long enough to be gone."""
+        return self._slept - self._missing.setdefault(batch, self._slept) >= SETTLING[kind]
 
 
-def _look(context: Context, jobs: Sequence[Awaited]) -> bool:
-    ended = False
-    seen: dict[int, Mapping[str, RemoteBatch]] = {}
-    for job in jobs:
-        if id(job.api) not in seen:
-            everyone = frozenset().union(*(other.batches for other in jobs if other.api is job.api))
-            seen[id(job.api)] = _find(job.api, everyone)
-        found = [seen[id(job.api)][batch] for batch in sorted(job.batches) if batch in seen[id(job.api)]]
-        done = sum(batch.counts.completed + batch.counts.failed for batch in found)
-        failed = sum(batch.counts.failed for batch in found)
-        total = sum(batch.counts.total for batch in found)
-        states = ", ".join(sorted({batch.status for batch in found}))
-        context.watcher.progress(f"answers {job.address} ({states})", done, total, failed)
-        ended |= len(found) < len(job.batches) or any(batch.ended for batch in found)
-    return ended
-
-
-def _find(api: BatchApi, wanted: frozenset[str]) -> dict[str, RemoteBatch]:
+def _find(api: BatchApi, wanted: frozenset[str], now: datetime) -> dict[str, RemoteBatch]:
     """The wanted batches, from the list; its pages are read only as far as needed."""
     found: dict[str, RemoteBatch] = {}
-    for batch in api.list_batches():
+    for batch in newest_first(api, now):
         if batch.batch_id in wanted:
             found[batch.batch_id] = batch
             if len(found) == len(wanted):

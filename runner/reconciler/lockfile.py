@@ -218,7 +218,11 @@ class Lockfile:
 
     def with_batches(self, lines: Iterable[BatchLine]) -> Lockfile:
         """With batches added or moved on; a batch that has ended does not go back to submitted."""
-        return replace(self, batches=_union(self.batches, lines, lambda b: b.batch))
+        batches = dict(self.batches)
+        for line in lines:
+            if line.ended or line.batch not in batches or not batches[line.batch].ended:
+                batches[line.batch] = line
+        return replace(self, batches=batches)
 
     def with_pins(self, line: PinsLine) -> Lockfile:
         """With an address pinned to `line`; a line of that digest that stands already is kept as it is."""
@@ -342,7 +346,7 @@ def _union(standing: Mapping[str, _L], lines: Iterable[_L], name: Any) -> dict[s
 
 def _rank(line: AnyLine) -> tuple[int, bytes]:
     """A batch that has ended comes after one that has not, and one whose results are gone after that."""
-    return (line.ended + line.gone if isinstance(line, BatchLine) else 0, _dump(line))
+    return (2 * line.ended + line.gone if isinstance(line, BatchLine) else 0, _dump(line))
 
 
 def _dump(line: Header | AnyLine) -> bytes:

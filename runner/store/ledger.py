@@ -170,6 +170,11 @@ class Ledger:
                 (realm, request_id),
             )
 
+    def batches(self, realm: str) -> frozenset[str]:
+        """The ids of all batches of a realm that creates were answered with."""
+        found = self._read("select batch_id from creates where realm = ? and batch_id is not null", (realm,))
+        return frozenset(str(row[0]) for row in found)
+
     def creates(self, realm: str, address: str) -> tuple[Create, ...]:
         """All creates of an address, oldest first."""
         found = self._read(

@@ -13,6 +13,7 @@ import pytest
 
 from runner.api import load, open_project
 from runner.executor import wait
+from runner.executor.context import SETTLING
 from runner.executor.observe import Word
 from runner.executor.run import Outcome
 from runner.reconciler.plan import Plan
@@ -28,6 +29,12 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait, "SHORTEST", {"local": 0.05, "digitalocean": 0.05})
+
+
+@pytest.fixture(autouse=True)
+def _settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded service is one machine: what it says at once holds."""
+    monkeypatch.setitem(SETTLING, "digitalocean", 0.0)
 
 
 @dataclass

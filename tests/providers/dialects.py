@@ -28,6 +28,7 @@ class Job:
     total: int
     answers: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    hidden: int = 0
 
     @property
     def ended(self) -> bool:

@@ -1,7 +1,7 @@
 """A batch service and its storage on real sockets, that can be told to misbehave in the middle of an exchange.
 
 It is `http.server` with wire code of its own: nothing of the product stands on both sides. What it is sent is kept in
-`seen`. `on(method, path, *steps)` says what happens to the next calls of that kind instead of the usual; then it is as
+`seen`. `keys` says whether a create's `request_id` is honoured, `late` for how many looks a new batch does not show. `on(method, path, *steps)` says what happens to the next calls of that kind instead of the usual; then it is as
 usual again.
 """
 
@@ -120,6 +120,8 @@ class Stub:
         self.jobs: list[Job] = []
         self.steps = ["validating", "queued", "in_progress"]
         self.outcome = "completed"
+        self.keys = True
+        self.late = 0
         self.ended = threading.Event()
         self._script: list[tuple[str, re.Pattern[str], list[Step]]] = []
         self._guard = threading.RLock()
@@ -192,7 +194,7 @@ class Stub:
             return self._list(seen.query)
         found = re.fullmatch(r"/v1/batches/([^/]+)(/cancel|/results)?", seen.path)
         job = next((job for job in self.jobs if found and job.id == found[1]), None)
-        if found is None or job is None:
+        if found is None or job is None or self._hides(job):
             return _error(404, "not_found", "The resource you requested could not be found.")
         match seen.method, found[2]:
             case "GET", None:
@@ -219,13 +221,14 @@ class Stub:
         if file is None:
             return _error(404, "not_found", "file_id: nothing was uploaded")
         for job in self.jobs:
-            if order.get("request_id") and job.order.get("request_id") == order["request_id"]:
+            if self.keys and order.get("request_id") and job.order.get("request_id") == order["request_id"]:
                 if job.file_id != order["file_id"]:
                     return _error(409, "conflict", "request_id was used before")
                 return Reply(200, self.dialect.job(job))
         steps = [*self.steps[1:], self.outcome]
         lines = [json.loads(line) for line in file.body.splitlines()]
         job = Job(f"batch-{len(self.jobs) + 1}", order["file_id"], order, steps, self.steps[0], len(lines))
+        job.hidden = self.late
         job.answers = {line["custom_id"]: _echo(line.get("body", {})) for line in lines}
         self.jobs.append(job)
         return Reply(201, self.dialect.job(job))
@@ -233,7 +236,7 @@ class Stub:
     def _list(self, query: dict[str, str]) -> Reply:
         for job in self.jobs:
             self._move(job)
-        jobs = list(reversed(self.jobs))
+        jobs = [job for job in reversed(self.jobs) if not self._hides(job)]
         if "status" in query:
             jobs = [job for job in jobs if job.status == query["status"]]
         if not self.dialect.pages:
@@ -251,6 +254,11 @@ class Stub:
     def _move(self, job: Job) -> None:
         if job.steps:
             job.status = job.steps.pop(0)
+
+    def _hides(self, job: Job) -> bool:
+        """Whether a job does not show yet; each look brings the moment nearer."""
+        job.hidden = max(job.hidden - 1, -1)
+        return job.hidden >= 0
 
     def _cancel(self, job: Job) -> Reply:
         if job.ended:
