@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runner.errors import NotFound
-from runner.providers.api import Counts, FileIntent, Order, Progress, RemoteBatch, ResultUrls
+from runner.providers.api import Counts, FileIntent, Order, Progress, RemoteBatch, Renew, ResultUrls
 
 _KEY_AT = len(b'{"custom_id":"')
 _ANSWER = (
@@ -89,9 +89,9 @@ class Instant:
         """The file of answers."""
         return ResultUrls(str(self._folder / f"{self.get_batch(batch_id).file_id}.answers"), None)
 
-    def download(self, url: str, path: Path, progress: Progress | None = None) -> None:
+    def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
         """Copy the answers."""
-        del progress
+        del progress, renew
         shutil.copyfile(url, path)
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:

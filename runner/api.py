@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from runner.errors import BatchspecError, InputError, NotFound, ProviderError, TrustError
+from runner.errors import BatchspecError, InputError, NotFound, ProviderError, TrustError, disk_error
 from runner.executor.apply import apply as execute
 from runner.executor.batches import list_back
 from runner.executor.canary import told as canary_told
@@ -128,7 +128,7 @@ class Opened:
                     progress=partial(self.context.watcher.progress, f"render {spec.address}"),
                     keep_in=self.context.places.rendered(spec.address),
                 )
-            except BatchspecError as error:
+            except (BatchspecError, OSError) as error:
                 errors[spec.address] = told(error, spec, review=review)
                 continue
             prepared.append(Prepared(desired, pins_line(desired, commit)))
@@ -164,7 +164,7 @@ class Opened:
                         listed[id(api)] = list_back(api, self.context.now())
                     seen = self._exact(one, listed[id(api)], word)
                 plans.append(self._with_costs(one, seen, exact=exact, review=review))
-            except BatchspecError as error:
+            except (BatchspecError, OSError) as error:
                 errors[spec.address] = told(error, spec, review=review)
         orphans: tuple[Orphan, ...] = ()
         if self.context.project.whole:
@@ -282,11 +282,12 @@ def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[Jo
     return tuple(found)
 
 
-def told(error: BatchspecError, spec: JobSpec, *, review: bool) -> str:
+def told(problem: BatchspecError | OSError, spec: JobSpec, *, review: bool) -> str:
     """A job's error as people read it: what happened, and on a line of its own what to do next.
 
     In a review nothing of the input is said that the spec does not let be shown.
     """
+    error = disk_error(problem) if isinstance(problem, OSError) else problem
     hidden = review and not spec.job.review.show_prompts and isinstance(error, InputError)
     message = error.public if hidden and isinstance(error, InputError) else error.message
     return f"{message}\n{error.hint}" if error.hint else message

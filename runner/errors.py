@@ -108,6 +108,14 @@ class StoreError(BatchspecError):
     """A file below `.batchspec/` is damaged or cannot be written."""
 
 
+def disk_error(error: OSError) -> StoreError:
+    """The error for a file or folder that the system does not let us use."""
+    where = f"{error.filename}: " if error.filename else ""
+    return StoreError(
+        f"{where}{error.strerror or error}", hint="what is recorded stays; the same command goes on from there"
+    )
+
+
 class ConflictError(BatchspecError):
     """The service holds something that contradicts what is asked. Nothing was submitted."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runner.cli import interrupt
 from runner.cli.options import (
     AskUnknown,
     Exact,
@@ -109,10 +110,16 @@ def apply(
                 planned, word, saved=saved, wait=not no_wait, timeout=limit, override=(override or "").strip()[:500]
             )
         except Interrupted as interrupted:
-            sys.stderr.write(_interrupted(interrupted.outcomes))
+            interrupt.tell(
+                [
+                    f"{one.address}: batch {b} goes on at the service"
+                    for one in interrupted.outcomes
+                    for b in one.running
+                ]
+            )
             if lines is not None:
-                lines.outcomes(interrupted.outcomes, 130)
-            raise typer.Exit(130) from None
+                lines.outcomes(interrupted.outcomes, interrupt.CODE)
+            raise typer.Exit(interrupt.CODE) from None
     code = _code(outcomes, bool(broken), no_wait=no_wait, detailed=detailed_exitcode)
     if lines is not None:
         lines.outcomes(outcomes, code)
@@ -133,16 +140,10 @@ def _confirm(plan: Plan, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BatchspecError(
-            "there is something to do and nobody to ask", hint=f"run `{_again()} --yes` to do what the plan says"
+            "there is something to do and nobody to ask",
+            hint=f"run `{interrupt.command(sys.argv[1:])} --yes` to do what the plan says",
         )
     typer.confirm("\nDo this?", abort=True)
-
-
-def _interrupted(outcomes: Sequence[Outcome]) -> str:
-    lines = ["", "Interrupted. Everything known is on disk."]
-    for outcome in outcomes:
-        lines += [f"  {outcome.address}: batch {batch} goes on at the service" for batch in outcome.running]
-    return "\n".join([*lines, f"To go on here: {_again()}", ""])
 
 
 def _summary(outcomes: Sequence[Outcome], broken: dict[str, str]) -> None:
@@ -160,7 +161,9 @@ def _summary(outcomes: Sequence[Outcome], broken: dict[str, str]) -> None:
     for address in broken:
         typer.echo(f"{address}: skipped, see its error above")
     if any(outcome.end == "running" for outcome in outcomes):
-        typer.echo(f"Batches go on at the service; to fetch and write what they answer: {_again()}")
+        typer.echo(
+            f"Batches go on at the service; to fetch and write what they answer: {interrupt.command(sys.argv[1:])}"
+        )
 
 
 def _code(outcomes: Sequence[Outcome], broken: bool, *, no_wait: bool, detailed: bool) -> int:
@@ -171,13 +174,6 @@ def _code(outcomes: Sequence[Outcome], broken: bool, *, no_wait: bool, detailed:
     if "failed" in ends:
         return 3
     return 4 if "running" in ends and (detailed or not no_wait) else 0
-
-
-def _again() -> str:
-    import shlex  # noqa: PLC0415
-
-    words = [word for word in sys.argv[1:] if word != "--no-wait"]
-    return shlex.join(["batchspec", *words])
 
 
 def _duration(text: str | None) -> timedelta | None:

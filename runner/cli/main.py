@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 from typing import NoReturn
 
 import typer
 
+from runner.cli import interrupt
 from runner.cli.verbs import Verbs
-from runner.errors import BatchspecError
+from runner.errors import BatchspecError, disk_error
 
 _EPILOG = (
     "Exit codes: 0 done or nothing to do, 1 error, 2 changes (plan --detailed-exitcode), 3 more requests stand failed "
@@ -47,10 +46,11 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run the command with `arguments` and return its exit code. Errors are printed to stderr."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
+    interrupt.listen()
     try:
         code = app(arguments, prog_name="batchspec", standalone_mode=False)
+        if code == interrupt.CODE and not interrupt.is_told():  # typer makes a code of KeyboardInterrupt
+            interrupt.tell(again=arguments[:1] == ["apply"])
         sys.stdout.flush()
     except BatchspecError as error:
         _say(error)
@@ -62,6 +62,9 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        _say(disk_error(error))
+        return 1
     except typer.Abort:
         sys.stderr.write("Nothing was done.\n")
         return 1
@@ -72,18 +75,6 @@ def run(arguments: list[str]) -> int:
         sys.stderr.write(f"Error: {error.format_message()}\nTry 'batchspec --help' for help.\n")
         return 1
     return code if isinstance(code, int) else 0
-
-
-_interrupted = False
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """The first signal stops what is going on, with everything written; the second leaves at once."""
-    global _interrupted  # noqa: PLW0603  a signal has nowhere else to leave its mark
-    if _interrupted:
-        os._exit(130)
-    _interrupted = True
-    raise KeyboardInterrupt
 
 
 def _say(error: BatchspecError) -> None:

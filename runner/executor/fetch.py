@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import orjson
 
 from runner.digest import sha256_file
-from runner.errors import NotFound, NotReady
+from runner.errors import Malformed, NotFound, NotReady
 from runner.executor.answers import glance
 from runner.keys import parse_key
 from runner.providers.api import BatchApi, Progress, RemoteBatch
@@ -37,7 +38,6 @@ def fetch(
     is replaced only by results with as many answers. A batch that answered nothing has no results; that is an empty
     index. Raises NotFound where results there must be are gone, and ProviderError where they can't be read now.
     """
-    store.folder.mkdir(parents=True, exist_ok=True)
     standing = store.load(batch.batch_id)
     counted = batch.counts.completed + batch.counts.failed
     if standing is None and counted:
@@ -51,6 +51,7 @@ def fetch(
         if summary.answers + summary.failures < counted:
             _download(api, batch, fresh, progress, settled=settled)
             entries, summary = index(fresh, batch, mapping)
+        standing = store.load(batch.batch_id)  # another process may have been quicker
         if standing is not None and standing.summary.answers > summary.answers:
             return standing
         return store.take(batch.batch_id, fresh, entries, summary)
@@ -66,11 +67,19 @@ def _download(
         if batch.counts.completed or batch.status == "completed" or uncounted:
             raise
         urls = None
-    for url, path in ((urls.output_url, files[0]), (urls.error_url, files[1])) if urls else ():
+    for name, path in zip(("output_url", "error_url"), files, strict=True) if urls else ():
         path.unlink(missing_ok=True)
+        url = getattr(urls, name)
         if url is not None:
-            api.download(url, path, progress)
+            api.download(url, path, progress, partial(_renewed, api, batch, name))
             sync_file(path)
+
+
+def _renewed(api: BatchApi, batch: RemoteBatch, name: str) -> str:
+    url: str | None = getattr(api.results(batch.batch_id), name)
+    if url is None:
+        raise Malformed(f"the service names a file of batch {batch.batch_id} no more that it named before")
+    return url
 
 
 def index(files: tuple[Path, Path], batch: RemoteBatch, mapping: KeyMap) -> tuple[Entries, Summary]:

@@ -19,6 +19,7 @@ from runner.errors import (
     RateLimited,
     ServerError,
     Unreachable,
+    disk_error,
 )
 from runner.executor.batches import Known, ended_line, gone_line, in_doubt, list_back
 from runner.executor.canary import stand
@@ -122,8 +123,9 @@ class Run:
             if self._seen is None:
                 self.give_up()
         except BatchspecError as error:
-            hint = f"\n    {error.hint}" if error.hint else ""
-            self.outcome = self._ended("error", f"{error.message}{hint}")
+            self.outcome = self._ended("error", _told(error))
+        except OSError as error:
+            self.outcome = self._ended("error", _told(disk_error(error)))
 
     def give_up(self) -> None:
         """End a job that the service's silence has stopped; the next apply goes on."""
@@ -392,6 +394,10 @@ class Run:
         self._context.watcher.event(
             "output.written", job=self.address, path=self._context.places.shown(path), rows=line.rows
         )
+
+
+def _told(error: BatchspecError) -> str:
+    return f"{error.message}\n    {error.hint}" if error.hint else error.message
 
 
 def _chosen(spread: Spread, number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:

@@ -18,6 +18,10 @@ Progress = Callable[[int], None]
 """Called with the number of bytes moved since the last call."""
 
 
+Renew = Callable[[], str]
+"""Asks for a fresh download address of the same file. Raises ProviderError."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileIntent:
     """A place for one upload. `upload_url` is a secret of its own: it is never written to a file or a log."""
@@ -133,10 +137,11 @@ class BatchApi(Protocol):
         """Fresh download addresses. Raises NotReady before there are any, NotFound when they are gone."""
         ...
 
-    def download(self, url: str, path: Path, progress: Progress | None = None) -> None:
+    def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
         """Stream a result file to `path`, going on by range where a connection broke. Replaces what stands there.
 
-        Raises NotFound where the file is gone, Unauthorized where the URL has expired.
+        Where the URL has expired it goes on with the one that `renew` gives. Raises NotFound where the file is gone,
+        Unauthorized where the URL has expired and there is no other.
         """
         ...
 

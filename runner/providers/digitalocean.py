@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runner.errors import Malformed, Unreachable
 from runner.providers import calls, wire
-from runner.providers.api import BatchApi, FileIntent, Order, Progress, RemoteBatch, ResultUrls
+from runner.providers.api import BatchApi, FileIntent, Order, Progress, RemoteBatch, Renew, ResultUrls
 from runner.providers.http import USUAL, Http, Limits, Now
 from runner.providers.patience import Patience, Sleep
 from runner.providers.storage import Storage
@@ -86,13 +86,14 @@ class DigitalOcean(BatchApi):
         """Fresh download addresses. Raises NotReady before there are any, NotFound when they are gone."""
         return wire.read_results(calls.results(self._http, batch_id))
 
-    def download(self, url: str, path: Path, progress: Progress | None = None) -> None:
+    def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
         """Stream a result file to `path`, written beside and renamed, going on by range where a connection broke.
 
-        Raises NotFound where the file is gone, Unauthorized where the URL has expired. Where it has to start from the
+        Where the URL has expired it goes on with the one that `renew` gives. Raises NotFound where the file is gone,
+        Unauthorized where the URL has expired and there is no other. Where it has to start from the
         beginning, `progress` gets a negative number.
         """
-        self._storage.download(url, path, progress)
+        self._storage.download(url, path, progress, renew)
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
         """Ask for cancellation. Raises Conflict on a batch that has ended or has not reached its upstream."""

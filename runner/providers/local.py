@@ -24,7 +24,7 @@ import httpx
 from runner.digest import sha256_hex
 from runner.errors import ProviderError, ServiceError, Unreachable
 from runner.providers import log
-from runner.providers.api import BatchApi, FileIntent, Order, Progress, RemoteBatch, ResultUrls
+from runner.providers.api import BatchApi, FileIntent, Order, Progress, RemoteBatch, Renew, ResultUrls
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import Now
 from runner.providers.patience import Patience, Sleep
@@ -121,9 +121,9 @@ class Local(BatchApi):
         """Fresh download addresses. Raises NotReady before there are any, NotFound when they are gone."""
         return self._call(lambda api: api.results(batch_id))
 
-    def download(self, url: str, path: Path, progress: Progress | None = None) -> None:
+    def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
         """Stream a result file to `path`, also from the service that has taken over since `url` was given."""
-        self._call(lambda api: api.download(self._moved(url), path, progress))
+        self._call(lambda api: api.download(self._moved(url), path, progress, renew))
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
         """Ask for cancellation. Raises Conflict on a batch that has ended or has not reached its upstream."""

@@ -25,7 +25,7 @@ from typing import IO
 import httpx
 
 from runner.errors import ApiError, Malformed, ProviderError, StoreError, Unauthorized
-from runner.providers.api import Progress
+from runner.providers.api import Progress, Renew
 from runner.providers.download import Download, Moved
 from runner.providers.http import MAX_REFUSAL, USUAL, Limits, Now, new_client, read_start
 from runner.providers.patience import Patience
@@ -38,6 +38,8 @@ MAX_URL = 16_384
 """Characters of a presigned URL; those with a session token have some thousand."""
 MAX_TRIES = 60
 """Tries of one transfer in all, whatever progress each of them made."""
+MAX_RENEWED = 2
+"""Fresh addresses for one download in a row that bring nothing."""
 URL_TTL = 600.0
 """Seconds an upload URL is taken to last where the service does not say; the guide says 10 to 15 minutes."""
 STALE = 3_600.0
@@ -89,19 +91,19 @@ class Storage:
                 waited += seconds
                 self._patience.rest("upload.retried", error, tried, seconds)
 
-    def download(self, url: str, path: Path, progress: Progress | None = None) -> None:
+    def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
         """GET `url` into `path`: written beside, synced and renamed, so `path` is whole or untouched.
 
         A broken download goes on where it broke if the storage gives ETags and takes ranges, else from the beginning
-        (`progress` gets a negative number then). Raises NotFound, Unauthorized where the URL has expired, StoreError
-        where the file can't be written.
+        (`progress` gets a negative number then). Where the URL has expired, `renew` gives another one. Raises NotFound,
+        Unauthorized where the URL has expired and there is no other, StoreError where the file can't be written.
         """
         target = checked(url, local=self._local)
         beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
             _clear(path)
             with beside.open("xb") as file:
-                self._fetch(Download(target, file, Moved(progress), limit=self._limits.file, now=self._now))
+                self._fetch(Download(target, file, Moved(progress), limit=self._limits.file, now=self._now), renew)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)
@@ -158,12 +160,18 @@ class Storage:
         if not response.is_success:
             raise storage_refusal(response.status_code, response.headers, told, what, now=self._now)
 
-    def _fetch(self, download: Download) -> None:
-        tried, idle = 0, 0
+    def _fetch(self, download: Download, renew: Renew | None) -> None:
+        tried, idle, renewed = 0, 0, 0
         while True:
             before = download.moved.count
             try:
                 return download.go_on(self._client(download.target))
+            except Unauthorized:
+                # An address is good for some minutes, and a large file over a bad line takes longer.
+                renewed = 1 if download.moved.count > before else renewed + 1
+                if renew is None or renewed > MAX_RENEWED:
+                    raise
+                download.target = checked(renew(), local=self._local)
             except ProviderError as error:
                 tried += 1
                 idle = 1 if download.moved.count > before else idle + 1

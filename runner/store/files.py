@@ -91,10 +91,12 @@ def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object]
     holder = path.with_suffix(".holder")
     try:
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}", encoding="utf-8")
+        with contextlib.suppress(OSError):  # a disk that is full is told of where it matters
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}", encoding="utf-8")
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
         lock.release()
 
 

@@ -10,7 +10,10 @@ import contextlib
 import mmap
 import re
 import resource
+import shutil
 import struct
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,6 +66,9 @@ class Summary:
     failure_lines: tuple[int, ...] = ()
 
 
+_FRESH = ".fresh-"
+STALE = 86_400.0
+"""Seconds after which what was being downloaded is a dead process's."""
 _SUMMARY_END = ".summary.json"
 _SUMMARY = TypeAdapter(Summary)
 
@@ -135,13 +141,14 @@ class ResultStore:
     @contextlib.contextmanager
     def fresh(self, batch_id: str) -> Iterator[tuple[Path, Path]]:
         """Two paths to download to; what stands there at the end is removed. `take` makes it the batch's own."""
-        files = self.raw(batch_id)
-        beside = files[0].with_suffix(".part"), files[1].with_suffix(".part")
-        try:
-            yield beside
-        finally:
-            for path in beside:
-                path.unlink(missing_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(f"{_FRESH}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > STALE:
+                    shutil.rmtree(left)
+        # A folder for each, since a plan and an apply may fetch the same batch at once.
+        with tempfile.TemporaryDirectory(prefix=f"{_FRESH}{safe_name(batch_id)[:40]}-", dir=self.folder) as name:
+            yield Path(name, "output.jsonl"), Path(name, "errors.jsonl")
 
     def take(self, batch_id: str, fresh: tuple[Path, Path], entries: Entries, summary: Summary) -> ResultIndex:
         """Make downloaded files the batch's own, with their index. The summary comes last: with it all is there."""
@@ -177,7 +184,7 @@ class ResultStore:
             summary = _SUMMARY.validate_python(fields)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, EOFError) as error:
             raise StoreError(
                 f"{summary_path} is damaged: {error}", hint="remove it; the results are read again"
             ) from error
@@ -197,7 +204,7 @@ def load_keys(path: Path) -> npt.NDArray[np.bytes_] | None:
     """A shard's sorted keys; None where they are not here."""
     try:
         loaded: npt.NDArray[np.bytes_] = np.load(path, mmap_mode="r")
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, EOFError):
         return None
     return loaded
 

@@ -100,7 +100,7 @@ def _kind(path: str) -> str:
 
 
 def _file_kind(path: Path) -> str:
-    for kind in (".lock", "cutting", "keys.npy", "index.npy", "summary.json", "output.part", "errors.part", ".jsonl"):
+    for kind in (".lock", "cutting", "keys.npy", "index.npy", "summary.json", "output.jsonl", "errors.jsonl", ".jsonl"):
         if kind in path.name:
             return kind
     return "other"

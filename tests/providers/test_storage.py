@@ -455,6 +455,31 @@ def test_a_download_s_url_that_expires_in_the_middle(
     assert list(target.parent.iterdir()) == []
 
 
+def test_a_download_goes_on_at_a_fresh_url_where_the_first_has_expired(
+    stub: Stub, api: DigitalOcean, content: bytes, target: Path
+) -> None:
+    """By range, from where it broke: a large file over a bad line takes longer than an address is good for."""
+    refused = Reply(403, xml("AccessDenied"))
+    stub.on("GET", DOWNLOAD, Cut(1000), refused, Cut(2000), refused)
+    asked: list[int] = []
+
+    def renew() -> str:
+        asked.append(1)
+        return stub.blob("a", content)
+
+    api.download(stub.blob("a", content), target, renew=renew)
+    assert target.read_bytes() == content
+    assert len(asked) == 2
+    assert [seen.headers.get("range") for seen in stub.seen[2::2]] == ["bytes=1000-", "bytes=3000-"]
+
+
+def test_fresh_urls_that_are_no_better_are_given_up(stub: Stub, api: DigitalOcean, target: Path) -> None:
+    stub.on("GET", DOWNLOAD, *[Reply(403, xml("AccessDenied"))] * 100)
+    with pytest.raises(Unauthorized):
+        api.download(stub.blob("a", b"x"), target, renew=lambda: stub.blob("a", b"x"))
+    assert len(stub.seen) == 3
+
+
 def test_a_place_that_can_not_be_written(stub: Stub, api: DigitalOcean, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="can't be written: No such file"):
         api.download(stub.blob("a", b"x"), tmp_path / "none" / "out.jsonl")
