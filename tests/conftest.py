@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from runner.spec.load import Project, load_project
 
 REPOSITORY = Path(__file__).parent.parent
 
 # The same examples in every run: what fails in CI fails here. `--hypothesis-seed` tries others.
-settings.register_profile("suite", derandomize=True)
+# How fast a machine makes them is no matter.
+settings.register_profile("suite", derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
 
