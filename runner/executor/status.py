@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache, partial
+from pathlib import Path
 
 from runner.digest import sha256_file
-from runner.errors import Conflict
-from runner.executor.batches import gather, list_back
+from runner.errors import BatchspecError, Conflict, RateLimited, ServerError, Unreachable
+from runner.executor.batches import Known, gather, list_back
 from runner.executor.context import Context
-from runner.executor.costs import expected, spent
+from runner.executor.costs import expected, spent, with_cost
 from runner.providers.api import BatchApi, RemoteBatch
-from runner.reconciler.lockfile import Lockfile
+from runner.reconciler.lockfile import BatchLine, CountsField, Lockfile, UsageField
 from runner.spec.load import JobSpec
 from runner.store.ledger import Create, Ledger
 
@@ -32,20 +37,47 @@ class BatchStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens in and out: as the service counted them for ended batches, and as they were estimated for those."""
+
+    input: int
+    output: int
+    expected_input: int | None
+    expected_output: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobStatus:
     """One job as status shows it; `output` is its path and a word on the file; `asked` whether the service was.
 
-    `cost` is USD recorded for batches that have ended; `expected` is what was estimated for those same batches, where
-    all of them have an estimate. None where nothing is recorded.
+    `requests`, `answered` and `failed` are those of the newest run: the batches under the pins of the newest one, with
+    all rounds of asking. `rate` is in requests a minute since the running batches were created, `left` in seconds.
+    `cost` is USD of that run until now; `expected` is what was estimated for those of its batches whose cost is
+    recorded, where all of them have an estimate. None where nothing is known. `error` says why the service could not be
+    asked, and `passing` whether that may pass.
     """
 
     address: str
     realm: str
+    state: str
+    requests: int
+    answered: int
+    failed: int
+    rate: float | None
+    left: float | None
     batches: tuple[BatchStatus, ...]
     output: str
     asked: bool
+    tokens: Tokens | None
     cost: float | None
     expected: float | None
+    error: str = ""
+    passing: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether a batch has not ended."""
+        return any(not batch.ended for batch in self.batches)
 
 
 class Lists:
@@ -64,61 +96,191 @@ class Lists:
 
 def job_status(context: Context, spec: JobSpec, lists: Lists | None) -> JobStatus:
     """A job's batches from lockfile, ledger and, with `lists`, the service. Raises BatchspecError."""
+    known = _gather(context, spec, lists)
+    return _status(context, spec, known, asked=lists is not None)
+
+
+def told_status(context: Context, spec: JobSpec, lists: Lists | None) -> JobStatus:
+    """The same; where the service can't be asked, what is known without it, and why. Raises LockfileError."""
+    try:
+        return job_status(context, spec, lists)
+    except BatchspecError as error:
+        passing = isinstance(error, (Unreachable, ServerError, RateLimited))
+        return _status(context, spec, _gather(context, spec, None), error=error.message, passing=passing)
+
+
+def _gather(context: Context, spec: JobSpec, lists: Lists | None) -> tuple[Known, ...]:
     realm = context.realm(spec)
     lockfile = context.lockfile(spec.lock_path)
     api = context.api(spec) if lists is not None else None
     listed = lists.of(api) if lists is not None and api is not None else None
     creates: tuple[Create, ...] = ()
+    names = context.names(spec)
     if context.places.ledger.exists():
         ledger = Ledger(context.places.ledger)
         try:
-            creates = tuple(c for name in context.names(spec) for c in ledger.creates(realm.name, name))
+            creates = tuple(c for name in names for c in ledger.creates(realm.name, name))
         finally:
             ledger.close()
     lines = lockfile.of(spec.address, realm.name)
-    names = context.names(spec)
     elsewhere = context.elsewhere(spec, names, realm.name)
     is_new = partial(context.is_new, spec.profile.kind)
-    known = gather(context.name, names, realm, lines, elsewhere, creates, listed, api, is_new)
-    batches = []
-    for one in known:
-        counts = one.line.counts or (one.remote.counts if one.remote else None)
-        batches.append(
-            BatchStatus(
-                one.line.batch,
-                one.state,
-                one.ended,
-                one.line.requests or (counts.total if counts else 0),
-                counts.completed if counts else 0,
-                counts.failed if counts else 0,
-                one.line.round,
-                one.adopted,
-                one.line.cost,
-            )
-        )
-    recorded = [one.line for one in known if one.line.cost is not None]
-    came, foreseen = spent(recorded), expected(recorded)
+    return gather(context.name, names, realm, lines, elsewhere, creates, listed, api, is_new)
+
+
+def _status(
+    context: Context,
+    spec: JobSpec,
+    known: Sequence[Known],
+    *,
+    asked: bool = False,
+    error: str = "",
+    passing: bool = False,
+) -> JobStatus:
+    lockfile = context.lockfile(spec.lock_path)
+    lines = {one.line.batch: _priced(context, spec, lockfile, one) for one in known}
+    run = _newest_run(known)
+    requests = _asked_first(run)
+    answered = sum(_counts(one).completed for one in run)
+    flying = [one for one in run if not one.ended]
+    pending = sum(_requests(one) - _counts(one).completed - _counts(one).failed for one in flying)
+    rate, left = pace(flying, pending, context.now())
+    recorded = [one.line for one in run if one.line.cost is not None]
+    came, foreseen = spent([lines[one.line.batch] for one in run]), expected(recorded)
+    output, good = _output(context, spec, lockfile)
     return JobStatus(
         spec.address,
-        realm.name,
-        tuple(batches),
-        _output(context, spec, lockfile),
-        api is not None,
-        None if came is None else float(came),
-        None if foreseen is None else float(foreseen),
+        context.realm(spec).name,
+        _state(known, run, output_is_good=good),
+        requests,
+        min(answered, requests),
+        max(0, requests - answered - pending),
+        rate,
+        left,
+        tuple(_batch(one, lines[one.line.batch]) for one in known),
+        output,
+        asked,
+        _tokens([one.line for one in run]),
+        _usd(came),
+        _usd(foreseen),
+        error,
+        passing,
     )
 
 
-def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> str:
+def _newest_run(known: Sequence[Known]) -> tuple[Known, ...]:
+    """The batches under the newest one's pins, and all that run."""
+    if not known:
+        return ()
+    pins = known[-1].line.pins
+    return tuple(one for one in known if not one.ended or one is known[-1] or (pins and one.line.pins == pins))
+
+
+def _asked_first(run: Sequence[Known]) -> int:
+    """Requests of a run, each once however often it was asked."""
+    first = min((one.line.round for one in run), default=1)
+    return sum(_requests(one) for one in run if one.line.round == first)
+
+
+def _counts(one: Known) -> CountsField:
+    counts = one.line.counts or (one.remote.counts if one.remote else None)
+    if counts is None:
+        return CountsField(total=0, completed=0, failed=0)
+    return CountsField(total=counts.total, completed=counts.completed, failed=counts.failed)
+
+
+def _requests(one: Known) -> int:
+    return one.line.requests or _counts(one).total
+
+
+def _batch(one: Known, priced: BatchLine) -> BatchStatus:
+    counts = _counts(one)
+    return BatchStatus(
+        one.line.batch,
+        one.state,
+        one.ended,
+        _requests(one),
+        counts.completed,
+        counts.failed,
+        one.line.round,
+        one.adopted,
+        priced.cost,
+    )
+
+
+def _priced(context: Context, spec: JobSpec, lockfile: Lockfile, one: Known) -> BatchLine:
+    """A batch's line with its cost until now, also while it runs and its lockfile has none."""
+    if one.line.cost is not None or one.remote is None or one.remote.usage is None:
+        return one.line
+    used = one.remote.usage
+    usage = UsageField(
+        input_tokens=used.input_tokens, output_tokens=used.output_tokens, cached_tokens=used.cached_tokens
+    )
+    line = one.line.model_copy(update={"usage": usage, "counts": _counts(one)})
+    return with_cost(line, lockfile.pins.get(line.pins or ""), spec.job, context.project.settings)
+
+
+def pace(flying: Sequence[Known], pending: int, now: datetime) -> tuple[float | None, float | None]:
+    """Requests a minute since the first of some batches was created, and seconds until the others are done."""
+    starts = [one.remote.created_at for one in flying if one.remote is not None and one.remote.created_at is not None]
+    done = sum(_counts(one).completed + _counts(one).failed for one in flying)
+    elapsed = (now - min(starts)).total_seconds() if starts else 0.0
+    if not done or elapsed <= 0:
+        return None, None
+    return done / elapsed * 60, pending * elapsed / done
+
+
+def _state(known: Sequence[Known], run: Sequence[Known], *, output_is_good: bool) -> str:
+    """The job in a word or two: what runs, else what apply has to do, else how it ended."""
+    if not known:
+        return "not started"
+    running = Counter(one.state for one in run if not one.ended)
+    if running:
+        several = sum(running.values()) > 1
+        return ", ".join(f"{count} {state}" if several else state for state, count in sorted(running.items()))
+    if any(not one.line.ended for one in known):
+        return "to fetch"
+    return "done" if output_is_good else "unfinished"
+
+
+def _tokens(lines: Sequence[BatchLine]) -> Tokens | None:
+    used = [(line.usage, line.estimate) for line in lines if line.usage is not None]
+    if not used:
+        return None
+    outputs = [estimate.output_tokens if estimate else None for _, estimate in used]
+    return Tokens(
+        sum(usage.input_tokens for usage, _ in used),
+        sum(usage.output_tokens for usage, _ in used),
+        _sum([estimate.input_tokens if estimate else None for _, estimate in used]),
+        _sum(outputs),
+    )
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    """The sum; None where any of them is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _usd(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount)
+
+
+def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[str, bool]:
+    """The output's path and a word on the file; and whether it is what the lockfile says."""
     path = context.places.output(spec.job.output.path)
     line = lockfile.outputs.get(spec.job.output.path)
     if not path.is_file():
-        said = "not written"
-    elif line is None or sha256_file(path) != line.digest:
-        said = "not what the lockfile says; apply rewrites it"
-    else:
-        said = f"{line.rows:,} rows"
-    return f"{spec.job.output.path}: {said}"
+        return f"{spec.job.output.path}: not written", False
+    if line is None or _digest(path, path.stat().st_mtime_ns, path.stat().st_size) != line.digest:
+        return f"{spec.job.output.path}: not what the lockfile says; apply rewrites it", False
+    return f"{spec.job.output.path}: {line.rows:,} rows", True
+
+
+@lru_cache(maxsize=1_000)
+def _digest(path: Path, _changed: int, _size: int) -> str:
+    """A file's digest; a table that is kept fresh reads a file again only when it has changed."""
+    return sha256_file(path)
 
 
 def cancel_batch(context: Context, spec: JobSpec, batch: str) -> str:

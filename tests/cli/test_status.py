@@ -1,0 +1,193 @@
+"""Status: one line a job whatever the width and the number of jobs, and nothing that matters cut off."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from runner.cli.board import board, details, line, summary, time_text
+from runner.executor.batches import Known, line_of
+from runner.executor.status import BatchStatus, JobStatus, Tokens, pace
+from runner.providers.api import Counts, RemoteBatch
+from tests.conftest import SPEC
+
+BATCH = BatchStatus("5c0e9a55-2f3b-4a1e-9d0c-1f2e3d4c5b6a", "in_progress", False, 50_000, 12_345, 17, 2, True, 12.5)
+JOB = JobStatus(
+    "a-job-with-a-name-that-is-as-long-as-names-may-be-and-then-some-[date=2026-11-23]", "local:echo", "in_progress",
+    50_000, 12_345, 17, 1_234.5, 1_800, (BATCH,), "out/x.jsonl: not written", True, Tokens(1, 2, 3, None), 12.5, 14.0,
+)  # fmt: skip
+DONE = replace(JOB, address="done", state="done", batches=(replace(BATCH, ended=True, state="completed"),), left=None)
+
+
+def shown(renderable: Any, width: int, *, terminal: bool = False) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width, force_terminal=terminal, color_system="standard" if terminal else None).print(
+        renderable
+    )
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_what_a_job_does_is_whole_at_any_width(width: int) -> None:
+    text = shown(board([JOB, DONE]), width)
+    assert max(map(len, text.splitlines())) <= width
+    for fact in ("in_progress", "12,345/50,000", "17", "1,234/min", "30 min", "$12.50"):
+        assert fact in text
+    told = shown(details(JOB, Path("/p"), "specs/x.lock", links=False), width)
+    assert max(map(len, told.splitlines())) <= width
+    for fact in (BATCH.batch, "in_progress", "12,345/50,000", "$12.50", "in 1 (3 estimated), out 2"):
+        assert fact in told
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 24), (80, 10), (80, 60)])
+def test_many_jobs_fit_on_the_screen_the_running_ones_first(width: int, height: int) -> None:
+    jobs = [replace(DONE, address=f"done-{n}") for n in range(30)]
+    jobs += [replace(JOB, address=f"{JOB.address}[n={n}]") for n in range(10)]
+    text = shown(board(jobs, height=height), width)
+    lines = text.splitlines()
+    assert len(lines) < height
+    assert max(map(len, lines)) <= width
+    room = min(height - 6, 40)
+    assert text.count("in_progress") == min(room, 10)
+    assert re.search(r"…\S*\[n=0\]", lines[2]) or "[n=0]" in lines[2], "the end of a name tells jobs of a matrix apart"
+    if room < 40:
+        assert f"… and {40 - room} more:" in text
+    assert "40 jobs: 30 done, 10 running" in text
+
+
+def test_a_line_of_a_log_and_the_sum() -> None:
+    assert line(replace(JOB, address="a")) == (
+        "a: in_progress, 12,345 of 50,000 answered, 17 failed, 30 min left, $12.50"
+    )
+    assert line(replace(JOB, address="a", requests=0, answered=0, failed=0, left=None, cost=None, state="x")) == "a: x"
+    assert summary([JOB, DONE]) == (
+        "2 jobs: 1 done, 1 running, 24,690 of 100,000 answered, 34 failed, $25.00 until now"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5_399, "90 min"), (5_400, "2 h"), (200_000, "2 d")]
+)
+def test_times(seconds: float, text: str) -> None:
+    assert time_text(seconds) == text
+
+
+def test_links_stand_only_where_they_were_asked_for() -> None:
+    linked = shown(details(DONE, Path("/p"), "specs/x.lock", links=True), 200, terminal=True)
+    assert f";file://{socket.gethostname()}/p/out/x.jsonl\x1b\\" in linked
+    assert f";file://{socket.gethostname()}/p/specs/x.lock\x1b\\" in linked
+    assert "\x1b]8" not in shown(details(DONE, Path("/p"), "specs/x.lock", links=False), 200, terminal=True)
+
+
+def running(done: int, total: int, minutes: int) -> Known:
+    created = NOW - timedelta(minutes=minutes)
+    remote = RemoteBatch(
+        "b", "in_progress", "f", "openai", "", "", {}, Counts(total, done, 0), None, (), created, None, None
+    )
+    return Known(line_of(remote, "job", "realm", None), remote, gone=False, adopted=False, index=None, keys=None)
+
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def test_the_rate_is_that_of_the_running_batches_and_gives_the_time_left() -> None:
+    rate, left = pace([running(300, 1_000, 10), running(0, 500, 1)], 1_200, NOW)
+    assert rate == pytest.approx(30)
+    assert left == pytest.approx(2_400)
+    assert pace([running(0, 500, 1)], 500, NOW) == (None, None)
+    assert pace([], 0, NOW) == (None, None)
+
+
+def batchspec(root: Path, *arguments: str, expect: int = 0, **environ: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *arguments],
+        cwd=root, env={**os.environ, **environ}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_from_not_started_to_done(project: Callable[..., Path]) -> None:
+    root = project({"specs/hello.yaml": SPEC.replace("name: hello", "name: hello\nprovider: local")})
+    assert "not started" in batchspec(root, "status")
+    batchspec(root, "apply", "--yes", "--no-wait")
+    assert json.loads(batchspec(root, "status", "--offline", "--json"))["state"] == "submitted"
+    told = batchspec(root, "status", "--watch")
+    assert "hello  to fetch" in " ".join(told.split(" ")) or "to fetch" in told
+    batchspec(root, "apply", "--yes")
+    told = batchspec(root, "status")
+    assert re.search(r"hello +done +3/3 ", told)
+    assert "lockfile  specs/hello.lock" in told
+    assert re.search(r"tokens +in 51 \(51 estimated\), out \d+ \(192 estimated\)", told)
+    assert re.search(r"cost +\$0.0000\d+, \d+ % less than the \$0.000061 expected", told)
+    (root / "out/hello.jsonl").unlink()
+    told = batchspec(root, "status")
+    assert "unfinished" in told
+    assert "out/hello.jsonl: not written" in told
+
+
+def test_a_service_that_does_not_answer_hides_nothing_of_the_lockfile(project: Callable[..., Path]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    settings = "version: 1\nproject: tests\nproviders:\n  far: {kind: digitalocean, base_url: 'http://127.0.0.1:%d'}\n"
+    far = SPEC.replace("name: hello", "name: far\nprovider: far").replace("out/hello", "out/far")
+    near = SPEC.replace("name: hello", "name: near\nprovider: local").replace("out/hello", "out/near")
+    root = project(
+        {"batchspec.yaml": settings % port, "specs/hello.yaml": far, "specs/near.yaml": near},
+    )
+    batchspec(root, "apply", "--yes", "--job", "near")
+    told = batchspec(root, "status", expect=1, MODEL_ACCESS_KEY="k")
+    assert re.search(r"near +done +3/3 ", told)
+    assert re.search(r"far +not started \(!\)", told)
+    assert "(!) far: " in told
+
+
+def test_interrupted_while_it_watches_it_leaves_a_clean_screen(project: Callable[..., Path]) -> None:
+    root = project({"specs/hello.yaml": SPEC.replace("name: hello", "name: hello\nprovider: local")})
+    batchspec(root, "apply", "--yes", "--no-wait", BATCHSPEC_SERVICE_FAULTS="stuck-validating=1:60")
+    seen, code = watched(root, ["status", "--watch"], "validating", {"TERM": "xterm-256color"})
+    assert code == 130
+    assert "\x1b[?1049h" in seen
+    left = seen[seen.rindex("\x1b[?1049l") :]
+    assert "\x1b[?25h" in seen[seen.rindex("\x1b[?25l") :], "the cursor is back"
+    assert "validating" not in left
+
+
+def watched(root: Path, arguments: Sequence[str], word: str, environ: dict[str, str]) -> tuple[str, int]:
+    """What a terminal gets of a command that is interrupted once `word` is on it; and the exit code."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner", *arguments],
+        cwd=root, env={**os.environ, **environ}, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(theirs)
+    seen, sent, until = "", False, time.monotonic() + 60
+    while time.monotonic() < until:
+        if select.select([ours], [], [], 0.2)[0]:
+            try:
+                seen += os.read(ours, 65_536).decode(errors="replace")
+            except OSError:  # the other end is closed
+                break
+        if word in seen and not sent:
+            process.send_signal(signal.SIGINT)
+            sent = True
+    code = process.wait(timeout=60)
+    os.close(ours)
+    return seen, code
