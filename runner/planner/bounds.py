@@ -1,15 +1,13 @@
-"""Bounds on what one row's rendering may cost, so that planning a stranger's pull request ends, and in little memory.
+"""Jinja's sandbox with a meter: planning a stranger's pull request reaches nothing, and ends, in little memory.
 
-The sandbox keeps templates from reaching what they should not; this keeps them from running on. Each loop turn, call,
-loaded template and long text costs steps; a row has `STEPS` of them. No text grows beyond `TEXT` characters. Counting
-steps instead of seconds keeps rendering a pure function: it fails at the same place on every machine.
+The sandbox keeps templates from reaching what they should not; the meter (`runner.planner.meter`) from running on.
 """
 
 from __future__ import annotations
 
-import functools
-import re
+import types
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jinja2
@@ -17,17 +15,14 @@ from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-STEPS = 1_000_000
-"""What one row may cost. A turn of a loop, a call, a filter and a loaded template cost one each, a text one for 1,000
-characters."""
-TEXT = 10_000_000
-"""The longest text, in characters, that a template may make; also the longest list."""
+from runner.planner.costs import formatting, metered, method
+from runner.planner.meter import STEPS, TEXT, Meter, RowError
+
 _BITS = 4_096
 """The longest whole number that arithmetic may make."""
+_FOLDING = STEPS // 100
+"""What may be worked out while a template is compiled, and is then held with it; what is beyond waits for a row."""
 _COUNTED = "__counted"
-_WIDTHS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
-_FAR = re.compile(r"\d{4}|\*|\{[^{}]*\{")
-"""Widths and precisions of formats that are too large, or that a value gives."""
 _LOOPING = (
     nodes.For,
     nodes.Call,
@@ -38,64 +33,13 @@ _LOOPING = (
     nodes.Extends,
     nodes.FilterBlock,
 )
-
-
-class RowError(Exception):
-    """A row could not be rendered; the message names template, line and the columns there are.
-
-    `public` is the message without what stands in the row; the message itself where nothing of a row is in it.
-    """
-
-    def __init__(self, message: str, public: str = "") -> None:
-        super().__init__(message)
-        self.public = public or message
-
-
-class Meter:
-    """What is left of a row's steps."""
-
-    def __init__(self) -> None:
-        self.left = STEPS
-
-    def take(self, steps: int) -> None:
-        """Take some steps. Raises RowError where there are not so many left."""
-        self.left -= steps
-        if self.left < 0:
-            raise RowError(f"the template runs on: a row may cost {STEPS} steps, such as turns of a loop")
-
-    def text(self, size: int) -> None:
-        """Take what a text or list of this size costs, before it is made. Raises RowError."""
-        if size > TEXT:
-            raise RowError(f"the template makes something of {size} characters or entries; at most {TEXT} may be")
-        self.take(1 + size // 1_000)
-
-    def count(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items, each for a step."""
-        for item in items:
-            self.left -= 1
-            if self.left < 0:
-                self.take(0)
-            yield item
-
-    def weigh(self, value: Any) -> None:
-        """Take a step for each entry of a list or mapping, however deep, before it is written out."""
-        if isinstance(value, (list, tuple, dict)):
-            self.take(1 + len(value))
-            for item in value.values() if isinstance(value, dict) else value:
-                kind = type(item)
-                if kind is str and len(item) < 1_000:  # most are
-                    self.left -= 1
-                elif isinstance(item, (list, tuple, dict)):
-                    self.weigh(item)
-                elif isinstance(item, jinja2.Undefined):
-                    str(item)  # raises, in Jinja's words
-                elif isinstance(item, str):
-                    self.text(len(item))
-            self.take(0)
+_READING = (nodes.Template, nodes.Output, nodes.If, nodes.For, nodes.Expr, nodes.Helper)
+_PLAIN = (str, int, float, bool, type(None), list, dict)
+"""The types of values that rows have."""
 
 
 class _Generator(CodeGenerator):
-    """Jinja's compiler, with a `~` that is counted."""
+    """Jinja's compiler, with a `~` that is counted, and text that is printed as it is."""
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802  Jinja's name
         self.write("environment.joined((")
@@ -104,24 +48,44 @@ class _Generator(CodeGenerator):
             self.write(", ")
         self.write("))")
 
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:
+        if _escapes(frame):
+            super()._output_child_pre(node, frame, finalize)
+        else:
+            # Most of what is printed is text, of which nothing has to be asked.
+            self.write("(t_out if type(t_out := ")
+
+    def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:
+        if _escapes(frame):
+            super()._output_child_post(node, frame, finalize)
+        else:
+            self.write(") is str else str(environment.finalize(t_out)))")
+
+
+def _escapes(frame: Frame) -> bool:
+    return bool(frame.eval_ctx.volatile or frame.eval_ctx.autoescape)
+
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with a meter. `meter` is set anew for each row."""
+    """Jinja's sandbox with a meter, whose steps are set anew for each row."""
 
     code_generator_class = _Generator
     intercepted_binops = frozenset({"*", "**", "+", "%"})
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        # A template is compiled once: that takes long, and costs no steps.
+        super().__init__(cache_size=-1, **options)
         self.meter = Meter()
         self.concat = self.joined  # type: ignore[method-assign]  # Jinja means it to be replaced
-        self.filters = {name: _metered(self, name, filter_) for name, filter_ in self.filters.items()}
+        self.filters = {name: metered(self.meter, name, filter_) for name, filter_ in self.filters.items()}
         self.filters[_COUNTED] = self._counted
         self.globals["range"] = self._range
+        self._safe: dict[tuple[type, str], bool] = {}
+        self._prepare: Callable[[nodes.Template], None] | None = None
 
     def add_filters(self, filters: dict[str, Callable[..., Any]]) -> None:
         """Add filters of our own, metered like Jinja's."""
-        self.filters |= {name: _metered(self, name, filter_) for name, filter_ in filters.items()}
+        self.filters |= {name: metered(self.meter, name, filter_) for name, filter_ in filters.items()}
 
     def joined(self, parts: Iterable[Any]) -> str:
         """Texts joined: what a block gives, and `~`."""
@@ -136,10 +100,27 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.meter.text(size)
         return "".join(texts)
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """`row.column` without asking first, in vain, for an attribute of that name."""
+        if type(obj) is dict and attribute not in _DICT and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """The sandbox's answer, which is remembered for attributes of the types that rows have."""
+        if type(obj) not in _PLAIN:
+            return super().is_safe_attribute(obj, attr, value)
+        known = self._safe.get((type(obj), attr))
+        if known is None:
+            known = super().is_safe_attribute(obj, attr, value)
+            if hasattr(type(obj), attr):
+                self._safe[type(obj), attr] = known
+        return known
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic whose result can be larger than what goes in."""
         if operator == "%" and isinstance(left, str):
-            _format(self.meter, left, (), {})
+            formatting(self.meter, left, (), {})
         if operator == "**":
             if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > _BITS:
                 raise RowError("this number is too large")
@@ -164,10 +145,15 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Each call costs, and methods of text are looked at, since their result may be long."""
         self.meter.take(1)
-        method = getattr(obj, "__wrapped__", obj)  # the sandbox wraps `format`
-        owner = getattr(method, "__self__", None)
+        if type(obj) is types.BuiltinMethodType and type(obj.__self__) is str:
+            method(self.meter, obj.__self__, obj.__name__, args, kwargs)
+            kwargs.pop("_loop_vars", None)
+            kwargs.pop("_block_vars", None)
+            return obj(*args, **kwargs)  # nothing that Jinja asks of a callable is true of it
+        wrapped = getattr(obj, "__wrapped__", obj)  # the sandbox wraps `format`
+        owner = getattr(wrapped, "__self__", None)
         if isinstance(owner, str):
-            _method(self.meter, owner, getattr(method, "__name__", ""), args, kwargs)
+            method(self.meter, owner, getattr(wrapped, "__name__", ""), args, kwargs)
         return super().call(context, obj, *args, **kwargs)
 
     def get_template(self, *args: Any, **kwargs: Any) -> jinja2.Template:
@@ -175,11 +161,26 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.meter.take(1)
         return super().get_template(*args, **kwargs)
 
+    @contextmanager
+    def prepared(self, prepare: Callable[[nodes.Template], None]) -> Iterator[None]:
+        """Within this, `prepare` is given each tree before it is compiled."""
+        self._prepare = prepare
+        try:
+            yield
+        finally:
+            self._prepare = None
+
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
+        if self._prepare is not None:
+            self._prepare(source)
         for node in list(source.find_all(nodes.For)):
             node.iter = nodes.Filter(node.iter, _COUNTED, [], [], None, None, lineno=node.iter.lineno)
-        self.meter.left = STEPS  # constants are folded while a template is compiled
-        return super()._generate(source, *args, **kwargs)
+        # Constants are folded while a template is compiled, which may be in the middle of a row.
+        left, self.meter.left = self.meter.left, _FOLDING
+        try:
+            return super()._generate(source, *args, **kwargs)
+        finally:
+            self.meter.left = left
 
     @jinja2.pass_context  # so that it is not folded away over constants
     def _counted(self, _context: Any, items: Any) -> Any:
@@ -197,119 +198,20 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return found
 
 
+_DICT = frozenset(dir(dict))
+
+
 def loops(tree: nodes.Template) -> bool:
     """Whether a template can give more text than stands in it and in its row."""
     return next(tree.find_all(_LOOPING), None) is not None
 
 
-def _method(meter: Meter, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if name in {"format", "format_map"}:
-        _format(meter, text, args, kwargs)
-    elif name in _WIDTHS:
-        widths = [value for value in (*args, *kwargs.values()) if isinstance(value, int)]
-        meter.text(len(text) * (max(widths, default=8) if name == "expandtabs" else 1) + max(widths, default=0))
-    elif name == "replace" and len(args) >= 2 and isinstance(args[0], str) and isinstance(args[1], str):
-        meter.text(_replaced(text, args[0], args[1]))
-    elif name == "join" and args:
-        items = list(meter.count(args[0]))
-        meter.text(sum(len(item) + len(text) for item in items if isinstance(item, str)))
-    elif name == "translate":
-        raise RowError("text can't be translated with .translate(); use the filter `replace`")
-    else:
-        meter.text(len(text))
-
-
-def _replaced(text: str, old: str, new: str) -> int:
-    return len(text) + (text.count(old) if old else len(text) + 1) * max(0, len(new) - len(old))
-
-
-def _metered(environment: BoundedEnvironment, name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that costs what it takes and gives."""
-    before = _BEFORE.get(name)
-    first = 1 if getattr(filter_, "jinja_pass_arg", None) is not None else 0
-
-    @functools.wraps(filter_)
-    def metered(*args: Any, **kwargs: Any) -> Any:
-        meter = environment.meter
-        value = args[first] if len(args) > first else None
-        if name == "join" and value is not None and not isinstance(value, (str, list, tuple, dict)):
-            # What comes one by one has no length to look at before it is joined.
-            value = list(meter.count(value))
-            args = (*args[:first], value, *args[first + 1 :])
-        if before is not None:
-            before(meter, value, args[first + 1 :], kwargs)
-        elif isinstance(value, (str, list, dict)):
-            meter.take(1 + len(value) // 100)
-        else:
-            meter.take(1)
-        result = filter_(*args, **kwargs)
-        if isinstance(result, str):
-            meter.text(len(result))
-        return result
-
-    return metered
-
-
-def _numbers(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
-    return [abs(value) for value in (*args, *kwargs.values()) if isinstance(value, int)]
-
-
-def _wide(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Filters that pad: each line may be as much longer as a number or text that is given."""
-    meter.weigh(value)
-    texts = [len(part) for part in (*args, *kwargs.values()) if isinstance(part, str)]
-    grown = max([*_numbers(args, kwargs), *texts], default=4)
-    text = value if isinstance(value, str) else ""
-    meter.text(len(text) + (text.count("\n") + 1) * grown)
-
-
-def _wrapped(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    text, width = str(value), max(1, min(_numbers(args, kwargs), default=79))
-    ends = [len(part) for part in (*args, *kwargs.values()) if isinstance(part, str)]
-    meter.text(len(text) + (len(text) // width + text.count("\n") + 1) * max(ends, default=1))
-
-
-def _replace(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    old, new = (*args, kwargs.get("old", ""), kwargs.get("new", ""))[:2]
-    meter.text(_replaced(str(value), str(old), str(kwargs.get("new", new))))
-
-
-def _join(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    between = len(str((*args, kwargs.get("d", ""))[0]))
-    meter.weigh(value)
-    meter.text(sum(len(item) for item in value if isinstance(item, str)) + between * len(value))
-
-
-def _filled(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    meter.weigh(value)
-    meter.text(max(_numbers(args, kwargs), default=0))
-
-
-def _deep(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Filters that write a value out: `indent` stands before each entry, once for each level."""
-    start = meter.left
-    meter.weigh(value)
-    meter.text((start - meter.left) * max(_numbers(args, kwargs), default=0))
-
-
-def _format(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    meter.weigh([*args, *kwargs.values()])
-    if _FAR.search(str(value)):
-        raise RowError("a format's width is at most 999, and stands in the format")
-
-
-_BEFORE = {
-    "batch": _filled,
-    "center": _wide,
-    "format": _format,
-    "indent": _wide,
-    "join": _join,
-    "pprint": _deep,
-    "replace": _replace,
-    "round": _filled,
-    "slice": _filled,
-    "string": _deep,
-    "tojson": _deep,
-    "wordwrap": _wrapped,
-    "xmlattr": _deep,
-}
+def only_reads(tree: nodes.Template) -> bool:
+    """Whether a template sets nothing, and defines and takes in no blocks or macros: its context stays as it was."""
+    waiting: list[nodes.Node] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, _READING) or isinstance(node, nodes.NSRef):
+            return False
+        waiting += node.iter_child_nodes()
+    return True

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from xml.sax.saxutils import escape
 
-from runner.planner.bounds import RowError
+from runner.planner.meter import RowError
 
 _ENCODINGS = ("o200k_base", "cl100k_base")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from binascii import hexlify
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -17,7 +17,7 @@ import orjson
 
 from runner.keys import DIGEST_BYTES, VERSION, key_state
 from runner.planner.bodies import Frame, Hole
-from runner.planner.bounds import RowError
+from runner.planner.meter import RowError
 from runner.planner.rows import Chunk, Trouble, rows
 from runner.planner.templates import Render, Templates, columns
 
@@ -53,24 +53,10 @@ class Renderer:
     """Renders chunks of one job. Raises jinja2.TemplateError where a template does not compile; see `part`."""
 
     def __init__(self, frame: Frame, templates: Templates) -> None:
-        self._namespace = templates.namespace
         self._id_columns = frame.id_columns
-        self._max_bytes = frame.max_bytes
-        self._tail = frame.envelope.tail
-        self._head = frame.envelope.head + VERSION.encode() + b"-"
-        self._holes: list[tuple[Render, bytes]] = []
+        self._identity = _identifier(frame.id_columns)
         first, holes = _split(frame)
-        for hole, after in holes:
-            try:
-                compiled = (
-                    templates.compile_file(hole.text) if hole.is_file else templates.compile_text(hole.text, hole.label)
-                )
-            except jinja2.TemplateError as error:
-                raise NotCompiled(hole, error) from error
-            self._holes.append((compiled, after))
-        self._middle = frame.envelope.middle + first
-        self._state = key_state(frame.line_format, frame.endpoint, frame.salt)
-        self._state.update(first)
+        self._request = _requester(frame, templates, first, [(_compiled(templates, hole), end) for hole, end in holes])
 
     def render(self, chunk: Chunk) -> Rendered:
         """Render all rows of a chunk."""
@@ -81,6 +67,7 @@ class Renderer:
         rows_of_span, span_at = 0, 0
         bad, seen = 0, 0
         pack, file, numbered = PACK.pack, chunk.file_number, not self._id_columns
+        request, identify, hashing = self._request, self._identity, blake2b(digest_size=16)
         identity, id_digest = b"", _NO_ID
         for record in rows(chunk):
             seen += 1
@@ -88,15 +75,16 @@ class Renderer:
                 at, row = record
                 try:
                     if not numbered:
-                        identity = self._identity(row)
-                        id_digest = blake2b(identity, digest_size=16).digest()
-                    digest, line = self._request(row)
+                        identity = identify(row)
+                        state = hashing.copy()
+                        state.update(identity)
+                        id_digest = state.digest()
+                    digest, line = request(row)
                 except RowError as error:
                     trouble = self._trouble(seen - 1, at, row, error)
                 else:
                     if not numbered:
-                        ids += identity
-                        ids += b"\n"
+                        ids += identity + b"\n"
                     records += pack(digest, len(line), id_digest, at, file)
                     lines += line
                     rows_of_span += 1
@@ -126,45 +114,6 @@ class Renderer:
             except RowError as error:
                 yield self._trouble(position, *record, error)
 
-    def _request(self, row: dict[str, Any]) -> tuple[bytes, bytes]:
-        """The key's digest and the whole line for a row. Raises RowError."""
-        values = self._namespace(row)
-        state = self._state.copy()
-        parts = [self._middle]
-        for render, after in self._holes:
-            try:
-                text = orjson.dumps(render(values)) + after
-            except (orjson.JSONEncodeError, UnicodeError) as error:
-                raise RowError("the rendered prompt is not valid Unicode") from error
-            state.update(text)
-            parts.append(text)
-        digest = state.digest()[:DIGEST_BYTES]
-        line = b"".join((self._head, hexlify(digest), *parts, self._tail))
-        # An ordinal would make the key longer by at most eleven bytes.
-        if len(line) + 11 > self._max_bytes:
-            raise RowError(f"the request has {len(line)} bytes; a file holds {self._max_bytes}")
-        return digest, line
-
-    def _identity(self, row: dict[str, Any]) -> bytes:
-        """The row's id as JSON: a value, or a list of them where several columns make it. Raises _IdError."""
-        names = self._id_columns
-        values = [self._id_value(row, name) for name in names]
-        try:
-            return orjson.dumps(values[0] if len(names) == 1 else values)
-        except orjson.JSONEncodeError as error:
-            raise _IdError(f"the id in column {', '.join(names)} is not valid Unicode") from error
-
-    def _id_value(self, row: dict[str, Any], column: str) -> str | int:
-        value = row.get(column)
-        if type(value) is not str and type(value) is not int:
-            if column not in row:
-                missing = f"the row has no column {column}, which `input.id` names"
-                raise _IdError(f"{missing}; it has: {columns(row)}", missing)
-            raise _IdError(f"the id in column {column} must be text or a whole number")
-        if value == "":
-            raise _IdError(f"the id in column {column} is empty")
-        return value
-
     def _trouble(self, position: int, line: int, row: dict[str, Any], error: RowError) -> Trouble:
         if isinstance(error, _IdError):
             return Trouble(line, 0, str(error), public=error.public)
@@ -184,6 +133,73 @@ class NotCompiled(Exception):
 
 class _IdError(RowError):
     """The row has no usable id."""
+
+
+def _compiled(templates: Templates, hole: Hole) -> Render:
+    try:
+        if hole.is_file:
+            return templates.compile_file(hole.text)
+        return templates.compile_text(hole.text, hole.label)
+    except jinja2.TemplateError as error:
+        raise NotCompiled(hole, error) from error
+
+
+def _requester(
+    frame: Frame, templates: Templates, first: bytes, holes: Sequence[tuple[Render, bytes]]
+) -> Callable[[dict[str, Any]], tuple[bytes, bytes]]:
+    """A function that gives the key's digest and the whole line for a row, and raises RowError."""
+    namespace, dumps, max_bytes = templates.namespace, orjson.dumps, frame.max_bytes
+    head, tail = frame.envelope.head + VERSION.encode() + b"-", frame.envelope.tail
+    middle = frame.envelope.middle + first
+    before = key_state(frame.line_format, frame.endpoint, frame.salt)
+    before.update(first)
+
+    def request(row: dict[str, Any]) -> tuple[bytes, bytes]:
+        values = namespace(row)
+        state = before.copy()
+        parts = [head, b"", middle]
+        for render, after in holes:
+            try:
+                text = dumps(render(values)) + after
+            except (orjson.JSONEncodeError, UnicodeError) as error:
+                raise RowError("the rendered prompt is not valid Unicode") from error
+            state.update(text)
+            parts.append(text)
+        parts.append(tail)
+        digest = state.digest()[:DIGEST_BYTES]
+        parts[1] = hexlify(digest)
+        line = b"".join(parts)
+        # An ordinal would make the key longer by at most eleven bytes.
+        if len(line) + 11 > max_bytes:
+            raise RowError(f"the request has {len(line)} bytes; a file holds {max_bytes}")
+        return digest, line
+
+    return request
+
+
+def _identifier(names: Sequence[str]) -> Callable[[dict[str, Any]], bytes]:
+    """A function that gives a row's id as JSON: a value, or a list where several columns make it. Raises _IdError."""
+    dumps, only = orjson.dumps, names[0] if len(names) == 1 else None
+
+    def identity(row: dict[str, Any]) -> bytes:
+        try:
+            return dumps([_id_value(row, name) for name in names] if only is None else _id_value(row, only))
+        except orjson.JSONEncodeError as error:
+            raise _IdError(f"the id in column {', '.join(names)} is not valid Unicode") from error
+
+    return identity
+
+
+def _id_value(row: dict[str, Any], column: str) -> str | int:
+    value = row.get(column)
+    if type(value) is not str and type(value) is not int:
+        if column not in row:
+            missing = f"the row has no column {column}, which `input.id` names"
+            raise _IdError(f"{missing}; it has: {columns(row)}", missing)
+        raise _IdError(f"the id in column {column} must be text or a whole number")
+    if value == "":
+        raise _IdError(f"the id in column {column} is empty")
+    return value
 
 
 def _split(frame: Frame) -> tuple[bytes, list[tuple[Hole, bytes]]]:

@@ -17,10 +17,13 @@ from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
+from jinja2.runtime import Context
 
 from runner.errors import InputError, Problem, SpecError, TrustError
-from runner.planner.bounds import STEPS, TEXT, BoundedEnvironment, Meter, RowError, loops
+from runner.planner.bounds import BoundedEnvironment, loops, only_reads
+from runner.planner.constants import fold
 from runner.planner.filters import FILTERS
+from runner.planner.meter import STEPS, TEXT, Meter, RowError
 
 TEMPLATE_BYTES = 1_000_000
 """The largest template file."""
@@ -77,18 +80,22 @@ class Templates:
 
     def compile_text(self, text: str, label: str) -> Render:
         """A function of the row's namespace for inline Jinja text. Raises jinja2.TemplateError."""
-        tree = self._environment.parse(text, label, label)
-        self._load_all(_named(tree))
-        code = self._environment.compile(text, name=label, filename=label)
-        template = _Template.from_code(self._environment, code, dict(self._environment.globals))
-        return self._renderer(template, label, text, bounded=not loops(tree))
+        self._load_all(_named(self._environment.parse(text, label, label)))
+        return self._compile(text, label, label)
 
     def compile_file(self, path: str) -> Render:
         """A function of the row's namespace for a template file. Raises jinja2.TemplateError."""
         self._load_all([path])
-        tree = self._environment.parse(self.loaded[path].text, path)
-        text = self.loaded[path].text
-        return self._renderer(self._environment.get_template(path), path, text, bounded=not loops(tree))
+        return self._compile(self.loaded[path].text, path, self.loaded[path].path)
+
+    def _compile(self, text: str, name: str, filename: str) -> Render:
+        environment = self._environment
+        tree = environment.parse(text, name, filename)
+        # As a template that rows are rendered with, not one that others include: what `vars` is, is known.
+        with environment.prepared(lambda tree: fold(tree, environment, self._variables)):
+            code = environment.compile(text, name, filename)
+        template = _Template.from_code(environment, code, dict(environment.globals))
+        return self._renderer(template, name, text, bounded=not loops(tree), same=only_reads(tree))
 
     def _load_all(self, names: list[str]) -> None:
         """Load templates and what they name, so that errors come, and `used` is whole, before the first row."""
@@ -113,20 +120,28 @@ class Templates:
             raise jinja2.TemplateNotFound(name, found.problem)
         return found.text, found.path, lambda: True
 
-    def _renderer(self, template: jinja2.Template, label: str, text: str, *, bounded: bool) -> Render:
+    def _renderer(self, template: jinja2.Template, label: str, text: str, *, bounded: bool, same: bool) -> Render:
         # The root function with a context of our own: the same text as Template.render() in less than half the time.
         # The environment's globals are handed along in the namespace.
         environment = self._environment
-        context_class = environment.context_class
-        root, blocks, name = template.root_render_func, template.blocks, template.name
+        root, meter = template.root_render_func, environment.meter
         # What has no loop gives each of its pieces once, so they need not be counted.
         join = "".join if bounded else _join_bounded
-        meter = environment.meter
+
+        def fresh(values: dict[str, Any]) -> Context:
+            return Context(environment, values, template.name, template.blocks)
+
+        context = fresh({})
 
         def render(values: dict[str, Any]) -> str:
+            nonlocal context
             meter.left = STEPS
+            if same:  # a context is never written to, so one serves all rows
+                context.parent = values
+            else:
+                context = fresh(values)
             try:
-                return join(root(context_class(environment, values, name, blocks)))
+                return join(root(context))
             except RowError:
                 raise
             except Exception as error:  # noqa: BLE001  templates run any filter; whatever it raises is the row's error

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.planner.bounds import RowError
+from runner.planner.meter import RowError
 from runner.planner.templates import Templates
 
 ROW: dict[str, Any] = {

@@ -1,0 +1,75 @@
+"""The meter that bounds what one row's rendering may cost, so that planning a stranger's pull request ends.
+
+Each loop turn, call, loaded template and long text costs steps; a row has `STEPS` of them. No text grows beyond `TEXT`
+characters. Counting steps instead of seconds keeps rendering a pure function: it fails at the same place on every
+machine. What costs how much stands in `runner.planner.costs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jinja2
+
+STEPS = 1_000_000
+"""What one row may cost. A turn of a loop, a call, a filter and a loaded template cost one each, a text one for 1,000
+characters."""
+TEXT = 10_000_000
+"""The longest text, in characters, that a template may make; also the longest list."""
+
+
+class RowError(Exception):
+    """A row could not be rendered; the message names template, line and the columns there are.
+
+    `public` is the message without what stands in the row; the message itself where nothing of a row is in it.
+    """
+
+    def __init__(self, message: str, public: str = "") -> None:
+        super().__init__(message)
+        self.public = public or message
+
+
+class Meter:
+    """What is left of a row's steps. Rendering takes some of `left` by itself where a call would cost more than it."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = STEPS
+
+    def take(self, steps: int) -> None:
+        """Take some steps. Raises RowError where there are not so many left."""
+        self.left -= steps
+        if self.left < 0:
+            raise RowError(f"the template runs on: a row may cost {STEPS} steps, such as turns of a loop")
+
+    def text(self, size: int) -> None:
+        """Take what a text or list of this size costs, before it is made. Raises RowError."""
+        if size > TEXT:
+            raise RowError(f"the template makes something of {size} characters or entries; at most {TEXT} may be")
+        self.take(1 + size // 1_000)
+
+    def count(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The items, each for a step."""
+        for item in items:
+            self.left -= 1
+            if self.left < 0:
+                self.take(0)
+            yield item
+
+    def weigh(self, value: Any) -> None:
+        """Take a step for each entry of a list or mapping, however deep, before it is written out."""
+        if isinstance(value, (list, tuple, dict)):
+            self.take(1 + len(value))
+            for item in value.values() if isinstance(value, dict) else value:
+                kind = type(item)
+                if kind is str and len(item) < 1_000:  # most are
+                    self.left -= 1
+                elif isinstance(item, (list, tuple, dict)):
+                    self.weigh(item)
+                elif isinstance(item, jinja2.Undefined):
+                    str(item)  # raises, in Jinja's words
+                elif isinstance(item, str):
+                    self.text(len(item))
+            self.take(0)
