@@ -16,6 +16,8 @@ from runner.planner.rows import NOT_UTF8, RECORD_BYTES
 CHUNK_BYTES = 1 << 20
 """Bytes of a chunk, about; a chunk ends with a whole record."""
 _BOM = b"\xef\xbb\xbf"
+_BITE = 1 << 11
+"""Packed bytes that are unpacked at a time; at the most they are 64 MB then (RFC 8878: 128 KiB from 4 bytes)."""
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class _Unzstd(io.RawIOBase):
         self._error = zstandard.ZstdError
         self._new = zstandard.ZstdDecompressor().decompressobj
         self._frame: Any = None
-        self._ready = b""
+        self._ready = memoryview(b"")
         self._left = b""
 
     def readable(self) -> bool:
@@ -81,19 +83,20 @@ class _Unzstd(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            data = self._left or self._raw.read(1 << 17)
-            self._left = b""
+            read = self._left or self._raw.read(1 << 17)
+            # A few bytes may unpack to a great deal, so they are taken a few at a time.
+            data, self._left = read[:_BITE], read[_BITE:]
             if not data:
                 if self._frame is not None:
                     raise EOFError
                 return 0
             self._frame = self._frame or self._new()
             try:
-                self._ready = self._frame.decompress(data)
+                self._ready = memoryview(self._frame.decompress(data))
             except self._error as error:
                 raise OSError(f"not valid zstandard data: {error}") from error
             if self._frame.eof:
-                self._left = self._frame.unused_data
+                self._left = self._frame.unused_data + self._left
                 self._frame = None
         count = min(len(buffer), len(self._ready))
         buffer[:count] = self._ready[:count]

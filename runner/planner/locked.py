@@ -5,7 +5,11 @@ It works in the project's root. A frame with line 0 says why there are no more r
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import re
+import stat
 import sys
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
@@ -16,10 +20,17 @@ from uuid import UUID
 
 import orjson
 
-from runner.planner.rows import frame_record
+from runner.planner.rows import RECORD_BYTES, frame_record
 
 _ROWS = 1_000
 """Rows that are taken from DuckDB at a time."""
+_MEMORY = 4 << 30
+"""Bytes that this process may take; DuckDB's own buffers spill to disk at a quarter of it."""
+_ENTRIES = 1_000_000
+"""Files and folders of a project that are looked at."""
+_HARMLESS = frozenset({".DS_Store", ".gitkeep", ".keep", ".gitignore", ".gitattributes"})
+"""Hidden files that hold nothing, and that stand in many folders."""
+_PATTERN = re.compile(r"'([^'\n*?\[]*[*?\[][^'\n/]*)'")
 
 
 class Refused(Exception):
@@ -29,12 +40,16 @@ class Refused(Exception):
 def main() -> None:
     """Carry out the order on stdin."""
     order = orjson.loads(sys.stdin.buffer.read())
-    out = sys.stdout.buffer
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints is no row
+    _bound_memory()
     try:
         for number, row in enumerate(_rows(order), 1):
             out.write(frame_record(number, row))
     except Refused as error:
         out.write(frame_record(0, str(error).encode()))
+    except MemoryError:
+        out.write(frame_record(0, f"the query takes more than {_MEMORY >> 30} GB of memory".encode()))
     out.flush()
 
 
@@ -44,8 +59,12 @@ def _rows(order: dict[str, str]) -> Iterator[bytes]:
     try:
         # Without these an unknown function or file type would fetch code from the network.
         closed: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-        connection = duckdb.connect(":memory:", config=closed)
-        _lock(connection)
+        spill = {"temp_directory": order["spill"], "memory_limit": f"{_MEMORY >> 32}GB"}
+        connection = duckdb.connect(":memory:", config={**closed, **spill})
+        _lock(
+            connection,
+            *(([], [str(Path(order["parquet"]).resolve())]) if "parquet" in order else _readable(order["sql"])),
+        )
         if "parquet" in order:
             cursor = connection.execute("SELECT * FROM read_parquet(?)", [order["parquet"]])
         else:
@@ -61,16 +80,77 @@ def _rows(order: dict[str, str]) -> Iterator[bytes]:
         while block := cursor.fetchmany(_ROWS):
             for values in block:
                 number += 1
-                yield _json(columns, values, number)
+                row = _json(columns, values, number)
+                if len(row) > RECORD_BYTES:
+                    raise Refused(f"row {number} is longer than {RECORD_BYTES} bytes")
+                yield row
     except duckdb.Error as error:
         raise Refused(_reason(error)) from error
 
 
-def _lock(connection: Any) -> None:
-    """Let the query read what stands in the project's folders and files that are not hidden, and nothing else."""
-    entries = [entry for entry in sorted(Path().iterdir()) if not entry.name.startswith(".")]
-    folders = [f"{entry.resolve()}/" for entry in entries if entry.is_dir() and not entry.is_symlink()]
-    files = [str(entry.resolve()) for entry in entries if entry.is_file() and not entry.is_symlink()]
+def _bound_memory() -> None:
+    with contextlib.suppress(ImportError, OSError, ValueError):  # not everywhere, and a lower bound may stand already
+        import resource  # noqa: PLC0415
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+
+
+def _readable(sql: str) -> tuple[list[str], list[str]]:
+    """Folders and files that a query may read: all of the project but what is hidden, or no plain file.
+
+    A folder with something else in it is let in file by file. DuckDB then wants leave for a pattern too, and looks at
+    each file that it finds by one; but it lists what a symlink leads to, so only patterns in such a folder itself are
+    let in.
+    """
+    found = _Found()
+    found.enter(".", top=True)
+    patterns = [Path(text) for text in _PATTERN.findall(sql)]
+    let_in = [path.as_posix() for path in patterns if path.parent.as_posix() in found.mixed and ".." not in path.parts]
+    root = Path.cwd()
+    return [f"{root}/{path}/" for path in found.folders], [f"{root}/{path}" for path in (*found.files, *let_in)]
+
+
+class _Found:
+    """What a walk through the project finds: folders that may be read whole, files, and the folders that are mixed."""
+
+    def __init__(self) -> None:
+        self.folders: list[str] = []
+        self.files: list[str] = []
+        self.mixed: set[str] = set()
+        self._seen = 0
+
+    def enter(self, folder: str, *, top: bool = False) -> bool:
+        """Take in a folder; whether all of it may be read."""
+        before = len(self.folders), len(self.files)
+        whole = not top
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                self._seen += 1
+                if self._seen > _ENTRIES:
+                    raise Refused(f"the project has more than {_ENTRIES} files; a query can't be kept to it")
+                whole &= self._entry(entry.path.removeprefix("./"), entry)
+        if whole:
+            del self.folders[before[0] :], self.files[before[1] :]
+            self.folders.append(folder)
+        else:
+            self.mixed.add(folder)
+        return whole
+
+    def _entry(self, path: str, entry: os.DirEntry[str]) -> bool:
+        if entry.name.startswith("."):
+            return entry.name in _HARMLESS and entry.is_file(follow_symlinks=False)
+        if entry.is_symlink():
+            return True  # DuckDB looks at where it leads
+        if entry.is_dir():
+            return self.enter(path)
+        if not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+            return False  # reading from a pipe waits for ever
+        self.files.append(path)
+        return True
+
+
+def _lock(connection: Any, folders: list[str], files: list[str]) -> None:
+    """Let the query read these folders and files, and nothing else."""
     for setting in (
         f"allowed_directories={_sql(folders)}",
         f"allowed_paths={_sql(files)}",
@@ -78,6 +158,7 @@ def _lock(connection: Any) -> None:
         "preserve_insertion_order=true",
         "TimeZone='UTC'",
         "enable_external_access=false",
+        "enable_progress_bar=false",
         "lock_configuration=true",
     ):
         connection.execute(f"SET {setting}")
@@ -138,6 +219,10 @@ def _plain(value: Any) -> Any:
 
 def _reason(error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    denied = re.search('Cannot access file "([^"*?]+)"', first)
+    inside = denied and not any(part in denied[1] for part in ("..", ":")) and not Path(denied[1]).is_absolute()
+    if denied and inside and not Path(denied[1]).exists():
+        return f"there is no file {denied[1]}"
     if "disabled by configuration" in first:
         return f"{first.split(' - ')[0]}: a query reads files of the project only, and none that are hidden"
     return first

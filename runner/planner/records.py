@@ -18,19 +18,37 @@ _PIECE = 1 << 16
 
 def lines(stream: Stream, path: str, number: int, kind: str) -> Iterator[Chunk]:
     """JSON lines."""
-    line, rest = 1, b""
+    line, rest = 1, _Rest()
     while data := stream.read(CHUNK_BYTES):
         cut = data.rfind(b"\n") + 1
         if not cut:
-            rest += data
-            if len(rest) > RECORD_BYTES:
+            rest.add(data)
+            if rest.size > RECORD_BYTES:
                 raise InputError([Problem(path, line, 0, f"the line is longer than {RECORD_BYTES} bytes")])
             continue
-        whole, rest = rest + data[:cut], data[cut:]
+        whole = rest.take() + data[:cut]
+        rest.add(data[cut:])
         yield Chunk(number, line, kind, whole)
         line += whole.count(b"\n")
-    if rest:
-        yield Chunk(number, line, kind, rest)
+    if rest.size:
+        yield Chunk(number, line, kind, rest.take())
+
+
+class _Rest:
+    """The bytes of a line whose end has not come yet; in pieces, so that a long one is not copied again and again."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self.size += len(data)
+
+    def take(self) -> bytes:
+        data = b"".join(self._pieces)
+        self._pieces, self.size = [], 0
+        return data
 
 
 class _LineReader:
@@ -44,7 +62,7 @@ class _LineReader:
         self._stream = stream
         self._lines: list[bytes] = []
         self._next = 0
-        self._rest = b""
+        self._rest = _Rest()
         self.kept: list[bytes] = []
         self.size = 0
 
@@ -62,13 +80,16 @@ class _LineReader:
 
     def _fill(self) -> None:
         data = self._stream.read(CHUNK_BYTES)
-        whole = self._rest + data
+        while data and b"\n" not in data:
+            self._rest.add(data)
+            if self._rest.size > RECORD_BYTES:
+                raise csv.Error(f"a line is longer than {RECORD_BYTES} bytes")
+            data = self._stream.read(CHUNK_BYTES)
+        whole = self._rest.take() + data
         parts = _split(whole) if b"\r" in whole else whole.splitlines(keepends=True)
         if data and parts:
-            self._rest = parts.pop()
-        elif parts:
-            self._rest = b""
-        else:
+            self._rest.add(parts.pop())
+        elif not parts:
             raise StopIteration
         self._lines, self._next = parts, 0
 
@@ -93,7 +114,7 @@ def separated(stream: Stream, path: str, number: int, kind: str) -> Iterator[Chu
     line, whole = 1, 0
     header: tuple[str, ...] = ()
     try:
-        header = _header(next(reader, ()), path)
+        header = _header(next(reader, None), path)
         source.take()
         line = reader.line_num + 1
         for _ in reader:
@@ -113,7 +134,10 @@ def separated(stream: Stream, path: str, number: int, kind: str) -> Iterator[Chu
         raise InputError([Problem(path, at, 0, f"not valid {kind}: {message}")]) from error
 
 
-def _header(names: Sequence[str], path: str) -> tuple[str, ...]:
+def _header(names: Sequence[str] | None, path: str) -> tuple[str, ...]:
+    if not names:
+        what = "the file is empty; its first line" if names is None else "the first line is empty; it"
+        raise InputError([Problem(path, 1, 0, f"{what} must name the columns")])
     try:
         header = tuple(name.encode("latin-1").decode() for name in names)
     except UnicodeDecodeError as error:
@@ -124,8 +148,10 @@ def _header(names: Sequence[str], path: str) -> tuple[str, ...]:
 
 
 def _header_problem(header: tuple[str, ...]) -> str:
-    if not header:
-        return "the file is empty; its first line must name the columns"
+    if len(header) == 1 and (mark := next((mark for mark in ";\t|" if mark in header[0]), "")):
+        shown = {"\t": "tabs"}.get(mark, mark)
+        others = "csv has commas, tsv tabs; `input.sql` reads others, with read_csv('FILE', delim=';')"
+        return f"the header is one column, {header[0][:60]!r}: are values separated by {shown}? {others}"
     doubled = sorted({name for name in header if header.count(name) > 1})
     return f"the header names {', '.join(doubled)} twice" if doubled else ""
 
@@ -154,7 +180,9 @@ def json_array(stream: Stream, path: str, number: int, _kind: str) -> Iterator[C
 
 
 def _elements(text: _Text, path: str) -> Iterator[tuple[int, str]]:
-    if text.skip() != "[":
+    if not (mark := text.skip()):
+        raise InputError([Problem(path, text.line, 0, "the file is empty; it must hold a list of objects: [{...}]")])
+    if mark != "[":
         message = "the file must hold a list of objects: [{...}, {...}]; for one object a line, say `format: jsonl`"
         raise InputError([Problem(path, text.line, 0, message)])
     text.advance(1)
@@ -181,7 +209,8 @@ class _Text:
         self._stream = stream
         self._path = path
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._scan = json.JSONDecoder().raw_decode
+        # Numbers are looked at later, with their row; here they are only gone over.
+        self._scan = json.JSONDecoder(parse_int=len, parse_float=len).raw_decode
         self._text = ""
         self._at = 0
         self._ended = False
@@ -210,7 +239,10 @@ class _Text:
             try:
                 _, end = self._scan(self._text, self._at)
             except json.JSONDecodeError as error:
-                if len(self._text) - self._at < RECORD_BYTES and self._more(size):
+                if len(self._text) - self._at >= RECORD_BYTES:
+                    message = f"this row is longer than {RECORD_BYTES} characters"
+                    raise InputError([Problem(self._path, self.line, 0, message)]) from error
+                if self._more(size):
                     size *= 2  # so that a long element is not scanned again and again
                     continue
                 before = self._text.rfind("\n", 0, error.pos) + 1

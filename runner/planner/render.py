@@ -132,10 +132,8 @@ class _Rendering:
                 troubles.take(part)
                 if self._progress is not None:
                     self._progress(files.size, files.total)
-            if chunks.error is not None:
-                raise InputError([*troubles.problems, *chunks.error.problems]) from chunks.error
             spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=not job.input.id_columns)
-        problems = troubles.problems or _doubled(self._spec, spool, files)
+        problems = [*troubles.problems, *chunks.problems, *_doubled(self._spec, spool, files)]
         if problems:
             raise InputError(problems)
         pins = _pins(self._spec, self.templates.used, files.digest(), spool.rows, sequence_digest(spool))
@@ -233,21 +231,22 @@ def _here(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Itera
 
 
 class _Whole:
-    """Chunks up to where the input can't be read on, so that what is wrong before that is told with it."""
+    """All chunks that can be read; what is wrong with files is kept, to be told with what is wrong with rows."""
 
     def __init__(self, chunks: Iterator[Chunk]) -> None:
         self._chunks = chunks
-        self.error: InputError | None = None
+        self.problems: list[Problem] = []
 
     def __iter__(self) -> Iterator[Chunk]:
         return self
 
     def __next__(self) -> Chunk:
-        try:
-            return next(self._chunks)
-        except InputError as error:
-            self.error = error
-            raise StopIteration from error
+        while len(self.problems) < MAX_PROBLEMS:
+            try:
+                return next(self._chunks)
+            except InputError as error:
+                self.problems += error.problems
+        raise StopIteration
 
 
 class _Troubles:

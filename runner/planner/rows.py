@@ -54,6 +54,13 @@ Reader = Callable[[Chunk], Iterator[Record | Trouble]]
 NOT_UTF8 = "byte 0x{:02x} is not UTF-8; if the file is in another encoding, say `encoding`"
 _OBJECT = '{"id": 1, "text": "..."}'
 _NO_JSON = re.compile(rb"-?(NaN|Infinity|nan|inf)\b")
+_REASONS = {
+    "number is infinity": "this number is too large for JSON readers, which take doubles; write it as text, in quotes",
+    "surrogate": "half of a surrogate pair is no character; write the whole pair, or take it out",
+    "ecursion limit": "this row is nested too deep",
+    "depth": "this row is nested too deep",
+}
+"""By a part of the parser's words: ours."""
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 # A whole number beyond 64 bits comes out of the fast parser as a float of at least this size.
@@ -75,6 +82,8 @@ def _json_lines(chunk: Chunk) -> Iterator[Record | Trouble]:
             if type(value) is not dict:
                 yield Trouble(line, 1, f"each line must be a JSON object, such as {_OBJECT}")
                 continue
+            if text.count(b":") != len(value):
+                _check_keys(text, value)
             if _is_large(value.values()):
                 _check_numbers(text)
         except orjson.JSONDecodeError as error:
@@ -91,6 +100,8 @@ def _json_text(line: int, text: bytes) -> Record | Trouble:
         value = orjson.loads(text)
         if type(value) is not dict:
             return Trouble(line, 0, f"each row must be a JSON object, such as {_OBJECT}")
+        if text.count(b":") != len(value):
+            _check_keys(text, value)
         if _is_large(value.values()):
             _check_numbers(text)
     except orjson.JSONDecodeError as error:
@@ -111,7 +122,8 @@ def _not_json(line: int, error: orjson.JSONDecodeError, text: bytes) -> Trouble:
         return Trouble(
             line, error.colno, f"not valid JSON, which has no {word[0].decode()}: write null, or the text in quotes"
         )
-    return Trouble(line, error.colno, f"not valid JSON: {error.msg}")
+    reason = next((words for part, words in _REASONS.items() if part in error.msg), f"not valid JSON: {error.msg}")
+    return Trouble(line, error.colno, reason)
 
 
 def _not_utf8(text: bytes, error: UnicodeDecodeError) -> tuple[int, str]:
@@ -211,6 +223,43 @@ def _is_large(values: Any) -> bool:
         elif (kind is dict and _is_large(value.values())) or (kind is list and _is_large(value)):
             return True
     return False
+
+
+def _check_keys(text: bytes, value: dict[str, Any]) -> None:
+    """Raise ValueError for a key that stands twice in an object, of which the fast parser takes the last.
+
+    Colons are counted first: with none outside of keys there are as many as keys, and most rows end here.
+    """
+    keys = _keys(value)
+    if text.count(b":") == keys or sum(map(text.count, _KEY_ENDS)) == keys:
+        return
+    import json  # noqa: PLC0415  only rows with such text need the slow parser
+
+    json.loads(text, object_pairs_hook=_once)
+
+
+_KEY_ENDS = (b'":', b" :", b"\t:", b"\n:", b"\r:")
+
+
+def _keys(value: Any) -> int:
+    """Keys of a mapping and of all mappings in it."""
+    count = 0
+    if type(value) is dict:
+        count, value = len(value), value.values()
+    for item in value:
+        kind = type(item)
+        if kind is dict or kind is list:
+            count += _keys(item)
+    return count
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        name = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {name[:60]} stands twice in one object; which of its values is meant?")
+    return found
 
 
 def _check_numbers(line: bytes) -> None:

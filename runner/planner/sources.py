@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from runner.planner.files import CHUNK_BYTES, InputFiles, Stream, open_stream
 from runner.planner.records import json_array, lines, separated
 from runner.planner.rows import FRAMED, Chunk, frame_record
 from runner.spec.trust import inside
+from runner.spec.words import did_you_mean
 
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec
@@ -40,10 +42,18 @@ _SUFFIXES: dict[str, RowFormat] = {
 _CUTTERS = {"jsonl": lines, "json": json_array, "csv": separated, "tsv": separated}
 _UNREADABLE = (OSError, EOFError, zlib.error)
 _PACKED = {".gz", ".zst"}
+_MARKS = "*?["
+_LOOKED_AT = 1_000
+MOST_FILES = (1 << 16) - 1
+"""Files of one input: a row's file is kept as a number of two bytes."""
 
 
 def read_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    """All records of a job's input that it wants, in order, as chunks. Fills `files`. Raises InputError."""
+    """All records of a job's input that it wants, in order, as chunks. Fills `files`. Raises InputError.
+
+    Where all rows are wanted, what was asked on after an InputError goes on with the next file, so that what is wrong
+    with the others can be told too.
+    """
     chosen = spec.job.input
     if chosen.sample is not None:
         places = sampled(_all_chunks(root, spec, InputFiles()), chosen.sample.n, chosen.sample.seed)
@@ -63,23 +73,59 @@ def _all_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]
     return _texts(root, spec, files) if chosen.text else _tables(root, spec, files)
 
 
-def find_files(root: Path, pattern: str, place: Problem) -> list[str]:
-    """Files by path or glob, sorted, relative to the root. Raises InputError at `place` where there is none."""
+def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
+    """Files by the path or glob that stands under `input` by this name. Raises InputError where there is none.
+
+    They are sorted and relative to the root. A glob takes nothing hidden but what it names so itself.
+    """
+    pattern, place = str(getattr(spec.job.input, name)), spec.problem("", "input", name)
     try:
-        if any(mark in pattern for mark in "*?["):
-            found = sorted(p.relative_to(root).as_posix() for p in root.glob(pattern) if p.is_file())
-            for path in found:
-                inside(root, path)
-        else:
-            found = [pattern] if inside(root, pattern).is_file() else []
+        inside(root, pattern)
+        found = [pattern] if (root / pattern).is_file() else _matches(root, pattern)
     except TrustError as error:
         raise InputError([_at(place, error.message)]) from error
-    except (OSError, ValueError, NotImplementedError) as error:
+    except (OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise InputError([_at(place, f"{pattern} can't be looked for: {error}")]) from error
     if not found:
-        globbed = any(mark in pattern for mark in "*?[")
-        raise InputError([_at(place, f"no file matches {pattern}" if globbed else f"there is no input file {pattern}")])
+        raise InputError([_at(place, _not_found(root, pattern))])
+    if len(found) > MOST_FILES:
+        message = (
+            f"{pattern} matches {len(found)} files; at most {MOST_FILES} are read: pack rows of many into one file"
+        )
+        raise InputError([_at(place, message)])
+    for output in (spec.job.output.path, spec.job.output.errors):
+        if output in found:
+            raise InputError([_at(place, f"{pattern} matches {output}, which this job writes")])
     return found
+
+
+def _matches(root: Path, pattern: str) -> list[str]:
+    """The files of a glob. Raises TrustError for one that leads outside the project."""
+    if not any(mark in pattern for mark in _MARKS):
+        return []
+    named = {part for part in Path(pattern).parts if part.startswith(".")}
+    found = []
+    for path in root.glob(pattern):
+        shown = path.relative_to(root)
+        if all(not part.startswith(".") or named for part in shown.parts) and path.is_file():
+            found.append(shown.as_posix())
+            inside(root, found[-1])
+    return sorted(found)
+
+
+def _not_found(root: Path, pattern: str) -> str:
+    if "://" in pattern:
+        return f"{pattern} is no file of this project; rows are read from files, so fetch it first"
+    if any(mark in pattern for mark in _MARKS):
+        return f"no file matches {pattern}, which is relative to the project's root"
+    path = root / pattern
+    if path.is_dir():
+        return f"{pattern} is a folder; for the files in it, say {pattern.rstrip('/')}/*.jsonl or the like"
+    if path.exists():
+        return f"{pattern} is a device or a pipe; rows are read from plain files"
+    there = [other.name for other in islice(path.parent.iterdir(), _LOOKED_AT)] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, there)
+    return f"there is no input file {pattern}{f' ({hint})' if hint else ''}"
 
 
 def is_whole(chosen: Input) -> bool:
@@ -89,7 +135,7 @@ def is_whole(chosen: Input) -> bool:
 
 def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
     """Fill `files` as `read_chunks` does when it has been read to its end, without making chunks. Raises InputError."""
-    for path in find_files(root, spec.job.input.path, spec.problem("", "input", "path")):
+    for path in find_files(root, spec, "path"):
         files.add_file(path)
         try:
             with (root / path).open("rb", buffering=0) as raw:
@@ -101,7 +147,7 @@ def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
 
 def size_of(root: Path, spec: JobSpec) -> int:
     """Bytes of the input's files together. Raises InputError."""
-    paths = find_files(root, spec.job.input.path, spec.problem("", "input", "path"))
+    paths = find_files(root, spec, "path")
     return sum((root / path).stat().st_size for path in paths)
 
 
@@ -118,34 +164,40 @@ def kind_of(path: str, spec: Input) -> RowFormat:
 
 
 def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    """The rows of files."""
+    """The rows of files. `chain` goes on with the next file when it is asked on after an error."""
     chosen, place = spec.job.input, spec.problem("", "input", "path")
-    paths = find_files(root, chosen.path, place)
+    paths = find_files(root, spec, "path")
     try:
         kinds = [kind_of(path, chosen) for path in paths]
     except ValueError as error:
         raise InputError([_at(place, str(error))]) from error
     files.total += sum((root / path).stat().st_size for path in paths)
-    for number, (path, kind) in enumerate(zip(paths, kinds, strict=True)):
+
+    def table(number: int) -> Iterator[Chunk]:
+        path, kind = paths[number], kinds[number]
         if kind == "parquet":
             from runner.planner.tables import read_parquet  # noqa: PLC0415  a process of its own, seldom wanted
 
             yield from read_parquet(root, path, place, files)
-            continue
+            return
         with _reading(root, path, files, chosen.encoding) as stream:
             yield from _CUTTERS[kind](stream, path, number, kind)
             stream.drain()
 
+    return chain.from_iterable(map(table, range(len(paths))))
+
 
 def _texts(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
     """Each file as one row: its path, its name without the last suffix, and its text."""
-    chosen = spec.job.input
-    paths = find_files(root, chosen.text, spec.problem("", "input", "text"))
-    for number, path in enumerate(paths):
-        with _reading(root, path, files, chosen.encoding) as stream:
-            data = stream.read_text(path)
-            row = {"path": path, "name": Path(path).stem, "text": data}
+    paths = find_files(root, spec, "text")
+
+    def text(number: int) -> Iterator[Chunk]:
+        path = paths[number]
+        with _reading(root, path, files, spec.job.input.encoding) as stream:
+            row = {"path": path, "name": Path(path).stem, "text": stream.read_text(path)}
             yield Chunk(number, 1, f"jsonl{FRAMED}", frame_record(1, orjson.dumps(row)))
+
+    return chain.from_iterable(map(text, range(len(paths))))
 
 
 def _inline(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 import orjson
@@ -47,18 +48,21 @@ def _run(root: Path, order: dict[str, str], place: Problem, files: InputFiles, *
         hint = "pip install 'batchspec[duckdb]'"
         raise InputError([Problem(place.file, place.line, place.column, f"{what} needs DuckDB", hint, place.excerpt)])
     number = len(files.paths) - 1
-    with subprocess.Popen(  # noqa: S603  our own program, no shell
-        [sys.executable, "-c", _BOOT, *sys.path],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=root,
-        env={"PATH": os.environ.get("PATH", "")},  # no key of the user's is within reach of the query
-    ) as process:
+    with (
+        TemporaryDirectory(prefix="batchspec-") as spill,
+        subprocess.Popen(  # noqa: S603  our own program, no shell
+            [sys.executable, "-c", _BOOT, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=root,
+            env={"PATH": os.environ.get("PATH", "")},  # no key of the user's is within reach of the query
+        ) as process,
+    ):
         try:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(orjson.dumps(order))
+            process.stdin.write(orjson.dumps({**order, "spill": spill}))
             process.stdin.close()
             records, size = [], 0
             for line, text in _frames(process.stdout):

@@ -14,9 +14,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from syrupy.assertion import SnapshotAssertion
 
-from runner.cli.console import error_text
 from runner.errors import InputError, SpecError
 from runner.planner.render import Desired, desire, first_requests
 from runner.spec.load import Project, load_project
@@ -93,6 +91,20 @@ def test_a_glob_is_sorted(project: Write) -> None:
     assert [identity for identity, _ in found] == ["2", "1", "3"]
 
 
+def test_a_glob_takes_nothing_hidden_unless_it_says_so(project: Write) -> None:
+    files = {"data/.hidden.csv": b"id\n9\n", ".batchspec/out/a.csv": b"id\n8\n", "data/a.csv": b"id\n1\n"}
+    for glob, wanted in (("data/*.csv", ["1"]), ("**/*.csv", ["1"]), ("data/.*.csv", ["9"])):
+        loaded = load(project, f"{{path: '{glob}', id: id}}", files)
+        found = [orjson.loads(identity) for identity, _ in first_requests(loaded.jobs[0], loaded.root, 10)]
+        assert found == wanted
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(project: Write) -> None:
+    files = {"data/a[1].csv": b"id\n5\n", "data/a1.csv": b"id\n6\n"}
+    loaded = load(project, "{path: 'data/a[1].csv', id: id}", files)
+    assert [identity for identity, _ in first_requests(loaded.jobs[0], loaded.root, 10)] == [b'"5"']
+
+
 def test_each_text_file_is_a_row(project: Write) -> None:
     found = rows(project, "{text: 'notes/*.md'}", notes__b_DOT_md="B\n", notes__a_DOT_b_DOT_md="\ufeffÄ".encode())
     assert found == [
@@ -164,132 +176,6 @@ def test_parquet_is_read(project: Write, tmp_path: Path) -> None:
     found = rows(project, "{path: data/a.parquet, id: id}", data__a_DOT_parquet=(tmp_path / "a.parquet").read_bytes())
     assert len(found) == 2500
     assert found[7] == (7, {"id": 7, "text": "row 7", "more": [7, 2], "day": "2026-11-23"})
-
-
-def test_sql_filters_and_joins(project: Write) -> None:
-    query = (
-        "SELECT a.id, a.text, b.lang FROM 'data/a.csv' a JOIN 'data/b.jsonl' b USING (id) WHERE a.id > 1 ORDER BY a.id"
-    )
-    found = rows(
-        project, f'{{id: id, sql: "{query}"}}', data__a_DOT_csv=CSV, data__b_DOT_jsonl=b'{"id": 2, "lang": "de"}\n'
-    )
-    assert found == [(2, {"id": 2, "text": "zwei, drei", "lang": "de"})]
-
-
-@pytest.mark.parametrize(
-    ("query", "says"),
-    [
-        pytest.param("SELECT * FROM read_text('/etc/hostname')", "files of the project only", id="a file outside"),
-        pytest.param("SELECT * FROM read_text('data/../../x')", "files of the project only", id="a way out"),
-        pytest.param("SELECT * FROM read_text('data/link')", "files of the project only", id="a symlink out"),
-        pytest.param("SELECT * FROM read_text('.git/config')", "files of the project only", id="git's own"),
-        pytest.param("SELECT * FROM read_text('.env')", "files of the project only", id="a hidden file"),
-        pytest.param("SELECT * FROM 'https://example.com/a.parquet'", "files of the project only", id="the network"),
-        pytest.param("COPY (SELECT 1) TO 'data/x.csv'", "must be one SELECT", id="writing"),
-        pytest.param("SELECT 1; SELECT 2", "must be one SELECT", id="two statements"),
-        pytest.param("SET enable_external_access=true", "must be one SELECT", id="settings"),
-        pytest.param("ATTACH 'data/x.db'", "must be one SELECT", id="attach"),
-        pytest.param("INSTALL httpfs", "must be one SELECT", id="install"),
-        pytest.param("SELECT getenv('MODEL_ACCESS_KEY')", "getenv does not exist", id="the environment"),
-        pytest.param("SELECT 1 AS a, 2 AS a", "the column a twice", id="a column twice"),
-        pytest.param("SELECT 1 AS id, 'nan'::DOUBLE AS x", "row 1, column x: JSON has no NaN", id="NaN"),
-        pytest.param("SELECT 1 AS id, 'a'::BLOB AS x", "row 1, column x: binary data", id="binary"),
-        pytest.param("SELECT 1 AS id, 99999999999999999999::HUGEINT AS x", "beyond 64 bits", id="a huge number"),
-        pytest.param("SELECT 1 AS id FROM 'data/no.csv'", "No files found", id="no such file"),
-        pytest.param("SELEC 1", "syntax error", id="syntax"),
-    ],
-)
-def test_a_query_is_locked_in(project: Write, query: str, says: str) -> None:
-    root = project({".git/config": "token", ".env": "KEY=x", "data/rows.jsonl": "{}"})
-    link = root / "data/link"
-    if not link.exists():
-        link.symlink_to("/etc/hostname")
-    before = sorted((root / "data").iterdir())
-    with pytest.raises(InputError) as caught:
-        rows(project, f'{{id: id, sql: "{query}"}}')
-    assert says in str(caught.value)
-    assert "specs/hello.yaml:4:" in str(caught.value)
-    assert sorted((root / "data").iterdir()) == before
-
-
-def test_values_of_sql_are_json(project: Write) -> None:
-    query = (
-        "SELECT 1 AS id, 2.50::DECIMAL(5,2) AS d, TIMESTAMP '2026-11-23 10:00:00' AS t, {'a': [1, NULL]} AS s, "
-        "MAP {'k': 1} AS m, true AS b, 18446744073709551615::UBIGINT AS u"
-    )
-    [(_, row)] = rows(project, f'{{id: id, sql: "{query}"}}')
-    assert row == {"id": 1, "d": 2.5, "t": "2026-11-23T10:00:00", "s": {"a": [1, None]}, "m": {"k": 1}, "b": True, "u": (1 << 64) - 1}  # fmt: skip
-
-
-def test_without_duckdb_it_says_what_to_install(project: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"`input.sql` needs DuckDB \(pip install 'batchspec\[duckdb\]'\)"):
-        rows(project, "{id: id, sql: SELECT 1 AS id}")
-
-
-GZ = gzip.compress(JSONL * 50)
-ZST = zstandard.compress(JSONL * 5_000)
-BROKEN = {
-    "csv-ragged": ("{path: data/a.csv, id: id}", "a.csv", b"id,text\n1,a\n2\n3,a,b\n4,d\n5,e,f,g\n"),
-    "csv-open-quote": ("{path: data/a.csv, id: id}", "a.csv", b'id,text\n1,a\n2,"b\n3,c\n'),
-    "csv-quote-inside": ("{path: data/a.csv, id: id}", "a.csv", b'id,text\n1,"a"b\n'),
-    "csv-empty": ("{path: data/a.csv, id: id}", "a.csv", b""),
-    "csv-doubled-header": ("{path: data/a.csv, id: id}", "a.csv", b"id,text,text\n1,a,b\n"),
-    "csv-not-utf8": ("{path: data/a.csv, id: id}", "a.csv", b"id,text\n1,ok\n2,caf\xe9\n3,ok\n4,\xff\n"),
-    "csv-no-such-id": ("{path: data/a.csv, id: key}", "a.csv", b"id,text\n1,a\n2,b\n"),
-    "jsonl-broken": ("{path: data/a.jsonl, id: id}", "a.jsonl", b'{"id": 1}\n{"id": 2\n{"id": 3}\nhello\n[1]\n'),
-    "jsonl-nan": ("{path: data/a.jsonl, id: id}", "a.jsonl", b'{"id": 1, "x": NaN}\n{"id": 2, "x": -Infinity}\n'),
-    "jsonl-not-utf8": ("{path: data/a.jsonl, id: id}", "a.jsonl", b'{"id": 1, "text": "\xc3\xa9\xe9"}\n'),
-    "jsonl-doubled-ids": ("{path: data/a.jsonl, id: id}", "a.jsonl", b'{"id": 1}\n{"id": 2}\n{"id": 1}\n{"id": 2}\n'),
-    "jsonl-doubled-pairs": ("{path: data/a.jsonl, id: [a, b]}", "a.jsonl", b'{"a": 1, "b": 2}\n{"a": 1, "b": 2}\n'),
-    "jsonl-big-number": ("{path: data/a.jsonl, id: id}", "a.jsonl", b'{"id": 1, "x": 99999999999999999999}\n'),
-    "jsonl-many-bad": ("{path: data/a.jsonl, id: id}", "a.jsonl", b"nonsense\n" * 300),
-    "json-object": ("{path: data/a.json, id: id}", "a.json", b'{"rows": []}'),
-    "json-lines-in-it": ("{path: data/a.json, id: id}", "a.json", b'{"id": 1}\n{"id": 2}\n'),
-    "json-broken": ("{path: data/a.json, id: id}", "a.json", b'[\n  {"id": 1},\n  {"id": 2,,}\n]'),
-    "json-no-comma": ("{path: data/a.json, id: id}", "a.json", b'[\n{"id": 1}\n{"id": 2}]'),
-    "json-cut-short": ("{path: data/a.json, id: id}", "a.json", b'[{"id": 1}, {"id": 2'),
-    "json-more-behind": ("{path: data/a.json, id: id}", "a.json", b'[{"id": 1}]\n[]'),
-    "json-numbers": ("{path: data/a.json, id: id}", "a.json", b'[\n1,\n{"id": 2},\n"x"]'),
-    "json-nan": ("{path: data/a.json, id: id}", "a.json", b'[{"id": 1,\n "x": NaN}]'),
-    "json-not-utf8": ("{path: data/a.json, id: id}", "a.json", b'[{"id": 1},\n{"id": "\xff"}]'),
-    "gz-cut-short": ("{path: data/a.jsonl.gz, id: id}", "a.jsonl.gz", GZ[:-20]),
-    "gz-not-gz": ("{path: data/a.jsonl.gz, id: id}", "a.jsonl.gz", JSONL),
-    "gz-damaged": ("{path: data/a.jsonl.gz, id: id}", "a.jsonl.gz", GZ[:30] + b"\0\0\0\0" + GZ[34:]),
-    "zst-cut-short": ("{path: data/a.jsonl.zst, limit: 1}", "a.jsonl.zst", ZST[:20]),
-    "zst-not-zst": ("{path: data/a.jsonl.zst, id: id}", "a.jsonl.zst", JSONL),
-    "encoding-wrong": ("{path: data/a.csv, id: id, encoding: ascii}", "a.csv", b"id,text\n1,ok\n2,caf\xc3\xa9\n"),
-    "parquet-not-parquet": ("{path: data/a.parquet, id: id}", "a.parquet", b"PAR?" * 20),
-    "text-not-utf8": ("{text: 'data/*.txt'}", "a.txt", b"ok\ncaf\xe9\n"),
-    "missing": ("{path: data/none.csv, id: id}", "a.csv", b""),
-    "no-match": ("{path: 'data/*.none', id: id}", "a.csv", b""),
-    "unknown-format": ("{path: data/a.xlsx, id: id}", "a.xlsx", b""),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_input_is_reported(project: Write, tmp_path: Path, name: str, snapshot: SnapshotAssertion) -> None:
-    source, file, data = BROKEN[name]
-    loaded = load(project, source, {f"data/{file}": data})
-    with pytest.raises(InputError) as caught:
-        desire(loaded.jobs[0], loaded.root, tmp_path / "scratch")
-    told = error_text(caught.value)
-    assert f"data/{file}" in told or "specs/hello.yaml:4:" in told
-    assert told == snapshot
-
-
-def test_zst_that_is_cut_short_is_no_shorter_file(project: Write, tmp_path: Path) -> None:
-    """The library's own reader ends without a word, and rows would be missing."""
-    loaded = load(project, "{path: data/a.jsonl.zst}", {"data/a.jsonl.zst": ZST[:-20]})
-    with pytest.raises(InputError, match="it is cut short"):
-        desire(loaded.jobs[0], loaded.root, tmp_path / "scratch")
-
-
-def test_what_is_wrong_before_the_end_is_told_too(project: Write, tmp_path: Path) -> None:
-    loaded = load(project, "{path: data/a.csv, id: id}", {"data/a.csv": b"id,text\n" + b"1\n" + b"2,xx\n" * 4_000 + b'3,"b\n'})  # fmt: skip
-    with pytest.raises(InputError) as caught:
-        desire(loaded.jobs[0], loaded.root, tmp_path / "scratch", jobs=1)
-    assert [problem.line for problem in caught.value.problems] == [2, 4_003]
 
 
 @pytest.mark.parametrize(
