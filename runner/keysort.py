@@ -1,9 +1,19 @@
-"""Sorting keys by the million: as numbers of their first eight bytes, which takes a third of the time."""
+"""Keys by the million: sorted as numbers of their first eight bytes, and read from text many at once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
+
+from runner.keys import DIGEST_BYTES, KEY_BYTES, VERSION
+
+_PREFIX = np.frombuffer(f"{VERSION}-".encode(), np.uint8)
+_LENGTH = len(_PREFIX) + 2 * DIGEST_BYTES
+_NO_DIGIT = 255
+_DIGITS = np.full(256, _NO_DIGIT, np.uint8)
+_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 def prefixes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint64]:
@@ -25,3 +35,16 @@ def order_of(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.intp]:
     if np.any((numbers[1:] == numbers[:-1]) & (arranged[1:] != arranged[:-1])):
         return np.argsort(packed, kind="stable")
     return order
+
+
+def plain_keys(texts: Sequence[str]) -> npt.NDArray[np.bytes_] | None:
+    """What `keys.parse_key` gives for each text; None unless all of them are keys without an ordinal."""
+    if not texts or set(map(len, texts)) != {_LENGTH}:
+        return None
+    letters = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8).reshape(len(texts), _LENGTH)
+    digits = _DIGITS[letters[:, len(_PREFIX) :]]
+    if (letters[:, : len(_PREFIX)] != _PREFIX).any() or (digits == _NO_DIGIT).any():
+        return None
+    keys = np.zeros((len(texts), KEY_BYTES), np.uint8)
+    keys[:, :DIGEST_BYTES] = digits[:, ::2] << 4 | digits[:, 1::2]
+    return keys.view(f"S{KEY_BYTES}").ravel()

@@ -6,6 +6,7 @@ named tuples here: they are made by the million, in a third of the time that a f
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
 import orjson
@@ -46,11 +47,7 @@ def read_line(data: bytes) -> ResultLine | None:
     try:
         line = orjson.loads(data)
     except orjson.JSONDecodeError:
-        return None
-    return _result_line(line)
-
-
-def _result_line(line: object) -> ResultLine | None:
+        line = _with_infinities(data)
     if not isinstance(line, dict) or not isinstance(line.get("custom_id"), str):
         return None
     custom_id = line["custom_id"]
@@ -63,6 +60,24 @@ def _result_line(line: object) -> ResultLine | None:
             return _openai(custom_id, response)
         return ResultLine(custom_id, response, None)
     return ResultLine(custom_id, None, _error(error)) if error is not None else None
+
+
+def _with_infinities(data: bytes) -> object:
+    """A line that orjson refuses for a number beyond a double only, which may stand in a field that nobody reads."""
+    try:
+        line = json.loads(data.decode(), parse_int=_whole, parse_constant=_no_constant)
+        json.dumps(line, ensure_ascii=False).encode()  # halves of surrogate pairs are no text
+    except (ValueError, RecursionError):
+        return None
+    return line
+
+
+def _whole(digits: str) -> float:
+    return int(digits) if len(digits) < 19 else float(digits)
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"JSON has no {text}")
 
 
 def answer_of(line: ResultLine) -> Answer:
@@ -89,59 +104,6 @@ def answer_of(line: ResultLine) -> Answer:
         _cached(usage),
         _text(response.get("model")),
         None,
-    )
-
-
-Glance = tuple[str, str | None, str | None, int, int, int]
-"""Of one line: its custom_id, its error's code, the model, and tokens: input, output, cached."""
-
-
-def glance(data: bytes) -> Glance | None:
-    """What indexing needs of a result line; None where `read_line` gives None.
-
-    The most usual line, a chat completion in a file of OpenAI's shape, is read without its text; results come by the
-    million. For every other this is `answer_of`, and a test holds both to the same.
-    """
-    try:
-        line = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-    try:
-        response = line["response"]
-        body = response["body"]
-        usage = body["usage"]
-        custom_id, model = line["custom_id"], body["model"]
-        given, made = usage["prompt_tokens"], usage["completion_tokens"]
-        cached = usage["prompt_tokens_details"]["cached_tokens"]
-        if (
-            line["error"] is None
-            and "result" not in line
-            and type(status := response["status_code"]) is int
-            and status < 400
-            and type(body["choices"]) is list
-            and type(custom_id) is str
-            and type(model) is str
-            and type(given) is int
-            and type(made) is int
-            and type(cached) is int
-            and given >= 0
-            and made >= 0
-            and cached >= 0
-        ):
-            return custom_id, None, model, given, made, cached
-    except (KeyError, TypeError, IndexError):
-        pass  # another shape
-    parsed = _result_line(line)
-    if parsed is None:
-        return None
-    answer = answer_of(parsed)
-    return (
-        parsed.custom_id,
-        None if answer.error is None else answer.error[0],
-        answer.model,
-        answer.input_tokens or 0,
-        answer.output_tokens or 0,
-        answer.cached_tokens or 0,
     )
 
 

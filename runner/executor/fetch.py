@@ -5,9 +5,10 @@ Everything is kept, also what cannot be used; what is doubled, unknown or malfor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ import orjson
 
 from runner.digest import sha256_file
 from runner.errors import Malformed, NotFound, NotReady
-from runner.executor.answers import glance
+from runner.executor.glance import Glance, glance
 from runner.keys import parse_key
 from runner.providers.api import BatchApi, Progress, RemoteBatch
 from runner.spec.models import OUTPUT_FIELDS
 from runner.store.files import sync_file
-from runner.store.index import ENTRY, PACK_ENTRY, Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
+from runner.store.index import ENTRY, Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
 
 
 def fetch(
@@ -90,7 +91,7 @@ def index(files: tuple[Path, Path], batch: RemoteBatch, mapping: KeyMap) -> tupl
         for number, path in enumerate(files):
             if path.exists():
                 reading.take(number, path)
-    found = np.frombuffer(reading.entries, ENTRY)
+    found = np.concatenate([np.zeros(0, ENTRY), *reading.entries])
     entries = entries_of(found)
     entries, strangers = mapping.only_sent(entries)
     answers = int((entries["code"] == 0).sum()) if len(entries) else 0
@@ -113,15 +114,20 @@ def index(files: tuple[Path, Path], batch: RemoteBatch, mapping: KeyMap) -> tupl
     return entries, summary
 
 
+_BLOCK = 1 << 18
+"""Bytes of lines that are read, and then taken in, at a time; more of them leave the processor's cache."""
+_MOST_CODES = 1_000
+_MOST_MODELS = 10
+"""How many names are kept of one batch: they are a stranger's, and there could be one in each line."""
 _WHOLE = frozenset(OUTPUT_FIELDS)
 
 
 class _Reading:
-    """What is gathered while the raw files are read, line by line. `entries` are packed."""
+    """What is gathered while the raw files are read. `entries` are ENTRY records, in the order of the lines."""
 
     def __init__(self, mapping: KeyMap) -> None:
         self._mapping = mapping
-        self.entries = bytearray()
+        self.entries: list[Entries] = []
         self.codes: dict[str, int] = {}
         self.models: set[str] = set()
         self.tokens = [0, 0, 0]
@@ -129,30 +135,48 @@ class _Reading:
         self.malformed = 0
 
     def take(self, number: int, path: Path) -> None:
-        key_of, entries, models = self._mapping.key_of, self.entries, self.models
-        tokens_in = tokens_out = tokens_cached = 0
         end = 0
         with path.open("rb") as file:
-            for line in file:
-                offset, end = end, end + len(line)
-                seen = glance(line)
-                if seen is None:
-                    self.malformed += not line.isspace()
-                    continue
-                custom_id, error, model, token_in, token_out, token_cached = seen
-                key = key_of(custom_id)
-                if key is None:
-                    self.unknown += 1
-                    continue
-                code = 0 if error is None else self.codes.setdefault(error, len(self.codes) + 1)
-                entries += PACK_ENTRY(key, offset, len(line.rstrip(b"\r\n")), code, number)
-                tokens_in += token_in
-                tokens_out += token_out
-                tokens_cached += token_cached
-                if model and model not in models and len(models) < 10:
-                    models.add(model[:100])
-        for position, tokens in enumerate((tokens_in, tokens_out, tokens_cached)):
-            self.tokens[position] += tokens
+            while lines := file.readlines(_BLOCK):
+                seen, places = [], []
+                for line in lines:
+                    start, end = end, end + len(line)
+                    found = glance(line)
+                    if found is None:
+                        self.malformed += not line.isspace()
+                        continue
+                    seen.append(found)
+                    places.append((start, len(line.rstrip(b"\r\n"))))
+                if seen:
+                    self._keep(number, seen, places)
+
+    def _keep(self, number: int, seen: Sequence[Glance], places: Sequence[tuple[int, int]]) -> None:
+        """Take in what lines say whose keys are known; `places` are their offsets and lengths."""
+        keys, known = self._mapping.keys_of([one[0] for one in seen])
+        if not known.all():
+            self.unknown += int((~known).sum())
+            seen, places = list(compress(seen, known)), list(compress(places, known))
+            keys = keys[known]
+        if not seen:
+            return
+        _, errors, models, *counts = zip(*seen, strict=True)
+        made = np.zeros(len(seen), ENTRY)
+        made["key"], made["file"] = keys, number
+        made["offset"], made["length"] = zip(*places, strict=True)
+        if any(errors):
+            made["code"] = [self._code(error) for error in errors]
+        self.entries.append(made)
+        for model in dict.fromkeys(models):
+            if model and len(self.models) < _MOST_MODELS:
+                self.models.add(model[:100])
+        for position, count in enumerate(counts):
+            self.tokens[position] += sum(count)
+
+    def _code(self, error: str | None) -> int:
+        if error is None:
+            return 0
+        known = error in self.codes or len(self.codes) < _MOST_CODES
+        return self.codes.setdefault(error if known else "other_error", len(self.codes) + 1)
 
 
 def output_records(path: Path) -> Iterator[tuple[bytes, str, str, int, int]]:

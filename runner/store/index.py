@@ -11,10 +11,9 @@ import mmap
 import re
 import resource
 import shutil
-import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from pydantic import TypeAdapter
 
 from runner.errors import StoreError
 from runner.keys import KEY_BYTES, parse_key
-from runner.keysort import order_of
+from runner.keysort import order_of, plain_keys
 from runner.store.files import replacing, write_whole
 
 ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")])
@@ -34,8 +33,6 @@ ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("offset", "<u8"), ("length", "<u4")
 1 errors, 2 rows saved from an output), and its error code: 0 for an answer, n for the n-th code of the index."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
-PACK_ENTRY = struct.Struct(f"<{KEY_BYTES}sQIHB").pack
-"""One ENTRY as bytes, from its fields in order."""
 
 Entries = npt.NDArray[np.void]
 
@@ -90,8 +87,15 @@ class KeyMap:
 
     def __init__(self, sent: npt.NDArray[np.bytes_] | None = None, foreign: Mapping[str, bytes] | None = None) -> None:
         self._sent = sent
-        self.key_of: Callable[[str], bytes | None] = parse_key if foreign is None else foreign.get
-        """The key's 24 bytes for an id; None for an id that is none. Called once for each result."""
+        self._foreign = foreign
+
+    def keys_of(self, ids: Sequence[str]) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.bool_]]:
+        """The keys for ids, and which of them are known; the key of one that is not is empty."""
+        if self._foreign is None and (plain := plain_keys(ids)) is not None:
+            return plain, np.ones(len(ids), bool)
+        key_of: Callable[[str], bytes | None] = parse_key if self._foreign is None else self._foreign.get
+        keys = [key_of(one) for one in ids]
+        return np.array([key or b"" for key in keys], f"S{KEY_BYTES}"), np.array([key is not None for key in keys])
 
     def only_sent(self, entries: Entries) -> tuple[Entries, int]:
         """The entries whose keys were sent, and how many were not."""
