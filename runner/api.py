@@ -22,6 +22,7 @@ from runner.executor.observe import Observed, Word, observe
 from runner.executor.orphans import find_orphans, prune
 from runner.executor.pins import git_commit, pins_line, tool
 from runner.executor.run import Outcome, Prepared
+from runner.logfields import bound
 from runner.money.budget import overruns
 from runner.planner.render import desire
 from runner.providers.api import RemoteBatch
@@ -155,15 +156,16 @@ class Opened:
         for one in prepared:
             spec = one.desired.spec
             try:
-                if offline or not self.context.has_key(spec):
-                    reason = reason or "there is no key in the environment, so this plan knows the lockfile only"
-                    seen = self._observe(one, None, word)
-                else:
-                    api = self.context.api(spec)
-                    if id(api) not in listed:
-                        listed[id(api)] = list_back(api, self.context.now())
-                    seen = self._exact(one, listed[id(api)], word)
-                plans.append(self._with_costs(one, seen, exact=exact, review=review))
+                with bound(job=spec.address):
+                    if offline or not self.context.has_key(spec):
+                        reason = reason or "there is no key in the environment, so this plan knows the lockfile only"
+                        seen = self._observe(one, None, word)
+                    else:
+                        api = self.context.api(spec)
+                        if id(api) not in listed:
+                            listed[id(api)] = list_back(api, self.context.now())
+                        seen = self._exact(one, listed[id(api)], word)
+                    plans.append(self._with_costs(one, seen, exact=exact, review=review))
             except (BatchspecError, OSError) as error:
                 errors[spec.address] = told(error, spec, review=review)
         orphans: tuple[Orphan, ...] = ()

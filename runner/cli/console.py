@@ -6,17 +6,20 @@ import logging
 import os
 import sys
 import time
+from collections.abc import MutableMapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from runner.errors import BatchspecError, InputError, Problem, SpecError
+from runner.logfields import fields
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
 _PLAIN_EVERY = 15.0
-"""Seconds between plain progress lines of one kind."""
+"""Seconds between plain progress lines of one kind: at first, and a tenth of the time that it has taken later on."""
+_PLAIN_SELDOM = 600.0
 
 _EXCERPT = 120
 """Characters of a line that are shown above the caret."""
@@ -74,7 +77,7 @@ class Terminal:
         self._live = sys.stderr.isatty() and self._log is None
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._said: dict[str, tuple[float, int]] = {}
+        self._said: dict[str, tuple[float, float, int]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -97,16 +100,17 @@ class Terminal:
         if self._live:
             self._bar(what, done, total, failed)
             return
-        said, before = self._said.get(what, (0.0, -1))
+        # Only waiting takes long enough for lines in a log; that it is over is told by an event.
+        verb = what.partition(" (")[0]
         now = time.monotonic()
-        if done == before or (now - said < _PLAIN_EVERY and said and done != total):
+        started, said, before = self._said.setdefault(verb, (now, now, -1))
+        pause = min(max((now - started) / 10, _PLAIN_EVERY), _PLAIN_SELDOM)
+        if not what.startswith("answers") or not total or done == before or now - said < pause:
             return
-        if not said and done not in (0, total):
-            self._said[what] = (now, before)
-            return
-        self._said[what] = (now, done)
-        # Short work is not worth a line: its event says that it is done.
-        if total and what.startswith("answers"):
+        self._said[verb] = (started, now, done)
+        if self._log is not None:
+            self._log.info("answers.counted", job=verb.partition(" ")[2], done=done, total=total, failed=failed)
+        else:
             self._line(f"{what}: {done:,} of {total:,}" + (f", {failed:,} failed" if failed else ""))
 
     def _line(self, text: str) -> None:
@@ -156,6 +160,11 @@ def out_console(no_color: bool) -> Console:
     return Console(no_color=plain, highlight=False, width=width)
 
 
+def _with_fields(_logger: object, _name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A log entry with the job, shard and batch that are worked on; what it says itself stands."""
+    return {**fields(), **entry}
+
+
 def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:
     """Set structlog up for this process: to stderr, at info, or debug with -vv. Returns a logger."""
     import structlog  # noqa: PLC0415  it costs to import, and most commands log nothing
@@ -169,7 +178,7 @@ def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:
     )
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _with_fields,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *renderers,

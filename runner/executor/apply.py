@@ -14,6 +14,7 @@ from runner.executor.limits import Flight
 from runner.executor.observe import Word
 from runner.executor.run import Outcome, Prepared, Run
 from runner.executor.wait import Waiting
+from runner.logfields import bound
 from runner.providers.api import RemoteBatch
 from runner.reconciler.ceiling import Ceiling
 from runner.store.files import lock_holder, write_lock
@@ -72,7 +73,8 @@ def _round(context: Context, runs: Sequence[Run]) -> None:
         try:
             listed: dict[int, dict[str, RemoteBatch]] = {}
             for run in runs:
-                run.attempt(ledger, listed)
+                with bound(job=run.address):
+                    run.attempt(ledger, listed)
         finally:
             ledger.close()
 

@@ -36,6 +36,7 @@ from runner.executor.salvage import salvage
 from runner.executor.submit import Submission, submit
 from runner.executor.wait import Awaited, Stall, Stalled
 from runner.executor.write import write_output
+from runner.logfields import tied
 from runner.money.estimate import Estimate
 from runner.money.sample import Spread
 from runner.planner.render import Desired
@@ -46,6 +47,9 @@ from runner.reconciler.lockfile import BatchLine, PinsLine
 from runner.reconciler.plan import JobPlan, OutputState, Submit
 from runner.store.index import KeyMap
 from runner.store.ledger import Ledger
+
+_SHORT = 12
+"""Digits of a shard's digest in logs."""
 
 End = Literal["succeeded", "failed", "running", "skipped", "error"]
 
@@ -192,7 +196,10 @@ class Run:
 
     def _fetch(self, seen: Observed, *, needed: bool) -> bool:
         """Fetch results: those that are needed, or also those that the output alone holds, before it is rewritten."""
-        tasks = [partial(self._fetch_one, seen, known, needed) for known in self._wanted(seen, needed)]
+        tasks = [
+            tied(partial(self._fetch_one, seen, known, needed), batch=known.line.batch)
+            for known in self._wanted(seen, needed)
+        ]
         fetched = False
         self._late.clear()
         try:
@@ -303,7 +310,11 @@ class Run:
                     done = True
                     self._record.soon(line, pinned=True)
                     self._context.watcher.event(
-                        "batch.submitted", job=self.address, batch=line.batch, requests=line.requests
+                        "batch.submitted",
+                        job=self.address,
+                        batch=line.batch,
+                        shard=(line.shard or "")[:_SHORT],
+                        requests=line.requests,
                     )
             finally:
                 self._record.save(pinned=done)
@@ -321,7 +332,7 @@ class Run:
         for shard in cut(self._desired.spool, self._spec.job.shards, wanted, seen.realm.shards):
             if not self._flight.take(self._spec, shard):
                 return
-            yield partial(self._submit_one, to, shard, action.round, seen, canary)
+            yield tied(partial(self._submit_one, to, shard, action.round, seen, canary), shard=shard.digest[:_SHORT])
 
     def _submit_one(
         self, to: Submission, shard: Shard, number: int, seen: Observed, canary: bool
