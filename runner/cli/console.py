@@ -56,9 +56,11 @@ def problem_text(problem: Problem) -> str:
     text = _shown(str(problem))
     if not problem.excerpt or problem.column <= 0:
         return text
+    from rich.cells import cell_len  # noqa: PLC0415  a letter may be two columns wide, or none
+
     start = max(0, problem.column - 1 - _EXCERPT // 2) if problem.column > _EXCERPT else 0
-    line = problem.excerpt[start : start + _EXCERPT].replace("\t", " ")
-    return f"{text}\n    {_shown(line)}\n    {' ' * (problem.column - 1 - start)}^"
+    line = _shown(problem.excerpt[start : start + _EXCERPT].replace("\t", " "))
+    return f"{text}\n    {line}\n    {' ' * cell_len(line[: problem.column - 1 - start])}^"
 
 
 def _shown(text: str) -> str:

@@ -19,7 +19,7 @@ from runner.errors import Malformed, NotFound, NotReady
 from runner.executor.glance import Glance, glance
 from runner.keys import parse_key
 from runner.providers.api import BatchApi, Progress, RemoteBatch
-from runner.spec.models import OUTPUT_FIELDS
+from runner.spec.output import OUTPUT_FIELDS
 from runner.store.files import sync_file
 from runner.store.index import ENTRY, Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
 

@@ -19,7 +19,7 @@ from typing import IO, Any, BinaryIO, Protocol
 import orjson
 
 from runner.errors import StoreError
-from runner.spec.models import OUTPUT_FIELDS, Output
+from runner.spec.output import OUTPUT_FIELDS, Output
 
 _FLAT = {
     "usage": ("input_tokens", "output_tokens", "cached_tokens"),

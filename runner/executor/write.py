@@ -26,7 +26,7 @@ from runner.planner.asks import Asks, read_asks
 from runner.planner.render import Desired, input_rows
 from runner.reconciler.classify import KeyState
 from runner.reconciler.lockfile import OutputLine
-from runner.spec.models import OUTPUT_FIELDS
+from runner.spec.output import OUTPUT_FIELDS
 from runner.store.files import replacing
 
 _UNSETTLED = {

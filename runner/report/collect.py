@@ -15,7 +15,7 @@ from runner.report.prompts import key_and_prompt
 from runner.report.rows import READABLE, read_rows
 from runner.report.runs import runs
 from runner.spec.load import JobSpec
-from runner.spec.models import Output
+from runner.spec.output import Output
 
 
 def collect(context: Context, jobs: Sequence[JobSpec], *, prompts: bool) -> tuple[JobFacts, ...]:

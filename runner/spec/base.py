@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FilePath = Annotated[str, Field(min_length=1)]
+"""A file's path, relative to the project's root."""
 
 
 class Model(BaseModel):

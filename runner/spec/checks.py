@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.errors import Problem, TrustError
 from runner.spec.models import Job, TemplateRef
-from runner.spec.parameters import known_parameters, strange_parameters, wrong_parameters
+from runner.spec.parameters import known_parameters, strange_parameters, unfit_parameters, wrong_parameters
 from runner.spec.trust import check_webhook, inside, resolve_env
 from runner.spec.words import did_you_mean
 
@@ -34,8 +34,15 @@ def check_job(
     ]
 
 
-def warn_job(job: Job, say: Say, *, own_server: bool) -> Iterator[Problem]:
+def warn_job(root: Path, job: Job, say: Say, *, own_server: bool) -> Iterator[Problem]:
     """What a person should look at, and what stops nothing."""
+    for turn in job.prompt.turns:
+        if isinstance(turn.text, str) and _names_a_file(root, turn.text):
+            yield say(
+                f"this asks with the words {turn.text}; for what stands in that file write {{template: {turn.text}}}",
+                "prompt",
+                *turn.path,
+            )
     if not job.input.id_columns:
         yield say(
             "rows have no id: they are numbered, and the numbers shift when rows are inserted or taken out; answers "
@@ -44,7 +51,19 @@ def warn_job(job: Job, say: Say, *, own_server: bool) -> Iterator[Problem]:
         )
     for name, message in strange_parameters(job, own_server=own_server):
         hint = did_you_mean(name, known_parameters(job.url))
-        yield say(f"{message} ({hint})" if hint else message, "parameters", name)
+        yield say(f"{message} ({hint})" if hint else message, "parameters", name, key=True)
+    for name, message in unfit_parameters(job, own_server=own_server):
+        yield say(message, "parameters", name, key=True)
+
+
+def _names_a_file(root: Path, text: str) -> bool:
+    """Whether a prompt is the path of a file of the project, which nobody means to ask."""
+    if len(text) > _MAX_PATH or not text or any(mark in text for mark in "{\n\0") or text.startswith(("/", "~")):
+        return False
+    try:
+        return any((root / path).is_file() for path in (text, f"templates/{text}"))
+    except OSError:
+        return False
 
 
 def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from runner.errors import Problem, SpecError, TrustError
 from runner.spec.trust import inside
+from runner.spec.words import did_you_mean
 from runner.spec.yaml import MAX_BYTES, Document, Lines, documents, read_text
 
 SETTINGS_FILES = ("batchspec.yaml", "batchspec.yml")
+_SUFFIXES = {".yaml", ".yml"}
 _INIT = "`batchspec init` writes a first spec"
 
 
@@ -38,17 +40,25 @@ def spec_files(root: Path, paths: Sequence[Path]) -> list[str]:
             problems.append(Problem(shown, 0, 0, f"it is outside the project at {root}"))
             continue
         if absolute.is_dir():
-            files = sorted(p for p in absolute.resolve().rglob("*") if p.suffix in {".yaml", ".yml"} and not p.is_dir())
+            files = _specs_in(absolute.resolve())
             found.update((file.relative_to(root).as_posix(), None) for file in files)
             if not files:
                 problems.append(Problem(shown, 0, 0, "there is no spec in this folder", _INIT))
-        elif absolute.exists():
-            found[relative.as_posix()] = None
+        elif not absolute.exists():
+            specs = [path.relative_to(root).as_posix() for path in _specs_in(root / "specs")]
+            hint = did_you_mean(shown, specs) or (f"the specs are: {', '.join(specs[:20])}" if specs else _INIT)
+            problems.append(Problem(shown, 0, 0, "there is no such file or folder", hint))
+        elif absolute.suffix not in _SUFFIXES:
+            problems.append(Problem(shown, 0, 0, "this is no spec: a spec ends in .yaml or .yml"))
         else:
-            problems.append(Problem(shown, 0, 0, "there is no such file or folder", _INIT))
+            found[relative.as_posix()] = None
     if problems:
         raise SpecError(problems)
     return list(found)
+
+
+def _specs_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES and not path.is_dir())
 
 
 class YamlFiles:

@@ -60,9 +60,9 @@ class JobSpec:
         """The request's parameters: the job's own, and the field that asks for answers that fit its schema."""
         return with_schema(self.job, self.schema)
 
-    def problem(self, message: str, *path: str | int) -> Problem:
-        """A problem at the value that stands under `path` in the spec."""
-        return self.lines.problem(self.document.place(path), message)
+    def problem(self, message: str, *path: str | int, key: bool = False) -> Problem:
+        """A problem at the value that stands under `path` in the spec, or at its key."""
+        return self.lines.problem(self.document.place(path, key=key), message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def load_project(
         problems += [undeclared(name, loading.declared) for name in variables if name not in loading.declared]
     if problems:
         raise SpecError(read.told(problems))
-    warnings = (w for job in jobs for w in warn_job(job.job, job.problem, own_server=_own_server(job, settings)))
+    warnings = (w for job in jobs for w in warn_job(root, job.job, job.problem, own_server=_own_server(job, settings)))
     told = tuple(sorted(read.told(list(warnings))))
     return Project(root, settings, tuple(jobs), told, whole=not paths, waiting=waiting)
 

@@ -7,31 +7,29 @@ and rules across values are in `runner.spec.load` and below it.
 from __future__ import annotations
 
 import codecs
-from pathlib import PurePosixPath
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
+import re
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag, field_validator, model_validator
 
-from runner.spec.base import Model
+from runner.spec.base import FilePath, Model
 from runner.spec.money import BudgetLimits, Canary, ReviewOptions, parse_share
+from runner.spec.output import Output
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 VarName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
-FilePath = Annotated[str, Field(min_length=1)]
 Endpoint = Literal["/v1/chat/completions", "/v1/responses"]
 LineFormat = Literal["openai", "anthropic"]
-OutputFormat = Literal["jsonl", "csv", "parquet"]
 RowFormat = Literal["jsonl", "json", "csv", "tsv", "parquet"]
 Role = Literal["system", "user", "assistant"]
 Scalar = Annotated[str, Field(min_length=1, max_length=200)] | int | float | bool
 
+_CLAUDE = re.compile(r"(anthropic[-/])?claude-")
+"""Names of Anthropic's models, also as catalogues write them."""
 MAX_REQUESTS = 50_000
 """Requests in one file, the service's limit (DigitalOcean's batch inference guide, 27 Apr 2026)."""
 MAX_BYTES = 200_000_000
 """Bytes in one file; the guide says 200 MB, read as 10^6 bytes."""
-
-OUTPUT_FIELDS = ("text", "parsed", "finish_reason", "refusal", "usage", "model", "error", "request", "batch")
-"""What an output row holds beside its id, in this order."""
 
 
 class EnvName(Model):
@@ -281,65 +279,6 @@ class Moved(Model):
     )
 
 
-class Output(Model):
-    """Where the answers are written."""
-
-    path: FilePath = Field(
-        description="File, relative to the project's root: .jsonl, .csv or .parquet (the extra `duckdb`), the first "
-        "two also .gz and .zst. `{{ name }}`, `{{ address }}`, `{{ model }}`, `{{ vars.NAME }}` and "
-        "`{{ matrix.AXIS }}` may stand in it."
-    )
-    format: OutputFormat | None = Field(
-        default=None, description="Said outright where the file's name does not tell: jsonl, csv or parquet."
-    )
-    include: Annotated[tuple[str, ...], Field(max_length=1_000)] | None = Field(
-        default=None,
-        strict=False,
-        description="Fields beside the id, in this order: text, parsed, finish_reason, refusal, usage, model, error, "
-        "request, batch, row (the input columns), also parsed.NAME and row.NAME. All but row by default.",
-    )
-    errors: FilePath | None = Field(
-        default=None, description="A .jsonl file for the rows that failed, which then don't stand in `path`."
-    )
-
-    @field_validator("include")
-    @classmethod
-    def _known_fields(cls, include: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for name in include or ():
-            outer, _, inner = name.partition(".")
-            if name not in OUTPUT_FIELDS and name != "row" and not (outer in {"row", "parsed"} and inner):
-                raise ValueError(f"{name[:40]} is no field of an output; known are: {', '.join(OUTPUT_FIELDS)}, row")
-        if include is not None and len(set(include)) < len(include):
-            raise ValueError("a field stands twice")
-        return include
-
-    @model_validator(mode="after")
-    def _known_format(self) -> Output:
-        if self.format is None and self._suffix() not in {".jsonl", ".csv", ".parquet"}:
-            raise ValueError("`path` must end in .jsonl, .csv or .parquet; or say `format`")
-        if self.kind == "parquet" and self.path.endswith((".gz", ".zst")):
-            raise ValueError("parquet is packed by itself; take the .gz or .zst away")
-        if self.kind != "jsonl" and "row" in (self.include or ()):
-            raise ValueError(f"a {self.kind} output names input columns one by one: row.NAME")
-        if self.errors is not None and not self.errors.endswith(".jsonl"):
-            raise ValueError("`errors` must end in .jsonl")
-        return self
-
-    def _suffix(self) -> str:
-        path = PurePosixPath(self.path)
-        return path.with_suffix("").suffix if path.suffix in {".gz", ".zst"} else path.suffix
-
-    @property
-    def kind(self) -> OutputFormat:
-        """The format: what the spec says, else what the file's name says."""
-        return self.format or cast("OutputFormat", self._suffix().removeprefix("."))
-
-    @property
-    def needs_input(self) -> bool:
-        """Whether input columns are written along."""
-        return any(name.partition(".")[0] == "row" for name in self.include or ())
-
-
 class Job(Model):
     """One job: one YAML document of a spec file, or one combination of its matrix."""
 
@@ -406,7 +345,7 @@ class Job(Model):
     @property
     def line_format(self) -> LineFormat:
         """The line format said outright, else the one that goes with the model's name."""
-        return self.format or ("anthropic" if self.model.startswith("claude-") else "openai")
+        return self.format or ("anthropic" if _CLAUDE.match(self.model) else "openai")
 
     @property
     def url(self) -> str:

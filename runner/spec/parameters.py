@@ -6,6 +6,7 @@ message; read November 2026). What is not in them is sent as it is, with a warni
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -120,6 +121,9 @@ _MESSAGES: dict[str, Check] = {
     "top_k": _whole(0),
     "top_p": _number(0, 1),
 }
+_REASONING = re.compile(r"(openai[-/])?(o[134](-|$)|gpt-5(?!.*chat))")
+_PLAIN = re.compile(r"(openai[-/])?gpt-(3\.5|4)")
+_SAMPLING = {"temperature", "top_p", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "logit_bias"}
 _NAMES = {"/v1/chat/completions": _CHAT, "/v1/responses": _RESPONSES, "": _MESSAGES}
 _OTHER_NAMES = {
     "": {
@@ -191,6 +195,24 @@ def strange_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
         known = name in _MADE or name in _NAMES[job.url] or name in _OTHER_NAMES[job.url]
         if not known and (own_server or not _takers(name)):
             yield name, f"`{name}` is not known to be taken by {_taker(job.url)}; it is sent as it is"
+
+
+def unfit_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
+    """Parameters that the endpoint takes, but not with this model, as its vendor says.
+
+    Only warned of: models come and go faster than tables. OpenAI's reasoning models refuse `max_tokens`, and the knobs
+    of sampling, other models refuse to be told how much to reason (OpenAI, reasoning guide; November 2026).
+    """
+    if own_server or job.line_format != "openai":
+        return
+    reasons = _REASONING.match(job.model) is not None
+    for parameter, value in job.parameters.items():
+        if reasons and parameter == "max_tokens" and job.url == "/v1/chat/completions":
+            yield parameter, f"{job.model} refuses `max_tokens`; with reasoning models it is `max_completion_tokens`"
+        elif reasons and parameter in _SAMPLING and not (parameter in {"temperature", "top_p"} and value == 1):
+            yield parameter, f"{job.model} reasons, and may refuse `{parameter}`; leave it out if it does"
+        elif parameter in {"reasoning_effort", "reasoning"} and _PLAIN.match(job.model):
+            yield parameter, f"{job.model} does not reason, and refuses `{parameter}`"
 
 
 def _takers(name: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -40,22 +40,45 @@ _PATTERNS = {
 }
 
 
+_INNER = {
+    "prompt": ("system", "user", "messages", "template"),
+    "input": ("path", "data", "rows", "sql", "id", "encoding", "limit", "sample"),
+    "output": ("errors", "include"),
+    "matrix": ("exclude",),
+}
+"""Keys that people write at the top of a spec, by where they belong."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean X?`, or nothing where no known name is close."""
     close = difflib.get_close_matches(name[:100], itertools.islice(known, 1_000), n=1, cutoff=0.6)
-    return f"did you mean `{close[0]}`?" if close else ""
+    return _meant(close[0]) if close else ""
+
+
+def _meant(name: str) -> str:
+    return f"did you mean `{name}`?"
 
 
 def problems_of(error: ValidationError, document: Document, lines: Lines, model: type[BaseModel]) -> list[Problem]:
     """All of a validation error's findings as problems in the file, each place once."""
-    found: dict[tuple[int, int, str], Problem] = {}
+    found: dict[tuple[int, int], Problem] = {}
+    missing: dict[Path, list[str]] = {}
     details_list = error.errors(include_url=False)
     for details in details_list[:MAX_PROBLEMS]:
+        if details["type"] == "missing":
+            path = _written(details["loc"], document)
+            missing.setdefault(path, []).append(str(details["loc"][-1]))
+            continue
         problem = _problem(details, document, lines, model)
-        # A union reports each of its branches; the first says enough. Several keys may be missing at one place.
-        key = problem.message if details["type"] == "missing" else ""
-        found.setdefault((problem.line, problem.column, key), problem)
+        # A union reports each of its branches; the first says enough.
+        found.setdefault((problem.line, problem.column), problem)
     problems = list(found.values())
+    # A key that is only misspelt is told of once, where it stands.
+    meant = {problem.hint for problem in problems}
+    for path, names in missing.items():
+        if left := [f"`{'.'.join((*map(str, path), name))}`" for name in names if _meant(name) not in meant]:
+            said = f"{_listed(left)} {'are' if len(left) > 1 else 'is'} missing"
+            problems.append(lines.problem(document.place(path), said))
     if len(details_list) > MAX_PROBLEMS:
         more = f"and {len(details_list) - MAX_PROBLEMS} more problems in this document"
         problems.append(lines.problem((max(p.line for p in problems), 0), more))
@@ -70,10 +93,8 @@ def _problem(details: ErrorDetails, document: Document, lines: Lines, model: typ
         path = (*path[:-1], name) if path and path[-1] == name else (*path, name)
         place = document.place(path, key=True)
         known = _known(model, path[:-1], document)
-        hint = did_you_mean(name, known) or f"known here: {', '.join(known)}"
+        hint = _belongs(name, model, path) or did_you_mean(name, known) or f"known here: {', '.join(known)}"
         return lines.problem(place, f"there is no key `{name[:60]}` here", hint)
-    if kind == "missing":
-        return lines.problem(document.place(path), f"`{'.'.join((*map(str, path), name))}` is missing")
     place = document.place(path)
     what = f"`{'.'.join(map(str, path))}`" if path else "a spec"
     if _last_name(path) in PRIVATE:
@@ -84,6 +105,24 @@ def _problem(details: ErrorDetails, document: Document, lines: Lines, model: typ
         return lines.problem(place, f"{what} is not a valid value", _PATTERNS.get(_last_name(path), ""))
     sentence = _sentence(details)
     return lines.problem(place, what + sentence if sentence.startswith(":") else f"{what} {sentence}")
+
+
+def _belongs(name: str, model: type[BaseModel], path: Path) -> str:
+    """Where a key belongs that stands at the top of a spec, as other tools have it."""
+    if len(path) > 1 or "prompt" not in model.model_fields:
+        return ""
+    from runner.spec.parameters import known_parameters  # noqa: PLC0415  it imports the models that this words for
+
+    if name in {"project", "store", "providers", "prices"}:
+        return "it stands in batchspec.yaml"
+    for outer, inner in _INNER.items():
+        if name in inner:
+            return f"write it under `{outer}`"
+    return f"write it under `parameters`: {{{name}: …}}" if name in known_parameters() - {"text"} else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _sentence(details: ErrorDetails) -> str:

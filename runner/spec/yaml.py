@@ -41,6 +41,12 @@ _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OTHER_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_READ_AS = {"timestamp": "a date", "int": "a number", "float": "a number"}
+"""What YAML 1.1 takes a plain value for, by its tag."""
+_LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+"""What ends a line in YAML 1.1, and so in the parser's line numbers."""
+_SURELY_SMALL = 100_000
+"""Characters that can't hold more than MAX_NODES values."""
 
 
 @dataclass(slots=True)
@@ -67,12 +73,12 @@ class Lines:
     def __init__(self, file: str, text: str) -> None:
         self.file = file
         self.private: set[int] = set()
-        self._lines = text.split("\n")
+        self._lines = _LINE_END.split(text)
 
     def problem(self, place: Place, message: str, hint: str = "") -> Problem:
         """A problem at a place, with the line as it stands."""
         line, column = place
-        excerpt = self._lines[line - 1].rstrip("\r") if 0 < line <= len(self._lines) else ""
+        excerpt = self._lines[line - 1] if 0 < line <= len(self._lines) else ""
         return Problem(self.file, line, column, message, hint, excerpt)
 
 
@@ -95,6 +101,9 @@ def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
     problems: list[Problem] = []
     found: list[Document] = []
     try:
+        if (place := _beyond(text)) is not None:
+            message = f"here the file has {MAX_NODES} values, and more are not read"
+            return [], [lines.problem(place, message, "rows belong into an input file")]
         for node in yaml.compose_all(text, Loader=_LOADER):
             if len(found) >= MAX_DOCUMENTS:
                 problems.append(lines.problem(_place(node), f"the file has more than {MAX_DOCUMENTS} documents"))
@@ -115,6 +124,18 @@ def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
     except RecursionError:
         problems.append(lines.problem((0, 0), f"the file is nested more than {MAX_DEPTH} deep"))
     return found, problems
+
+
+def _beyond(text: str) -> Place | None:
+    """Where a long file goes beyond what is read: its values are counted before any is made. Raises YAMLError."""
+    if len(text) <= _SURELY_SMALL:
+        return None
+    left = MAX_NODES
+    for event in yaml.parse(text, Loader=_LOADER):
+        left -= isinstance(event, yaml.NodeEvent)
+        if left < 0:
+            return _place(event)
+    return None
 
 
 def _syntax(lines: Lines, error: yaml.MarkedYAMLError) -> Problem:
@@ -199,11 +220,12 @@ class _Reader:
             self._say(node, f"the tag {_tag(node)} is not supported; remove it")
             return text
         new, old = _core(text), _old(node)
-        if type(new) is not type(old) or new != old:
-            self._say(node, _differs(text, new))
-            return text
         if isinstance(new, float) and not math.isfinite(new):
-            self._say(node, f"{text} is not a number that JSON can carry")
+            self._say(node, f'{text} is not a number that JSON can carry; write "{text}" if you mean the text')
+            return text
+        if type(new) is not type(old) or new != old:
+            self._say(node, _differs(text, new, node.tag.removeprefix(_CORE)))
+            return text
         if isinstance(new, int) and not isinstance(new, bool) and not -(1 << 63) <= new < 1 << 63:
             self._say(node, f'{text} is beyond 64 bits; write it as text: "{text}"')
         return new
@@ -254,7 +276,7 @@ def _old(node: ScalarNode) -> Any:
     return str(node.value) if kind == "str" else _Changed()
 
 
-def _differs(text: str, new: Any) -> str:
+def _differs(text: str, new: Any, kind: str) -> str:
     quoted = f'write "{text}" if you mean the text'
     if isinstance(new, bool) or text.lower() in {"on", "off", "yes", "no", "y", "n"}:
         plain = "true" if text.lower() in {"on", "yes", "y"} else "false"
@@ -262,11 +284,12 @@ def _differs(text: str, new: Any) -> str:
     if isinstance(new, (int, float)):
         shown = f", or {new:g} if you mean the number" if abs(new) < 1e15 else ""
         return f"{text} is read differently by YAML readers: {quoted}{shown}"
-    return f"{text} is read as a date or a number by some YAML readers: {quoted}"
+    return f"{text} is read as {_READ_AS.get(kind, 'something else than text')} by some YAML readers: {quoted}"
 
 
-def _place(node: Node) -> Place:
-    return node.start_mark.line + 1, node.start_mark.column + 1
+def _place(node: Node | yaml.Event) -> Place:
+    mark = node.start_mark
+    return (mark.line + 1, mark.column + 1) if mark else (0, 0)
 
 
 def _tag(node: Node) -> str:
