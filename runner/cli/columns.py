@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import json
 import keyword
 import re
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ _LOOKED_AT = 10_000
 """Rows that are looked at to tell which column is unique."""
 _SHOWN = 12
 """Columns that the template names."""
+_ID_NAME = re.compile(r"(^|[_\W]|(?<=[a-z]))(id|key|uuid|guid|number|nr|no|sku|code|slug)\W?$", re.IGNORECASE)
+_ID_VALUE = re.compile(r"\S{1,64}")
 _TAKEN = {
     "row",
     "vars",
@@ -33,25 +37,31 @@ _TAKEN = {
 }
 """Names that mean something else in a template."""
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_GUESS = "cp1252"
+"""What a table that is not UTF-8 most likely is: what Windows programs of western Europe and America write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A file's columns, in order, and the one that is an id, or empty."""
+    """A file's columns, in order; those that some rows lack; the one that is an id, or empty; and its encoding."""
 
     names: tuple[str, ...]
+    partial: frozenset[str]
     id: str
+    encoding: str
 
 
 def look(root: Path, path: str) -> Columns:
     """The columns of a data file. Raises BatchspecError where it can't be read."""
-    rows = _first_rows(root, path)
+    encoding = _encoding(root / path)
+    _commas(root / path, path, encoding)
+    rows = _first_rows(root, path, encoding)
     if not rows:
         raise BatchspecError(f"{path} has no rows", hint="name a file with at least one row")
     names = tuple(dict.fromkeys(name for row in rows for name in row))
-    unique = [name for name in names if _unique([row.get(name) for row in rows])]
-    named = [name for name in unique if re.search(r"(^|[_\W])(id|key|uuid|guid|number|nr|no)$", name, re.IGNORECASE)]
-    return Columns(names, (named or unique or [""])[0])
+    partial = frozenset(name for name in names if any(name not in row for row in rows))
+    return Columns(names, partial, _id(names, rows), encoding)
 
 
 def spec_text(name: str, path: str, columns: Columns) -> str:
@@ -64,6 +74,7 @@ def spec_text(name: str, path: str, columns: Columns) -> str:
         "parameters: {temperature: 0, max_tokens: 200}",
         "input:",
         f"  path: {_quoted(path)}",
+        *([f"  encoding: {columns.encoding}"] if columns.encoding != "utf-8" else []),
         *([f"  id: {_quoted(columns.id)}"] if columns.id else []),
         "prompt:",
         "  system: You answer in one short sentence.",
@@ -75,55 +86,114 @@ def spec_text(name: str, path: str, columns: Columns) -> str:
 
 def template_text(columns: Columns) -> str:
     """The template for them: each column by name, and a question to replace."""
-    shown = [name for name in columns.names if name != columns.id][:_SHOWN] or list(columns.names[:_SHOWN])
-    lines = [f"{_plain(name)}: {{{{ {_expression(name)} }}}}" for name in shown]
+    shown = [name for name in columns.names if name != columns.id] or list(columns.names)
+    lines = [f"{_plain(name)}: {{{{ {_expression(name, name in columns.partial)} }}}}" for name in shown[:_SHOWN]]
     return "\n".join([*lines, "", "What is this about?"]) + "\n"
 
 
-def _first_rows(root: Path, path: str) -> list[dict[str, Any]]:
-    from runner.planner.files import InputFiles  # noqa: PLC0415
-    from runner.planner.rows import Trouble, rows  # noqa: PLC0415
-    from runner.planner.sources import read_chunks  # noqa: PLC0415
-    from runner.spec.load import load_project  # noqa: PLC0415
-
-    with tempfile.TemporaryDirectory(dir=root, prefix=".batchspec-init-") as folder:
-        spec = Path(folder) / "look.yaml"
-        spec.write_text(_LOOK.format(path=json.dumps(path), limit=_LOOKED_AT), encoding="utf-8")
-        [job] = load_project(root, [spec], variables={}, provider="local", environ={}).jobs
-        found = []
-        for chunk in read_chunks(root, job, InputFiles()):
-            for record in rows(chunk):
-                if isinstance(record, Trouble):
-                    from runner.errors import InputError, Problem  # noqa: PLC0415
-
-                    raise InputError([Problem(path, record.line, record.column, record.message)])
-                found.append(record[1])
-    return found
+def told(path: str, template: str, columns: Columns) -> str:
+    """What is said of them."""
+    count = len(columns.names)
+    said = f"`{columns.id}` is the id" if columns.id else "no column is a unique id, so rows are numbered"
+    lines = [f"{path}: {count} column{'s' if count > 1 else ''}, {said}. Say in {template} what is to be asked."]
+    if columns.encoding == _GUESS:
+        lines.append(f"It is not UTF-8; `encoding: {_GUESS}` is a guess: look at its words with `batchspec render`.")
+    return "\n".join(lines)
 
 
-_LOOK = """\
-version: 1
-name: look
-model: any
-input: {{path: {path}, limit: {limit}}}
-prompt: {{user: any}}
-output: {{path: out/look.jsonl}}
-"""
+def _id(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    """The column that names each row: one that is called so, else the first of all, if its values can be names."""
+    fitting = [name for name in names if _unique([row.get(name) for row in rows])]
+    named = [name for name in fitting if _ID_NAME.search(name)]
+    return next(iter(named or [name for name in fitting if name == names[0] and len(names) > 1]), "")
 
 
-def _unique(values: list[Any]) -> bool:
-    good = all(isinstance(value, (str, int)) and not isinstance(value, bool) and value != "" for value in values)
+def _unique(values: Sequence[Any]) -> bool:
+    good = all(
+        isinstance(value, (str, int)) and not isinstance(value, bool) and _ID_VALUE.fullmatch(str(value))
+        for value in values
+    )
     return good and len({str(value) for value in values}) == len(values)
 
 
-def _expression(name: str) -> str:
+def _encoding(path: Path) -> str:
+    """What a file's bytes seem to be written in; packed files and parquet are taken for UTF-8."""
+    with path.open("rb") as file:
+        start = file.read(4)
+        if path.suffix.lower() not in {".csv", ".tsv"}:
+            return "utf-8"
+        if start[:2] in _MARKS:
+            return _MARKS[start[:2]]
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        file.seek(0)
+        try:
+            for piece in itertools.islice(iter(lambda: file.read(1 << 20), b""), 64):
+                decoder.decode(piece)
+        except UnicodeDecodeError:
+            return _GUESS
+    return "utf-8"
+
+
+def _commas(file: Path, path: str, encoding: str) -> None:
+    """Refuse a .csv with other separators: its header would be one column. Raises BatchspecError."""
+    if file.suffix.lower() != ".csv":
+        return
+    with file.open(encoding=encoding, errors="replace") as lines:
+        header = lines.readline(10_000)
+    found = next((mark for mark in ";\t|" if mark in header and "," not in header), None)
+    if found is not None:
+        shown = "tabs" if found == "\t" else f"`{found}`"
+        raise BatchspecError(
+            f"the columns of {path} seem to be separated by {shown}",
+            hint="save it with commas, or with tabs as .tsv",
+        )
+
+
+def _first_rows(root: Path, path: str, encoding: str) -> list[dict[str, Any]]:
+    from runner.errors import InputError, Problem  # noqa: PLC0415
+    from runner.planner.files import InputFiles  # noqa: PLC0415
+    from runner.planner.rows import Trouble, rows  # noqa: PLC0415
+    from runner.planner.sources import kind_of, read_chunks  # noqa: PLC0415
+    from runner.spec.load import JobSpec  # noqa: PLC0415
+    from runner.spec.models import Job  # noqa: PLC0415
+    from runner.spec.settings import LocalProfile  # noqa: PLC0415
+    from runner.spec.yaml import Document, Lines  # noqa: PLC0415
+
+    if re.search(r"[*?[]|\{\{|\{%|\{#|\}\}", path):
+        raise BatchspecError(f"{path} has marks in its name that mean something in a spec", hint="rename it")
+    values = {"version": 1, "name": "look", "model": "any", "prompt": {"user": ""}, "output": {"path": "out.jsonl"}}
+    job = Job.model_validate({**values, "input": {"path": path, "encoding": encoding, "limit": _LOOKED_AT}})
+    try:
+        kind_of(path, job.input)
+    except ValueError:
+        raise BatchspecError(
+            f"{path} is of no kind that rows are read from",
+            hint="it must end in .csv, .tsv, .jsonl, .ndjson, .json or .parquet; texts may be packed: .csv.gz",
+        ) from None
+    spec = JobSpec(
+        job, path, "look", "", "local", LocalProfile(kind="local"), own_provider=True, document=Document(),
+        lines=Lines(path, ""),
+    )  # fmt: skip
+    found = []
+    for chunk in read_chunks(root, spec, InputFiles()):
+        for record in rows(chunk):
+            if isinstance(record, Trouble):
+                raise InputError([Problem(path, record.line, record.column, record.message)])
+            found.append(record[1])
+    return found
+
+
+def _expression(name: str, partial: bool) -> str:
     good = name.isidentifier() and name.isascii() and name not in _TAKEN and not keyword.iskeyword(name)
-    return name if good else f"row[{json.dumps(name, ensure_ascii=False)}]"
+    if good:
+        return f'{name} | default("")' if partial else name
+    text = json.dumps(name, ensure_ascii=False)
+    return f'row.get({text}, "")' if partial else f"row[{text}]"
 
 
 def _plain(name: str) -> str:
     """A column's name as text of a template, where braces would mean something."""
-    return re.sub(r"[{}%#]", " ", name).strip() or "column"
+    return " ".join(re.sub(r"[{}%#]", " ", name).split()) or "column"
 
 
 def _quoted(text: str) -> str:

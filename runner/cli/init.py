@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import unicodedata
 from pathlib import Path
 from typing import Annotated
 
@@ -81,13 +83,16 @@ def init(
         raise BatchspecError(f"cannot write {error.filename}: {error.strerror}") from error
     if said:
         typer.echo(f"\n{said}")
-    typer.echo("\nTry it on this machine, without a key:\n  batchspec plan --provider local")
+    typer.echo("\nTry it on this machine, without a key:")
+    if folder.resolve() != Path.cwd():
+        typer.echo(f"  cd {shlex.quote(str(folder))}")
+    typer.echo("  batchspec plan --provider local")
     typer.echo("  batchspec apply --provider local")
 
 
 def _rows_of(folder: Path, data: Path) -> tuple[dict[str, str], str]:
     """A spec and a template for a data file, made from its columns, and what to say of it. Raises BatchspecError."""
-    from runner.cli.columns import look, spec_text, template_text  # noqa: PLC0415
+    from runner.cli.columns import look, spec_text, template_text, told  # noqa: PLC0415
 
     root = folder.resolve()
     if not data.is_file():
@@ -96,17 +101,26 @@ def _rows_of(folder: Path, data: Path) -> tuple[dict[str, str], str]:
         path = data.resolve().relative_to(root).as_posix()
     except ValueError:
         raise BatchspecError(f"{data} is not below {root}", hint="copy it there, say into data/") from None
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).name.split(".")[0]).strip("-._")[:64] or "job"
+    name = _plain_name(Path(path).name.split(".")[0]) or "job"
     found = look(root, path)
     template = f"templates/{name}.j2"
-    id_said = f"`{found.id}` is the id" if found.id else "no column is unique, so rows are numbered"
-    said = f"{path}: {len(found.names)} columns, {id_said}. Say in {template} what is to be asked."
-    return {template: template_text(found), f"specs/{name}.yaml": spec_text(name, path, found)}, said
+    spec = f"specs/{name}.yaml"
+    if (folder / spec).exists():
+        said = f"{spec} was there already and is kept, so nothing is new; to begin anew, take it and {template} away."
+    else:
+        said = told(path, template, found)
+    return {template: template_text(found), spec: spec_text(name, path, found)}, said
 
 
 def _name(folder: Path) -> str:
     """A project name from the folder's, written into the file once; it is not looked up again."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64] or "project"
+    return _plain_name(folder.resolve().name) or "project"
+
+
+def _plain_name(text: str) -> str:
+    """A name of letters, digits, `.`, `_` and `-`, as near to a text as that goes."""
+    letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")[:64]
 
 
 def _write(path: Path, text: str) -> None:

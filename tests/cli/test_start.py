@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli.console import error_text
+from runner.cli.init import init
 from runner.cli.options import complete_jobs, complete_specs
+from runner.errors import BatchspecError
+from runner.planner.render import first_requests
+from runner.spec.load import load_project
 from tests.conftest import SPEC
 
 Write = Callable[..., Path]
@@ -56,20 +61,140 @@ def test_the_id_is_found(tmp_path: Path) -> None:
     assert 'my text: {{ row["my text"] }}\nclass: {{ row["class"] }}\n' in template
 
 
+def start(root: Path, name: str) -> None:
+    """`init --from` in this process."""
+    init(folder=root, project=None, data=root / name)
+
+
+def started(root: Path, name: str, data: bytes) -> tuple[str, str, str]:
+    """The spec and the template for a file, and the first requests that they make."""
+    root.mkdir(exist_ok=True)
+    (root / name).write_bytes(data)
+    start(root, name)
+    [spec], [template] = (root / "specs").iterdir(), (root / "templates").iterdir()
+    loaded = load_project(root, variables={}, provider="local", environ={})
+    requests = b"".join(line for _, line in first_requests(loaded.jobs[0], root, 10))
+    return spec.read_text(encoding="utf-8"), template.read_text(encoding="utf-8"), requests.decode()
+
+
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "column"),
     [
-        pytest.param(b"", "the file is empty", id="empty"),
-        pytest.param(b"a,b\n", "has no rows", id="no rows"),
-        pytest.param(b"a,b\n1\n", "1 field where the header has 2", id="ragged"),
+        pytest.param(b"review,stars\nI love it.,5\nIt broke.,1\n", "", id="texts are no ids"),
+        pytest.param(b"id,text\n1,a\n1,b\n", "", id="an id that stands twice"),
+        pytest.param(b"sku,id\nx,1\ny,1\n", "sku", id="another one is unique"),
+        pytest.param(b"text,orderId\na,1\nb,2\n", "orderId", id="by its name"),
+        pytest.param(b"place,text\nparis,a\nrome,b\n", "place", id="the first column"),
+        pytest.param(b"text\na\nb\n", "", id="one column"),
+        pytest.param(b"id,text\n,a\n2,b\n", "", id="an empty one"),
     ],
 )
-def test_rows_that_can_not_be_read_are_told(tmp_path: Path, data: bytes, says: str) -> None:
-    (tmp_path / "a.csv").write_bytes(data)
-    assert says in batchspec(tmp_path, "init", "--from", "a.csv", expect=1)
-    outside = tmp_path / "sub"
-    outside.mkdir()
-    assert "Copy it there" in batchspec(outside, "init", "--from", "../a.csv", expect=1)
+def test_an_id_is_a_name_and_unique(tmp_path: Path, data: bytes, column: str) -> None:
+    """What is the id is not in the template: a text taken for one would not be asked."""
+    spec, template, _ = started(tmp_path / "mine", "rows.csv", data)
+    assert [line for line in spec.splitlines() if "  id:" in line] == ([f"  id: {column}"] if column else [])
+    for name in data.split(b"\n")[0].decode().split(","):
+        assert (f"{{{{ {name} }}}}" in template) is (name != column)
+
+
+def test_columns_that_some_rows_lack(tmp_path: Path) -> None:
+    data = b'{"id": 1, "text": "a"}\n{"id": 2, "two words": "b"}\n'
+    _, template, _ = started(tmp_path / "mine", "rows.jsonl", data)
+    assert 'text: {{ text | default("") }}\ntwo words: {{ row.get("two words", "") }}\n' in template
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "said"),
+    [
+        pytest.param("caf\u00e9.csv", "cp1252", "encoding: cp1252", id="Windows"),
+        pytest.param("x y (1).csv", "utf-16", "encoding: utf-16", id="UTF-16"),
+        pytest.param("[x].csv", "utf-8-sig", None, id="a byte order mark"),
+    ],
+)
+def test_files_as_other_programs_write_them(tmp_path: Path, name: str, encoding: str, said: str | None) -> None:
+    data = "id,prénom\r\n1,Zoé\r\n".encode(encoding)
+    if name == "[x].csv":
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(BatchspecError, match="has marks in its name that mean something in a spec"):
+            start(tmp_path, name)
+        name = "x.csv"
+    spec, template, requests = started(tmp_path / "mine", name, data)
+    assert (said in spec) if said else ("encoding" not in spec)
+    assert 'prénom: {{ row["prénom"] }}' in template
+    assert "prénom: Zoé" in requests
+
+
+def test_packed_files(tmp_path: Path) -> None:
+    import gzip
+
+    spec, _, _ = started(tmp_path / "mine", "rows.csv.gz", gzip.compress(b"id,text\n1,a\n"))
+    assert "name: rows\n" in spec
+    assert "  path: rows.csv.gz\n" in spec
+
+
+def test_parquet(tmp_path: Path) -> None:
+    import duckdb
+
+    (tmp_path / "mine").mkdir()
+    path = tmp_path / "mine" / "rows.parquet"
+    duckdb.sql(f"COPY (SELECT 7 AS id, DATE '2026-11-23' AS day, 1.5::DECIMAL(9,2) AS price) TO '{path}'")
+    _, template, _ = started(tmp_path / "mine", "rows.parquet", path.read_bytes())
+    assert template.startswith("day: {{ day }}\nprice: {{ price }}\n")
+
+
+def test_what_is_there_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twice, in a folder with files of its own, and with the file changed meanwhile: nothing is overwritten."""
+    (tmp_path / ".gitignore").write_text("mine")
+    (tmp_path / "a.csv").write_bytes(DATA["my-reviews.csv"])
+    start(tmp_path, "a.csv")
+    assert (tmp_path / ".gitignore").read_text() == "mine\n.batchspec/\n"
+    (tmp_path / "a.csv").write_bytes(b"other,columns\n1,2\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    start(tmp_path, "a.csv")
+    assert "specs/a.yaml was there already and is kept, so nothing is new" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_another_folder_is_said_in_what_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    init(folder=Path("my project"))
+    told = capsys.readouterr().out
+    assert "without a key:\n  cd 'my project'\n  batchspec plan" in told
+    assert "project: my-project\n" in (tmp_path / "my project/batchspec.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        pytest.param("a.csv", b"", "a.csv:1: the file is empty", id="empty"),
+        pytest.param("a.csv", b"a,b\n", "a.csv has no rows", id="no rows"),
+        pytest.param("a.csv", b"a,b\n1\n", "a.csv:2: 1 field where the header has 2", id="ragged"),
+        pytest.param("a.csv", b"a,b,a\n1,2,3\n", "a.csv:1: the header names a twice", id="a column twice"),
+        pytest.param("a.csv", b"a;b\n1;2\n", "columns of a.csv seem to be separated by `;`", id="semicolons"),
+        pytest.param("a.csv", b"a\tb\n1\t2\n", "with tabs as .tsv", id="tabs"),
+        pytest.param("a.jsonl", b"\n", "a.jsonl has no rows", id="no lines"),
+        pytest.param("a.json", b'{"a": 1}', "must hold a list of objects", id="one object"),
+        pytest.param("a.jsonl", b"[1]\n", "a.jsonl:1:1: each line must be a JSON object", id="lists"),
+        pytest.param("a.xlsx", b"PK\x03\x04", "a.xlsx is of no kind that rows are read from", id="a workbook"),
+        pytest.param("a.csv.gz", b"a,b\n1,2\n", "a.csv.gz: cannot be read: Not a gzipped file", id="no gzip"),
+    ],
+)
+def test_rows_that_can_not_be_read_are_told(tmp_path: Path, name: str, data: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BatchspecError) as caught:
+        start(tmp_path, name)
+    assert says in error_text(caught.value)
+    assert [path.name for path in tmp_path.iterdir() if path.name not in {"home", name}] == []
+
+
+def test_a_file_from_elsewhere_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,b\n1,2\n")
+    (tmp_path / "sub").mkdir()
+    for name, says in (("../a.csv", "is not below"), ("b.csv", "there is no file")):
+        with pytest.raises(BatchspecError, match=says):
+            start(tmp_path / "sub", name)
 
 
 def test_render_shows_one_row(project: Write) -> None:
