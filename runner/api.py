@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from runner.errors import BatchspecError, InputError, NotFound, ProviderError, TrustError, disk_error
+from runner.errors import BatchspecError, InputError, NotFound, ProviderError, disk_error
 from runner.executor.apply import apply as execute
 from runner.executor.batches import list_back
 from runner.executor.canary import told as canary_told
@@ -309,10 +309,7 @@ def open_project(
     `jobs` is how many processes render, one for each core where it is None. All jobs of a project share one provider
     setting: their own, or the one `--provider` names.
     """
-    apart = {job.profile_name for job in project.jobs if not job.own_provider}
-    if len(apart) > 1:
-        raise TrustError("one command works with one provider other than the specs' own")
-    places = Places.of(project.root, project.settings.store, next(iter(apart), None))
+    places = Places.of(project.root, project.settings.store, project.apart)
     with ExitStack() as stack:
         scratch = stack.enter_context(places.scratch())
         context = Context(

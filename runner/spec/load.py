@@ -69,7 +69,8 @@ class JobSpec:
 class Project:
     """A project's root, its settings and its jobs, in order of files, documents and combinations.
 
-    `waiting` are jobs whose partition was given no value; they can't be worked with before one is.
+    `waiting` are jobs whose partition was given no value; they can't be worked with before one is. `provider` is the
+    one that was named in place of each spec's own.
     `warnings` are things that a person should look at and that stop nothing. `whole` is whether all of `specs/` was
     read, so that a job that is not here has left.
     """
@@ -80,6 +81,14 @@ class Project:
     warnings: tuple[Problem, ...] = ()
     whole: bool = True
     waiting: tuple[JobSpec, ...] = ()
+    provider: str | None = None
+
+    @property
+    def apart(self) -> str | None:
+        """The provider whose files are kept apart; None where all jobs are with their own."""
+        jobs = (*self.jobs, *self.waiting)
+        own = jobs and all(job.own_provider for job in jobs)
+        return None if own else self.provider
 
 
 @dataclass(slots=True)
@@ -136,7 +145,7 @@ def load_project(
         raise SpecError(read.told(problems))
     warnings = (w for job in jobs for w in warn_job(root, job.job, job.problem, own_server=_own_server(job, settings)))
     told = tuple(sorted(read.told(list(warnings))))
-    return Project(root, settings, tuple(jobs), told, whole=not paths, waiting=waiting)
+    return Project(root, settings, tuple(jobs), told, whole=not paths, waiting=waiting, provider=provider)
 
 
 def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:
@@ -233,7 +242,10 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
     if profile is None:
         problems.append(_no_profile(say("", "provider"), name, settings))
     address = address_of(job.name, {**variant.address, **chosen})
-    names = path_names(job.name, address, job.model, values, variant.matrix)
+    names = {
+        part: path_names(job.name, address, job.model, values, variant.matrix, apart)
+        for part, apart in (("input", {}), ("output", chosen))
+    }
     problems += _partitions_apart(job, say)
     paths: dict[str, Any] = {}
     for part, field in (("input", "path"), ("input", "text"), ("output", "path"), ("output", "errors")):
@@ -241,7 +253,7 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
         if getattr(model, field) is None:
             continue
         try:
-            paths[part] = model.model_copy(update={field: fill(getattr(model, field), names)})
+            paths[part] = model.model_copy(update={field: fill(getattr(model, field), names[part])})
         except ValueError as error:
             problems.append(say(str(error), part, field))
     schema = _schema(loading, job, say)

@@ -1,7 +1,8 @@
 """Names filled into paths: `out/{{ name }}/{{ vars.date }}.jsonl`. Not Jinja: a path has names, no logic.
 
 A value is made a plain part of a path: what is not a letter, digit, `.`, `_` or `-` becomes `-`, so that no value leads
-to another folder.
+to another folder. A partition's value that is changed by that has some digits of its digest behind it, so that no two
+partitions have one output.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from runner.digest import sha256_hex
 from runner.spec.matrix import Scalar, address_value
 from runner.spec.words import did_you_mean
 
@@ -18,14 +20,25 @@ _MARKS = re.compile(r"\{\{|\}\}|\{%|\{#")
 
 
 def path_names(
-    name: str, address: str, model: str, variables: Mapping[str, Any], matrix: Mapping[str, Scalar]
+    name: str,
+    address: str,
+    model: str,
+    variables: Mapping[str, Any],
+    matrix: Mapping[str, Scalar],
+    partition: Mapping[str, Scalar],
 ) -> dict[str, str]:
-    """What may be filled in: `name`, `address`, `model`, `vars.NAME` and `matrix.AXIS`, as plain parts of a path."""
+    """What may be filled in: `name`, `address`, `model`, `vars.NAME` and `matrix.AXIS`, as plain parts of a path.
+
+    `partition` are the values that no other partition may share a path with.
+    """
+    own = {var: _of_its_own(address_value(value)) for var, value in partition.items()}
+    changed = any(own[var] != address_value(value) for var, value in partition.items())
     return {
         "name": name,
-        "address": _plain(address),
+        "address": _of_its_own(address) if changed else _plain(address),
         "model": _plain(model),
         **{f"vars.{k}": _plain(address_value(v)) for k, v in variables.items() if isinstance(v, (str, int, float))},
+        **{f"vars.{k}": part for k, part in own.items()},
         **{f"matrix.{k}": _plain(address_value(v)) for k, v in matrix.items()},
     }
 
@@ -55,3 +68,9 @@ def named_in(path: str) -> frozenset[str]:
 
 def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[:120]
+
+
+def _of_its_own(text: str) -> str:
+    """A text as a part of a path that no other text is."""
+    part = _plain(text)
+    return part if part == text or not part.strip(".") else f"{part}-{sha256_hex(text.encode())[:8]}"

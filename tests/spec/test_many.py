@@ -76,6 +76,32 @@ def test_include_and_exclude(project: Write, matrix: str, addresses: list[str]) 
     assert list(jobs(project, f"matrix: {matrix}\n")) == [f"hello[{address}]" for address in addresses]
 
 
+def test_a_matrix_as_github_documents_it(project: Write) -> None:
+    """The example of GitHub's page on workflow syntax, `jobs.<job_id>.strategy.matrix.include`."""
+    matrix = """\
+vars: {fruit: x, animal: x, color: none, shape: none}
+matrix:
+  fruit: [apple, pear]
+  animal: [cat, dog]
+  include:
+    - {color: green}
+    - {color: pink, animal: cat}
+    - {fruit: apple, shape: circle}
+    - {fruit: banana}
+    - {fruit: banana, animal: cat}
+"""
+    found = [job.job.vars for job in jobs(project, matrix).values()]
+    none = {"fruit": "x", "animal": "x", "color": "none", "shape": "none"}
+    assert found == [
+        {"fruit": "apple", "animal": "cat", "color": "pink", "shape": "circle"},
+        {"fruit": "apple", "animal": "dog", "color": "green", "shape": "circle"},
+        {**none, "fruit": "pear", "animal": "cat", "color": "pink"},
+        {**none, "fruit": "pear", "animal": "dog", "color": "green"},
+        {**none, "fruit": "banana"},
+        {**none, "fruit": "banana", "animal": "cat"},
+    ]
+
+
 def test_an_include_adds_its_values(project: Write) -> None:
     found = jobs(project, "matrix: {model: [a, b], include: [{model: a, seed: 1}, {model: a, seed: 2}]}\n")
     assert found["hello[model=a]"].job.parameters["seed"] == 2
@@ -104,7 +130,7 @@ def test_a_partition_has_its_own_address_and_output(project: Write) -> None:
 def test_a_value_leads_to_no_other_folder(project: Write) -> None:
     spec = SPEC.replace("out/hello.jsonl", '"out/{{ vars.date }}.jsonl"') + "partition: date\n"
     [job] = jobs(project, "", spec, date="../../etc").values()
-    assert job.job.output.path == "out/..-..-etc.jsonl"
+    assert job.job.output.path == "out/..-..-etc-74ccf3c5.jsonl"
     with pytest.raises(SpecError, match="use letters, digits"):
         jobs(project, "", spec, date="a b\n")
     spec = SPEC.replace("out/hello.jsonl", '"out/{{ vars.date }}/x.jsonl"') + "partition: date\n"
@@ -112,10 +138,21 @@ def test_a_value_leads_to_no_other_folder(project: Write) -> None:
         jobs(project, "", spec, date="..")
 
 
+@pytest.mark.parametrize("hole", ["vars.date", "address"])
+def test_no_two_partitions_share_an_output(project: Write, hole: str) -> None:
+    """What is no part of a path is left out of values, and two values may then look alike."""
+    spec = SPEC.replace("out/hello.jsonl", f'"out/{{{{ {hole} }}}}.jsonl"') + "partition: date\n"
+    values = ("10:00", "10-00", "10/00", "10-00-")
+    paths = {job.job.output.path for value in values for job in jobs(project, "", spec, date=value).values()}
+    assert len(paths) == len(values)
+    if hole == "vars.date":
+        assert "out/10-00.jsonl" in paths
+
+
 def test_an_input_may_go_with_the_partition(project: Write) -> None:
     spec = BASE.replace("data/rows.jsonl", '"data/{{ vars.date }}.jsonl"') + "partition: [date]\n"
-    [job] = jobs(project, "", spec, date="monday").values()
-    assert job.job.input.path == "data/monday.jsonl"
+    [job] = jobs(project, "", spec, date="10:00").values()
+    assert job.job.input.path == "data/10-00.jsonl"
 
 
 def test_vars_come_from_files_the_spec_and_the_command_line(project: Write) -> None:
