@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from runner.digest import sha256_file
 from runner.providers import open_api
 from runner.providers.api import BatchApi
-from runner.reconciler.lockfile import BatchLine, Lockfile, parse
+from runner.reconciler.lockfile import BatchLine, Lockfile, OutputLine, parse
 from runner.spec.load import JobSpec, Project
 from runner.spec.realm import realm_folder, realm_name, realm_of
 from runner.spec.settings import DigitalOceanProfile, LocalProfile
@@ -164,6 +165,16 @@ class Context:
             for line in self.lockfile(path).batches.values()
             if line.job in wanted and line.realm == realm
         )
+
+    def errors_recorded(
+        self, spec: JobSpec, line: OutputLine, digest: Callable[[Path], str] = sha256_file
+    ) -> bool:
+        """Whether the file of failed rows is what an output's line says; True where the spec has none."""
+        path, said = spec.job.output.errors, line.errors
+        if path is None:
+            return True
+        file = self.places.output(path)
+        return said is not None and said.path == path and file.is_file() and digest(file) == said.digest
 
     def save_lockfile(self, lock_path: str, lockfile: Lockfile) -> None:
         """Write a lockfile, if its bytes differ from those there are."""

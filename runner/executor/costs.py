@@ -23,7 +23,7 @@ from runner.money.sample import Spread, Tokens, extrapolate
 from runner.money.tokens import Certainty, TokenCounter, encoding_of
 from runner.planner.render import Desired
 from runner.planner.shards import cut
-from runner.reconciler.lockfile import BatchLine, EstimateField, Lockfile, PinsLine
+from runner.reconciler.lockfile import BatchLine, EstimateField, Lockfile, PinsLine, PriceField
 from runner.reconciler.plan import Submit
 from runner.spec.models import Job
 from runner.spec.money import BudgetLimits
@@ -108,7 +108,9 @@ def with_cost(line: BatchLine, made: PinsLine | None, job: Job, settings: Settin
     if price is None:
         return line
     used = Usage(usage.input_tokens, usage.output_tokens, usage.cached_tokens, within=line_format == "openai")
-    return line.model_copy(update={"cost": float(usd(price.cost(used)))})
+    rates = (float(usd(rate)) for rate in (price.input, price.output, price.cached))
+    billed = PriceField(**dict(zip(("input", "output", "cached"), rates, strict=True)))
+    return line.model_copy(update={"cost": float(usd(price.cost(used))), "price": billed})
 
 
 def expected_of(found: Estimate | None, requests: int, size: int) -> EstimateField | None:

@@ -13,6 +13,7 @@ import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 
@@ -26,6 +27,7 @@ _FLAT = {
     "error": ("error_code", "error_message"),
 }
 _COUNTS = frozenset(_FLAT["usage"])
+_COST = "cost"
 _TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 
 
@@ -106,6 +108,8 @@ def flat_columns(
     for field in OUTPUT_FIELDS if include is None else include:
         if field in _FLAT:
             columns |= {name: "BIGINT" if name in _COUNTS else "VARCHAR" for name in _FLAT[field]}
+        elif field == _COST:
+            columns[_COST] = "DOUBLE"
         elif field == "parsed" and isinstance(properties, dict) and properties:
             columns |= {f"parsed.{name}": _type(rules) for name, rules in properties.items()}
         elif field.startswith("parsed."):
@@ -177,7 +181,7 @@ class _Csv:
         self._writer.writerow(columns)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        self._writer.writerow(_cell(value) for value in flat(row, self._columns).values())
+        self._writer.writerow(_cell(name, value) for name, value in flat(row, self._columns).items())
         self._stream.write(self._text.getvalue().encode())
         self._text.seek(0)
         self._text.truncate()
@@ -187,8 +191,12 @@ class _Csv:
         self._stream.write(self._text.getvalue().encode())
 
 
-def _cell(value: Any) -> Any:
-    return ("true" if value else "false") if isinstance(value, bool) else "" if value is None else value
+def _cell(name: str, value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if name == _COST and value is not None:
+        return f"{Decimal(repr(value)):f}"  # fractions of a cent, and no exponents for spreadsheets to stumble over
+    return "" if value is None else value
 
 
 class _Flat:

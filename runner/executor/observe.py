@@ -98,6 +98,8 @@ def observe(
         judged = judging(batches)
         trusted = recorded.result()
     state = _output_state(output, trusted, lockfile, pins, judged, spec.job.output.path)
+    if state is OutputState.GOOD and not context.errors_recorded(spec, lockfile.outputs[spec.job.output.path]):
+        state = OutputState.ERRORS
     view = JobView(
         address=spec.address,
         realm=realm.name,

@@ -397,10 +397,16 @@ class Run:
         output = self._spec.job.output
         path = self._context.places.output(output.path)
         errors = None if output.errors is None else self._context.places.output(output.errors)
-        line = write_output(
-            path, self._desired, seen.judged, self._context.watcher, errors=errors, pins=self._pins.pins
-        )
         lockfile = self._context.lockfile(self._spec.lock_path)
+        line = write_output(
+            path,
+            self._desired,
+            seen.judged,
+            self._context.watcher,
+            batches=lockfile.batches,
+            errors=errors,
+            pins=self._pins.pins,
+        )
         self._context.save_lockfile(self._spec.lock_path, lockfile.with_pins(self._pins).with_output(line))
         self._context.watcher.event(
             "output.written", job=self.address, path=self._context.places.shown(path), rows=line.rows

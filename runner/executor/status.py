@@ -272,9 +272,15 @@ def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[str, b
     line = lockfile.outputs.get(spec.job.output.path)
     if not path.is_file():
         return f"{spec.job.output.path}: not written", False
-    if line is None or _digest(path, path.stat().st_mtime_ns, path.stat().st_size) != line.digest:
+    if line is None or _digest_of(path) != line.digest:
         return f"{spec.job.output.path}: not what the lockfile says; apply rewrites it", False
+    if not context.errors_recorded(spec, line, _digest_of):
+        return f"{spec.job.output.errors}: not what the lockfile says; apply rewrites it", False
     return f"{spec.job.output.path}: {line.rows:,} rows", True
+
+
+def _digest_of(path: Path) -> str:
+    return _digest(path, path.stat().st_mtime_ns, path.stat().st_size)
 
 
 @lru_cache(maxsize=1_000)

@@ -63,6 +63,12 @@ def _output(context: Context, job: Prepared, lockfile: Lockfile, right: list[str
         wrong.append(f"{shown} is not what the lockfile says{_first_difference(context, job, lockfile, line, path)}")
     else:
         right.append(f"{shown}: {line.rows:,} rows, as recorded")
+    if line is not None and spec.job.output.errors is not None:
+        beside = context.places.shown(context.places.output(spec.job.output.errors))
+        if context.errors_recorded(spec, line) and line.errors is not None:
+            right.append(f"{beside}: {line.errors.rows:,} failed rows, as recorded")
+        else:
+            wrong.append(f"{beside} is not what the lockfile says (`apply` writes it again)")
 
 
 def _compare(into: list[str], old: PinsLine, new: PinsLine) -> None:
@@ -83,7 +89,7 @@ def _first_difference(context: Context, job: Prepared, lockfile: Lockfile, line:
             "; the answers it was written from are not in the store, so the row can't be named (`apply` fetches them)"
         )
     seen = observe(context, job.desired, job.pins, (), None, None, Word())
-    write_output(expected, job.desired, seen.judged, Silent())
+    write_output(expected, job.desired, seen.judged, Silent(), batches=lockfile.batches)
     for number, (have, want) in enumerate(zip_longest(_lines(path), _lines(expected)), 1):
         if have != want:
             return f"; the first row that differs is line {number}: {_difference(have, want)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -21,11 +21,12 @@ from runner.executor.answers import INVALID, Answer, answer_of, failed, read_lin
 from runner.executor.context import Watcher
 from runner.executor.formats import writing
 from runner.executor.judge import OUTPUT_FILE, Judged
+from runner.executor.rowcost import RowCosts
 from runner.keys import DIGEST_BYTES, VERSION
 from runner.planner.asks import Asks, read_asks
 from runner.planner.render import Desired, input_rows
 from runner.reconciler.classify import KeyState
-from runner.reconciler.lockfile import OutputLine
+from runner.reconciler.lockfile import BatchLine, ErrorsField, OutputLine
 from runner.spec.output import OUTPUT_FIELDS
 from runner.store.files import replacing
 
@@ -48,18 +49,20 @@ def write_output(
     judged: Judged,
     watcher: Watcher,
     *,
+    batches: Mapping[str, BatchLine],
     errors: Path | None = None,
     pins: str | None = None,
 ) -> OutputLine:
     """Write a job's output whole, and return the lockfile's line for it. Raises StoreError and InputError.
 
-    `pins` is the digest of what the output is written under. `errors` is where failed rows go where the spec keeps them
-    apart; it is written first, so that the output, which the lockfile knows, stands for both.
+    `batches` are the lockfile's, by id; `pins` is the digest of what the output is written under. `errors` is where
+    failed rows go where the spec keeps them apart.
     """
     spool, spec = desired.spool, desired.spec
     output, replicated = spec.job.output, spec.job.replicates > 1
-    digest = hashlib.sha256()
-    rows = 0
+    digest, digest_apart = hashlib.sha256(), hashlib.sha256()
+    rows = rows_apart = 0
+    costs = RowCosts(batches, spec.job.line_format) if output.needs_cost else None
     label = f"write {output.path}"
     with ExitStack() as stack:
         lines = stack.enter_context(Files())
@@ -69,11 +72,14 @@ def write_output(
         if output.errors is not None:
             beside = stack.enter_context(replacing(errors or path.with_name(f"{path.name}.errors")))
             kept = output.model_copy(update={"path": output.errors, "format": "jsonl"})
-            apart = stack.enter_context(writing(beside, kept, spec.schema, hashlib.sha256(), replicated=replicated))
+            apart = stack.enter_context(writing(beside, kept, spec.schema, digest_apart, replicated=replicated))
         for row in _rows(desired, judged, lines):
+            if costs is not None:
+                row["cost"] = costs.of(row)
             failed_row = apart is not None and row["error"] is not None
             (apart if apart is not None and failed_row else into).add(row)
             rows += not failed_row
+            rows_apart += failed_row
             if rows % _PIECE == 0:
                 watcher.progress(label, rows, spool.asks)
     watcher.progress(label, rows, spool.asks)
@@ -84,6 +90,9 @@ def write_output(
         rows=rows,
         batches=tuple(sorted(judged.used)),
         pins=pins,
+        errors=ErrorsField(path=output.errors, digest=digest_apart.hexdigest(), rows=rows_apart)
+        if output.errors
+        else None,
     )
 
 

@@ -83,12 +83,21 @@ class EstimateField(Line):
     cost: float | None = None
 
 
+class PriceField(Line):
+    """What a batch was billed by: USD for a million tokens, to a millionth."""
+
+    input: float
+    output: float
+    cached: float
+
+
 class BatchLine(Line):
     """One batch. `state` is `submitted`, or how it ended; what follows it is there once it has ended.
 
     `shard` is null for a batch that came without our metadata. `bytes` is null where the shard was not cut here.
     `estimate` is what it was expected to take; `canary` says that the rest waited for it; `override` is the reason why
-    it was submitted over a budget: these three stand in a line only where there is something to say. `cost` is in USD.
+    it was submitted over a budget: these three stand in a line only where there is something to say. `cost` is in USD,
+    by `price`, which lines of older versions lack.
     `results` holds SHA-256 of the raw files as they were downloaded; `gone` says, where it stands, that the service did
     not have them any more when they were wanted.
     """
@@ -113,6 +122,7 @@ class BatchLine(Line):
     counts: CountsField | None = None
     usage: UsageField | None = None
     cost: float | None = None
+    price: PriceField | None = None
     models: tuple[str, ...] = Field(default=(), strict=False)
     results: dict[str, Hex] = Field(default_factory=dict)
     gone: bool = False
@@ -123,10 +133,18 @@ class BatchLine(Line):
         return self.state != "submitted"
 
 
+class ErrorsField(Line):
+    """The file of an output's failed rows, where the spec keeps them apart."""
+
+    path: str
+    digest: Hex
+    rows: int
+
+
 class OutputLine(Line):
     """One written output: its digest, its rows, the batches its answers come from, and the pins it was written under.
 
-    `pins` is null in lines of older versions.
+    `pins` is null in lines of older versions. `errors` is there where failed rows are kept apart.
     """
 
     output: str
@@ -135,6 +153,7 @@ class OutputLine(Line):
     rows: int
     batches: tuple[str, ...] = Field(strict=False)
     pins: Short | None = None
+    errors: ErrorsField | None = None
 
 
 class MovedLine(Line):
@@ -355,9 +374,11 @@ def _dump(line: Header | AnyLine) -> bytes:
         for name in ("ended_at", "counts", "usage", "cost", "models", "results"):
             del fields[name]
     if isinstance(line, BatchLine):
-        for name in ("estimate", "canary", "override", "gone"):
+        for name in ("estimate", "canary", "override", "price", "gone"):
             if not fields[name]:
                 del fields[name]
-    if isinstance(line, OutputLine) and line.pins is None:
-        del fields["pins"]
+    if isinstance(line, OutputLine):
+        for name in ("pins", "errors"):
+            if fields[name] is None:
+                del fields[name]
     return orjson.dumps(fields) + b"\n"

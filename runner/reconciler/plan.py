@@ -85,6 +85,7 @@ class OutputState(Enum):
     MISSING = "the file is not there"
     FOREIGN = "the file is not what the lockfile says"
     UNRECORDED = "the lockfile has no line for it"
+    ERRORS = "the file of failed rows is not what the lockfile says"
     STALE = "other answers belong in it now"
     GOOD = "good"
 

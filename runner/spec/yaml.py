@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import yaml
@@ -282,7 +283,11 @@ def _differs(text: str, new: Any, kind: str) -> str:
         plain = "true" if text.lower() in {"on", "yes", "y"} else "false"
         return f"{text} is read as a boolean by some YAML readers: {quoted}, or {plain}"
     if isinstance(new, (int, float)):
-        shown = f", or {new:g} if you mean the number" if abs(new) < 1e15 else ""
+        shown = (
+            f", or {Decimal(repr(new)).normalize():f} if you mean the number"
+            if not new or 1e-9 < abs(new) < 1e15
+            else ""
+        )
         return f"{text} is read differently by YAML readers: {quoted}{shown}"
     return f"{text} is read as {_READ_AS.get(kind, 'something else than text')} by some YAML readers: {quoted}"
 
