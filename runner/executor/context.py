@@ -166,9 +166,7 @@ class Context:
             if line.job in wanted and line.realm == realm
         )
 
-    def errors_recorded(
-        self, spec: JobSpec, line: OutputLine, digest: Callable[[Path], str] = sha256_file
-    ) -> bool:
+    def errors_recorded(self, spec: JobSpec, line: OutputLine, digest: Callable[[Path], str] = sha256_file) -> bool:
         """Whether the file of failed rows is what an output's line says; True where the spec has none."""
         path, said = spec.job.output.errors, line.errors
         if path is None:
