@@ -5,21 +5,18 @@ Everything is kept, also what cannot be used; what is doubled, unknown or malfor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
-import orjson
 
 from runner.digest import sha256_file
 from runner.errors import Malformed, NotFound, NotReady
 from runner.executor.glance import Glance, glance
-from runner.keys import parse_key
 from runner.providers.api import BatchApi, Progress, RemoteBatch
-from runner.spec.output import OUTPUT_FIELDS
 from runner.store.files import sync_file
 from runner.store.index import ENTRY, Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
 
@@ -119,7 +116,6 @@ _BLOCK = 1 << 18
 _MOST_CODES = 1_000
 _MOST_MODELS = 10
 """How many names are kept of one batch: they are a stranger's, and there could be one in each line."""
-_WHOLE = frozenset(OUTPUT_FIELDS)
 
 
 class _Reading:
@@ -177,36 +173,6 @@ class _Reading:
             return 0
         known = error in self.codes or len(self.codes) < _MOST_CODES
         return self.codes.setdefault(error if known else "other_error", len(self.codes) + 1)
-
-
-def output_records(path: Path) -> Iterator[tuple[bytes, str, str, int, int]]:
-    """(key, batch id, error code or empty, offset, length) of each answered or failed row of an output of ours.
-
-    Only plain JSON lines with all fields hold all that an answer is; any other output gives nothing.
-    """
-    if path.suffix != ".jsonl":
-        return
-    for offset, line in _lines(path):
-        try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        key = parse_key(row.get("request")) if isinstance(row, dict) else None
-        if key is None or not isinstance(row.get("batch"), str) or not row.keys() >= _WHOLE:
-            continue
-        error = row.get("error")
-        code = str(error.get("code") or "unknown_error") if isinstance(error, dict) else ""
-        yield key, row["batch"], code, offset, len(line)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    with path.open("rb") as file:
-        for line in file:
-            text = line.rstrip(b"\r\n")
-            if text:
-                yield offset, text
-            offset += len(line)
 
 
 def _failure(code: str, message: str, line: int | None) -> str:

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runner.executor.answers import INVALID
 from runner.executor.batches import Known
-from runner.executor.fetch import output_records
+from runner.executor.standing import OUTPUT_FILE, OutputAnswers
 from runner.planner.asks import ASK, AskWriter
 from runner.planner.render import Desired
 from runner.planner.spool import keys_of
@@ -32,11 +31,7 @@ from runner.reconciler.classify import (
     unanswered,
 )
 from runner.reconciler.retry import may_pass, passing_codes
-from runner.store.index import ENTRY, Entries, ResultIndex, entries_of, release
-
-OUTPUT_FILE = 2
-"""ENTRY's and ASK's `file` for an answer that stands in an output of ours, not in a raw result file."""
-_BUFFERED_ROWS = 50_000
+from runner.store.index import ENTRY, Entries, ResultIndex, release
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +44,6 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputAnswers:
-    """The answers of one batch that stand in an output of ours."""
-
-    entries: Entries
-    codes: tuple[str, ...]
-
-    @property
-    def answered(self) -> int:
-        """Distinct keys with an answer, whether it fits the job's schema or not."""
-        counted = np.isin(self.entries["code"], [0, *(n for n, code in enumerate(self.codes, 1) if code == INVALID)])
-        return int(counted.sum())
-
-
-@dataclass(frozen=True, slots=True)
 class Judged:
     """The verdict on a whole job. `sources` are by the number that stands in asks, less one."""
 
@@ -71,47 +52,15 @@ class Judged:
     used: frozenset[str]
 
 
-def read_output(path: Path, scratch: Path) -> dict[str, OutputAnswers]:
-    """The answers in an output of ours, by batch id. Call it only for a file that is what the lockfile says."""
-    codes: dict[str, dict[str, int]] = {}
-    waiting: dict[str, list[tuple[bytes, int, int, int, int]]] = {}
-    folder = scratch / "output-index"
-    folder.mkdir(parents=True, exist_ok=True)
-    names: dict[str, Path] = {}
-
-    def flush() -> None:
-        for batch, records in waiting.items():
-            with names.setdefault(batch, folder / str(len(names))).open("ab") as file:
-                file.write(np.array(records, ENTRY).tobytes())
-        waiting.clear()
-
-    for count, (key, batch, code, offset, length) in enumerate(output_records(path), 1):
-        table = codes.setdefault(batch, {})
-        number = table.setdefault(code, len(table) + 1) if code else 0
-        waiting.setdefault(batch, []).append((key, offset, length, number, OUTPUT_FILE))
-        if count % _BUFFERED_ROWS == 0:
-            flush()
-    flush()
-    return {batch: OutputAnswers(_sorted(file), tuple(codes[batch])) for batch, file in names.items()}
-
-
-def _sorted(file: Path) -> Entries:
-    """The entries of a file of unsorted ones, mapped from another file."""
-    np.save(file.with_suffix(".npy"), entries_of(np.fromfile(file, ENTRY)))
-    loaded: Entries = np.load(file.with_suffix(".npy"), mmap_mode="r")
-    return loaded
-
-
 def judge(
     desired: Desired,
     batches: Sequence[Known],
     standing: dict[str, OutputAnswers],
-    output: Path,
     *,
     ask_unknown: bool = False,
     retry_failed: bool = False,
 ) -> Judged:
-    """Judge every ask of `desired`; `standing` are answers that stand in the output file at `output`."""
+    """Judge every ask of `desired`; `standing` are answers that stand in its output."""
     job = desired.spec.job
     answers: list[Answers] = []
     held: list[Held] = []
@@ -129,7 +78,7 @@ def judge(
             # Where results are gone or came short, the output may hold what they do not.
             stood = standing[known.line.batch]
             read.append(stood.entries)
-            sources.append(Source(known.line.batch, (output,) * (OUTPUT_FILE + 1), stood.codes))
+            sources.append(Source(known.line.batch, (stood.lines,) * (OUTPUT_FILE + 1), stood.codes))
             passing = passing_codes(stood.codes, job.retry.on)
             answers.append(Answers(len(sources) - 1, known.line.round, stood.entries, passing))
         hold = _hold(known, standing, job.retry.on)

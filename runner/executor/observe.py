@@ -16,7 +16,9 @@ from runner.executor.batches import Known, gather
 from runner.executor.changes import row_changes
 from runner.executor.context import Context, Realm
 from runner.executor.failures import reasons
-from runner.executor.judge import Judged, OutputAnswers, is_indexed, judge, read_output, wanted_round
+from runner.executor.judge import Judged, is_indexed, judge, wanted_round
+from runner.executor.salvage import Fate, fate_of
+from runner.executor.standing import OutputAnswers, read_output
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
 from runner.providers.api import BatchApi, RemoteBatch
@@ -39,7 +41,7 @@ class Word:
 class Observed:
     """One job, observed: its batches, the verdict on its keys, and its plan.
 
-    `trusted` is whether the output is what the lockfile says; `sizes` are the requests of each shard to submit.
+    `fate` is what becomes of an output that is to be rewritten; `sizes` are the requests of each shard to submit.
     """
 
     desired: Desired
@@ -49,7 +51,7 @@ class Observed:
     standing: dict[str, OutputAnswers]
     judged: Judged
     output_state: OutputState
-    trusted: bool
+    fate: Fate
     plan: JobPlan
     sizes: frozenset[int]
 
@@ -85,12 +87,11 @@ def observe(
     # The output is hashed while keys are judged; only where answers must be read from it is it waited for first.
     with ThreadPoolExecutor(1) as beside:
         recorded = beside.submit(_is_recorded, output, lockfile, spec.job.output.path)
-        standing = read_output(output, desired.spool.folder) if unread and recorded.result() else {}
+        standing = read_output(output, spec.job.output, desired.spool.folder) if unread and recorded.result() else {}
         judging = partial(
             judge,
             desired,
             standing=standing,
-            output=output,
             ask_unknown=spec.address in word.ask_unknown,
             retry_failed=spec.address in word.retry_failed,
         )
@@ -100,6 +101,10 @@ def observe(
     state = _output_state(output, trusted, lockfile, pins, judged, spec.job.output.path)
     if state is OutputState.GOOD and not context.errors_recorded(spec, lockfile.outputs[spec.job.output.path]):
         state = OutputState.ERRORS
+    line = lockfile.outputs.get(spec.job.output.path)
+    fate = Fate.WRITTEN
+    if state is not OutputState.GOOD:
+        fate = fate_of(output, line if trusted else None, batches, standing, judged.tally.unknown)
     view = JobView(
         address=spec.address,
         realm=realm.name,
@@ -111,14 +116,14 @@ def observe(
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
         tolerated=allowed(spec.job.tolerate, judged.tally.requests),
-        notes=_notes(batches, standing, judged),
+        notes=[*_notes(batches, standing, judged), *fate.notes(spec.job.output.path)],
         failures=[text for known in batches for text in _failures(context, desired, realm, known)],
         rows=_changes(desired, lockfile, pins, output, trusted=trusted)
         if judged.tally.missing or state is OutputState.STALE
         else None,
     )
     sizes = frozenset(shard.requests for shard in view.shards)
-    return Observed(desired, realm, lockfile, batches, standing, judged, state, trusted, decide(view), sizes)
+    return Observed(desired, realm, lockfile, batches, standing, judged, state, fate, decide(view), sizes)
 
 
 def _changes(desired: Desired, lockfile: Lockfile, pins: PinsLine, output: Path, *, trusted: bool) -> RowChanges | None:

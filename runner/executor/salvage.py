@@ -1,54 +1,98 @@
 """Answers that stand in an output alone are brought into the store before the output is rewritten.
 
 Results can go: the store was thrown away, and the service keeps them for some weeks only. A trusted output then holds
-the last copy. Its rows are kept beside the raw results of their batch, as rows, and are read from there.
+the last copy. Its rows are kept beside the raw results of their batch, as rows, and are read from there. One that
+leaves out what is needed for that is not overwritten with less.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 
+from runner.errors import StoreError
 from runner.executor.context import Context
-from runner.store.files import replacing, sync_folder
+from runner.store.files import replacing
 from runner.store.index import Summary
 
 if TYPE_CHECKING:
-    from runner.executor.judge import OutputAnswers
+    from runner.executor.batches import Known
     from runner.executor.observe import Observed
+    from runner.executor.standing import OutputAnswers
+    from runner.reconciler.lockfile import OutputLine
     from runner.spec.load import JobSpec
     from runner.store.index import ResultStore
+
+
+class Fate(Enum):
+    """What becomes of an output that is to be rewritten."""
+
+    WRITTEN = "all answers in it are kept"
+    COPIED = "a copy is kept, since it may hold the only copy of some answers"
+    HELD = "it is not rewritten, since it holds the only copy of answers"
+
+    def notes(self, path: str) -> Iterator[str]:
+        """What the plan says of it; nothing of the usual."""
+        match self:
+            case Fate.COPIED:
+                yield f"a copy of {path} is kept in .batchspec/ before it is replaced: answers may stand in it alone"
+            case Fate.HELD:
+                yield f"{path} is left as it is: answers stand in it alone, without the fields to read them back"
+            case Fate.WRITTEN:
+                pass
+
+
+def fate_of(
+    path: Path, line: OutputLine | None, batches: Sequence[Known], standing: Mapping[str, object], unknown: int
+) -> Fate:
+    """What becomes of the output at `path`; `line` is the lockfile's where the file is what it says, else None.
+
+    `standing` are the batches whose answers can be read back from it, `unknown` the requests whose answers can be read
+    nowhere: their rows in the file are all there is of them.
+    """
+    if not path.is_file():
+        return Fate.WRITTEN
+    here = {known.line.batch for known in batches if known.index is not None} | standing.keys()
+    if line is None:
+        return Fate.COPIED if _may_be_the_last_copy(path, here) else Fate.WRITTEN
+    if not here.issuperset(line.batches):
+        return Fate.HELD if unknown else Fate.COPIED
+    short = {known.line.batch for known in batches if known.short} - standing.keys()
+    return Fate.COPIED if unknown and short.intersection(line.batches) else Fate.WRITTEN
 
 
 def salvage(context: Context, spec: JobSpec, seen: Observed) -> bool:
     """Keep what an output alone holds. True where batches can be read now that could not before.
 
-    A trusted output's answers go into the store by batch. Of one that is not what the lockfile says nothing is
-    believed; where it holds answers of batches that are not in the store it is copied aside, and that is told.
+    A trusted output's answers go into the store by batch. What can't be read back from it is copied aside, and that is
+    told. Raises StoreError where rows would be written without the answers that stand in them.
     """
     path = context.places.output(spec.job.output.path)
     unread = {known.line.batch for known in seen.batches if known.index is None}
     found = [(batch, answers) for batch, answers in seen.standing.items() if batch in unread]
     for batch, answers in found:
-        _keep(seen.realm.results, batch, path, answers)
+        _keep(seen.realm.results, batch, answers)
         context.watcher.event("answers.salvaged", job=spec.address, batch=batch, answers=answers.answered)
-    if found or not path.is_file():
-        return bool(found)
-    here = {known.line.batch for known in seen.batches if known.index is not None}
-    line = seen.lockfile.outputs.get(spec.job.output.path)
-    # A file that can't be read back (csv, packed, fields left out) may hold the last copy too.
-    unreadable = seen.trusted and line is not None and not here.issuperset(line.batches)
-    if unreadable or (not seen.trusted and _may_be_the_last_copy(path, here)):
+    if found:
+        return True
+    if seen.fate is Fate.HELD:
+        raise StoreError(
+            f"{context.places.shown(path)} was not rewritten: answers to up to "
+            f"{seen.judged.tally.unknown:,} requests stand in it alone, without the fields to read them back",
+            hint=f"`--ask-unknown {spec.address}` asks them again; where the file is moved away, it is written anew "
+            "without them; an output with error, request and batch among its fields can stand in for lost results",
+        )
+    if seen.fate is Fate.COPIED:
         kept = seen.realm.results.folder.parent / "kept" / f"{path.name}-{context.now():%Y%m%dT%H%M%S%f}"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, kept)
-        sync_folder(kept.parent)
+        with replacing(kept) as copy, path.open("rb") as old:
+            shutil.copyfileobj(old, copy, 1 << 20)
         context.watcher.event("output.kept", path=context.places.shown(kept))
     return False
 
@@ -72,11 +116,11 @@ def _may_be_the_last_copy(path: Path, here: Collection[str]) -> bool:
     return False
 
 
-def _keep(store: ResultStore, batch: str, output: object, answers: OutputAnswers) -> None:
+def _keep(store: ResultStore, batch: str, answers: OutputAnswers) -> None:
     """Copy a batch's rows out of an output, in the order of their keys, with an index."""
     entries = np.array(answers.entries)
     store.folder.mkdir(parents=True, exist_ok=True)
-    source = os.open(str(output), os.O_RDONLY)
+    source = os.open(answers.lines, os.O_RDONLY)
     try:
         with replacing(store.rows(batch)) as file:
             offset = 0

@@ -20,8 +20,9 @@ import orjson
 from runner.executor.answers import INVALID, Answer, answer_of, failed, read_line
 from runner.executor.context import Watcher
 from runner.executor.formats import writing
-from runner.executor.judge import OUTPUT_FILE, Judged
+from runner.executor.judge import Judged
 from runner.executor.rowcost import RowCosts
+from runner.executor.standing import OUTPUT_FILE
 from runner.keys import DIGEST_BYTES, VERSION
 from runner.planner.asks import Asks, read_asks
 from runner.planner.render import Desired, input_rows

@@ -81,7 +81,7 @@ def test_lines_are_rendered_when_they_are_wanted_after_all(story: Story, tmp_pat
     first = story.desire()
     expected = list(first.spool.lines())
     kept = story.desire()
-    judge(kept, (), {}, tmp_path / "none")
+    judge(kept, (), {})
     [shard] = cut(kept.spool, kept.spec.job.shards, lambda asks: asks["first"] == 1, tmp_path)
     assert story.rendered == 1
     assert shard.path is not None

@@ -70,7 +70,7 @@ def test_shards_are_what_one_would_cut_by_hand(load: Callable[..., Project], tmp
     rows = "".join('{"t": "%s"}\n' % ("x" * (n % 5)) for n in range(23))
     loaded = load({"specs/hello.yaml": SPEC.format(extra=extra), "data/rows.jsonl": rows})
     desired = desire(loaded.jobs[0], loaded.root, tmp_path / "scratch")
-    judge(desired, (), {}, tmp_path / "none")
+    judge(desired, (), {})
     total = desired.spool.asks
     folder = tmp_path / "shards"
     folder.mkdir()

@@ -1,0 +1,200 @@
+"""Answers that stand in an output of ours, read back: from JSON lines, CSV or parquet, plain or packed.
+
+Only rows that name their request and their batch, and have all fields that the spec asks for, hold what an answer is.
+Call it for a file that is what the lockfile says; nothing else is believed.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib.util
+import io
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import orjson
+
+from runner.errors import StoreError
+from runner.executor.answers import INVALID
+from runner.keys import parse_key
+from runner.spec.output import OUTPUT_FIELDS, Output
+from runner.store.index import ENTRY, Entries, entries_of
+
+OUTPUT_FILE = 2
+"""ENTRY's and ASK's `file` for an answer that stands in an output of ours, not in a raw result file."""
+_BUFFERED_ROWS = 50_000
+_IDENTITY = frozenset({"request", "batch", "error"})
+_COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
+_COLUMNS = {"usage": _COUNTS, "error": ("error_code", "error_message"), "parsed": ("text",)}
+"""The columns of a flat output that a field is read from, where it is not one of its name; what is parsed is text."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputAnswers:
+    """The answers of one batch that stand in an output of ours: where their rows lie in `lines`."""
+
+    entries: Entries
+    codes: tuple[str, ...]
+    lines: Path
+
+    @property
+    def answered(self) -> int:
+        """Distinct keys with an answer, whether it fits the job's schema or not."""
+        counted = np.isin(self.entries["code"], [0, *(n for n, code in enumerate(self.codes, 1) if code == INVALID)])
+        return int(counted.sum())
+
+
+def read_output(path: Path, output: Output, scratch: Path) -> dict[str, OutputAnswers]:
+    """The answers in an output of ours, by batch id; none where its rows do not hold all that is asked for.
+
+    Raises StoreError where the file can't be read.
+    """
+    folder = scratch / "output-index"
+    folder.mkdir(parents=True, exist_ok=True)
+    needed = _needed(output)
+    lines = _as_lines(path, output, needed, folder)
+    return {} if lines is None else _indexed(lines, needed, folder)
+
+
+def _needed(output: Output) -> frozenset[str]:
+    """The fields that a row must have: all of an answer, or as many as the spec asks for."""
+    fields = OUTPUT_FIELDS if output.include is None else [name.partition(".")[0] for name in output.include]
+    priced = {"usage", "model"} if "cost" in fields else set()
+    return _IDENTITY.union(fields, priced) - {"row", "cost"}
+
+
+def _as_lines(path: Path, output: Output, needed: frozenset[str], folder: Path) -> Path | None:
+    """An output as plain JSON lines, itself or made of it; None where it has columns that can't be read back."""
+    packed = path.suffix in {".gz", ".zst"}
+    if output.kind == "jsonl" and not packed:
+        return path
+    columns = {column for name in needed for column in _COLUMNS.get(name, (name,))}
+    made = folder / "lines.jsonl"
+    try:
+        with made.open("wb") as file:
+            if output.kind == "jsonl":
+                with _unpacked(path) as stream:
+                    shutil.copyfileobj(stream, file, 1 << 20)
+                return made
+            for row in _csv_rows(path) if output.kind == "csv" else _parquet_rows(path):
+                if not row.keys() >= columns:
+                    return None
+                whole = _unflat(row)
+                file.write(orjson.dumps({name: whole[name] for name in needed}) + b"\n")
+    except (OSError, EOFError, ValueError, csv.Error) as error:
+        raise StoreError(f"{path} can't be read: {error}") from error
+    return made
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return cast("IO[bytes]", gzip.open(path))
+    if path.suffix == ".zst":
+        import zstandard  # noqa: PLC0415  only for .zst
+
+        return cast("IO[bytes]", zstandard.open(path, "rb"))
+    return path.open("rb")
+
+
+def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    csv.field_size_limit(sys.maxsize)
+    with _unpacked(path) as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
+        for row in csv.DictReader(text, restkey=""):
+            yield {name: value or None for name, value in row.items()}
+
+
+def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    if importlib.util.find_spec("duckdb") is None:
+        return
+    import duckdb  # noqa: PLC0415  seldom wanted
+
+    try:
+        with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+            found = connection.execute("select * from read_parquet(?)", [str(path)])
+            names = [column[0] for column in found.description or ()]
+            while rows := found.fetchmany(1_000):
+                yield from (dict(zip(names, row, strict=True)) for row in rows)
+    except duckdb.Error as error:
+        raise StoreError(f"{path} can't be read: {error}") from error
+
+
+def _unflat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat row as it stands in JSON lines. A cell has no null: a text that is empty may have been none."""
+    code, text = row["error_code"], row.get("text")
+    if text is None and code is None and row.get("refusal") is None:
+        text = ""
+    counts = {name: None if row.get(name) is None else int(row[name]) for name in _COUNTS}
+    shaped = any(value is not None for name, value in row.items() if name.partition(".")[0] == "parsed")
+    return {
+        "text": text,
+        "parsed": json.loads(text) if shaped and text and code is None else None,
+        "finish_reason": row.get("finish_reason"),
+        "refusal": row.get("refusal"),
+        "usage": None if code not in {None, INVALID} else counts,
+        "model": row.get("model"),
+        "error": None if code is None else {"code": code, "message": row["error_message"]},
+        "request": row["request"],
+        "batch": row["batch"],
+    }
+
+
+def _indexed(lines: Path, needed: frozenset[str], folder: Path) -> dict[str, OutputAnswers]:
+    codes: dict[str, dict[str, int]] = {}
+    waiting: dict[str, list[tuple[bytes, int, int, int, int]]] = {}
+    names: dict[str, Path] = {}
+
+    def flush() -> None:
+        for batch, records in waiting.items():
+            with names.setdefault(batch, folder / str(len(names))).open("ab") as file:
+                file.write(np.array(records, ENTRY).tobytes())
+        waiting.clear()
+
+    for left in folder.glob("[0-9]*"):
+        left.unlink()
+    for count, (key, batch, code, offset, length) in enumerate(_records(lines, needed), 1):
+        table = codes.setdefault(batch, {})
+        number = table.setdefault(code, len(table) + 1) if code else 0
+        waiting.setdefault(batch, []).append((key, offset, length, number, OUTPUT_FILE))
+        if count % _BUFFERED_ROWS == 0:
+            flush()
+    flush()
+    return {batch: OutputAnswers(_sorted(file), tuple(codes[batch]), lines) for batch, file in names.items()}
+
+
+def _records(lines: Path, needed: frozenset[str]) -> Iterator[tuple[bytes, str, str, int, int]]:
+    """(key, batch id, error code or empty, offset, length) of each answered or failed row."""
+    for offset, line in _lines(lines):
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        key = parse_key(row.get("request")) if isinstance(row, dict) else None
+        if key is None or not isinstance(row.get("batch"), str) or not row.keys() >= needed:
+            continue
+        error = row.get("error")
+        code = str(error.get("code") or "unknown_error") if isinstance(error, dict) else ""
+        yield key, row["batch"], code, offset, len(line)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            text = line.rstrip(b"\r\n")
+            if text:
+                yield offset, text
+            offset += len(line)
+
+
+def _sorted(file: Path) -> Entries:
+    """The entries of a file of unsorted ones, mapped from another file."""
+    np.save(file.with_suffix(".npy"), entries_of(np.fromfile(file, ENTRY)))
+    loaded: Entries = np.load(file.with_suffix(".npy"), mmap_mode="r")
+    return loaded

@@ -1,0 +1,136 @@
+"""Outputs that hold the last copy of paid answers: the store is gone, and the service has forgotten the results."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import httpx
+import pytest
+import zstandard
+
+from runner.executor.observe import Word
+from tests.executor.conftest import Team
+
+Make = Callable[..., Team]
+ASK = Word(ask_unknown=frozenset({"job"}))
+SPEC = """\
+version: 1
+name: job
+provider: test
+model: gpt-4o-mini
+input: {path: data/rows.jsonl, id: id}
+prompt: {user: "Say {{ text }}."}
+output: %s
+"""
+
+
+def texts(path: Path) -> list[str]:
+    """The texts in an output of any format."""
+    match path.suffix:
+        case ".parquet":
+            return [
+                text for (text,) in duckdb.connect().execute("select text from read_parquet(?)", [str(path)]).fetchall()
+            ]
+        case ".gz":
+            data = gzip.decompress(path.read_bytes())
+        case ".zst":
+            data = zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())
+        case _:
+            data = path.read_bytes()
+    lines = data.decode().splitlines()
+    rows = csv.DictReader(lines) if ".csv" in path.name else map(json.loads, lines)
+    return [row["text"] for row in rows]
+
+
+def forgotten(one: Team, monkeypatch: pytest.MonkeyPatch, output: str) -> Path:
+    """A job that has run with three rows, of which only the output is left, and which has four rows now."""
+    one.write("specs/job.yaml", SPEC % output)
+    one.apply()
+    shutil.rmtree(one.root / ".batchspec")
+    send = httpx.Client.send
+
+    def forgetful(self: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
+        path = request.url.path
+        if path.endswith("/results") and path.split("/")[-2] in old:
+            return httpx.Response(404, json={"id": "not_found", "message": "gone"}, request=request)
+        return send(self, request, **options)  # type: ignore[arg-type]
+
+    old = {batch["batch_id"] for batch in one.remote()}
+    monkeypatch.setattr(httpx.Client, "send", forgetful)
+    one.rows("one", "two", "three", "four")
+    return next((one.root / "out").iterdir())
+
+
+def asked(one: Team) -> int:
+    return sum(batch["request_counts"]["total"] for batch in one.remote())
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "{path: out/job.jsonl}",
+        "{path: out/job.jsonl.gz}",
+        "{path: out/job.jsonl.zst}",
+        "{path: out/job.csv}",
+        "{path: out/job.csv.gz}",
+        "{path: out/job.parquet}",
+        "{path: out/job.csv, include: [text, usage, error, request, batch, row.text]}",
+        "{path: out/job.jsonl, include: [request, text, error, batch]}",
+    ],
+)
+def test_answers_are_taken_over_from_it(team: Make, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    one = team()
+    path = forgotten(one, monkeypatch, output)
+    [outcome] = one.apply()
+    assert outcome.end == "succeeded", outcome.message
+    assert texts(path) == ["Say one.", "Say two.", "Say three.", "Say four."]
+    assert asked(one) == 4
+    # They stand in the store now, so the file may go.
+    path.unlink()
+    assert one.apply()[0].end == "succeeded"
+    assert texts(path) == ["Say one.", "Say two.", "Say three.", "Say four."]
+    assert asked(one) == 4
+
+
+@pytest.mark.parametrize("output", ["{path: out/job.jsonl, include: [text]}", "{path: out/job.csv, include: [text]}"])
+def test_one_that_can_not_be_taken_over_is_not_overwritten_with_less(
+    team: Make, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    """It says so, every time, until a person decides. The new row may have been asked too, for all that is known."""
+    one = team()
+    path = forgotten(one, monkeypatch, output)
+    before = path.read_bytes()
+    for _ in range(2):
+        [outcome] = one.apply()
+        assert outcome.end == "error"
+        assert "answers to up to 4 requests stand in it alone" in outcome.message
+        assert "--ask-unknown job" in outcome.message
+        assert path.read_bytes() == before
+        assert any("is left as it is" in note for note in one.plan().jobs[0].notes)
+    assert asked(one) == 3
+    one.apply(ASK)
+    assert texts(path) == ["Say one.", "Say two.", "Say three.", "Say four."]
+    assert asked(one) == 7
+    [kept] = (one.root / ".batchspec/store").rglob("kept/*")
+    assert kept.read_bytes() == before
+
+
+def test_one_that_was_moved_away_is_written_with_what_there_is(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = team()
+    path = forgotten(one, monkeypatch, "{path: out/job.csv, include: [text]}")
+    path.rename(one.root / "kept.csv")
+    assert one.apply()[0].end == "failed"
+    assert texts(path) == ["", "", "", ""]
+    assert asked(one) == 3
+
+
+def test_the_plan_says_that_a_foreign_file_is_copied_aside(team: Make) -> None:
+    one = team()
+    one.write("out/job.jsonl", json.dumps({"id": 1, "text": "precious", "batch": "other"}) + "\n")
+    assert any("a copy of out/job.jsonl is kept" in note for note in one.plan().jobs[0].notes)
