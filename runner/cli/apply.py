@@ -75,9 +75,9 @@ def apply(
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.console import Terminal  # noqa: PLC0415
     from runner.cli.machine import Lines  # noqa: PLC0415
+    from runner.cli.paper import show_plan  # noqa: PLC0415
     from runner.executor.apply import Interrupted  # noqa: PLC0415
     from runner.executor.observe import Word  # noqa: PLC0415
-    from runner.reconciler.explain import explain  # noqa: PLC0415
     from runner.reconciler.saved import read_saved  # noqa: PLC0415
 
     limit = _duration(timeout)
@@ -99,7 +99,7 @@ def apply(
         if lines is not None:
             lines.plan(planned.plan)
         else:
-            typer.echo(explain(planned.plan), nl=False)
+            show_plan(planned.plan, opened.context.places.output, no_color=no_color)
         if override is not None and not override.strip():
             raise BatchspecError("--budget-override wants a reason", hint="say why, in a few words")
         if not planned.plan.over_budget or override:

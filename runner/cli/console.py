@@ -53,18 +53,18 @@ def error_text(error: BatchspecError) -> str:
 
 def problem_text(problem: Problem) -> str:
     """A problem with its line and a caret below the column; of a long line, the part around it."""
-    text = _shown(str(problem))
+    text = printable(str(problem))
     if not problem.excerpt or problem.column <= 0:
         return text
     from rich.cells import cell_len  # noqa: PLC0415  a letter may be two columns wide, or none
 
     start = max(0, problem.column - 1 - _EXCERPT // 2) if problem.column > _EXCERPT else 0
-    line = _shown(problem.excerpt[start : start + _EXCERPT].replace("\t", " "))
+    line = printable(problem.excerpt[start : start + _EXCERPT].replace("\t", " "))
     return f"{text}\n    {line}\n    {' ' * cell_len(line[: problem.column - 1 - start])}^"
 
 
-def _shown(text: str) -> str:
-    """Text of a file as a terminal may get it: nothing in it can move the cursor or change colours."""
+def printable(text: str) -> str:
+    """Text from elsewhere as a terminal may get it: nothing in it can move the cursor or change colours."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

@@ -57,8 +57,8 @@ def plan(
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.console import Terminal  # noqa: PLC0415
     from runner.cli.machine import Lines  # noqa: PLC0415
+    from runner.cli.paper import show_plan  # noqa: PLC0415
     from runner.executor.observe import Word  # noqa: PLC0415
-    from runner.reconciler.explain import explain  # noqa: PLC0415
     from runner.store.files import write_whole  # noqa: PLC0415
 
     project, chosen = load_jobs(paths, var, job, provider)
@@ -78,7 +78,7 @@ def plan(
 
         typer.echo(markdown(planned), nl=False)
     else:
-        typer.echo(explain(planned), nl=False)
+        show_plan(planned, opened.context.places.output, no_color=no_color)
     if out is not None and not planned.errors:
         write_whole(out, made.saved(project.settings.project))
         apart = f" --provider {provider}" if provider else ""
