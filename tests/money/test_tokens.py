@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runner.money.tokens import Certainty, Count, TokenCounter, encoding_of
 from runner.planner.render import first_requests
@@ -120,3 +125,47 @@ def test_real_requests_are_counted(
     root = Path(load(None).root)
     counts = [o200k.count(json.loads(line)["body"]) for _, line in first_requests(job, root, 3)]
     assert counts == [Count(17, Certainty.EXACT)] * 3
+
+
+PIECES = [
+    "a",
+    "The",
+    " the",
+    "ing",
+    "12",
+    "3456",
+    "é",
+    "日本",
+    "😀",
+    "<|endoftext|>",
+    "'ll",
+    "\u2028",
+    "\t",
+    "\n",
+    "  ",
+    "\x00",
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=40).map("".join))
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "gpt-4"])
+def test_tokens_are_those_of_the_public_tokenizer(model: str, text: str) -> None:
+    """Counting goes past the package's own front, which takes half a second and 73 MB to load."""
+    encoding = encoding_of(model)
+    assert encoding is not None
+    counter, plain = (
+        TokenCounter(encoding),
+        TokenCounter(encoding).count(body(messages=[{"role": "user", "content": ""}])),
+    )
+    counted = counter.count(body(messages=[{"role": "user", "content": text}]))
+    assert counted.tokens - plain.tokens == len(public(encoding.name).encode_ordinary(text))
+
+
+@functools.cache
+def public(name: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of how it opens its data
+        from bpe_openai import get_encoding
+
+        return get_encoding(name)
