@@ -20,6 +20,7 @@ from pathlib import Path
 
 import orjson
 
+from bench import service, traffic
 from bench.history import history
 from bench.scene import answer, make
 from bench.watch import Ran, run
@@ -132,6 +133,22 @@ class Bench:
         middle = {name: statistics.median(parts[name] for parts in found) for name in found[0]}
         note(", ".join(f"{name} {seconds:.2f} s" for name, seconds in middle.items()))
 
+    def traffic(self) -> None:
+        """Transfers of 200 MB over loopback, against curl."""
+        path = self._folder / "shard.jsonl"
+        traffic.make(path, 200)
+        with traffic.endpoint(self._folder) as url:
+            for what, (curl, ours) in traffic.compare(url, path, max(5, self._rounds)).items():
+                say(f"{what}, 200 MB", "time of curl", ours / curl, 1.2, least=False)
+                note(f"curl {curl:.2f} s, ours {ours:.2f} s")
+
+    def service(self) -> None:
+        """The embedded service, with the backend echo."""
+        folder = self._folder / "service"
+        folder.mkdir()
+        seconds = statistics.median(service.alone(folder, self._rounds))
+        say(f"service, {service.REQUESTS:,} requests", "s from create to completed", seconds, 10, least=False)
+
     def large(self) -> None:
         """The same plan at one and at five times the rows."""
         small, big = self._rows, 5 * self._rows
@@ -184,7 +201,7 @@ def note(text: str) -> None:
     print(f"       {text}", flush=True)
 
 
-NAMES = ("start", "history", "plan", "nothing", "results")
+NAMES = ("start", "history", "traffic", "service", "plan", "nothing", "results")
 
 
 def main() -> None:

@@ -203,6 +203,16 @@ async def _poll(url: str, path: str, ended: asyncio.Event) -> list[float]:
     return latencies
 
 
+def alone(folder: Path, rounds: int) -> list[float]:
+    """Seconds of each job, from create to completed, when nobody polls."""
+    path = folder / "requests.jsonl"
+    lines(path)
+    with process(*SERVE, str(folder / "jobs")) as (url, _):
+        intent = call(url, "POST", "/v1/batches/files", {"file_name": "requests.jsonl"})
+        put(path, intent["upload_url"])
+        return [job(url, intent["file_id"], None)[0] for _ in range(rounds)]
+
+
 def jobs(folder: Path, rounds: int) -> None:
     """Measure jobs, alone and under polling."""
     path = folder / "requests.jsonl"

@@ -68,8 +68,9 @@ def curl(*arguments: str) -> None:
     subprocess.run(["curl", "--silent", "--fail", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-def compare(url: str, path: Path, rounds: int) -> None:
-    """Print both transfers' medians and ratios."""
+def compare(url: str, path: Path, rounds: int) -> dict[str, tuple[float, float]]:
+    """(curl's, the provider's) median seconds of each transfer."""
+    found = {}
     down = str(path.with_suffix(".curl"))
     pairs: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
         "upload": (lambda: curl("--upload-file", str(path), f"{url}/{path.name}"), lambda: upload(url, path)),
@@ -83,11 +84,21 @@ def compare(url: str, path: Path, rounds: int) -> None:
                 call()
                 if each:  # the first round warms up
                     took.append(time.perf_counter() - began)
-        curls, own = median(times[0]), median(times[1])
-        print(f"{what:<18} curl {curls:.3f} s   provider {own:.3f} s   ratio {own / curls:.2f}")
+        found[what] = median(times[0]), median(times[1])
     wrong = _digest(path.with_suffix(".down")) != _digest(path)
     if wrong:
         raise SystemExit("the file that came back is another one")
+    return found
+
+
+def make(path: Path, megabytes: int) -> None:
+    """Write a file as large as asked for, of lines like a shard's."""
+    if shutil.which("curl") is None:
+        raise SystemExit("curl, the baseline, is not installed")
+    line = b'{"custom_id": "k1-' + b"0" * 40 + b'", "body": "' + b"x" * 400 + b'"}\n'
+    with path.open("wb") as file:
+        for _ in range(megabytes * MEGABYTE // len(line)):
+            file.write(line)
 
 
 def memory(url: str, path: Path) -> None:
@@ -139,17 +150,13 @@ def main() -> None:
             (upload if told.only == "upload" else download)(told.url, told.file)
         print(_peak())
         return
-    if shutil.which("curl") is None:
-        raise SystemExit("curl, the baseline, is not installed")
     with tempfile.TemporaryDirectory(prefix="batchspec-bench-") as folder:
         path = Path(folder) / "shard.jsonl"
-        line = b'{"custom_id": "k1-' + b"0" * 40 + b'", "body": "' + b"x" * 400 + b'"}\n'
-        with path.open("wb") as file:
-            for _ in range(told.megabytes * MEGABYTE // len(line)):
-                file.write(line)
+        make(path, told.megabytes)
         print(f"{path.stat().st_size / MEGABYTE:.0f} MB over loopback, medians of {told.rounds}")
         with endpoint(Path(folder)) as url:
-            compare(url, path, told.rounds)
+            for what, (curls, own) in compare(url, path, told.rounds).items():
+                print(f"{what:<18} curl {curls:.3f} s   provider {own:.3f} s   ratio {own / curls:.2f}")
             memory(url, path)
 
 
