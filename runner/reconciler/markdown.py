@@ -75,18 +75,22 @@ def _summary(plan: Plan) -> str:
     return ", ".join(facts)
 
 
-_HEADER = (
-    "| job | rows | new | reused | retried | removed | in flight | failed | tokens in | tokens out | cost | why |",
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|",
-)
+_ALWAYS = {"job", "rows", "new", "reused", "tokens", "cost", "why"}
+_LEFT = {"job", "tokens", "cost", "why"}
 
 
 def _table(jobs: Sequence[JobPlan]) -> list[str]:
-    """The table, jobs with changes first; those that do not fit are counted by what they do."""
+    """The table, jobs with changes first; those that do not fit are counted by what they do.
+
+    Counts that no job has are no columns: a comment is narrow.
+    """
     ordered = sorted(jobs, key=lambda job: not job.changes)
-    lines, size = list(_HEADER), 0
-    for position, job in enumerate(ordered):
-        line = _row(job)
+    cells = [_cells(job) for job in ordered]
+    columns = [name for name in cells[0] if name in _ALWAYS or any(row[name] for row in cells)]
+    rule = "|".join("---" if name in _LEFT else "--:" for name in columns)
+    lines, size = [f"| {' | '.join(columns)} |", f"|{rule}|"], 0
+    for position, row in enumerate(cells):
+        line = f"| {' | '.join(row[name] for name in columns)} |"
         size += len(line) + 1
         if size > LIMIT * _TABLE_SHARE:
             rest = ordered[position:]
@@ -96,26 +100,35 @@ def _table(jobs: Sequence[JobPlan]) -> list[str]:
     return [*lines, ""]
 
 
-def _row(job: JobPlan) -> str:
+def _cells(job: JobPlan) -> dict[str, str]:
+    """A job's cells by column; empty where a count is zero."""
     tally = job.tally
     rounds = [action for action in job.actions if isinstance(action, Submit)]
-    new = sum(action.requests for action in rounds if action.round == 1)
-    retried = sum(action.requests for action in rounds if action.round > 1)
-    estimate = job.estimate
+    counts = {
+        "new": sum(action.requests for action in rounds if action.round == 1),
+        "reused": tally.answered,
+        "retried": sum(action.requests for action in rounds if action.round > 1),
+        "removed": job.removed,
+        "in flight": tally.in_flight,
+        "failed": tally.failed,
+        "unknown": tally.unknown,
+    }
     reasons = "; ".join(action.reason for action in rounds if action.round == 1) or (
         job.actions[0].reason if job.actions else ""
     )
-    cells = [
-        code(job.address),
-        _rows(job),
-        *(number(count) if count else "" for count in (new, tally.answered, retried, job.removed)),
-        *(number(count) if count else "" for count in (tally.in_flight, tally.failed)),
-        _tokens(estimate),
-        _answers(estimate),
-        _cost(estimate, job.spent),
-        code(reasons) if reasons else "nothing to do",
-    ]
-    return f"| {' | '.join(cells)} |"
+    return {
+        "job": _cell(job.address),
+        "rows": _rows(job),
+        **{name: number(count) if count else "" for name, count in counts.items()},
+        "tokens": _tokens(job.estimate),
+        "cost": _cost(job.estimate, job.spent),
+        "why": _cell(reasons) if reasons else "nothing to do",
+    }
+
+
+def _cell(text: str) -> str:
+    """Inline code in a table, where a bar ends the cell, in code too, and readers differ on how it is escaped."""
+    return code(text.replace("|", "\u00a6"))
 
 
 def _rows(job: JobPlan) -> str:
@@ -125,19 +138,15 @@ def _rows(job: JobPlan) -> str:
 
 
 def _tokens(estimate: Estimate | None) -> str:
+    """Tokens in and out: `520 in (exact), 200 to 2,560 out`."""
     if estimate is None:
         return ""
-    about = "" if estimate.input.low == estimate.input.high else "about "
-    return f"{about}{number(estimate.input.expected)} ({estimate.input.certainty.value})"
-
-
-def _answers(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return ""
-    expected, high = estimate.output.expected, estimate.output.high
-    if expected is None:
-        return "no limit" if high is None else f"up to {number(high)}"
-    return f"about {number(expected)}" + ("" if high is None else f", up to {number(high)}")
+    low, high = estimate.output.expected, estimate.output.high
+    limit = "no limit" if high is None else f"up to {number(high)}"
+    answers = (
+        limit if low is None else f"{number(low)}, no limit" if high is None else f"{number(low)} to {number(high)}"
+    )
+    return f"{number(estimate.input.expected)} in ({estimate.input.certainty.value}), {answers} out"
 
 
 def _cost(estimate: Estimate | None, spent: Decimal | None) -> str:
@@ -229,14 +238,14 @@ def _fence(text: str, kind: str, most: int) -> list[str]:
 
 
 def code(text: str) -> str:
-    """A text as inline code on one line: nothing in it is markup, and it does not end a table's cell."""
-    flat = re.sub(r"\s+", " ", _plain(text)).strip().replace("`", "'").replace("|", "\\|")
+    """A text as inline code on one line: nothing in it is markup."""
+    flat = re.sub(r"\s+", " ", _plain(text)).strip().replace("`", "'")
     return f"`{flat if len(flat) <= _CELL else f'{flat[: _CELL - 1]}…'}`" if flat else ""
 
 
 def _as_html(text: str) -> str:
     """Inline code for a place that is read as HTML: inside <summary> backticks are just backticks."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\\|", "|")
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escaped)
 
 

@@ -260,7 +260,7 @@ def test_rows_that_are_gone_are_counted_as_removed(project: Write) -> None:
     assert "Plan: 1 to submit, 1 reused, 2 rows removed." in told
     (root / "data/rows.jsonl").write_text('{"id": 1, "text": "one"}\n')
     told = batchspec(root, "plan", "--format", "markdown")
-    assert "| `hello` | 3 → 1 |  | 1 |  | 2 |" in told
+    assert "| `hello` | 3 → 1 |  | 1 | 2 |" in told
     assert "`2 rows removed from data/rows.jsonl`" in told
 
 
