@@ -73,7 +73,9 @@ class Planned:
     def saved(self, project: str) -> bytes:
         """The plan as a file that a later apply keeps to. Raises BatchspecError for a plan with errors."""
         if self.plan.errors:
-            raise BatchspecError("a plan with errors is not saved", hint="mend them first, or leave the job out")
+            raise BatchspecError(
+                "a plan with errors is not saved", hint="mend them first, or leave the job out", code="BS605"
+            )
         ceilings = self.ceilings()
         pins = {one.desired.spec.address: one.pins for one in self.prepared}
         jobs = [saved_job(job, pins[job.address], ceilings[job.address]) for job in self.plan.jobs]
@@ -97,6 +99,7 @@ def _kept_to(saved: SavedPlan, planned: Planned) -> dict[str, Ceiling]:
         raise BatchspecError(
             "the saved plan does not hold any more:\n  " + "\n  ".join(moved),
             hint="nothing was done; make a fresh plan with `batchspec plan --out FILE`, and have it looked at",
+            code="BS603",
         )
     return {job.address: job.ceiling for job in saved.jobs}
 
@@ -110,14 +113,11 @@ class Opened:
         self._scratch = scratch
         self._count = 0
 
-    def prepare(self, jobs: Sequence[JobSpec], *, review: bool = False) -> tuple[tuple[Prepared, ...], dict[str, str]]:
-        """Render jobs. A job that can't be rendered is an error by its address and stops no other.
-
-        With `review` its error says nothing of the input that the job's spec does not let be shown.
-        """
+    def prepare(self, jobs: Sequence[JobSpec]) -> tuple[tuple[Prepared, ...], dict[str, BatchspecError]]:
+        """Render jobs. A job that can't be rendered is an error by its address and stops no other."""
         commit = git_commit(self.context.project.root)
         prepared: list[Prepared] = []
-        errors: dict[str, str] = {}
+        errors: dict[str, BatchspecError] = {}
         for spec in jobs:
             self._count += 1
             try:
@@ -130,7 +130,7 @@ class Opened:
                     keep_in=self.context.places.rendered(spec.address),
                 )
             except (BatchspecError, OSError) as error:
-                errors[spec.address] = told(error, spec, review=review)
+                errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
                 continue
             prepared.append(Prepared(desired, pins_line(desired, commit)))
         return tuple(prepared), errors
@@ -149,7 +149,7 @@ class Opened:
         `exact` counts the tokens of every request, however many. `review` makes it for people who may see of the input
         only what a job's `review` allows: prompts that changed where it lets them be shown, else errors without rows.
         """
-        prepared, errors = self.prepare(jobs, review=review)
+        prepared, errors = self.prepare(jobs)
         reason = "`--offline`" if offline else ""
         plans: list[JobPlan] = []
         listed: dict[int, dict[str, RemoteBatch]] = {}
@@ -167,12 +167,15 @@ class Opened:
                         seen = self._exact(one, listed[id(api)], word)
                     plans.append(self._with_costs(one, seen, exact=exact, review=review))
             except (BatchspecError, OSError) as error:
-                errors[spec.address] = told(error, spec, review=review)
+                errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
         orphans: tuple[Orphan, ...] = ()
         if self.context.project.whole:
             orphans = find_orphans(self.context, ask=not reason, prune=word.prune)
         over = over_budget(self.context.project.settings, [one.desired.spec for one in prepared], plans)
-        return Planned(Plan(tuple(plans), errors, reason, orphans, over), prepared)
+        hidden = {spec.address for spec in jobs if review and not spec.job.review.show_prompts}
+        texts = {address: told(error, hidden=address in hidden) for address, error in errors.items()}
+        codes = {address: error.codes for address, error in errors.items()}
+        return Planned(Plan(tuple(plans), texts, reason, orphans, over, codes), prepared)
 
     def apply(
         self,
@@ -194,6 +197,7 @@ class Opened:
             raise BatchspecError(
                 "over budget:\n  " + "\n  ".join(planned.plan.over_budget),
                 hint="nothing was submitted; change the job or its budget, or say why with `--budget-override REASON`",
+                code="BS601",
             )
         deadline = None if timeout is None else self.context.now() + timeout
         estimates = {job.address: job.estimate for job in planned.plan.jobs}
@@ -208,7 +212,7 @@ class Opened:
             ceilings = _kept_to(saved, planned)
             good = [one for one in good if one.desired.spec.address in ceilings]
         problems = prune(self.context, planned.plan.orphans) if planned.plan.cancels else ()
-        refused = tuple(Outcome("--prune", "error", None, problem) for problem in problems)
+        refused = tuple(Outcome("--prune", "error", None, problem, codes=("BS807",)) for problem in problems)
         return refused + execute(self.context, good, word, ceilings, waiting=wait, deadline=deadline)
 
     def _with_costs(self, one: Prepared, seen: Observed, *, exact: bool, review: bool) -> JobPlan:
@@ -284,14 +288,12 @@ def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[Jo
     return tuple(found)
 
 
-def told(problem: BatchspecError | OSError, spec: JobSpec, *, review: bool) -> str:
-    """A job's error as people read it: what happened, and on a line of its own what to do next.
+def told(error: BatchspecError, *, hidden: bool = False) -> str:
+    """An error as people read it: what happened, and on a line of its own what to do next.
 
-    In a review nothing of the input is said that the spec does not let be shown.
+    Where the input is `hidden` nothing of it is said.
     """
-    error = disk_error(problem) if isinstance(problem, OSError) else problem
-    hidden = review and not spec.job.review.show_prompts and isinstance(error, InputError)
-    message = error.public if hidden and isinstance(error, InputError) else error.message
+    message = error.public if hidden and isinstance(error, InputError) else error.coded()
     return f"{message}\n{error.hint}" if error.hint else message
 
 
@@ -333,5 +335,8 @@ def apply(project: Project, *, wait: bool = True, timeout: timedelta | None = No
     """Make it so for all jobs of a project, without asking."""
     with open_project(project) as opened:
         planned = opened.plan(project.jobs)
-        errors = tuple(Outcome(address, "error", None, text) for address, text in planned.plan.errors.items())
+        errors = tuple(
+            Outcome(address, "error", None, text, codes=planned.plan.codes[address])
+            for address, text in planned.plan.errors.items()
+        )
         return errors + opened.apply(planned, wait=wait, timeout=timeout)

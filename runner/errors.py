@@ -23,21 +23,25 @@ The tree, so that a reader sees it whole::
             ├── RateLimited      429
             └── ServerError      5xx
 
+Each carries a code, BS and three digits, which never changes its meaning: what is raised says it, else its class does.
+`docs/reference/errors/` has a page for each, which `batchspec explain CODE` prints. BS1 are specs, BS2 input, BS3
+trust, BS4 files that batchspec keeps, BS5 the service, BS6 plans and money, BS7 the embedded service, BS8 commands.
+
 Only ``runner.cli`` turns them into text and exit codes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One thing that is wrong in a file somebody wrote.
 
-    ``line`` and ``column`` count from 1; 0 means the whole file. ``row`` is the row's id where there is one.
-    ``excerpt`` is the line as it stands in the file, without its line end. ``public`` is the message without what
-    stands in rows; empty where that can't be told apart. A ``file`` of `~` is none: the message stands for itself.
+    ``line`` and ``column`` count from 1; 0 means the whole file. ``excerpt`` is the line as it stands in the file,
+    without its line end. ``code`` is the error's. ``public`` is the message without what stands in rows; empty where
+    that can't be told apart. A ``file`` of `~` is none: the message stands for itself.
     """
 
     file: str
@@ -46,6 +50,7 @@ class Problem:
     message: str
     hint: str = ""
     excerpt: str = ""
+    code: str = ""
     public: str = ""
 
     def where(self) -> str:
@@ -56,38 +61,74 @@ class Problem:
 
     def __str__(self) -> str:
         text = self.message if self.file == "~" else f"{self.where()}: {self.message}"
-        return f"{text} ({self.hint})" if self.hint else text
+        return with_code(f"{text} ({self.hint})" if self.hint else text, self.code)
+
+
+def with_code(text: str, code: str) -> str:
+    """A message with its code at the end of its first line."""
+    first, end, rest = text.partition("\n")
+    colon = ":" if end and first.endswith(":") else ""
+    return f"{first.removesuffix(colon)} [{code}]{colon}{end}{rest}" if code else text
 
 
 class BatchspecError(Exception):
-    """Base of all errors here. ``hint`` says what to do next, as a sentence."""
+    """Base of all errors here. ``hint`` says what to do next, as a sentence; ``code`` names the error's page."""
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    code: str = ""
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.code = code or type(self).code
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """All codes of this error, each once."""
+        return (self.code,) if self.code else ()
+
+    def coded(self) -> str:
+        """The message with its code, or its problems with theirs."""
+        return with_code(self.message, self.code)
 
 
 class _Problems(BatchspecError):
     """An error that is a list of problems; sorted by file and place, never empty."""
 
     def __init__(self, problems: list[Problem] | tuple[Problem, ...], *, hint: str = "") -> None:
-        self.problems = tuple(sorted(problems))
+        usual = type(self).code
+        coded = (p if p.code or p.file == "~" else replace(p, code=usual) for p in problems)
+        self.problems = tuple(sorted(coded))
         super().__init__("\n".join(str(p) for p in self.problems), hint=hint)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """All codes of the problems, each once."""
+        return tuple(dict.fromkeys(p.code for p in self.problems if p.code))
+
+    def coded(self) -> str:
+        """The problems, each with its code."""
+        return self.message
 
 
 class SpecError(_Problems):
     """Specs, batchspec.yaml or templates do not say something valid."""
 
+    code = "BS112"
+
 
 class InputError(_Problems):
     """Input rows cannot be read or rendered."""
+
+    code = "BS203"
 
     @property
     def public(self) -> str:
         """What may be said where the input must not be shown: places, and what is wrong as far as it is no row's."""
         return "\n".join(
-            p.message if p.file == "~" else f"{p.where()}: {p.public or 'what is here can not be used'}"
+            p.message
+            if p.file == "~"
+            else with_code(f"{p.where()}: {p.public or 'what is here can not be used'}", p.code)
             for p in self.problems
         )
 
@@ -95,83 +136,112 @@ class InputError(_Problems):
 class WorkerError(BatchspecError):
     """A process that renders ended before its time. Nothing was submitted."""
 
+    code = "BS210"
+
 
 class TrustError(BatchspecError):
     """Something that only the environment may allow was asked for by the repository."""
+
+    code = "BS301"
 
 
 class LockfileError(BatchspecError):
     """A lockfile that cannot be used; nothing of it was changed."""
 
+    code = "BS401"
+
 
 class StoreError(BatchspecError):
     """A file below `.batchspec/` is damaged or cannot be written."""
+
+    code = "BS410"
 
 
 def disk_error(error: OSError) -> StoreError:
     """The error for a file or folder that the system does not let us use."""
     where = f"{error.filename}: " if error.filename else ""
-    return StoreError(
-        f"{where}{error.strerror or error}", hint="what is recorded stays; the same command goes on from there"
-    )
+    hint = "what is recorded stays; the same command goes on from there"
+    return StoreError(f"{where}{error.strerror or error}", hint=hint, code="BS411")
 
 
 class ConflictError(BatchspecError):
     """The service holds something that contradicts what is asked. Nothing was submitted."""
 
+    code = "BS510"
+
 
 class ServiceError(BatchspecError):
     """The embedded service cannot start or its backend is not there."""
+
+    code = "BS701"
 
 
 class ProviderError(BatchspecError):
     """Base of what can go wrong with the service at the other end."""
 
+    code = "BS500"
+
 
 class Unreachable(ProviderError):
     """No answer came. Whether the request had its effect is not known."""
+
+    code = "BS501"
 
 
 class Malformed(ProviderError):
     """The answer is not what the API describes."""
 
+    code = "BS502"
+
 
 class ApiError(ProviderError):
     """The service answered with an error status.
 
-    ``status`` is the HTTP status, ``code`` the service's error id (for example ``not_found``), ``request_id`` what the
-    service calls this exchange, for its support.
+    ``status`` is the HTTP status, ``error_id`` the service's error id (for example ``not_found``), ``request_id`` what
+    the service calls this exchange, for its support.
     """
 
-    def __init__(self, message: str, *, status: int, code: str = "", request_id: str = "", hint: str = "") -> None:
+    def __init__(self, message: str, *, status: int, error_id: str = "", request_id: str = "", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.status = status
-        self.code = code
+        self.error_id = error_id
         self.request_id = request_id
 
 
 class Unauthorized(ApiError):
     """401 or 403: the key is missing, wrong or not allowed to do this."""
 
+    code = "BS503"
+
 
 class NotFound(ApiError):
     """404: there is no such file or batch for this key."""
+
+    code = "BS504"
 
 
 class Conflict(ApiError):
     """409: the state of the batch, or an idempotency key used for something else."""
 
+    code = "BS505"
+
 
 class NotReady(ApiError):
     """412: results are not there yet."""
+
+    code = "BS506"
 
 
 class Rejected(ApiError):
     """400, 413 or 422: the request itself is wrong; sending it again cannot help."""
 
+    code = "BS507"
+
 
 class RateLimited(ApiError):
     """429. ``retry_after`` is in seconds; None where the service did not say."""
+
+    code = "BS508"
 
     def __init__(self, message: str, *, retry_after: float | None = None, **rest: object) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]
@@ -180,6 +250,8 @@ class RateLimited(ApiError):
 
 class ServerError(ApiError):
     """5xx. A create answered so may still have had its effect. ``retry_after`` is as with RateLimited."""
+
+    code = "BS509"
 
     def __init__(self, message: str, *, retry_after: float | None = None, **rest: object) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "commands.md"
 GROUPS = {
-    "Start and check": ("init", "validate", "schema", "render"),
+    "Start and check": ("init", "validate", "schema", "render", "explain"),
     "Plan and apply": ("plan", "apply", "status", "cancel"),
     "Look back": ("report", "log", "diff", "verify"),
     "Take over and let go": ("import", "forget"),

@@ -101,7 +101,7 @@ def apply(
         else:
             show_plan(planned.plan, opened.context.places.output, no_color=no_color)
         if override is not None and not override.strip():
-            raise BatchspecError("--budget-override wants a reason", hint="say why, in a few words")
+            raise BatchspecError("--budget-override wants a reason", hint="say why, in a few words", code="BS802")
         if not planned.plan.over_budget or override:
             _confirm(planned.plan, yes or saved is not None)
         broken = planned.plan.errors
@@ -132,7 +132,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BatchspecError(f"{path} can't be read: {error.strerror or error}") from error
+        raise BatchspecError(f"{path} can't be read: {error.strerror or error}", code="BS604") from error
 
 
 def _confirm(plan: Plan, yes: bool) -> None:
@@ -142,6 +142,7 @@ def _confirm(plan: Plan, yes: bool) -> None:
         raise BatchspecError(
             "there is something to do and nobody to ask",
             hint=f"run `{interrupt.command(sys.argv[1:])} --yes` to do what the plan says",
+            code="BS608",
         )
     typer.confirm("\nDo this?", abort=True)
 
@@ -181,5 +182,5 @@ def _duration(text: str | None) -> timedelta | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
     if match is None:
-        raise BatchspecError(f"--timeout {text}: write a time such as 90s, 30m or 24h")
+        raise BatchspecError(f"--timeout {text}: write a time such as 90s, 30m or 24h", code="BS802")
     return timedelta(seconds=float(match[1]) * _UNITS[match[2]])

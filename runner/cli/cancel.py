@@ -41,7 +41,9 @@ def cancel(
         if batch is not None:
             running = [b for b in running if b.batch == batch]
             if not running:
-                raise BatchspecError(f"{address} has no running batch {batch}", hint="`batchspec status` shows them")
+                raise BatchspecError(
+                    f"{address} has no running batch {batch}", hint="`batchspec status` shows them", code="BS807"
+                )
         if not running:
             typer.echo(f"{address} has no running batch.")
             return
@@ -60,17 +62,19 @@ def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
     orphans = [orphan for orphan in find_orphans(context, ask=True, prune=True) if orphan.address == address]
     if not orphans:
         known = ", ".join(job.address for job in context.project.jobs)
-        raise BatchspecError(f"no spec has {address}, and no lockfile a running batch of it", hint=f"jobs: {known}")
+        raise BatchspecError(
+            f"no spec has {address}, and no lockfile a running batch of it", hint=f"jobs: {known}", code="BS807"
+        )
     for orphan in orphans:
         typer.echo(f"{address} has left the specs; cancel {', '.join(orphan.cancel)}")
     _ask(yes=yes)
     for problem in prune(context, orphans):
-        raise BatchspecError(problem)
+        raise BatchspecError(problem, code="BS807")
     typer.echo("Cancelled; what was answered is in the store.")
 
 
 def _ask(*, yes: bool) -> None:
     if not yes:
         if not sys.stdin.isatty():
-            raise BatchspecError("there is nobody to ask", hint="run it with --yes")
+            raise BatchspecError("there is nobody to ask", hint="run it with --yes", code="BS608")
         typer.confirm("Cancel? What is answered is kept and billed.", abort=True)

@@ -24,6 +24,9 @@ _PLAIN_SELDOM = 600.0
 _EXCERPT = 120
 """Characters of a line that are shown above the caret."""
 
+_EXPLAINED = 5
+"""Codes that the last line of an error names."""
+
 _EVENTS = {
     "batch.adopted": "{job}: adopted batch {batch}, which was in no lockfile; requests: {requests}",
     "batch.cancelled": "{job}: asked to cancel batch {batch}; it is {state}",
@@ -43,12 +46,16 @@ _EVENTS = {
 
 
 def error_text(error: BatchspecError) -> str:
-    """An error as people read it, with a line end."""
+    """An error as people read it, with a line end. The last line says where to read more."""
     if isinstance(error, (SpecError, InputError)):
-        text = "\n".join(problem_text(problem) for problem in error.problems)
+        lines = [problem_text(problem) for problem in error.problems]
     else:
-        text = f"Error: {error.message}"
-    return f"{text}\n{error.hint[:1].upper()}{error.hint[1:]}.\n" if error.hint else f"{text}\n"
+        lines = [f"Error: {error.coded()}"]
+    if error.hint:
+        lines.append(f"{error.hint[:1].upper()}{error.hint[1:]}.")
+    if error.codes:
+        lines.append(f"More: batchspec explain {' '.join(error.codes[:_EXPLAINED])}")
+    return "\n".join([*lines, ""])
 
 
 def problem_text(problem: Problem) -> str:
@@ -73,7 +80,7 @@ class Terminal:
 
     def __init__(self, *, verbose: int = 0, log_format: str = "console", no_color: bool = False) -> None:
         if log_format not in {"console", "json"}:
-            raise BatchspecError("--log-format is console or json")
+            raise BatchspecError("--log-format is console or json", code="BS802")
         self._log = configure_logs(verbose, log_format, no_color) if verbose or log_format == "json" else None
         self._color = not no_color and "NO_COLOR" not in os.environ
         self._live = sys.stderr.isatty() and self._log is None

@@ -41,17 +41,21 @@ def diff(
     path = spec.job.output.path
     if not spec.own_provider:
         raise BatchspecError(
-            f"what ran with --provider {provider} is kept out of git", hint="run it without --provider"
+            f"what ran with --provider {provider} is kept out of git",
+            hint="run it without --provider",
+            code="BS804",
         )
     kind = spec.job.output.kind
     if kind not in READABLE:
-        raise BatchspecError(f"{path} is {kind}", hint="outputs that are JSON lines or CSV can be compared")
+        raise BatchspecError(
+            f"{path} is {kind}", hint="outputs that are JSON lines or CSV can be compared", code="BS804"
+        )
     older, dots, newer = revisions.partition("..")
     with open_project(project) as opened, opened.context.places.scratch() as scratch:
         before = _version(project.root, path, older or "HEAD", scratch / "before")
         after = project.root / path if not dots or not newer else _version(project.root, path, newer, scratch / "after")
         if not after.is_file():
-            raise BatchspecError(f"{path} is not there", hint="`batchspec apply` writes it")
+            raise BatchspecError(f"{path} is not there", hint="`batchspec apply` writes it", code="BS804")
         before, after = (
             plain(version, kind, path, scratch / f"{side}.jsonl") for side, version in (("old", before), ("new", after))
         )
@@ -73,6 +77,7 @@ def _version(root: Path, path: str, revision: str, target: Path) -> Path:
         raise BatchspecError(
             f"{path} is not in commit {commit[:10]} ({revision})",
             hint="diff reads outputs from git: commit them, or name a commit that has this one",
+            code="BS804",
         )
     return target
 

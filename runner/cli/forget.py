@@ -28,7 +28,9 @@ def forget(
         holding = [path for path in context.lock_paths() if address in context.lockfile(path).addresses()]
         if not holding:
             known = sorted({name for path in context.lock_paths() for name in context.lockfile(path).addresses()})
-            raise BatchspecError(f"no lockfile has {address}", hint=f"they have: {', '.join(known) or 'nothing'}")
+            raise BatchspecError(
+                f"no lockfile has {address}", hint=f"they have: {', '.join(known) or 'nothing'}", code="BS806"
+            )
         lines = [
             line
             for path in holding
@@ -40,13 +42,14 @@ def forget(
             raise BatchspecError(
                 f"{address} has a batch that has not ended as far as the lockfile knows: {', '.join(running)}",
                 hint="`batchspec apply` fetches it, `batchspec cancel` ends it; forgetting it could pay for it twice",
+                code="BS806",
             )
         typer.echo(f"forget {address}: {len(lines)} batches in {', '.join(holding)}; its output files stay")
         if address in {job.address for job in project.jobs}:
             typer.echo("A spec still has it: the next apply asks again what the service does not list any more.")
         if not yes:
             if not sys.stdin.isatty():
-                raise BatchspecError("there is nobody to ask", hint="run it with --yes")
+                raise BatchspecError("there is nobody to ask", hint="run it with --yes", code="BS608")
             typer.confirm("Forget it?", abort=True)
         with write_lock(context.places.lock):
             for path in holding:

@@ -67,7 +67,7 @@ def init(
     """
     name = project or _name(folder)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise BatchspecError(f"{name} is no project name", hint="use letters, digits, `.`, `_` and `-`")
+        raise BatchspecError(f"{name} is no project name", hint="use letters, digits, `.`, `_` and `-`", code="BS808")
     fresh = not any((folder / "specs").glob("*.y*ml"))
     files, said = _rows_of(folder, data) if data is not None else ({}, "")
     files = {"batchspec.yaml": _SETTINGS.format(project=name), **files}
@@ -80,7 +80,7 @@ def init(
         _add_lines(folder / ".gitattributes", _ATTRIBUTES)
         _schema(folder)
     except OSError as error:
-        raise BatchspecError(f"cannot write {error.filename}: {error.strerror}") from error
+        raise BatchspecError(f"cannot write {error.filename}: {error.strerror}", code="BS808") from error
     if said:
         typer.echo(f"\n{said}")
     typer.echo("\nTry it on this machine, without a key:")
@@ -96,11 +96,15 @@ def _rows_of(folder: Path, data: Path) -> tuple[dict[str, str], str]:
 
     root = folder.resolve()
     if not data.is_file():
-        raise BatchspecError(f"there is no file {data}", hint="name a file of rows: csv, tsv, jsonl, json or parquet")
+        raise BatchspecError(
+            f"there is no file {data}", hint="name a file of rows: csv, tsv, jsonl, json or parquet", code="BS808"
+        )
     try:
         path = data.resolve().relative_to(root).as_posix()
     except ValueError:
-        raise BatchspecError(f"{data} is not below {root}", hint="copy it there, say into data/") from None
+        raise BatchspecError(
+            f"{data} is not below {root}", hint="copy it there, say into data/", code="BS808"
+        ) from None
     name = _plain_name(Path(path).name.split(".")[0]) or "job"
     found = look(root, path)
     template = f"templates/{name}.j2"

@@ -29,6 +29,7 @@ def log(
         raise BatchspecError(
             f"what ran with --provider {provider} is kept out of git, so it has no history there",
             hint="`batchspec report` shows those runs",
+            code="BS804",
         )
     entries = history(project.root, spec.lock_path, project.settings.project, spec.address, limit)
     if json:

@@ -53,6 +53,7 @@ class Lines:
                     failed=failed,
                     message=outcome.message,
                     running=outcome.running,
+                    codes=outcome.codes,
                 )
             )
         self._write(ExitLine(code=code))

@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> int:
             interrupt.tell(again=arguments[:1] == ["apply"])
         sys.stdout.flush()
     except BatchspecError as error:
-        _say(error)
+        _say(error, as_json="--json" in arguments)
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        _say(disk_error(error))
+        _say(disk_error(error), as_json="--json" in arguments)
         return 1
     except typer.Abort:
         sys.stderr.write("Nothing was done.\n")
@@ -72,12 +72,18 @@ def run(arguments: list[str]) -> int:
         # Usage errors: typer vendors click, whose exceptions are known by what they can do. Ours is exit code 1.
         if not hasattr(error, "format_message"):
             raise
-        sys.stderr.write(f"Error: {error.format_message()}\nTry 'batchspec --help' for help.\n")
+        hint = "`batchspec --help` shows the commands, and each has a --help of its own"
+        _say(BatchspecError(error.format_message(), hint=hint, code="BS800"), as_json="--json" in arguments)
         return 1
     return code if isinstance(code, int) else 0
 
 
-def _say(error: BatchspecError) -> None:
+def _say(error: BatchspecError, *, as_json: bool) -> None:
     from runner.cli.console import error_text  # noqa: PLC0415
 
     sys.stderr.write(error_text(error))
+    if as_json:
+        from runner.reconciler.machine import ErrorLine, dump  # noqa: PLC0415
+
+        message = f"{error.message}\n{error.hint}" if error.hint else error.message
+        sys.stdout.write(dump(ErrorLine(message=message, codes=error.codes)))

@@ -95,7 +95,7 @@ def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
     project, jobs = load_jobs(None, None, [address], provider)
     if len(jobs) > 1:
         known = ", ".join(job.address for job in jobs[:20])
-        raise BatchspecError(f"{address} is the name of {len(jobs)} jobs", hint=f"say one of: {known}")
+        raise BatchspecError(f"{address} is the name of {len(jobs)} jobs", hint=f"say one of: {known}", code="BS801")
     return project, jobs[0]
 
 
@@ -154,7 +154,9 @@ def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]
             shown = [job.address for job in project.jobs]
             more = f" and {len(shown) - 20} more" if len(shown) > 20 else ""
             raise BatchspecError(
-                f"there is no job {name}", hint=f"the jobs are: {', '.join(shown[:20]) or 'none'}{more}"
+                f"there is no job {name}",
+                hint=f"the jobs are: {', '.join(shown[:20]) or 'none'}{more}",
+                code="BS801",
             )
     return tuple(job for job in project.jobs if not names or job.address in names or job.job.name in names)
 
@@ -169,6 +171,6 @@ def _pairs(variables: list[str]) -> dict[str, str]:
     for text in variables:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise BatchspecError(f"--var {text}: write it as NAME=VALUE")
+            raise BatchspecError(f"--var {text}: write it as NAME=VALUE", code="BS802")
         pairs[name] = value
     return pairs

@@ -79,7 +79,7 @@ def plan(
         typer.echo(markdown(planned), nl=False)
     else:
         show_plan(planned, opened.context.places.output, no_color=no_color)
-    if out is not None and not planned.errors:
+    if out is not None:
         write_whole(out, made.saved(project.settings.project))
         apart = f" --provider {provider}" if provider else ""
         sys.stderr.write(f"Saved as {out}; `batchspec apply {out}{apart}` does no more than this.\n")

@@ -54,7 +54,9 @@ def render(
             else:
                 typer.echo(line.decode(), nl=False)
     if missing := sorted(wanted - found):
-        raise BatchspecError(f"there is no row {missing[0]}", hint="an id of several columns is written as a,b")
+        raise BatchspecError(
+            f"there is no row {missing[0]}", hint="an id of several columns is written as a,b", code="BS810"
+        )
 
 
 def _requests(spec: JobSpec, project: Project, limit: int, wanted: set[str]) -> Iterator[tuple[bytes, bytes]]:

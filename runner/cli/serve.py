@@ -34,7 +34,9 @@ def _seconds(option: str, text: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ServiceError(
-            f"{option} {text}: not a duration", hint="write a number and its unit, as 30s, 15m, 24h or 30d"
+            f"{option} {text}: not a duration",
+            hint="write a number and its unit, as 30s, 15m, 24h or 30d",
+            code="BS704",
         )
     return float(match[1]) * _UNITS[match[2] or "s"]
 

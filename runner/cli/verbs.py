@@ -27,6 +27,7 @@ VERBS = {
     "forget": "Drop a job or a partition from the lockfile.",
     "verify": "Prove that files and answers are as the lockfile records.",
     "serve": "Run the batch API on this machine.",
+    "explain": "Say what an error's code means, and what to do.",
 }
 """One line for each verb, in the order of the help. The verb is the function of its name in the module of its name;
 `import` is no name in Python, so its module and function are called `import_`."""

@@ -12,7 +12,7 @@ def verify(paths: Paths = None, job: JobName = None, var: Var = None, provider: 
 
     Asks no service and changes nothing. Exit code 1 where anything differs.
     """
-    from runner.api import open_project  # noqa: PLC0415
+    from runner.api import open_project, told  # noqa: PLC0415
     from runner.executor.verify import verify as check  # noqa: PLC0415
 
     project, jobs = load_jobs(paths, var, job, provider)
@@ -27,7 +27,7 @@ def verify(paths: Paths = None, job: JobName = None, var: Var = None, provider: 
                 typer.echo(f"    {text}")
             for text in found.wrong:
                 typer.echo(f"  ! {text}")
-    for address, text in errors.items():
-        typer.echo(f"{address}: can't be rendered\n  ! {text}")
+    for address, error in errors.items():
+        typer.echo(f"{address}: can't be rendered\n  ! {told(error)}")
     if bad or errors:
         raise typer.Exit(1)

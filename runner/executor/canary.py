@@ -104,6 +104,7 @@ def judge(spec: JobSpec, marked: Sequence[Known]) -> None:
             f"canary.max_failed allows {allowed(canary.max_failed, requests):,}; nothing more was submitted"
             + _listed(list(errors.values()) or ["they expired or were cancelled without an answer"]),
             hint=f"{_MEND} canary.max_failed; or ask them again with `--retry-failed {spec.address}`",
+            code="BS602",
         )
     good = set().union(*(one.answered - one.invalid.keys() for one in judged))
     invalid = {key: text for one in judged for key, text in one.invalid.items() if key not in good}
@@ -113,6 +114,7 @@ def judge(spec: JobSpec, marked: Sequence[Known]) -> None:
             f"asked for, and canary.max_invalid allows {allowed(canary.max_invalid, requests):,}; "
             "nothing more was submitted" + _listed(list(invalid.values())),
             hint=f"{_MEND} canary.max_invalid",
+            code="BS602",
         )
 
 

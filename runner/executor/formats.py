@@ -210,7 +210,7 @@ class _Flat:
 
 def _to_parquet(rows: Path, made: Path, columns: Mapping[str, str], stream: IO[bytes]) -> None:
     if importlib.util.find_spec("duckdb") is None:
-        raise StoreError("writing parquet needs DuckDB", hint="pip install 'batchspec[duckdb]'")
+        raise StoreError("writing parquet needs DuckDB", hint="pip install 'batchspec[duckdb]'", code="BS209")
     import duckdb  # noqa: PLC0415  seldom wanted
 
     try:
@@ -219,7 +219,7 @@ def _to_parquet(rows: Path, made: Path, columns: Mapping[str, str], stream: IO[b
         read.write_parquet(str(made), compression="zstd")
         connection.close()
     except duckdb.Error as error:
-        raise StoreError(f"parquet cannot be written: {error}") from error
+        raise StoreError(f"parquet cannot be written: {error}", code="BS209") from error
     with made.open("rb") as file:
         while data := file.read(1 << 20):
             stream.write(data)

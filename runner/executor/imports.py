@@ -45,17 +45,20 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
         raise BatchspecError(
             f"batch {batch_id} has {remote.counts.total:,} requests, and {requests} has {len(mapping):,}",
             hint="give the file that was uploaded for this batch",
+            code="BS805",
         )
     theirs = remote.metadata.get("job")
     if theirs is not None and theirs not in context.names(spec):
-        raise BatchspecError(f"batch {batch_id} was made by the job {theirs}, and batches belong to one job")
+        raise BatchspecError(
+            f"batch {batch_id} was made by the job {theirs}, and batches belong to one job", code="BS805"
+        )
     realm, names = context.realm(spec), context.names(spec)
     results = realm.results
     with write_lock(context.places.lock):
         for path in context.lock_paths():
             line = context.lockfile(path).batches.get(batch_id)
             if line is not None and (line.job not in names or results.foreign(batch_id) is not None):
-                raise BatchspecError(f"batch {batch_id} is known already, as one of {line.job} in {path}")
+                raise BatchspecError(f"batch {batch_id} is known already, as one of {line.job} in {path}", code="BS805")
         digest = sha256_file(requests)
         # The map comes first: without it the batch's answers can't be told, and its line would hold everything up.
         results.folder.mkdir(parents=True, exist_ok=True)
@@ -93,13 +96,13 @@ def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:
                     continue
                 wrong = _take(spec, raw, state, found, asked)
                 if wrong and len(problems) < MAX_PROBLEMS:
-                    problems.append(Problem(str(path), number, 0, wrong))
+                    problems.append(Problem(str(path), number, 0, wrong, code="BS805"))
     except OSError as error:
-        raise BatchspecError(f"{path} can't be read: {error.strerror or error}") from error
+        raise BatchspecError(f"{path} can't be read: {error.strerror or error}", code="BS805") from error
     if problems:
         raise InputError(problems)
     if not found:
-        raise BatchspecError(f"{path} holds no requests")
+        raise BatchspecError(f"{path} holds no requests", code="BS805")
     return found
 
 

@@ -43,6 +43,7 @@ class Flight:
                     f"{spec.address}: a batch of about {tokens:,} tokens is over max_in_flight.tokens "
                     f"({limits.tokens:,})",
                     hint=f"set shards.max_bytes to {limits.tokens * BYTES_PER_TOKEN} or less",
+                    code="BS607",
                 )
             full = limits.shards is not None and len(flying) >= limits.shards
             if full or (limits.tokens is not None and sum(flying) + tokens > limits.tokens):

@@ -20,6 +20,7 @@ from runner.errors import (
     ServerError,
     Unreachable,
     disk_error,
+    with_code,
 )
 from runner.executor.batches import Known, ended_line, gone_line, in_doubt, list_back
 from runner.executor.canary import stand
@@ -66,7 +67,10 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one job ended. `failed`: more requests stand failed than it tolerates. `error`: it stopped, see `message`."""
+    """How one job ended. `failed`: more requests stand failed than it tolerates. `error`: it stopped.
+
+    `message` says why, and `codes` are those of its errors.
+    """
 
     address: str
     end: End
@@ -74,6 +78,7 @@ class Outcome:
     message: str = ""
     submitted: int = 0
     running: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
 
 
 class Run:
@@ -82,6 +87,7 @@ class Run:
     def __init__(self, context: Context, job: Prepared, word: Word, ceiling: Ceiling | None, flight: Flight) -> None:
         self.outcome: Outcome | None = None
         self.stalled: Stall | None = None
+        self._codes: tuple[str, ...] = ()
         self._context = context
         self._desired = job.desired
         self._pins = job.pins
@@ -120,20 +126,29 @@ class Run:
         except Stalled as way_out:
             self.stalled = way_out.stall
         except NotReady as error:
-            self.stalled = Stall(self.address, error.message, event="results.late")
+            self.stalled = Stall(self.address, error.message, event="results.late", code=error.code)
         except (Unreachable, ServerError, RateLimited) as error:
             # What was going on once goes on when the service is back; one that never answered is told of at once.
-            self.stalled = Stall(self.address, error.message, getattr(error, "retry_after", None) or 0.0)
+            seconds = getattr(error, "retry_after", None) or 0.0
+            self.stalled = Stall(self.address, error.message, seconds, code=error.code)
             if self._seen is None:
                 self.give_up()
         except BatchspecError as error:
-            self.outcome = self._ended("error", _told(error))
+            self._fail(error)
         except OSError as error:
-            self.outcome = self._ended("error", _told(disk_error(error)))
+            self._fail(disk_error(error))
 
     def give_up(self) -> None:
         """End a job that the service's silence has stopped; the next apply goes on."""
-        self.outcome = self._ended("error", self.stalled.reason if self.stalled else "")
+        assert self.stalled is not None
+        self._codes = (self.stalled.code,)
+        self.outcome = self._ended("error", with_code(self.stalled.reason, self.stalled.code))
+
+    def _fail(self, error: BatchspecError) -> None:
+        """End a job that an error has stopped."""
+        self._codes = error.codes
+        hint = f"\n    {error.hint}" if error.hint else ""
+        self.outcome = self._ended("error", f"{error.coded()}{hint}")
 
     def awaited(self) -> Awaited:
         """The batches this job waits for."""
@@ -146,7 +161,8 @@ class Run:
     def _ended(self, end: End, message: str = "") -> Outcome:
         plan = self._seen.plan if self._seen else None
         running = self._running() if end in {"running", "error"} else ()
-        return Outcome(self.address, end, plan, message, sum(self._submitted.values()), running)
+        codes = self._codes if end == "error" else ()
+        return Outcome(self.address, end, plan, message, sum(self._submitted.values()), running, codes)
 
     def _running(self) -> tuple[str, ...]:
         """Batches in flight: those that were seen, and those that were submitted since."""
@@ -250,7 +266,7 @@ class Run:
             if known.index is not None:
                 return None
             if not settled:
-                self._later(batch, NotReady(error.message, status=error.status, code=error.code))
+                self._later(batch, NotReady(error.message, status=error.status, error_id=error.error_id))
                 return None
             self._gone.add(batch)
             if needed:
@@ -354,6 +370,7 @@ class Run:
             raise BatchspecError(
                 f"{self.address}: {beyond} ({action.reason}); nothing more was submitted",
                 hint="look at a fresh `batchspec plan`, and apply that",
+                code="BS606",
             )
 
     def _settle(self, seen: Observed, ledger: Ledger, listed: Mapping[str, RemoteBatch]) -> None:
@@ -411,10 +428,6 @@ class Run:
         self._context.watcher.event(
             "output.written", job=self.address, path=self._context.places.shown(path), rows=line.rows
         )
-
-
-def _told(error: BatchspecError) -> str:
-    return f"{error.message}\n    {error.hint}" if error.hint else error.message
 
 
 def _chosen(spread: Spread, number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:

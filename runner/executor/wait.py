@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from runner.errors import NotFound, ProviderError, RateLimited, ServerError, Unauthorized
+from runner.errors import NotFound, ProviderError, RateLimited, ServerError, Unauthorized, Unreachable
 from runner.executor.batches import newest_first
 from runner.executor.context import SETTLING, Context
 from runner.providers.api import BatchApi, RemoteBatch
@@ -37,6 +37,7 @@ class Stall:
     """Why a job can't go on just now, and the seconds after which it may, 0 where nobody knows.
 
     `event` is what a person is told of it, once. `settles` says that it is over then, whatever happens.
+    `code` is that of the error that it becomes where nobody waits.
     """
 
     job: str
@@ -44,6 +45,7 @@ class Stall:
     seconds: float = 0.0
     event: str = SILENT
     settles: bool = False
+    code: str = Unreachable.code
 
 
 class Stalled(Exception):

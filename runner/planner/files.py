@@ -127,7 +127,9 @@ class _Recoded(io.RawIOBase):
             except UnicodeDecodeError as error:
                 raise self._wrong(error) from error
             except UnicodeError as error:  # UTF-16 without its mark
-                raise InputError([Problem(self._path, 0, 0, f"the file is not {self._encoding}: {error}")]) from error
+                raise InputError(
+                    [Problem(self._path, 0, 0, f"the file is not {self._encoding}: {error}", code="BS202")]
+                ) from error
             self._count(text)
             self._ready = text.encode()
             if not data:
@@ -146,7 +148,7 @@ class _Recoded(io.RawIOBase):
         self._count(error.object[: error.start].decode(self._encoding, errors="replace"))
         byte = error.object[error.start]
         message = f"byte 0x{byte:02x} is not {self._encoding}, which `encoding` says"
-        return InputError([Problem(self._path, self._line, self._column, message)])
+        return InputError([Problem(self._path, self._line, self._column, message, code="BS202")])
 
 
 class Stream:
@@ -167,7 +169,7 @@ class Stream:
         """All of the file. Raises InputError where it is too long or not UTF-8."""
         data = self.read(RECORD_BYTES + 1)
         if len(data) > RECORD_BYTES:
-            raise InputError([Problem(path, 0, 0, f"the file is longer than {RECORD_BYTES} bytes")])
+            raise InputError([Problem(path, 0, 0, f"the file is longer than {RECORD_BYTES} bytes", code="BS202")])
         self.drain()
         try:
             return data.decode()
@@ -175,7 +177,7 @@ class Stream:
             line, start = data.count(b"\n", 0, error.start) + 1, data.rfind(b"\n", 0, error.start) + 1
             column = len(data[start : error.start].decode()) + 1
             message = NOT_UTF8.format(data[error.start])
-            raise InputError([Problem(path, line, column, message)]) from error
+            raise InputError([Problem(path, line, column, message, code="BS202")]) from error
 
     def drain(self) -> None:
         """Read on to the end of the file, so that the digest covers bytes that a decompressor left unread."""

@@ -25,6 +25,8 @@ class RowError(Exception):
     `public` is the message without what stands in the row; the message itself where nothing of a row is in it.
     """
 
+    code = "BS206"
+
     def __init__(self, message: str, public: str = "") -> None:
         super().__init__(message)
         self.public = public or message

@@ -150,7 +150,16 @@ class _Rendering:
             desired = self.render(scratch / "again")
             if desired.pins != pins:
                 raise InputError(
-                    [Problem(job.input.source, 0, 0, "it, or a template, was changed in this moment", _AGAIN)]
+                    [
+                        Problem(
+                            job.input.source,
+                            0,
+                            0,
+                            "it, or a template, was changed in this moment",
+                            _AGAIN,
+                            code="BS207",
+                        )
+                    ]
                 )
             return desired.spool
 
@@ -184,7 +193,9 @@ def input_rows(desired: Desired) -> Iterator[dict[str, Any]]:
                 yield record[1]
     if files.digest() != desired.pins.input_digest:
         source = desired.spec.job.input.source
-        raise InputError([Problem(source, 0, 0, "the input was changed while it was worked with; run this again")])
+        raise InputError(
+            [Problem(source, 0, 0, "the input was changed while it was worked with; run this again", code="BS207")]
+        )
 
 
 def first_requests(
@@ -275,7 +286,9 @@ class _Troubles:
 
 def _problem(trouble: Trouble, path: str, before: int) -> Problem:
     named = f"row {before + trouble.position + 1}: " if trouble.position >= 0 else ""
-    return Problem(path, trouble.line, trouble.column, named + trouble.message, public=trouble.public)
+    return Problem(
+        path, trouble.line, trouble.column, named + trouble.message, code=trouble.code, public=trouble.public
+    )
 
 
 def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
@@ -288,7 +301,7 @@ def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
         earlier = f"{files.paths[int(first['file'])]}:{int(first['line'])}"
         message = f"this row's id in column {columns} stands at {earlier} already; ids must be unique"
         place = files.paths[int(second["file"])], int(second["line"]), 0
-        problems.append(Problem(*place, message, public=message))
+        problems.append(Problem(*place, message, public=message, code="BS205"))
     if total > len(pairs):
         problems.append(Problem("~", 0, 0, f"and {total - len(pairs)} more rows whose id stands before"))
     return problems

@@ -116,10 +116,11 @@ class Renderer:
 
     def _trouble(self, position: int, line: int, row: dict[str, Any], error: RowError) -> Trouble:
         if isinstance(error, _IdError):
-            return Trouble(line, 0, str(error), public=error.public)
+            return Trouble(line, 0, str(error), code=error.code, public=error.public)
         if not self._id_columns:
-            return Trouble(line, 0, str(error), position, public=error.public)
-        return Trouble(line, 0, f"row {self._identity(row).decode()}: {error}", public=error.public)
+            return Trouble(line, 0, str(error), position, code=error.code, public=error.public)
+        text = f"row {self._identity(row).decode()}: {error}"
+        return Trouble(line, 0, text, code=error.code, public=error.public)
 
 
 class NotCompiled(Exception):
@@ -133,6 +134,14 @@ class NotCompiled(Exception):
 
 class _IdError(RowError):
     """The row has no usable id."""
+
+    code = "BS204"
+
+
+class _SizeError(RowError):
+    """The request is larger than a batch file may be."""
+
+    code = "BS208"
 
 
 def _compiled(templates: Templates, hole: Hole) -> Render:
@@ -171,7 +180,7 @@ def _requester(
         line = b"".join(parts)
         # An ordinal would make the key longer by at most eleven bytes.
         if len(line) + 11 > max_bytes:
-            raise RowError(f"the request has {len(line)} bytes; a file holds {max_bytes}")
+            raise _SizeError(f"the request has {len(line)} bytes; a file holds {max_bytes}")
         return digest, line
 
     return request

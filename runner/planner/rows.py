@@ -34,13 +34,14 @@ class Trouble:
     """What is wrong with one record; `column` is 0 where it is not known.
 
     `position` is that of a row that has no id to be named by, counted in its chunk from 0; -1 for all others. `public`
-    is the message without what stands in the row, where that is known.
+    is the message without what stands in the row, where that is known. `code` is the error's, as in `runner.errors`.
     """
 
     line: int
     column: int
     message: str
     position: int = -1
+    code: str = "BS203"
     public: str = ""
 
 

@@ -83,19 +83,19 @@ def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
         inside(root, pattern)
         found = [pattern] if (root / pattern).is_file() else _matches(root, pattern)
     except TrustError as error:
-        raise InputError([_at(place, error.message)]) from error
+        raise InputError([_at(place, error.message, error.code)]) from error
     except (OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise InputError([_at(place, f"{pattern} can't be looked for: {error}")]) from error
+        raise InputError([_at(place, f"{pattern} can't be looked for: {error}", "BS201")]) from error
     if not found:
-        raise InputError([_at(place, _not_found(root, pattern))])
+        raise InputError([_at(place, _not_found(root, pattern), "BS201")])
     if len(found) > MOST_FILES:
         message = (
             f"{pattern} matches {len(found)} files; at most {MOST_FILES} are read: pack rows of many into one file"
         )
-        raise InputError([_at(place, message)])
+        raise InputError([_at(place, message, "BS201")])
     for output in (spec.job.output.path, spec.job.output.errors):
         if output in found:
-            raise InputError([_at(place, f"{pattern} matches {output}, which this job writes")])
+            raise InputError([_at(place, f"{pattern} matches {output}, which this job writes", "BS201")])
     return found
 
 
@@ -142,7 +142,7 @@ def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
                 while data := raw.read(CHUNK_BYTES):
                     files.add_bytes(data)
         except OSError as error:
-            raise InputError([Problem(path, 0, 0, f"cannot be read: {error}")]) from error
+            raise InputError([Problem(path, 0, 0, f"cannot be read: {error}", code="BS202")]) from error
 
 
 def size_of(root: Path, spec: JobSpec) -> int:
@@ -170,7 +170,7 @@ def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
     try:
         kinds = [kind_of(path, chosen) for path in paths]
     except ValueError as error:
-        raise InputError([_at(place, str(error))]) from error
+        raise InputError([_at(place, str(error), "BS202")]) from error
     files.total += sum((root / path).stat().st_size for path in paths)
 
     def table(number: int) -> Iterator[Chunk]:
@@ -238,8 +238,8 @@ class _reading:  # noqa: N801  used like a function
             reason = "it is cut short: its compressed data has no end; was it copied whole?"
         else:
             reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise InputError([Problem(self._path, 0, 0, reason)]) from error
+        raise InputError([Problem(self._path, 0, 0, reason, code="BS202")]) from error
 
 
-def _at(place: Problem, message: str) -> Problem:
-    return Problem(place.file, place.line, place.column, message, excerpt=place.excerpt)
+def _at(place: Problem, message: str, code: str) -> Problem:
+    return Problem(place.file, place.line, place.column, message, "", place.excerpt, code)

@@ -46,7 +46,9 @@ def _run(root: Path, order: dict[str, str], place: Problem, files: InputFiles, *
     if importlib.util.find_spec("duckdb") is None:
         what = "an `input.sql`" if "sql" in order else "parquet"
         hint = "pip install 'batchspec[duckdb]'"
-        raise InputError([Problem(place.file, place.line, place.column, f"{what} needs DuckDB", hint, place.excerpt)])
+        raise InputError(
+            [Problem(place.file, place.line, place.column, f"{what} needs DuckDB", hint, place.excerpt, "BS209")]
+        )
     number = len(files.paths) - 1
     with (
         TemporaryDirectory(prefix="batchspec-") as spill,
@@ -93,4 +95,4 @@ def _frames(pipe: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _at(place: Problem, message: str) -> Problem:
-    return Problem(place.file, place.line, place.column, message, excerpt=place.excerpt)
+    return Problem(place.file, place.line, place.column, message, "", place.excerpt, "BS209")

@@ -72,7 +72,9 @@ class Templates:
         """Take in templates that another process loaded. Raises InputError where the file was changed meanwhile."""
         for name, one in loaded.items():
             if self.loaded.setdefault(name, one).digest != one.digest:
-                raise InputError([Problem(one.path or name, 0, 0, "the template was changed while it was rendered")])
+                raise InputError(
+                    [Problem(one.path or name, 0, 0, "the template was changed while it was rendered", code="BS207")]
+                )
 
     def namespace(self, row: dict[str, Any]) -> dict[str, Any]:
         """What a template sees: the columns by name, then `row` and `vars`, which win over columns of that name."""
@@ -196,12 +198,16 @@ def is_constant(text: str) -> bool:
 def syntax_problem(error: jinja2.TemplateError, place: Problem) -> SpecError:
     """A template that cannot be compiled, as the place in the template, else as the place in the spec."""
     if isinstance(error, jinja2.TemplateSyntaxError) and error.filename and error.filename == error.name:
-        return SpecError([Problem(error.filename, error.lineno, 0, f"template: {error.message}")])
+        return SpecError([Problem(error.filename, error.lineno, 0, f"template: {error.message}", code="BS127")])
     if isinstance(error, jinja2.TemplateSyntaxError) and error.filename and error.source is not None:
-        return SpecError([Problem(error.filename, error.lineno, 0, f"template: {error.message}")])
+        return SpecError([Problem(error.filename, error.lineno, 0, f"template: {error.message}", code="BS127")])
     if isinstance(error, jinja2.TemplateNotFound):
-        return SpecError([Problem(place.file, place.line, place.column, str(error.message), excerpt=place.excerpt)])
-    return SpecError([Problem(place.file, place.line, place.column, f"template: {error.message}", "", place.excerpt)])
+        return SpecError(
+            [Problem(place.file, place.line, place.column, str(error.message), "", place.excerpt, "BS127")]
+        )
+    return SpecError(
+        [Problem(place.file, place.line, place.column, f"template: {error.message}", "", place.excerpt, "BS127")]
+    )
 
 
 class _Template(jinja2.Template):

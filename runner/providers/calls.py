@@ -85,5 +85,5 @@ def _page(http: Http, params: dict[str, str]) -> wire.Page:
 
 def _path(batch_id: str) -> str:
     if not wire.is_id(batch_id):
-        raise NotFound(f"{str(batch_id)[:60]!r} is not a batch id", status=404, code="not_found")
+        raise NotFound(f"{str(batch_id)[:60]!r} is not a batch id", status=404, error_id="not_found")
     return f"{BATCHES}/{quote(batch_id, safe='')}"

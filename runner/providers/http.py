@@ -68,7 +68,9 @@ class Http:
     ) -> None:
         if key and not (key.isascii() and key.isprintable() and " " not in key):
             # httpx would quote the whole header in its error.
-            raise TrustError("the access key holds characters that no key has (spaces, line ends or non-ASCII)")
+            raise TrustError(
+                "the access key holds characters that no key has (spaces, line ends or non-ASCII)", code="BS306"
+            )
         base = _base(base_url)
         self.base_url = str(base).rstrip("/")
         self.loopback = is_loopback(base.host)

@@ -85,7 +85,7 @@ class Storage:
                     raise Unauthorized(
                         f"{error.message}; the upload URL expired after {tried} tries",
                         status=httpx.codes.FORBIDDEN,
-                        code="url_expired",
+                        error_id="url_expired",
                         hint="a new upload URL is needed; if this goes on, look at the network",
                     ) from error
                 waited += seconds
@@ -108,7 +108,7 @@ class Storage:
                 os.fsync(file.fileno())
             beside.replace(path)
         except OSError as exc:
-            raise StoreError(f"{path} can't be written: {exc.strerror or exc}") from exc
+            raise StoreError(f"{path} can't be written: {exc.strerror or exc}", code="BS411") from exc
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
@@ -145,7 +145,7 @@ class Storage:
         try:
             file = path.open("rb")
         except OSError as exc:
-            raise StoreError(f"{path} can't be read: {exc.strerror or exc}") from exc
+            raise StoreError(f"{path} can't be read: {exc.strerror or exc}", code="BS411") from exc
         with file:
             size = os.fstat(file.fileno()).st_size
             # The length is said beforehand: storages refuse chunked uploads to presigned URLs.
@@ -230,7 +230,7 @@ def _pieces(file: IO[bytes], size: int, path: Path, sent: Moved) -> Iterator[byt
         try:
             piece = file.read(min(CHUNK, left))
         except OSError as exc:
-            raise StoreError(f"{path} can't be read: {exc.strerror or exc}") from exc
+            raise StoreError(f"{path} can't be read: {exc.strerror or exc}", code="BS411") from exc
         if not piece:
             break
         left -= len(piece)
@@ -244,7 +244,7 @@ def _may_mend(error: ProviderError) -> bool:
     """Whether a refused upload is tried again, though nothing says that the reason passes."""
     if not isinstance(error, ApiError) or isinstance(error, Unauthorized) or error.status < httpx.codes.BAD_REQUEST:
         return False
-    return error.status != httpx.codes.REQUEST_ENTITY_TOO_LARGE and error.code != "EntityTooLarge"
+    return error.status != httpx.codes.REQUEST_ENTITY_TOO_LARGE and error.error_id != "EntityTooLarge"
 
 
 def _clear(path: Path) -> None:

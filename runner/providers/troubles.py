@@ -105,11 +105,11 @@ def storage_refusal(
     text = f"{what}: {status} {code}" if code else f"{what}: {status}"
     request_id = redacted(headers.get("x-amz-request-id", ""), (), 100)
     if code in _PASSING_CODES:
-        return ServerError(text, status=status, code=code, request_id=request_id)
+        return ServerError(text, status=status, error_id=code, request_id=request_id)
     if code == "ExpiredToken":  # a 400, though it says what a 403 says
-        return Unauthorized(text, status=status, code=code, request_id=request_id)
+        return Unauthorized(text, status=status, error_id=code, request_id=request_id)
     if code == "EntityTooLarge":
-        return Rejected(text, status=status, code=code, request_id=request_id)
+        return Rejected(text, status=status, error_id=code, request_id=request_id)
     return _by_status(status, text, code, request_id, retry_after(status, headers, now))
 
 
@@ -174,25 +174,25 @@ def _by_status(status: int, text: str, code: str, request_id: str, wait: float |
     match status:
         case 401:
             hint = "the key is missing or wrong"
-            return Unauthorized(text, status=status, code=code, request_id=request_id, hint=hint)
+            return Unauthorized(text, status=status, error_id=code, request_id=request_id, hint=hint)
         case 403:
             hint = "the key may not do this, or a presigned URL is no longer good"
-            return Unauthorized(text, status=status, code=code, request_id=request_id, hint=hint)
+            return Unauthorized(text, status=status, error_id=code, request_id=request_id, hint=hint)
         case 404 | 410:  # 410 says that it was there once; nothing that we do depends on the difference
-            return NotFound(text, status=status, code=code, request_id=request_id)
+            return NotFound(text, status=status, error_id=code, request_id=request_id)
         case 409:
-            return Conflict(text, status=status, code=code, request_id=request_id)
+            return Conflict(text, status=status, error_id=code, request_id=request_id)
         case 412:
-            return NotReady(text, status=status, code=code, request_id=request_id)
+            return NotReady(text, status=status, error_id=code, request_id=request_id)
         case 400 | 413 | 422:
-            return Rejected(text, status=status, code=code, request_id=request_id)
+            return Rejected(text, status=status, error_id=code, request_id=request_id)
         case 429:
-            return RateLimited(text, status=status, code=code, request_id=request_id, retry_after=wait)
+            return RateLimited(text, status=status, error_id=code, request_id=request_id, retry_after=wait)
         # A gateway's 408 may come after the request got through, like a 5xx.
         case _ if status == httpx.codes.REQUEST_TIMEOUT or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            return ServerError(text, status=status, code=code, request_id=request_id, retry_after=wait)
+            return ServerError(text, status=status, error_id=code, request_id=request_id, retry_after=wait)
         case _ if 300 <= status < 400:
             hint = "redirects are never followed, they could lead a key or a prompt elsewhere; check the base URL"
-            return ApiError(text, status=status, code=code, request_id=request_id, hint=hint)
+            return ApiError(text, status=status, error_id=code, request_id=request_id, hint=hint)
         case _:
-            return ApiError(text, status=status, code=code, request_id=request_id)
+            return ApiError(text, status=status, error_id=code, request_id=request_id)

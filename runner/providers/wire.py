@@ -134,7 +134,7 @@ def read_results(answer: object) -> ResultUrls:
     """The answer to a results call. Raises NotReady where it says that there are none yet, and Malformed."""
     fields = _object(answer, "results")
     if fields.get("result_available") is False:
-        raise NotReady("the results are not available yet", status=200, code="precondition_failed")
+        raise NotReady("the results are not available yet", status=200, error_id="precondition_failed")
     download = fields.get("download")
     nested = download if isinstance(download, dict) else {}
     known = {"output_url", "output_file_url", "download", "error_url", "error_file_url", "result_available"}

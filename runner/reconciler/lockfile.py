@@ -315,6 +315,7 @@ def _parse_line(raw: bytes, where: str) -> Header | AnyLine:
         raise LockfileError(
             f"{where}: this lockfile has format {fields[kind]}; this batchspec reads up to {FORMAT}",
             hint="update batchspec; nothing was changed",
+            code="BS402",
         )
     try:
         return _KINDS[kind].model_validate(fields)
@@ -329,11 +330,13 @@ def _check_header(header: Header, where: str, project: str) -> None:
         raise LockfileError(
             f"{where}: the keys are {header.keys}; this batchspec knows k1",
             hint="update batchspec; nothing was changed",
+            code="BS402",
         )
     if header.project != project:
         raise LockfileError(
             f"{where}: this lockfile is of project {header.project}, and batchspec.yaml says {project}",
             hint="put the old name back; the name is part of every idempotency key",
+            code="BS403",
         )
 
 

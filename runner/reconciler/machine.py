@@ -16,7 +16,7 @@ from runner.money.estimate import Estimate
 from runner.money.prices import usd
 from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write
 
-FORMAT = "1.1"
+FORMAT = "1.2"
 
 _VERBS: dict[type[Action], str] = {
     Submit: "submit",
@@ -118,11 +118,12 @@ class OrphanLine(MachineLine):
 
 
 class ErrorLine(MachineLine):
-    """A job that can't be planned."""
+    """A job that can't be planned; without `job`, what stopped the whole command."""
 
     type: Literal["error"] = "error"
-    job: str
+    job: str | None = None
     message: str
+    codes: tuple[str, ...] = Field(default=(), description="Of its errors; `batchspec explain CODE` says more.")
 
 
 class PlanLine(MachineLine):
@@ -168,6 +169,7 @@ class OutcomeLine(MachineLine):
     failed: int
     message: str
     running: tuple[str, ...]
+    codes: tuple[str, ...] = Field(default=(), description="Of the error that ended it.")
 
 
 class ExitLine(MachineLine):
@@ -201,7 +203,7 @@ def plan_lines(plan: Plan) -> Iterator[MachineLine]:
     for orphan in plan.orphans:
         yield _orphan(orphan)
     for address, message in plan.errors.items():
-        yield ErrorLine(job=address, message=message)
+        yield ErrorLine(job=address, message=message, codes=plan.codes.get(address, ()))
     yield PlanLine(
         changes=plan.changes,
         submit=sum(job.submits for job in plan.jobs),

@@ -219,7 +219,8 @@ class Orphan:
 class Plan:
     """The plan over all jobs of a command. `offline` says why the service was not asked, empty where it was.
 
-    `over_budget` says which budgets it could go over, and by how much.
+    `over_budget` says which budgets it could go over, and by how much. `errors` are jobs that can't be planned, by
+    address, and `codes` the codes of these errors.
     """
 
     jobs: tuple[JobPlan, ...]
@@ -227,6 +228,7 @@ class Plan:
     offline: str = ""
     orphans: tuple[Orphan, ...] = ()
     over_budget: tuple[str, ...] = ()
+    codes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def changes(self) -> bool:

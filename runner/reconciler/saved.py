@@ -92,15 +92,23 @@ def read_saved(data: bytes, file: str, project: str) -> SavedPlan:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BatchspecError(f"{file} is not a saved plan: {place}: {first['msg']}", hint=_FRESH) from error
+        raise BatchspecError(
+            f"{file} is not a saved plan: {place}: {first['msg']}", hint=_FRESH, code="BS604"
+        ) from error
     if plan.batchspec_plan.partition(".")[0] != FORMAT.partition(".")[0]:
         raise BatchspecError(
-            f"{file} has plan format {plan.batchspec_plan}; this batchspec reads {FORMAT}", hint=_FRESH
+            f"{file} has plan format {plan.batchspec_plan}; this batchspec reads {FORMAT}",
+            hint=_FRESH,
+            code="BS604",
         )
     if plan.keys != KEYS:
-        raise BatchspecError(f"{file} was made with keys {plan.keys}; this batchspec makes {KEYS}", hint=_FRESH)
+        raise BatchspecError(
+            f"{file} was made with keys {plan.keys}; this batchspec makes {KEYS}", hint=_FRESH, code="BS604"
+        )
     if plan.project != project:
-        raise BatchspecError(f"{file} is a plan of project {plan.project}; this is {project}", hint=_FRESH)
+        raise BatchspecError(
+            f"{file} is a plan of project {plan.project}; this is {project}", hint=_FRESH, code="BS604"
+        )
     return plan
 
 

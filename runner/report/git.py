@@ -40,7 +40,9 @@ class Git:
             found = self._run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         except BatchspecError as error:
             raise BatchspecError(
-                f"git knows no commit {revision}", hint="write a branch, a tag, a hash, or HEAD~1"
+                f"git knows no commit {revision}",
+                hint="write a branch, a tag, a hash, or HEAD~1",
+                code="BS803",
             ) from error
         return found.decode().strip()
 
@@ -76,13 +78,16 @@ class Git:
                 self._command(*arguments), capture_output=True, check=False, timeout=120
             )
         except FileNotFoundError as error:
-            raise BatchspecError("git is not installed here", hint="install git, and run it again") from error
+            raise BatchspecError(
+                "git is not installed here", hint="install git, and run it again", code="BS803"
+            ) from error
         except subprocess.TimeoutExpired as error:
-            raise BatchspecError(f"git {arguments[0]} took longer than two minutes") from error
+            raise BatchspecError(f"git {arguments[0]} took longer than two minutes", code="BS803") from error
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
             raise BatchspecError(
                 f"git {arguments[0]} failed: {said or f'exit code {done.returncode}'}",
                 hint="history is read from git; run it inside the project's repository",
+                code="BS803",
             )
         return done.stdout

@@ -72,31 +72,42 @@ class ServiceConfig:
 
     def __post_init__(self) -> None:
         if self.backend not in get_args(BackendName):
-            raise ServiceError(f"no such backend: {self.backend}", hint=f"use {', '.join(get_args(BackendName))}")
+            raise ServiceError(
+                f"no such backend: {self.backend}", hint=f"use {', '.join(get_args(BackendName))}", code="BS704"
+            )
         if self.result_shape not in get_args(ResultShape):
             raise ServiceError(
-                f"no such result shape: {self.result_shape}", hint=f"use {', '.join(get_args(ResultShape))}"
+                f"no such result shape: {self.result_shape}",
+                hint=f"use {', '.join(get_args(ResultShape))}",
+                code="BS704",
             )
         if self.backend == "openai" and not self.base_url.startswith(("http://", "https://")):
-            raise ServiceError("the backend openai needs the base URL of its upstream, http:// or https://")
+            raise ServiceError(
+                "the backend openai needs the base URL of its upstream, http:// or https://", code="BS704"
+            )
         if not 0 <= self.port <= 65_535:
-            raise ServiceError(f"there is no port {self.port}", hint="use 0 to 65535; 0 lets the system pick one")
+            raise ServiceError(
+                f"there is no port {self.port}", hint="use 0 to 65535; 0 lets the system pick one", code="BS704"
+            )
         if self.tls_key and not self.tls_cert:
-            raise ServiceError("a TLS key needs its certificate", hint="give the certificate too")
+            raise ServiceError("a TLS key needs its certificate", hint="give the certificate too", code="BS704")
         if self.upstream_timeout <= 0:
-            raise ServiceError("an answer needs some time: the upstream's timeout must be above 0")
+            raise ServiceError("an answer needs some time: the upstream's timeout must be above 0", code="BS704")
         if self.concurrency < 1:
-            raise ServiceError("concurrency must be at least 1")
+            raise ServiceError("concurrency must be at least 1", code="BS704")
         if not 0 < self.time_scale < float("inf"):
-            raise ServiceError(f"time can't run {self.time_scale} times as fast", hint="give a number above 0")
+            raise ServiceError(
+                f"time can't run {self.time_scale} times as fast", hint="give a number above 0", code="BS704"
+            )
         for fault in self.faults:
             parse(fault)
         if any(not token for token in self.tokens):
-            raise ServiceError("a token must not be empty")
+            raise ServiceError("a token must not be empty", code="BS704")
         if not self.tokens and not is_loopback(self.host):
             raise ServiceError(
                 f"refusing to listen on {self.host} without a token: anyone who reaches it could submit jobs",
                 hint="give a token, or listen on 127.0.0.1",
+                code="BS704",
             )
 
     def lasting(self, seconds: float) -> float:

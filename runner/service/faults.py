@@ -89,18 +89,20 @@ def parse(text: str) -> Fault:
     name, _, value = text.strip().partition("=")
     kind = KINDS.get(name)
     if kind is None:
-        raise ServiceError(f"there is no fault {name!r}", hint=f"use {', '.join(KINDS)}")
+        raise ServiceError(f"there is no fault {name!r}", hint=f"use {', '.join(KINDS)}", code="BS704")
     when, _, detail = value.partition(":")
     match = _WHEN.fullmatch(when or kind.usual)
     if match is None or float(match["chance"] or 0) > 100:
         raise ServiceError(
-            f"the fault {text!r} does not say when it strikes", hint="write a count as 3, a single time as @3 or 20%"
+            f"the fault {text!r} does not say when it strikes",
+            hint="write a count as 3, a single time as @3 or 20%",
+            code="BS704",
         )
     if detail and not kind.detail_means:
-        raise ServiceError(f"the fault {name} takes nothing behind a colon, got {detail!r}")
+        raise ServiceError(f"the fault {name} takes nothing behind a colon, got {detail!r}", code="BS704")
     detail = detail or kind.detail
     if detail and not _form_of(kind).fullmatch(detail):
-        raise ServiceError(f"the fault {name} takes {kind.detail_means} behind the colon, got {detail!r}")
+        raise ServiceError(f"the fault {name} takes {kind.detail_means} behind the colon, got {detail!r}", code="BS704")
     return Fault(kind, int(match["first"] or 0), int(match["only"] or 0), float(match["chance"] or 0) / 100, detail)
 
 

@@ -117,7 +117,9 @@ def _claim(data: Path, stack: ExitStack) -> None:
     except Timeout as error:
         url = running_url(data)
         raise ServiceError(
-            f"another service is running over {data}", hint=f"it listens on {url}" if url else "stop it first"
+            f"another service is running over {data}",
+            hint=f"it listens on {url}" if url else "stop it first",
+            code="BS702",
         ) from error
     except OSError as error:
         raise ServiceError(f"the data folder {data} cannot be used: {error}") from error

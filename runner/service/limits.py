@@ -33,7 +33,9 @@ def parse(text: str) -> tuple[Limit, ...]:
         return ()
     found = [_LIMIT.fullmatch(part.strip()) for part in text.split(",")]
     if not all(found):
-        raise ServiceError(f"{text!r} is no rate limit", hint=f"write it as {DOCUMENTED}, or off for none")
+        raise ServiceError(
+            f"{text!r} is no rate limit", hint=f"write it as {DOCUMENTED}, or off for none", code="BS704"
+        )
     return tuple(Limit(int(match[1]), _WINDOWS[match[2]]) for match in found if match)
 
 

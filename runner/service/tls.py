@@ -18,7 +18,9 @@ def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
             try:
                 path.open("rb").close()
             except OSError as error:
-                raise ServiceError(f"the TLS {what} {path} cannot be read: {error.strerror or error}") from error
+                raise ServiceError(
+                    f"the TLS {what} {path} cannot be read: {error.strerror or error}", code="BS704"
+                ) from error
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         # Asked for a password, OpenSSL would stop and read the terminal; an empty one fits no key.
@@ -26,10 +28,12 @@ def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ServiceError(
-                f"the TLS key {key or certificate} is not that of the certificate {certificate}"
+                f"the TLS key {key or certificate} is not that of the certificate {certificate}",
+                code="BS704",
             ) from error
         raise ServiceError(
             f"the TLS certificate {certificate} or its key {key or '(in the same file)'} cannot be used",
             hint="both have to be PEM, the key without a password; the key may stand in the certificate's file",
+            code="BS704",
         ) from error
     return context

@@ -42,18 +42,20 @@ def warn_job(root: Path, job: Job, say: Say, *, own_server: bool) -> Iterator[Pr
                 f"this asks with the words {turn.text}; for what stands in that file write {{template: {turn.text}}}",
                 "prompt",
                 *turn.path,
+                code="BS192",
             )
     if not job.input.id_columns:
         yield say(
             "rows have no id: they are numbered, and the numbers shift when rows are inserted or taken out; answers "
             "don't, since they go with what is asked. Name a column with `input.id` to keep rows apart for good",
             "input",
+            code="BS190",
         )
     for name, message in strange_parameters(job, own_server=own_server):
         hint = did_you_mean(name, known_parameters(job.url))
-        yield say(f"{message} ({hint})" if hint else message, "parameters", name, key=True)
+        yield say(f"{message} ({hint})" if hint else message, "parameters", name, key=True, code="BS191")
     for name, message in unfit_parameters(job, own_server=own_server):
-        yield say(message, "parameters", name, key=True)
+        yield say(message, "parameters", name, key=True, code="BS193")
 
 
 def _names_a_file(root: Path, text: str) -> bool:
@@ -76,7 +78,7 @@ def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
     ):
         problem = _outside(root, text)
         if problem:
-            yield say(problem, *path)
+            yield say(problem[0], *path, code=problem[1])
     for turn in job.prompt.turns:
         if not isinstance(turn.text, TemplateRef):
             continue
@@ -85,19 +87,19 @@ def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
         found = not problem and any((root / p).is_file() for p in (template, f"templates/{template}"))
         if problem or not found:
             hint = "" if problem else did_you_mean(template, _templates(root))
-            message = problem or f"there is no template {template}"
-            yield say(f"{message} ({hint})" if hint else message, "prompt", *turn.path, "template")
+            message, code = problem or (f"there is no template {template}", "BS126")
+            yield say(f"{message} ({hint})" if hint else message, "prompt", *turn.path, "template", code=code)
     for written, name in ((job.output.path, "path"), (job.output.errors, "errors")):
         if written is None:
             continue
         output = PurePosixPath(written)
         first = output.parts[0] if output.parts else ""
         if first in {".git", "specs", "templates", PurePosixPath(store).parts[0]}:
-            yield say(f"an output can't be written below {first}/", "output", name)
+            yield say(f"an output can't be written below {first}/", "output", name, code="BS124")
         if output == PurePosixPath(job.input.path):
-            yield say("the output would replace the input", "output", name)
+            yield say("the output would replace the input", "output", name, code="BS124")
     if job.output.errors is not None and PurePosixPath(job.output.errors) == PurePosixPath(job.output.path):
-        yield say("`errors` would replace the output", "output", "errors")
+        yield say("`errors` would replace the output", "output", "errors", code="BS122")
 
 
 def _templates(root: Path) -> list[str]:
@@ -106,29 +108,30 @@ def _templates(root: Path) -> list[str]:
     return list(itertools.islice(found, 500))
 
 
-def _outside(root: Path, text: str) -> str:
+def _outside(root: Path, text: str) -> tuple[str, str] | None:
+    """Why a path can't be used, and the code of that; None where it can."""
     if len(text) > _MAX_PATH or "\n" in text:
-        return "this is not a path"
+        return "this is not a path", "BS124"
     if ".." in PurePosixPath(text).parts:
-        return f"{text} has `..` in it; write it relative to the project's root"
+        return f"{text} has `..` in it; write it relative to the project's root", "BS301"
     try:
         inside(root, text)
     except TrustError as error:
-        return error.message
+        return error.message, error.code
     except (OSError, ValueError):
-        return f"{text} is not a path"
-    return ""
+        return f"{text} is not a path", "BS124"
+    return None
 
 
 def _parameters(job: Job, say: Say, own_server: bool) -> Iterator[Problem]:
     """Parameters are checked where they are known; the others are passed on."""
     for name, message in wrong_parameters(job, own_server=own_server):
-        yield say(message, "parameters", *((name,) if name else ()))
+        yield say(message, "parameters", *((name,) if name else ()), code="BS128")
     if job.line_format == "anthropic" and job.endpoint is not None:
-        yield say("the anthropic format has no endpoint; remove `endpoint`", "endpoint")
+        yield say("the anthropic format has no endpoint; remove `endpoint`", "endpoint", code="BS128")
     if job.line_format == "openai" and job.prompt.turns[-1].role == "assistant":
         number = len(job.prompt.turns) - 1
-        yield say("the last message must have the role user", "prompt", "messages", number, "role")
+        yield say("the last message must have the role user", "prompt", "messages", number, "role", code="BS112")
 
 
 def _webhook(job: Job, say: Say, environ: Mapping[str, str]) -> Iterator[Problem]:
@@ -137,12 +140,12 @@ def _webhook(job: Job, say: Say, environ: Mapping[str, str]) -> Iterator[Problem
     try:
         check_webhook(job.webhook.url)
     except TrustError as error:
-        yield say(error.message, "webhook", "url")
+        yield say(error.message, "webhook", "url", code=error.code)
     try:
         # Whether the name may be used is checked now; whether it is set only matters when something is submitted.
         resolve_env(job.webhook.secret.env, {**environ, job.webhook.secret.env: "x"})
     except TrustError as error:
-        yield say(f"{error.message}: {error.hint}", "webhook", "secret", "env")
+        yield say(f"{error.message}: {error.hint}", "webhook", "secret", "env", code=error.code)
 
 
 def _plain(value: Any, say: Say, path: tuple[str | int, ...]) -> Iterator[Problem]:
@@ -155,4 +158,4 @@ def _plain(value: Any, say: Say, path: tuple[str | int, ...]) -> Iterator[Proble
             for number, item in enumerate(value):
                 yield from _plain(item, say, (*path, number))
         case float() if not math.isfinite(value):
-            yield say("this number can't be written as JSON", *path)
+            yield say("this number can't be written as JSON", *path, code="BS102")

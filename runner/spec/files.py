@@ -37,19 +37,19 @@ def spec_files(root: Path, paths: Sequence[Path]) -> list[str]:
         try:
             relative = absolute.resolve().relative_to(root)
         except (ValueError, OSError, RuntimeError):
-            problems.append(Problem(shown, 0, 0, f"it is outside the project at {root}"))
+            problems.append(Problem(shown, 0, 0, f"it is outside the project at {root}", code="BS301"))
             continue
         if absolute.is_dir():
             files = _specs_in(absolute.resolve())
             found.update((file.relative_to(root).as_posix(), None) for file in files)
             if not files:
-                problems.append(Problem(shown, 0, 0, "there is no spec in this folder", _INIT))
+                problems.append(Problem(shown, 0, 0, "there is no spec in this folder", _INIT, code="BS106"))
         elif not absolute.exists():
             specs = [path.relative_to(root).as_posix() for path in _specs_in(root / "specs")]
             hint = did_you_mean(shown, specs) or (f"the specs are: {', '.join(specs[:20])}" if specs else _INIT)
-            problems.append(Problem(shown, 0, 0, "there is no such file or folder", hint))
+            problems.append(Problem(shown, 0, 0, "there is no such file or folder", hint, code="BS106"))
         elif absolute.suffix not in _SUFFIXES:
-            problems.append(Problem(shown, 0, 0, "this is no spec: a spec ends in .yaml or .yml"))
+            problems.append(Problem(shown, 0, 0, "this is no spec: a spec ends in .yaml or .yml", code="BS106"))
         else:
             found[relative.as_posix()] = None
     if problems:
@@ -93,14 +93,14 @@ def _read(root: Path, file: str) -> tuple[Lines, list[Document], list[Problem]]:
         path = inside(root, file)
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return nothing, [], [Problem(file, 0, 0, "cannot be read: it is not a file")]
+            return nothing, [], [Problem(file, 0, 0, "cannot be read: it is not a file", code="BS106")]
         if status.st_size > MAX_BYTES:
             message = f"the file has {status.st_size} bytes; at most {MAX_BYTES} are read"
-            return nothing, [], [Problem(file, 0, 0, message, "rows belong into an input file")]
+            return nothing, [], [Problem(file, 0, 0, message, "rows belong into an input file", code="BS105")]
         data = path.read_bytes()
     except (OSError, TrustError, ValueError) as error:
         reason = error.message if isinstance(error, TrustError) else (getattr(error, "strerror", "") or str(error))
-        return nothing, [], [Problem(file, 0, 0, f"cannot be read: {reason}")]
+        return nothing, [], [Problem(file, 0, 0, f"cannot be read: {reason}", code=getattr(error, "code", "BS106"))]
     text, unreadable = read_text(file, data)
     if unreadable:
         return nothing, [], unreadable

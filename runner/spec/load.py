@@ -60,9 +60,9 @@ class JobSpec:
         """The request's parameters: the job's own, and the field that asks for answers that fit its schema."""
         return with_schema(self.job, self.schema)
 
-    def problem(self, message: str, *path: str | int, key: bool = False) -> Problem:
+    def problem(self, message: str, *path: str | int, key: bool = False, code: str = "") -> Problem:
         """A problem at the value that stands under `path` in the spec, or at its key."""
-        return self.lines.problem(self.document.place(path, key=key), message)
+        return self.lines.problem(self.document.place(path, key=key), message, code=code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,9 @@ def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = 
         return Settings()
     lines, found = (read or YamlFiles(root))(file, problems)
     if len(found) > 1:
-        problems.append(lines.problem(found[1].place(()), "batchspec.yaml is one document; remove the `---`"))
+        problems.append(
+            lines.problem(found[1].place(()), "batchspec.yaml is one document; remove the `---`", code="BS103")
+        )
     if not found:
         return Settings()
     try:
@@ -166,7 +168,7 @@ def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = 
     try:
         inside(root, settings.store)
     except TrustError as error:
-        problems.append(lines.problem(found[0].place(("store",)), error.message))
+        problems.append(lines.problem(found[0].place(("store",)), error.message, code=error.code))
     return settings
 
 
@@ -175,7 +177,7 @@ def _load_file(loading: _Loading, file: str) -> list[JobSpec]:
     before = len(problems)
     lines, found = loading.read(file, problems)
     if not found and len(problems) == before:
-        problems.append(Problem(file, 0, 0, "the file is empty; a spec begins with `version: 1`"))
+        problems.append(Problem(file, 0, 0, "the file is empty; a spec begins with `version: 1`", code="BS111"))
     jobs = []
     for document in found:
         made = [job for one in variants(document, lines, problems) if (job := _job(loading, one, lines)) is not None]
@@ -227,8 +229,8 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
     problems, document, settings = loading.problems, variant.document, loading.settings
     before = len(problems)
 
-    def say(message: str, *path: str | int) -> Problem:
-        return lines.problem(document.place(path), message)
+    def say(message: str, *path: str | int, code: str = "") -> Problem:
+        return lines.problem(document.place(path), message, code=code)
 
     declared = vars_of(job, document, lines, loading.read, problems)
     partition = partition_names(job)
@@ -255,13 +257,13 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
         try:
             paths[part] = model.model_copy(update={field: fill(getattr(model, field), names[part])})
         except ValueError as error:
-            problems.append(say(str(error), part, field))
+            problems.append(say(str(error), part, field, code="BS125"))
     schema = _schema(loading, job, say)
     if len(problems) > before or profile is None:
         return None
     moved = _moved_from(job, address)
     if moved == address:
-        problems.append(say("this job has that address now", "moved", "from"))
+        problems.append(say("this job has that address now", "moved", "from", code="BS123"))
     done = job.model_copy(update={"vars": values, **paths, **dict.fromkeys(Job.SPREAD)})
     file = lines.file
     lock = re.sub(r"\.ya?ml$", "", file) + ".lock"
@@ -273,11 +275,11 @@ def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[st
     if job.answer_schema is None:
         return None
     if (taken := taken_by_schema(job)) is not None:
-        loading.problems.append(say("`schema` says this; remove one of them", "parameters", *taken))
+        loading.problems.append(say("`schema` says this; remove one of them", "parameters", *taken, code="BS134"))
     try:
         return read_schema(loading.root, job.answer_schema)
     except BadSchema as error:
-        loading.problems.append(say(str(error), "schema"))
+        loading.problems.append(say(str(error), "schema", code="BS134"))
         return None
 
 
@@ -288,7 +290,7 @@ def _partitions_apart(job: Job, say: Any) -> list[Problem]:
     if not missing:
         return []
     message = f"one partition's output would replace another's: put {{{{ vars.{missing[0]} }}}} into the path"
-    return [say(message, "output", "path")]
+    return [say(message, "output", "path", code="BS122")]
 
 
 def _moved_from(job: Job, address: str) -> str:
@@ -315,7 +317,7 @@ def _shared_outputs(jobs: Sequence[JobSpec]) -> list[Problem]:
                 message = (
                     f"{other.address} and {spec.address} would write one file: put {{{{ address }}}} into the path"
                 )
-                return [spec.problem(message, "output", name)]
+                return [spec.problem(message, "output", name, code="BS122")]
     return []
 
 
@@ -328,16 +330,18 @@ def _clashes(jobs: Sequence[JobSpec]) -> list[Problem]:
         first = addresses.setdefault(spec.address, spec)
         if first is not spec:
             other = first.problem("", "name").where()
-            problems.append(spec.problem(f"another job has this name already: {other}", "name"))
+            problems.append(spec.problem(f"another job has this name already: {other}", "name", code="BS121"))
         writer = outputs.setdefault(PurePosixPath(spec.job.output.path), spec)
         if (writer is not spec and writer.document.place(()) != spec.document.place(())) or writer.file != spec.file:
             other = writer.problem("", "output", "path").where()
-            problems.append(spec.problem(f"another job has this output path already: {other}", "output", "path"))
+            problems.append(
+                spec.problem(f"another job has this output path already: {other}", "output", "path", code="BS122")
+            )
     for spec in jobs:
         if spec.moved_from in addresses and spec.moved_from != spec.address:
             other = addresses[spec.moved_from].problem("", "name").where()
             message = f"there still is a job {spec.moved_from}, at {other}; its answers can't be this one's too"
-            problems.append(spec.problem(message, "moved", "from"))
+            problems.append(spec.problem(message, "moved", "from", code="BS123"))
     return problems
 
 
@@ -345,4 +349,4 @@ def _no_profile(place: Problem, name: str, settings: Settings) -> Problem:
     known = sorted({"digitalocean", "local", *settings.providers})
     hint = did_you_mean(name, known) or f"known are: {', '.join(known)}"
     message = f"there is no provider {name}; profiles stand in batchspec.yaml under `providers`"
-    return Problem(place.file, place.line, place.column, message, hint, place.excerpt)
+    return Problem(place.file, place.line, place.column, message, hint, place.excerpt, "BS120")

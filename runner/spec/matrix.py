@@ -84,7 +84,9 @@ def variants(document: Document, lines: Lines, problems: list[Problem]) -> list[
         for named, chosen in _combinations(axes, matrix.get("include", []), matrix.get("exclude", []))
     ]
     if not found:
-        problems.append(lines.problem(document.place(("matrix",)), "`exclude` leaves no combination of the matrix"))
+        problems.append(
+            lines.problem(document.place(("matrix",)), "`exclude` leaves no combination of the matrix", code="BS130")
+        )
     return found
 
 
@@ -116,7 +118,7 @@ def _problems(document: Document, lines: Lines, axes: Mapping[str, Sequence[Scal
     if size > MAX_JOBS:
         shown = str(size) if size < 1_000_000 else "millions of"
         message = f"the matrix makes {shown} jobs; at most {MAX_JOBS} are made of one document"
-        yield lines.problem(document.place(("matrix",)), message)
+        yield lines.problem(document.place(("matrix",)), message, code="BS130")
         return
     for axis, values in axes.items():
         yield from _axis_problem(document, lines, ("matrix", axis), axis)
@@ -124,9 +126,9 @@ def _problems(document: Document, lines: Lines, axes: Mapping[str, Sequence[Scal
         for number, value in enumerate(values):
             place = document.place(("matrix", axis, number))
             if problem := value_problem(value):
-                yield lines.problem(place, problem)
+                yield lines.problem(place, problem, code="BS130")
             elif address_value(value) in seen:
-                yield lines.problem(place, f"the value {address_value(value)} stands twice in this axis")
+                yield lines.problem(place, f"the value {address_value(value)} stands twice in this axis", code="BS130")
             seen[address_value(value)] = number
     for part in ("include", "exclude"):
         for number, entry in enumerate(matrix.get(part, [])):
@@ -135,14 +137,18 @@ def _problems(document: Document, lines: Lines, axes: Mapping[str, Sequence[Scal
                 if part == "exclude":
                     if axis not in axes:
                         hint = did_you_mean(axis, axes) or f"the axes are: {', '.join(axes) or 'none'}"
-                        yield lines.problem(document.place(path, key=True), f"there is no axis `{axis}`", hint)
+                        yield lines.problem(
+                            document.place(path, key=True), f"there is no axis `{axis}`", hint, code="BS130"
+                        )
                     elif not any(_same(value, v) for v in axes[axis]):
                         hint = f"its values are: {', '.join(address_value(v) for v in axes[axis])}"
-                        yield lines.problem(document.place(path), f"the axis `{axis}` has no such value", hint)
+                        yield lines.problem(
+                            document.place(path), f"the axis `{axis}` has no such value", hint, code="BS130"
+                        )
                 elif axis not in axes:
                     yield from _axis_problem(document, lines, path, axis)
                 if part == "include" and (problem := value_problem(value)):
-                    yield lines.problem(document.place(path), problem)
+                    yield lines.problem(document.place(path), problem, code="BS130")
 
 
 def _axis_problem(document: Document, lines: Lines, path: Path, axis: str) -> Iterator[Problem]:
@@ -151,7 +157,7 @@ def _axis_problem(document: Document, lines: Lines, path: Path, axis: str) -> It
     declared = [*_FIELDS, "template", *_mapping(document.value, "vars"), *known_parameters()]
     hint = did_you_mean(axis, declared) or "an axis is model, endpoint, format, template, a parameter or a declared var"
     message = f"`{axis}` is nothing that a matrix can vary"
-    yield lines.problem(document.place(path, key=True), message, hint)
+    yield lines.problem(document.place(path, key=True), message, hint, code="BS130")
 
 
 def _target(value: Mapping[str, Any], axis: str) -> Path | None:

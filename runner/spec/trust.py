@@ -47,10 +47,13 @@ def resolve_env(name: str, environ: Mapping[str, str]) -> str:
         raise TrustError(
             f"the environment variable {name} may not be used by a spec",
             hint=f"use a name that begins with BATCHSPEC_, or allow it with {_ALLOW_ENV}={name}",
+            code="BS302",
         )
     value = environ.get(name, "")
     if not value:
-        raise TrustError(f"the environment variable {name} is not set", hint=f"set {name} and run this again")
+        raise TrustError(
+            f"the environment variable {name} is not set", hint=f"set {name} and run this again", code="BS303"
+        )
     return value
 
 
@@ -71,7 +74,9 @@ def check_key_host(base_url: str, environ: Mapping[str, str]) -> None:
     if is_loopback(host):
         return
     if parts.scheme != "https":
-        raise TrustError(f"{_origin(parts)} is not https, and not on this machine", hint="use an https address")
+        raise TrustError(
+            f"{_origin(parts)} is not https, and not on this machine", hint="use an https address", code="BS304"
+        )
     trusted = {part.strip().lower().rstrip(".") for part in environ.get(_TRUST_HOSTS, "").split(",") if part.strip()}
     with_port = f"{host}:{parts.port or 443}"
     if (host in OWN_HOSTS and parts.port in (None, 443)) or host in trusted or with_port in trusted:
@@ -79,6 +84,7 @@ def check_key_host(base_url: str, environ: Mapping[str, str]) -> None:
     raise TrustError(
         f"the key is not sent to {_origin(parts)}: it is not one of the provider's own hosts",
         hint=f"if you trust it, set {_TRUST_HOSTS}={host if parts.port in (None, 443) else with_port}",
+        code="BS304",
     )
 
 
@@ -86,7 +92,7 @@ def check_webhook(url: str) -> None:
     """Raise TrustError for a webhook that is neither https nor on this machine, or that carries a password."""
     parts = _parts(url)
     if parts.scheme != "https" and not is_loopback(_host(parts)):
-        raise TrustError(f"the webhook {_origin(parts)} is not https", hint="use an https address")
+        raise TrustError(f"the webhook {_origin(parts)} is not https", hint="use an https address", code="BS304")
 
 
 def is_loopback(host: str) -> bool:
@@ -104,9 +110,11 @@ def _parts(url: str) -> SplitResult:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise TrustError(f"{url!r} is not a URL") from error
+        raise TrustError(f"{url!r} is not a URL", code="BS305") from error
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0 or "\\" in url or "@" in parts.netloc:
-        raise TrustError("a base_url or webhook is http(s)://HOST[:PORT][/PATH], without a user or password in it")
+        raise TrustError(
+            "a base_url or webhook is http(s)://HOST[:PORT][/PATH], without a user or password in it", code="BS305"
+        )
     return parts
 
 

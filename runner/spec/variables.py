@@ -28,22 +28,26 @@ def vars_of(job: Job, document: Document, lines: Lines, read: ReadYaml, problems
     for number, file in enumerate(files):
         place = document.place(("vars_file",) if isinstance(job.vars_file, str) else ("vars_file", number))
         if not file.endswith((".yaml", ".yml")):
-            problems.append(lines.problem(place, "a file of vars ends in .yaml or .yml"))
+            problems.append(lines.problem(place, "a file of vars ends in .yaml or .yml", code="BS132"))
             continue
         wrong: list[Problem] = []
         where, found = read(file, wrong)
         if any(problem.line == 0 for problem in wrong):
             # The file itself can't be had; that is told where it is named.
-            problems += [lines.problem(place, f"{file}: {problem.message}") for problem in wrong]
+            problems += [lines.problem(place, f"{file}: {problem.message}", code=problem.code) for problem in wrong]
             continue
         problems += wrong
         for extra in found[1:]:
-            problems.append(where.problem(extra.place(()), "a file of vars is one document; remove the `---`"))
+            problems.append(
+                where.problem(extra.place(()), "a file of vars is one document; remove the `---`", code="BS132")
+            )
         content = found[0].value if found else None
         if content is None:
             continue
         if not isinstance(content, dict):
-            problems.append(where.problem(found[0].place(()), "a file of vars is a mapping: `name: value` lines"))
+            problems.append(
+                where.problem(found[0].place(()), "a file of vars is a mapping: `name: value` lines", code="BS132")
+            )
             continue
         values |= content
     return {**values, **job.vars}
@@ -63,12 +67,12 @@ def set_vars(
     values, problems = dict(values), []
     for name, text in given.items():
         if name in varied and name in values:
-            problems.append(say(f"--var {name}: the matrix sets this var", "matrix", name))
+            problems.append(say(f"--var {name}: the matrix sets this var", "matrix", name, code="BS132"))
         elif name in values:
             try:
                 values[name] = _converted(text, values[name])
             except ValueError as error:
-                problems.append(say(f"--var {name}={text[:60]}: {error}", "vars", name))
+                problems.append(say(f"--var {name}={text[:60]}: {error}", "vars", name, code="BS132"))
         elif name in partition:
             values[name] = text
     return values, problems
@@ -89,16 +93,20 @@ def partition_of(
         path = ("partition",) if isinstance(job.partition, str) else ("partition", number)
         if values.get(name) is None:
             values[name] = PLACEHOLDER
-            unset.append(say(f"this job is partitioned by `{name}`: say which with --var {name}=VALUE", *path))
+            unset.append(
+                say(f"this job is partitioned by `{name}`: say which with --var {name}=VALUE", *path, code="BS131")
+            )
         value = values[name]
         if not isinstance(value, (str, int, float)):
-            problems.append(say(f"the var `{name}` must be text, a number or a boolean to partition by it", *path))
+            problems.append(
+                say(f"the var `{name}` must be text, a number or a boolean to partition by it", *path, code="BS131")
+            )
         elif problem := value_problem(value):
-            problems.append(say(f"the var `{name}`: {problem}", *path))
+            problems.append(say(f"the var `{name}`: {problem}", *path, code="BS131"))
         else:
             chosen[name] = value
     if len(set(names)) < len(names):
-        problems.append(say("a var stands twice in `partition`", "partition"))
+        problems.append(say("a var stands twice in `partition`", "partition", code="BS131"))
     return chosen, problems, tuple(unset)
 
 
@@ -110,7 +118,7 @@ def partition_names(job: Job) -> tuple[str, ...]:
 def undeclared(name: str, declared: set[str]) -> Problem:
     """A `--var` that no spec declares."""
     hint = did_you_mean(name, declared) or f"the specs declare: {', '.join(sorted(declared)) or 'no vars'}"
-    return Problem(f"--var {name}", 0, 0, "no spec declares such a var", hint)
+    return Problem(f"--var {name}", 0, 0, "no spec declares such a var", hint, code="BS132")
 
 
 def _converted(text: str, declared: Any) -> Any:

@@ -78,10 +78,10 @@ def problems_of(error: ValidationError, document: Document, lines: Lines, model:
     for path, names in missing.items():
         if left := [f"`{'.'.join((*map(str, path), name))}`" for name in names if _meant(name) not in meant]:
             said = f"{_listed(left)} {'are' if len(left) > 1 else 'is'} missing"
-            problems.append(lines.problem(document.place(path), said))
+            problems.append(lines.problem(document.place(path), said, code="BS111"))
     if len(details_list) > MAX_PROBLEMS:
         more = f"and {len(details_list) - MAX_PROBLEMS} more problems in this document"
-        problems.append(lines.problem((max(p.line for p in problems), 0), more))
+        problems.append(lines.problem((max(p.line for p in problems), 0), more, code="BS112"))
     return problems
 
 
@@ -94,17 +94,17 @@ def _problem(details: ErrorDetails, document: Document, lines: Lines, model: typ
         place = document.place(path, key=True)
         known = _known(model, path[:-1], document)
         hint = _belongs(name, model, path) or did_you_mean(name, known) or f"known here: {', '.join(known)}"
-        return lines.problem(place, f"there is no key `{name[:60]}` here", hint)
+        return lines.problem(place, f"there is no key `{name[:60]}` here", hint, code="BS110")
     place = document.place(path)
     what = f"`{'.'.join(map(str, path))}`" if path else "a spec"
     if _last_name(path) in PRIVATE:
         return lines.problem(
-            place, f"{what} names an environment variable, as {{env: NAME}}; no secret stands in a file"
+            place, f"{what} names an environment variable, as {{env: NAME}}; no secret stands in a file", code="BS113"
         )
     if kind == "string_pattern_mismatch":
-        return lines.problem(place, f"{what} is not a valid value", _PATTERNS.get(_last_name(path), ""))
+        return lines.problem(place, f"{what} is not a valid value", _PATTERNS.get(_last_name(path), ""), code="BS112")
     sentence = _sentence(details)
-    return lines.problem(place, what + sentence if sentence.startswith(":") else f"{what} {sentence}")
+    return lines.problem(place, what + sentence if sentence.startswith(":") else f"{what} {sentence}", code="BS112")
 
 
 def _belongs(name: str, model: type[BaseModel], path: Path) -> str:

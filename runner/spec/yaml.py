@@ -76,25 +76,25 @@ class Lines:
         self.private: set[int] = set()
         self._lines = _LINE_END.split(text)
 
-    def problem(self, place: Place, message: str, hint: str = "") -> Problem:
+    def problem(self, place: Place, message: str, hint: str = "", *, code: str) -> Problem:
         """A problem at a place, with the line as it stands."""
         line, column = place
         excerpt = self._lines[line - 1] if 0 < line <= len(self._lines) else ""
-        return Problem(self.file, line, column, message, hint, excerpt)
+        return Problem(self.file, line, column, message, hint, excerpt, code)
 
 
 def read_text(file: str, data: bytes) -> tuple[str, list[Problem]]:
     """A YAML file's text, or why it is none."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "", [Problem(file, 0, 0, "the file is UTF-16; save it as UTF-8")]
+        return "", [Problem(file, 0, 0, "the file is UTF-16; save it as UTF-8", code="BS101")]
     if b"\0" in data:
-        return "", [Problem(file, 0, 0, "the file is binary, not YAML text")]
+        return "", [Problem(file, 0, 0, "the file is binary, not YAML text", code="BS101")]
     try:
         return data.decode("utf-8-sig"), []
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        return "", [Problem(file, line, column, "the file is not UTF-8 text")]
+        return "", [Problem(file, line, column, "the file is not UTF-8 text", code="BS101")]
 
 
 def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
@@ -104,10 +104,12 @@ def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
     try:
         if (place := _beyond(text)) is not None:
             message = f"here the file has {MAX_NODES} values, and more are not read"
-            return [], [lines.problem(place, message, "rows belong into an input file")]
+            return [], [lines.problem(place, message, "rows belong into an input file", code="BS105")]
         for node in yaml.compose_all(text, Loader=_LOADER):
             if len(found) >= MAX_DOCUMENTS:
-                problems.append(lines.problem(_place(node), f"the file has more than {MAX_DOCUMENTS} documents"))
+                problems.append(
+                    lines.problem(_place(node), f"the file has more than {MAX_DOCUMENTS} documents", code="BS105")
+                )
                 break
             if node is not None:
                 reader = _Reader(lines)
@@ -121,9 +123,9 @@ def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
         message = "the file holds a character that YAML does not allow"
         position = getattr(error, "position", None)
         line = text.count("\n", 0, position) + 1 if isinstance(position, int) else 0
-        problems.append(lines.problem((line, 0), message))
+        problems.append(lines.problem((line, 0), message, code="BS101"))
     except RecursionError:
-        problems.append(lines.problem((0, 0), f"the file is nested more than {MAX_DEPTH} deep"))
+        problems.append(lines.problem((0, 0), f"the file is nested more than {MAX_DEPTH} deep", code="BS105"))
     return found, problems
 
 
@@ -142,9 +144,9 @@ def _beyond(text: str) -> Place | None:
 def _syntax(lines: Lines, error: yaml.MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-    problem = lines.problem(place, f"not valid YAML: {error.problem or error.context}")
+    problem = lines.problem(place, f"not valid YAML: {error.problem or error.context}", code="BS101")
     if "\t" in problem.excerpt[: max(place[1], 1)]:
-        return lines.problem(place, "not valid YAML: there is a tab; YAML is indented with spaces")
+        return lines.problem(place, "not valid YAML: there is a tab; YAML is indented with spaces", code="BS101")
     return problem
 
 
@@ -166,7 +168,7 @@ class _Reader:
         try:
             self._document.value = self._value(node, ())
         except _TooMuchError as error:
-            self.problems.append(self._lines.problem(_place(node), str(error)))
+            self.problems.append(self._lines.problem(_place(node), str(error), code="BS105"))
             return None
         return self._document
 
@@ -179,11 +181,11 @@ class _Reader:
         self._document.places[path] = _place(node)
         if isinstance(node, MappingNode):
             if node.tag != f"{_CORE}map":
-                self._say(node, f"the tag {_tag(node)} is not supported; remove it")
+                self._say(node, f"the tag {_tag(node)} is not supported; remove it", "BS103")
             return dict(self._items(node, path))
         if isinstance(node, SequenceNode):
             if node.tag != f"{_CORE}seq":
-                self._say(node, f"the tag {_tag(node)} is not supported; remove it")
+                self._say(node, f"the tag {_tag(node)} is not supported; remove it", "BS103")
             return [self._value(item, (*path, number)) for number, item in enumerate(node.value)]
         assert isinstance(node, ScalarNode)
         return self._scalar(node)
@@ -193,17 +195,17 @@ class _Reader:
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
                 if isinstance(key_node, MappingNode) and node.flow_style:
-                    self._say(node, "text that begins with {{ is read as a mapping: put it in quotes")
+                    self._say(node, "text that begins with {{ is read as a mapping: put it in quotes", "BS103")
                 else:
-                    self._say(key_node, "a key must be plain text")
+                    self._say(key_node, "a key must be plain text", "BS103")
                 continue
             key = str(key_node.value)
             if key == "<<" and not key_node.style:
-                self._say(key_node, "the merge key << is not supported; write the values out")
+                self._say(key_node, "the merge key << is not supported; write the values out", "BS103")
                 continue
             if key in seen:
                 line, column = seen[key]
-                self._say(key_node, f"`{key}` stands twice; the first is at line {line}, column {column}")
+                self._say(key_node, f"`{key}` stands twice; the first is at line {line}, column {column}", "BS104")
                 continue
             seen[key] = _place(key_node)
             self._document.keys[(*path, key)] = seen[key]
@@ -215,26 +217,26 @@ class _Reader:
         text = str(node.value)
         if node.style:
             if node.tag not in {f"{_CORE}str", "!"}:
-                self._say(node, f"the tag {_tag(node)} is not supported; remove it")
+                self._say(node, f"the tag {_tag(node)} is not supported; remove it", "BS103")
             return text
         if node.tag not in _IMPLICIT:
-            self._say(node, f"the tag {_tag(node)} is not supported; remove it")
+            self._say(node, f"the tag {_tag(node)} is not supported; remove it", "BS103")
             return text
         new, old = _core(text), _old(node)
         if isinstance(new, float) and not math.isfinite(new):
-            self._say(node, f'{text} is not a number that JSON can carry; write "{text}" if you mean the text')
+            self._say(node, f'{text} is not a number that JSON can carry; write "{text}" if you mean the text', "BS102")
             return text
         if type(new) is not type(old) or new != old:
-            self._say(node, _differs(text, new, node.tag.removeprefix(_CORE)))
+            self._say(node, _differs(text, new, node.tag.removeprefix(_CORE)), "BS102")
             return text
         if isinstance(new, int) and not isinstance(new, bool) and not -(1 << 63) <= new < 1 << 63:
-            self._say(node, f'{text} is beyond 64 bits; write it as text: "{text}"')
+            self._say(node, f'{text} is beyond 64 bits; write it as text: "{text}"', "BS102")
         return new
 
-    def _say(self, node: Node, message: str) -> None:
+    def _say(self, node: Node, message: str, code: str) -> None:
         if len(self.problems) >= MAX_PROBLEMS:
             raise _TooMuchError(f"there are more problems in this document than {MAX_PROBLEMS}; these come first")
-        self.problems.append(self._lines.problem(_place(node), message))
+        self.problems.append(self._lines.problem(_place(node), message, code=code))
 
 
 def _core(text: str) -> Any:

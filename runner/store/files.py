@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         beside.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StoreError(f"cannot write {path}: {error.strerror or error}", code="BS411") from error
     finally:
         if beside is not None:
             beside.unlink(missing_ok=True)
@@ -51,7 +51,7 @@ def write_whole(path: Path, data: bytes) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+        raise StoreError(f"cannot read {path}: {error.strerror or error}", code="BS411") from error
     with replacing(path) as file:
         file.write(data)
 

@@ -74,7 +74,9 @@ class Ledger:
             if version > 1:
                 self._db.close()
                 raise StoreError(
-                    f"{path} was written by a newer batchspec", hint="update batchspec, or remove the file"
+                    f"{path} was written by a newer batchspec",
+                    hint="update batchspec, or remove the file",
+                    code="BS412",
                 )
             if version == 0:
                 self._db.executescript(_SCHEMA)
@@ -93,7 +95,7 @@ class Ledger:
                 yield self._db
                 self._db.execute("commit")
             except sqlite3.Error as error:
-                raise StoreError(f"cannot write {self._path}: {error}") from error
+                raise StoreError(f"cannot write {self._path}: {error}", code="BS411") from error
             finally:
                 if self._db.in_transaction:
                     self._db.execute("rollback")

