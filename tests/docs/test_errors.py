@@ -247,7 +247,7 @@ def test_json_has_the_codes_of_a_job(example: Path, capsys: pytest.CaptureFixtur
         file.write('{"id": "c"}\n{"id": "a", "text": "x"}\n')
     assert run(["plan", "--json"]) == 1
     [line] = [json.loads(text) for text in capsys.readouterr().out.splitlines() if '"error"' in text]
-    assert (line["job"], line["codes"]) == ("job", ["BS206"])
+    assert (line["job"], line["codes"]) == ("job", ["BS206", "BS205"])
 
 
 def test_validate_json_has_a_code_for_each_problem(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
