@@ -145,7 +145,8 @@ def _commas(file: Path, path: str, encoding: str) -> None:
         shown = "tabs" if found == "\t" else f"`{found}`"
         raise BatchspecError(
             f"the columns of {path} seem to be separated by {shown}",
-            hint="save it with commas, or with tabs as .tsv", code="BS808",
+            hint="save it with commas, or with tabs as .tsv",
+            code="BS808",
         )
 
 
@@ -160,7 +161,9 @@ def _first_rows(root: Path, path: str, encoding: str) -> list[dict[str, Any]]:
     from runner.spec.yaml import Document, Lines  # noqa: PLC0415
 
     if re.search(r"[*?[]|\{\{|\{%|\{#|\}\}", path):
-        raise BatchspecError(f"{path} has marks in its name that mean something in a spec", hint="rename it", code="BS808")
+        raise BatchspecError(
+            f"{path} has marks in its name that mean something in a spec", hint="rename it", code="BS808"
+        )
     values = {"version": 1, "name": "look", "model": "any", "prompt": {"user": ""}, "output": {"path": "out.jsonl"}}
     job = Job.model_validate({**values, "input": {"path": path, "encoding": encoding, "limit": _LOOKED_AT}})
     try:
@@ -168,7 +171,8 @@ def _first_rows(root: Path, path: str, encoding: str) -> list[dict[str, Any]]:
     except ValueError:
         raise BatchspecError(
             f"{path} is of no kind that rows are read from",
-            hint="it must end in .csv, .tsv, .jsonl, .ndjson, .json or .parquet; texts may be packed: .csv.gz", code="BS808",
+            hint="it must end in .csv, .tsv, .jsonl, .ndjson, .json or .parquet; texts may be packed: .csv.gz",
+            code="BS808",
         ) from None
     spec = JobSpec(
         job, path, "look", "", "local", LocalProfile(kind="local"), own_provider=True, document=Document(),
