@@ -59,9 +59,11 @@ def _costs(estimate: Estimate) -> Iterator[str]:
     given, taken = estimate.input, estimate.output
     about = "" if given.low == given.high else "about "
     yield f"in    {about}{number(given.expected)} tokens, {given.certainty.value} ({given.basis})"
-    limit = "no limit" if taken.high is None else f"up to {number(taken.high)}"
-    answers = limit if taken.expected is None else f"about {number(taken.expected)}, {limit}"
-    yield f"out   {answers} tokens"
+    likely = "" if taken.expected is None else f"about {number(taken.expected)}"
+    if taken.high is None:
+        yield f"out   {likely} tokens, no limit" if likely else "out   no limit"
+    else:
+        yield f"out   {', '.join(filter(None, (likely, f'up to {number(taken.high)}')))} tokens"
     price = estimate.price
     if price is None:
         yield f"cost  no price is known for {estimate.model}; `prices:` in batchspec.yaml can say it"

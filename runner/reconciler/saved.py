@@ -128,8 +128,11 @@ def still_holds(saved: SavedJob, fresh: JobPlan, pins: PinsLine, ceiling: Ceilin
     if saved.pins.requests != pins.requests:
         return f"its requests are not the ones that were planned: {why_new(saved.pins, pins)}"
     most = _ceiling_usd(fresh)
-    if saved.cost_usd is not None and most is not None and most > saved.cost_usd:
-        return f"it could cost up to {usd_text(Decimal(str(most)))}, and the plan said {_planned(saved)} at most"
+    if saved.cost_usd is not None and fresh.submits:
+        if most is None:
+            return f"no price is known for it now, and the plan said {_planned(saved)} at most"
+        if most > saved.cost_usd:
+            return f"it could cost up to {usd_text(Decimal(str(most)))}, and the plan said {_planned(saved)} at most"
     return saved.ceiling.allows(1, 0, ceiling.requests)
 
 

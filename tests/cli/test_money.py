@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -222,6 +223,43 @@ def test_a_saved_plan_bounds_the_cost(with_spec: Callable[[str], Path]) -> None:
     assert "it could cost up to $0.3" in told
     assert "and the plan said $0.00084 at most" in told
     assert batches(root) == []
+
+
+def test_a_saved_plan_keeps_to_budgets_and_prices_of_the_day_it_is_applied(with_spec: Callable[[str], Path]) -> None:
+    root = with_spec("")
+    batchspec(root, "plan", "--out", "plan.json")
+    settings = root / "batchspec.yaml"
+    settings.write_text("version: 1\nproject: tests\nbudget: {max_requests: 39}\n")
+    assert "all jobs: max_requests: 40 requests" in batchspec(root, "apply", "plan.json", expect=1)
+    settings.write_text("version: 1\nproject: tests\nprices: {m-1: {input: 1, output: 1}}\n")
+    spec = root / "specs/hello.yaml"
+    spec.write_text(spec.read_text().replace("gpt-4o-mini", "m-1"))
+    batchspec(root, "plan", "--out", "plan.json")
+    settings.write_text("version: 1\nproject: tests\n")
+    told = batchspec(root, "apply", "plan.json", expect=1)
+    assert "no price is known for it now, and the plan said $0.0" in told
+    assert batches(root) == []
+
+
+def test_a_canary_keeps_to_max_in_flight(with_spec: Callable[[str], Path]) -> None:
+    root = with_spec("canary: {requests: 5}\nshards: {max_requests: 10}\nmax_in_flight: {shards: 1}\n")
+    batchspec(root, "apply", "--yes")
+    assert next((line["requests"], line.get("canary")) for line in batches(root)) == (5, True)
+    assert sorted(line["requests"] for line in batches(root)) == [5, 5, 10, 10, 10]
+
+
+def test_beyond_a_size_a_sample_is_counted_with_its_error_bar(with_spec: Callable[[str], Path]) -> None:
+    root = with_spec("")
+    rows = ({"id": n, "text": f"{n} " + "word " * (1 + n * 7 % 13)} for n in range(2_500))
+    (root / "data/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = batchspec(root, "plan")
+    assert re.search(r"in    about [\d,]+ tokens, estimated \(2,000 of 2,500 requests counted, ±0\.\d %\)", told)
+    sampled = plan_json(root)["cost"]["input_tokens"]
+    lines = [json.loads(line) for line in batchspec(root, "plan", "--exact", "--json").splitlines()]
+    exact = next(line for line in lines if line["type"] == "job")["cost"]["input_tokens"]
+    assert exact["certainty"] == "exact"
+    assert exact["low"] == exact["expected"] == exact["high"]
+    assert sampled["low"] <= exact["expected"] <= sampled["high"] < 1.02 * sampled["low"]
 
 
 def test_a_plan_as_markdown_shows_prompts_only_where_the_spec_says_so(with_spec: Callable[[str], Path]) -> None:
