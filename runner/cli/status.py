@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import JobName, Json, NoColor, Paths, Provider, Var, load_jobs
+from runner.cli.options import JobName, NoColor, Paths, Provider, Var, load_jobs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +33,7 @@ def status(
         bool, typer.Option("--batches", "-b", help="Show every job's output and batches, as for a single job.")
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep it fresh until no batch is running.")] = False,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a job on stdout, for machines.")] = False,
     no_color: NoColor = False,
 ) -> None:
     """Show each job: its state, how far it is, and what it has cost until now. Renders nothing."""

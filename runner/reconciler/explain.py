@@ -10,19 +10,30 @@ from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
 from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write, causes
 
+_IDLE = 3
+"""Jobs with nothing to do that are shown one by one; of more there is one line."""
+_NAMED = 10
+
 
 def explain(plan: Plan) -> str:
     """The whole plan as text, with a line end; the last line is its summary."""
     lines: list[str] = []
     if plan.offline:
         lines += [f"The service was not asked: {plan.offline}.", ""]
+    idle = [job for job in plan.jobs if not (job.actions or job.notes or job.failures)]
+    idle = idle if len(idle) > _IDLE else []
+    hidden = {job.address for job in idle}
     for job in plan.jobs:
-        lines += [*_job(job), ""]
+        lines += [] if job.address in hidden else [*_job(job), ""]
+    if idle:
+        named = ", ".join(job.address for job in idle[:_NAMED])
+        more = f" and {number(len(idle) - _NAMED)} more" if len(idle) > _NAMED else ""
+        lines += [f"{number(len(idle))} jobs with nothing to do: {named}{more}", ""]
     for orphan in plan.orphans:
         lines += [*_orphan(orphan), ""]
     for address, message in plan.errors.items():
-        first, *more = message.splitlines() or [""]
-        lines += [address, f"  ! {first}", *(f"    {line}" for line in more), ""]
+        first, *rest = message.splitlines() or [""]
+        lines += [address, f"  ! {first}", *(f"    {line}" for line in rest), ""]
     lines += [*_total(plan), _summary(plan)]
     return "\n".join(lines) + "\n"
 

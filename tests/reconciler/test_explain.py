@@ -89,6 +89,15 @@ def test_the_cost_is_that_of_all_jobs() -> None:
     )
 
 
+def test_what_changes_is_not_lost_among_jobs_with_nothing_to_do() -> None:
+    jobs = [replace(SAME, address=f"same-{n}") for n in range(12)]
+    told = explain(Plan((*jobs[:6], NEW, *jobs[6:])))
+    assert told.startswith("reviews[model=a]  (local:echo)\n")
+    assert "\n12 jobs with nothing to do: same-0, same-1, same-2, " in told
+    assert ", same-9 and 2 more\n" in told
+    assert explain(Plan(tuple(jobs[:3]))).count("    nothing to do\n") == 3
+
+
 def test_nothing_to_do_is_said_and_nothing_is_counted_twice() -> None:
     assert explain(Plan((SAME, SAME))).endswith("\nNothing to do: 14 reused.\n")
     assert explain(Plan(())) == "Nothing to do: 0 reused.\n"
