@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runner.planner.filters import FILTERS
+from runner.planner.templates import Templates
 from runner.spec.schema import json_schema
 from tests.conftest import REPOSITORY
 
@@ -46,6 +49,23 @@ def test_every_example_is_planned_and_applied(root: Path) -> None:
     outputs = [path for path in (root / ".batchspec/realms/local/out").rglob("*") if path.is_file()]
     jobs = sum(text.count("\nname: ") for name, text in BLOCKS.items() if name.startswith("specs/"))
     assert len(outputs) == jobs + 3 + 1  # three more jobs of the matrix, and one file of failed rows
+
+
+def filter_examples() -> list[tuple[str, str]]:
+    block = re.search(r"^```filters\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
+    assert block is not None
+    return [(template, json.loads(out)) for template, out in (line.split(" -> ") for line in block[1].splitlines())]
+
+
+@pytest.mark.parametrize(("template", "out"), filter_examples())
+def test_a_filter_gives_what_its_example_says(template: str, out: str) -> None:
+    templates = Templates(Path("/nowhere"), {})
+    assert templates.compile_text(template, "example")(templates.namespace({})) == out
+
+
+def test_every_filter_of_ours_has_an_example() -> None:
+    named = {name for template, _ in filter_examples() for name in re.findall(r"\| (\w+)", template)}
+    assert named == FILTERS.keys()
 
 
 def test_every_field_is_described() -> None:

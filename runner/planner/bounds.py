@@ -8,21 +8,25 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import jinja2
 from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
-from runner.planner.costs import formatting, metered, method
+from runner.planner.costs import TESTS, builtin, compared, formatting, metered, method, printed, sliced, weighed_test
 from runner.planner.meter import STEPS, TEXT, Meter, RowError
 
 _BITS = 4_096
 """The longest whole number that arithmetic may make."""
 _FOLDING = STEPS // 100
 """What may be worked out while a template is compiled, and is then held with it; what is beyond waits for a row."""
-_COUNTED = "__counted"
+_COUNTED, _COMPARED, _SLICED = "__counted", "__compared", "__sliced"
+"""Filters that stand around what a loop goes over, what is compared or is a key, and of what a slice is taken."""
+_FORMATS = frozenset({"format", "format_map"})
 _LOOPING = (
     nodes.For,
     nodes.Call,
@@ -79,7 +83,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.concat = self.joined  # type: ignore[method-assign]  # Jinja means it to be replaced
         self.filters = {name: metered(self.meter, name, filter_) for name, filter_ in self.filters.items()}
         self.filters[_COUNTED] = self._counted
+        self.filters[_COMPARED] = partial(compared, self.meter)
+        self.filters[_SLICED] = partial(sliced, self.meter)
+        self.tests |= {name: weighed_test(self.meter, self.tests[name]) for name in TESTS}
         self.globals["range"] = self._range
+        self.globals["namespace"] = self._namespace
         self._safe: dict[tuple[type, str], bool] = {}
         self._prepare: Callable[[nodes.Template], None] | None = None
 
@@ -91,8 +99,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """Texts joined: what a block gives, and `~`."""
         size, texts = 0, []
         for part in parts:
-            if isinstance(part, (list, dict)):
+            if isinstance(part, (list, dict, tuple)):
                 self.meter.weigh(part)
+            else:
+                printed(part)
             texts.append(part if isinstance(part, str) else str(part))
             size += len(texts[-1])
             if size > TEXT:
@@ -120,7 +130,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic whose result can be larger than what goes in."""
         if operator == "%" and isinstance(left, str):
-            formatting(self.meter, left, (), {})
+            formatting(self.meter, left, (right,), {})
         if operator == "**":
             if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > _BITS:
                 raise RowError("this number is too large")
@@ -136,16 +146,22 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         sizes = [len(side) if isinstance(side, (str, list, tuple)) else None for side in (left, right)]
         if operator == "+":
             if sizes[0] is not None and sizes[1] is not None:
-                self.meter.text(sizes[0] + sizes[1])
+                self._made(left, sizes[0] + sizes[1])
         elif sizes[0] is not None and isinstance(right, int):
-            self.meter.text(sizes[0] * max(0, right))
+            self._made(left, sizes[0] * max(0, right))
         elif sizes[1] is not None and isinstance(left, int):
-            self.meter.text(sizes[1] * max(0, left))
+            self._made(right, sizes[1] * max(0, left))
+
+    def _made(self, like: Any, size: int) -> None:
+        if isinstance(like, str):
+            self.meter.text(size)
+        else:
+            self.meter.entries(size)
 
     def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Each call costs, and methods of text are looked at, since their result may be long."""
         self.meter.take(1)
-        if type(obj) is types.BuiltinMethodType and type(obj.__self__) is str:
+        if type(obj) is types.BuiltinMethodType and type(obj.__self__) is str and obj.__name__ not in _FORMATS:
             method(self.meter, obj.__self__, obj.__name__, args, kwargs)
             kwargs.pop("_loop_vars", None)
             kwargs.pop("_block_vars", None)
@@ -154,6 +170,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         owner = getattr(wrapped, "__self__", None)
         if isinstance(owner, str):
             method(self.meter, owner, getattr(wrapped, "__name__", ""), args, kwargs)
+        elif isinstance(obj, (types.BuiltinMethodType, type)):
+            builtin(self.meter, obj, args, kwargs)
+        else:  # a macro, most of the time
+            self.meter.take(4 + len(args) // 10 + len(kwargs))
         return super().call(context, obj, *args, **kwargs)
 
     def get_template(self, *args: Any, **kwargs: Any) -> jinja2.Template:
@@ -174,7 +194,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         if self._prepare is not None:
             self._prepare(source)
         for node in list(source.find_all(nodes.For)):
-            node.iter = nodes.Filter(node.iter, _COUNTED, [], [], None, None, lineno=node.iter.lineno)
+            node.iter = _around(node.iter, _COUNTED)
+        _weigh_what_is_compared(source)
         # Constants are folded while a template is compiled, which may be in the middle of a row.
         left, self.meter.left = self.meter.left, _FOLDING
         try:
@@ -190,6 +211,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             return items
         return items if isinstance(items, jinja2.Undefined) else self.meter.count(items)
 
+    def _namespace(self, *args: Any, **kwargs: Any) -> Namespace:
+        builtin(self.meter, dict, args, kwargs)
+        return _Namespace(self.meter, *args, **kwargs)
+
     def _range(self, *args: int) -> range:
         found = range(*args)
         self.meter.take(len(found) // 10 + 1)
@@ -198,7 +223,48 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return found
 
 
+class _Namespace(Namespace):
+    """Jinja's namespace, in which setting something costs: what a template builds turn by turn is built in one."""
+
+    def __init__(self, meter: Meter, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        object.__setattr__(self, "_meter", meter)  # beside what a template sees of it
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        meter: Meter = object.__getattribute__(self, "_meter")
+        # Python's garbage collector goes over nested lists again and again while they grow.
+        meter.take(19 if isinstance(value, (list, tuple, dict)) else 4)
+        super().__setitem__(name, value)
+
+
 _DICT = frozenset(dir(dict))
+
+
+def _around(node: Any, name: str) -> nodes.Expr:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+def _weigh_what_is_compared(source: nodes.Template) -> None:
+    """Put filters around what Python would go through on its own, entry by entry.
+
+    Comparing with a constant takes no time worth counting, but for looking for it in something.
+    """
+    for compare in list(source.find_all(nodes.Compare)):
+        sides = [compare.expr, *(operand.expr for operand in compare.ops)]
+        both = sum(not isinstance(side, nodes.Const) for side in sides) > 1
+        if both and not isinstance(compare.expr, nodes.Const):
+            compare.expr = _around(compare.expr, _COMPARED)
+        for operand in compare.ops:
+            if (both or operand.op in {"in", "notin"}) and not isinstance(operand.expr, nodes.Const):
+                operand.expr = _around(operand.expr, _COMPARED)
+    for item in list(source.find_all(nodes.Getitem)):
+        if isinstance(item.arg, nodes.Slice):
+            item.node = _around(item.node, _SLICED)
+        elif not isinstance(item.arg, nodes.Const):
+            item.arg = _around(item.arg, _COMPARED)
+    for pair in list(source.find_all(nodes.Pair)):
+        if not isinstance(pair.key, nodes.Const):
+            pair.key = _around(pair.key, _COMPARED)
 
 
 def loops(tree: nodes.Template) -> bool:

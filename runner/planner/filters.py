@@ -1,4 +1,4 @@
-"""Filters for prompts beside Jinja's own. Each is a pure function of its arguments; docs/templates.md describes them.
+"""Filters for prompts beside Jinja's own. Each is a pure function of its arguments; docs/spec.md shows what each gives.
 
 Rows are rendered in any order, in several processes, so nothing may be kept from one to the next; what a filter
 needs it imports inside, because every worker imports this module.

@@ -13,10 +13,14 @@ from typing import Any
 import jinja2
 
 STEPS = 1_000_000
-"""What one row may cost. A turn of a loop, a call, a filter and a loaded template cost one each, a text one for 1,000
-characters."""
+"""What one row may cost. A turn of a loop, a call, a filter and a loaded template cost one each, a text one for 200
+characters, a list one for 50 entries; so all that a row makes together fits into some hundred megabytes."""
 TEXT = 10_000_000
 """The longest text, in characters, that a template may make; also the longest list."""
+
+
+NUMBERS = frozenset({int, float, bool, type(None)})
+"""The types of values that have a short text."""
 
 
 class RowError(Exception):
@@ -50,7 +54,13 @@ class Meter:
         """Take what a text or list of this size costs, before it is made. Raises RowError."""
         if size > TEXT:
             raise RowError(f"the template makes something of {size} characters or entries; at most {TEXT} may be")
-        self.take(1 + size // 1_000)
+        self.take(1 + size // 200)
+
+    def entries(self, size: int) -> None:
+        """Take what a list of this size costs, before it is made. Raises RowError."""
+        if size > TEXT:
+            self.text(size)
+        self.take(1 + size // 50)
 
     def count(self, items: Iterable[Any]) -> Iterator[Any]:
         """The items, each for a step."""
@@ -61,7 +71,11 @@ class Meter:
             yield item
 
     def weigh(self, value: Any) -> None:
-        """Take a step for each entry of a list or mapping, however deep, before it is written out."""
+        """Take a step for each entry of a list or mapping, however deep, before it is written out or compared.
+
+        One list may stand in another many times, and that again, so that a few hold more entries than there are atoms.
+        Raises RowError, also for an entry that is no value, such as a generator, whose text would name an address.
+        """
         if isinstance(value, (list, tuple, dict)):
             self.take(1 + len(value))
             for item in value.values() if isinstance(value, dict) else value:
@@ -74,4 +88,10 @@ class Meter:
                     str(item)  # raises, in Jinja's words
                 elif isinstance(item, str):
                     self.text(len(item))
+                elif kind not in NUMBERS:
+                    raise RowError(f"a list or mapping that holds a {kind.__name__} can't be printed or compared")
+            if isinstance(value, dict):
+                for key in value:
+                    if type(key) is not str:
+                        self.weigh([key])
             self.take(0)

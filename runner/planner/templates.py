@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from jinja2.runtime import Context
 from runner.errors import InputError, Problem, SpecError, TrustError
 from runner.planner.bounds import BoundedEnvironment, loops, only_reads
 from runner.planner.constants import fold
+from runner.planner.costs import printed
 from runner.planner.filters import FILTERS
 from runner.planner.meter import STEPS, TEXT, Meter, RowError
 
@@ -82,13 +84,15 @@ class Templates:
 
     def compile_text(self, text: str, label: str) -> Render:
         """A function of the row's namespace for inline Jinja text. Raises jinja2.TemplateError."""
-        self._load_all(_named(self._environment.parse(text, label, label)))
-        return self._compile(text, label, label)
+        with _compiling(label):
+            self._load_all(_named(self._environment.parse(text, label, label)))
+            return self._compile(text, label, label)
 
     def compile_file(self, path: str) -> Render:
         """A function of the row's namespace for a template file. Raises jinja2.TemplateError."""
-        self._load_all([path])
-        return self._compile(self.loaded[path].text, path, self.loaded[path].path)
+        with _compiling(path):
+            self._load_all([path])
+            return self._compile(self.loaded[path].text, path, self.loaded[path].path)
 
     def _compile(self, text: str, name: str, filename: str) -> Render:
         environment = self._environment
@@ -210,6 +214,16 @@ def syntax_problem(error: jinja2.TemplateError, place: Problem) -> SpecError:
     )
 
 
+@contextmanager
+def _compiling(label: str) -> Iterator[None]:
+    """Python compiles what Jinja makes of a template, and has limits of its own."""
+    try:
+        yield
+    except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
+        what = "blocks, brackets or operators stand too deep in each other, or it is too long"
+        raise jinja2.TemplateSyntaxError(f"it can't be compiled: {what}", 1, label, label) from error
+
+
 class _Template(jinja2.Template):
     """A template whose module is made anew for each import, so that nothing set in it survives a row."""
 
@@ -247,14 +261,11 @@ def _printable(meter: Meter, value: Any) -> Any:
         if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
             raise RowError("a whole number beyond 64 bits cannot be printed")
         return value
-    if isinstance(value, jinja2.Undefined):
-        return str(value)  # StrictUndefined raises here, with its own words
     if isinstance(value, tuple):
         meter.weigh(value)
         return list(value)
-    kind = type(value).__name__
-    more = "; add `| list` or `| join`" if kind in {"generator", "map", "filter", "reversed"} else ""
-    raise RowError(f"a {kind} cannot be printed{more}")
+    printed(value)
+    return str(value)  # StrictUndefined raises here, with its own words
 
 
 def _named(tree: nodes.Template) -> list[str]:
