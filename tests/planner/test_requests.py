@@ -159,7 +159,7 @@ def test_no_template_state_survives_a_row(load: Load, tmp_path: Path) -> None:
         pytest.param("{{ missing }}", "'missing' is undefined; the row has: id, text", id="a column that is not there"),
         pytest.param("{{ vars.nope }}", "has no attribute 'nope'", id="a var that is not there"),
         pytest.param("{{ text | map('upper') }}", "a generator cannot be printed; add `| list`", id="a generator"),
-        pytest.param("{{ namespace }}", "a type cannot be printed", id="a class"),
+        pytest.param("{{ cycler }}", "a type cannot be printed", id="a class"),
         pytest.param("{{ ''.__class__ }}", "unsafe", id="an attribute trick"),
         pytest.param("{{ vars.list.append(3) }}", "unsafe", id="changing vars"),
         pytest.param("{% for i in range(999999) %}{% endfor %}", "the template runs on", id="a long loop"),
