@@ -45,6 +45,7 @@ soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; eve
 bench-service: $(VENV)/.dev  ## measure the service: uploads, jobs, jobs under 1,000 polls a second
 	$(BIN)/python -m bench.service
 
+# About twenty minutes on two idle cores; it says how far it is.
 crash: $(VENV)/.dev  ## kill apply at every step with every loss, 200 random rounds, all pairs of faults
 	$(BIN)/python -m tests.executor.crash
 	$(BIN)/python -m tests.executor.crash --losses all
@@ -72,7 +73,7 @@ bench-traffic: $(VENV)/.dev  ## measure uploads and downloads of 200 MB against 
 	$(BIN)/python -m bench.traffic
 
 schemas: $(VENV)/.dev  ## write schemas/ anew, after a change of what people write
-	for name in spec settings plan apply saved-plan; do \
+	for name in spec settings plan apply status verify saved-plan; do \
 	  $(BIN)/batchspec schema --of $$name > schemas/$$name.schema.json; done
 
 docs: $(VENV)/.docs  ## build the pages of docs/ into site/

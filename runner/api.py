@@ -83,7 +83,7 @@ class Planned:
 
 
 def _kept_to(saved: SavedPlan, planned: Planned) -> dict[str, Ceiling]:
-    """A saved plan's ceilings, where it still holds. Raises BatchspecError that names what moved."""
+    """What a saved plan and a fresh one allow, where it still holds. Raises BatchspecError that names what moved."""
     pins = {one.desired.spec.address: one.pins for one in planned.prepared}
     fresh, plans = planned.ceilings(), {job.address: job for job in planned.plan.jobs}
     errors = planned.plan.errors
@@ -101,7 +101,7 @@ def _kept_to(saved: SavedPlan, planned: Planned) -> dict[str, Ceiling]:
             hint="nothing was done; make a fresh plan with `batchspec plan --out FILE`, and have it looked at",
             code="BS603",
         )
-    return {job.address: job.ceiling for job in saved.jobs}
+    return {job.address: job.ceiling.within(fresh[job.address]) for job in saved.jobs}
 
 
 class Opened:
@@ -211,7 +211,7 @@ class Opened:
         if saved is not None:
             ceilings = _kept_to(saved, planned)
             good = [one for one in good if one.desired.spec.address in ceilings]
-        problems = prune(self.context, planned.plan.orphans) if planned.plan.cancels else ()
+        problems = prune(self.context, planned.plan.orphans) if word.prune else ()
         refused = tuple(Outcome("--prune", "error", None, problem, codes=("BS807",)) for problem in problems)
         return refused + execute(self.context, good, word, ceilings, waiting=wait, deadline=deadline)
 

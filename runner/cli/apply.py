@@ -33,6 +33,8 @@ from runner.errors import BatchspecError
 if TYPE_CHECKING:
     from runner.executor.run import Outcome
     from runner.reconciler.plan import Plan
+    from runner.reconciler.saved import SavedPlan
+    from runner.spec.load import Project
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -74,68 +76,72 @@ def apply(
     """
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.console import Terminal  # noqa: PLC0415
-    from runner.cli.machine import Lines  # noqa: PLC0415
+    from runner.cli.machine import lines_of  # noqa: PLC0415
     from runner.cli.paper import show_plan  # noqa: PLC0415
     from runner.executor.apply import Interrupted  # noqa: PLC0415
     from runner.executor.observe import Word  # noqa: PLC0415
-    from runner.reconciler.saved import read_saved  # noqa: PLC0415
 
-    limit = _duration(timeout)
-    plan_file = paths[0] if paths and len(paths) == 1 and paths[0].suffix == ".json" else None
-    project, chosen = load_jobs(None if plan_file else paths, var, job, provider)
-    saved = None
-    if plan_file is not None:
-        saved = read_saved(_read(plan_file), str(plan_file), project.settings.project)
-        planned_jobs = {one.address for one in saved.jobs}
-        chosen = tuple(spec for spec in chosen if spec.address in planned_jobs)
-    known_words(project, ask_unknown, retry_failed)
-    word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
-    lines = Lines("apply", events=True) if as_json else None
-    with (
-        Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
-        open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
-    ):
-        planned = opened.plan(chosen, word, exact=exact)
-        if lines is not None:
-            lines.plan(planned.plan)
-        else:
-            show_plan(planned.plan, opened.context.places.output, no_color=no_color)
+    with lines_of("apply", wanted=as_json) as lines:
+        limit = _duration(timeout)
         if override is not None and not override.strip():
             raise BatchspecError("--budget-override wants a reason", hint="say why, in a few words", code="BS802")
-        if not planned.plan.over_budget or override:
-            _confirm(planned.plan, yes or saved is not None)
-        broken = planned.plan.errors
-        try:
-            outcomes = opened.apply(
-                planned, word, saved=saved, wait=not no_wait, timeout=limit, override=(override or "").strip()[:500]
-            )
-        except Interrupted as interrupted:
-            interrupt.tell(
-                [
-                    f"{one.address}: batch {b} goes on at the service"
-                    for one in interrupted.outcomes
-                    for b in one.running
-                ]
-            )
+        plan_file = _plan_file(paths)
+        project, chosen = load_jobs(None if plan_file else paths, var, job, provider)
+        saved = None if plan_file is None else _saved(plan_file, project)
+        if saved is not None:
+            planned_jobs = {one.address for one in saved.jobs}
+            chosen = tuple(spec for spec in chosen if spec.address in planned_jobs)
+        known_words(project, ask_unknown, retry_failed)
+        word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
+        with (
+            Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
+            open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
+        ):
+            planned = opened.plan(chosen, word, exact=exact)
             if lines is not None:
-                lines.outcomes(interrupted.outcomes, interrupt.CODE)
-            raise typer.Exit(interrupt.CODE) from None
-    code = _code(outcomes, bool(broken), no_wait=no_wait, detailed=detailed_exitcode)
-    if lines is not None:
-        lines.outcomes(outcomes, code)
-    else:
-        _summary(outcomes, broken)
+                lines.plan(planned.plan)
+            else:
+                show_plan(planned.plan, opened.context.places.output, no_color=no_color)
+            if not planned.plan.over_budget or override:
+                _confirm(planned.plan, yes=yes or saved is not None, apart=as_json)
+            broken = planned.plan.errors
+            try:
+                outcomes = opened.apply(
+                    planned, word, saved=saved, wait=not no_wait, timeout=limit, override=(override or "").strip()[:500]
+                )
+            except Interrupted as interrupted:
+                ends = [(one.address, batch) for one in interrupted.outcomes for batch in one.running]
+                interrupt.tell([f"{address}: batch {batch} goes on at the service" for address, batch in ends])
+                if lines is not None:
+                    lines.outcomes(interrupted.outcomes, interrupt.CODE)
+                raise typer.Exit(interrupt.CODE) from None
+        code = _code(outcomes, bool(broken), no_wait=no_wait, detailed=detailed_exitcode)
+        if lines is not None:
+            lines.outcomes(outcomes, code)
+        else:
+            _summary(outcomes, broken)
     raise typer.Exit(code)
 
 
-def _read(path: Path) -> bytes:
+def _plan_file(paths: list[Path] | None) -> Path | None:
+    """The saved plan, where one is given: a file that no spec can be."""
+    if not paths or len(paths) > 1 or paths[0].suffix in {".yaml", ".yml"}:
+        return None
+    return paths[0] if paths[0].suffix == ".json" or paths[0].is_file() else None
+
+
+def _saved(path: Path, project: Project) -> SavedPlan:
+    from runner.reconciler.saved import read_saved  # noqa: PLC0415
+
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise BatchspecError(f"{path} can't be read: {error.strerror or error}", code="BS604") from error
+    return read_saved(data, str(path), project.settings.project)
 
 
-def _confirm(plan: Plan, yes: bool) -> None:
+def _confirm(plan: Plan, *, yes: bool, apart: bool) -> None:
+    """Ask, where there is something to do; `apart` from stdout, where that is for machines."""
     if not plan.changes or yes:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -144,7 +150,7 @@ def _confirm(plan: Plan, yes: bool) -> None:
             hint=f"run `{interrupt.command(sys.argv[1:])} --yes` to do what the plan says",
             code="BS608",
         )
-    typer.confirm("\nDo this?", abort=True)
+    typer.confirm("\nDo this?", abort=True, err=apart)
 
 
 def _summary(outcomes: Sequence[Outcome], broken: dict[str, str]) -> None:

@@ -63,14 +63,18 @@ def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
     if not orphans:
         known = ", ".join(job.address for job in context.project.jobs)
         raise BatchspecError(
-            f"no spec has {address}, and no lockfile a running batch of it", hint=f"jobs: {known}", code="BS807"
+            f"no spec has {address}, and no lockfile an open batch of it", hint=f"jobs: {known}", code="BS807"
         )
     for orphan in orphans:
-        typer.echo(f"{address} has left the specs; cancel {', '.join(orphan.cancel)}")
+        typer.echo(f"{address} has left the specs")
+        for batch in orphan.cancel:
+            typer.echo(f"cancel batch {batch}: it is running")
+        for batch in orphan.fetch:
+            typer.echo(f"fetch batch {batch}: it has ended")
     _ask(yes=yes)
     for problem in prune(context, orphans):
         raise BatchspecError(problem, code="BS807")
-    typer.echo("Cancelled; what was answered is in the store.")
+    typer.echo("Done; what was answered is in the store.")
 
 
 def _ask(*, yes: bool) -> None:

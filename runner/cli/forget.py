@@ -37,11 +37,12 @@ def forget(
             for line in context.lockfile(path).batches.values()
             if line.job in context.lockfile(path).names(address)
         ]
-        running = [line.batch for line in lines if not line.ended]
+        running = [line.batch for line in lines if not (line.ended or line.gone)]
         if running:
             raise BatchspecError(
                 f"{address} has a batch that has not ended as far as the lockfile knows: {', '.join(running)}",
-                hint="`batchspec apply` fetches it, `batchspec cancel` ends it; forgetting it could pay for it twice",
+                hint="`batchspec apply` fetches it, `batchspec cancel` ends it, and where no spec has the job, "
+                "`batchspec apply --prune`; forgetting it could pay for it twice",
                 code="BS806",
             )
         typer.echo(f"forget {address}: {len(lines)} batches in {', '.join(holding)}; its output files stay")

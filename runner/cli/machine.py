@@ -5,36 +5,93 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
+from runner.errors import BatchspecError, disk_error
 from runner.executor.pins import tool
 from runner.reconciler.machine import (
+    Command,
+    ErrorLine,
     EventLine,
     ExitLine,
     MachineLine,
     OutcomeLine,
     ProgressLine,
+    StatusLine,
+    VerifiedLine,
     VersionLine,
     dump,
+    error_lines,
     plan_lines,
 )
 
 if TYPE_CHECKING:
     from runner.executor.run import Outcome
+    from runner.executor.status import JobStatus
+    from runner.executor.verify import Verified
     from runner.reconciler.plan import Plan
 
 _EVERY = 5.0
 """Seconds between two progress lines of one kind."""
 
 
-class Lines:
-    """A watcher that writes lines. The version line comes first."""
+def lines_of(command: Command, *, wanted: bool) -> AbstractContextManager[Lines | None]:
+    """Lines, where `--json` is wanted; a context that gives None elsewhere."""
+    return Lines(command) if wanted else nullcontext()
 
-    def __init__(self, command: Literal["plan", "apply"], *, events: bool) -> None:
-        self._events = events
+
+def tell_error(arguments: Sequence[str], error: BatchspecError) -> None:
+    """Write what ended a command, where its own lines did not: they had not begun, or it has none."""
+    told, Lines.told = Lines.told, False
+    if told:
+        return
+    command = next((one for one in get_args(Command) if arguments[:1] == [one]), None)
+    if command is not None:
+        Lines(command).failed(error)
+        return
+    for line in error_lines(error):
+        sys.stdout.write(dump(line))
+
+
+class Lines:
+    """A watcher that writes lines. The version line comes first; what ends the command with an error is a line too.
+
+    Use as a context manager around all that a command does. `apply` says what happens, and its exit code last.
+    """
+
+    told: ClassVar[bool] = False
+    """Whether what ended this process's last command with lines was written as one."""
+
+    def __init__(self, command: Command) -> None:
+        Lines.told = False
+        self._events = command == "apply"
+        self._exited = False
         self._said: dict[str, float] = {}
         self._write(VersionLine(tool=tool(), command=command))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            self.failed(disk_error(error))
+        elif isinstance(error, BatchspecError):
+            self.failed(error)
+        elif error is not None and not self._exited:
+            self._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+    def failed(self, error: BatchspecError) -> None:
+        """Write what ends the command."""
+        for line in error_lines(error):
+            self._write(line)
+        self._exit(1)
+        Lines.told = True
 
     def plan(self, plan: Plan) -> None:
         """Write a plan."""
@@ -56,7 +113,22 @@ class Lines:
                     codes=outcome.codes,
                 )
             )
-        self._write(ExitLine(code=code))
+        self._exit(code)
+
+    def status(self, jobs: Iterable[JobStatus]) -> None:
+        """Write jobs and their batches."""
+        for job in jobs:
+            fields = asdict(job)
+            self._write(StatusLine(job=fields.pop("address"), **fields))
+
+    def verified(self, found: Verified) -> None:
+        """Write what holds of a job."""
+        self._write(VerifiedLine(job=found.address, verified=not found.wrong, right=found.right, wrong=found.wrong))
+
+    def errors(self, errors: Mapping[str, BatchspecError]) -> None:
+        """Write what is wrong with jobs, by address."""
+        for address, error in errors.items():
+            self._write(ErrorLine(job=address, message=error.message, hint=error.hint or None, codes=error.codes))
 
     def event(self, name: str, **fields: object) -> None:
         """Write an event."""
@@ -70,6 +142,11 @@ class Lines:
         if self._events and (done == total or now - self._said.get(what, 0.0) >= _EVERY):
             self._said[what] = now
             self._write(ProgressLine(what=what, done=done, total=total, failed=failed))
+
+    def _exit(self, code: int) -> None:
+        if self._events:
+            self._exited = True
+            self._write(ExitLine(code=code))
 
     def _write(self, line: MachineLine) -> None:
         sys.stdout.write(dump(line))

@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> int:
             interrupt.tell(again=arguments[:1] == ["apply"])
         sys.stdout.flush()
     except BatchspecError as error:
-        _say(error, as_json="--json" in arguments)
+        _say(error, arguments)
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        _say(disk_error(error), as_json="--json" in arguments)
+        _say(disk_error(error), arguments)
         return 1
     except typer.Abort:
         sys.stderr.write("Nothing was done.\n")
@@ -73,17 +73,16 @@ def run(arguments: list[str]) -> int:
         if not hasattr(error, "format_message"):
             raise
         hint = "`batchspec --help` shows the commands, and each has a --help of its own"
-        _say(BatchspecError(error.format_message(), hint=hint, code="BS800"), as_json="--json" in arguments)
+        _say(BatchspecError(error.format_message(), hint=hint, code="BS800"), arguments)
         return 1
     return code if isinstance(code, int) else 0
 
 
-def _say(error: BatchspecError, *, as_json: bool) -> None:
+def _say(error: BatchspecError, arguments: list[str]) -> None:
     from runner.cli.console import error_text  # noqa: PLC0415
 
     sys.stderr.write(error_text(error))
-    if as_json:
-        from runner.reconciler.machine import ErrorLine, dump  # noqa: PLC0415
+    if "--json" in arguments:
+        from runner.cli.machine import tell_error  # noqa: PLC0415
 
-        message = f"{error.message}\n{error.hint}" if error.hint else error.message
-        sys.stdout.write(dump(ErrorLine(message=message, codes=error.codes)))
+        tell_error(arguments, error)

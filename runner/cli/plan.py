@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,6 +26,9 @@ from runner.cli.options import (
     known_words,
     load_jobs,
 )
+
+if TYPE_CHECKING:
+    from runner.executor.observe import Word
 
 
 def plan(
@@ -56,34 +60,47 @@ def plan(
     """Show what apply would submit, reuse, wait for and write. Changes nothing on the service."""
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.console import Terminal  # noqa: PLC0415
-    from runner.cli.machine import Lines  # noqa: PLC0415
+    from runner.cli.machine import lines_of  # noqa: PLC0415
     from runner.cli.paper import show_plan  # noqa: PLC0415
     from runner.executor.observe import Word  # noqa: PLC0415
     from runner.store.files import write_whole  # noqa: PLC0415
 
-    project, chosen = load_jobs(paths, var, job, provider)
-    known_words(project, ask_unknown, retry_failed)
-    word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
-    lines = Lines("plan", events=False) if as_json else None
-    with (
-        Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
-        open_project(project, watcher=terminal, jobs=jobs) as opened,
-    ):
-        made = opened.plan(chosen, word, offline=offline, exact=exact, review=form == "markdown")
-    planned = made.plan
-    if lines is not None:
-        lines.plan(planned)
-    elif form == "markdown":
-        from runner.reconciler.markdown import markdown  # noqa: PLC0415
+    with lines_of("plan", wanted=as_json) as lines:
+        project, chosen = load_jobs(paths, var, job, provider)
+        known_words(project, ask_unknown, retry_failed)
+        word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
+        with (
+            Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
+            open_project(project, watcher=terminal, jobs=jobs) as opened,
+        ):
+            made = opened.plan(chosen, word, offline=offline, exact=exact, review=form == "markdown")
+        planned = made.plan
+        if lines is not None:
+            lines.plan(planned)
+        elif form == "markdown":
+            from runner.reconciler.markdown import markdown  # noqa: PLC0415
 
-        typer.echo(markdown(planned), nl=False)
-    else:
-        show_plan(planned, opened.context.places.output, no_color=no_color)
-    if out is not None:
-        write_whole(out, made.saved(project.settings.project))
-        apart = f" --provider {provider}" if provider else ""
-        sys.stderr.write(f"Saved as {out}; `batchspec apply {out}{apart}` does no more than this.\n")
+            typer.echo(markdown(planned), nl=False)
+        else:
+            show_plan(planned, opened.context.places.output, no_color=no_color)
+        if out is not None and planned.errors:
+            sys.stderr.write(f"Not saved as {out}: a plan with errors is not saved. Mend them, or leave the job out.\n")
+        elif out is not None:
+            write_whole(out, made.saved(project.settings.project))
+            sys.stderr.write(f"Saved as {out}; `{_to_apply(out, word, provider, var)}` does no more than this.\n")
     if planned.errors:
         raise typer.Exit(1)
     if detailed_exitcode and planned.changes:
         raise typer.Exit(2)
+
+
+def _to_apply(out: Path, word: Word, provider: str | None, variables: list[str] | None) -> str:
+    """The command that applies a saved plan: what a person's word released is said again."""
+    said = [
+        *(part for one in variables or () for part in ("--var", one)),
+        *(("--provider", provider) if provider else ()),
+        *(part for one in sorted(word.ask_unknown) for part in ("--ask-unknown", one)),
+        *(part for one in sorted(word.retry_failed) for part in ("--retry-failed", one)),
+        *(("--prune",) if word.prune else ()),
+    ]
+    return shlex.join(["batchspec", "apply", str(out), *said])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from runner.reconciler.machine import Command
 
 
 class Of(StrEnum):
@@ -15,6 +18,8 @@ class Of(StrEnum):
     SETTINGS = "settings"
     PLAN = "plan"
     APPLY = "apply"
+    STATUS = "status"
+    VERIFY = "verify"
     SAVED_PLAN = "saved-plan"
 
 
@@ -22,7 +27,7 @@ def schema(
     of: Annotated[
         Of,
         typer.Option(
-            help="A spec, batchspec.yaml (settings), one line of `plan --json` or `apply --json`, or a saved plan."
+            help="A spec, batchspec.yaml (settings), a saved plan, or one line of what a command writes with --json."
         ),
     ] = Of.SPEC,
 ) -> None:
@@ -40,5 +45,5 @@ def schema(
     else:
         from runner.reconciler.machine import schema_of  # noqa: PLC0415
 
-        found = schema_of("plan" if of is Of.PLAN else "apply")
+        found = schema_of(cast("Command", of.value))
     typer.echo(schema_text(found), nl=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,10 +40,13 @@ def status(
     """Show each job: its state, how far it is, and what it has cost until now. Renders nothing."""
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.console import out_console  # noqa: PLC0415
+    from runner.cli.machine import lines_of  # noqa: PLC0415
     from runner.executor.status import Lists, told_status  # noqa: PLC0415
 
-    project, jobs = load_jobs(paths, var, job, provider)
-    with open_project(project) as opened:
+    with ExitStack() as stack:
+        lines = stack.enter_context(lines_of("status", wanted=as_json))
+        project, jobs = load_jobs(paths, var, job, provider)
+        opened = stack.enter_context(open_project(project))
 
         def look() -> list[JobStatus]:
             lists = Lists(opened.context)
@@ -51,13 +55,9 @@ def status(
                 for spec in jobs
             ]
 
-        if as_json:
-            import json  # noqa: PLC0415
-            from dataclasses import asdict  # noqa: PLC0415
-
+        if lines is not None:
             seen = look()
-            for shown in seen:
-                typer.echo(json.dumps(asdict(shown)))
+            lines.status(seen)
         else:
             from runner.cli.board import board, details  # noqa: PLC0415  it takes rich, which costs to import
             from runner.cli.links import links_work  # noqa: PLC0415

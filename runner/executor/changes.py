@@ -8,7 +8,7 @@ import orjson
 
 from runner.keys import DIGEST_BYTES, parse_key
 from runner.planner.render import Desired
-from runner.reconciler.plan import RowChanges
+from runner.reconciler.reasons import RowChanges
 
 MOST_ROWS = 200_000
 """Outputs of more rows are not compared row by row: a reason is not worth the memory."""

@@ -119,6 +119,17 @@ def is_indexed(known: Known, standing: dict[str, OutputAnswers]) -> bool:
     return known.gone or is_read(known, standing)
 
 
+def leaves_open(known: Known, standing: dict[str, OutputAnswers]) -> bool:
+    """Whether a batch may hold requests that no line answers: it is in flight, or ended before all were done."""
+    if not (known.ended and is_indexed(known, standing)):
+        return True
+    if known.index is not None:
+        lines = known.index.summary.answers + known.index.summary.failures
+    else:
+        lines = len(standing[known.line.batch].entries) if known.line.batch in standing else known.line.requests
+    return lines < known.line.requests
+
+
 def _hold(known: Known, standing: dict[str, OutputAnswers], on: Sequence[str] | None) -> Hold:
     if not known.ended:
         return Hold.FLIGHT

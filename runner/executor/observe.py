@@ -11,19 +11,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from runner.digest import sha256_file
 from runner.executor.batches import Known, gather
 from runner.executor.changes import row_changes
 from runner.executor.context import Context, Realm
 from runner.executor.failures import reasons
-from runner.executor.judge import Judged, is_indexed, judge, wanted_round
+from runner.executor.judge import Judged, is_indexed, judge, leaves_open, wanted_round
 from runner.executor.salvage import Fate, fate_of
 from runner.executor.standing import OutputAnswers, read_output
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import Lockfile, PinsLine
-from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, RowChanges, ShardSize, decide
+from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide
+from runner.reconciler.reasons import RowChanges
 from runner.spec.money import allowed
 from runner.store.ledger import Create
 
@@ -141,23 +145,28 @@ def _recognise(
     standing: dict[str, OutputAnswers],
     judging: partial[Judged],
 ) -> tuple[Known, ...]:
-    """Batches in flight whose shard is not in the store, known again where the same shard is rendered here."""
+    """Batches whose shard is not in the store, known again where the same shard is rendered here.
+
+    It is looked for where it matters: of batches in flight, and of ended ones that left requests unanswered.
+    """
     strange = {
-        known.line.batch
+        known.line.batch: known.line.shard
         for known in batches
-        if known.keys is None and known.line.shard and not (known.ended and is_indexed(known, standing))
+        if known.keys is None and known.line.shard and leaves_open(known, standing)
     }
     if not strange:
         return batches
-    judged = judging([known for known in batches if known.line.batch not in strange])
-    found = {}
-    for number, _ in judged.tally.submit:
-        for shard in cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None):
-            found[shard.digest] = shard.keys
+    found: dict[str, npt.NDArray[np.bytes_]] = {}
+    # As it was before they went out; and from the very first, where some of what they held is answered by now.
+    for others in ([known for known in batches if known.line.batch not in strange], []):
+        judged = judging(others)
+        for number, _ in judged.tally.submit:
+            for shard in cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None):
+                found.setdefault(shard.digest, shard.keys)
+        if found.keys() >= set(strange.values()):
+            break
     return tuple(
-        replace(known, keys=found[known.line.shard])
-        if known.line.batch in strange and known.line.shard in found
-        else known
+        replace(known, keys=found.get(strange[known.line.batch])) if known.line.batch in strange else known
         for known in batches
     )
 

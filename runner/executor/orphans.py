@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from runner.errors import Conflict, NotFound, ProviderError
-from runner.executor.batches import ended_line
+from runner.executor.batches import ended_line, gone_line
 from runner.executor.context import Context
 from runner.executor.fetch import fetch
 from runner.providers.api import BatchApi, RemoteBatch
@@ -38,14 +38,16 @@ def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, .
             lines = [line for line in lockfile.batches.values() if line.job in names]
             for realm in sorted({line.realm for line in lines}):
                 here = [line for line in lines if line.realm == realm]
-                running = tuple(line.batch for line in here if not line.ended and _runs(context, line, ask=ask))
-                orphan = Orphan(address, realm, path, running, len(here) - len(running))
-                found.append(replace(orphan, cancel=running) if prune else orphan)
-    return tuple(orphan for orphan in found if orphan.running)
+                opened = [line for line in here if not (line.ended or line.gone)]
+                running = tuple(line.batch for line in opened if _runs(context, line, ask=ask))
+                over = tuple(line.batch for line in opened if line.batch not in running)
+                orphan = Orphan(address, realm, path, running, len(here) - len(opened), over=over)
+                found.append(replace(orphan, cancel=running, fetch=over) if prune else orphan)
+    return tuple(orphan for orphan in found if orphan.running or orphan.over)
 
 
 def prune(context: Context, orphans: Collection[Orphan]) -> tuple[str, ...]:
-    """Cancel what the plan says, and record how it ended. Returns what could not be ended, in words."""
+    """Cancel what the plan says, keep what was answered, and record how it ended. Returns what went wrong, in words."""
     problems = []
     with write_lock(context.places.lock):
         for orphan in orphans:
@@ -53,9 +55,13 @@ def prune(context: Context, orphans: Collection[Orphan]) -> tuple[str, ...]:
             if profile is None:
                 problems.append(f"{orphan.address}: no profile in batchspec.yaml is {orphan.realm}")
                 continue
-            for batch in orphan.cancel:
+            for batch in (*orphan.cancel, *orphan.fetch):
                 try:
-                    _end(context, context.api_of(profile), orphan, batch)
+                    api = context.api_of(profile)
+                    if batch in orphan.cancel:
+                        _end(context, api, orphan, batch)
+                    else:
+                        _keep(context, api, orphan, batch)
                 except ProviderError as error:
                     problems.append(f"{orphan.address}: batch {batch}: {error.message}")
     return tuple(problems)
@@ -87,6 +93,16 @@ def _end(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> None:
         remote = api.get_batch(batch)
     if remote.ended:
         record_end(context, api, orphan.lock_path, remote)
+
+
+def _keep(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> None:
+    """Keep what a batch answered that has ended by itself, or note that the service does not have it any more."""
+    try:
+        record_end(context, api, orphan.lock_path, api.get_batch(batch))
+    except NotFound:
+        lockfile = context.lockfile(orphan.lock_path)
+        gone = gone_line(lockfile.batches[batch], None)
+        context.save_lockfile(orphan.lock_path, lockfile.with_batches([gone]))
 
 
 def record_end(context: Context, api: BatchApi, lock_path: str, remote: RemoteBatch) -> None:

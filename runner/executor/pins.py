@@ -12,7 +12,10 @@ from runner.reconciler.lockfile import PinsLine
 
 
 def pins_line(desired: Desired, commit: str) -> PinsLine:
-    """The pins of a rendered job. Its digest covers what shapes the answers, so neither the tool nor the commit."""
+    """The pins of a rendered job. Its digest covers what shapes the answers, so neither the tool nor the commit.
+
+    Nor the parts, which tell once more what the spec's digest covers.
+    """
     pins = desired.pins
     content = {
         "job": desired.spec.address,
@@ -27,7 +30,8 @@ def pins_line(desired: Desired, commit: str) -> PinsLine:
         "spec": pins.spec,
         "requests": pins.requests,
     }
-    return PinsLine.model_validate({"pins": digest_json(content)[:16], **content, "tool": tool(), "commit": commit})
+    told = {"tool": tool(), "commit": commit, "parts": pins.parts}
+    return PinsLine.model_validate({"pins": digest_json(content)[:16], **content, **told})
 
 
 def tool() -> str:

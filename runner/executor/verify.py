@@ -18,7 +18,7 @@ from runner.executor.observe import Word, observe
 from runner.executor.run import Prepared
 from runner.executor.write import write_output
 from runner.reconciler.lockfile import Lockfile, OutputLine, PinsLine
-from runner.reconciler.plan import why_new
+from runner.reconciler.reasons import why_new
 
 
 @dataclass(frozen=True, slots=True)

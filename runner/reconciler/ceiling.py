@@ -20,6 +20,13 @@ class Ceiling:
     flying: int
     rounds: int
 
+    def within(self, other: Ceiling) -> Ceiling:
+        """What both allow."""
+        new = min(self.requests, other.requests)
+        later = min(ceiling.requests + ceiling.again + ceiling.flying for ceiling in (self, other)) - new
+        again = later if self.again and other.again else 0
+        return Ceiling(new, again, later - again, min(self.rounds, other.rounds))
+
     def allows(self, number: int, submitted: int, wanted: int) -> str:
         """Why `wanted` more requests in round `number`, after `submitted` of it, are too many; else empty."""
         most = self.requests if number == 1 else self.requests + self.again + self.flying

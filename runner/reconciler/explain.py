@@ -117,6 +117,11 @@ def _orphan(orphan: Orphan) -> Iterator[str]:
             yield f"  - cancel batch {batch}: what it has answered is kept and billed"
         else:
             yield f"    batch {batch} is running and left alone; `--prune` cancels it"
+    for batch in orphan.over:
+        if batch in orphan.fetch:
+            yield f"  < fetch  batch {batch}: it has ended, and what it answered is kept"
+        else:
+            yield f"    batch {batch} has ended; `--prune` keeps what it answered"
 
 
 def action_text(action: Action) -> str:

@@ -41,7 +41,11 @@ class Header(Line):
 
 
 class PinsLine(Line):
-    """What answers come from, by digest; see `runner.planner.render.Pins`. `commit` is git's, with `+` when changed."""
+    """What answers come from, by digest; see `runner.planner.render.Pins`. `commit` is git's, with `+` when changed.
+
+    `parts` tells parts of the spec by name, so that a plan can say which of them changed; lines of older versions have
+    none.
+    """
 
     pins: Short
     job: str
@@ -57,6 +61,7 @@ class PinsLine(Line):
     requests: Hex
     tool: str
     commit: str
+    parts: dict[str, str | int | bool] = Field(default_factory=dict)
 
 
 class CountsField(Line):
@@ -384,4 +389,6 @@ def _dump(line: Header | AnyLine) -> bytes:
         for name in ("pins", "errors"):
             if fields[name] is None:
                 del fields[name]
+    if isinstance(line, PinsLine) and not line.parts:
+        del fields["parts"]
     return orjson.dumps(fields) + b"\n"

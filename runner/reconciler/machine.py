@@ -1,4 +1,4 @@
-"""Plans and outcomes for machines: one JSON object a line, a version line first. A reader of the plan, as `explain` is.
+"""What machines read of a command: one JSON object a line, a version line first. A reader of the plan, as `explain` is.
 
 The models are the published schema (`schemas/`). A reader takes any minor of its major, and leaves fields and line
 types that it does not know.
@@ -12,11 +12,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from runner.errors import BatchspecError, InputError, SpecError
 from runner.money.estimate import Estimate
 from runner.money.prices import usd
 from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write
 
 FORMAT = "1.2"
+
+Command = Literal["plan", "apply", "status", "verify"]
+"""Commands with `--json` and a schema."""
 
 _VERBS: dict[type[Action], str] = {
     Submit: "submit",
@@ -40,7 +44,7 @@ class VersionLine(MachineLine):
     type: Literal["version"] = "version"
     format: str = Field(default=FORMAT, description="major.minor of this format.")
     tool: str = Field(description="Version of batchspec.")
-    command: Literal["plan", "apply"]
+    command: Command
 
 
 class ActionField(MachineLine):
@@ -107,7 +111,10 @@ class JobLine(MachineLine):
 
 
 class OrphanLine(MachineLine):
-    """A job that has left the specs and has running batches."""
+    """A job that has left the specs and has batches that run, or that ended and are not recorded (`over`).
+
+    `cancel` and `fetch` are what `--prune` does about them.
+    """
 
     type: Literal["orphan"] = "orphan"
     job: str
@@ -115,19 +122,28 @@ class OrphanLine(MachineLine):
     running: tuple[str, ...]
     ended: int
     cancel: tuple[str, ...]
+    over: tuple[str, ...] = ()
+    fetch: tuple[str, ...] = ()
 
 
 class ErrorLine(MachineLine):
-    """A job that can't be planned; without `job`, what stopped the whole command."""
+    """A job that can't be worked with, or what ends the whole command, then without `job`; one line for each problem.
+
+    `file`, `line` and `column` (from 1) say where it is, as far as that is known; `hint` what to do next.
+    """
 
     type: Literal["error"] = "error"
     job: str | None = None
     message: str
+    hint: str | None = None
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
     codes: tuple[str, ...] = Field(default=(), description="Of its errors; `batchspec explain CODE` says more.")
 
 
 class PlanLine(MachineLine):
-    """The plan's summary; the last line of `plan --json`."""
+    """The plan's summary; the last line of `plan --json`, but where an error ends that."""
 
     type: Literal["plan"] = "plan"
     changes: bool
@@ -179,16 +195,84 @@ class ExitLine(MachineLine):
     code: int
 
 
+class BatchField(MachineLine):
+    """One batch. `adopted` where no lockfile has it yet; `cost` is USD, not there where none is known."""
+
+    batch: str
+    state: str
+    ended: bool
+    requests: int
+    completed: int
+    failed: int
+    round: int
+    adopted: bool
+    cost: float | None = None
+
+
+class UsedField(MachineLine):
+    """Tokens of ended batches as the service counted them, and as they were estimated."""
+
+    input: int
+    output: int
+    expected_input: int | None = None
+    expected_output: int | None = None
+
+
+class StatusLine(MachineLine):
+    """One job and its batches. `output` is its path and a word on the file; `asked` is whether the service was.
+
+    `requests`, `answered` and `failed` are those of the newest run. `rate` is in requests a minute, `left` in seconds.
+    `cost` is USD of that run until now, `expected` what was estimated for what has a cost. `error` says why the service
+    could not be asked, and `passing` whether that may pass.
+    """
+
+    type: Literal["status"] = "status"
+    job: str
+    realm: str
+    state: str
+    requests: int
+    answered: int
+    failed: int
+    rate: float | None = None
+    left: float | None = None
+    batches: tuple[BatchField, ...]
+    output: str
+    asked: bool
+    tokens: UsedField | None = None
+    cost: float | None = None
+    expected: float | None = None
+    error: str = ""
+    passing: bool = False
+
+
+class VerifiedLine(MachineLine):
+    """What holds of one job and what does not, in sentences; it is verified where nothing is `wrong`."""
+
+    type: Literal["verified"] = "verified"
+    job: str
+    verified: bool
+    right: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+
 PlanOutput = Annotated[VersionLine | JobLine | OrphanLine | ErrorLine | PlanLine, Field(discriminator="type")]
 ApplyOutput = Annotated[
     VersionLine | JobLine | OrphanLine | ErrorLine | PlanLine | EventLine | ProgressLine | OutcomeLine | ExitLine,
     Field(discriminator="type"),
 ]
+StatusOutput = Annotated[VersionLine | StatusLine | ErrorLine, Field(discriminator="type")]
+VerifyOutput = Annotated[VersionLine | VerifiedLine | ErrorLine, Field(discriminator="type")]
+_OUTPUTS: dict[Command, Any] = {
+    "plan": PlanOutput,
+    "apply": ApplyOutput,
+    "status": StatusOutput,
+    "verify": VerifyOutput,
+}
 
 
-def schema_of(command: Literal["plan", "apply"]) -> dict[str, Any]:
+def schema_of(command: Command) -> dict[str, Any]:
     """The JSON Schema of one line of a command's output."""
-    adapter: TypeAdapter[Any] = TypeAdapter(PlanOutput if command == "plan" else ApplyOutput)
+    adapter: TypeAdapter[Any] = TypeAdapter(_OUTPUTS[command])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"One line of `batchspec {command} --json`, format {FORMAT}",
@@ -215,6 +299,22 @@ def plan_lines(plan: Plan) -> Iterator[MachineLine]:
         over_budget=plan.over_budget,
         offline=plan.offline,
     )
+
+
+def error_lines(error: BatchspecError) -> Iterator[ErrorLine]:
+    """What ends a command; a line for each problem, where it is several."""
+    if not isinstance(error, (SpecError, InputError)):
+        yield ErrorLine(message=error.message, hint=error.hint or None, codes=error.codes)
+        return
+    for problem in error.problems:
+        yield ErrorLine(
+            message=problem.message,
+            hint=problem.hint or None,
+            file=problem.file if problem.file != "~" else None,
+            line=problem.line or None,
+            column=problem.column or None,
+            codes=(problem.code,) if problem.code else (),
+        )
 
 
 def dump(line: MachineLine) -> str:
@@ -269,5 +369,11 @@ def _action(action: Action) -> ActionField:
 
 def _orphan(orphan: Orphan) -> OrphanLine:
     return OrphanLine(
-        job=orphan.address, realm=orphan.realm, running=orphan.running, ended=orphan.ended, cancel=orphan.cancel
+        job=orphan.address,
+        realm=orphan.realm,
+        running=orphan.running,
+        ended=orphan.ended,
+        cancel=orphan.cancel,
+        over=orphan.over,
+        fetch=orphan.fetch,
     )

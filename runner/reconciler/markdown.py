@@ -175,8 +175,10 @@ def _left(orphans: Sequence[Orphan]) -> list[Section]:
     """Jobs that have left the specs, in one section."""
     lines = []
     for orphan in orphans:
-        state = f"{len(orphan.running)} running, {orphan.ended} ended"
-        ends = f"; {len(orphan.cancel)} will be cancelled" if orphan.cancel else "; left alone"
+        state = f"{len(orphan.running)} running, {orphan.ended + len(orphan.over)} ended"
+        ends = (
+            f"; {len(orphan.cancel)} will be cancelled" if orphan.cancel else "; left alone" if orphan.running else ""
+        )
         lines.append(f"{orphan.address} ({orphan.realm}): {state}{ends}")
     return [lambda: _folded("jobs that have left the specs", _fence("\n".join(lines), "text", 100))] if lines else []
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import Any
 
 from runner.money.estimate import Estimate
 from runner.reconciler.classify import Tally
 from runner.reconciler.lockfile import PinsLine
+from runner.reconciler.reasons import RowChanges, rows_changed, why_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +118,6 @@ class ShardSize:
 
 
 @dataclass(frozen=True, slots=True)
-class RowChanges:
-    """Rows since the output was written, by id: new ones, those whose request is another now, and those gone."""
-
-    added: int
-    changed: int
-    removed: int
-
-
-@dataclass(frozen=True, slots=True)
 class JobView:
     """All the facts that one job's plan is made from."""
 
@@ -202,9 +193,11 @@ class JobPlan:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A job that has left the specs, and what the lockfile still has of it. `cancel` are batches that will be ended.
+    """A job that has left the specs, and what the lockfile still has of it.
 
-    It is left alone but for a person's word (`--prune`); answers of it stay.
+    `running` and `over` are batches that the lockfile knows as submitted; those that are `over` have ended since. It is
+    left alone but for a person's word (`--prune`): then `cancel` are batches that will be ended, and `fetch` those
+    whose answers will be kept.
     """
 
     address: str
@@ -213,6 +206,8 @@ class Orphan:
     running: tuple[str, ...]
     ended: int
     cancel: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    fetch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +228,7 @@ class Plan:
     @property
     def changes(self) -> bool:
         """Whether apply has anything to do."""
-        return any(job.changes for job in self.jobs) or any(orphan.cancel for orphan in self.orphans)
+        return any(job.changes for job in self.jobs) or any(orphan.cancel or orphan.fetch for orphan in self.orphans)
 
     @property
     def cancels(self) -> tuple[str, ...]:
@@ -293,7 +288,7 @@ def causes(counts: Sequence[tuple[str, int]]) -> str:
 
 def _why_written(view: JobView) -> str:
     if view.output_state is OutputState.STALE and view.rows is not None and view.pinned is not None:
-        return _rows(view.pinned, view.pins, view.rows)
+        return rows_changed(view.pinned, view.pins, view.rows)
     return view.output_state.value
 
 
@@ -315,52 +310,3 @@ def _submits(view: JobView) -> list[Submit]:
         )
         found.append(Submit(number, requests, len(shards), sum(shard.bytes for shard in shards), reason))
     return found
-
-
-def why_new(old: PinsLine | None, new: PinsLine, rows: RowChanges | None = None) -> str:
-    """What changed between two pins, in words; what new requests are submitted for; `rows` if they were compared."""
-    if old is None:
-        return "first run"
-    if old.requests == new.requests:
-        return "they have no answer yet"
-    reasons = []
-    if old.model != new.model:
-        reasons.append(f"model changed: {old.model} to {new.model}")
-    if (old.format, old.endpoint) != (new.format, new.endpoint):
-        reasons.append(f"endpoint changed: {_line(old)} to {_line(new)}")
-    names = sorted(set(old.templates) | set(new.templates))
-    changed = [name for name in names if old.templates.get(name) != new.templates.get(name)]
-    if changed:
-        reasons.append(f"template changed: {', '.join(changed)}")
-    reasons += _parameters(old.parameters, new.parameters)
-    if old.input_digest != new.input_digest:
-        reasons.append(_rows(old, new, None if reasons else rows))
-    return "; ".join(reasons) or "the spec's prompt, vars, salt or asks changed"
-
-
-def _rows(old: PinsLine, new: PinsLine, rows: RowChanges | None) -> str:
-    if rows is not None:
-        told = [(rows.added, "added to"), (rows.changed, "changed in"), (rows.removed, "removed from")]
-        parts = [f"{count:,} row{'s'[: count > 1]} {what}" for count, what in told if count]
-        return f"{', '.join(parts)} {new.input}" if parts else f"{new.input} changed, and no row's request"
-    more = new.rows - old.rows
-    if more > 0:
-        return f"{more} row{'s'[: more > 1]} added to {new.input}"
-    if more < 0:
-        return f"{-more} row{'s'[: more < -1]} removed from {new.input}"
-    return f"rows changed in {new.input}"
-
-
-def _parameters(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    def shown(values: dict[str, Any], name: str) -> str:
-        return repr(values[name]) if name in values else "unset"
-
-    return [
-        f"{name} changed: {shown(old, name)} to {shown(new, name)}"
-        for name in sorted(set(old) | set(new))
-        if old.get(name) != new.get(name) or (name in old) != (name in new)
-    ]
-
-
-def _line(pins: PinsLine) -> str:
-    return pins.endpoint or pins.format

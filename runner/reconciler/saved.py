@@ -17,7 +17,8 @@ from runner.keys import VERSION as KEYS
 from runner.money.prices import usd, usd_text
 from runner.reconciler.ceiling import Ceiling
 from runner.reconciler.lockfile import PinsLine
-from runner.reconciler.plan import JobPlan, why_new
+from runner.reconciler.plan import JobPlan
+from runner.reconciler.reasons import why_new
 
 FORMAT = "1.0"
 """`major.minor`; a reader takes any minor of its major, and leaves fields that it does not know."""
@@ -39,7 +40,9 @@ class SavedJob(SavedModel):
     again: int = Field(ge=0, description="Requests that were due for another round.")
     in_flight: int = Field(ge=0, description="Requests that were in flight.")
     rounds: int = Field(ge=1, description="Rounds of asking in all.")
-    cost_usd: float | None = Field(default=None, ge=0, description="The most that the first round costs, if known.")
+    cost_usd: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="The most that the first round costs, if known."
+    )
 
     @property
     def ceiling(self) -> Ceiling:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.errors import LockfileError
 from runner.reconciler.lockfile import BatchLine, Lockfile, parse
-from runner.reconciler.plan import why_new
+from runner.reconciler.reasons import why_new
 from runner.report.git import Commit, Git
 
 LIMIT = 1_000

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from runner.money.estimate import total
 from runner.reconciler.lockfile import BatchLine, Lockfile, PinsLine
-from runner.reconciler.plan import why_new
+from runner.reconciler.reasons import why_new
 
 
 @dataclass(frozen=True, slots=True)

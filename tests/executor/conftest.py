@@ -17,7 +17,8 @@ from runner.executor.context import SETTLING
 from runner.executor.observe import Word
 from runner.executor.run import Outcome
 from runner.reconciler.plan import Plan
-from tests.executor.crash import TOKEN, service
+from tests.executor.crash import service
+from tests.executor.scenes import TOKEN
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 import runner
 from runner.api import open_project
 from runner.executor.observe import Word
@@ -28,6 +30,7 @@ from runner.executor.run import Outcome
 from runner.reconciler.plan import JobPlan
 from runner.service import BackgroundService, ServiceConfig
 from runner.service.faults import KINDS
+from tests.executor.beside import Trial, try_all
 from tests.providers.stub import KEY
 
 FAULTS = tuple(name for name, kind in KINDS.items() if kind.scope != "webhook")
@@ -58,13 +61,14 @@ class Clock:
     """The real time and what was slept beyond it."""
 
     ahead: float = 0.0
+    nap: float = NAP
 
     def now(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=self.ahead)
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(min(seconds, NAP))
-        self.ahead += max(seconds - NAP, 0.0)
+        time.sleep(min(seconds, self.nap))
+        self.ahead += max(seconds - self.nap, 0.0)
 
 
 @dataclass
@@ -223,24 +227,30 @@ def _at(name: str, when: str) -> str:
     return f"{name}={when}" + (f":{detail}" if detail else "")
 
 
+def trial(faults: tuple[str, str]) -> Trial:
+    """One pair as something to try."""
+
+    def wrong(folder: Path) -> str:
+        with story(folder, faults) as one:
+            one.go_on()
+            return "; ".join(one.wrong())
+
+    return Trial(" + ".join(faults), wrong)
+
+
 def main() -> int:
     """Try all pairs; print each that went wrong. Exit code 1 where one did."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", default="0/1", help="I/N: every N-th pair, from the I-th")
+    parser.add_argument("--workers", type=int, default=0, help="pairs beside each other; one for each core")
     told = parser.parse_args()
-    tried = list(pairs(told.seed))
-    bad = 0
-    for faults in tried:
-        with tempfile.TemporaryDirectory(prefix="batchspec-faults-") as folder, story(Path(folder), faults) as one:
-            try:
-                one.go_on()
-                wrong = one.wrong()
-            except Exception as error:  # noqa: BLE001  the other pairs are tried all the same
-                wrong = [repr(error)]
-        bad += bool(wrong)
-        for text in wrong:
-            print(f"{' + '.join(faults)}: {text}")
-    print(f"{len(tried)} pairs of faults, {bad} went wrong (seed {told.seed})")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    index, count = map(int, told.part.split("/"))
+    tried = [trial(faults) for faults in pairs(told.seed)][index::count]
+    started = time.monotonic()
+    bad = try_all(tried, told.workers)
+    print(f"{len(tried)} pairs of faults, {bad} went wrong (seed {told.seed}), {time.monotonic() - started:.0f} s")
     return 1 if bad else 0
 
 

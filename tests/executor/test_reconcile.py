@@ -18,7 +18,7 @@ from runner.executor.verify import verify
 from runner.reconciler.plan import Adopt, Fetch, Submit
 from runner.reconciler.saved import read_saved
 from tests.executor.conftest import Team
-from tests.executor.crash import TOKEN
+from tests.executor.scenes import TOKEN
 
 Make = Callable[..., Team]
 

@@ -11,7 +11,8 @@ from runner.money.sample import Tokens
 from runner.money.tokens import Certainty
 from runner.reconciler.classify import Tally
 from runner.reconciler.explain import explain
-from runner.reconciler.plan import Hold, JobPlan, Orphan, Plan, RowChanges, Submit, Wait, Write
+from runner.reconciler.plan import Hold, JobPlan, Orphan, Plan, Submit, Wait, Write
+from runner.reconciler.reasons import RowChanges
 
 PRICE = Price(Decimal("0.1"), Decimal("0.4"), Decimal("0.05"), "genai-prices, batch rate")
 TOKENS = Tokens(900_000, 1_000_000, 1_100_000, Certainty.ESTIMATED, "200 of 3,000 requests counted, ±10.0 %")

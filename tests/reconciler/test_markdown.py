@@ -17,7 +17,8 @@ from runner.money.sample import Tokens
 from runner.money.tokens import Certainty
 from runner.reconciler.classify import Tally
 from runner.reconciler.markdown import LIMIT, MARK, code, markdown
-from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, RowChanges, Submit, Write
+from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit, Write
+from runner.reconciler.reasons import RowChanges
 
 PRICE = Price(Decimal("0.1"), Decimal("0.4"), Decimal("0.05"), "genai-prices, batch rate")
 EVIL = "x`y``` | @octocat <img src=http://e/x> [a](http://e) ![b](http://e) \n\n# Approved\r\n<!-- --> \u202eabc"
