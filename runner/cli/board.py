@@ -40,7 +40,8 @@ def board(jobs: Sequence[JobStatus], *, height: int | None = None) -> Renderable
 def summary(jobs: Sequence[JobStatus]) -> str:
     """All jobs in one line."""
     facts = [f"{len(jobs):,} job{'s'[: len(jobs) != 1]}: {_states(jobs)}"]
-    facts.append(f"{sum(job.answered for job in jobs):,} of {sum(job.requests for job in jobs):,} answered")
+    requests = sum(job.requests for job in jobs)
+    facts += [f"{sum(job.answered for job in jobs):,} of {requests:,} answered"] if requests else []
     failed = sum(job.failed for job in jobs)
     facts += [f"{failed:,} failed"] if failed else []
     costs = [Decimal(str(job.cost)) for job in jobs if job.cost is not None]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,6 +28,7 @@ from runner.cli.options import (
     known_words,
     load_jobs,
 )
+from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
     from runner.executor.observe import Word
@@ -66,7 +69,8 @@ def plan(
     from runner.store.files import write_whole  # noqa: PLC0415
 
     with lines_of("plan", wanted=as_json) as lines:
-        project, chosen = load_jobs(paths, var, job, provider)
+        with _reviewed(wanted=form == "markdown" and not as_json):
+            project, chosen = load_jobs(paths, var, job, provider)
         known_words(project, ask_unknown, retry_failed)
         word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
         with (
@@ -104,3 +108,16 @@ def _to_apply(out: Path, word: Word, provider: str | None, variables: list[str] 
         *(("--prune",) if word.prune else ()),
     ]
     return shlex.join(["batchspec", "apply", str(out), *said])
+
+
+@contextmanager
+def _reviewed(*, wanted: bool) -> Iterator[None]:
+    """Where specs can't be read, a review says so too: a pull request shows no more than that text."""
+    try:
+        yield
+    except BatchspecError as error:
+        if wanted:
+            from runner.reconciler.markdown import refused  # noqa: PLC0415
+
+            typer.echo(refused(error.message), nl=False)
+        raise

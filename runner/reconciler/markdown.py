@@ -54,6 +54,11 @@ def markdown(plan: Plan) -> str:
     return text.rstrip("\n") + "\n"
 
 
+def refused(message: str) -> str:
+    """The text where there is no plan, since the specs can't be read."""
+    return "\n".join((MARK, "### Batchspec plan: none, since there are errors", "", *_fence(message, "text", 100), ""))
+
+
 def _summary(plan: Plan) -> str:
     submit = sum(job.submits for job in plan.jobs)
     reused = sum(job.tally.answered for job in plan.jobs)

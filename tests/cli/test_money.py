@@ -289,6 +289,13 @@ def test_an_error_in_a_review_says_nothing_of_the_rows(project: Write) -> None:
     assert "'dict object' has no attribute 'Carol'" in batchspec(root, "plan", expect=1)
 
 
+def test_a_review_of_specs_that_cant_be_read_says_why(project: Write) -> None:
+    root = project({"specs/hello.yaml": SPEC.replace("model:", "modell:")})
+    told = batchspec(root, "plan", "--format", "markdown", expect=1)
+    assert told.startswith("<!-- batchspec plan -->\n### Batchspec plan: none, since there are errors\n\n```text\n")
+    assert "specs/hello.yaml:3:1: " in told.partition("```text\n")[2].partition("```")[0]
+
+
 def test_rows_that_are_gone_are_counted_as_removed(project: Write) -> None:
     root = project()
     batchspec(root, "apply", "--yes")
