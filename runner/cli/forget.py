@@ -52,6 +52,6 @@ def forget(
             if not sys.stdin.isatty():
                 raise BatchspecError("there is nobody to ask", hint="run it with --yes", code="BS608")
             typer.confirm("Forget it?", abort=True)
-        with write_lock(context.places.lock):
-            for path in holding:
+        for path in holding:
+            with write_lock(context.places.lock(path)):
                 context.save_lockfile(path, context.lockfile(path).without(address))

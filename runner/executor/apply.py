@@ -1,4 +1,4 @@
-"""Apply: a round through all jobs under the machine's write lock, a wait without it, and again until all have ended.
+"""Apply: a round through all jobs under their lockfiles' locks, a wait without any, and again until all have ended.
 
 Each round reads everything afresh. What is done for one job stands in `runner.executor.run`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from runner.executor.context import Context
 from runner.executor.limits import Flight
@@ -17,7 +18,7 @@ from runner.executor.wait import Waiting
 from runner.logfields import bound
 from runner.providers.api import RemoteBatch
 from runner.reconciler.ceiling import Ceiling
-from runner.store.files import lock_holder, write_lock
+from runner.store.files import is_held, lock_holder, write_lock
 from runner.store.ledger import Ledger
 
 
@@ -53,6 +54,8 @@ def apply(
                 stalls = [stall for stall in stalls if stall.settles]
             if stalls and waits.until_it_goes_on(stalls, deadline):
                 continue
+            if stalls and waits.is_over(deadline):
+                break
             for run in runs:
                 if run.outcome is None and run.stalled is not None:
                     run.give_up()
@@ -65,21 +68,25 @@ def apply(
 
 
 def _round(context: Context, runs: Sequence[Run]) -> None:
-    """One round through all jobs under the lock."""
-    if not runs:
-        return
-    with write_lock(context.places.lock, waiting=_telling(context)):
-        ledger = Ledger(context.places.ledger)
-        try:
-            listed: dict[int, dict[str, RemoteBatch]] = {}
-            for run in runs:
-                with bound(job=run.address):
-                    run.attempt(ledger, listed)
-        finally:
-            ledger.close()
+    """One round through all jobs, those of one lockfile under its lock; what somebody else is writing comes last."""
+    groups: dict[Path, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(context.places.lock(run.lock_path), []).append(run)
+    listed: dict[int, dict[str, RemoteBatch]] = {}
+    for lock in sorted(groups, key=is_held):
+        with write_lock(lock, waiting=_telling(context, lock, listed)):
+            ledger = Ledger(context.places.ledger)
+            try:
+                for run in groups[lock]:
+                    with bound(job=run.address):
+                        run.attempt(ledger, listed)
+            finally:
+                ledger.close()
 
 
 @contextlib.contextmanager
-def _telling(context: Context) -> Iterator[None]:
-    context.watcher.event("lock.waiting", holder=lock_holder(context.places.lock))
+def _telling(context: Context, lock: Path, listed: dict[int, dict[str, RemoteBatch]]) -> Iterator[None]:
+    """While another process writes. What was read before is read again."""
+    context.watcher.event("lock.waiting", holder=lock_holder(lock))
     yield
+    listed.clear()

@@ -10,15 +10,16 @@ import numpy as np
 import orjson
 
 from runner.digest import sha256_file
-from runner.errors import BatchspecError, InputError, Problem
+from runner.errors import BatchspecError, InputError, NotFound, NotReady, Problem
 from runner.executor.batches import line_of
 from runner.executor.context import Context
+from runner.executor.fetch import fetch
 from runner.keys import KEY_BYTES, body_digest, key_state
 from runner.planner.canonical import body_of, canonical
-from runner.providers.api import RemoteBatch
+from runner.providers.api import BatchApi, RemoteBatch
 from runner.spec.load import JobSpec
 from runner.store.files import write_lock
-from runner.store.index import save_keys
+from runner.store.index import KeyMap, ResultStore, save_keys
 
 MAX_PROBLEMS = 20
 
@@ -37,7 +38,7 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
     Done again where the store was lost, it brings back what the batch's own ids stand for.
 
     Raises InputError for a file that is not of the job's format, BatchspecError where the batch is known already, is
-    another job's, or does not have the file's number of requests, and ProviderError.
+    another job's, or is not of the file's requests, and ProviderError.
     """
     remote = context.api(spec).get_batch(batch_id)
     mapping = _read(spec, requests)
@@ -54,18 +55,20 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
         )
     realm, names = context.realm(spec), context.names(spec)
     results = realm.results
-    with write_lock(context.places.lock):
+    with write_lock(context.places.lock(spec.lock_path)):
         for path in context.lock_paths():
             line = context.lockfile(path).batches.get(batch_id)
             if line is not None and (line.job not in names or results.foreign(batch_id) is not None):
                 raise BatchspecError(f"batch {batch_id} is known already, as one of {line.job} in {path}", code="BS805")
         digest = sha256_file(requests)
+        keys = np.sort(np.array(list(mapping.values()), f"S{KEY_BYTES}"))
+        results.forget_index(batch_id)
+        if remote.ended:
+            _check_answers(context.api(spec), results, remote, KeyMap(keys, mapping), requests)
         # The map comes first: without it the batch's answers can't be told, and its line would hold everything up.
         results.folder.mkdir(parents=True, exist_ok=True)
         results.save_foreign(batch_id, mapping)
-        results.forget_index(batch_id)
         realm.shards.mkdir(parents=True, exist_ok=True)
-        keys = np.sort(np.array(list(mapping.values()), f"S{KEY_BYTES}"))
         save_keys(realm.shards / f"{digest}.keys.npy", keys)
         line = line_of(remote, spec.address, realm.name, None)
         line = line.model_copy(
@@ -80,6 +83,20 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
         lockfile = context.lockfile(spec.lock_path)
         context.save_lockfile(spec.lock_path, lockfile.with_batches([line]))
     return Imported(remote, len(mapping))
+
+
+def _check_answers(api: BatchApi, store: ResultStore, batch: RemoteBatch, mapping: KeyMap, requests: Path) -> None:
+    """Refuse a file of which nothing was asked in a batch that has ended: with it, no answer could ever be told."""
+    try:
+        summary = fetch(api, store, batch, mapping).summary
+    except (NotFound, NotReady):
+        return  # apply says so
+    if summary.unknown and not summary.answers + summary.failures:
+        store.forget_index(batch.batch_id)
+        raise BatchspecError(
+            f"batch {batch.batch_id} answers none of the requests in {requests}",
+            hint="give the file that was uploaded for this batch",
+        )
 
 
 def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:

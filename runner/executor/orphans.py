@@ -49,21 +49,18 @@ def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, .
 def prune(context: Context, orphans: Collection[Orphan]) -> tuple[str, ...]:
     """Cancel what the plan says, keep what was answered, and record how it ended. Returns what went wrong, in words."""
     problems = []
-    with write_lock(context.places.lock):
-        for orphan in orphans:
-            profile = context.profile_of(orphan.realm)
-            if profile is None:
-                problems.append(f"{orphan.address}: no profile in batchspec.yaml is {orphan.realm}")
-                continue
-            for batch in (*orphan.cancel, *orphan.fetch):
-                try:
-                    api = context.api_of(profile)
-                    if batch in orphan.cancel:
-                        _end(context, api, orphan, batch)
-                    else:
-                        _keep(context, api, orphan, batch)
-                except ProviderError as error:
-                    problems.append(f"{orphan.address}: batch {batch}: {error.message}")
+    for orphan in orphans:
+        profile = context.profile_of(orphan.realm)
+        if profile is None:
+            problems.append(f"{orphan.address}: no profile in batchspec.yaml is {orphan.realm}")
+            continue
+        for batch in (*orphan.cancel, *orphan.fetch):
+            try:
+                with write_lock(context.places.lock(orphan.lock_path)):
+                    act = _end if batch in orphan.cancel else _keep
+                    act(context, context.api_of(profile), orphan, batch)
+            except ProviderError as error:
+                problems.append(f"{orphan.address}: batch {batch}: {error.message}")
     return tuple(problems)
 
 

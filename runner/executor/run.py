@@ -112,6 +112,11 @@ class Run:
         """The job's address."""
         return self._spec.address
 
+    @property
+    def lock_path(self) -> str:
+        """The path of the job's lockfile in the project."""
+        return self._spec.lock_path
+
     def attempt(self, ledger: Ledger, listed: dict[int, dict[str, RemoteBatch]]) -> None:
         """Do all that can be done now; an error of this job ends it and no other.
 

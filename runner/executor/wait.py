@@ -75,7 +75,7 @@ class Waiting:
 
         What a service asks for is waited for, also where another service could be asked before.
         """
-        if self._stalled > SILENCE or self._passed(deadline):
+        if self._stalled > SILENCE or self.is_over(deadline):
             return False
         for stall in stalls:
             self._tell(stall.event, stall.job, reason=stall.reason, seconds=round(stall.seconds))
@@ -89,7 +89,8 @@ class Waiting:
             self._told.add((event, job if event != SILENT else ""))
             self._context.watcher.event(event, **({"job": job} if job else {}), **fields)
 
-    def _passed(self, deadline: datetime | None) -> bool:
+    def is_over(self, deadline: datetime | None) -> bool:
+        """Whether the deadline has passed."""
         return deadline is not None and self._context.now() >= deadline
 
     def _sleep(self, seconds: float, deadline: datetime | None) -> float:
@@ -122,7 +123,7 @@ class Waiting:
                     pause = pause or LONGEST
                 else:
                     self._tell(SILENT, reason=error.message)
-            if self._passed(deadline):
+            if self.is_over(deadline):
                 return False
             # A tenth of what was waited already: quick for short batches, a minute for long ones.
             usual = min(max(self._slept / 10, shortest), LONGEST)

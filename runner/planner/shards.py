@@ -81,7 +81,8 @@ def cut(spool: Spool, limits: Shards, wanted: Wanted, folder: Path | None) -> It
     spool.need_lines()
     for pieces in _shards(spool, limits, wanted):
         digest = hashlib.sha256()
-        path = None if folder is None else folder / "cutting"
+        # Beside what was rendered: that folder is this process's own, and goes with it.
+        path = None if folder is None else spool.folder / "cutting"
         try:
             with Path(os.devnull if path is None else path).open("wb") as file:
                 for piece in pieces:
@@ -91,7 +92,7 @@ def cut(spool: Spool, limits: Shards, wanted: Wanted, folder: Path | None) -> It
                 path = path.replace(folder / f"{name}.jsonl")
         finally:
             if folder is not None:
-                (folder / "cutting").unlink(missing_ok=True)
+                (spool.folder / "cutting").unlink(missing_ok=True)
         sizes = sum(int(piece.sizes.sum()) for piece in pieces)
         keys = np.concatenate([piece.keys for piece in pieces])
         yield Shard(name, len(keys), sizes, path, keys[order_of(keys)])

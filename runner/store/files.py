@@ -100,6 +100,18 @@ def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object]
         lock.release()
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock now; it may be otherwise the moment after."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 def lock_holder(path: Path) -> str:
     """Who holds the lock, in words; for a message only."""
     for _ in range(3):

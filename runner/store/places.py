@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +39,9 @@ class Places:
         """The SQLite file of intents, batches and uploads."""
         return self.home / "ledger.db"
 
-    @property
-    def lock(self) -> Path:
-        """The file whose kernel lock serialises writing."""
-        return self.home / "lock"
+    def lock(self, lock_path: str) -> Path:
+        """The file whose kernel lock serialises what is done for the jobs of one lockfile."""
+        return self.home / "locks" / lock_path.replace("/", "--")
 
     @property
     def service(self) -> Path:
@@ -75,13 +75,37 @@ class Places:
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder for one command's rendering; it is removed at the end, and what a killed process left is too."""
+        from filelock import FileLock  # noqa: PLC0415  not every command needs a folder
+
         parent = self.home / "scratch"
         parent.mkdir(parents=True, exist_ok=True)
         ignore = self.base / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n", encoding="utf-8")
+        for left in parent.iterdir():
+            if _is_left(left):
+                shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=parent))
         try:
-            yield folder
+            with FileLock(folder / _IN_USE):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+_IN_USE = "in-use"
+_YOUNG = 60.0
+"""Seconds that a folder is taken for a process's that is about to lock it."""
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether the process that a scratch folder was made for has ended: its lock died with it."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415
+
+    try:
+        if time.time() - folder.stat().st_mtime < _YOUNG:
+            return False
+        with FileLock(folder / _IN_USE, timeout=0):
+            return True
+    except (OSError, Timeout):
+        return False

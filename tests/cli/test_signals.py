@@ -16,6 +16,7 @@ import pytest
 from runner.store.files import write_lock
 
 HOME = ".batchspec/realms/local"
+LOCK = "locks/specs--hello.lock"
 STUCK = {"BATCHSPEC_SERVICE_FAULTS": "stuck-validating=1:4"}
 
 
@@ -79,7 +80,7 @@ def test_interrupted_twice_it_is_out_at_once_and_recoverable(project: Callable[.
 
 def test_the_second_comer_is_told_who_writes_and_waits(project: Callable[..., Path]) -> None:
     root = project()
-    lock = root / HOME / "lock"
+    lock = root / HOME / LOCK
     with write_lock(lock):
         process = start(root)
         said = until(process, "waiting for")
@@ -92,7 +93,7 @@ def test_the_second_comer_is_told_who_writes_and_waits(project: Callable[..., Pa
 
 def test_a_lock_dies_with_its_holder(project: Callable[..., Path]) -> None:
     root = project()
-    lock = root / HOME / "lock"
+    lock = root / HOME / LOCK
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom runner.store.files import write_lock\n"
         "with write_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)\n"
@@ -115,8 +116,20 @@ def test_waiting_holds_no_lock(project: Callable[..., Path]) -> None:
     # The lock is free within the wait; a timer ends this test if it is not.
     watchdog = threading.Timer(30, process.kill)
     watchdog.start()
-    with write_lock(root / HOME / "lock"):
+    with write_lock(root / HOME / LOCK):
         assert process.poll() is None
     watchdog.cancel()
+    code, said = finish(process)
+    assert code == 0, said
+
+
+def test_another_jobs_transfers_are_not_waited_for(project: Callable[..., Path]) -> None:
+    """Who uploads for one spec file's jobs holds up nobody else's, and what is held comes last."""
+    spec = (project() / "specs/hello.yaml").read_text().replace("hello", "other")
+    root = project({"specs/other.yaml": spec})
+    with write_lock(root / HOME / LOCK):
+        process = start(root)
+        until(process, "waiting for")
+        assert (root / HOME / "specs/other.lock").exists(), "the other job's batch is submitted meanwhile"
     code, said = finish(process)
     assert code == 0, said

@@ -186,7 +186,7 @@ def test_a_rate_limit_is_waited_for_without_the_lock(
 
     def watched(self: Clock, seconds: float) -> None:
         if seconds > 20:
-            with FileLock(root / ".batchspec/lock", timeout=0):
+            with FileLock(root / ".batchspec/locks/specs--told.lock", timeout=0):
                 asleep.append(seconds)
         sleep(self, seconds)
 

@@ -1,0 +1,135 @@
+"""Batches that were made elsewhere, with ids of somebody else, in each line format: used, and not asked again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from runner.api import load, open_project
+from runner.errors import BatchspecError, InputError
+from runner.executor.imports import import_batch
+from tests.executor.conftest import Team
+from tests.executor.crash import TOKEN
+
+Make = Callable[..., Team]
+SPEC = """\
+version: 1
+name: job
+provider: test
+model: {model}
+parameters: {{max_tokens: 64}}
+input: {{path: data/rows.jsonl, id: id}}
+prompt: {{system: Be brief., user: "Say {{{{ text }}}}."}}
+output: {{path: out/job.jsonl}}
+{more}"""
+RESPONSES = "endpoint: /v1/responses\n"
+FORMATS = [
+    pytest.param("gpt-4o-mini", "", {"provider": "openai", "endpoint": "/v1/chat/completions"}, id="chat completions"),
+    pytest.param("gpt-4o-mini", RESPONSES, {"provider": "openai", "endpoint": "/v1/responses"}, id="responses"),
+    pytest.param("claude-haiku-4-5", "", {"provider": "anthropic"}, id="messages"),
+]
+
+
+def spec(one: Team, model: str, more: str) -> None:
+    text = SPEC.format(model=model, more=more)
+    one.write("specs/job.yaml", text.replace("max_tokens", "max_output_tokens") if more else text)
+
+
+def foreign(one: Team) -> bytes:
+    """The job's own requests as somebody else might have sent them: other ids, another order of lines and fields."""
+    project = load(root=one.root, environ=one.environ)
+    with open_project(project, environ=one.environ, jobs=1) as opened:
+        [prepared], _ = opened.prepare(project.jobs)
+        lines = [json.loads(line) for line in prepared.desired.spool.lines()]
+    for number, line in enumerate(lines):
+        line["custom_id"] = f"mine-{number}"
+    return b"".join(json.dumps(dict(reversed(line.items()))).encode() + b"\n" for line in reversed(lines))
+
+
+def made_elsewhere(one: Team, data: bytes, order: dict[str, str]) -> str:
+    """Have a batch at the service without any help of ours; its id, once it has ended."""
+    with httpx.Client(base_url=one.url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+        intent = client.post("/v1/batches/files", json={"file_name": "elsewhere.jsonl"}).json()
+        httpx.put(intent["upload_url"], content=data).raise_for_status()
+        made = client.post("/v1/batches", json={"file_id": intent["file_id"], "completion_window": "24h", **order})
+        batch = str(made.raise_for_status().json()["batch_id"])
+        while client.get(f"/v1/batches/{batch}").json()["status"] != "completed":
+            time.sleep(0.05)
+    return batch
+
+
+def take_in(one: Team, batch: str, data: bytes) -> int:
+    one.write("elsewhere.jsonl", data)
+    project = load(root=one.root, environ=one.environ)
+    with open_project(project, environ=one.environ, jobs=1) as opened:
+        return import_batch(opened.context, project.jobs[0], batch, one.root / "elsewhere.jsonl").requests
+
+
+@pytest.mark.parametrize(("model", "more", "order"), FORMATS)
+def test_each_line_format(team: Make, model: str, more: str, order: dict[str, str]) -> None:
+    one = team()
+    spec(one, model, more)
+    data = foreign(one)
+    batch = made_elsewhere(one, data, order)
+    assert take_in(one, batch, data) == 3
+    [outcome] = one.apply()
+    assert outcome.end == "succeeded", outcome.message
+    assert not one.remote(), "nothing was asked"
+    rows = one.output()
+    assert [row["batch"] for row in rows] == [batch] * 3
+    assert all(row["text"] and row["error"] is None for row in rows)
+    assert len({row["text"] for row in rows}) == 3
+
+
+def test_taken_in_twice(team: Make) -> None:
+    one = team()
+    data = foreign(one)
+    batch = made_elsewhere(one, data, FORMATS[0].values[2])  # type: ignore[arg-type]
+    take_in(one, batch, data)
+    before = (one.root / "specs/job.lock").read_bytes()
+    with pytest.raises(BatchspecError, match=f"batch {batch} is known already, as one of job in specs/job.lock"):
+        take_in(one, batch, data)
+    assert (one.root / "specs/job.lock").read_bytes() == before
+
+
+def test_another_file_than_was_sent(team: Make) -> None:
+    """It is refused before anything is recorded, and the right one is taken after it."""
+    one = team()
+    data = foreign(one)
+    batch = made_elsewhere(one, data, FORMATS[0].values[2])  # type: ignore[arg-type]
+    lines = data.splitlines(keepends=True)
+    with pytest.raises(BatchspecError, match="has 3 requests, and .* has 2"):
+        take_in(one, batch, b"".join(lines[:2]))
+    with pytest.raises(BatchspecError, match=f"batch {batch} answers none of the requests"):
+        take_in(one, batch, data.replace(b"mine-", b"yours-"))
+    assert not (one.root / "specs/job.lock").exists()
+    assert take_in(one, batch, data) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda line: line | {"url": "/v1/responses"}, "is not a request of job", id="another endpoint"),
+        pytest.param(lambda line: {"custom_id": "x", "params": {}}, "is not a request of job", id="another format"),
+        pytest.param(lambda line: line | {"custom_id": 7}, "has no custom_id", id="no id"),
+        pytest.param(lambda line: line | {"custom_id": "mine-2"}, "stands in this file already", id="an id twice"),
+        pytest.param(lambda line: [line], "has no custom_id", id="no object"),
+    ],
+)
+def test_a_file_that_is_no_request_file_of_the_job(
+    team: Make, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    """Said with its line; nothing is recorded."""
+    one = team()
+    data = foreign(one)
+    batch = made_elsewhere(one, data, FORMATS[0].values[2])  # type: ignore[arg-type]
+    lines = data.splitlines()
+    lines[1] = json.dumps(change(json.loads(lines[1]))).encode()
+    with pytest.raises(InputError, match=rf"elsewhere\.jsonl:2: .*{message}"):
+        take_in(one, batch, b"\n".join(lines))
+    assert not (one.root / "specs/job.lock").exists()
