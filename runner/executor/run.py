@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Literal
 
@@ -13,22 +12,19 @@ import numpy.typing as npt
 
 from runner.errors import (
     BatchspecError,
-    NotFound,
     NotReady,
-    ProviderError,
     RateLimited,
     ServerError,
     Unreachable,
     disk_error,
     with_code,
 )
-from runner.executor.batches import Known, ended_line, gone_line, in_doubt, list_back
+from runner.executor.batches import in_doubt, list_back
 from runner.executor.canary import stand
 from runner.executor.context import Context
-from runner.executor.costs import expected_of, with_cost
+from runner.executor.costs import expected_of
 from runner.executor.doubt import Doubt, check_strangers, is_keyed
-from runner.executor.fetch import fetch
-from runner.executor.judge import is_indexed, wanted_round
+from runner.executor.judge import wanted_round
 from runner.executor.limits import Flight
 from runner.executor.observe import Observed, Word, observe
 from runner.executor.parallel import Meter, each
@@ -46,7 +42,6 @@ from runner.providers.api import RemoteBatch
 from runner.reconciler.ceiling import Ceiling
 from runner.reconciler.lockfile import BatchLine, PinsLine
 from runner.reconciler.plan import JobPlan, OutputState, Submit
-from runner.store.index import KeyMap
 from runner.store.ledger import Ledger
 
 _SHORT = 12
@@ -99,13 +94,10 @@ class Run:
         self._spec = job.desired.spec
         self._submitted: dict[int, int] = {}
         self._sent: list[str] = []
-        self._tried: set[str] = set()
-        self._gone: set[str] = set()
-        self._late: list[ProviderError] = []
-        self._ended_at: dict[str, datetime] = {}
         self._doubt = Doubt(job.desired.spec.profile.kind)
         self._seen: Observed | None = None
         self._record = Record(context, job.desired.spec.lock_path, job.pins)
+        self._collector = Collector(context, job.desired.spec, self._record)
 
     @property
     def address(self) -> str:
@@ -179,8 +171,8 @@ class Run:
         # Each effect is followed by a fresh look, until there is nothing left to do now.
         while (
             self._adopt(seen)
-            or self._fetch(seen, needed=True)
-            or (seen.plan.changes and self._fetch(seen, needed=False))
+            or self._collector.collect(seen, needed=True)
+            or (seen.plan.changes and self._collector.collect(seen, needed=False))
             or self._submit(seen, ledger, listed)
             or self._salvage(seen)
         ):
@@ -195,7 +187,9 @@ class Run:
         names = self._context.names(self._spec)
         creates = tuple(create for name in names for create in ledger.creates(realm.name, name))
         api = self._context.api(self._spec)
-        self._seen = observe(self._context, self._desired, self._pins, creates, listed, api, self._word, self._gone)
+        self._seen = observe(
+            self._context, self._desired, self._pins, creates, listed, api, self._word, self._collector.gone
+        )
         self._flight.is_flying(self.address, self._seen.batches)
         return self._seen
 
@@ -214,92 +208,6 @@ class Run:
             )
         self._record.save(*(known.line for known in adopted))
         return bool(adopted or renamed)
-
-    def _fetch(self, seen: Observed, *, needed: bool) -> bool:
-        """Fetch results: those that are needed, or also those that the output alone holds, before it is rewritten."""
-        tasks = [
-            tied(partial(self._fetch_one, seen, known, needed), batch=known.line.batch)
-            for known in self._wanted(seen, needed)
-        ]
-        fetched = False
-        self._late.clear()
-        try:
-            for line in each(tasks):
-                if line is not None:
-                    self._record.soon(line, pinned=False)
-                fetched |= line is not None or needed
-        finally:
-            self._record.save()
-        if self._late:
-            raise self._late[0]
-        return fetched
-
-    def _wanted(self, seen: Observed, needed: bool) -> Iterator[Known]:
-        """Ended batches to fetch; those that came short are tried once more in each apply."""
-        for known in seen.batches:
-            if not known.ended or known.line.gone or known.line.batch in self._tried:
-                continue
-            missing = known.index is None and (not needed or not is_indexed(known, seen.standing))
-            if missing or known.short or (known.index is not None and not known.line.ended):
-                yield known
-
-    def _fetch_one(self, seen: Observed, known: Known, needed: bool) -> BatchLine | None:
-        api = self._context.api(self._spec)
-        batch = known.line.batch
-        self._tried.add(batch)
-        settled = True
-        try:
-            remote = self._newest(known)
-            settled = self._is_settled(remote)
-            index = known.index
-            if index is None or known.short:
-                meter = Meter(partial(self._moved, f"results {self.address}"))
-                mapping = KeyMap(known.keys, seen.realm.results.foreign(batch))
-                index = fetch(api, seen.realm.results, remote, mapping, meter.add, settled=settled)
-                self._context.watcher.event(
-                    "batch.fetched",
-                    job=self.address,
-                    batch=batch,
-                    state=remote.status,
-                    answers=index.summary.answers,
-                    failed=index.summary.failures,
-                )
-            made = seen.lockfile.pins.get(known.line.pins or "")
-            line = ended_line(known.line, remote, index)
-            return with_cost(line, made, self._spec.job, self._context.project.settings)
-        except NotFound as error:
-            if known.index is not None:
-                return None
-            if not settled:
-                self._later(batch, NotReady(error.message, status=error.status, error_id=error.error_id))
-                return None
-            self._gone.add(batch)
-            if needed:
-                self._context.watcher.event("results.gone", job=self.address, batch=batch, reason=error.message)
-            return gone_line(known.line, known.remote)
-        except (Unreachable, ServerError, RateLimited):
-            self._tried.discard(batch)
-            raise
-        except ProviderError as error:
-            self._later(batch, error)
-            return None
-
-    def _later(self, batch: str, error: ProviderError) -> None:
-        """One batch's results can't be had now: the others are fetched all the same."""
-        self._tried.discard(batch)
-        self._late.append(error)
-
-    def _newest(self, known: Known) -> RemoteBatch:
-        """A batch as it is now. What the list says of one that did not complete decides what is asked again."""
-        remote = known.remote
-        if remote is None or remote.status != "completed":
-            return self._context.api(self._spec).get_batch(known.line.batch)
-        return remote
-
-    def _is_settled(self, remote: RemoteBatch) -> bool:
-        """Whether it is so long since a batch ended, or was first seen to have, that what it has shows everywhere."""
-        moment = remote.ended_at or self._ended_at.setdefault(remote.batch_id, self._context.now())
-        return not self._context.is_new(self._spec.profile.kind, moment)
 
     def _moved(self, label: str, count: int, total: int = 0) -> None:
         self._context.watcher.progress(label, count, total)

@@ -1,0 +1,130 @@
+"""Collecting what ended batches of one job have answered: fetched beside each other, indexed, noted in the lockfile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+
+from runner.errors import NotFound, NotReady, ProviderError, RateLimited, ServerError, Unreachable
+from runner.executor.batches import Known, ended_line, gone_line
+from runner.executor.context import Context
+from runner.executor.costs import with_cost
+from runner.executor.fetch import fetch
+from runner.executor.judge import is_indexed
+from runner.executor.observe import Observed
+from runner.executor.parallel import Meter, each
+from runner.executor.record import Record
+from runner.providers.api import RemoteBatch
+from runner.reconciler.lockfile import BatchLine
+from runner.spec.load import JobSpec
+from runner.store.index import KeyMap
+
+
+class Collector:
+    """Collects for one job. `gone` are batches whose results the service has turned out not to have."""
+
+    def __init__(self, context: Context, spec: JobSpec, record: Record) -> None:
+        self.gone: set[str] = set()
+        self._context = context
+        self._spec = spec
+        self._record = record
+        self._tried: set[str] = set()
+        self._late: list[ProviderError] = []
+        self._ended_at: dict[str, datetime] = {}
+
+    def collect(self, seen: Observed, *, needed: bool) -> bool:
+        """Fetch results: those that are needed, or also those that the output alone holds, before it is rewritten."""
+        tasks = [
+            tied(partial(self._one, seen, known, needed), batch=known.line.batch)
+            for known in self._wanted(seen, needed)
+        ]
+        fetched = False
+        self._late.clear()
+        try:
+            for line in each(tasks):
+                if line is not None:
+                    self._record.soon(line, pinned=False)
+                fetched |= line is not None or needed
+        finally:
+            self._record.save()
+        if self._late:
+            raise self._late[0]
+        return fetched
+
+    def _wanted(self, seen: Observed, needed: bool) -> Iterator[Known]:
+        """Ended batches to fetch; those that came short are tried once more in each apply."""
+        for known in seen.batches:
+            if not known.ended or known.line.gone or known.line.batch in self._tried:
+                continue
+            missing = known.index is None and (not needed or not is_indexed(known, seen.standing))
+            if missing or known.short or (known.index is not None and not known.line.ended):
+                yield known
+
+    def _one(self, seen: Observed, known: Known, needed: bool) -> BatchLine | None:
+        api = self._context.api(self._spec)
+        batch = known.line.batch
+        self._tried.add(batch)
+        settled = True
+        try:
+            remote = self._newest(known)
+            settled = self._is_settled(remote)
+            index = known.index
+            if index is None or known.short:
+                meter = Meter(self._moved)
+                mapping = KeyMap(known.keys, seen.realm.results.foreign(batch))
+                index = fetch(api, seen.realm.results, remote, mapping, meter.add, settled=settled)
+                self._context.watcher.event(
+                    "batch.fetched",
+                    job=self._spec.address,
+                    batch=batch,
+                    state=remote.status,
+                    answers=index.summary.answers,
+                    failed=index.summary.failures,
+                )
+            made = seen.lockfile.pins.get(known.line.pins or "")
+            line = ended_line(known.line, remote, index)
+            return with_cost(line, made, self._spec.job, self._context.project.settings)
+        except NotFound as error:
+            if known.index is not None:
+                return None
+            if not settled:
+                self._later(batch, NotReady(error.message, status=error.status, error_id=error.error_id))
+                return None
+            self.gone.add(batch)
+            if needed:
+                self._context.watcher.event("results.gone", job=self._spec.address, batch=batch, reason=error.message)
+            return gone_line(known.line, known.remote)
+        except (Unreachable, ServerError, RateLimited):
+            self._tried.discard(batch)
+            raise
+        except ProviderError as error:
+            self._later(batch, error)
+            return None
+
+    def _later(self, batch: str, error: ProviderError) -> None:
+        """One batch's results can't be had now: the others are fetched all the same."""
+        self._tried.discard(batch)
+        self._late.append(error)
+
+    def _newest(self, known: Known) -> RemoteBatch:
+        """A batch as it is now. What the list says of one that did not complete decides what is asked again."""
+        listed = known.remote
+        if listed is not None and listed.status == "completed":
+            return listed
+        remote = self._context.api(self._spec).get_batch(known.line.batch)
+        if remote.ended:
+            return remote
+        if listed is None:
+            raise NotReady(
+                f"batch {remote.batch_id} has ended, and the service says that it is {remote.status}", status=200
+            )
+        return listed
+
+    def _is_settled(self, remote: RemoteBatch) -> bool:
+        """Whether it is so long since a batch ended, or was first seen to have, that what it has shows everywhere."""
+        moment = remote.ended_at or self._ended_at.setdefault(remote.batch_id, self._context.now())
+        return not self._context.is_new(self._spec.profile.kind, moment)
+
+    def _moved(self, count: int) -> None:
+        self._context.watcher.progress(f"results {self._spec.address}", count, 0)
