@@ -15,6 +15,7 @@ from runner.executor.judge import is_indexed
 from runner.executor.observe import Observed
 from runner.executor.parallel import Meter, each
 from runner.executor.record import Record
+from runner.logfields import tied
 from runner.providers.api import RemoteBatch
 from runner.reconciler.lockfile import BatchLine
 from runner.spec.load import JobSpec
@@ -116,9 +117,7 @@ class Collector:
         if remote.ended:
             return remote
         if listed is None:
-            raise NotReady(
-                f"batch {remote.batch_id} has ended, and the service says that it is {remote.status}", status=200
-            )
+            raise NotReady(f"batch {remote.batch_id} has ended, and now it is said to be {remote.status}", status=200)
         return listed
 
     def _is_settled(self, remote: RemoteBatch) -> bool:

@@ -21,6 +21,7 @@ from runner.errors import (
 )
 from runner.executor.batches import in_doubt, list_back
 from runner.executor.canary import stand
+from runner.executor.collect import Collector
 from runner.executor.context import Context
 from runner.executor.costs import expected_of
 from runner.executor.doubt import Doubt, check_strangers, is_keyed
@@ -186,10 +187,8 @@ class Run:
         realm = self._context.realm(self._spec)
         names = self._context.names(self._spec)
         creates = tuple(create for name in names for create in ledger.creates(realm.name, name))
-        api = self._context.api(self._spec)
-        self._seen = observe(
-            self._context, self._desired, self._pins, creates, listed, api, self._word, self._collector.gone
-        )
+        api, gone = self._context.api(self._spec), self._collector.gone
+        self._seen = observe(self._context, self._desired, self._pins, creates, listed, api, self._word, gone)
         self._flight.is_flying(self.address, self._seen.batches)
         return self._seen
 

@@ -155,6 +155,18 @@ def test_what_the_list_says_of_an_expired_batch_is_not_believed_where_the_batch_
     well(stub, checkout(tmp_path, stub.url))
 
 
+def test_a_batch_that_is_behind_its_own_end_is_waited_for(stub: Stub, tmp_path: Path) -> None:
+    """The list says that it has expired, and a look at the batch itself says for a while that it still runs."""
+    stub.outcome = "expired"
+
+    def running(seen: Seen) -> Reply:
+        told = stub.answer(seen)
+        return Reply(told.status, {**told.body, "status": "in_progress"}, told.headers)
+
+    stub.on("GET", "/v1/batches/batch-.", *[Instead(running)] * 4)
+    well(stub, checkout(tmp_path, stub.url))
+
+
 def test_a_list_in_another_order_hides_nothing(stub: Stub, tmp_path: Path) -> None:
     """Batches of long ago come first; the ones of today are adopted all the same."""
     well(stub, checkout(tmp_path / "one", stub.url))
