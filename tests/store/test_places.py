@@ -1,0 +1,56 @@
+"""Scratch folders: they go with their command, also where that was killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from runner.store.files import is_held, write_lock
+from runner.store.places import Places
+
+CODE = """\
+import sys, time
+from pathlib import Path
+from runner.store.places import Places
+with Places.of(Path(sys.argv[1]), ".batchspec", None).scratch() as folder:
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def aged(folder: Path) -> Path:
+    """A folder that was last written to an hour ago."""
+    then = folder.stat().st_mtime - 3600
+    os.utime(folder, (then, then))
+    return folder
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    places = Places.of(tmp_path, ".batchspec", None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        left = aged(Path(process.stdout.readline().strip()))
+        (left / "spool").write_bytes(b"lines")
+        aged(left)
+        with places.scratch() as mine:
+            assert left.exists(), "its process lives"
+            assert mine.exists()
+        assert not mine.exists()
+    finally:
+        process.kill()
+        process.communicate()
+    with places.scratch():
+        assert not left.exists()
+
+
+def test_whether_a_lock_is_held(tmp_path: Path) -> None:
+    lock = tmp_path / "locks/one"
+    assert not is_held(lock)
+    with write_lock(lock):
+        assert is_held(lock)
+    assert not is_held(lock)
