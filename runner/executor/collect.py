@@ -49,7 +49,7 @@ class Collector:
                 fetched |= line is not None or needed
         finally:
             self._record.save()
-        if self._late:
+        if self._late and needed:
             raise self._late[0]
         return fetched
 
