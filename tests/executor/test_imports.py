@@ -14,7 +14,7 @@ from runner.api import load, open_project
 from runner.errors import BatchspecError, InputError
 from runner.executor.imports import import_batch
 from tests.executor.conftest import Team
-from tests.executor.crash import TOKEN
+from tests.executor.scenes import TOKEN
 
 Make = Callable[..., Team]
 SPEC = """\
