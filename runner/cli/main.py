@@ -24,7 +24,6 @@ app = typer.Typer(
     help="Infrastructure-as-code for LLM batch jobs: a YAML spec, a plan, an apply, a lockfile in git.",
     epilog=_EPILOG,
     rich_markup_mode=None,
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
 )
@@ -48,7 +47,7 @@ def run(arguments: list[str]) -> int:
     """Run the command with `arguments` and return its exit code. Errors are printed to stderr."""
     interrupt.listen()
     try:
-        code = app(arguments, prog_name="batchspec", standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="batchspec", standalone_mode=False)
         if code == interrupt.CODE and not interrupt.is_told():  # typer makes a code of KeyboardInterrupt
             interrupt.tell(again=arguments[:1] == ["apply"])
         sys.stdout.flush()

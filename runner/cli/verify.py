@@ -47,5 +47,5 @@ def verify(
 
 
 def _text(found: Verified) -> str:
-    head = f"{found.address}: {'differs' if found.wrong else 'verified'}"
+    head = f"{found.address}: {'not verified' if found.wrong else 'verified'}"
     return "\n".join([head, *(f"    {text}" for text in found.right), *(f"  ! {text}" for text in found.wrong)])

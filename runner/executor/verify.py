@@ -35,13 +35,15 @@ def verify(context: Context, job: Prepared) -> Verified:
     spec = job.desired.spec
     lockfile = context.lockfile(spec.lock_path)
     pinned = lockfile.pins_of(spec.address)
+    realm = context.realm(spec)
+    if pinned is None and not lockfile.of(spec.address, realm.name):
+        return Verified(spec.address, (), (f"{spec.lock_path} records nothing of this job: it was never applied",))
     right: list[str] = []
     wrong: list[str] = []
     if pinned is None:
-        wrong.append(f"{spec.lock_path} has no pins for this job: it was never applied, or branches differ")
+        wrong.append(f"{spec.lock_path} has no pins for this job, as where branches differ (`apply` sets them)")
     else:
         _compare(wrong if pinned.requests != job.pins.requests else right, pinned, job.pins)
-    realm = context.realm(spec)
     for line in lockfile.of(spec.address, realm.name):
         for path, name in zip(realm.results.raw(line.batch), ("output", "errors"), strict=True):
             if name in line.results and path.exists() and sha256_file(path) != line.results[name]:

@@ -229,3 +229,13 @@ def test_completion_knows_jobs_and_specs(project: Write, monkeypatch: pytest.Mon
     assert complete_specs("sp") == ["specs/hello.yaml"]
     (root / "specs/hello.yaml").write_text("broken")
     assert complete_jobs("he") == []
+
+
+def test_the_command_alone_shows_its_help(tmp_path: Path) -> None:
+    assert "Commands:" in batchspec(tmp_path)
+
+
+def test_a_job_that_was_never_applied_has_nothing_to_verify(tmp_path: Path) -> None:
+    batchspec(tmp_path, "init")
+    told = batchspec(tmp_path, "verify", expect=1)
+    assert told == "hello: not verified\n  ! specs/hello.lock records nothing of this job: it was never applied\n"
