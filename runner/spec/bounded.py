@@ -50,6 +50,8 @@ class BoundedValidator:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._steps = 0
+        if not isinstance(schema.get("$schema", ""), str):
+            raise Unusable("$schema must be text")
         base: Any = validator_for(schema, default=Draft202012Validator)
         plain = {key: value for key, value in schema.items() if key != "$schema"}
         try:

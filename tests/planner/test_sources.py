@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,32 @@ def as_text(found: list[tuple[Any, dict[str, Any]]]) -> list[dict[str, str]]:
 def test_every_format_gives_the_same_rows(project: Write, name: str, data: bytes) -> None:
     found = rows(project, f"{{path: data/{name}, id: id}}", **{f"data__{name}": data})
     assert as_text(found) == [{name: str(value) for name, value in row.items()} for row in ROWS]
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
+ENCODED = {"utf-8": b"", "utf-8-sig": b"\xef\xbb\xbf", "latin-1": b"", "utf-16-le": b"", "utf-16": b"\xff\xfe"}
+"""Encodings, and the mark that stands first in files of theirs."""
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "ndjson", "json", "csv", "tsv"])
+def test_all_ways_to_write_a_file_give_the_same_rows(project: Write, kind: str) -> None:
+    """Packed or not, in each encoding, with and without a byte order mark, with the line ends of Unix and Windows."""
+    wanted = [("1", {"id": "1", "text": "é, one"}), ("2", {"id": "2", "text": 'zwei "2"'})]
+    root = project()
+    for (suffix, pack), (encoding, mark), end in itertools.product(PACKED.items(), ENCODED.items(), ("\n", "\r\n")):
+        records = [row for _, row in wanted]
+        if kind in {"csv", "tsv"}:
+            between = {"csv": ",", "tsv": "\t"}[kind]
+            quoted = ['"{}"'.format(row["text"].replace('"', '""')) for row in records]
+            lines = [f"{row['id']}{between}{text}" for row, text in zip(records, quoted, strict=True)]
+            text = end.join([f"id{between}text", *lines, ""])
+        else:
+            texts = [orjson.dumps(row).decode() for row in records]
+            text = f"[{end}{f',{end}'.join(texts)}{end}]" if kind == "json" else end.join([*texts, ""])
+        plain = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le"}.get(encoding, encoding)
+        (root / f"data/a.{kind}{suffix}").write_bytes(pack(mark + text.encode(plain)))
+        said = "utf-8" if encoding == "utf-8-sig" else encoding
+        assert rows(project, f"{{path: data/a.{kind}{suffix}, id: id, encoding: {said}}}") == wanted
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "shift_jis"])

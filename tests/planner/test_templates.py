@@ -77,7 +77,8 @@ def test_macros_includes_and_inheritance_come_from_templates(tmp_path: Path) -> 
 
 PIECES = st.sampled_from(["{{", "}}", "{%", "%}", "{#", "#}", " for i in items ", "endfor", "if", "endif", "text", "|", "upper", "(", ")",
                           "'", '"', "~", "*", "**", "9", "set x =", "macro m()", "endmacro", "include", "'t.j2'", "items", ".", "[0]",
-                          "row", "vars", "loop", "namespace()", "tojson", "csv", "\n", "raw", "endraw", "block b", "endblock", "-"])  # fmt: skip
+                          "row", "vars", "loop", "namespace()", " == ", " in ", " is ", "eq", "[1:]", "[", "]", "{", "}", ":", "cycler(1)", "dict", "range(3)",
+                          "'%s'", "%", "format", "map('upper')", "list", "join", "sort", "groupby", "int", "round", "striptags", "wordwrap", "indent", "attr", "tojson", "csv", "\n", "raw", "endraw", "block b", "endblock", "-"])  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runner.spec.bounded import BoundedValidator, TooMuch, Unusable
 from runner.spec.exact import read_exactly
@@ -110,3 +113,30 @@ def test_what_schemas_are_for_still_works(schema: dict[str, Any], value: Any, sa
 def test_json_that_would_not_come_out_as_it_is_written_is_refused(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         read_exactly(text, once=True)
+
+
+KEYWORDS = st.sampled_from(["$ref", "$id", "$schema", "$defs", "$anchor", "$dynamicRef", "$dynamicAnchor", "definitions", "id", "type", "enum", "const",
+                            "properties", "patternProperties", "additionalProperties", "unevaluatedProperties", "required", "items", "prefixItems",
+                            "contains", "minContains", "uniqueItems", "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas",
+                            "dependentRequired", "propertyNames", "pattern", "minimum", "multipleOf", "minLength", "maxItems", "format", "a"])  # fmt: skip
+WORDS = st.sampled_from(["#", "#/$defs/a", "#/properties/a", "#a", "x.json", "http://127.0.0.1:9/x", "https://json-schema.org/draft/2020-12/schema",
+                         "http://json-schema.org/draft-04/schema#", "http://json-schema.org/draft-07/schema#", "object", "string", "array", "integer",
+                         "^(a+)+$", "(", "(?=a)", "a", ""])  # fmt: skip
+PLAIN = st.none() | st.booleans() | st.integers(-9, 1 << 70) | st.floats(allow_nan=False) | WORDS | st.text(max_size=5)
+JSON = st.recursive(
+    PLAIN,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYWORDS | WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(KEYWORDS, JSON, max_size=5), JSON)
+def test_any_json_is_a_schema_or_refused_in_words(schema: dict[str, Any], value: Any) -> None:
+    try:
+        validator = BoundedValidator(schema)
+    except Unusable:
+        return
+    with contextlib.suppress(TooMuch, RecursionError):
+        found = validator.first_problem(value)
+        assert found is None or found.message
