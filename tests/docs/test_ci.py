@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,8 @@ def test_permissions_are_the_least(file: str) -> None:
         assert "timeout-minutes" in job
         for step in job["steps"]:
             assert "${{" not in step.get("run", ""), "what comes from outside goes through env, never into a script"
+            uses = step.get("uses", "")
+            assert not uses or re.search(r"@[0-9a-f]{40}$", uses), f"{uses}: a tag can be moved; pin the commit"
 
 
 def test_a_running_apply_is_never_cancelled() -> None:
