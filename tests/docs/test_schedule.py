@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import yaml
 
@@ -45,3 +47,26 @@ def test_the_cronjobs_command_runs(forge: Forge) -> None:
     told = forge.sh(work, script, key=True)
     assert "0 to submit" in told or "Nothing to do" in told or "wrote out/reviews.jsonl" in told
     assert (work / "specs/reviews.lock").exists()
+
+
+def test_a_partition_that_is_triggered_twice_and_late_is_asked_once(forge: Forge) -> None:
+    """Two runs for one day at the same moment, and one that comes late on a machine which knows of neither."""
+    root, late = forge.clone(), forge.clone()
+    for clone in (root, late):
+        spec = clone / "specs/reviews.yaml"
+        daily = 'output: {path: "out/{{ vars.date }}.jsonl"}\npartition: date'
+        spec.write_text(spec.read_text().replace("output: {path: out/reviews.jsonl}", daily))
+    nightly = "batchspec apply --yes --no-wait --var date=2026-11-23"
+    forge.sh(root, f"{nightly} > one.log 2>&1 & {nightly} > two.log 2>&1 && wait $!", key=True)
+    forge.sh(late, nightly, key=True)
+    forge.sh(root, nightly, key=True)
+    made = [batches(clone) for clone in (root, late)]
+    assert made[0] == made[1]
+    assert len(made[0]) == 1, "one batch at the service, whoever asked"
+    told = forge.sh(root, nightly, key=True)
+    assert "Nothing to do: 6 reused." in told or "wrote out/2026-11-23.jsonl" in told
+
+
+def batches(clone: Path) -> set[str]:
+    lines = map(json.loads, (clone / "specs/reviews.lock").read_text().splitlines())
+    return {line["batch"] for line in lines if "batch" in line}
