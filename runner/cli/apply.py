@@ -98,6 +98,7 @@ def apply(
             open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
         ):
             planned = opened.plan(chosen, word, exact=exact)
+            terminal.clear()
             if lines is not None:
                 lines.plan(planned.plan)
             else:

@@ -85,7 +85,7 @@ def time_text(seconds: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Name:
+class Name:
     """A name on one line. What is too long is left out of its middle: jobs of one matrix differ at their ends."""
 
     text: str
@@ -111,7 +111,7 @@ def _table(jobs: Sequence[JobStatus], *, folded: bool) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for job in jobs:
         table.add_row(
-            Text(job.address, style="bold") if folded else _Name(job.address),
+            Text(job.address, style="bold") if folded else Name(job.address),
             Text(job.state + (" (!)" if job.error else ""), style=_style(job), no_wrap=not folded),
             f"{job.answered:,}/{job.requests:,}" if job.requests else "",
             Text(f"{job.failed:,}", style="red") if job.failed else "",

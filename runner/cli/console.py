@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import MutableMapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from runner.cli.progress import Progress
 from runner.errors import BatchspecError, InputError, Problem, SpecError
 from runner.logfields import fields
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
 
 _PLAIN_EVERY = 15.0
 """Seconds between plain progress lines of one kind: at first, and a tenth of the time that it has taken later on."""
@@ -82,11 +82,9 @@ class Terminal:
         if log_format not in {"console", "json"}:
             raise BatchspecError("--log-format is console or json", code="BS802")
         self._log = configure_logs(verbose, log_format, no_color) if verbose or log_format == "json" else None
-        self._color = not no_color and "NO_COLOR" not in os.environ
-        self._live = sys.stderr.isatty() and self._log is None
-        self._progress: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
-        self._said: dict[str, tuple[float, float, int]] = {}
+        color = not no_color and "NO_COLOR" not in os.environ
+        live = sys.stderr.isatty() and self._log is None
+        self._progress = Progress(_say, partial(_console, color=color) if live else None)
 
     def __enter__(self) -> Self:
         return self
@@ -94,70 +92,33 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        self.clear()
 
     def event(self, name: str, **fields: object) -> None:
         """Say what happened: as a log entry where logs are on, else as a sentence."""
         if self._log is not None:
             self._log.info(name, **fields)
         elif name in _EVENTS:
-            self._line(_EVENTS[name].format_map(fields))
+            self._progress.line(_EVENTS[name].format_map(fields))
 
-    def progress(self, what: str, done: int, total: int, failed: int = 0) -> None:
+    def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
         """Show how far `what` is."""
-        if self._live:
-            self._bar(what, done, total, failed)
-            return
-        # Only waiting takes long enough for lines in a log; that it is over is told by an event.
-        verb = what.partition(" (")[0]
-        now = time.monotonic()
-        started, said, before = self._said.setdefault(verb, (now, now, -1))
-        pause = min(max((now - started) / 10, _PLAIN_EVERY), _PLAIN_SELDOM)
-        if not what.startswith("answers") or not total or done == before or now - said < pause:
-            return
-        self._said[verb] = (started, now, done)
-        if self._log is not None:
-            self._log.info("answers.counted", job=verb.partition(" ")[2], done=done, total=total, failed=failed)
-        else:
-            self._line(f"{what}: {done:,} of {total:,}" + (f", {failed:,} failed" if failed else ""))
+        self._progress.update(what, done, total, failed, note)
 
-    def _line(self, text: str) -> None:
-        if self._progress is not None:
-            self._progress.console.print(text, markup=False, highlight=False)
-        else:
-            sys.stderr.write(f"{text}\n")
-            sys.stderr.flush()
-
-    def _bar(self, what: str, done: int, total: int, failed: int) -> None:
-        verb = what.partition(" (")[0]
-        if self._progress is None:
-            self._progress = _progress(self._color)
-            self._progress.start()
-        if verb not in self._tasks:
-            self._tasks[verb] = self._progress.add_task(what, total=total or None, failed="")
-        self._progress.update(
-            self._tasks[verb],
-            description=what,
-            completed=done,
-            total=total or None,
-            failed=f"{failed:,} failed" if failed else "",
-        )
+    def clear(self) -> None:
+        """Take bars away, before something is asked."""
+        self._progress.clear()
 
 
-def _progress(color: bool) -> Progress:
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _console(*, color: bool) -> Console:
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]}", markup=False),
-        TimeRemainingColumn(),
-        console=Console(stderr=True, no_color=not color),
-        transient=True,
-    )
+    return Console(stderr=True, no_color=not color)
 
 
 def out_console(no_color: bool) -> Console:

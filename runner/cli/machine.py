@@ -136,8 +136,9 @@ class Lines:
             plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
             self._write(EventLine(event=name, fields=plain))
 
-    def progress(self, what: str, done: int, total: int, failed: int = 0) -> None:
+    def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
         """Write how far something is, at its end and every few seconds."""
+        what = f"{what} ({note})" if note else what
         now = time.monotonic()
         if self._events and (done == total or now - self._said.get(what, 0.0) >= _EVERY):
             self._said[what] = now

@@ -36,10 +36,12 @@ class Collector:
 
     def collect(self, seen: Observed, *, needed: bool) -> bool:
         """Fetch results: those that are needed, or also those that the output alone holds, before it is rewritten."""
-        tasks = [
-            tied(partial(self._one, seen, known, needed), batch=known.line.batch)
-            for known in self._wanted(seen, needed)
-        ]
+        wanted = list(self._wanted(seen, needed))
+        moved, read = (
+            Meter(partial(self._context.watcher.progress, f"{verb} {self._spec.address}"), parts=len(wanted))
+            for verb in ("fetch", "index")
+        )
+        tasks = [tied(partial(self._one, seen, known, needed, moved, read), batch=known.line.batch) for known in wanted]
         fetched = False
         self._late.clear()
         try:
@@ -49,6 +51,8 @@ class Collector:
                 fetched |= line is not None or needed
         finally:
             self._record.save()
+        moved.end()
+        read.end()
         if self._late and needed:
             raise self._late[0]
         return fetched
@@ -62,7 +66,7 @@ class Collector:
             if missing or known.short or (known.index is not None and not known.line.ended):
                 yield known
 
-    def _one(self, seen: Observed, known: Known, needed: bool) -> BatchLine | None:
+    def _one(self, seen: Observed, known: Known, needed: bool, moved: Meter, read: Meter) -> BatchLine | None:
         api = self._context.api(self._spec)
         batch = known.line.batch
         self._tried.add(batch)
@@ -72,9 +76,9 @@ class Collector:
             settled = self._is_settled(remote)
             index = known.index
             if index is None or known.short:
-                meter = Meter(self._moved)
+                tell = partial(moved.add, part=batch), partial(read.add, part=batch)
                 mapping = KeyMap(known.keys, seen.realm.results.foreign(batch))
-                index = fetch(api, seen.realm.results, remote, mapping, meter.add, settled=settled)
+                index = fetch(api, seen.realm.results, remote, mapping, *tell, settled=settled)
                 self._context.watcher.event(
                     "batch.fetched",
                     job=self._spec.address,
@@ -124,6 +128,3 @@ class Collector:
         """Whether it is so long since a batch ended, or was first seen to have, that what it has shows everywhere."""
         moment = remote.ended_at or self._ended_at.setdefault(remote.batch_id, self._context.now())
         return not self._context.is_new(self._spec.profile.kind, moment)
-
-    def _moved(self, count: int) -> None:
-        self._context.watcher.progress(f"results {self._spec.address}", count, 0)

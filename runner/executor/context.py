@@ -39,8 +39,12 @@ class Watcher(Protocol):
         """Something happened: a dotted noun such as `batch.submitted`, with fields such as `job` and `batch`."""
         ...
 
-    def progress(self, what: str, done: int, total: int, failed: int = 0) -> None:
-        """How far `what` is: `upload JOB`, `answers JOB`, `write PATH`. Units are bytes, requests or rows."""
+    def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
+        """How far `what` is, of a `total` that is 0 where nobody knows it.
+
+        `render JOB`, `upload JOB`, `fetch JOB` and `index JOB` count bytes, `answers JOB` requests, and `write PATH`
+        rows. `note` is what else there is to say. Called from several threads.
+        """
         ...
 
 
@@ -50,7 +54,7 @@ class Silent:
     def event(self, name: str, **fields: object) -> None:
         """Tell nobody."""
 
-    def progress(self, what: str, done: int, total: int, failed: int = 0) -> None:
+    def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
         """Tell nobody."""
 
 

@@ -27,10 +27,13 @@ def fetch(
     batch: RemoteBatch,
     mapping: KeyMap,
     progress: Progress | None = None,
+    reading: Progress | None = None,
     *,
     settled: bool = True,
 ) -> ResultIndex:
     """Download and index the results of `batch`, which has ended; `settled` where that is some time ago.
+
+    `progress` is told of bytes downloaded, `reading` of bytes indexed.
 
     What comes short of the counts of the service is downloaded once more, from new addresses. What stands here already
     is replaced only by results with as many answers. A batch that answered nothing has no results; that is an empty
@@ -40,15 +43,15 @@ def fetch(
     counted = batch.counts.completed + batch.counts.failed
     if standing is None and counted:
         # What a crash or a damaged index left: whole files without an index.
-        entries, summary = index(store.raw(batch.batch_id), batch, mapping)
+        entries, summary = index(store.raw(batch.batch_id), batch, mapping, reading)
         if summary.answers + summary.failures >= counted:
             return store.save(batch.batch_id, entries, summary)
     with store.fresh(batch.batch_id) as fresh:
         _download(api, batch, fresh, progress, settled=settled)
-        entries, summary = index(fresh, batch, mapping)
+        entries, summary = index(fresh, batch, mapping, reading)
         if summary.answers + summary.failures < counted:
             _download(api, batch, fresh, progress, settled=settled)
-            entries, summary = index(fresh, batch, mapping)
+            entries, summary = index(fresh, batch, mapping, reading)
         standing = store.load(batch.batch_id)  # another process may have been quicker
         if standing is not None and standing.summary.answers > summary.answers:
             return standing
@@ -80,9 +83,14 @@ def _renewed(api: BatchApi, batch: RemoteBatch, name: str) -> str:
     return url
 
 
-def index(files: tuple[Path, Path], batch: RemoteBatch, mapping: KeyMap) -> tuple[Entries, Summary]:
+def index(
+    files: tuple[Path, Path], batch: RemoteBatch, mapping: KeyMap, progress: Progress | None = None
+) -> tuple[Entries, Summary]:
     """Sorted entries and a summary of downloaded result files; either may be missing."""
-    reading = _Reading(mapping)
+    reading = _Reading(mapping, progress)
+    size = sum(path.stat().st_size for path in files if path.exists())
+    if progress is not None and size:
+        progress(0, size)
     with ThreadPoolExecutor(1) as beside:
         digests = [beside.submit(sha256_file, path) if path.exists() else None for path in files]
         for number, path in enumerate(files):
@@ -121,8 +129,9 @@ _MOST_MODELS = 10
 class _Reading:
     """What is gathered while the raw files are read. `entries` are ENTRY records, in the order of the lines."""
 
-    def __init__(self, mapping: KeyMap) -> None:
+    def __init__(self, mapping: KeyMap, progress: Progress | None) -> None:
         self._mapping = mapping
+        self._progress = progress
         self.entries: list[Entries] = []
         self.codes: dict[str, int] = {}
         self.models: set[str] = set()
@@ -134,7 +143,7 @@ class _Reading:
         end = 0
         with path.open("rb") as file:
             while lines := file.readlines(_BLOCK):
-                seen, places = [], []
+                seen, places, begin = [], [], end
                 for line in lines:
                     start, end = end, end + len(line)
                     found = glance(line)
@@ -145,6 +154,8 @@ class _Reading:
                     places.append((start, len(line.rstrip(b"\r\n"))))
                 if seen:
                     self._keep(number, seen, places)
+                if self._progress is not None:
+                    self._progress(end - begin, 0)
 
     def _keep(self, number: int, seen: Sequence[Glance], places: Sequence[tuple[int, int]]) -> None:
         """Take in what lines say whose keys are known; `places` are their offsets and lengths."""

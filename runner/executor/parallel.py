@@ -71,16 +71,32 @@ def each(tasks: Iterable[Callable[[], T]], workers: int = TRANSFERS) -> Iterator
 
 
 class Meter:
-    """Adds up what several threads moved, and tells the sum."""
+    """Adds up what several threads do, and tells how much of how much is done.
 
-    def __init__(self, tell: Callable[[int], None]) -> None:
+    Where `total` is not known before, it is worked out from the parts that have begun, of `parts` in all.
+    """
+
+    def __init__(self, tell: Callable[[int, int], None], *, total: int = 0, parts: int = 1) -> None:
         self._tell = tell
+        self._total = total
+        self._parts = parts
+        self._begun: set[str] = set()
+        self._expected = 0
         self._sum = 0
         self._turn = threading.Lock()
 
-    def add(self, count: int) -> None:
-        """`count` more bytes were moved."""
+    def add(self, count: int, expected: int = 0, *, part: str = "") -> None:
+        """`count` more is done, of a part of which `expected` more is known to be done in all than before."""
         with self._turn:
             self._sum += count
-            total = self._sum
-        self._tell(total)
+            self._expected += expected
+            self._begun |= {part} if expected else set()
+            guess = self._expected * self._parts // max(1, len(self._begun))
+            done, total = self._sum, self._total or (guess if guess >= self._sum else 0)
+            self._tell(done, total)
+
+    def end(self) -> None:
+        """All is done that is to be done now."""
+        with self._turn:
+            if self._sum:
+                self._tell(self._sum, self._sum)

@@ -208,9 +208,6 @@ class Run:
         self._record.save(*(known.line for known in adopted))
         return bool(adopted or renamed)
 
-    def _moved(self, label: str, count: int, total: int = 0) -> None:
-        self._context.watcher.progress(label, count, total)
-
     def _submit(self, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch]) -> bool:
         """Submit what the plan says, as far as there is room; what is left over comes when a batch has ended."""
         actions = [action for action in seen.plan.actions if isinstance(action, Submit)]
@@ -225,8 +222,7 @@ class Run:
                 continue
             alone = (canary == "due" and first) or canary == "again"
             self._keep_to_plan(action)
-            total = action.bytes
-            meter = Meter(lambda sent, total=total: self._moved(f"upload {self.address}", sent, total))  # type: ignore[misc]
+            meter = Meter(partial(self._context.watcher.progress, f"upload {self.address}"), total=action.bytes)
             to = Submission(
                 self._context, self._spec, seen.realm, self._context.api(self._spec), ledger, meter, is_keyed(listed)
             )
@@ -246,6 +242,7 @@ class Run:
                     )
             finally:
                 self._record.save(pinned=done)
+            meter.end()
         return done
 
     def _submissions(

@@ -10,7 +10,7 @@ from datetime import datetime
 from runner.errors import NotFound, ProviderError, RateLimited, ServerError, Unauthorized, Unreachable
 from runner.executor.batches import newest_first
 from runner.executor.context import SETTLING, Context
-from runner.providers.api import BatchApi, RemoteBatch
+from runner.providers.api import BatchApi, Counts, RemoteBatch
 
 SHORTEST = {"local": 0.2, "digitalocean": 2.0}
 """Seconds between the first looks, by kind of provider; the local service has no limits to keep."""
@@ -24,7 +24,7 @@ ASKED = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """Batches of one job at one service. `settled` is (done, failed, total) requests of the job's other batches."""
+    """Batches of one job at one service."""
 
     address: str
     kind: str
@@ -69,6 +69,7 @@ class Waiting:
         self._stalled = 0.0
         self._told: set[tuple[str, str]] = set()
         self._missing: dict[str, float] = {}
+        self._counts: dict[str, dict[str, Counts]] = {}
 
     def until_it_goes_on(self, stalls: Sequence[Stall], deadline: datetime | None) -> bool:
         """Wait a little before what can't go on is tried again. False where it took too long.
@@ -139,11 +140,14 @@ class Waiting:
                 everyone = frozenset().union(*(other.batches for other in jobs if other.api is job.api))
                 seen[id(job.api)] = _find(job.api, everyone, self._context.now())
             found = [seen[id(job.api)][batch] for batch in sorted(job.batches) if batch in seen[id(job.api)]]
-            done = sum(batch.counts.completed + batch.counts.failed for batch in found)
-            failed = sum(batch.counts.failed for batch in found)
-            total = sum(batch.counts.total for batch in found)
+            # Also those that have ended since: what was waited for is one thing, from its beginning to its end.
+            awaited = self._counts.setdefault(job.address, {})
+            awaited |= {batch.batch_id: batch.counts for batch in found}
+            done = sum(counts.completed + counts.failed for counts in awaited.values())
+            failed = sum(counts.failed for counts in awaited.values())
+            total = sum(counts.total for counts in awaited.values())
             states = ", ".join(sorted({batch.status for batch in found}))
-            self._context.watcher.progress(f"answers {job.address} ({states})", done, total, failed)
+            self._context.watcher.progress(f"answers {job.address}", done, total, failed, states)
             gone = [self._is_gone(batch, job.kind) for batch in job.batches - seen[id(job.api)].keys()]
             ended |= any(gone) or any(batch.ended for batch in found)
         return ended

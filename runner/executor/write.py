@@ -81,9 +81,9 @@ def write_output(
             (apart if apart is not None and failed_row else into).add(row)
             rows += not failed_row
             rows_apart += failed_row
-            if rows % _PIECE == 0:
-                watcher.progress(label, rows, spool.asks)
-    watcher.progress(label, rows, spool.asks)
+            if (rows + rows_apart) % _PIECE == 0:
+                watcher.progress(label, rows + rows_apart, spool.asks)
+    watcher.progress(label, rows + rows_apart, spool.asks)
     return OutputLine(
         output=output.path,
         job=spec.address,

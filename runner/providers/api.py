@@ -14,8 +14,11 @@ from typing import Protocol
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 """States that never change again. A name that is not known counts as running."""
 
-Progress = Callable[[int], None]
-"""Called with the number of bytes moved since the last call."""
+Progress = Callable[[int, int], None]
+"""Called with the number of bytes moved since the last call, and how many more are known to move in all than before.
+
+Either is negative where something starts from the beginning. An upload's caller knows its size, so that is not told.
+"""
 
 
 Renew = Callable[[], str]

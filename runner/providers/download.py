@@ -31,17 +31,25 @@ class Moved:
 
     def __init__(self, progress: Progress | None) -> None:
         self.count = 0
+        self._expected = 0
         self._progress = progress
 
     def add(self, count: int) -> None:
         """So many more bytes have moved."""
         self.count += count
         if self._progress is not None and count:
-            self._progress(count)
+            self._progress(count, 0)
+
+    def expect(self, total: int) -> None:
+        """So many bytes are to move in all, 0 where nobody knows."""
+        if self._progress is not None and total != self._expected:
+            self._progress(0, total - self._expected)
+        self._expected = total
 
     def take_back(self) -> None:
         """It starts from the beginning."""
         self.add(-self.count)
+        self.expect(0)
 
 
 class Download:
@@ -110,6 +118,7 @@ class Download:
         self._total = _length(response.headers.get("content-length"))
         if self._total is not None and self._total > self._limit:
             raise self._too_long()
+        self.moved.expect(self._total or 0)
         return response.iter_raw()
 
     def _continues(self, response: httpx.Response) -> bool:

@@ -80,7 +80,7 @@ class Watcher:
     def event(self, name: str, **fields: object) -> None:
         self.events.append((name, fields))
 
-    def progress(self, what: str, done: int, total: int, failed: int = 0) -> None:
+    def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
         pass
 
 

@@ -45,7 +45,7 @@ class World:
     def event(self, name: str, **fields: object) -> None:  # noqa: ARG002
         self.events.append(name)
 
-    def progress(self, what: str, done: int, total: int, failed: int = 0) -> None:
+    def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
         pass
 
     def wait(self, batches: set[str], deadline: float | None = None) -> bool:

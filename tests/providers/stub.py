@@ -31,6 +31,17 @@ KEPT = 4_000_000
 PIECE = 1 << 16
 
 
+class Told(list[int]):
+    """What a transfer told of its progress: counts of bytes as they moved, and in `expected` how many were to move."""
+
+    expected = 0
+
+    def __call__(self, count: int, expected: int) -> None:
+        self.expected += expected
+        if count:
+            self.append(count)
+
+
 @dataclass
 class Seen:
     """A request as it came."""

@@ -17,7 +17,7 @@ from runner.providers.digitalocean import DigitalOcean
 from runner.providers.local import embedded
 from runner.service import BackgroundService, ServiceConfig
 from runner.spec.settings import LocalProfile
-from tests.providers.stub import KEY, Stub
+from tests.providers.stub import KEY, Stub, Told
 
 DEADLINE = 30.0
 
@@ -96,8 +96,8 @@ def test_from_upload_to_answers(world: World, prompts: Path, tmp_path: Path) -> 
     urls = world.api.results(batch.batch_id)
     assert urls.output_url is not None
     assert urls.error_url is None
-    moved: list[int] = []
-    world.api.download(urls.output_url, tmp_path / "out.jsonl", moved.append)
+    moved = Told()
+    world.api.download(urls.output_url, tmp_path / "out.jsonl", moved)
     text = (tmp_path / "out.jsonl").read_bytes()
     assert sorted(json.loads(line)["custom_id"] for line in text.splitlines()) == ["k-0", "k-1", "k-2"]
     assert sum(moved) == len(text)

@@ -27,7 +27,7 @@ from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import USUAL
 from runner.providers.storage import checked
 from tests.providers.conftest import SMALL, Clock, has_no_secret, told_of
-from tests.providers.stub import KEY, SIGNATURE, Cut, Hang, Raw, Reply, Reset, Step, Stub
+from tests.providers.stub import KEY, SIGNATURE, Cut, Hang, Raw, Reply, Reset, Step, Stub, Told
 
 Make = Callable[..., DigitalOcean]
 UPLOAD = "/upload/.*"
@@ -68,8 +68,8 @@ def xml(code: str) -> bytes:
 
 def test_an_upload_is_one_put_of_the_file_s_bytes(stub: Stub, api: DigitalOcean, clock: Clock, file: Path) -> None:
     """With its length, as presigned URLs take no chunks, and nothing that would break the signature."""
-    moved: list[int] = []
-    api.upload(intent(stub, clock), file, moved.append)
+    moved = Told()
+    api.upload(intent(stub, clock), file, moved)
     [seen] = stub.seen
     assert seen.digest == hashlib.sha256(file.read_bytes()).hexdigest()
     assert seen.headers["content-length"] == str(file.stat().st_size)
@@ -105,8 +105,8 @@ def test_a_broken_upload_is_sent_again_to_the_same_url(
 ) -> None:
     """The guide: if the upload fails, retry using the same presigned URL until it expires."""
     stub.on("PUT", UPLOAD, step, step)
-    moved: list[int] = []
-    api.upload(intent(stub, clock), file, moved.append)
+    moved = Told()
+    api.upload(intent(stub, clock), file, moved)
     assert len(stub.seen) == 3
     assert len({(seen.path, seen.query["signature"]) for seen in stub.seen}) == 1
     assert stub.files["file-0"] is stub.seen[2]
@@ -188,7 +188,7 @@ def test_a_file_that_changes_meanwhile(
 ) -> None:
     """What was announced and what came would differ; nothing of it may count as uploaded."""
 
-    def meddle(count: int) -> None:
+    def meddle(count: int, expected: int) -> None:
         with file.open("r+b") as written:
             if change is None:
                 written.truncate(10)
@@ -225,10 +225,10 @@ def peak(call: Callable[[], object]) -> int:
 
 
 def test_a_download_is_the_file_s_bytes(stub: Stub, api: DigitalOcean, content: bytes, target: Path) -> None:
-    moved: list[int] = []
-    api.download(stub.blob("a", content), target, moved.append)
+    moved = Told()
+    api.download(stub.blob("a", content), target, moved)
     assert target.read_bytes() == content
-    assert sum(moved) == len(content)
+    assert sum(moved) == moved.expected == len(content)
     assert "authorization" not in stub.seen[0].headers
     assert list(target.parent.iterdir()) == [target]
 
@@ -244,8 +244,8 @@ def test_a_download_goes_on_where_it_broke(
 ) -> None:
     """By Range, and If-Range with the ETag, so that two versions are never mixed."""
     stub.on("GET", DOWNLOAD, Cut(300_000, reset), Cut(50_000, reset))
-    moved: list[int] = []
-    api.download(stub.blob("a", content), target, moved.append)
+    moved = Told()
+    api.download(stub.blob("a", content), target, moved)
     assert target.read_bytes() == content
     first, *others = stub.seen
     assert "range" not in first.headers
@@ -253,7 +253,7 @@ def test_a_download_goes_on_where_it_broke(
     assert all(early < late for early, late in pairwise([0, *starts]))
     assert {seen.headers["if-range"] for seen in others} == {f'"{hashlib.md5(content).hexdigest()}"'}
     assert min(moved) > 0
-    assert sum(moved) == len(content)
+    assert sum(moved) == moved.expected == len(content)
 
 
 def test_more_breaks_than_tries_are_no_matter_while_it_moves(
@@ -270,11 +270,11 @@ def test_a_whole_file_in_place_of_a_range_starts_again(
     """A storage may not know ranges: 200 is the file from its beginning."""
     stub.ranges = False
     stub.on("GET", DOWNLOAD, Cut(300_000, reset=False))
-    moved: list[int] = []
-    api.download(stub.blob("a", content), target, moved.append)
+    moved = Told()
+    api.download(stub.blob("a", content), target, moved)
     assert target.read_bytes() == content
     assert min(moved) < 0
-    assert sum(moved) == len(content)
+    assert sum(moved) == moved.expected == len(content)
 
 
 def test_a_file_that_changed_in_between_starts_again(
@@ -283,7 +283,7 @@ def test_a_file_that_changed_in_between_starts_again(
     stub.on("GET", DOWNLOAD, Cut(300_000, reset=False))
     url = stub.blob("a", content)
 
-    def change(count: int) -> None:
+    def change(count: int, expected: int) -> None:
         stub.blob("a", content[::-1])
 
     api.download(url, target, change)
