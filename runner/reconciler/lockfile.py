@@ -34,7 +34,7 @@ class Line(BaseModel):
 class Header(Line):
     """The first line. `current` maps each job's address to the digest of its pins, null where branches differed."""
 
-    lockfile: int
+    lockfile: int = Field(ge=1)
     keys: str
     project: str
     current: dict[str, Short | None]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import LockfileError
-from runner.reconciler.lockfile import BatchLine, CountsField, Lockfile, OutputLine, PinsLine, merge, parse
+from runner.reconciler.lockfile import BatchLine, CountsField, Lockfile, MovedLine, OutputLine, PinsLine, merge, parse
 
 HEX = "ab" * 32
 
@@ -41,17 +45,19 @@ def output(path: str, digest: str = HEX) -> OutputLine:
 NAMES = st.sampled_from(["b1", "b2", "b3"])
 DIGESTS = st.sampled_from(["0" * 16, "1" * 16, "2" * 16])
 LOCKFILES = st.builds(
-    lambda batches, digests, outputs, current: Lockfile(
+    lambda batches, digests, outputs, current, moves: Lockfile(
         "p",
         current,
         {d: pins(d) for d in digests},
-        {n: batch(n, s) for n, s in batches},
+        {n: batch(n, s, gone=g) for n, s, g in batches},
         {p: output(p, d * 64) for p, d in outputs},
+        frozenset(MovedLine(moved=new, was=old) for new, old in moves),
     ),
-    st.lists(st.tuples(NAMES, st.sampled_from(["submitted", "completed", "expired"])), max_size=3),
+    st.lists(st.tuples(NAMES, st.sampled_from(["submitted", "completed", "expired"]), st.booleans()), max_size=3),
     st.sets(DIGESTS),
     st.lists(st.tuples(st.sampled_from(["out/a", "out/b"]), st.sampled_from("ab")), max_size=2),
     st.dictionaries(st.sampled_from(["reviews", "tickets"]), st.none() | DIGESTS),
+    st.sets(st.tuples(st.sampled_from(["reviews", "new"]), st.sampled_from(["reviews", "old"])), max_size=2),
 )
 
 
@@ -89,6 +95,46 @@ def test_conflict_markers_and_blank_lines_are_taken_in_stride() -> None:
     assert parse(marked, "x.lock", "p").text() == file
 
 
+@given(LOCKFILES, st.sampled_from([b"\r\n", b"\n\n"]))
+def test_line_ends_and_spaces_of_an_editor_change_nothing(a: Lockfile, end: bytes) -> None:
+    text = a.text()
+    assert parse(text.replace(b"\n", end), "x.lock", "p").text() == text
+    assert parse(text.replace(b'":', b'" : '), "x.lock", "p").text() == text
+
+
+@given(LOCKFILES, st.binary(min_size=1, max_size=40), st.data())
+def test_whatever_bytes_stand_in_it_it_is_read_or_its_line_is_named(
+    a: Lockfile, junk: bytes, data: st.DataObject
+) -> None:
+    text = a.text()
+    at = data.draw(st.integers(0, len(text)))
+    try:
+        parse(text[:at] + junk + text[at:], "x.lock", "p")
+    except LockfileError as error:
+        assert error.message.startswith("x.lock:")  # noqa: PT017  most bytes are none
+        assert error.hint  # noqa: PT017  as above
+
+
+_WRITE = """
+import random, sys
+from tests.reconciler.test_lockfile import *
+batches = [batch(f"b{n}", "completed", models=("b", "a")) for n in range(20)]
+random.Random(int(sys.argv[1])).shuffle(batches)
+lock = Lockfile("p").with_batches(batches).with_pins(pins("1" * 16)).with_moved("new", "i\u0307stanbul")
+sys.stdout.buffer.write(lock.with_moved("new", "old").text())
+"""
+
+
+def test_the_same_content_gives_the_same_bytes_at_any_hash_seed_and_locale() -> None:
+    found = set()
+    for seed, locale in (("1", "C"), ("2", "C.UTF-8"), ("3", "tr_TR.UTF-8")):
+        environ = {**os.environ, "PYTHONHASHSEED": seed, "LC_ALL": locale, "TZ": "Asia/Tokyo"}
+        done = subprocess.run([sys.executable, "-c", _WRITE, seed], env=environ, capture_output=True, check=True)
+        found.add(done.stdout)
+    assert len(found) == 1
+    assert b'"batch":"b19"' in found.pop()
+
+
 def test_a_batch_that_ended_does_not_go_back_to_submitted() -> None:
     file = Lockfile("p").with_batches([batch("b1", "completed")]).with_batches([batch("b1")])
     assert file.batches["b1"].state == "completed"
@@ -113,6 +159,9 @@ def test_a_waiting_batch_has_no_fields_of_an_ended_one() -> None:
         pytest.param(b"hello", "x.lock:2: not a lockfile line", id="no JSON"),
         pytest.param(b'{"other":1}', "x.lock:2: not a lockfile line", id="another kind"),
         pytest.param(b"[]", "x.lock:2: not a lockfile line", id="no object"),
+        pytest.param(b"[" * 100_000, "x.lock:2: not a lockfile line: depth", id="deep"),
+        pytest.param(b"\xff\x00", "x.lock:2: not a lockfile line", id="binary"),
+        pytest.param(b'{"lockfile":0,"keys":"k1","project":"p","current":{}}', "x.lock:2: not", id="format 0"),
     ],
 )
 def test_any_other_line_is_an_error_with_its_place(line: bytes, message: str) -> None:

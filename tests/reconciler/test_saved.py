@@ -1,0 +1,155 @@
+"""A plan file is untrusted: whatever stands in it, apply does at most what a fresh plan says, or refuses in a sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.errors import BatchspecError
+from runner.reconciler.ceiling import Ceiling, ceiling_of
+from runner.reconciler.classify import Tally
+from runner.reconciler.plan import JobPlan, Submit
+from runner.reconciler.saved import SavedPlan, read_saved, saved_job, saved_text, still_holds
+from tests.reconciler.test_lockfile import pins
+
+PINS = pins("1" * 16)
+PLAN = JobPlan(
+    "reviews",
+    "local:echo",
+    "out/x.jsonl",
+    Tally(rows=5, in_flight=1, submit=((1, 3), (2, 1))),
+    (Submit(1, 3, 1, 300, "first run"),),
+    0,
+)
+FRESH = ceiling_of(PLAN, 3)
+FILE = saved_text("p", "0.1.0", [saved_job(PLAN, PINS, FRESH)], ["b1"])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Where anything stands in a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(deeper for key, inner in items for deeper in places(inner, (*path, key)))]
+
+
+PLACES = places(json.loads(FILE))[1:]
+
+
+def read(data: bytes) -> SavedPlan | None:
+    """The plan, or None where it is refused with a sentence that names the file."""
+    try:
+        return read_saved(data, "plan.json", "p")
+    except BatchspecError as error:
+        assert error.message.startswith("plan.json ")  # noqa: PT017  most data is none
+        assert error.hint  # noqa: PT017  as above
+        return None
+
+
+def allowed(plan: SavedPlan | None) -> list[Ceiling]:
+    """What apply may do by an edited plan; a job that does not hold may do nothing."""
+    return [
+        job.ceiling.within(FRESH)
+        for job in (plan.jobs if plan else ())
+        if job.address == PLAN.address and not still_holds(job, PLAN, PINS, FRESH)
+    ]
+
+
+def at_most(one: Ceiling, other: Ceiling) -> bool:
+    """Whether everything that `one` allows `other` allows too, for rounds and counts of this size."""
+    return all(
+        not other.allows(number, submitted, wanted)
+        for number in range(1, 6)
+        for submitted in range(4)
+        for wanted in range(1, 8)
+        if not one.allows(number, submitted, wanted)
+    )
+
+
+@given(st.lists(st.tuples(st.sampled_from(PLACES), ANYTHING | st.just("remove")), min_size=1, max_size=3))
+def test_an_edited_plan_is_refused_or_restricts(edits: list[tuple[tuple[str | int, ...], Any]]) -> None:
+    plan = json.loads(FILE)
+    for path, value in edits:
+        holder = plan
+        try:
+            for key in path[:-1]:
+                holder = holder[key]
+            if value == "remove":
+                del holder[path[-1]]
+            else:
+                holder[path[-1]] = value
+        except (KeyError, IndexError, TypeError):
+            continue  # an edit before this one took its place away
+    for ceiling in allowed(read(json.dumps(plan).encode())):
+        assert at_most(ceiling, FRESH)
+
+
+NUMBERS = st.integers(0, 9)
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, st.integers(1, 5))
+def test_numbers_of_any_size_never_allow_more_than_a_fresh_plan(new: int, again: int, flying: int, rounds: int) -> None:
+    plan = json.loads(FILE)
+    plan["jobs"][0].update(new=new, again=again, in_flight=flying, rounds=rounds)
+    saved = read(json.dumps(plan).encode())
+    assert saved is not None
+    for ceiling in allowed(saved):
+        assert at_most(ceiling, FRESH)
+        assert at_most(ceiling, saved.jobs[0].ceiling)
+
+
+@given(st.binary(max_size=200))
+def test_what_is_no_plan_is_refused_in_a_sentence(data: bytes) -> None:
+    assert read(data) is None
+
+
+def test_a_plan_that_was_not_edited_holds() -> None:
+    saved = read(FILE)
+    assert saved is not None
+    assert [one.allows(1, 0, 3) for one in allowed(saved)] == [""]
+    assert saved.cancels == ("b1",)
+
+
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [
+        pytest.param({"realm": "digitalocean:https://x"}, "it was planned for local:echo", id="provider"),
+        pytest.param(
+            {"tally": Tally(rows=5, submit=((1, 4),)), "actions": (Submit(1, 4, 1, 300, ""),)},
+            "the plan allows 3 new requests, and now 4 would go out",
+            id="requests",
+        ),
+    ],
+)
+def test_what_moved_is_named(change: dict[str, Any], moved: str) -> None:
+    saved = read(FILE)
+    assert saved is not None
+    fresh = replace(PLAN, **change)
+    assert still_holds(saved.jobs[0], fresh, PINS, ceiling_of(fresh, 3)).startswith(moved)
+
+
+def test_a_price_that_rose_or_is_not_known_any_more_is_named() -> None:
+    saved = read(FILE)
+    assert saved is not None
+    [job] = saved.jobs
+    cheap = job.model_copy(update={"cost_usd": 0.01})
+    assert "no price is known" in still_holds(cheap, PLAN, PINS, FRESH)
+    assert str(Decimal("0.01")) in still_holds(cheap, PLAN, PINS, FRESH)
+
+
+def test_a_row_that_changed_is_named() -> None:
+    saved = read(FILE)
+    assert saved is not None
+    other = PINS.model_copy(update={"requests": "0" * 64, "parameters": {"temperature": 1}})
+    assert still_holds(saved.jobs[0], PLAN, other, FRESH) == (
+        "its requests are not the ones that were planned: temperature changed: 0 to 1"
+    )
