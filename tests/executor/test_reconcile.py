@@ -15,6 +15,7 @@ from runner.errors import BatchspecError
 from runner.executor.imports import import_batch
 from runner.executor.observe import Word
 from runner.executor.verify import verify
+from runner.reconciler.identity import request_id
 from runner.reconciler.plan import Adopt, Fetch, Submit
 from runner.reconciler.saved import read_saved
 from tests.executor.conftest import Team
@@ -136,6 +137,61 @@ def test_a_job_that_left_is_left_alone_until_pruned(team: Make, service_url: str
         assert orphan.cancel == orphan.running
     one.apply(Word(prune=True))
     assert not one.plan().orphans
+
+
+def test_prune_keeps_what_ended_by_itself(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spec left while its batch ran. What it answered was paid for, and is there when the spec comes back."""
+    one = team()
+    one.spec("gone", output="gone")
+    one.apply(waiting=False)
+    spec = (one.root / "specs/gone.yaml").read_text()
+    (one.root / "specs/gone.yaml").unlink()
+    while any(batch["status"] != "completed" for batch in one.remote()):
+        pass
+    [orphan] = one.plan().orphans
+    assert (orphan.running, orphan.fetch, len(orphan.over)) == ((), (), 1)
+    pruned = one.plan(Word(prune=True))
+    assert pruned.changes
+    assert not pruned.cancels
+    assert pruned.orphans[0].fetch == orphan.over
+    one.apply(Word(prune=True))
+    assert not one.plan(Word(prune=True)).orphans
+    [line] = one.lines("batch", "specs/gone.lock")
+    assert (line["state"], line["counts"]["completed"]) == ("completed", 3)
+    _forget_results(monkeypatch)
+    one.write("specs/gone.yaml", spec)
+    assert ends(one.apply()) == ["succeeded", "succeeded"]
+    assert len(one.output("gone")) == 3
+    assert asked(one) == 6
+
+
+def test_no_answer_crosses_realms(team: Make) -> None:
+    """The same URL under another account label is another realm: its answers are its own."""
+    one = team()
+    one.apply()
+    settings = json.loads((one.root / "batchspec.yaml").read_text())
+    settings["providers"]["test"]["account"] = "other"
+    one.write("batchspec.yaml", json.dumps(settings))
+    assert one.plan(offline=True).jobs[0].submits == 3
+
+
+def test_a_key_that_the_service_holds_for_another_shard_stops_the_job(team: Make, service_url: str) -> None:
+    """Nothing is submitted, and a person is told which batch it is."""
+    twin, one = team("twin-project"), team()
+    twin.apply(waiting=False)
+    key = request_id(one.root.name, "job", twin.lines("batch")[0]["shard"], 1)
+    with httpx.Client(base_url=service_url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+        intent = client.post("/v1/batches/files", json={"file_name": "x.jsonl"}).json()
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Something else."}]}
+        line = {"custom_id": "x", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        httpx.put(intent["upload_url"], content=json.dumps(line).encode() + b"\n").raise_for_status()
+        said = {"project": "another", "job": "job", "shard": "cd" * 32, "attempt": "1", "round": "1"}
+        order = {"file_id": intent["file_id"], "completion_window": "24h", "request_id": key, "metadata": said}
+        batch = client.post("/v1/batches", json=order).json()["batch_id"]
+    [outcome] = one.apply()
+    assert outcome.end == "error"
+    assert f"batch {batch} has the key {key} and holds another shard" in outcome.message
+    assert not one.remote()
 
 
 def test_an_import_gives_keys_to_a_batch_made_elsewhere(team: Make, service_url: str, tmp_path: object) -> None:
