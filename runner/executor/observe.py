@@ -20,7 +20,7 @@ from runner.executor.changes import row_changes
 from runner.executor.context import Context, Realm
 from runner.executor.failures import reasons
 from runner.executor.judge import Judged, is_indexed, judge, leaves_open, wanted_round
-from runner.executor.salvage import Fate, fate_of
+from runner.executor.salvage import Fate, fate_of, is_somebodys_own
 from runner.executor.standing import OutputAnswers, read_output
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
@@ -109,6 +109,8 @@ def observe(
     fate = Fate.WRITTEN
     if state is not OutputState.GOOD:
         fate = fate_of(output, line if trusted else None, batches, standing, judged.tally.unknown)
+    if state is OutputState.UNRECORDED and fate is Fate.WRITTEN and is_somebodys_own(output):
+        fate = Fate.COPIED
     view = JobView(
         address=spec.address,
         realm=realm.name,

@@ -97,6 +97,19 @@ def salvage(context: Context, spec: JobSpec, seen: Observed) -> bool:
     return False
 
 
+def is_somebodys_own(path: Path) -> bool:
+    """Whether a file of JSON lines has rows that no output has; any other kind of file is kept aside anyway."""
+    with path.open("rb") as lines:
+        for line in lines:
+            try:
+                row = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+            if not isinstance(row, dict) or "request" not in row:
+                return True
+    return False
+
+
 def _may_be_the_last_copy(path: Path, here: Collection[str]) -> bool:
     """Whether a file that is not what the lockfile says may hold answers of batches that are not in the store.
 

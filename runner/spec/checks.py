@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from runner.errors import Problem, TrustError
+from runner.spec.files import SETTINGS_FILES
 from runner.spec.models import Job, TemplateRef
 from runner.spec.parameters import known_parameters, strange_parameters, unfit_parameters, wrong_parameters
 from runner.spec.trust import check_webhook, inside, resolve_env
@@ -94,12 +95,23 @@ def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
             continue
         output = PurePosixPath(written)
         first = output.parts[0] if output.parts else ""
-        if first in {".git", "specs", "templates", PurePosixPath(store).parts[0]}:
-            yield say(f"an output can't be written below {first}/", "output", name, code="BS124")
+        if (first.startswith(".") and first != "..") or first in {"specs", "templates", PurePosixPath(store).parts[0], *SETTINGS_FILES}:
+            where = f"below {first}/" if len(output.parts) > 1 else f"to {first}"
+            yield say(f"an output can't be written {where}", "output", name, code="BS124")
         if output == PurePosixPath(job.input.path):
             yield say("the output would replace the input", "output", name, code="BS124")
+        elif pattern := next((p for p in (job.input.path, job.input.text) if _takes(p, output)), ""):
+            yield say(f"the output would be part of the input, {pattern}, the next time", "output", name, code="BS124")
     if job.output.errors is not None and PurePosixPath(job.output.errors) == PurePosixPath(job.output.path):
         yield say("`errors` would replace the output", "output", "errors", code="BS122")
+
+
+def _takes(pattern: str, output: PurePosixPath) -> bool:
+    """Whether a glob of the input takes in an output."""
+    if not any(mark in pattern for mark in "*?["):
+        return False
+    deep = "**" in pattern or len(PurePosixPath(pattern).parts) == len(output.parts)
+    return deep and output.match(pattern)
 
 
 def _templates(root: Path) -> list[str]:

@@ -325,18 +325,17 @@ def _clashes(jobs: Sequence[JobSpec]) -> list[Problem]:
     """Two jobs with one address, or jobs of two documents with one output; and a move from a job that is there."""
     problems = []
     addresses: dict[str, JobSpec] = {}
-    outputs: dict[PurePosixPath, JobSpec] = {}
+    outputs: dict[PurePosixPath, tuple[JobSpec, str]] = {}
     for spec in jobs:
         first = addresses.setdefault(spec.address, spec)
         if first is not spec:
             other = first.problem("", "name").where()
             problems.append(spec.problem(f"another job has this name already: {other}", "name", code="BS121"))
-        writer = outputs.setdefault(PurePosixPath(spec.job.output.path), spec)
-        if (writer is not spec and writer.document.place(()) != spec.document.place(())) or writer.file != spec.file:
-            other = writer.problem("", "output", "path").where()
-            problems.append(
-                spec.problem(f"another job has this output path already: {other}", "output", "path", code="BS122")
-            )
+        for path, name in ((spec.job.output.path, "path"), (spec.job.output.errors, "errors")):
+            writer, its = outputs.setdefault(PurePosixPath(path), (spec, name)) if path else (spec, name)
+            if writer.file != spec.file or writer.document.place(()) != spec.document.place(()):
+                other = writer.problem("", "output", its).where()
+                problems.append(spec.problem(f"another job writes this file already: {other}", "output", name, code="BS122"))
     for spec in jobs:
         if spec.moved_from in addresses and spec.moved_from != spec.address:
             other = addresses[spec.moved_from].problem("", "name").where()

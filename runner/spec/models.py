@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag, field_validator, model_validator
 
 from runner.spec.base import FilePath, Model
-from runner.spec.money import BudgetLimits, Canary, ReviewOptions, parse_share
+from runner.spec.money import BudgetLimits, Canary, ReviewOptions, Share, parse_share
 from runner.spec.output import Output
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -24,7 +24,7 @@ RowFormat = Literal["jsonl", "json", "csv", "tsv", "parquet"]
 Role = Literal["system", "user", "assistant"]
 Scalar = Annotated[str, Field(min_length=1, max_length=200)] | int | float | bool
 
-_CLAUDE = re.compile(r"(anthropic[-/])?claude-")
+CLAUDE = re.compile(r"^(anthropic[-/])?claude-")
 """Names of Anthropic's models, also as catalogues write them."""
 MAX_REQUESTS = 50_000
 """Requests in one file, the service's limit (DigitalOcean's batch inference guide, 27 Apr 2026)."""
@@ -177,7 +177,7 @@ class Prompt(Model):
 
     system: Text | None = Field(default=None, description="System prompt: Jinja text or {template: FILE}.")
     user: Text | None = Field(default=None, description="User prompt: Jinja text or {template: FILE}.")
-    messages: tuple[Message, ...] | None = Field(
+    messages: Annotated[tuple[Message, ...], Field(json_schema_extra={"minItems": 1})] | None = Field(
         default=None,
         strict=False,
         description="The whole conversation, in place of `system` and `user`: examples, assistant turns. "
@@ -325,7 +325,7 @@ class Job(Model):
     shards: Shards = Field(default=Shards(), description="Limits of one uploaded file.")
     retry: Retry = Field(default=Retry(), description="Asking again what failed in a passing way.")
     max_in_flight: MaxInFlight | None = Field(default=None, description="How much of this job runs at once.")
-    tolerate: str | int | float = Field(
+    tolerate: Share = Field(
         default=0, description="Failed requests that are accepted: a count, or a share such as 0.5%."
     )
     budget: BudgetLimits | None = Field(default=None, description="What one apply of this job may add at most.")
@@ -345,7 +345,7 @@ class Job(Model):
     @property
     def line_format(self) -> LineFormat:
         """The line format said outright, else the one that goes with the model's name."""
-        return self.format or ("anthropic" if _CLAUDE.match(self.model) else "openai")
+        return self.format or ("anthropic" if CLAUDE.match(self.model) else "openai")
 
     @property
     def url(self) -> str:

@@ -11,6 +11,8 @@ from runner.spec.base import Model
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
+Share = Annotated[str, Field(json_schema_extra={"pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"})] | int | float
+"""A count, or a share of all."""
 Usd = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
@@ -32,10 +34,8 @@ class Canary(Model):
     """A small first batch that goes alone; the rest follows only when it has passed."""
 
     requests: int = Field(default=100, ge=1, le=50_000, description="Requests of the canary, from all over the input.")
-    max_failed: str | int | float = Field(
-        default=0, description="Requests of it that may fail: a count, or a share such as 2%."
-    )
-    max_invalid: str | int | float = Field(
+    max_failed: Share = Field(default=0, description="Requests of it that may fail: a count, or a share such as 2%.")
+    max_invalid: Share = Field(
         default="100%",
         description="Answers of it that may be empty, or not the JSON that was asked for: a count or a share.",
     )

@@ -25,7 +25,9 @@ def _known_field(name: str) -> str:
     return name
 
 
-OutputField = Annotated[str, AfterValidator(_known_field)]
+_PATTERN = rf"^({'|'.join(_CHOSEN)}|(row|parsed)\..+)$"
+OutputField = Annotated[str, AfterValidator(_known_field), Field(json_schema_extra={"pattern": _PATTERN})]
+OutputFields = Annotated[tuple[OutputField, ...], Field(max_length=1_000, json_schema_extra={"uniqueItems": True})]
 
 
 class Output(Model):
@@ -39,7 +41,9 @@ class Output(Model):
     format: OutputFormat | None = Field(
         default=None, description="Said outright where the file's name does not tell: jsonl, csv or parquet."
     )
-    include: Annotated[tuple[OutputField, ...], Field(max_length=1_000)] | None = Field(
+    include: (
+        Annotated[tuple[OutputField, ...], Field(max_length=1_000, json_schema_extra={"uniqueItems": True})] | None
+    ) = Field(
         default=None,
         strict=False,
         description="Fields beside the id, in this order: text, parsed, finish_reason, refusal, usage, model, error, "

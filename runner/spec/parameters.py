@@ -7,13 +7,22 @@ message; read November 2026). What is not in them is sent as it is, with a warni
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from runner.spec.models import Job
 
-Check = Callable[[Any], str]
-"""What a value has to be, as the end of "it must be …"; empty where it is."""
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a value has to be: as the end of "it must be …", as a rule, and as JSON Schema."""
+
+    said: str
+    fits: Callable[[Any], bool]
+    schema: Mapping[str, Any]
+
+
 Finding = tuple[str, str]
 """The parameter's name, and what is wrong with it."""
 
@@ -21,43 +30,51 @@ Finding = tuple[str, str]
 def _whole(low: int, high: int | None = None) -> Check:
     said = f"a whole number from {low} to {high}" if high is not None else f"a whole number of at least {low}"
 
-    def check(value: Any) -> str:
+    def fits(value: Any) -> bool:
         good = isinstance(value, int) and not isinstance(value, bool) and value >= low
-        return "" if good and (high is None or value <= high) else said
+        return good and (high is None or value <= high)
 
-    return check
+    bounds = {"minimum": low} if high is None else {"minimum": low, "maximum": high}
+    return Check(said, fits, {"type": "integer", **bounds})
 
 
 def _number(low: float, high: float) -> Check:
-    def check(value: Any) -> str:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-        return "" if good else f"a number from {low:g} to {high:g}"
+    def fits(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
-    return check
+    schema = {"type": "number", "minimum": low, "maximum": high}
+    return Check(f"a number from {low:g} to {high:g}", fits, schema)
 
 
-def _kind(kind: type | tuple[type, ...], said: str) -> Check:
-    return lambda value: "" if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) else said
+def _kind(said: str, *kinds: type) -> Check:
+    def fits(value: Any) -> bool:
+        return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+    return Check(said, fits, {"type": [_TYPES[kind] for kind in kinds] if len(kinds) > 1 else _TYPES[kinds[0]]})
 
 
 def _one_of(*allowed: str) -> Check:
-    return lambda value: "" if value in allowed else f"one of {', '.join(allowed)}"
+    return Check(f"one of {', '.join(allowed)}", lambda value: value in allowed, {"enum": list(allowed)})
 
 
 def _stops(most: int | None) -> Check:
-    said = "text, or a list of " + (f"at most {most} texts" if most else "texts")
+    several: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
 
-    def check(value: Any) -> str:
+    def fits(value: Any) -> bool:
         texts = [value] if isinstance(value, str) and most else value
         good = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
-        return "" if good and (most is None or len(texts) <= most) else said
+        return good and (most is None or len(texts) <= most)
 
-    return check
+    if most is None:
+        return Check("a list of texts", fits, several)
+    schema = {"anyOf": [{"type": "string"}, {**several, "maxItems": most}]}
+    return Check(f"text, or a list of at most {most} texts", fits, schema)
 
 
-_TEXT, _TRUTH = _kind(str, "text"), _kind(bool, "true or false")
-_MAP, _LIST = _kind(dict, "a mapping"), _kind(list, "a list")
-_TEXT_OR_MAP = _kind((str, dict), "text or a mapping")
+_TYPES = {str: "string", bool: "boolean", dict: "object", list: "array", int: "integer"}
+_TEXT, _TRUTH = _kind("text", str), _kind("true or false", bool)
+_MAP, _LIST = _kind("a mapping", dict), _kind("a list", list)
+_TEXT_OR_MAP = _kind("text or a mapping", str, dict)
 _TOKENS, _BOTH_WAYS = _whole(1), _number(-2, 2)
 _EFFORT = _one_of("none", "minimal", "low", "medium", "high", "xhigh")
 _OPENAI: dict[str, Check] = {
@@ -88,7 +105,7 @@ _CHAT: dict[str, Check] = {
     "presence_penalty": _BOTH_WAYS,
     "reasoning_effort": _EFFORT,
     "response_format": _MAP,
-    "seed": _kind(int, "a whole number"),
+    "seed": _kind("a whole number", int),
     "stop": _stops(4),
     "verbosity": _one_of("low", "medium", "high"),
     "web_search_options": _MAP,
@@ -165,6 +182,20 @@ def known_parameters(url: str | None = None) -> frozenset[str]:
     return frozenset().union(*_NAMES.values()) if url is None else frozenset(_NAMES[url])
 
 
+def parameters_schema() -> dict[str, Any]:
+    """JSON Schemas of the known parameters by name: what any endpoint takes, and which do."""
+    found: dict[str, Any] = {}
+    for name in sorted(known_parameters()):
+        checks = {url: names[name] for url, names in _NAMES.items() if name in names}
+        schemas = [dict(check.schema) for check in checks.values()]
+        distinct = [schema for number, schema in enumerate(schemas) if schema not in schemas[:number]]
+        said = f"Taken by {' and '.join(map(_taker, checks))}: {checks[next(iter(checks))].said}."
+        found[name] = {"description": said, **(distinct[0] if len(distinct) == 1 else {"anyOf": distinct})}
+    for name, made in _MADE.items():
+        found[name] = {"description": f"Made from {made}." if made else "A batch answers all at once.", "not": {}}
+    return found
+
+
 def wrong_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
     """Parameters that the service would refuse, or that the job makes itself.
 
@@ -177,8 +208,8 @@ def wrong_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
         elif name == "n" and value != 1:
             yield name, "one request gives one answer; use `replicates` to ask several times"
         elif name in here:
-            if wanted := here[name](value):
-                yield name, f"`{name}` must be {wanted}"
+            if not here[name].fits(value):
+                yield name, f"`{name}` must be {here[name].said}"
         elif name in other_names:
             yield name, f"{_taker(job.url)} does not take `{name}`; there it is `{other_names[name]}`"
         elif not own_server and (takers := _takers(name)):

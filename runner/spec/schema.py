@@ -7,13 +7,53 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from runner.spec.models import Job
+from runner.spec.models import CLAUDE, Job
+from runner.spec.parameters import parameters_schema
 from runner.spec.settings import Settings
+
+_PATH = r"^(?!/)(?!(.*/)?\.\.(/|$))"
+_WRITTEN = {"pattern": r"\.(jsonl|csv|parquet)(\.(gz|zst))?$"}
+_PATHS = {"Input": ("path", "text"), "Output": ("path", "errors"), "TemplateRef": ("template",)}
+
+
+def _one_of(*names: str) -> dict[str, Any]:
+    return {"anyOf": [{"required": [name]} for name in names]}
+
+
+# What the models say of several fields together, as far as a schema can say it.
+_RULES: dict[str, dict[str, Any]] = {
+    "Input": {
+        "oneOf": [{"required": [name]} for name in ("path", "text", "rows", "sql")],
+        "not": {"required": ["limit", "sample"]},
+    },
+    "Prompt": {
+        "oneOf": [{"required": ["user"]}, {"required": ["messages"]}],
+        "not": {"required": ["system", "messages"]},
+    },
+    "MaxInFlight": _one_of("shards", "tokens"),
+    "BudgetLimits": _one_of("max_cost_usd", "max_requests", "max_tokens"),
+    "Matrix": {"minProperties": 1},
+    "Output": {"anyOf": [{"required": ["format"]}, {"properties": {"path": _WRITTEN}}]},
+}
+_ANTHROPIC = {
+    "if": {
+        "properties": {"model": {"pattern": CLAUDE.pattern}},
+        "required": ["model"],
+        "not": _one_of("format", "matrix"),
+    },
+    "then": {
+        "not": {"required": ["endpoint"]},
+        "properties": {"parameters": {"required": ["max_tokens"]}},
+        "required": ["parameters"],
+    },
+}
 
 
 def json_schema() -> dict[str, Any]:
     """The schema of one job of a spec file."""
     schema = _draft07(Job, "A Batchspec job")
+    schema["properties"]["parameters"]["properties"] = parameters_schema()
+    schema["allOf"] = [_ANTHROPIC]
     # The model may be an axis of the matrix instead.
     schema["required"].remove("model")
     in_matrix = {"anyOf": [{"required": ["model"]}, {"required": ["include"]}]}
@@ -42,7 +82,17 @@ def _draft07(model: type[BaseModel], title: str) -> dict[str, Any]:
     if definitions:
         schema["definitions"] = definitions
     _tidy(schema)
+    for name, rules in _RULES.items():
+        definitions.get(name, {}).update(rules)
+    for name, fields in _PATHS.items():
+        for field in fields if name in definitions else ():
+            _strings(definitions[name]["properties"][field])["pattern"] = _PATH
     return schema
+
+
+def _strings(field: dict[str, Any]) -> dict[str, Any]:
+    """The part of a field's schema that is about text."""
+    return next((part for part in field.get("anyOf", ()) if part.get("type") == "string"), field)
 
 
 def _tidy(node: Any) -> None:

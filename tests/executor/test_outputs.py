@@ -169,3 +169,16 @@ def test_cells_are_as_the_model_wrote_them(team: Make) -> None:
         found = [row["text"] for row in csv.DictReader(file)]
     assert len(found) == len(texts)
     assert [text.strip() for text in found] == [text.strip() for text in texts]
+
+
+def test_a_file_of_somebodys_own_is_kept_aside(team: Make) -> None:
+    """An output's path may name rows that nobody can get back."""
+    one = team()
+    one.write("data/mine.jsonl", '{"id": 1, "text": "precious"}\n')
+    spec(one, "{path: data/mine.jsonl}")
+    one.apply()
+    [told] = one.told("output.kept")
+    assert (one.root / str(told["path"])).read_text() == '{"id": 1, "text": "precious"}\n'
+    (one.root / "data/mine.jsonl").write_text("{}\n")
+    one.apply()
+    assert len(one.told("output.kept")) == 1, "what was an output is written again without a word"

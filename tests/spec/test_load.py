@@ -55,7 +55,7 @@ def test_two_jobs_may_not_share_name_or_output(load: Load) -> None:
     with pytest.raises(SpecError) as caught:
         load({"specs/other.yaml": SPEC})
     assert "another job has this name already: specs/hello.yaml:2:7" in str(caught.value)
-    assert "another job has this output path already" in str(caught.value)
+    assert "another job writes this file already" in str(caught.value)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
