@@ -95,7 +95,12 @@ def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
             continue
         output = PurePosixPath(written)
         first = output.parts[0] if output.parts else ""
-        if (first.startswith(".") and first != "..") or first in {"specs", "templates", PurePosixPath(store).parts[0], *SETTINGS_FILES}:
+        if (first.startswith(".") and first != "..") or first in {
+            "specs",
+            "templates",
+            PurePosixPath(store).parts[0],
+            *SETTINGS_FILES,
+        }:
             where = f"below {first}/" if len(output.parts) > 1 else f"to {first}"
             yield say(f"an output can't be written {where}", "output", name, code="BS124")
         if output == PurePosixPath(job.input.path):
