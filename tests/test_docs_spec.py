@@ -7,18 +7,20 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from runner.planner.filters import FILTERS
 from runner.planner.templates import Templates
-from runner.spec.schema import json_schema
+from runner.spec.schema import json_schema, settings_schema
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "spec.md").read_text(encoding="utf-8")
-BLOCKS = dict(re.findall(r"^```[a-z]+ (\S+/\S+)\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL))
+BLOCKS = dict(re.findall(r"^```[a-z]+ (\S+\.\S+)\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL))
 VALUES = ["--provider", "local", "--var", "date=2026-11-23"]
 
 
@@ -34,7 +36,7 @@ def batchspec(root: Path, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
-    for name, text in {"batchspec.yaml": "version: 1\nproject: docs\n", **BLOCKS}.items():
+    for name, text in BLOCKS.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -68,13 +70,54 @@ def test_every_filter_of_ours_has_an_example() -> None:
     assert named == FILTERS.keys()
 
 
-def test_every_field_is_described() -> None:
-    schema = json_schema()
-    fields = {key for model in (schema, *schema["definitions"].values()) for key in model["properties"]}
+@pytest.mark.parametrize("schema", [json_schema(), settings_schema()], ids=["spec", "settings"])
+def test_every_field_is_described(schema: dict[str, Any]) -> None:
+    fields = {key for model in models(schema).values() for key in model["properties"]}
     missing = sorted(field for field in fields if not re.search(rf"[`{{ ]{field}\b[`:]", TEXT))
     assert not missing
 
 
-def test_the_examples_use_every_field_of_a_job() -> None:
-    documents = [d for n, text in BLOCKS.items() if n.startswith("specs/") for d in yaml.safe_load_all(text)]
-    assert {key for document in documents for key in document} == set(json_schema()["properties"])
+def test_the_examples_use_every_field() -> None:
+    """Also those deep inside: what stands in the docs has been planned and applied."""
+    used: set[tuple[str, str]] = set()
+    fields: set[tuple[str, str]] = set()
+    for schema, files in ((json_schema(), "specs/"), (settings_schema(), "batchspec.yaml")):
+        fields |= {(name, key) for name, model in models(schema).items() for key in model["properties"]}
+        for name, text in BLOCKS.items():
+            if name.startswith(files):
+                for document in yaml.load_all(text, yaml.BaseLoader):
+                    used |= set(fields_of(schema, schema["title"], document))
+    assert not fields - used
+
+
+def models(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    below = {name: model for name, model in schema["definitions"].items() if "properties" in model}
+    return {schema["title"]: schema, **below}
+
+
+def fields_of(schema: dict[str, Any], name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """The fields that a value uses, each with its model."""
+    properties = models(schema)[name]["properties"]
+    for key in properties.keys() & (value.keys() if isinstance(value, dict) else ()):
+        yield name, key
+        inner = value[key]
+        mapped = isinstance(inner, dict) and isinstance(properties[key].get("additionalProperties"), dict)
+        several = list(inner.values()) if mapped else inner if isinstance(inner, list) else [inner]
+        for model in named(properties[key]):
+            kind = models(schema)[model]["properties"].get("kind")
+            for one in several:
+                if kind is None or one["kind"] == kind["const"]:
+                    yield from fields_of(schema, model, one)
+
+
+def named(node: Any) -> Iterator[str]:
+    """Models that a field's schema names."""
+    match node:
+        case {"$ref": str(found)}:
+            yield found.split("/")[-1]
+        case dict():
+            for value in node.values():
+                yield from named(value)
+        case list():
+            for value in node:
+                yield from named(value)

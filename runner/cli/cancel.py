@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import Provider, complete_jobs, load_jobs, load_project_at
+from runner.cli.completion import complete_jobs
+from runner.cli.options import Provider, load_jobs, load_project_at
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:

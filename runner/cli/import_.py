@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.options import Provider, Var, complete_jobs, load_jobs
+from runner.cli.completion import complete_jobs
+from runner.cli.options import Provider, Var, load_jobs
 
 
 def import_(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.cli.options import Provider, complete_jobs, only_job
+from runner.cli.completion import complete_jobs
+from runner.cli.options import Provider, only_job
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:

@@ -8,26 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runner.cli.completion import complete_jobs, complete_providers, complete_specs
 from runner.errors import BatchspecError, Problem, SpecError
 
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec, Project
-
-
-def complete_jobs(incomplete: str) -> list[str]:
-    """Job addresses and names for the shell, as far as the specs can be read."""
-    try:
-        project = read_project(None, None, None, placeholders=True)
-    except BatchspecError:
-        return []
-    names = dict.fromkeys(name for job in project.jobs for name in (job.job.name, job.address))
-    return [name for name in names if name.startswith(incomplete)]
-
-
-def complete_specs(incomplete: str) -> list[str]:
-    """Spec files for the shell."""
-    found = (path for pattern in ("*.yaml", "*.yml") for path in Path("specs").rglob(pattern))
-    return sorted(path.as_posix() for path in found if path.as_posix().startswith(incomplete))
 
 
 Paths = Annotated[
@@ -41,7 +26,12 @@ JobName = Annotated[
 ]
 Provider = Annotated[
     str | None,
-    typer.Option("--provider", metavar="NAME", help="Another provider than the spec's own, kept apart from it."),
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        autocompletion=complete_providers,
+        help="Another provider than the spec's own, kept apart from it.",
+    ),
 ]
 Jobs = Annotated[
     int | None,

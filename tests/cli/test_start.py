@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli.completion import complete_jobs, complete_providers, complete_specs
 from runner.cli.console import error_text
 from runner.cli.init import init
-from runner.cli.options import complete_jobs, complete_specs
 from runner.errors import BatchspecError
 from runner.planner.render import first_requests
 from runner.spec.load import load_project
@@ -229,6 +229,45 @@ def test_completion_knows_jobs_and_specs(project: Write, monkeypatch: pytest.Mon
     assert complete_specs("sp") == ["specs/hello.yaml"]
     (root / "specs/hello.yaml").write_text("broken")
     assert complete_jobs("he") == []
+    (root / "specs/hello.lock").write_text('{"lockfile":2,"current":{"hello[date=1]":null}}\n')
+    assert complete_jobs("he") == ["hello[date=1]"], "what lockfiles know needs no spec"
+    assert complete_providers("l") == ["local"]
+
+
+BASH = """
+source <(batchspec --show-completion bash)
+try() {
+    COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); COMPREPLY=()
+    _batchspec_completion batchspec
+    echo "${COMPREPLY[@]}"
+}
+try batchspec val
+try batchspec plan --job he
+try batchspec plan --job 'hello[temperature' = ''
+try batchspec plan specs/h
+try batchspec plan --provider d
+"""
+
+
+def test_completion_in_bash(project: Write) -> None:
+    """Bash itself, which hands an address over in pieces."""
+    spec = SPEC.replace("output: {path: out/hello.jsonl}", 'output: {path: "out/{{ address }}.jsonl"}')
+    root = project({"specs/hello.yaml": spec + "matrix: {temperature: [0, 1]}\n"})
+    command = root / "bin/batchspec"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m runner "$@"\n')
+    command.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "--norc", "-c", BASH], cwd=root, capture_output=True, text=True, timeout=120, check=True, env=environ
+    )
+    assert done.stdout.splitlines() == [
+        "validate",
+        "hello hello[temperature=0] hello[temperature=1]",
+        "0] 1]",
+        "specs/hello.yaml",
+        "digitalocean",
+    ]
 
 
 def test_the_command_alone_shows_its_help(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""What the shell completes: job names and addresses, spec files, providers. Never an error: then there is nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from runner.errors import BatchspecError
+
+_SPLIT = re.compile(r"\S+\[\S*(\s[=:]\s?\S*)+$")
+"""An address as bash hands it over, which splits words at `=` and `:`."""
+
+
+def complete_jobs(incomplete: str) -> list[str]:
+    """Names and addresses of jobs, of partitions those that the lockfiles know."""
+    from runner.cli.options import read_project  # noqa: PLC0415  it imports this module
+
+    names: dict[str, None] = {}
+    root = Path()
+    try:
+        project = read_project(None, None, None, placeholders=True)
+        root = project.root
+        for job in project.jobs:
+            names |= dict.fromkeys([job.job.name] if job.partition else [job.job.name, job.address])
+    except BatchspecError:
+        pass
+    for path in sorted((root / "specs").rglob("*.lock")):
+        names |= dict.fromkeys(_addresses(path))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_specs(incomplete: str) -> list[str]:
+    """Spec files; and the rest of an address, where bash has split one."""
+    if split := _SPLIT.search(os.environ.get("COMP_WORDS", "")):
+        typed = "".join(split[0].split())
+        done = max(typed.rfind(mark) for mark in "=:") + 1
+        return [name[done:] for name in complete_jobs(typed)]
+    found = (path for pattern in ("*.yaml", "*.yml") for path in Path("specs").rglob(pattern))
+    return sorted(path.as_posix() for path in found if path.as_posix().startswith(incomplete))
+
+
+def complete_providers(incomplete: str) -> list[str]:
+    """Provider profiles."""
+    from runner.spec.load import find_root, load_settings  # noqa: PLC0415
+
+    names = sorted({"digitalocean", "local", *load_settings(find_root(Path.cwd()), []).providers})
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _addresses(lockfile: Path) -> list[str]:
+    import json  # noqa: PLC0415
+
+    try:
+        with lockfile.open(encoding="utf-8") as lines:
+            header = json.loads(lines.readline())
+        return sorted(header["current"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
