@@ -335,7 +335,9 @@ def _clashes(jobs: Sequence[JobSpec]) -> list[Problem]:
             writer, its = outputs.setdefault(PurePosixPath(path), (spec, name)) if path else (spec, name)
             if writer.file != spec.file or writer.document.place(()) != spec.document.place(()):
                 other = writer.problem("", "output", its).where()
-                problems.append(spec.problem(f"another job writes this file already: {other}", "output", name, code="BS122"))
+                problems.append(
+                    spec.problem(f"another job writes this file already: {other}", "output", name, code="BS122")
+                )
     for spec in jobs:
         if spec.moved_from in addresses and spec.moved_from != spec.address:
             other = addresses[spec.moved_from].problem("", "name").where()
