@@ -281,8 +281,8 @@ def test_an_error_in_a_review_says_nothing_of_the_rows(project: Write) -> None:
     text = "".join(json.dumps(row) + "\n" for row in rows) + "{broken Dora\n"
     root = project({"specs/hello.yaml": SPEC.replace("Say {{ text }}.", prompt), "data/rows.jsonl": text})
     told = batchspec(root, "plan", "--format", "markdown", expect=1)
-    assert "data/rows.jsonl:2: specs/hello.yaml prompt.user:1: 'titel' is undefined\n" in told
-    assert "data/rows.jsonl:3: specs/hello.yaml prompt.user:1: UndefinedError\n" in told
+    assert "data/rows.jsonl:2: specs/hello.yaml prompt.user:1: 'titel' is undefined [BS206]\n" in told
+    assert "data/rows.jsonl:3: specs/hello.yaml prompt.user:1: UndefinedError [BS206]\n" in told
     assert "data/rows.jsonl:4" in told
     for secret in ("alice", "Bob", "Carol", "Dora"):
         assert secret not in told
