@@ -84,7 +84,7 @@ class Terminal:
         self._log = configure_logs(verbose, log_format, no_color) if verbose or log_format == "json" else None
         color = not no_color and "NO_COLOR" not in os.environ
         live = sys.stderr.isatty() and self._log is None
-        self._progress = Progress(_say, partial(_console, color=color) if live else None)
+        self._progress = Progress(self._told, partial(_console, color=color) if live else None)
 
     def __enter__(self) -> Self:
         return self
@@ -104,6 +104,13 @@ class Terminal:
     def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
         """Show how far `what` is."""
         self._progress.update(what, done, total, failed, note)
+
+    def _told(self, text: str) -> None:
+        """A line about progress: an entry where logs are on, so that each of their lines is one."""
+        if self._log is not None:
+            self._log.info("work.counted", told=text)
+        else:
+            _say(text)
 
     def clear(self) -> None:
         """Take bars away, before something is asked."""

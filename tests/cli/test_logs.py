@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from runner.cli.console import Terminal
+from runner.cli.progress import Progress
 from tests.conftest import SPEC
 
 KEY = "sk-live-5d41402abc4b2a76b9719d911017c592"
@@ -100,16 +102,26 @@ def test_entries_say_whose_they_are(far: Path) -> None:
     assert all(entry["job"] == "hello" for entry in retried)
 
 
-def test_waiting_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A log of a day's wait is some dozens of lines, the first after a while, and none repeats."""
-    clock = [1_000.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    terminal = Terminal()
-    for minute in range(24 * 60 * 6):
+def test_waiting_is_told_now_and_then() -> None:
+    """A log of a day's wait is less than 250 lines."""
+    clock, lines = [1_000.0], list[str]()
+    progress = Progress(lines.append, None, now=lambda: clock[0])
+    for count in range(24 * 60 * 6):
         clock[0] += 10
-        terminal.progress("answers hello (in_progress)", minute // 7, 1_300)
-        terminal.progress("upload hello", minute, 10**6)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("answers hello (in_progress): ")
+        progress.update("answers hello", count // 7, 1_300, 0, "in_progress")
+    assert lines[0].startswith("answers hello: ")
     assert 100 < len(lines) < 250
-    assert len(set(lines)) == len(lines)
+
+
+def test_where_logs_are_on_progress_is_an_entry_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("runner.cli.progress._SAID_FIRST", 0.0)
+    with Terminal(log_format="json") as terminal:
+        terminal.progress("answers hello", 1, 3)
+        terminal.progress("answers hello", 2, 3)
+        terminal.event("batch.fetched", job="hello")
+    structlog.reset_defaults()
+    log = entries(capsys.readouterr().err)
+    assert [entry["event"] for entry in log][-1] == "batch.fetched"
+    assert {entry["event"] for entry in log[:-1]} == {"work.counted"}
