@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +90,7 @@ class Spool:
         return self.rows * self.replicates
 
     def blocks(self) -> Iterator[Block]:
-        """All rows in order, in blocks of whole spans. The same blocks each time."""
+        """All rows in order, in blocks of at most `BLOCK_ASKS` asks. The same blocks each time."""
         limit = max(1, BLOCK_ASKS // self.replicates)
         start, held = 0, 0
         spans: list[npt.NDArray[np.void]] = []
@@ -99,10 +99,25 @@ class Spool:
                 if held and held + int(span["rows"]) > limit:
                     yield self._block(file.read(held * ROW.itemsize), start, spans)
                     start, held, spans = start + held, 0, []
+                if int(span["rows"]) > limit:  # many asks stand for each row
+                    for block in self._parts(file, start, span, limit):
+                        yield block
+                        start += len(block.records)
+                    continue
                 held += int(span["rows"])
                 spans.append(span)
             if held:
                 yield self._block(file.read(held * ROW.itemsize), start, spans)
+
+    def _parts(self, file: BinaryIO, start: int, span: npt.NDArray[np.void], limit: int) -> Iterator[Block]:
+        """One span as blocks of at most `limit` rows."""
+        offset, left = int(span["offset"]), int(span["rows"])
+        while left:
+            rows = min(limit, left)
+            records = np.frombuffer(file.read(rows * ROW.itemsize), ROW)
+            size = int(records["length"].sum(dtype=np.int64))
+            yield Block(start, records, np.array([(span["segment"], rows, offset, size)], SPAN))
+            start, left, offset = start + rows, left - rows, offset + size
 
     def _block(self, data: bytes, start: int, spans: list[npt.NDArray[np.void]]) -> Block:
         return Block(start, np.frombuffer(data, ROW), np.array(spans, SPAN))

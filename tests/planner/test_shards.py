@@ -64,7 +64,9 @@ def expected(desired: Desired, chosen: set[int], limits: Shards) -> list[bytes]:
     return [b"".join(lines) for lines in shards if lines]
 
 
-@pytest.mark.parametrize("extra", ["", "replicates: 12", "dedupe: false", "{replicates: 2, dedupe: false}"])
+@pytest.mark.parametrize(
+    "extra", ["", "replicates: 3", "replicates: 12", "dedupe: false", "{replicates: 2, dedupe: false}"]
+)
 def test_shards_are_what_one_would_cut_by_hand(load: Callable[..., Project], tmp_path: Path, extra: str) -> None:
     extra = extra.strip("{}").replace(", ", "\n")
     rows = "".join('{"t": "%s"}\n' % ("x" * (n % 5)) for n in range(23))
@@ -105,5 +107,7 @@ def test_shards_are_what_one_would_cut_by_hand(load: Callable[..., Project], tmp
         assert [shard.digest for shard in cut(desired.spool, limits, wanted(), None)] == [s.digest for s in shards]
 
     check()
-    assert sum(len(asks) for _, asks in read_asks(desired.spool)) == total
+    sizes = [len(asks) for _, asks in read_asks(desired.spool)]
+    assert sum(sizes) == total
+    assert max(sizes) <= max(spool_module.BLOCK_ASKS, desired.spool.replicates), "memory is that of a block"
     assert not (folder / "cutting").exists()
