@@ -13,6 +13,7 @@ import io
 import json
 import shutil
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +89,39 @@ def _as_lines(path: Path, output: Output, needed: frozenset[str], folder: Path) 
                     return None
                 whole = _unflat(row)
                 file.write(orjson.dumps({name: whole[name] for name in needed}) + b"\n")
-    except (OSError, EOFError, ValueError, csv.Error) as error:
+    except _broken(path) as error:
         raise StoreError(f"{path} can't be read: {error}") from error
     return made
+
+
+def output_rows(path: Path, output: Output) -> Iterator[Mapping[str, Any] | None]:
+    """Each row of an output in the columns that the file has; None for a line that is no row. Raises StoreError."""
+    try:
+        if output.kind == "jsonl":
+            with _unpacked(path) as stream, io.BufferedReader(cast("io.RawIOBase", stream)) as lines:
+                yield from map(_row, lines)
+        else:
+            yield from _csv_rows(path) if output.kind == "csv" else _parquet_rows(path)
+    except _broken(path) as error:
+        raise StoreError(f"{path} can't be read: {error or 'it ends too early'}") from error
+
+
+def _broken(path: Path) -> tuple[type[Exception], ...]:
+    """What reading a damaged file of its kind raises."""
+    usual = (OSError, EOFError, ValueError, csv.Error, zlib.error)
+    if path.suffix != ".zst":
+        return usual
+    import zstandard  # noqa: PLC0415  only for .zst
+
+    return (*usual, zstandard.ZstdError)
+
+
+def _row(line: bytes) -> Mapping[str, Any] | None:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _unpacked(path: Path) -> IO[bytes]:

@@ -5,17 +5,18 @@ Reads files only; the service is not asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-
-import orjson
+from typing import Any
 
 from runner.digest import sha256_file
+from runner.errors import StoreError
 from runner.executor.context import Context, Silent
 from runner.executor.observe import Word, observe
 from runner.executor.run import Prepared
+from runner.executor.standing import output_rows
 from runner.executor.write import write_output
 from runner.reconciler.lockfile import Lockfile, OutputLine, PinsLine
 from runner.reconciler.reasons import why_new
@@ -84,7 +85,7 @@ def _first_difference(context: Context, job: Prepared, lockfile: Lockfile, line:
     """Where an output departs from what its answers say, as far as those can be read here; with what to do."""
     realm = context.realm(job.desired.spec)
     here = {batch for batch in line.batches if realm.results.load(batch) is not None}
-    expected = job.desired.spool.folder / "expected"
+    expected = job.desired.spool.folder / f"expected-{path.name}"  # its name says how it is packed
     lines = lockfile.of(job.desired.spec.address, realm.name)
     if here != set(line.batches) or not lines:
         return (
@@ -92,29 +93,36 @@ def _first_difference(context: Context, job: Prepared, lockfile: Lockfile, line:
         )
     seen = observe(context, job.desired, job.pins, (), None, None, Word())
     write_output(expected, job.desired, seen.judged, Silent(), batches=lockfile.batches)
-    for number, (have, want) in enumerate(zip_longest(_lines(path), _lines(expected)), 1):
-        if have != want:
-            return f"; the first row that differs is line {number}: {_difference(have, want)}"
+    output = job.desired.spec.job.output
+    place = "line" if output.kind == "jsonl" else "number"
+    try:
+        rows = zip_longest(output_rows(path, output), output_rows(expected, output), fillvalue=_MISSING)
+        for number, (have, want) in enumerate(rows, 1):
+            if have != want:
+                return f"; the first row that differs is {place} {number}: {_difference(have, want)}"
+    except StoreError as error:
+        return f"; {error.message}"
+    if sha256_file(expected) == line.digest:
+        return "; its rows are the recorded ones, spelled otherwise (`apply` writes it again)"
     return "; its rows are what the answers say now, so the lockfile's line is an older one (`apply` renews it)"
 
 
-def _difference(have: bytes | None, want: bytes | None) -> str:
-    if have is None:
-        return f"row {_identity(want)} is missing"
-    if want is None:
+_MISSING: Mapping[str, Any] = {}
+"""Stands for a row where a file has ended."""
+
+
+def _difference(have: Mapping[str, Any] | None, want: Mapping[str, Any] | None) -> str:
+    """What differs of two rows; None is a line that is no row."""
+    if want is _MISSING or want is None:
         return "it is a row too many"
-    try:
-        old, new = orjson.loads(have), orjson.loads(want)
-        fields = [name for name in new if old.get(name) != new[name]] + [name for name in old if name not in new]
-    except (orjson.JSONDecodeError, AttributeError, TypeError):
+    if have is _MISSING:
+        return f"row {_identity(want)} is missing"
+    if have is None:
         return f"row {_identity(want)} is not readable"
-    return f"row {_identity(want)}: {', '.join(fields)}" if fields else f"row {_identity(want)}: only its spelling"
+    names = [*want, *(name for name in have if name not in want)]
+    fields = [name for name in names if have.get(name, _MISSING) != want.get(name, _MISSING)]
+    return f"row {_identity(want)}: {', '.join(fields) or 'the order of its fields'}"
 
 
-def _identity(line: bytes | None) -> str:
-    return str(orjson.loads(line).get("id")) if line else "?"
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from file
+def _identity(row: Mapping[str, Any]) -> str:
+    return str(row.get("id", row.get("row", "?")))
