@@ -103,7 +103,7 @@ def output_rows(path: Path, output: Output) -> Iterator[Mapping[str, Any] | None
         else:
             yield from _csv_rows(path) if output.kind == "csv" else _parquet_rows(path)
     except _broken(path) as error:
-        raise StoreError(f"{path} can't be read: {error or 'it ends too early'}") from error
+        raise StoreError(f"{path} can't be read: {str(error) or 'it ends too early'}") from error
 
 
 def _broken(path: Path) -> tuple[type[Exception], ...]:
