@@ -196,7 +196,7 @@ def count(event, arguments):
 sys.addaudithook(count)
 spec, scratch = project.jobs[0], Path(sys.argv[2])
 desired = desire(spec, project.root, scratch, jobs=1)
-judged = judge(desired, (), {}, scratch / "none")
+judged = judge(desired, (), {})
 [(number, requests)] = judged.tally.submit
 shards = measure(desired.spool, spec.job.shards, partial(wanted_round, number))
 written = int(next(line for line in open("/proc/self/io") if line.startswith("wchar")).split()[1])
