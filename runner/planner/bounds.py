@@ -162,14 +162,14 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """Each call costs, and methods of text are looked at, since their result may be long."""
         self.meter.take(1)
         if type(obj) is types.BuiltinMethodType and type(obj.__self__) is str and obj.__name__ not in _FORMATS:
-            method(self.meter, obj.__self__, obj.__name__, args, kwargs)
+            args = method(self.meter, obj.__self__, obj.__name__, args, kwargs)
             kwargs.pop("_loop_vars", None)
             kwargs.pop("_block_vars", None)
             return obj(*args, **kwargs)  # nothing that Jinja asks of a callable is true of it
         wrapped = getattr(obj, "__wrapped__", obj)  # the sandbox wraps `format`
         owner = getattr(wrapped, "__self__", None)
         if isinstance(owner, str):
-            method(self.meter, owner, getattr(wrapped, "__name__", ""), args, kwargs)
+            args = method(self.meter, owner, getattr(wrapped, "__name__", ""), args, kwargs)
         elif isinstance(obj, (types.BuiltinMethodType, type)):
             builtin(self.meter, obj, args, kwargs)
         else:  # a macro, most of the time

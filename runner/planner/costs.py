@@ -212,8 +212,11 @@ def _entries(meter: Meter, value: Any) -> int:
     return sum(len(item) for item in value if isinstance(item, str))
 
 
-def method(meter: Meter, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Take what a method of `text` costs with these arguments. Raises RowError."""
+def method(meter: Meter, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """Take what a method of `text` costs with these arguments. Raises RowError.
+
+    Returns the arguments to call it with: what comes one by one is gathered, since it comes once only.
+    """
     if name in {"format", "format_map"}:
         formatting(meter, text, args, kwargs)
     elif name in _WIDTHS:
@@ -224,6 +227,7 @@ def method(meter: Meter, text: str, name: str, args: tuple[Any, ...], kwargs: di
     elif name == "join" and args:
         items = list(meter.count(args[0]))
         meter.text(sum(len(item) + len(text) for item in items if isinstance(item, str)))
+        return items, *args[1:]
     elif name == "translate":
         raise RowError("text can't be translated with .translate(); use the filter `replace`")
     elif name == "encode":
@@ -232,6 +236,7 @@ def method(meter: Meter, text: str, name: str, args: tuple[Any, ...], kwargs: di
         meter.entries(len(text))
     else:
         meter.text(len(text))
+    return args
 
 
 def _replaced(text: str, old: str, new: str) -> int:

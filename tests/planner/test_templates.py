@@ -39,6 +39,7 @@ def render(text: str, root: Path = Path("/nowhere"), **row: Any) -> str:
         pytest.param("{{ '%.2f' | format(1.234) }} {{ '%-5s|' % text }}{{ '{:>4}'.format(number) }}", "1.23 one  |   2", id="formats"),
         pytest.param("{{ 'a' * 3 ~ (1 + 2) }}", "aaa3", id="arithmetic"),
         pytest.param("{{ items|map('string')|join('-') }} {{ items|sum }} {{ range(3)|list }}", "1-2-3 6 [0, 1, 2]", id="filters"),
+        pytest.param("{{ '-'.join(items|map('string')) }}{{ '-'.join(['a', text]) }}", "1-2-3a-one", id="join of what comes one by one"),
         pytest.param("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m(1) ~ m(text) }}", "<1><one>", id="macro"),
         pytest.param("{% set x %}a{{ number }}{% endset %}{{ x|upper }}", "A2", id="set block"),
         pytest.param("{% filter upper %}a{{ text }}{% endfilter %}", "AONE", id="filter block"),
