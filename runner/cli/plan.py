@@ -87,9 +87,7 @@ def plan(
             typer.echo(markdown(planned), nl=False)
         else:
             show_plan(planned, opened.context.places.output, no_color=no_color)
-        if out is not None and planned.errors:
-            sys.stderr.write(f"Not saved as {out}: a plan with errors is not saved. Mend them, or leave the job out.\n")
-        elif out is not None:
+        if out is not None:
             write_whole(out, made.saved(project.settings.project))
             sys.stderr.write(f"Saved as {out}; `{_to_apply(out, word, provider, var)}` does no more than this.\n")
     if planned.errors:

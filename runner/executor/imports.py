@@ -96,6 +96,7 @@ def _check_answers(api: BatchApi, store: ResultStore, batch: RemoteBatch, mappin
         raise BatchspecError(
             f"batch {batch.batch_id} answers none of the requests in {requests}",
             hint="give the file that was uploaded for this batch",
+            code="BS805",
         )
 
 

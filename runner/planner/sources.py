@@ -93,9 +93,6 @@ def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
             f"{pattern} matches {len(found)} files; at most {MOST_FILES} are read: pack rows of many into one file"
         )
         raise InputError([_at(place, message, "BS201")])
-    for output in (spec.job.output.path, spec.job.output.errors):
-        if output in found:
-            raise InputError([_at(place, f"{pattern} matches {output}, which this job writes", "BS201")])
     return found
 
 
