@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.completion import complete_jobs
-from runner.cli.options import Provider, load_jobs, load_project_at
+from runner.cli.options import Provider, load_project_at, only_job
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def cancel(
 
     project = load_project_at(provider)
     if address.partition("[")[0] in {job.job.name for job in project.waiting}:
-        project, chosen = load_jobs(None, None, [address], provider)
-        jobs = list(chosen)
+        project, job = only_job(address, provider)
+        jobs = [job]
     else:
         jobs = [job for job in project.jobs if job.address == address]
     with open_project(project) as opened:

@@ -46,7 +46,7 @@ def forget(
                 "`batchspec apply --prune`; forgetting it could pay for it twice",
                 code="BS806",
             )
-        typer.echo(f"forget {address}: {len(lines)} batches in {', '.join(holding)}; its output files stay")
+        typer.echo(f"forget {address}: {_batches(len(lines))} in {', '.join(holding)}; its output files stay")
         if address in {job.address for job in project.jobs}:
             typer.echo("A spec still has it: the next apply asks again what the service does not list any more.")
         if not yes:
@@ -56,3 +56,7 @@ def forget(
         for path in holding:
             with write_lock(context.places.lock(path)):
                 context.save_lockfile(path, context.lockfile(path).without(address))
+
+
+def _batches(count: int) -> str:
+    return "1 batch" if count == 1 else f"{count:,} batches"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runner.cli.completion import complete_jobs
-from runner.cli.options import Provider, only_job
+from runner.cli.options import Provider, load_jobs
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
@@ -22,26 +22,35 @@ def log(
     json: Annotated[bool, typer.Option("--json", help="For machines: a JSON list.")] = False,
     provider: Provider = None,
 ) -> None:
-    """Show when a job ran, who committed it, which model answered, what had changed, and what it cost. Newest first."""
+    """Show when a job ran, who committed it, which model answered, what had changed, and what it cost. Newest first.
+
+    The name of several jobs shows each of them: of a partitioned one, the partitions that its lockfile knows.
+    """
     from runner.report.history import history  # noqa: PLC0415
 
-    project, spec = only_job(address, provider)
-    if not spec.own_provider:
+    project, jobs = load_jobs(None, None, [address], provider, recorded=True)
+    if not all(spec.own_provider for spec in jobs):
         raise BatchspecError(
             f"what ran with --provider {provider} is kept out of git, so it has no history there",
             hint="`batchspec report` shows those runs",
             code="BS804",
         )
-    entries = history(project.root, spec.lock_path, project.settings.project, spec.address, limit)
+    found = [
+        (spec, history(project.root, spec.lock_path, project.settings.project, spec.address, limit)) for spec in jobs
+    ]
     if json:
         import orjson  # noqa: PLC0415
 
-        typer.echo(orjson.dumps([_fields(entry) for entry in entries], option=orjson.OPT_INDENT_2).decode())
+        fields = [{"job": spec.address, **_fields(entry)} for spec, entries in found for entry in entries]
+        typer.echo(orjson.dumps(fields, option=orjson.OPT_INDENT_2).decode())
         return
-    for entry in entries:
-        typer.echo("\n".join(_lines(entry)) + "\n")
-    if not entries:
-        typer.echo(f"{spec.lock_path} says nothing of {address} yet; `batchspec apply` writes it.")
+    for spec, entries in found:
+        if len(found) > 1:
+            typer.echo(f"{spec.address}\n")
+        for entry in entries:
+            typer.echo("\n".join(_lines(entry)) + "\n")
+        if not entries:
+            typer.echo(f"{spec.lock_path} says nothing of {spec.address} yet; `batchspec apply` writes it.")
 
 
 def _lines(entry: Entry) -> list[str]:

@@ -57,10 +57,15 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody to tell.
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        # Typer makes an exit of a broken pipe, but not where it shows while we flush.
+        # Whoever read our output has gone; there is nobody to tell. The code is what a shell gives a program that
+        # SIGPIPE ended (128 + 13), as `git log | head` has it: what was to be said was not said whole, so it is not 0,
+        # and scripts with `pipefail` know 141 for what it is, which 1 would hide among errors.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 141
     except OSError as error:
         _say(disk_error(error), arguments)
         return 1

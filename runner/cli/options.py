@@ -64,10 +64,22 @@ RetryFailed = Annotated[
 
 
 def load_jobs(
-    paths: list[Path] | None, variables: list[str] | None, names: list[str] | None, provider: str | None
+    paths: list[Path] | None,
+    variables: list[str] | None,
+    names: list[str] | None,
+    provider: str | None,
+    *,
+    recorded: bool = False,
 ) -> tuple[Project, tuple[JobSpec, ...]]:
-    """The project and the jobs that were asked for; warnings go to stderr. Raises BatchspecError."""
+    """The project and the jobs that were asked for; warnings go to stderr. Raises BatchspecError.
+
+    With `recorded`, a partition that is given no value is each one that the lockfiles know.
+    """
     project = read_project(paths, variables, provider, some=True)
+    if recorded and project.waiting:
+        found = _recorded_jobs(project, _pairs(variables or []), names)
+        if found is not None:
+            return found
     # NAME[date=2026-11-23] says by itself which partition is meant.
     said = [f"{key}={value}" for name in names or () for key, value in _partition(project, name)]
     if said:
@@ -80,9 +92,34 @@ def load_jobs(
     return project, jobs
 
 
+def _recorded_jobs(
+    project: Project, variables: dict[str, str], names: list[str] | None
+) -> tuple[Project, tuple[JobSpec, ...]] | None:
+    """Jobs with the partitions that lockfiles know; None where one is asked for that they don't."""
+    import os  # noqa: PLC0415
+
+    from runner.executor.partitions import with_partitions  # noqa: PLC0415
+
+    project = with_partitions(project, variables, os.environ)
+    here = {name for job in project.jobs for name in (job.address, job.job.name)}
+    new = {job.job.name for job in project.waiting} - here
+    if not (here | new).issuperset(names or ()):
+        return None
+    for name in sorted(new.intersection(names) if names else new):
+        typer.echo(f"{name}: no lockfile has a partition of it yet; `apply --var` makes the first", err=True)
+    wanted = [name for name in names or () if name not in new]
+    jobs = chosen(project, wanted) if wanted or not names else ()
+    warn(project.warnings, jobs)
+    return project, jobs
+
+
 def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
     """The project and one job of it. Raises BatchspecError, also where several have the name."""
-    project, jobs = load_jobs(None, None, [address], provider)
+    project, jobs = load_jobs(None, None, [address], provider, recorded=True)
+    if not jobs:
+        raise BatchspecError(
+            f"no lockfile has a partition of {address}", hint="say which: NAME[VAR=VALUE]", code="BS801"
+        )
     if len(jobs) > 1:
         known = ", ".join(job.address for job in jobs[:20])
         raise BatchspecError(f"{address} is the name of {len(jobs)} jobs", hint=f"say one of: {known}", code="BS801")

@@ -39,7 +39,7 @@ def report(
     from runner.report.collect import collect  # noqa: PLC0415
     from runner.store.files import write_whole  # noqa: PLC0415
 
-    project, jobs = load_jobs(paths, var, job, provider)
+    project, jobs = load_jobs(paths, var, job, provider, recorded=True)
     with open_project(project) as opened:
         facts = collect(opened.context, jobs, prompts=prompts and form != "csv")
     if form == "html":

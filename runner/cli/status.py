@@ -37,15 +37,20 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a job on stdout, for machines.")] = False,
     no_color: NoColor = False,
 ) -> None:
-    """Show each job: its state, how far it is, and what it has cost until now. Renders nothing."""
+    """Show each job: its state, how far it is, and what it has cost until now. Renders nothing.
+
+    Of a partitioned job it shows the partitions that the lockfile knows; and what still runs of jobs that have left
+    the specs.
+    """
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.console import out_console  # noqa: PLC0415
     from runner.cli.machine import lines_of  # noqa: PLC0415
+    from runner.executor.orphans import find_orphans  # noqa: PLC0415
     from runner.executor.status import Lists, told_status  # noqa: PLC0415
 
     with ExitStack() as stack:
         lines = stack.enter_context(lines_of("status", wanted=as_json))
-        project, jobs = load_jobs(paths, var, job, provider)
+        project, jobs = load_jobs(paths, var, job, provider, recorded=True)
         opened = stack.enter_context(open_project(project))
 
         def look() -> list[JobStatus]:
@@ -61,10 +66,15 @@ def status(
         else:
             from runner.cli.board import board, details  # noqa: PLC0415  it takes rich, which costs to import
             from runner.cli.links import links_work  # noqa: PLC0415
+            from runner.reconciler.explain import orphan_lines  # noqa: PLC0415
 
             console = out_console(no_color)
             seen = _watched(console, look) if watch and not offline else look()
-            console.print(board(seen))
+            orphans = find_orphans(opened.context, ask=not offline, prune=False) if project.whole and not job else ()
+            if seen or not orphans:
+                console.print(board(seen))
+            for orphan in orphans:
+                typer.echo("\n".join(orphan_lines(orphan)))
             root = opened.context.places.files
             links = links_work() and not no_color
             for spec, one in zip(jobs, seen, strict=True):

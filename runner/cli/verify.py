@@ -27,7 +27,7 @@ def verify(
     bad = 0
     with ExitStack() as stack:
         lines = stack.enter_context(lines_of("verify", wanted=as_json))
-        project, jobs = load_jobs(paths, var, job, provider)
+        project, jobs = load_jobs(paths, var, job, provider, recorded=True)
         opened = stack.enter_context(open_project(project))
         prepared, errors = opened.prepare(jobs)
         for one in prepared:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from runner.errors import Conflict, NotFound, ProviderError
+from runner.errors import Conflict, NotFound, ProviderError, TrustError
 from runner.executor.batches import ended_line, gone_line
 from runner.executor.context import Context
 from runner.executor.fetch import fetch
@@ -72,7 +72,7 @@ def _runs(context: Context, line: BatchLine, *, ask: bool) -> bool:
         return not context.api_of(profile).get_batch(line.batch).ended
     except NotFound:
         return False
-    except ProviderError:
+    except (ProviderError, TrustError):  # it does not answer, or there is no key to ask it with
         return True
 
 

@@ -30,7 +30,7 @@ def explain(plan: Plan) -> str:
         more = f" and {number(len(idle) - _NAMED)} more" if len(idle) > _NAMED else ""
         lines += [f"{number(len(idle))} jobs with nothing to do: {named}{more}", ""]
     for orphan in plan.orphans:
-        lines += [*_orphan(orphan), ""]
+        lines += [*orphan_lines(orphan), ""]
     for address, message in plan.errors.items():
         first, *rest = message.splitlines() or [""]
         lines += [address, f"  ! {first}", *(f"    {line}" for line in rest), ""]
@@ -108,7 +108,8 @@ def _total(plan: Plan) -> Iterator[str]:
         yield f"Over budget: {over}. `apply` refuses, unless `--budget-override REASON` says why."
 
 
-def _orphan(orphan: Orphan) -> Iterator[str]:
+def orphan_lines(orphan: Orphan) -> Iterator[str]:
+    """What there is of a job that has left the specs, and what becomes of it."""
     yield f"{orphan.address}  ({orphan.realm})"
     kept = f"; {number(orphan.ended)} ended {plural(orphan.ended, 'batch', 'batches')} kept" if orphan.ended else ""
     yield f"    it has left the specs{kept}"

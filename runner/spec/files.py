@@ -27,8 +27,19 @@ def find_root(start: Path) -> Path:
     return next((folder for folder in folders if (folder / ".git").exists()), start)
 
 
-def spec_files(root: Path, paths: Sequence[Path]) -> list[str]:
-    """Spec files relative to the root, sorted within each folder, each once. Raises SpecError with all problems."""
+def has_lockfiles(root: Path, store: str, provider: str | None) -> bool:
+    """Whether lockfiles stand beside the specs, or with the files that are kept apart for `provider`."""
+    folders = [root / "specs", *([root / store / "realms" / provider / "specs"] if provider else [])]
+    return any(path.is_file() for folder in folders for path in folder.rglob("*.lock"))
+
+
+def spec_files(root: Path, paths: Sequence[Path], *, none_is_fine: bool = False) -> list[str]:
+    """Spec files relative to the root, sorted within each folder, each once.
+
+    Raises SpecError with all problems; that `specs/` has no spec is none where `none_is_fine`.
+    """
+    if none_is_fine and not paths and not _specs_in(root / "specs"):
+        return []
     found: dict[str, None] = {}
     problems = []
     for path in paths or [root / "specs"]:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from runner.errors import Problem, SpecError, TrustError
 from runner.spec.answers import BadSchema, read_schema, taken_by_schema, with_schema
 from runner.spec.checks import check_job, warn_job
-from runner.spec.files import SETTINGS_FILES, YamlFiles, find_root, spec_files
+from runner.spec.files import SETTINGS_FILES, YamlFiles, find_root, has_lockfiles, spec_files
 from runner.spec.matrix import Variant, address_of, variants
 from runner.spec.models import Job
 from runner.spec.paths import fill, named_in, path_names
@@ -115,21 +115,24 @@ def load_project(
     environ: Mapping[str, str],
     placeholders: bool = False,
     some: bool = False,
+    read: YamlFiles | None = None,
 ) -> Project:
     """Load specs: `paths` (files or folders), else all of `specs/`. Raises SpecError with every problem there is.
 
     `variables` set declared vars; `provider` names a profile to use in place of each spec's own; with `placeholders`
     partitions that are given no value are checked with a stand-in. With `some`, a job whose partition has no value is
-    no error but one of the project's `waiting`.
+    no error but one of the project's `waiting`; nor is it one that there is no spec at all, where lockfiles are left.
+    Projects that share `read` read each file once.
     """
     root = root.resolve()
     problems: list[Problem] = []
-    read = YamlFiles(root)
+    read = read or YamlFiles(root)
     settings = load_settings(root, problems, read)
     if provider is not None and settings.profile(provider) is None:
         raise SpecError([*problems, _no_profile(Problem(SETTINGS_FILE, 0, 0, ""), provider, settings)])
     loading = _Loading(root, settings, variables, provider, placeholders, read, problems)
-    jobs = [job for file in spec_files(root, paths) for job in _load_file(loading, file)]
+    left = some and not paths and has_lockfiles(root, settings.store, provider)
+    jobs = [job for file in spec_files(root, paths, none_is_fine=left) for job in _load_file(loading, file)]
     problems += _clashes(jobs)
     for spec in (*jobs, *loading.partial):
         problems += check_job(

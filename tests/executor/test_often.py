@@ -110,7 +110,7 @@ def test_each_partition_has_its_own_lines_and_output(
     with pytest.raises(BatchspecError, match="no lockfile has job"):
         forget("job[date=2026-11-25]", yes=True)
     forget("job[date=2026-11-23]", yes=True)
-    assert "forget job[date=2026-11-23]: 1 batches in specs/nightly.lock" in capsys.readouterr().out
+    assert "forget job[date=2026-11-23]: 1 batch in specs/nightly.lock" in capsys.readouterr().out
     assert lockfile(one).addresses() == ("job[date=2026-11-24]",)
     assert (one.root / "out/2026-11-23.jsonl").read_bytes() == first
 

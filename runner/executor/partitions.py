@@ -1,0 +1,70 @@
+"""The partitions of a job that lockfiles know, as jobs: an address says the values that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+from runner.errors import Problem, SpecError
+from runner.executor.context import Context
+from runner.spec.files import YamlFiles
+from runner.spec.load import JobSpec, Project, load_project
+from runner.spec.variables import PLACEHOLDER
+from runner.store.places import Places
+
+
+def with_partitions(project: Project, variables: Mapping[str, str], environ: Mapping[str, str]) -> Project:
+    """The project with each recorded partition of its `waiting` jobs as a job, sorted by address.
+
+    What of `waiting` has none stays there. A partition that the spec does not allow any more is a warning.
+    """
+    places = Places.of(project.root, project.settings.store, project.apart)
+    context = Context(project, places)
+    addresses = {address for path in context.lock_paths() for address in context.lockfile(path).addresses()}
+    read = YamlFiles(project.root)
+    found: dict[str, JobSpec] = {}
+    waiting: list[JobSpec] = []
+    warnings: list[Problem] = []
+    for job in project.waiting:
+        recorded = dict(_recorded(job, addresses))
+        if not recorded:
+            waiting.append(job)
+        for address, values in sorted(recorded.items()):
+            given = {name: value for name, value in variables.items() if name in job.job.vars} | values
+            try:
+                one = load_project(
+                    project.root,
+                    [project.root / job.file],
+                    variables=given,
+                    provider=project.provider,
+                    environ=environ,
+                    some=True,
+                    read=read,
+                )
+            except SpecError as error:
+                warnings += [replace(problem, message=f"{address}: {problem.message}") for problem in error.problems]
+                continue
+            found |= {spec.address: spec for spec in one.jobs if spec.address == address}
+    return replace(
+        project,
+        jobs=(*project.jobs, *found.values()),
+        warnings=(*project.warnings, *warnings),
+        waiting=tuple(waiting),
+    )
+
+
+def _recorded(job: JobSpec, addresses: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Addresses of a job whose partition has no value yet, with the values that they say."""
+    name, axes = _axes(job.address)
+    unset = {axis for axis in job.partition if job.job.vars[axis] == PLACEHOLDER}
+    for address in addresses:
+        base, values = _axes(address)
+        if base == name and values.keys() == axes.keys() and all(values[a] == axes[a] for a in axes.keys() - unset):
+            yield address, {axis: values[axis] for axis in unset}
+
+
+def _axes(address: str) -> tuple[str, dict[str, str]]:
+    """An address in its parts; no value has a comma, a bracket or an equals sign."""
+    name, _, inside = address.partition("[")
+    pairs = (axis.partition("=") for axis in inside.rstrip("]").split(",") if axis)
+    return name, {axis: value for axis, _, value in pairs}
