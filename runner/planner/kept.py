@@ -23,13 +23,13 @@ import orjson
 
 from runner.digest import digest_json, sha256_file, sha256_hex
 from runner.planner.bodies import Frame
+from runner.planner.pins import Pins
 from runner.planner.spool import Spool
 from runner.planner.templates import MOST_NAMES, Loaded, read_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runner.planner.render import Pins
 
 WORTH_BYTES = 8 << 20
 """An input of fewer bytes is rendered anew each time: that is quick, and leaves nothing behind."""

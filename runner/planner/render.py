@@ -10,31 +10,17 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runner.digest import digest_json
 from runner.errors import InputError, Problem
 from runner.planner.bodies import Frame, frame
 from runner.planner.files import InputFiles
 from runner.planner.kept import WORTH_BYTES, Kept, Made
+from runner.planner.pins import Pins, pins_of
 from runner.planner.renderer import NotCompiled, Renderer
 from runner.planner.rows import Chunk, Trouble, rows
 from runner.planner.sources import hash_files, is_whole, read_chunks, size_of
 from runner.planner.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
 from runner.planner.templates import Templates, syntax_problem
 from runner.spec.load import JobSpec
-
-_NOT_IN_ANSWERS = {
-    "provider",
-    "webhook",
-    "budget",
-    "canary",
-    "review",
-    "shards",
-    "retry",
-    "max_in_flight",
-    "tolerate",
-    "moved",
-}
-"""Fields that change how answers are got, and neither which nor how they are written."""
 
 MAX_PROBLEMS = 20
 """Problems of the input that are shown; one more says how many there are beyond."""
@@ -43,28 +29,6 @@ SMALL_CHUNKS = 8
 
 Progress = Callable[[int, int], None]
 """Is told how many bytes of the input have been read, and how many there are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pins:
-    """What a job's answers come from, as digests and plain facts; no prompts. Written to the lockfile.
-
-    `templates` maps path to digest. `parameters` are the request's fields as they are sent, long values as digests.
-    `requests` is the digest of the desired key sequence, over `rows` rows. `parts` tells parts of the spec apart by
-    name: texts as digests, numbers as they are.
-    """
-
-    spec: str
-    templates: dict[str, str]
-    input_path: str
-    input_digest: str
-    rows: int
-    requests: str
-    parameters: dict[str, Any]
-    model: str
-    line_format: str
-    endpoint: str
-    parts: dict[str, str | int | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +102,7 @@ class _Rendering:
         problems = [*troubles.problems, *chunks.problems, *_doubled(self._spec, spool, files)]
         if problems:
             raise InputError(problems)
-        pins = _pins(self._spec, self.templates.used, files.digest(), spool.rows, sequence_digest(spool))
+        pins = pins_of(self._spec, self.templates.used, files.digest(), spool.rows, sequence_digest(spool))
         return Desired(self._spec, self._root, spool, pins)
 
     def recalled(self, made: Made, scratch: Path) -> Desired:
@@ -146,7 +110,7 @@ class _Rendering:
         job = self._spec.job
         spool = Spool(scratch / "kept", made.rows, job.replicates, job.dedupe, not job.input.id_columns)
         used = {path: digest for path, digest, problem in made.templates.values() if not problem}
-        pins = _pins(self._spec, used, made.input_digest, made.rows, made.requests)
+        pins = pins_of(self._spec, used, made.input_digest, made.rows, made.requests)
 
         def again() -> Spool:
             desired = self.render(scratch / "again")
@@ -307,55 +271,3 @@ def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
     if total > len(pairs):
         problems.append(Problem("~", 0, 0, f"and {total - len(pairs)} more rows whose id stands before"))
     return problems
-
-
-def _pins(spec: JobSpec, used: dict[str, str], input_digest: str, rows: int, requests: str) -> Pins:
-    job, parameters = spec.job, spec.parameters
-    return Pins(
-        spec=digest_json(job.model_dump(mode="json", exclude=_NOT_IN_ANSWERS, exclude_defaults=True)),
-        templates=dict(sorted(used.items())),
-        input_path=job.input.source,
-        input_digest=input_digest,
-        rows=rows,
-        requests=requests,
-        parameters={name: _short(parameters[name]) for name in sorted(parameters)},
-        model=job.model,
-        line_format=job.line_format,
-        endpoint=job.url,
-        parts=dict(sorted(_parts(spec))),
-    )
-
-
-def _parts(spec: JobSpec) -> Iterator[tuple[str, str | int | bool]]:
-    job = spec.job
-    for turn in job.prompt.turns:
-        said = turn.text if isinstance(turn.text, str) else turn.text.model_dump()
-        yield f"prompt.{'.'.join(map(str, turn.path))}", _digest([turn.role, said])
-    for name, value in job.vars.items():
-        yield f"vars.{name}", _digest(value)
-    if job.salt:
-        yield "salt", _digest(job.salt)
-    if job.answer_schema is not None:
-        yield f"schema {job.answer_schema}", _digest(spec.schema)
-    yield from (("dedupe", job.dedupe), ("replicates", job.replicates))
-    for name, value in job.input.model_dump(mode="json", exclude={"path", "text"}, exclude_defaults=True).items():
-        yield f"input.{name}", value if isinstance(value, int) else _digest(value)
-
-
-def _digest(value: Any) -> str:
-    return digest_json(value)[:16]
-
-
-_SHOWN = 80
-"""The longest text that the lockfile shows of a parameter."""
-_DEPTH = 2
-"""So deep the lockfile shows a parameter field by field; a schema inside of one is deeper."""
-
-
-def _short(value: Any, depth: int = 0) -> Any:
-    """A parameter as the lockfile shows it: itself where it is short, else its digest; of an object, field by field."""
-    if isinstance(value, dict) and depth < _DEPTH and len(value) <= 20 and all(len(name) <= _SHOWN for name in value):
-        return {name: _short(inner, depth + 1) for name, inner in value.items()}
-    if isinstance(value, (int, float, bool)) or value is None or (isinstance(value, str) and len(value) <= _SHOWN):
-        return value
-    return f"sha256:{digest_json(value)}"
