@@ -16,8 +16,8 @@ from runner.executor.batches import list_back
 from runner.executor.canary import told as canary_told
 from runner.executor.context import Context, Silent, Watcher
 from runner.executor.costs import budget_of, estimate, spent
+from runner.executor.evidence import is_indexed
 from runner.executor.fetch import fetch
-from runner.executor.judge import is_indexed
 from runner.executor.observe import Observed, Word, observe
 from runner.executor.orphans import find_orphans, prune
 from runner.executor.pins import git_commit, pins_line, tool
@@ -248,7 +248,7 @@ class Opened:
             if known.ended and (known.keys is None or released) and not is_indexed(known, seen.standing):
                 settled = known.remote is None or not self.context.is_new(kind, known.remote.ended_at)
                 try:
-                    mapping = KeyMap(known.keys, seen.realm.results.foreign(known.line.batch))
+                    mapping = KeyMap(known.sent(), seen.realm.results.foreign(known.line.batch))
                     fetch(
                         api,
                         seen.realm.results,

@@ -14,8 +14,9 @@ from runner.executor.context import Realm
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.identity import belongs, is_create
 from runner.reconciler.lockfile import BatchLine, CountsField, UsageField
-from runner.store.index import ResultIndex, allow_open_files, load_keys, safe_name
+from runner.store.index import ResultIndex, load_keys, safe_name
 from runner.store.ledger import Create
+from runner.store.ranges import Sorted
 
 RESULTS_KEPT = timedelta(days=14)
 """How long the service keeps results at least (the vendor's guide: 14 to 30 days after the job has ended)."""
@@ -39,7 +40,11 @@ class Known:
     gone: bool
     adopted: bool
     index: ResultIndex | None
-    keys: npt.NDArray[np.bytes_] | None
+    keys: Sorted | None
+
+    def sent(self) -> npt.NDArray[np.bytes_] | None:
+        """The sorted keys of its shard, read now; None where they are not known. Raises StoreError."""
+        return None if self.keys is None else self.keys.all()
 
     @property
     def ended(self) -> bool:
@@ -262,7 +267,6 @@ class _Here:
         self._realm = realm
         self._results = realm.results.held()
         self._shards = {path.name for path in realm.shards.glob("*.keys.npy")}
-        allow_open_files(len(self._results) + len(self._shards))
 
     def known(self, line: BatchLine, remote: RemoteBatch | None, gone: bool, *, adopted: bool) -> Known:
         """A batch with its index and its shard's keys, where they are here."""

@@ -10,8 +10,8 @@ from runner.errors import NotFound, NotReady, ProviderError, RateLimited, Server
 from runner.executor.batches import Known, ended_line, gone_line
 from runner.executor.context import Context
 from runner.executor.costs import with_cost
+from runner.executor.evidence import is_indexed
 from runner.executor.fetch import fetch
-from runner.executor.judge import is_indexed
 from runner.executor.observe import Observed
 from runner.executor.parallel import Meter, each
 from runner.executor.record import Record
@@ -77,7 +77,7 @@ class Collector:
             index = known.index
             if index is None or known.short:
                 tell = partial(moved.add, part=batch), partial(read.add, part=batch)
-                mapping = KeyMap(known.keys, seen.realm.results.foreign(batch))
+                mapping = KeyMap(known.sent(), seen.realm.results.foreign(batch))
                 index = fetch(api, seen.realm.results, remote, mapping, *tell, settled=settled)
                 self._context.watcher.event(
                     "batch.fetched",

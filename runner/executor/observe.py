@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from runner.digest import sha256_file
 from runner.executor.batches import Known, gather
 from runner.executor.changes import row_changes
 from runner.executor.context import Context, Realm
+from runner.executor.evidence import is_indexed, leaves_open
 from runner.executor.failures import reasons
-from runner.executor.judge import Judged, is_indexed, judge, leaves_open, wanted_round
+from runner.executor.judge import Judged, judge, wanted_round
 from runner.executor.salvage import Fate, fate_of, is_somebodys_own
 from runner.executor.standing import OutputAnswers, read_output
 from runner.planner.render import Desired
@@ -29,7 +29,9 @@ from runner.reconciler.lockfile import Lockfile, PinsLine
 from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide
 from runner.reconciler.reasons import RowChanges
 from runner.spec.money import allowed
+from runner.store.index import KEY
 from runner.store.ledger import Create
+from runner.store.ranges import Sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +160,18 @@ def _recognise(
     }
     if not strange:
         return batches
-    found: dict[str, npt.NDArray[np.bytes_]] = {}
+    found: dict[str, Sorted] = {}
+    wanted = set(strange.values())
     # As it was before they went out; and from the very first, where some of what they held is answered by now.
     for others in ([known for known in batches if known.line.batch not in strange], []):
         judged = judging(others)
         for number, _ in judged.tally.submit:
             for shard in cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None):
-                found.setdefault(shard.digest, shard.keys)
-        if found.keys() >= set(strange.values()):
+                if shard.digest in wanted and shard.digest not in found:
+                    path = desired.spool.folder / f"{shard.digest}.keys.npy"
+                    np.save(path, shard.keys)
+                    found[shard.digest] = Sorted.of(path, KEY)
+        if found.keys() >= wanted:
             break
     return tuple(
         replace(known, keys=found.get(strange[known.line.batch])) if known.line.batch in strange else known

@@ -14,7 +14,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import orjson
 
 from runner.errors import StoreError
@@ -131,7 +130,7 @@ def _may_be_the_last_copy(path: Path, here: Collection[str]) -> bool:
 
 def _keep(store: ResultStore, batch: str, answers: OutputAnswers) -> None:
     """Copy a batch's rows out of an output, in the order of their keys, with an index."""
-    entries = np.array(answers.entries)
+    entries = answers.entries.all()
     store.folder.mkdir(parents=True, exist_ok=True)
     source = os.open(answers.lines, os.O_RDONLY)
     try:

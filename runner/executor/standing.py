@@ -26,7 +26,8 @@ from runner.errors import StoreError
 from runner.executor.answers import INVALID
 from runner.keys import parse_key
 from runner.spec.output import OUTPUT_FIELDS, Output
-from runner.store.index import ENTRY, Entries, entries_of
+from runner.store.index import ENTRY, entries_of
+from runner.store.ranges import Sorted
 
 OUTPUT_FILE = 2
 """ENTRY's and ASK's `file` for an answer that stands in an output of ours, not in a raw result file."""
@@ -39,17 +40,15 @@ _COLUMNS = {"usage": _COUNTS, "error": ("error_code", "error_message"), "parsed"
 
 @dataclass(frozen=True, slots=True)
 class OutputAnswers:
-    """The answers of one batch that stand in an output of ours: where their rows lie in `lines`."""
+    """The answers of one batch that stand in an output of ours: where their rows lie in `lines`.
 
-    entries: Entries
+    `answered` counts distinct keys with an answer, whether it fits the job's schema or not.
+    """
+
+    entries: Sorted
     codes: tuple[str, ...]
     lines: Path
-
-    @property
-    def answered(self) -> int:
-        """Distinct keys with an answer, whether it fits the job's schema or not."""
-        counted = np.isin(self.entries["code"], [0, *(n for n, code in enumerate(self.codes, 1) if code == INVALID)])
-        return int(counted.sum())
+    answered: int
 
 
 def read_output(path: Path, output: Output, scratch: Path) -> dict[str, OutputAnswers]:
@@ -196,7 +195,7 @@ def _indexed(lines: Path, needed: frozenset[str], folder: Path) -> dict[str, Out
         if count % _BUFFERED_ROWS == 0:
             flush()
     flush()
-    return {batch: OutputAnswers(_sorted(file), tuple(codes[batch]), lines) for batch, file in names.items()}
+    return {batch: _answers(file, tuple(codes[batch]), lines) for batch, file in names.items()}
 
 
 def _records(lines: Path, needed: frozenset[str]) -> Iterator[tuple[bytes, str, str, int, int]]:
@@ -224,8 +223,9 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             offset += len(line)
 
 
-def _sorted(file: Path) -> Entries:
-    """The entries of a file of unsorted ones, mapped from another file."""
-    np.save(file.with_suffix(".npy"), entries_of(np.fromfile(file, ENTRY)))
-    loaded: Entries = np.load(file.with_suffix(".npy"), mmap_mode="r")
-    return loaded
+def _answers(file: Path, codes: tuple[str, ...], lines: Path) -> OutputAnswers:
+    """The answers of one batch, from a file of unsorted entries, sorted in another."""
+    entries = entries_of(np.fromfile(file, ENTRY))
+    counted = np.isin(entries["code"], [0, *(n for n, code in enumerate(codes, 1) if code == INVALID)])
+    np.save(file.with_suffix(".npy"), entries)
+    return OutputAnswers(Sorted.of(file.with_suffix(".npy"), ENTRY), codes, lines, int(counted.sum()))

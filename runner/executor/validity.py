@@ -17,8 +17,8 @@ from runner.errors import StoreError
 from runner.executor.answers import INVALID, Answer, answer_of, read_line
 from runner.spec.bounded import MAX_STEPS, BoundedValidator, TooMuch
 from runner.spec.exact import read_exactly
-from runner.store.files import replacing
-from runner.store.index import Entries, ResultIndex
+from runner.store.index import ENTRY, Entries, ResultIndex
+from runner.store.ranges import Sorted, save_sorted
 
 
 class AnswerSchema:
@@ -53,30 +53,27 @@ class AnswerSchema:
         return (answer._replace(error=(INVALID, wrong)), None) if wrong else (answer, value)
 
 
-def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[Entries, tuple[str, ...]]:
+def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[Sorted, tuple[str, ...]]:
     """An index's entries, those that do not fit marked as `invalid`, and their codes. Raises StoreError.
 
-    The entries are mapped from a file beside the results, named by schema and results.
+    The entries lie in a file beside the results, named by schema and results.
     """
     codes = (*index.summary.codes, INVALID)
     results = index.files[0]
     version = f"{schema.digest}-{index.summary.output_digest[:16]}-{len(index.entries)}"
     path = results.with_name(f"{results.name.removesuffix('.output.jsonl')}.{version}.npy")
     if not path.exists():
-        entries = np.array(index.entries)
-        entries["code"][_judged(index, schema)] = len(codes)
-        with replacing(path) as file:
-            np.save(file, entries)
+        entries = index.entries.all()
+        entries["code"][_judged(index, entries, schema)] = len(codes)
+        return save_sorted(path, entries), codes
     try:
-        loaded: Entries = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
+        return Sorted.of(path, ENTRY), codes
+    except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged: {error}", hint="remove it; the answers are checked again") from error
-    return loaded, codes
 
 
-def _judged(index: ResultIndex, schema: AnswerSchema) -> npt.NDArray[np.bool_]:
+def _judged(index: ResultIndex, entries: Entries, schema: AnswerSchema) -> npt.NDArray[np.bool_]:
     """Which entries are answers that do not fit; read in the order in which they lie in the files."""
-    entries = index.entries
     wrong = np.zeros(len(entries), bool)
     for number, path in enumerate(index.files):
         chosen = np.flatnonzero((entries["file"] == number) & (entries["code"] == 0))

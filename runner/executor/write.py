@@ -6,13 +6,11 @@ Answers are read where their line lies, so memory does not grow with the rows.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import orjson
@@ -30,6 +28,7 @@ from runner.reconciler.classify import KeyState
 from runner.reconciler.lockfile import BatchLine, ErrorsField, OutputLine
 from runner.spec.output import OUTPUT_FIELDS
 from runner.store.files import replacing
+from runner.store.ranges import OpenFiles
 
 _UNSETTLED = {
     KeyState.ABSENT: ("not_submitted", "the request has not been submitted"),
@@ -66,7 +65,7 @@ def write_output(
     costs = RowCosts(batches, spec.job.line_format) if output.needs_cost else None
     label = f"write {output.path}"
     with ExitStack() as stack:
-        lines = stack.enter_context(Files())
+        lines = stack.enter_context(OpenFiles())
         main = stack.enter_context(replacing(path))
         into = stack.enter_context(writing(main, output, spec.schema, digest, replicated=replicated))
         apart = None
@@ -97,7 +96,7 @@ def write_output(
     )
 
 
-def _rows(desired: Desired, judged: Judged, files: Files) -> Iterator[dict[str, Any]]:
+def _rows(desired: Desired, judged: Judged, files: OpenFiles) -> Iterator[dict[str, Any]]:
     """The output's rows in order; their result lines are read some thousands at a time."""
     spool, check = desired.spool, _check_of(desired)
     ids = spool.ids()
@@ -136,7 +135,7 @@ def _rows(desired: Desired, judged: Judged, files: Files) -> Iterator[dict[str, 
         next(inputs, None)  # at its end the input is compared with what was rendered
 
 
-def _answers(asks: Asks, judged: Judged, files: Files) -> list[bytes | None]:
+def _answers(asks: Asks, judged: Judged, files: OpenFiles) -> list[bytes | None]:
     """The result line of each ask, None for one that has none; read file by file, in the order they lie there."""
     found: list[bytes | None] = [None] * len(asks)
     wanted = np.flatnonzero(asks["source"])
@@ -191,30 +190,3 @@ def _row(answer: Answer, parsed: Any, key: str, batch: str | None) -> dict[str, 
         "request": key,
         "batch": batch,
     }
-
-
-class Files:
-    """Reads pieces of many files, with few of them open at a time."""
-
-    _OPEN = 64
-
-    def __init__(self) -> None:
-        self._files: OrderedDict[Path, int] = OrderedDict()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._files.values():
-            os.close(handle)
-        self._files.clear()
-
-    def read(self, path: Path, offset: int, length: int) -> bytes:
-        """Up to `length` bytes at `offset`; fewer where the file ends."""
-        handle = self._files.pop(path, None)
-        if handle is None:
-            handle = os.open(path, os.O_RDONLY)
-            if len(self._files) >= self._OPEN:
-                os.close(self._files.popitem(last=False)[1])
-        self._files[path] = handle
-        return os.pread(handle, length, offset)

@@ -7,7 +7,7 @@ before. The rules are DESIGN's table in section 3.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 import numpy as np
@@ -32,6 +32,8 @@ class KeyState(IntEnum):
     """Perhaps answered and paid for where it can't be read: nothing, without a person's word."""
 
 
+LINE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")])
+"""Where a result line lies, and its error code; the same fields as in the store's entries."""
 Keys = npt.NDArray[np.bytes_]
 Codes = npt.NDArray[np.bool_]
 
@@ -47,8 +49,6 @@ class Answers:
     round: int
     entries: npt.NDArray[np.void]
     passing: Codes
-    first: int = 0
-    """Position of the first of `entries` in the whole index."""
 
 
 class Hold(Enum):
@@ -66,59 +66,44 @@ class Hold(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The sorted keys of one batch's shard; of a batch that is LOST, those without a line in its results.
-
-    `ended` is how the batch ended, in a word, empty where it has not.
-    """
+    """The sorted keys of one batch's shard; of a batch that is LOST, those without a line in its results."""
 
     hold: Hold
     round: int
     keys: Keys
-    ended: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of an address, over all keys.
+    """All that is known of an address about some keys.
 
+    `answers` and `held` are gone through once for each verdict, so that each may be read when its turn comes.
     `blocked`: a batch in flight whose keys are not known, so every key without an answer may be in it.
     `doubt`: an ended batch that can't be read and whose keys are not known.
     """
 
-    answers: tuple[Answers, ...] = ()
-    held: tuple[Held, ...] = ()
+    answers: Iterable[Answers] = ()
+    held: Iterable[Held] = ()
     blocked: bool = False
     doubt: bool = False
     rounds: int = 1
     ask_unknown: bool = False
     retry_failed: bool = False
 
-    def between(self, lowest: bytes, after: bytes) -> Evidence:
-        """The evidence about keys from `lowest` up to, not including, `after` (empty: to the end)."""
-        if not lowest and not after:
-            return self
-        return replace(
-            self,
-            answers=tuple(
-                replace(a, entries=a.entries[part], first=part.start)
-                for a in self.answers
-                for part in [_range(a.entries["key"], lowest, after)]
-            ),
-            held=tuple(replace(h, keys=h.keys[_range(h.keys, lowest, after)]) for h in self.held),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """For each desired key: its state, the round it would go out in, and where its line lies.
 
-    `source` is the number of an `Answers`, -1 where there is none; `entry` is the position in its entries.
+    `source` is the number of an `Answers`, -1 where there is none; `line` are LINE records. `left` says which of
+    `held`, counted from 0, is the newest batch that ended without an answer for a key, -1 where there is none.
     """
 
     state: npt.NDArray[np.uint8]
     round: npt.NDArray[np.uint8]
     source: npt.NDArray[np.int64]
-    entry: npt.NDArray[np.int64]
+    line: npt.NDArray[np.void]
+    left: npt.NDArray[np.int32]
 
 
 def classify(keys: Keys, evidence: Evidence) -> Verdict:
@@ -131,7 +116,13 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
     verdict = _judge(distinct, evidence)
     if inverse is None:
         return verdict
-    return Verdict(verdict.state[inverse], verdict.round[inverse], verdict.source[inverse], verdict.entry[inverse])
+    return Verdict(
+        verdict.state[inverse],
+        verdict.round[inverse],
+        verdict.source[inverse],
+        verdict.line[inverse],
+        verdict.left[inverse],
+    )
 
 
 def _judge(keys: Keys, evidence: Evidence) -> Verdict:
@@ -139,7 +130,7 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
     count = len(keys)
     among = _Keys(keys)
     source = np.full(count, -1, np.int64)
-    entry = np.full(count, -1, np.int64)
+    line = np.zeros(count, LINE)
     asked = np.zeros(count, np.uint8)  # rounds used up
     answered, failed = np.zeros(count, bool), np.zeros(count, bool)
     for one in evidence.answers:
@@ -149,12 +140,16 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
         asked[at[bad]] = np.maximum(asked[at[bad]], one.round)
         open_ = ~answered[at]
         chosen = open_ & (good | (source[at] < 0))  # an answer beats an error, the first answer beats the others
-        source[at[chosen]] = one.number
-        entry[at[chosen]] = lines[chosen] + one.first
+        picked, places = lines[chosen], at[chosen]
+        source[places] = one.number
+        for name in LINE.names or ():
+            line[name][places] = one.entries[name][picked]
         answered[at[good]] = True
         failed[at[bad & ~one.passing[codes]]] = True
     flight, lost, dead = np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, bool)
-    for held in evidence.held:
+    left = np.full(count, -1, np.int32)
+    newest = np.zeros(count, np.int32)  # the round of the batch in `left`
+    for number, held in enumerate(evidence.held):
         _, at = among.find(held.keys)
         match held.hold:
             case Hold.FLIGHT:
@@ -166,6 +161,9 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
             case Hold.SPENT:
                 at = at[~answered[at]]
                 asked[at] = np.maximum(asked[at], held.round)
+        if held.hold in {Hold.SPENT, Hold.DEAD}:
+            at = at[newest[at] < held.round]
+            newest[at], left[at] = held.round, number
     state = np.full(count, KeyState.ABSENT, np.uint8)
     state[asked > 0] = KeyState.RETRY
     state[(asked >= evidence.rounds) | failed | dead] = KeyState.FAILED
@@ -177,22 +175,7 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
         source[(state == KeyState.UNKNOWN) & ~answered] = -1  # an older error is not how it stands
     state[flight | (evidence.blocked & (state != KeyState.FAILED))] = KeyState.IN_FLIGHT
     state[answered] = KeyState.ANSWERED
-    return Verdict(state, (asked + 1).astype(np.uint8), source, entry)
-
-
-def unanswered(keys: Keys, held: Iterable[Held]) -> tuple[tuple[str, int], ...]:
-    """How the newest batch ended that held each of `keys`, which are sorted, and for how many of them."""
-    left = np.ones(len(keys), bool)
-    among = _Keys(keys)
-    found: dict[str, int] = {}
-    for one in sorted(held, key=lambda h: h.round, reverse=True):
-        if one.hold in {Hold.SPENT, Hold.DEAD}:
-            _, at = among.find(one.keys)
-            at = at[left[at]]
-            if len(at):
-                found[one.ended] = found.get(one.ended, 0) + len(at)
-                left[at] = False
-    return tuple(found.items())
+    return Verdict(state, (asked + 1).astype(np.uint8), source, line, left)
 
 
 def _distinct(keys: Keys) -> tuple[Keys, npt.NDArray[np.int64] | None]:
@@ -224,12 +207,6 @@ class _Keys:
         at[at == len(keys)] = 0
         found = np.flatnonzero(keys[at] == wanted)
         return found, at[found]
-
-
-def _range(sorted_keys: Keys, lowest: bytes, after: bytes) -> slice:
-    start = int(np.searchsorted(sorted_keys, np.bytes_(lowest))) if lowest else 0
-    end = int(np.searchsorted(sorted_keys, np.bytes_(after))) if after else len(sorted_keys)
-    return slice(start, end)
 
 
 @dataclass(frozen=True, slots=True)

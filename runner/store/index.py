@@ -7,16 +7,13 @@ and says what the files held. Indexes are made from the files and can be made ag
 from __future__ import annotations
 
 import contextlib
-import mmap
 import re
-import resource
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +23,11 @@ from pydantic import TypeAdapter
 from runner.errors import StoreError
 from runner.keys import KEY_BYTES, parse_key
 from runner.keysort import order_of, plain_keys
-from runner.store.files import replacing, write_whole
+from runner.store.files import write_whole
+from runner.store.ranges import Sorted, save_sorted
 
-ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")])
+KEY = np.dtype(f"S{KEY_BYTES}")
+ENTRY = np.dtype([("key", KEY), ("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")])
 """One result line: its key, where it lies (offset and length in bytes, line end left out) in which file (0 output,
 1 errors, 2 rows saved from an output), and its error code: 0 for an answer, n for the n-th code of the index."""
 
@@ -75,7 +74,7 @@ class ResultIndex:
     """The index of one batch's results. `files` are the raw output and error file, and rows saved from an output."""
 
     summary: Summary
-    entries: Entries
+    entries: Sorted
     files: tuple[Path, Path, Path]
 
 
@@ -166,10 +165,9 @@ class ResultStore:
 
     def save(self, batch_id: str, entries: Entries, summary: Summary) -> ResultIndex:
         """Write the index of a batch whose files are there already."""
-        with replacing(self.folder / f"{safe_name(batch_id)}.index.npy") as file:
-            np.save(file, entries)
+        saved = save_sorted(self.folder / f"{safe_name(batch_id)}.index.npy", entries)
         write_whole(self._summary(batch_id), orjson.dumps(asdict(summary)))
-        return ResultIndex(summary, entries, (*self.raw(batch_id), self.rows(batch_id)))
+        return ResultIndex(summary, saved, (*self.raw(batch_id), self.rows(batch_id)))
 
     def _summary(self, batch_id: str) -> Path:
         return self.folder / f"{safe_name(batch_id)}{_SUMMARY_END}"
@@ -184,11 +182,11 @@ class ResultStore:
         summary_path = self._summary(batch_id)
         try:
             fields = orjson.loads(summary_path.read_bytes())
-            entries = np.load(self.folder / f"{name}.index.npy", mmap_mode="r")
+            entries = Sorted.of(self.folder / f"{name}.index.npy", ENTRY)
             summary = _SUMMARY.validate_python(fields)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, EOFError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise StoreError(
                 f"{summary_path} is damaged: {error}", hint="remove it; the results are read again"
             ) from error
@@ -198,42 +196,17 @@ class ResultStore:
         return ResultIndex(summary, entries, (*files, self.rows(batch_id)))
 
 
-def save_keys(path: Path, keys: npt.NDArray[np.bytes_]) -> None:
+def save_keys(path: Path, keys: npt.NDArray[np.bytes_]) -> Sorted:
     """Write a shard's sorted keys."""
-    with replacing(path) as file:
-        np.save(file, keys)
+    return save_sorted(path, keys)
 
 
-def load_keys(path: Path) -> npt.NDArray[np.bytes_] | None:
+def load_keys(path: Path) -> Sorted | None:
     """A shard's sorted keys; None where they are not here."""
     try:
-        loaded: npt.NDArray[np.bytes_] = np.load(path, mmap_mode="r")
-    except (FileNotFoundError, ValueError, EOFError):
+        return Sorted.of(path, KEY)
+    except (FileNotFoundError, ValueError):
         return None
-    return loaded
-
-
-def release(mapped: npt.NDArray[Any]) -> None:
-    """Give back the memory of an array that is mapped from a file; it can be used on, and is read again then.
-
-    Without it all pages of all indexes would count as this process's memory by the end of a pass over them.
-    """
-    held = getattr(mapped, "_mmap", None)
-    if held is not None and hasattr(held, "madvise"):
-        held.madvise(mmap.MADV_DONTNEED)
-
-
-def allow_open_files(count: int) -> None:
-    """Let this process have `count` files open beside the usual ones, as far as the system lets it.
-
-    An array that is mapped from a file holds that file open.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 256
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def entries_of(records: Entries) -> Entries:

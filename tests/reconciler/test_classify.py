@@ -99,16 +99,23 @@ def test_an_answer_is_found_behind_errors_and_at_its_place() -> None:
     evidence = Evidence((answers(0, (A, PASSES), (B, ANSWER)), answers(1, (A, ANSWER), (C, LASTS))), rounds=3)
     verdict = classify(np.array([C, A, B], "S24"), evidence)
     assert verdict.source.tolist() == [1, 1, 0]
-    assert verdict.entry.tolist() == [1, 0, 1]
+    assert verdict.line["offset"].tolist() == [7, 0, 7]
+    assert verdict.line["code"].tolist() == [LASTS, ANSWER, ANSWER]
 
 
-def test_a_part_of_the_evidence_gives_the_same_verdict() -> None:
-    """Buckets see a slice of each index; entries still count from the start of the whole."""
-    evidence = Evidence((answers(0, (A, ANSWER), (B, ANSWER), (C, LASTS)),), (Held(Hold.SPENT, 1, keys(A, B, C)),))
-    whole = classify(np.array([B, C], "S24"), evidence)
-    part = classify(np.array([B, C], "S24"), evidence.between(b"b", b""))
-    assert part.entry.tolist() == whole.entry.tolist() == [1, 2]
-    assert part.state.tolist() == whole.state.tolist()
+def test_of_batches_that_left_a_key_unanswered_the_newest_round_counts() -> None:
+    held = (Held(Hold.SPENT, 1, keys(A, B)), Held(Hold.DEAD, 2, keys(A)), Held(Hold.SPENT, 2, keys(A)))
+    verdict = classify(keys(A, B, C), Evidence(held=(*held, Held(Hold.FLIGHT, 3, keys(A, C))), rounds=3))
+    assert verdict.left.tolist() == [1, 0, -1]
+
+
+def test_evidence_is_gone_through_once() -> None:
+    """It may be read while it is: nothing of a batch is needed when the next one's turn comes."""
+    read = (answers(number, (key, ANSWER)) for number, key in enumerate((A, B, C)))
+    spent = (Held(Hold.SPENT, 1, keys(key)) for key in (A, B, C))
+    verdict = classify(keys(A, B, C), Evidence(read, spent))
+    assert verdict.source.tolist() == [0, 1, 2]
+    assert set(verdict.state.tolist()) == {KeyState.ANSWERED}
 
 
 def test_a_round_goes_on_from_the_last_one_that_was_used() -> None:

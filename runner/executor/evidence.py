@@ -1,0 +1,178 @@
+"""What the batches of an address hold, as evidence about its keys: read from the store a range of keys at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runner.executor.batches import Known
+from runner.executor.standing import OUTPUT_FILE, OutputAnswers
+from runner.reconciler.classify import Answers, Codes, Evidence, Held, Hold
+from runner.reconciler.retry import may_pass, passing_codes
+from runner.spec.load import JobSpec
+from runner.store.index import ResultIndex
+from runner.store.ranges import OpenFiles, Sorted
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an `Answers` number points: the batch, and its files by ENTRY's `file` number."""
+
+    batch: str
+    files: tuple[Path, ...]
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What becomes an `Answers`: the entries in their file."""
+
+    round: int
+    entries: Sorted
+    passing: Codes
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What becomes a `Held`: the keys in their file, without those that stand in `read`."""
+
+    hold: Hold
+    round: int
+    keys: Sorted
+    ended: str
+    read: tuple[Sorted, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """The evidence of all batches, in their files. `sources` are by the number of their `Answers`.
+
+    `ended` says of each `Held`, in a word, how its batch ended; empty where it has not.
+    """
+
+    sources: tuple[Source, ...]
+    ended: tuple[str, ...]
+    answered: tuple[_Answered, ...]
+    sent: tuple[_Sent, ...]
+    whole: Evidence
+    """What holds for all keys, with neither answers nor keys."""
+
+    def about(self, files: OpenFiles, lowest: bytes, after: bytes) -> Evidence:
+        """The evidence about keys from `lowest` up to, not including, `after` (empty: to the end).
+
+        It is read as it is gone through, once for one verdict. Raises StoreError then.
+        """
+        whole = self.whole
+        return Evidence(
+            self._answers(files, lowest, after),
+            self._held(files, lowest, after),
+            whole.blocked,
+            whole.doubt,
+            whole.rounds,
+            whole.ask_unknown,
+            whole.retry_failed,
+        )
+
+    def _answers(self, files: OpenFiles, lowest: bytes, after: bytes) -> Iterator[Answers]:
+        for number, one in enumerate(self.answered):
+            yield Answers(number, one.round, one.entries.between(files, lowest, after), one.passing)
+
+    def _held(self, files: OpenFiles, lowest: bytes, after: bytes) -> Iterator[Held]:
+        for one in self.sent:
+            keys = one.keys.between(files, lowest, after)
+            for found in one.read:
+                answered = found.between(files, lowest, after)["key"]
+                keys = keys[~np.isin(keys, answered, assume_unique=True)]
+            yield Held(one.hold, one.round, keys)
+
+
+def witness(
+    spec: JobSpec,
+    batches: Sequence[Known],
+    standing: Mapping[str, OutputAnswers],
+    *,
+    ask_unknown: bool = False,
+    retry_failed: bool = False,
+) -> Witness:
+    """What `batches` say; `standing` are answers that stand in the job's output."""
+    answered: list[_Answered] = []
+    sent: list[_Sent] = []
+    sources: list[Source] = []
+    blocked = doubt = False
+    retry = spec.job.retry
+
+    def take(known: Known, entries: Sorted, codes: tuple[str, ...], files: tuple[Path, ...]) -> Sorted:
+        answered.append(_Answered(known.line.round, entries, passing_codes(codes, retry.on)))
+        sources.append(Source(known.line.batch, files, codes))
+        return entries
+
+    for known in batches:
+        read: list[Sorted] = []
+        if known.index is not None:
+            read.append(take(known, *_held_against(spec.schema, known.index), known.index.files))
+        if (known.index is None or known.short) and known.line.batch in standing:
+            # Where results are gone or came short, the output may hold what they do not.
+            stood = standing[known.line.batch]
+            read.append(take(known, stood.entries, stood.codes, (stood.lines,) * (OUTPUT_FILE + 1)))
+        hold = _hold(known, standing, retry.on)
+        if known.keys is not None:
+            ended = known.state if known.ended else ""
+            sent.append(_Sent(hold, known.line.round, known.keys, ended, tuple(read) if hold is Hold.LOST else ()))
+        else:
+            blocked |= hold is Hold.FLIGHT
+            doubt |= hold is Hold.LOST
+    whole = Evidence((), (), blocked, doubt, retry.rounds, ask_unknown, retry_failed)
+    return Witness(tuple(sources), tuple(one.ended for one in sent), tuple(answered), tuple(sent), whole)
+
+
+def _held_against(schema: Mapping[str, Any] | None, index: ResultIndex) -> tuple[Sorted, tuple[str, ...]]:
+    """An index's entries and codes; where the job has a schema, answers that do not fit it are errors."""
+    if schema is None:
+        return index.entries, index.summary.codes
+    from runner.executor.validity import AnswerSchema, checked  # noqa: PLC0415  only jobs with a schema need it
+
+    return checked(index, AnswerSchema(schema))
+
+
+def is_read(known: Known, standing: Mapping[str, OutputAnswers]) -> bool:
+    """Whether all answers that an ended batch counts can be read here, from its results or from the output."""
+    if known.index is not None:
+        return True
+    completed = known.completed
+    if completed is None or not known.line.ended or known.line.batch not in standing:
+        return False
+    return standing[known.line.batch].answered >= completed > 0
+
+
+def is_indexed(known: Known, standing: Mapping[str, OutputAnswers]) -> bool:
+    """Whether nothing is left to fetch of an ended batch: its answers can be read here, or are gone for good."""
+    return known.gone or is_read(known, standing)
+
+
+def leaves_open(known: Known, standing: Mapping[str, OutputAnswers]) -> bool:
+    """Whether a batch may hold requests that no line answers: it is in flight, or ended before all were done."""
+    if not (known.ended and is_indexed(known, standing)):
+        return True
+    if known.index is not None:
+        lines = known.index.summary.answers + known.index.summary.failures
+    else:
+        lines = len(standing[known.line.batch].entries) if known.line.batch in standing else known.line.requests
+    return lines < known.line.requests
+
+
+def _hold(known: Known, standing: Mapping[str, OutputAnswers], on: Sequence[str] | None) -> Hold:
+    if not known.ended:
+        return Hold.FLIGHT
+    if not is_read(known, standing):
+        return Hold.LOST if known.gone else Hold.FLIGHT
+    if known.index is None:
+        return Hold.SPENT
+    summary = known.index.summary
+    if summary.answers < (known.completed or 0):
+        return Hold.LOST
+    lasting = summary.failure_codes and not all(may_pass(code, on) for code in summary.failure_codes)
+    return Hold.DEAD if lasting and not summary.answers else Hold.SPENT
