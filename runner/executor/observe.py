@@ -42,6 +42,10 @@ class Word:
     retry_failed: frozenset[str] = frozenset()
     prune: bool = False
 
+    def spent(self, address: str) -> Word:
+        """What is left of it once failed requests of a job were asked again."""
+        return replace(self, retry_failed=self.retry_failed - {address})
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:

@@ -228,6 +228,9 @@ class Run:
             )
             try:
                 for line, remote in each(self._submissions(to, action, seen, canary=alone)):
+                    if action.round > 1:
+                        # A word counts once: what fails again after it stands failed until it is said anew.
+                        self._word = self._word.spent(self.address)
                     listed[line.batch] = remote
                     self._sent.append(line.batch)
                     self._submitted[action.round] = self._submitted.get(action.round, 0) + line.requests

@@ -30,7 +30,7 @@ class Ceiling:
     def allows(self, number: int, submitted: int, wanted: int) -> str:
         """Why `wanted` more requests in round `number`, after `submitted` of it, are too many; else empty."""
         most = self.requests if number == 1 else self.requests + self.again + self.flying
-        if number > 1 and number > self.rounds and not self.again:
+        if number > max(self.rounds, 1):
             return f"round {number} is beyond the {self.rounds} rounds of the plan"
         if submitted + wanted > most:
             what = "new requests" if number == 1 else f"requests in round {number}"
@@ -39,7 +39,7 @@ class Ceiling:
 
 
 def ceiling_of(plan: JobPlan, rounds: int) -> Ceiling:
-    """What a job's plan allows; `rounds` is the job's `retry.rounds`."""
+    """What a job's plan allows; `rounds` is the job's `retry.rounds`, which a person's word may go beyond."""
     new = sum(a.requests for a in plan.actions if isinstance(a, Submit) and a.round == 1)
     again = sum(count for number, count in plan.tally.submit if number > 1)
-    return Ceiling(new, again, plan.tally.in_flight, rounds)
+    return Ceiling(new, again, plan.tally.in_flight, max([rounds, *(number for number, _ in plan.tally.submit)]))
