@@ -19,7 +19,7 @@ from runner.executor.costs import budget_of, estimate, spent
 from runner.executor.evidence import is_indexed
 from runner.executor.fetch import fetch
 from runner.executor.observe import Observed, Word, observe
-from runner.executor.orphans import find_orphans, prune
+from runner.executor.orphans import find_orphans, prune, renamed_note
 from runner.executor.pins import git_commit, pins_line, tool
 from runner.executor.run import Outcome, Prepared
 from runner.logfields import bound
@@ -224,7 +224,8 @@ class Opened:
             self._count += 1
             examples = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
         canary = canary_told(spec, one.pins, seen)
-        notes = (*seen.plan.notes, canary) if canary else seen.plan.notes
+        renamed = renamed_note(self.context, spec, seen.plan.realm) if project.whole else ""
+        notes = (*seen.plan.notes, *filter(None, (canary, renamed)))
         lines = seen.lockfile.of(spec.address, seen.plan.realm)
         return replace(seen.plan, estimate=found, spent=spent(lines), shown=shown, examples=examples, notes=notes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,9 +32,10 @@ from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
     from runner.executor.run import Outcome
-    from runner.reconciler.plan import Plan
+    from runner.reconciler.plan import JobPlan, Plan
     from runner.reconciler.saved import SavedPlan
     from runner.spec.load import Project
+    from runner.spec.output import Output
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -102,7 +103,7 @@ def apply(
             if lines is not None:
                 lines.plan(planned.plan)
             else:
-                show_plan(planned.plan, opened.context.places.output, no_color=no_color)
+                show_plan(planned.plan, opened.context.places.output, no_color=no_color, override=bool(override))
             if not planned.plan.over_budget or override:
                 _confirm(planned.plan, yes=yes or saved is not None, apart=as_json)
             broken = planned.plan.errors
@@ -120,7 +121,7 @@ def apply(
         if lines is not None:
             lines.outcomes(outcomes, code)
         else:
-            _summary(outcomes, broken)
+            _summary(outcomes, broken, {one.address: one.job.output for one in chosen})
     raise typer.Exit(code)
 
 
@@ -154,24 +155,43 @@ def _confirm(plan: Plan, *, yes: bool, apart: bool) -> None:
     typer.confirm("\nDo this?", abort=True, err=apart)
 
 
-def _summary(outcomes: Sequence[Outcome], broken: dict[str, str]) -> None:
+def _summary(outcomes: Sequence[Outcome], broken: dict[str, str], outputs: Mapping[str, Output]) -> None:
     if not any(outcome.submitted or outcome.end != "succeeded" for outcome in outcomes) and not broken:
         return
     typer.echo()
     for outcome in outcomes:
-        failed = outcome.plan.tally.failed if outcome.plan else 0
-        more = f", {failed:,} failed" if failed else ""
+        tally = outcome.plan.tally if outcome.plan else None
+        counts = ((tally.failed, "failed"), (tally.unknown, "unknown")) if tally else ()
+        more = "".join(f", {count:,} {word}" for count, word in counts if count)
         typer.echo(f"{outcome.address}: {outcome.end} (requests submitted: {outcome.submitted:,}{more})")
         if outcome.message:
             typer.echo(f"    {outcome.message}")
         if outcome.plan and outcome.end == "failed":
-            typer.echo(f"    more requests stand failed than `tolerate` allows; see `error` in {outcome.plan.output}")
+            for line in _why_failed(outcome.plan, outputs[outcome.address]):
+                typer.echo(f"    {line}")
     for address in broken:
         typer.echo(f"{address}: skipped, see its error above")
     if any(outcome.end == "running" for outcome in outcomes):
         typer.echo(
             f"Batches go on at the service; to fetch and write what they answer: {interrupt.command(sys.argv[1:])}"
         )
+
+
+def _why_failed(plan: JobPlan, output: Output) -> Iterator[str]:
+    """Why a job ended as failed, what is unknown apart from what failed, and where to see it, if anywhere."""
+    tally = plan.tally
+    if tally.unknown:
+        yield (
+            f"{tally.unknown:,} unknown: an answer may have been paid for and can't be read; "
+            f"`--ask-unknown {plan.address}` asks them again"
+        )
+    if tally.failed:
+        where = ""
+        if output.errors is not None:
+            where = f"; see {output.errors}"
+        elif output.include is None or "error" in output.include:
+            where = f"; see `{'error' if output.kind == 'jsonl' else 'error_code'}` in {plan.output}"
+        yield f"{tally.failed:,} failed, and {plan.tolerated:,} may by `tolerate`{where}"
 
 
 def _code(outcomes: Sequence[Outcome], broken: bool, *, no_wait: bool, detailed: bool) -> int:

@@ -37,9 +37,9 @@ _WRITE = "  > write  "
 _LABEL = re.compile(r" *(?:[+~<=>!-] )?(?:(?:submit|retry|wait|fetch|adopt|hold|write|in|out|cost|note:)\s+)?")
 
 
-def show_plan(plan: Plan, output: Callable[[str], Path], *, no_color: bool) -> None:
-    """Print a plan to stdout; `output` is where an output of the project stands."""
-    text = printable(explain(plan))
+def show_plan(plan: Plan, output: Callable[[str], Path], *, no_color: bool, override: bool = False) -> None:
+    """Print a plan to stdout; `output` is where an output of the project stands, `override` as for `explain`."""
+    text = printable(explain(plan, override=override))
     if not sys.stdout.isatty():
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -133,6 +133,7 @@ def observe(
         rows=_changes(desired, lockfile, pins, output, trusted=trusted)
         if judged.tally.missing or state is OutputState.STALE
         else None,
+        held=fate is Fate.HELD,
     )
     sizes = frozenset(shard.requests for shard in view.shards)
     return Observed(desired, realm, lockfile, batches, standing, judged, state, fate, decide(view), sizes)

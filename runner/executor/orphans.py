@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from runner.errors import Conflict, NotFound, ProviderError, TrustError
@@ -10,8 +10,9 @@ from runner.executor.batches import ended_line, gone_line
 from runner.executor.context import Context
 from runner.executor.fetch import fetch
 from runner.providers.api import BatchApi, RemoteBatch
-from runner.reconciler.lockfile import BatchLine
+from runner.reconciler.lockfile import BatchLine, Lockfile
 from runner.reconciler.plan import Orphan
+from runner.spec.load import JobSpec
 from runner.store.files import write_lock
 from runner.store.index import KeyMap
 
@@ -24,16 +25,10 @@ def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, .
 
     Call it only with all specs loaded: a job whose file was not read has not left.
     """
-    live = {name for job in context.project.jobs for name in context.names(job)}
-    # Other partitions of a job are none of this command's business; they have not left.
-    jobs = (*context.project.jobs, *context.project.waiting)
-    partitioned = {job.job.name for job in jobs if job.partition}
     found = []
     for path in context.lock_paths():
         lockfile = context.lockfile(path)
-        for address in lockfile.addresses():
-            if address in live or address.partition("[")[0] in partitioned:
-                continue
+        for address in _without_a_spec(context, lockfile):
             names = frozenset(lockfile.names(address))
             lines = [line for line in lockfile.batches.values() if line.job in names]
             for realm in sorted({line.realm for line in lines}):
@@ -44,6 +39,40 @@ def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, .
                 orphan = Orphan(address, realm, path, running, len(here) - len(opened), over=over)
                 found.append(replace(orphan, cancel=running, fetch=over) if prune else orphan)
     return tuple(orphan for orphan in found if orphan.running or orphan.over)
+
+
+def renamed_note(context: Context, spec: JobSpec, realm: str) -> str:
+    """What to say where a job that was never applied may be an earlier one with a new name; empty where it is not.
+
+    That is one of its lockfile that no spec has now and that has batches of this realm. All specs must be loaded.
+    """
+    lockfile = context.lockfile(spec.lock_path)
+    if spec.moved_from or spec.address in lockfile.addresses() or context.elsewhere(spec, (spec.address,), realm):
+        return ""
+    bracket = spec.address[len(spec.job.name) :]
+    left = [
+        address
+        for address in _without_a_spec(context, lockfile)
+        if address.partition("[")[0] + bracket == address and lockfile.of(address, realm)
+    ]
+    if not left:
+        return ""
+    names = [address.partition("[")[0] for address in left]
+    return (
+        f"{spec.lock_path} has {', '.join(left)}, which no spec has now; if this is that job renamed, write "
+        f"`moved: {{from: {names[0] if len(names) == 1 else 'NAME'}}}`: its answers are then used, and not paid again"
+    )
+
+
+def _without_a_spec(context: Context, lockfile: Lockfile) -> Iterator[str]:
+    """The addresses of a lockfile that have left the specs."""
+    live = {name for job in context.project.jobs for name in context.names(job)}
+    # Other partitions of a job are none of this command's business; they have not left.
+    jobs = (*context.project.jobs, *context.project.waiting)
+    partitioned = {job.job.name for job in jobs if job.partition}
+    for address in lockfile.addresses():
+        if address not in live and address.partition("[")[0] not in partitioned:
+            yield address
 
 
 def prune(context: Context, orphans: Collection[Orphan]) -> tuple[str, ...]:

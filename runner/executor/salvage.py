@@ -43,7 +43,10 @@ class Fate(Enum):
             case Fate.COPIED:
                 yield f"a copy of {path} is kept in .batchspec/ before it is replaced: answers may stand in it alone"
             case Fate.HELD:
-                yield f"{path} is left as it is: answers stand in it alone, without the fields to read them back"
+                yield (
+                    f"{path} is left as it is, and `apply` stops there: answers stand in it alone, without the fields "
+                    "to read them back"
+                )
             case Fate.WRITTEN:
                 pass
 

@@ -15,8 +15,11 @@ _IDLE = 3
 _NAMED = 10
 
 
-def explain(plan: Plan) -> str:
-    """The whole plan as text, with a line end; the last line is its summary."""
+def explain(plan: Plan, *, override: bool = False) -> str:
+    """The whole plan as text, with a line end; the last line is its summary.
+
+    `override` is whether a person has said why budgets may be gone over.
+    """
     lines: list[str] = []
     if plan.offline:
         lines += [f"The service was not asked: {plan.offline}.", ""]
@@ -34,7 +37,7 @@ def explain(plan: Plan) -> str:
     for address, message in plan.errors.items():
         first, *rest = message.splitlines() or [""]
         lines += [address, f"  ! {first}", *(f"    {line}" for line in rest), ""]
-    lines += [*_total(plan), _summary(plan)]
+    lines += [*_total(plan, override), _summary(plan)]
     return "\n".join(lines) + "\n"
 
 
@@ -95,7 +98,7 @@ def money(expected: Decimal | None, ceiling: Decimal | None) -> str:
     return f"about {usd_text(expected)}, at most {usd_text(ceiling)}"
 
 
-def _total(plan: Plan) -> Iterator[str]:
+def _total(plan: Plan, override: bool) -> Iterator[str]:
     """The cost of the whole plan, and the budgets that it could go over."""
     estimates = [job.estimate for job in plan.jobs if job.estimate is not None]
     priced = [one for one in estimates if one.price is not None]
@@ -104,8 +107,10 @@ def _total(plan: Plan) -> Iterator[str]:
         more = f", and {len(estimates) - len(priced)} {plural(len(estimates) - len(priced), 'job')} without a price"
         rest = more if len(priced) < len(estimates) else ""
         yield f"Cost: {money(expected, total(one.ceiling for one in priced))}{rest}."
+    refused = "`apply` refuses, unless `--budget-override REASON` says why"
+    then = "`--budget-override` allows it" if override else refused
     for over in plan.over_budget:
-        yield f"Over budget: {over}. `apply` refuses, unless `--budget-override REASON` says why."
+        yield f"Over budget: {over}. {then}."
 
 
 def orphan_lines(orphan: Orphan) -> Iterator[str]:

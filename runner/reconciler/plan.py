@@ -119,7 +119,10 @@ class ShardSize:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """All the facts that one job's plan is made from."""
+    """All the facts that one job's plan is made from.
+
+    `held` is whether its output is left as it is, whatever belongs in it.
+    """
 
     address: str
     realm: str
@@ -134,6 +137,7 @@ class JobView:
     notes: Sequence[str] = ()
     failures: Sequence[str] = ()
     rows: RowChanges | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,9 +265,9 @@ def decide(view: JobView) -> JobPlan:
             )
         )
     settled = not any(isinstance(action, (Submit, Wait, Fetch)) for action in actions)
-    if not settled:
+    if not (settled or view.held):
         actions.append(Write(view.output, view.tally.rows, "new answers come"))
-    elif view.output_state is not OutputState.GOOD:
+    elif not view.held and view.output_state is not OutputState.GOOD:
         actions.append(Write(view.output, view.tally.rows, _why_written(view)))
     return JobPlan(
         view.address,

@@ -19,6 +19,8 @@ Say = Callable[..., Problem]
 """Makes a problem from a message and the path of a value in the spec."""
 
 _MAX_PATH = 4096
+_RECOVERABLE = frozenset({"error", "request", "batch"})
+"""Fields by which an output's rows are read back as answers."""
 
 
 def check_job(
@@ -51,6 +53,14 @@ def warn_job(root: Path, job: Job, say: Say, *, own_server: bool) -> Iterator[Pr
             "don't, since they go with what is asked. Name a column with `input.id` to keep rows apart for good",
             "input",
             code="BS190",
+        )
+    if job.output.include is not None and (missing := _RECOVERABLE.difference(job.output.include)):
+        yield say(
+            "where results are lost, answers can be read back from an output that has error, request and batch among "
+            f"its fields; this one can't stand in for them: add {', '.join(sorted(missing))}",
+            "output",
+            "include",
+            code="BS194",
         )
     for name, message in strange_parameters(job, own_server=own_server):
         hint = did_you_mean(name, known_parameters(job.url))

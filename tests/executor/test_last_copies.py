@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from runner.executor.observe import Word
+from runner.reconciler.plan import Write
 from tests.executor.conftest import Team
 
 Make = Callable[..., Team]
@@ -112,7 +113,9 @@ def test_one_that_can_not_be_taken_over_is_not_overwritten_with_less(
         assert "answers to up to 4 requests stand in it alone" in outcome.message
         assert "--ask-unknown job" in outcome.message
         assert path.read_bytes() == before
-        assert any("is left as it is" in note for note in one.plan().jobs[0].notes)
+        [planned] = one.plan().jobs
+        assert any("is left as it is, and `apply` stops there" in note for note in planned.notes)
+        assert not any(isinstance(action, Write) for action in planned.actions)
     assert asked(one) == 3
     one.apply(ASK)
     assert texts(path) == ["Say one.", "Say two.", "Say three.", "Say four."]

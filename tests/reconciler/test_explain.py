@@ -83,6 +83,13 @@ def test_a_whole_plan() -> None:
     )
 
 
+def test_a_budget_that_a_person_overrides_is_told_so() -> None:
+    plan = Plan((NEW,), over_budget=("all jobs: max_requests: 2",))
+    told = explain(plan, override=True)
+    assert "Over budget: all jobs: max_requests: 2. `--budget-override` allows it.\n" in told
+    assert "refuses" not in told
+
+
 def test_the_cost_is_that_of_all_jobs() -> None:
     jobs = tuple(replace(NEW, address=f"reviews[n={n}]") for n in range(100))
     assert "\nCost: about $30.00, at most $91.00.\nPlan: 300 to submit, 700 reused, 200 rows removed.\n" in explain(

@@ -1,0 +1,60 @@
+"""Where newcomers tripped: each command says the real reason, and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_recurring import LOCAL, batchspec
+
+Write = Callable[..., Path]
+LEAN = LOCAL.replace("{path: out/hello.jsonl}", "{path: out/hello.jsonl, include: [%s]}")
+RENAMED = "if this is that job renamed, write `moved: {from: hello}`: its answers are then used, and not paid again"
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_a_job_that_may_have_been_renamed_is_told_how_to_keep_its_answers(project: Write, form: str) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    batchspec(root, "apply", "--yes")
+    assert "renamed" not in batchspec(root, "plan", "--format", form)
+    (root / "specs/hello.yaml").write_text(LOCAL.replace("name: hello", "name: hello2"))
+    told = batchspec(root, "plan", "--format", form)
+    assert f"note: specs/hello.lock has hello, which no spec has now; {RENAMED}" in told
+    (root / "specs/hello.yaml").write_text(LOCAL.replace("name: hello", "name: hello2\nmoved: {from: hello}"))
+    told = batchspec(root, "plan", "--format", form)
+    assert "renamed" not in told
+    assert "0 to submit, 3 reused" in told or "0 requests to submit, 3 reused" in told
+
+
+def test_a_new_job_beside_one_that_still_stands_is_no_renamed_one(project: Write) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    batchspec(root, "apply", "--yes")
+    second = LOCAL.replace("name: hello", "name: second").replace("out/hello", "out/second")
+    (root / "specs/hello.yaml").write_text(f"{LOCAL}---\n{second}")
+    assert "renamed" not in batchspec(root, "plan")
+
+
+@pytest.mark.parametrize("include", ["text", "text, error"])
+def test_unknown_requests_are_not_said_to_have_failed(project: Write, include: str) -> None:
+    """The store and the output are gone, and with the store the embedded service: nothing knows the answers."""
+    root = project({"specs/hello.yaml": LEAN % include})
+    batchspec(root, "apply", "--yes")
+    shutil.rmtree(root / ".batchspec")
+    shutil.rmtree(root / "out")
+    told = batchspec(root, "apply", "--yes", expect=3)
+    assert "hello: failed (requests submitted: 0, 3 unknown)\n    3 unknown: " in told
+    assert "`--ask-unknown hello` asks them again" in told
+    assert "failed, and" not in told
+
+
+@pytest.mark.parametrize(
+    ("include", "says"),
+    [("text", "add batch, error, request"), ("text, error", "add batch, request"), ("error, request, batch", "")],
+)
+def test_an_output_that_can_not_stand_in_for_lost_results_is_warned_of(project: Write, include: str, says: str) -> None:
+    told = batchspec(project({"specs/hello.yaml": LEAN % include}), "validate")
+    assert ("BS194" in told) == bool(says)
+    assert says in told
