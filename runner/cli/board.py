@@ -44,8 +44,8 @@ def summary(jobs: Sequence[JobStatus]) -> str:
     facts += [f"{sum(job.answered for job in jobs):,} of {requests:,} answered"] if requests else []
     failed = sum(job.failed for job in jobs)
     facts += [f"{failed:,} failed"] if failed else []
-    costs = [Decimal(str(job.cost)) for job in jobs if job.cost is not None]
-    facts += [f"{usd_text(sum(costs, Decimal(0)))} until now"] if costs else []
+    costs = [cost for job in jobs if (cost := _all_runs(job)) is not None]
+    facts += [f"{usd_text(sum(costs, Decimal(0)))} until now in all runs"] if costs else []
     return ", ".join(facts)
 
 
@@ -69,7 +69,7 @@ def details(job: JobStatus, root: Path, lockfile: str, *, links: bool) -> Render
     facts.add_row("lockfile", _link(lockfile, root / lockfile, links=links))
     facts.add_row("realm", Text(job.realm + ("" if job.asked else " (lockfile only)")))
     if job.tokens is not None:
-        facts.add_row("tokens", Text(_tokens(job.tokens)))
+        facts.add_row("tokens", Text(_tokens(job.tokens, at_most=job.at_most)))
     if job.cost is not None:
         facts.add_row("cost", Text(_cost(job)))
     head = Text(job.address, style="bold", overflow="fold")
@@ -158,25 +158,34 @@ def _errors(jobs: Sequence[JobStatus]) -> Iterator[Text]:
 
 
 def _style(job: JobStatus) -> str:
-    return "red" if job.error else "yellow" if job.running else "green" if job.state == "done" else ""
+    if job.error or job.state in {"failed", "stopped"}:
+        return "red"
+    return "yellow" if job.running else "green" if job.state == "done" else ""
 
 
-def _tokens(tokens: Tokens) -> str:
-    def beside(count: int, expected: int | None) -> str:
-        return f"{count:,}" if expected is None else f"{count:,} ({expected:,} estimated)"
+def _all_runs(job: JobStatus) -> Decimal | None:
+    """USD of all batches of a job; None where none has a cost."""
+    known = [Decimal(str(batch.cost)) for batch in job.batches if batch.cost is not None]
+    return sum(known, Decimal(0)) if known else None
 
-    given, taken = (
-        beside(tokens.input, tokens.expected_input),
-        beside(tokens.output, tokens.expected_output),
-    )
-    return f"in {given}, out {taken}"
+
+def _tokens(tokens: Tokens, *, at_most: bool) -> str:
+    given, taken = f"in {tokens.input:,}", f"out {tokens.output:,}"
+    if tokens.expected_input is not None:
+        given += f" ({tokens.expected_input:,} estimated)"
+    if tokens.expected_output is not None:
+        taken += f" (at most {tokens.expected_output:,})" if at_most else f" ({tokens.expected_output:,} estimated)"
+    return f"{given}, {taken}"
 
 
 def _cost(job: JobStatus) -> str:
-    cost = Decimal(str(job.cost))
-    if job.expected is None or job.running:
-        return usd_text(cost)
-    return f"{usd_text(cost)}, {drift_text(cost, Decimal(str(job.expected)))}"
+    """The newest run's cost beside what was estimated, and that of all runs where it is another."""
+    cost, everything = Decimal(str(job.cost)), _all_runs(job)
+    text = usd_text(cost)
+    if job.expected is not None and not job.running:
+        estimated = Decimal(str(job.expected))
+        text += f", at most {usd_text(estimated)} planned" if job.at_most else f", {drift_text(cost, estimated)}"
+    return text if everything in {None, cost} else f"{text}; {usd_text(everything)} in all runs"
 
 
 def _link(text: str, path: Path, *, links: bool) -> Text:

@@ -119,6 +119,7 @@ class Lines:
         """Write jobs and their batches."""
         for job in jobs:
             fields = asdict(job)
+            del fields["at_most"]  # a word for people
             self._write(StatusLine(job=fields.pop("address"), **fields))
 
     def verified(self, found: Verified) -> None:

@@ -15,6 +15,8 @@ from runner.errors import BatchspecError, Conflict, RateLimited, ServerError, Un
 from runner.executor.batches import Known, gather, list_back
 from runner.executor.context import Context
 from runner.executor.costs import expected, spent, with_cost
+from runner.executor.failed_rows import Failed, failed_of
+from runner.money.estimate import token_limit
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import BatchLine, CountsField, Lockfile, UsageField
 from runner.spec.load import JobSpec
@@ -51,10 +53,12 @@ class JobStatus:
     """One job as status shows it; `output` is its path and a word on the file; `asked` whether the service was.
 
     `requests`, `answered` and `failed` are those of the newest run: the batches under the pins of the newest one, with
-    all rounds of asking. `rate` is in requests a minute since the running batches were created, `left` in seconds.
-    `cost` is USD of that run until now; `expected` is what was estimated for those of its batches whose cost is
-    recorded, where all of them have an estimate. None where nothing is known. `error` says why the service could not be
-    asked, and `passing` whether that may pass.
+    all rounds of asking; where the output is written, what stands failed in it is `failed` and not `answered`; where
+    only a canary was asked, `requests` are the rows of the input. `rate` is in requests a minute since the running
+    batches were created, `left` in seconds. `cost` is USD of that run until now; `expected` is what was estimated for
+    those of its batches whose cost is recorded, where all of them have an estimate; it is a limit where `at_most`, for
+    want of earlier answers. None where nothing is known. `error` says why the service could not be asked, and `passing`
+    whether that may pass.
     """
 
     address: str
@@ -73,6 +77,7 @@ class JobStatus:
     expected: float | None
     error: str = ""
     passing: bool = False
+    at_most: bool = False
 
     @property
     def running(self) -> bool:
@@ -147,14 +152,17 @@ def _status(
     rate, left = pace(flying, pending, context.now())
     recorded = [one.line for one in run if one.line.cost is not None]
     came, foreseen = spent([lines[one.line.batch] for one in run]), expected(recorded)
-    output, good = _output(context, spec, lockfile)
+    output, stands = _output(context, spec, lockfile)
+    unanswered = max(0, requests - answered - pending)
+    rows = _rows_beyond_canary(lockfile, run) if stands is None else 0
+    invalid = sum((stands.invalid if stands else {}).get(batch, 0) for batch in ("", *(one.line.batch for one in run)))
     return JobStatus(
         spec.address,
         context.realm(spec).name,
-        _state(known, run, output_is_good=good),
-        requests,
-        min(answered, requests),
-        max(0, requests - answered - pending),
+        _state(known, run, stands, stopped=bool(rows)),
+        max(requests, rows),
+        max(0, min(answered, requests) - invalid),
+        max(unanswered, stands.failed if stands else 0),
         rate,
         left,
         tuple(_batch(one, lines[one.line.batch]) for one in known),
@@ -165,7 +173,24 @@ def _status(
         _usd(foreseen),
         error,
         passing,
+        _is_limit(lockfile, recorded),
     )
+
+
+def _rows_beyond_canary(lockfile: Lockfile, run: Sequence[Known]) -> int:
+    """Rows of the input where no more than a canary of it was asked; else none."""
+    pins = lockfile.pins.get(run[-1].line.pins or "") if run else None
+    return pins.rows if pins is not None and all(one.line.canary and one.ended for one in run) else 0
+
+
+def _is_limit(lockfile: Lockfile, lines: Sequence[BatchLine]) -> bool:
+    """Whether an estimate of these batches is what their answers may take, since nothing told what they would take."""
+    for line in lines:
+        pins = lockfile.pins.get(line.pins or "")
+        limit = token_limit(pins.parameters) if pins is not None else None
+        if limit is not None and line.estimate and line.estimate.output_tokens == limit * line.requests:
+            return True
+    return False
 
 
 def _newest_run(known: Sequence[Known]) -> tuple[Known, ...]:
@@ -230,8 +255,11 @@ def pace(flying: Sequence[Known], pending: int, now: datetime) -> tuple[float | 
     return done / elapsed * 60, pending * elapsed / done
 
 
-def _state(known: Sequence[Known], run: Sequence[Known], *, output_is_good: bool) -> str:
-    """The job in a word or two: what runs, else what apply has to do, else how it ended."""
+def _state(known: Sequence[Known], run: Sequence[Known], stands: Failed | None, *, stopped: bool) -> str:
+    """The job in a word or two: what runs, else what apply has to do, else how it ended.
+
+    `stands` is what stands failed in the output, None where that is not what it should be.
+    """
     if not known:
         return "not started"
     running = Counter(one.state for one in run if not one.ended)
@@ -240,7 +268,9 @@ def _state(known: Sequence[Known], run: Sequence[Known], *, output_is_good: bool
         return ", ".join(f"{count} {state}" if several else state for state, count in sorted(running.items()))
     if any(not one.line.ended for one in known):
         return "to fetch"
-    return "done" if output_is_good else "unfinished"
+    if stands is None:
+        return "stopped" if stopped else "unfinished"
+    return "failed" if stands.beyond else "done" if stands.known else "written"
 
 
 def _tokens(lines: Sequence[BatchLine]) -> Tokens | None:
@@ -266,17 +296,22 @@ def _usd(amount: Decimal | None) -> float | None:
     return None if amount is None else float(amount)
 
 
-def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[str, bool]:
-    """The output's path and a word on the file; and whether it is what the lockfile says."""
-    path = context.places.output(spec.job.output.path)
-    line = lockfile.outputs.get(spec.job.output.path)
+def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[str, Failed | None]:
+    """The output's path and a word on the file; and what stands failed in it, where it is what the lockfile says."""
+    output = spec.job.output
+    path = context.places.output(output.path)
+    line, pins = lockfile.outputs.get(output.path), lockfile.pins_of(spec.address)
     if not path.is_file():
-        return f"{spec.job.output.path}: not written", False
+        return f"{output.path}: not written", None
     if line is None or _digest_of(path) != line.digest:
-        return f"{spec.job.output.path}: not what the lockfile says; apply rewrites it", False
+        return f"{output.path}: not what the lockfile says; apply rewrites it", None
     if not context.errors_recorded(spec, line, _digest_of):
-        return f"{spec.job.output.errors}: not what the lockfile says; apply rewrites it", False
-    return f"{spec.job.output.path}: {line.rows:,} rows", True
+        return f"{output.errors}: not what the lockfile says; apply rewrites it", None
+    if pins is not None and line.pins not in {None, pins.pins}:
+        return f"{output.path}: {line.rows:,} rows, of an earlier run", None
+    found = failed_of(spec, path, context.places.output(output.errors) if output.errors else None)
+    unknown = "" if found.known else "; without `error` it does not tell which answers fit the schema"
+    return f"{output.path}: {line.rows:,} rows{unknown}", found
 
 
 def _digest_of(path: Path) -> str:

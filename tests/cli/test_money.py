@@ -58,7 +58,7 @@ def test_the_estimate_stands_beside_what_it_came_to(project: Write) -> None:
     # 51 tokens in at $0.075 a million, at most 192 out at $0.30 a million; then what the service counted.
     assert line["estimate"] == {"input_tokens": 51, "output_tokens": 192, "cost": 0.000061}
     usage = line["usage"]
-    assert "than the $0.000061 expected" in " ".join(batchspec(root, "status").split())
+    assert "at most $0.000061 planned" in " ".join(batchspec(root, "status").split())
     assert line["cost"] == round((usage["input_tokens"] * 0.075 + usage["output_tokens"] * 0.3) / 1e6, 6)
 
 

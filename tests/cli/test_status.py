@@ -78,7 +78,7 @@ def test_a_line_of_a_log_and_the_sum() -> None:
     )
     assert line(replace(JOB, address="a", requests=0, answered=0, failed=0, left=None, cost=None, state="x")) == "a: x"
     assert summary([JOB, DONE]) == (
-        "2 jobs: 1 done, 1 running, 24,690 of 100,000 answered, 34 failed, $25.00 until now"
+        "2 jobs: 1 done, 1 running, 24,690 of 100,000 answered, 34 failed, $25.00 until now in all runs"
     )
 
 
@@ -135,12 +135,55 @@ def test_from_not_started_to_done(project: Callable[..., Path]) -> None:
     told = batchspec(root, "status")
     assert re.search(r"hello +done +3/3 ", told)
     assert "lockfile  specs/hello.lock" in told
-    assert re.search(r"tokens +in 51 \(51 estimated\), out \d+ \(192 estimated\)", told)
-    assert re.search(r"cost +\$0.0000\d+, \d+ % less than the \$0.000061 expected", told)
+    assert re.search(r"tokens +in 51 \(51 estimated\), out \d+ \(at most 192\)", told)
+    assert re.search(r"cost +\$0.0000\d+, at most \$0.000061 planned", told)
     (root / "out/hello.jsonl").unlink()
     told = batchspec(root, "status")
     assert "unfinished" in told
     assert "out/hello.jsonl: not written" in told
+
+
+CHECKED = SPEC.replace("name: hello", "name: hello\nprovider: local\nschema: schemas/s.json")
+SCHEMA = '{"type": "object", "required": ["a"], "properties": {"a": {"type": "string"}}}'
+
+
+@pytest.mark.parametrize(
+    ("output", "state", "counts"),
+    [
+        pytest.param("{path: out/hello.jsonl}", "failed", (0, 3), id="usual"),
+        pytest.param("{path: out/hello.csv.gz}", "failed", (0, 3), id="csv, packed"),
+        pytest.param("{path: out/hello.jsonl, errors: out/bad.jsonl}", "failed", (0, 3), id="failed rows apart"),
+        pytest.param("{path: out/hello.jsonl, include: [parsed, error]}", "failed", (0, 3), id="without batches"),
+        pytest.param("{path: out/hello.jsonl, include: [text]}", "written", (3, 0), id="it does not tell"),
+        pytest.param("{path: out/hello.jsonl}\ntolerate: 100%", "done", (0, 3), id="tolerated"),
+        pytest.param("{path: out/hello.jsonl}\ntolerate: 2", "failed", (0, 3), id="more than tolerated"),
+    ],
+)
+def test_a_job_whose_answers_do_not_fit_is_not_done(
+    project: Callable[..., Path], output: str, state: str, counts: tuple[int, int]
+) -> None:
+    spec = CHECKED.replace("output: {path: out/hello.jsonl}", f"output: {output}")
+    root = project({"specs/hello.yaml": spec, "schemas/s.json": SCHEMA})
+    batchspec(root, "apply", "--yes", expect=0 if state == "done" else 3)
+    told = json.loads(batchspec(root, "status", "--json").splitlines()[-1])
+    assert (told["state"], told["answered"], told["failed"]) == (state, *counts)
+
+
+def test_a_job_that_stopped_at_its_canary_is_not_done(project: Callable[..., Path]) -> None:
+    """Also where the output of an earlier run is there, whole: it is not this run's. The sum is that of all runs."""
+    root = project({"specs/hello.yaml": CHECKED + "tolerate: 3\n", "schemas/s.json": SCHEMA})
+    batchspec(root, "apply", "--yes")
+    first = json.loads(batchspec(root, "status", "--json").splitlines()[-1])
+    spec = CHECKED.replace("Say", "Shout") + "tolerate: 3\ncanary: {requests: 1, max_invalid: 0}\n"
+    (root / "specs/hello.yaml").write_text(spec)
+    batchspec(root, "apply", "--yes", expect=1)
+    told = json.loads(batchspec(root, "status", "--json").splitlines()[-1])
+    assert (told["state"], told["answered"], told["requests"]) == ("stopped", 1, 3)
+    assert told["output"] == "out/hello.jsonl: 3 rows, of an earlier run"
+    shown = " ".join(batchspec(root, "status").split())
+    everything = round(first["cost"] + told["cost"], 6)
+    assert f"${everything:f}"[:9] + " until now in all runs" in shown
+    assert f"; ${everything:f}"[:11] + " in all runs" in shown
 
 
 def test_a_service_that_does_not_answer_hides_nothing_of_the_lockfile(project: Callable[..., Path]) -> None:
