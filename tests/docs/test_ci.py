@@ -13,7 +13,8 @@ from tests.docs.forge import CI, Forge, gitlab_script, run_github
 
 PLAN = {"github.event.pull_request.number": "7"}
 SECRETS = {"secrets.MODEL_ACCESS_KEY": "yes", "github.token": "t", "github.ref_name": "main"}
-FETCH = ["Fetch, submit what is new, write", "Commit back", "Say that requests failed"]
+ENDS = ["Commit back", "Say that requests failed"]
+SCHEDULED = ["Find the reviewed plan", "Fetch, retry, write", *ENDS]
 
 
 def change_prompt(forge: Forge, words: str, branch: str = "better") -> None:
@@ -30,8 +31,13 @@ def comment(forge: Forge, checkout: Path) -> None:
     run_github(forge, forge.clone(), "github-comment.yml", "comment", ["Comment"], known)
 
 
-def scheduled(forge: Forge) -> None:
-    run_github(forge, forge.clone(), "github.yml", "apply", FETCH, SECRETS)
+def scheduled(forge: Forge) -> str:
+    known = {**SECRETS, "github.event_name": "schedule"}
+    return run_github(forge, forge.clone(), "github.yml", "apply", SCHEDULED, known)
+
+
+def by_hand(forge: Forge) -> None:
+    run_github(forge, forge.clone(), "github.yml", "apply", ["Fetch, submit what is new, write", *ENDS], SECRETS)
 
 
 def answers(forge: Forge) -> list[str]:
@@ -47,7 +53,7 @@ def requests(forge: Forge) -> list[int]:
 
 def test_the_loop_of_a_team(forge: Forge) -> None:
     """Branch, prompt change, plan comment, merge, apply without waiting, scheduled fetch, commit back, report."""
-    scheduled(forge)
+    by_hand(forge)
     scheduled(forge)
     assert answers(forge) == [f"Label this review: text {n}" for n in range(6)]
 
@@ -72,9 +78,9 @@ def test_the_loop_of_a_team(forge: Forge) -> None:
     assert [c.name for c in (forge.state / "comments").iterdir()] == [shown.name]
     assert "+Rate this review: text 0" in shown.read_text()
 
-    merged = forge.merge(7)
+    forge.merge(7)
     after = ["Find the reviewed plan", "Apply the reviewed plan", "Commit back", "Say that requests failed"]
-    run_github(forge, forge.clone(), "github.yml", "apply", after, {**SECRETS, "github.sha": merged})
+    run_github(forge, forge.clone(), "github.yml", "apply", after, {**SECRETS, "github.event_name": "push"})
     scheduled(forge)
     scheduled(forge)
     assert answers(forge) == [f"Rate this review: text {n}" for n in range(6)]
@@ -102,18 +108,37 @@ def test_what_was_not_reviewed_is_not_applied(forge: Forge) -> None:
         desk,
         """echo '{"id": 99, "text": "late"}' >> data/reviews.jsonl; git commit -qam Late; git push -q origin main""",
     )
-    merged = forge.merge(7)
+    forge.merge(7)
     steps = ["Find the reviewed plan", "Apply the reviewed plan"]
-    told = run_github(forge, forge.clone(), "github.yml", "apply", steps, {**SECRETS, "github.sha": merged}, expect=1)
+    told = run_github(
+        forge, forge.clone(), "github.yml", "apply", steps, {**SECRETS, "github.event_name": "push"}, expect=1
+    )
     assert "the saved plan does not hold any more" in told
     assert "1 row added to data/reviews.jsonl" in told
 
 
-def test_a_direct_push_has_no_plan_and_waits_for_the_schedule(forge: Forge) -> None:
+def test_a_schedule_submits_what_was_reviewed_and_nothing_else_that_is_new(forge: Forge) -> None:
+    """GitHub drops a run that waits when another one comes: the schedule's may take the place of the reviewed one."""
+    by_hand(forge)
+    scheduled(forge)
+    change_prompt(forge, "Judge this review")
+    checkout = forge.open_pull("better", 7)
+    run_github(forge, checkout, "github.yml", "plan", ["Plan"], PLAN)
+    forge.artifact(checkout)
+    forge.merge(7)
+    scheduled(forge)
+    scheduled(forge)
+    assert answers(forge) == [f"Judge this review: text {n}" for n in range(6)]
+    desk = forge.clone()
+    forge.sh(desk, """echo '{"id": 99, "text": "late"}' >> data/reviews.jsonl; git commit -qam Late; git push -q""")
+    assert "reviews waits: requests that nobody has reviewed: 1" in scheduled(forge)
+    assert requests(forge) == [6, 6]
+
+
+def test_a_direct_push_has_no_plan_and_waits_for_a_person(forge: Forge) -> None:
     main = forge.clone()
-    head = forge.sh(main, "git rev-parse HEAD").strip()
     steps = ["Find the reviewed plan", "Apply the reviewed plan", "Commit back"]
-    told = run_github(forge, main, "github.yml", "apply", steps, {**SECRETS, "github.sha": head})
+    told = run_github(forge, main, "github.yml", "apply", steps, {**SECRETS, "github.event_name": "push"})
     assert "comes from no pull request" in told
     assert "Nothing to commit" in told
 
@@ -178,7 +203,8 @@ def gitlab(forge: Forge, checkout: Path, job: str, source: str, **more: str) -> 
 
 def test_the_loop_on_gitlab(forge: Forge) -> None:
     forge.sh(forge.remote, "git config receive.advertisePushOptions true")
-    gitlab(forge, forge.clone(), "batchspec-apply", "schedule")
+    assert "nobody has reviewed: 6" in gitlab(forge, forge.clone(), "batchspec-apply", "schedule")
+    gitlab(forge, forge.clone(), "batchspec-apply", "web")
     gitlab(forge, forge.clone(), "batchspec-apply", "schedule")
     assert answers(forge)[0] == "Label this review: text 0"
     for words in ("Judge this review", "Rate this review"):
