@@ -223,11 +223,13 @@ class Opened:
         if review and shown:
             self._count += 1
             examples = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
-        canary = canary_told(spec, one.pins, seen)
+        canary, stopped = canary_told(spec, one.pins, seen)
         renamed = renamed_note(self.context, spec, seen.plan.realm) if project.whole else ""
         notes = (*seen.plan.notes, *filter(None, (canary, renamed)))
-        lines = seen.lockfile.of(spec.address, seen.plan.realm)
-        return replace(seen.plan, estimate=found, spent=spent(lines), shown=shown, examples=examples, notes=notes)
+        before = spent(seen.lockfile.of(spec.address, seen.plan.realm))
+        return replace(
+            seen.plan, estimate=found, spent=before, shown=shown, examples=examples, notes=notes, stopped=stopped
+        )
 
     def _observe(
         self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word, gone: Collection[str] = ()

@@ -20,7 +20,7 @@ from runner.reconciler.explain import plural
 from runner.reconciler.lockfile import PinsLine
 from runner.reconciler.plan import Submit
 from runner.spec.load import JobSpec
-from runner.spec.money import allowed
+from runner.spec.money import Canary, allowed
 
 if TYPE_CHECKING:
     from runner.executor.validity import AnswerSchema
@@ -58,16 +58,19 @@ def stand(spec: JobSpec, pins: PinsLine, seen: Observed) -> Stand:
     return "passed"
 
 
-def told(spec: JobSpec, pins: PinsLine, seen: Observed) -> str:
-    """How it stands, as a sentence of the plan; empty where there is nothing to say."""
-    canary, submits = spec.job.canary, _submits(seen)
-    if canary is None or not submits:
-        return ""
+def told(spec: JobSpec, pins: PinsLine, seen: Observed) -> tuple[str, bool]:
+    """How it stands, as a sentence of the plan, empty where there is nothing to say; and whether it has failed."""
+    if spec.job.canary is None or not _submits(seen):
+        return "", False
     unread = any(k.line.pins == pins.pins and k.line.canary and k.index is None for k in seen.batches)
     try:
         now = "waiting" if unread else stand(spec, pins, seen)
     except BatchspecError as error:
-        return f"{error.message.partition(';')[0]}: apply submits nothing more"
+        return f"{error.message.partition(';')[0]}: apply submits nothing more", True
+    return _word(spec.job.canary, now, _submits(seen)), False
+
+
+def _word(canary: Canary, now: Stand, submits: Sequence[Submit]) -> str:
     match now:
         case "due":
             return f"{canary.requests:,} requests go first, as a canary; the rest follows when it has passed"

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
+from runner.money.tokens import Certainty, encoding_of
 from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write, causes
 
 _IDLE = 3
@@ -72,7 +73,7 @@ def _costs(estimate: Estimate) -> Iterator[str]:
     """What the requests to submit will take: tokens, and money where a price is known."""
     given, taken = estimate.input, estimate.output
     about = "" if given.low == given.high else "about "
-    yield f"in    {about}{number(given.expected)} tokens, {given.certainty.value} ({given.basis})"
+    yield f"in    {about}{number(given.expected)} tokens, {certainty(estimate)} ({given.basis})"
     likely = "" if taken.expected is None else f"about {number(taken.expected)}"
     if taken.high is None:
         yield f"out   {likely} tokens, no limit" if likely else "out   no limit"
@@ -83,6 +84,17 @@ def _costs(estimate: Estimate) -> Iterator[str]:
         yield f"cost  no price is known for {estimate.model}; `prices:` in batchspec.yaml can say it"
     else:
         yield f"cost  {money(estimate.expected, estimate.ceiling)} ({price.source}{_times(estimate)})"
+
+
+def certainty(estimate: Estimate) -> str:
+    """How far the input tokens can be believed, in words: what is assumed is the tokenizer, or a rule of it."""
+    found = estimate.input.certainty
+    if found is not Certainty.ASSUMED:
+        return str(found.value)
+    encoding = encoding_of(estimate.model)
+    if encoding is not None and encoding.certainty is Certainty.ASSUMED:
+        return f"counted with {encoding.name}, assumed for this model"
+    return "counted, schema and tools assumed to be JSON text"
 
 
 def _times(estimate: Estimate) -> str:
@@ -153,12 +165,11 @@ def action_text(action: Action) -> str:
 
 
 def _summary(plan: Plan) -> str:
-    submit = sum(job.submits for job in plan.jobs)
     reused = sum(job.tally.answered for job in plan.jobs)
     flight = sum(job.tally.in_flight for job in plan.jobs)
     failed = sum(job.tally.failed for job in plan.jobs)
     unknown = sum(job.tally.unknown for job in plan.jobs)
-    facts = [f"{number(submit)} to submit", f"{number(reused)} reused"]
+    facts = [*to_submit(plan, ""), f"{number(reused)} reused"]
     facts += [f"{number(flight)} in flight"] if flight else []
     facts += [f"{number(failed)} failed"] if failed else []
     facts += [f"{number(unknown)} unknown"] if unknown else []
@@ -171,6 +182,14 @@ def _summary(plan: Plan) -> str:
     if not plan.changes and not plan.errors:
         return f"Nothing to do: {', '.join(facts[1:])}."
     return f"Plan: {', '.join(facts)}."
+
+
+def to_submit(plan: Plan, what: str) -> list[str]:
+    """How many requests apply would submit, and how many a canary that failed holds back."""
+    submit = sum(job.submits for job in plan.jobs if not job.stopped)
+    held = sum(job.submits for job in plan.jobs if job.stopped)
+    facts = [f"{number(submit)}{what and f' {plural(submit, what)}'} to submit"]
+    return [*facts, f"{number(held)} held back by a canary that failed"] if held else facts
 
 
 def number(value: int) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 
 from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
-from runner.reconciler.explain import action_text, money, number, plural
+from runner.reconciler.explain import action_text, certainty, money, number, plural, to_submit
 from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit
 
 LIMIT = 65_000
@@ -60,9 +60,8 @@ def refused(message: str) -> str:
 
 
 def _summary(plan: Plan) -> str:
-    submit = sum(job.submits for job in plan.jobs)
     reused = sum(job.tally.answered for job in plan.jobs)
-    facts = [f"{number(submit)} {plural(submit, 'request')} to submit", f"{number(reused)} reused"]
+    facts = [*to_submit(plan, "request"), f"{number(reused)} reused"]
     unknown = sum(job.tally.unknown for job in plan.jobs)
     facts += [f"{number(unknown)} unknown"] if unknown else []
     removed = sum(job.removed for job in plan.jobs)
@@ -93,7 +92,8 @@ def _table(jobs: Sequence[JobPlan]) -> list[str]:
     cells = [_cells(job) for job in ordered]
     columns = [name for name in cells[0] if name in _ALWAYS or any(row[name] for row in cells)]
     rule = "|".join("---" if name in _LEFT else "--:" for name in columns)
-    lines, size = [f"| {' | '.join(columns)} |", f"|{rule}|"], 0
+    head = {"cost": "cost: spent → after"} if any(job.spent is not None for job in jobs) else {}
+    lines, size = [f"| {' | '.join(head.get(name, name) for name in columns)} |", f"|{rule}|"], 0
     for position, row in enumerate(cells):
         line = f"| {' | '.join(row[name] for name in columns)} |"
         size += len(line) + 1
@@ -157,7 +157,7 @@ def _tokens(estimate: Estimate | None) -> str:
 def _cost(estimate: Estimate | None, spent: Decimal | None) -> str:
     """What was spent until now, and what it will be: `$0.10 → $0.12, at most $0.15`."""
     if estimate is None:
-        return usd_text(spent) if spent is not None else ""
+        return f"{usd_text(spent)} spent" if spent is not None else ""
     if estimate.price is None:
         return "no price known"
     before = spent or Decimal(0)
@@ -212,7 +212,7 @@ def _details(job: JobPlan) -> str:
     hidden = [f"{len(job.failures)} {failed} why batches failed; `batchspec plan` says more"] if job.failures else []
     lines += [f"note: {note}" for note in (*(job.failures if job.shown else hidden), *job.notes)]
     if estimate is not None:
-        lines.append(f"input tokens: {estimate.input.basis}")
+        lines.append(f"input tokens: {certainty(estimate)} ({estimate.input.basis})")
         lines += [f"price: {estimate.price.source}"] if estimate.price is not None else []
         again = f"answers that do not fit are asked again, and paid, up to {estimate.times} times"
         lines += [again] if estimate.times > 1 else []

@@ -156,7 +156,8 @@ class JobPlan:
     `estimate` is what the requests to submit will take, None where there are none. `spent` is USD recorded for the job
     so far, `rows_before` its rows when it last ran; None where nothing is recorded. `rows` compares them one by one,
     where that was done. `failures` say why batches failed, in the service's words, which may quote rows; `shown` is
-    whether the spec lets a reviewer see those, and `examples` are there only where it does.
+    whether the spec lets a reviewer see those, and `examples` are there only where it does. `stopped` is whether the
+    canary has failed, so that apply submits nothing of what is missing.
     """
 
     address: str
@@ -173,6 +174,7 @@ class JobPlan:
     failures: tuple[str, ...] = ()
     shown: bool = False
     examples: tuple[Example, ...] = ()
+    stopped: bool = False
 
     @property
     def changes(self) -> bool:

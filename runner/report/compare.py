@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from runner.report.rows import AnswerRow, parse_row, structured
+from runner.report.rows import AnswerRow, answer_text, parse_row, structured
 
 _VALUES = 1_000
 """Different changes of one field that are told apart; the rest is counted together."""
@@ -93,9 +93,7 @@ def shown(row: AnswerRow) -> str:
     """A row's answer as one text."""
     if row.error is not None:
         return f"error {row.error[0]}: {row.error[1]}"
-    if row.text is None and row.refusal is not None:
-        return f"refused: {row.refusal}"
-    return row.text or ""
+    return answer_text(row) or ""
 
 
 @dataclass(slots=True)

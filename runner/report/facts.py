@@ -10,7 +10,7 @@ from itertools import count
 from typing import TypeVar
 
 from runner.reconciler.lockfile import PinsLine
-from runner.report.rows import AnswerRow
+from runner.report.rows import AnswerRow, answer_text, is_refused
 from runner.report.runs import Run
 
 SAMPLES = 8
@@ -98,11 +98,13 @@ def look(rows: Iterable[AnswerRow]) -> OutputFacts:
             if len(failures) < FAILED:
                 failures.append(row)
             continue
-        tally["refused" if row.text is None else "answered"] += 1
+        tally["refused" if is_refused(row) else "answered"] += 1
         reason = row.finish_reason or "not said"
         finishes[reason if reason in finishes or len(finishes) < _CODES else "other"] += 1
-        length = len(row.text or "")
-        characters[_bin(length)] += 1
+        known = row.has_text or row.parsed is not None
+        length = len(answer_text(row) or "") if known and not is_refused(row) else 0
+        if known:
+            characters[_bin(length)] += 1
         if row.output_tokens is not None:
             tokens[_bin(row.output_tokens)] += 1
         _keep(longest, (length, -next(serial), row), LONGEST)
@@ -134,8 +136,7 @@ def with_prompts(facts: OutputFacts, prompts: Mapping[str, str]) -> OutputFacts:
 
 def _shown(row: AnswerRow) -> Shown:
     error = "" if row.error is None else f"{row.error[0]}: {row.error[1]}"
-    text = row.text if row.text is not None else (f"refused: {row.refusal}" if row.refusal else "")
-    return Shown(row.id, row.request, None, _cut(text), row.output_tokens, _cut(error))
+    return Shown(row.id, row.request, None, _cut(answer_text(row) or ""), row.output_tokens, _cut(error))
 
 
 def _cut(text: str) -> str:

@@ -16,7 +16,10 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class AnswerRow:
-    """One row of an output. `id` is its JSON text; `error` is (code, message); tokens are None where unknown."""
+    """One row of an output. `id` is its JSON text; `error` is (code, message); tokens are None where unknown.
+
+    `has_text` and `has_refusal` are whether the output has these fields at all.
+    """
 
     id: str
     text: str | None
@@ -29,6 +32,8 @@ class AnswerRow:
     model: str | None
     request: str
     batch: str | None
+    has_text: bool = True
+    has_refusal: bool = True
 
 
 READABLE = frozenset({"jsonl", "csv"})
@@ -91,7 +96,8 @@ def _of_columns(columns: dict[str, Any]) -> dict[str, Any]:
     parsed = {name.removeprefix("parsed."): value for name, value in given.items() if name.startswith("parsed.")}
     counts = {name: int(given[name]) for name in _COUNTS if str(given.get(name, "")).isdigit()}
     error = {"code": given.get("error_code"), "message": given.get("error_message")} if "error_code" in given else None
-    return {**given, "parsed": parsed or given.get("parsed"), "usage": counts or None, "error": error}
+    present: dict[str, Any] = {name: None for name in ("text", "refusal") if name in columns}
+    return {**present, **given, "parsed": parsed or given.get("parsed"), "usage": counts or None, "error": error}
 
 
 _COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
@@ -124,7 +130,30 @@ def _row(row: Any) -> AnswerRow | None:
         model=_text(row.get("model")),
         request=_text(row.get("request")) or "",
         batch=_text(row.get("batch")),
+        has_text="text" in row,
+        has_refusal="refusal" in row,
     )
+
+
+NOT_IN_OUTPUT = "(not in the output)"
+
+
+def answer_text(row: AnswerRow) -> str | None:
+    """A row's answer as one text: its text, else what was parsed of it, else a refusal; None where it has none."""
+    if row.text is not None:
+        return row.text
+    if row.parsed is not None:
+        return row.parsed if isinstance(row.parsed, str) else orjson.dumps(row.parsed).decode()
+    if row.refusal is not None:
+        return f"refused: {row.refusal}"
+    return None if row.has_text else NOT_IN_OUTPUT
+
+
+def is_refused(row: AnswerRow) -> bool:
+    """Whether the model refused: as the output says, or since there is neither error nor text where it would stand."""
+    if row.refusal is not None:
+        return True
+    return row.has_text and row.has_refusal and row.text is None and row.parsed is None
 
 
 def structured(row: AnswerRow) -> dict[str, Any] | None:

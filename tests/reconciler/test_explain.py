@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
+import pytest
+
 from runner.money.estimate import Estimate, Output
 from runner.money.prices import Price
 from runner.money.sample import Tokens
@@ -88,6 +90,24 @@ def test_a_budget_that_a_person_overrides_is_told_so() -> None:
     told = explain(plan, override=True)
     assert "Over budget: all jobs: max_requests: 2. `--budget-override` allows it.\n" in told
     assert "refuses" not in told
+
+
+def test_the_summary_says_what_a_failed_canary_holds_back() -> None:
+    told = explain(Plan((replace(NEW, stopped=True),)))
+    assert "\nPlan: 0 to submit, 3 held back by a canary that failed, 7 reused" in told
+
+
+@pytest.mark.parametrize(
+    ("model", "word"),
+    [
+        ("gpt-5-nano", "counted with o200k_base, assumed for this model"),
+        ("gpt-4o-mini", "counted, schema and tools assumed to be JSON text"),
+    ],
+)
+def test_what_is_assumed_of_a_count_is_said(model: str, word: str) -> None:
+    tokens = Tokens(300, 300, 300, Certainty.ASSUMED, "4 requests counted")
+    told = explain(Plan((replace(NEW, estimate=replace(ESTIMATE, model=model, input=tokens)),)))
+    assert f"in    300 tokens, {word} (4 requests counted)\n" in told
 
 
 def test_the_cost_is_that_of_all_jobs() -> None:

@@ -43,7 +43,7 @@ def test_a_whole_plan() -> None:
         f"{MARK}\n"
         "### Batchspec plan: 3 requests to submit, 14 reused, 2 rows removed, about $0.30, at most $0.91\n"
         "\n"
-        "| job | rows | new | reused | removed | tokens | cost | why |\n"
+        "| job | rows | new | reused | removed | tokens | cost: spent → after | why |\n"
         "|---|--:|--:|--:|--:|---|---|---|\n"
         "| `reviews` | 8 → 10 | 3 | 7 | 2 | 1,000,000 in (estimated), 500,000 to 2,000,000 out "
         "| $0.70 → about $1.00, at most $1.61 | `template changed: t.j2` |\n"
@@ -65,12 +65,18 @@ def test_a_whole_plan() -> None:
         "```text\n"
         "+ submit 3 requests in 1 batch, 1.0 kB: template changed: t.j2\n"
         "> write  out/x.jsonl: new answers come\n"
-        "input tokens: 200 of 3,000 requests counted, ±10.0 %\n"
+        "input tokens: estimated (200 of 3,000 requests counted, ±10.0 %)\n"
         "price: genai-prices, batch rate\n"
         "```\n"
         "\n"
         "</details>\n"
     )
+
+
+def test_what_was_spent_and_what_a_failed_canary_holds_back_are_said() -> None:
+    assert "| $0.70 spent | nothing to do |" in markdown(Plan((replace(job(new=0), spent=Decimal("0.70")),)))
+    stopped = markdown(Plan((replace(job(), stopped=True), job("other"))))
+    assert "3 requests to submit, 3 held back by a canary that failed, 14 reused" in stopped
 
 
 def test_nothing_to_do_is_one_sentence() -> None:

@@ -57,6 +57,13 @@ def test_structured_answers_are_summed_up_by_field(compared) -> None:
     assert found.fields[1].values == (("1", "unset", 1),)
 
 
+def test_without_text_what_was_parsed_is_shown(tmp_path: Path) -> None:
+    for name, label in (("a", "good"), ("b", "bad")):
+        (tmp_path / name).write_text(json.dumps({"id": 1, "parsed": {"label": label}}) + "\n")
+    [change] = compare(tmp_path / "a", tmp_path / "b", tmp_path, 5).changes
+    assert (change.before, change.after) == ('{"label":"good"}', '{"label":"bad"}')
+
+
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     before = write(tmp_path / "a", [{"id": n, "text": "x" * 200} for n in range(20_000)])
     after = write(tmp_path / "b", [{"id": n, "text": "y" * 200} for n in range(20_000)])

@@ -12,7 +12,7 @@ import pytest
 
 from runner.report.charts import bars, columns, share
 from runner.report.facts import look
-from runner.report.rows import AnswerRow
+from runner.report.rows import AnswerRow, parse_row
 from tests.report.conftest import Shell
 
 EVIL = "</pre><script>alert(1)</script><img src=http://example.com/x>"
@@ -91,6 +91,17 @@ def test_rows_are_counted_and_examples_bounded() -> None:
     assert [shown.id for shown in facts.longest[:3]] == ["999", "998", "997"]
     assert sum(b.count for b in facts.characters) == 1_000
     assert [(b.low, b.high) for b in facts.characters[:4]] == [(0, 1), (1, 2), (2, 5), (5, 10)]
+
+
+def test_an_output_without_text_shows_what_was_parsed_and_counts_no_refusals() -> None:
+    rows = [parse_row(json.dumps({"id": n, "parsed": {"label": "good"}, "error": None}).encode()) for n in range(3)]
+    rows += [parse_row(b'{"id": 7, "error": null}'), parse_row(b'{"id": 8, "text": null, "refusal": null}')]
+    rows += [parse_row(b'{"id": 9, "parsed": null, "refusal": "I can not"}')]
+    facts = look(one for one in rows if one is not None)
+    assert (facts.answered, facts.refused, facts.failed) == (4, 2, 0)
+    assert {one.id: one.text for one in facts.samples} == {
+        **dict.fromkeys("012", '{"label":"good"}'), "7": "(not in the output)", "8": "", "9": "refused: I can not",
+    }  # fmt: skip
 
 
 def test_samples_are_the_same_whatever_the_order() -> None:
