@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from runner.reconciler.retry import may_pass, passing_codes
 from runner.spec.load import JobSpec
 from runner.store.index import ResultIndex
 from runner.store.ranges import OpenFiles, Sorted
+
+_MOST_ROUNDS = 254
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class _Answered:
     round: int
     entries: Sorted
     passing: Codes
+    later: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class _Sent:
     keys: Sorted
     ended: str
     read: tuple[Sorted, ...]
+    later: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Witness:
 
     def _answers(self, files: OpenFiles, lowest: bytes, after: bytes) -> Iterator[Answers]:
         for number, one in enumerate(self.answered):
-            yield Answers(number, one.round, one.entries.between(files, lowest, after), one.passing)
+            yield Answers(number, one.round, one.entries.between(files, lowest, after), one.passing, one.later)
 
     def _held(self, files: OpenFiles, lowest: bytes, after: bytes) -> Iterator[Held]:
         for one in self.sent:
@@ -87,7 +91,7 @@ class Witness:
             for found in one.read:
                 answered = found.between(files, lowest, after)["key"]
                 keys = keys[~np.isin(keys, answered, assume_unique=True)]
-            yield Held(one.hold, one.round, keys)
+            yield Held(one.hold, one.round, keys, one.later)
 
 
 def witness(
@@ -97,8 +101,12 @@ def witness(
     *,
     ask_unknown: bool = False,
     retry_failed: bool = False,
+    later: Collection[str] = (),
 ) -> Witness:
-    """What `batches` say; `standing` are answers that stand in the job's output."""
+    """What `batches` say; `standing` are answers that stand in the job's output.
+
+    `retry_failed` is a person's word that what stands failed is asked again, `later` are the batches that ended since.
+    """
     answered: list[_Answered] = []
     sent: list[_Sent] = []
     sources: list[Source] = []
@@ -106,7 +114,8 @@ def witness(
     retry = spec.job.retry
 
     def take(known: Known, entries: Sorted, codes: tuple[str, ...], files: tuple[Path, ...]) -> Sorted:
-        answered.append(_Answered(known.line.round, entries, passing_codes(codes, retry.on)))
+        said = known.line.batch in later
+        answered.append(_Answered(_round(known), entries, passing_codes(codes, retry.on), said))
         sources.append(Source(known.line.batch, files, codes))
         return entries
 
@@ -121,12 +130,18 @@ def witness(
         hold = _hold(known, standing, retry.on)
         if known.keys is not None:
             ended = known.state if known.ended else ""
-            sent.append(_Sent(hold, known.line.round, known.keys, ended, tuple(read) if hold is Hold.LOST else ()))
+            without = tuple(read) if hold is Hold.LOST else ()
+            sent.append(_Sent(hold, _round(known), known.keys, ended, without, known.line.batch in later))
         else:
             blocked |= hold is Hold.FLIGHT
             doubt |= hold is Hold.LOST
     whole = Evidence((), (), blocked, doubt, retry.rounds, ask_unknown, retry_failed)
     return Witness(tuple(sources), tuple(one.ended for one in sent), tuple(answered), tuple(sent), whole)
+
+
+def _round(known: Known) -> int:
+    """A batch's round, as far as one byte of a verdict holds it; it may come from a service's metadata."""
+    return min(known.line.round, _MOST_ROUNDS)
 
 
 def _held_against(schema: Mapping[str, Any] | None, index: ResultIndex) -> tuple[Sorted, tuple[str, ...]]:

@@ -5,7 +5,7 @@ The evidence comes from `runner.executor.evidence`; the verdicts land in the spo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,10 +37,11 @@ def judge(
     *,
     ask_unknown: bool = False,
     retry_failed: bool = False,
+    later: Collection[str] = (),
 ) -> Judged:
     """Judge every ask of `desired`; `standing` are answers that stand in its output. Raises StoreError."""
     spool = desired.spool
-    told = witness(desired.spec, batches, standing, ask_unknown=ask_unknown, retry_failed=retry_failed)
+    told = witness(desired.spec, batches, standing, ask_unknown=ask_unknown, retry_failed=retry_failed, later=later)
     counter = Counter()
     used = np.zeros(len(told.sources), bool)
     with AskWriter(spool) as asks, OpenFiles() as files:

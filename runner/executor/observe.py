@@ -36,15 +36,16 @@ from runner.store.ranges import Sorted
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a person asked for on the command line, by job address."""
+    """What a person asked for on the command line, by job address.
+
+    `retry_failed` is about what stands failed when it is said, once. So an apply adds in `ended` which batches of a job
+    had ended by then; None is all.
+    """
 
     ask_unknown: frozenset[str] = frozenset()
     retry_failed: frozenset[str] = frozenset()
     prune: bool = False
-
-    def spent(self, address: str) -> Word:
-        """What is left of it once failed requests of a job were asked again."""
-        return replace(self, retry_failed=self.retry_failed - {address})
+    ended: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ def observe(
             standing=standing,
             ask_unknown=spec.address in word.ask_unknown,
             retry_failed=spec.address in word.retry_failed,
+            later=() if word.ended is None else frozenset(known.line.batch for known in batches) - word.ended,
         )
         batches = _recognise(desired, batches, standing, judging)
         judged = judging(batches)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -189,6 +189,9 @@ class Run:
         creates = tuple(create for name in names for create in ledger.creates(realm.name, name))
         api, gone = self._context.api(self._spec), self._collector.gone
         self._seen = observe(self._context, self._desired, self._pins, creates, listed, api, self._word, gone)
+        if self._word.ended is None:
+            ended = frozenset(known.line.batch for known in self._seen.batches if known.ended)
+            self._word = replace(self._word, ended=ended)
         self._flight.is_flying(self.address, self._seen.batches)
         return self._seen
 
@@ -228,9 +231,6 @@ class Run:
             )
             try:
                 for line, remote in each(self._submissions(to, action, seen, canary=alone)):
-                    if action.round > 1:
-                        # A word counts once: what fails again after it stands failed until it is said anew.
-                        self._word = self._word.spent(self.address)
                     listed[line.batch] = remote
                     self._sent.append(line.batch)
                     self._submitted[action.round] = self._submitted.get(action.round, 0) + line.requests

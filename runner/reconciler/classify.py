@@ -42,13 +42,15 @@ Codes = npt.NDArray[np.bool_]
 class Answers:
     """The indexed results of one ended batch, sorted by key. `passing[n]` says whether code n may pass (0 is False).
 
-    Sources are given in the order in which their batches count: (created_at, batch id).
+    Sources are given in the order in which their batches count: (created_at, batch id). `later` is whether the batch
+    ended after a person asked for failed requests again.
     """
 
     number: int
     round: int
     entries: npt.NDArray[np.void]
     passing: Codes
+    later: bool = False
 
 
 class Hold(Enum):
@@ -66,11 +68,15 @@ class Hold(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The sorted keys of one batch's shard; of a batch that is LOST, those without a line in its results."""
+    """The sorted keys of one batch's shard; of a batch that is LOST, those without a line in its results.
+
+    `later` as in Answers.
+    """
 
     hold: Hold
     round: int
     keys: Keys
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,7 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
     line = np.zeros(count, LINE)
     asked = np.zeros(count, np.uint8)  # rounds used up
     answered, failed = np.zeros(count, bool), np.zeros(count, bool)
+    spent = np.zeros(count, bool)  # a person's word has had its effect
     for one in evidence.answers:
         lines, at = among.find(one.entries["key"])
         codes = one.entries["code"][lines]
@@ -146,11 +153,13 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
             line[name][places] = one.entries[name][picked]
         answered[at[good]] = True
         failed[at[bad & ~one.passing[codes]]] = True
+        spent[at] |= one.later
     flight, lost, dead = np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, bool)
     left = np.full(count, -1, np.int32)
     newest = np.zeros(count, np.int32)  # the round of the batch in `left`
     for number, held in enumerate(evidence.held):
         _, at = among.find(held.keys)
+        spent[at] |= held.later
         match held.hold:
             case Hold.FLIGHT:
                 flight[at] = True
@@ -168,7 +177,7 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
     state[asked > 0] = KeyState.RETRY
     state[(asked >= evidence.rounds) | failed | dead] = KeyState.FAILED
     if evidence.retry_failed:
-        state[state == KeyState.FAILED] = KeyState.RETRY
+        state[(state == KeyState.FAILED) & ~spent] = KeyState.RETRY
     # What would be asked again may be answered in a later batch than the one that tells why.
     if not evidence.ask_unknown:
         state[(lost | evidence.doubt) & (state <= KeyState.RETRY)] = KeyState.UNKNOWN
