@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from runner.executor.run import Outcome
     from runner.reconciler.plan import JobPlan, Plan
     from runner.reconciler.saved import SavedPlan
-    from runner.spec.load import Project
+    from runner.spec.load import JobSpec, Project
     from runner.spec.output import Output
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -92,6 +93,7 @@ def apply(
         if saved is not None:
             planned_jobs = {one.address for one in saved.jobs}
             chosen = tuple(spec for spec in chosen if spec.address in planned_jobs)
+            _same_provider(plan_file, saved, project, chosen)
         known_words(project, ask_unknown, retry_failed)
         word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
         with (
@@ -103,7 +105,7 @@ def apply(
             if lines is not None:
                 lines.plan(planned.plan)
             else:
-                show_plan(planned.plan, opened.context.places.output, no_color=no_color, override=bool(override))
+                show_plan(planned.plan, opened.context.places.root, no_color=no_color, override=bool(override))
             if not planned.plan.over_budget or override:
                 _confirm(planned.plan, yes=yes or saved is not None, apart=as_json)
             broken = planned.plan.errors
@@ -140,6 +142,25 @@ def _saved(path: Path, project: Project) -> SavedPlan:
     except OSError as error:
         raise BatchspecError(f"{path} can't be read: {error.strerror or error}", code="BS604") from error
     return read_saved(data, str(path), project.settings.project)
+
+
+def _same_provider(path: Path | None, saved: SavedPlan, project: Project, chosen: Sequence[JobSpec]) -> None:
+    """Refuse a plan that was made for another provider, and say which. The file only suggests: nothing is switched."""
+    from runner.spec.realm import realm_name, realm_of  # noqa: PLC0415
+
+    planned = {job.address: job.realm for job in saved.jobs}
+    wrong = next((planned[spec.address] for spec in chosen if realm_of(spec) != planned[spec.address]), None)
+    if wrong is None:
+        return
+    settings = project.settings
+    named = {name: settings.profile(name) for name in (*settings.providers, "local", "digitalocean")}
+    name = next((name for name, profile in named.items() if profile and realm_name(profile) == wrong), "")
+    if name:
+        raise BatchspecError(
+            f"this plan was made with --provider {name}",
+            hint=f"nothing was done; `{shlex.join(['batchspec', 'apply', str(path), '--provider', name])}` applies it",
+            code="BS603",
+        )
 
 
 def _confirm(plan: Plan, *, yes: bool, apart: bool) -> None:

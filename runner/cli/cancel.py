@@ -38,7 +38,10 @@ def cancel(
         if not jobs:
             _cancel_orphan(opened.context, address, yes=yes)
             return
-        running = [b for b in job_status(opened.context, jobs[0], Lists(opened.context)).batches if not b.ended]
+        seen = job_status(opened.context, jobs[0], Lists(opened.context)).batches
+        running = [b for b in seen if not b.ended]
+        lines = opened.context.lockfile(jobs[0].lock_path).batches
+        waiting = [b.batch for b in seen if b.ended and not (b.batch in lines and lines[b.batch].ended)]
         if batch is not None:
             running = [b for b in running if b.batch == batch]
             if not running:
@@ -47,6 +50,11 @@ def cancel(
                 )
         if not running:
             typer.echo(f"{address} has no running batch.")
+            if waiting:
+                named = ", ".join(waiting)
+                typer.echo(
+                    f"Ended at the service and not fetched yet: {named}; `batchspec apply` fetches what it answered."
+                )
             return
         for one in running:
             typer.echo(f"cancel batch {one.batch}: {one.state}, {one.completed:,} of {one.requests:,} answered")

@@ -41,9 +41,10 @@ def forget(
         running = [line.batch for line in lines if not (line.ended or line.gone)]
         if running:
             raise BatchspecError(
-                f"{address} has a batch that has not ended as far as the lockfile knows: {', '.join(running)}",
-                hint="`batchspec apply` fetches it, `batchspec cancel` ends it, and where no spec has the job, "
-                "`batchspec apply --prune`; forgetting it could pay for it twice",
+                f"{address} has a batch that runs, or that ended at the service and is not fetched yet: "
+                f"{', '.join(running)}",
+                hint="`batchspec apply` fetches it, `batchspec cancel` ends it while it runs, and where no spec has "
+                "the job, `batchspec apply --prune`; forgetting it could pay for it twice",
                 code="BS806",
             )
         typer.echo(f"forget {address}: {_batches(len(lines))} in {', '.join(holding)}; its output files stay")

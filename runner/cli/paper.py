@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,15 +36,15 @@ _WRITE = "  > write  "
 _LABEL = re.compile(r" *(?:[+~<=>!-] )?(?:(?:submit|retry|wait|fetch|adopt|hold|write|in|out|cost|note:)\s+)?")
 
 
-def show_plan(plan: Plan, output: Callable[[str], Path], *, no_color: bool, override: bool = False) -> None:
-    """Print a plan to stdout; `output` is where an output of the project stands, `override` as for `explain`."""
+def show_plan(plan: Plan, root: Path, *, no_color: bool, override: bool = False) -> None:
+    """Print a plan to stdout; `root` is the folder that its paths are below, `override` as for `explain`."""
     text = printable(explain(plan, override=override))
     if not sys.stdout.isatty():
         sys.stdout.write(text)
         sys.stdout.flush()
         return
     console = out_console(no_color)
-    paths = {job.output: output(job.output) for job in plan.jobs} if links_work() and not no_color else {}
+    paths = {job.output: root / job.output for job in plan.jobs} if links_work() and not no_color else {}
     for line in text.splitlines():
         for number, part in enumerate(broken(line, console.width)):
             console.print(_styled(part, line, number == 0, paths), soft_wrap=True)

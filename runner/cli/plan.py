@@ -86,7 +86,7 @@ def plan(
 
             typer.echo(markdown(planned), nl=False)
         else:
-            show_plan(planned, opened.context.places.output, no_color=no_color)
+            show_plan(planned, opened.context.places.root, no_color=no_color)
         if out is not None:
             write_whole(out, made.saved(project.settings.project))
             sys.stderr.write(f"Saved as {out}; `{_to_apply(out, word, provider, var)}` does no more than this.\n")

@@ -75,11 +75,12 @@ def status(
                 console.print(board(seen))
             for orphan in orphans:
                 typer.echo("\n".join(orphan_lines(orphan)))
-            root = opened.context.places.files
+            places = opened.context.places
             links = links_work() and not no_color
             for spec, one in zip(jobs, seen, strict=True):
                 if batches or len(jobs) == 1:
-                    console.print(details(one, root, spec.lock_path, links=links))
+                    lockfile = places.shown(places.lockfile(spec.lock_path))
+                    console.print(details(one, places.root, lockfile, links=links))
     if any(one.error for one in seen):
         raise typer.Exit(1)
 

@@ -122,7 +122,7 @@ def observe(
     view = JobView(
         address=spec.address,
         realm=realm.name,
-        output=spec.job.output.path,
+        output=context.places.shown(output),
         tally=judged.tally,
         batches=[_view(known, standing) for known in batches],
         shards=_measure(desired, judged),
@@ -130,7 +130,7 @@ def observe(
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
         tolerated=allowed(spec.job.tolerate, judged.tally.requests),
-        notes=[*_notes(batches, standing, judged), *fate.notes(spec.job.output.path)],
+        notes=[*_notes(batches, standing, judged), *fate.notes(context.places.shown(output))],
         failures=[text for known in batches for text in _failures(context, desired, realm, known)],
         rows=_changes(desired, lockfile, pins, output, trusted=trusted)
         if judged.tally.missing or state is OutputState.STALE

@@ -57,9 +57,10 @@ def renamed_note(context: Context, spec: JobSpec, realm: str) -> str:
     ]
     if not left:
         return ""
+    lockfile_path = context.places.shown(context.places.lockfile(spec.lock_path))
     names = [address.partition("[")[0] for address in left]
     return (
-        f"{spec.lock_path} has {', '.join(left)}, which no spec has now; if this is that job renamed, write "
+        f"{lockfile_path} has {', '.join(left)}, which no spec has now; if this is that job renamed, write "
         f"`moved: {{from: {names[0] if len(names) == 1 else 'NAME'}}}`: its answers are then used, and not paid again"
     )
 

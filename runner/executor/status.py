@@ -301,17 +301,18 @@ def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[str, F
     output = spec.job.output
     path = context.places.output(output.path)
     line, pins = lockfile.outputs.get(output.path), lockfile.pins_of(spec.address)
+    shown = context.places.shown(path)
     if not path.is_file():
-        return f"{output.path}: not written", None
+        return f"{shown}: not written", None
     if line is None or _digest_of(path) != line.digest:
-        return f"{output.path}: not what the lockfile says; apply rewrites it", None
+        return f"{shown}: not what the lockfile says; apply rewrites it", None
     if not context.errors_recorded(spec, line, _digest_of):
         return f"{output.errors}: not what the lockfile says; apply rewrites it", None
     if pins is not None and line.pins not in {None, pins.pins}:
-        return f"{output.path}: {line.rows:,} rows, of an earlier run", None
+        return f"{shown}: {line.rows:,} rows, of an earlier run", None
     found = failed_of(spec, path, context.places.output(output.errors) if output.errors else None)
     unknown = "" if found.known else "; without `error` it does not tell which answers fit the schema"
-    return f"{output.path}: {line.rows:,} rows{unknown}", found
+    return f"{shown}: {line.rows:,} rows{unknown}", found
 
 
 def _digest_of(path: Path) -> str:

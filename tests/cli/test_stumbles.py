@@ -58,3 +58,35 @@ def test_an_output_that_can_not_stand_in_for_lost_results_is_warned_of(project: 
     told = batchspec(project({"specs/hello.yaml": LEAN % include}), "validate")
     assert ("BS194" in told) == bool(says)
     assert says in told
+
+
+def test_a_plan_of_another_provider_says_which(project: Write) -> None:
+    root = project()
+    batchspec(root, "plan", "--provider", "local", "--out", "plan.json")
+    told = batchspec(root, "apply", "plan.json", expect=1, MODEL_ACCESS_KEY="")
+    assert "Error: this plan was made with --provider local [BS603]" in told
+    assert "`batchspec apply plan.json --provider local`" in told
+    assert "Plan:" not in told
+    assert "hello: succeeded" in batchspec(root, "apply", "plan.json", "--provider", "local")
+
+
+def test_paths_are_those_of_the_place_where_an_output_will_stand(project: Write) -> None:
+    root = project()
+    told = batchspec(root, "plan", "--provider", "local")
+    assert "  > write  .batchspec/realms/local/out/hello.jsonl: " in told
+    told = batchspec(root, "apply", "--yes", "--provider", "local")
+    assert "hello: wrote .batchspec/realms/local/out/hello.jsonl (3 rows)" in told
+    told = batchspec(root, "status", "--provider", "local")
+    assert ".batchspec/realms/local/out/hello.jsonl: 3 rows" in told
+    assert ".batchspec/realms/local/specs/hello.lock" in told
+
+
+def test_cancel_and_forget_tell_of_a_batch_that_ended_and_is_not_fetched(project: Write) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    batchspec(root, "apply", "--yes", "--no-wait")
+    batchspec(root, "status", "--watch")
+    assert "to fetch" in batchspec(root, "status")
+    told = batchspec(root, "cancel", "hello", "--yes")
+    assert "hello has no running batch.\nEnded at the service and not fetched yet: " in told
+    told = batchspec(root, "forget", "hello", "--yes", expect=1)
+    assert "hello has a batch that runs, or that ended at the service and is not fetched yet: " in told
