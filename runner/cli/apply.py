@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,11 +110,13 @@ def apply(
             if not planned.plan.over_budget or override:
                 _confirm(planned.plan, yes=yes or saved is not None, apart=as_json)
             broken = planned.plan.errors
+            terminal.expect({job.address: job.awaits for job in planned.plan.jobs if job.address not in broken})
             try:
                 outcomes = opened.apply(
                     planned, word, saved=saved, wait=not no_wait, timeout=limit, override=(override or "").strip()[:500]
                 )
             except Interrupted as interrupted:
+                terminal.clear()
                 ends = [(one.address, batch) for one in interrupted.outcomes for batch in one.running]
                 interrupt.tell([f"{address}: batch {batch} goes on at the service" for address, batch in ends])
                 if lines is not None:
@@ -123,7 +126,8 @@ def apply(
         if lines is not None:
             lines.outcomes(outcomes, code)
         else:
-            _summary(outcomes, broken, {one.address: one.job.output for one in chosen})
+            changed = {one.address for one in planned.plan.jobs if one.changes}
+            _summary(outcomes, broken, {one.address: one.job.output for one in chosen}, changed)
     raise typer.Exit(code)
 
 
@@ -176,20 +180,33 @@ def _confirm(plan: Plan, *, yes: bool, apart: bool) -> None:
     typer.confirm("\nDo this?", abort=True, err=apart)
 
 
-def _summary(outcomes: Sequence[Outcome], broken: dict[str, str], outputs: Mapping[str, Output]) -> None:
-    if not any(outcome.submitted or outcome.end != "succeeded" for outcome in outcomes) and not broken:
+def _summary(
+    outcomes: Sequence[Outcome], broken: dict[str, str], outputs: Mapping[str, Output], changed: set[str]
+) -> None:
+    """How each job ended, and of those that there was something to do for, what they have cost beside the estimate."""
+    if not changed and not any(outcome.submitted or outcome.end != "succeeded" for outcome in outcomes) and not broken:
         return
+    from runner.money.estimate import total  # noqa: PLC0415
+    from runner.money.prices import beside_text  # noqa: PLC0415
+
     typer.echo()
     for outcome in outcomes:
         tally = outcome.plan.tally if outcome.plan else None
         counts = ((tally.failed, "failed"), (tally.unknown, "unknown")) if tally else ()
         more = "".join(f", {count:,} {word}" for count, word in counts if count)
         typer.echo(f"{outcome.address}: {outcome.end} (requests submitted: {outcome.submitted:,}{more})")
+        if outcome.address in changed and outcome.cost is not None:
+            typer.echo(f"    cost {beside_text(outcome.cost, outcome.expected, at_most=outcome.at_most)}")
         if outcome.message:
             typer.echo(f"    {outcome.message}")
         if outcome.plan and outcome.end == "failed":
             for line in _why_failed(outcome.plan, outputs[outcome.address]):
                 typer.echo(f"    {line}")
+    paid = [one for one in outcomes if one.address in changed and one.cost is not None]
+    if len(paid) > 1:
+        sums = total(one.cost for one in paid) or Decimal(0), total(one.expected for one in paid)
+        at_most = any(one.at_most for one in paid)
+        typer.echo(f"{len(paid):,} jobs cost {beside_text(*sums, at_most=at_most)}")
     for address in broken:
         typer.echo(f"{address}: skipped, see its error above")
     if any(outcome.end == "running" for outcome in outcomes):

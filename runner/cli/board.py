@@ -1,52 +1,52 @@
-"""The table of `batchspec status`: a line a job, and below it what there is to say of one job. Values in, text out."""
+"""What `batchspec status` shows: its jobs as rows of the table, and below it what there is to say of one job."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from runner.cli.links import file_url
-from runner.money.prices import drift_text, usd_text
+from runner.cli.table import Jobs, Row, summary, time_text
+from runner.money.prices import beside_text, usd_text
 
 if TYPE_CHECKING:
     from runner.executor.status import BatchStatus, JobStatus, Tokens
 
-_ROOM = 6
-"""Lines of a screen that are not jobs: the head, the sum, and what may be said below."""
+
+_SUM = "until now in all runs"
+"""What the sum of costs is that of."""
 
 
 def board(jobs: Sequence[JobStatus], *, height: int | None = None) -> RenderableType:
     """The table and its sum. On a screen of `height` lines a job has one, and those that run come first."""
-    if height is None:
-        return Group(_table(jobs, folded=True), Text(summary(jobs)), *_errors(jobs))
-    room = max(1, height - _ROOM)
-    ordered = sorted(jobs, key=lambda job: (not job.running, job.state == "done"))
-    hidden = ordered[room:]
-    more = [Text(f"… and {len(hidden):,} more: {_states(hidden)}")] if hidden else []
-    return Group(_table(ordered[:room], folded=False), *more, Text(summary(jobs)), *list(_errors(jobs))[:2])
+    rows = [_row(job) for job in jobs]
+    errors = list(_errors(jobs))
+    return Group(Jobs(rows, height, until=_SUM), Text(summary(rows, _SUM)), *(errors if height is None else errors[:2]))
 
 
-def summary(jobs: Sequence[JobStatus]) -> str:
-    """All jobs in one line."""
-    facts = [f"{len(jobs):,} job{'s'[: len(jobs) != 1]}: {_states(jobs)}"]
-    requests = sum(job.requests for job in jobs)
-    facts += [f"{sum(job.answered for job in jobs):,} of {requests:,} answered"] if requests else []
-    failed = sum(job.failed for job in jobs)
-    facts += [f"{failed:,} failed"] if failed else []
-    costs = [cost for job in jobs if (cost := _all_runs(job)) is not None]
-    facts += [f"{usd_text(sum(costs, Decimal(0)))} until now in all runs"] if costs else []
-    return ", ".join(facts)
+def _row(job: JobStatus) -> Row:
+    return Row(
+        job.address,
+        job.state + (" (!)" if job.error else ""),
+        rank=0 if job.running else 2 if job.state == "done" else 1,
+        group="running" if job.running else job.state,
+        done=f"{job.answered:,}/{job.requests:,}" if job.requests else "",
+        rate=f"{job.rate:,.0f}/min" if job.rate is not None else "",
+        left=time_text(job.left) if job.left is not None else "",
+        requests=job.requests,
+        answered=job.answered,
+        failed=job.failed,
+        cost=None if job.cost is None else Decimal(str(job.cost)),
+        paid=_all_runs(job),
+        style=_style(job),
+    )
 
 
 def line(job: JobStatus) -> str:
@@ -76,52 +76,6 @@ def details(job: JobStatus, root: Path, lockfile: str, *, links: bool) -> Render
     return Group(Text(""), head, facts, *([_batches(job.batches)] if job.batches else []))
 
 
-def time_text(seconds: float) -> str:
-    """A time in its largest unit, as far as an estimate goes."""
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A name on one line. What is too long is left out of its middle: jobs of one matrix differ at their ends."""
-
-    text: str
-
-    def __rich_measure__(self, _console: Console, _options: ConsoleOptions) -> Measurement:
-        return Measurement(12, cell_len(self.text))
-
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        width, text = options.max_width, self.text
-        if cell_len(text) > width:
-            before = set_cell_size(text, (width - 1) // 2)
-            after = set_cell_size(text[::-1], width - 1 - cell_len(before))[::-1]
-            text = f"{before}…{after}"
-        yield Text(text, style="bold", no_wrap=True)
-
-
-def _table(jobs: Sequence[JobStatus], *, folded: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    # The job gives way where the width is short; what it is doing never does.
-    table.add_column("job", overflow="fold", min_width=12)
-    table.add_column("state", overflow="fold", min_width=11, max_width=16 if folded else 24)
-    for name in ("answered", "failed", "rate", "left", "cost"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for job in jobs:
-        table.add_row(
-            Text(job.address, style="bold") if folded else Name(job.address),
-            Text(job.state + (" (!)" if job.error else ""), style=_style(job), no_wrap=not folded),
-            f"{job.answered:,}/{job.requests:,}" if job.requests else "",
-            Text(f"{job.failed:,}", style="red") if job.failed else "",
-            f"{job.rate:,.0f}/min" if job.rate is not None else "",
-            time_text(job.left) if job.left is not None else "",
-            _money(job.cost),
-        )
-    return table
-
-
 def _batches(batches: Sequence[BatchStatus]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("batch", overflow="fold", min_width=36)  # a whole batch id
@@ -139,11 +93,6 @@ def _batches(batches: Sequence[BatchStatus]) -> Table:
             _money(batch.cost),
         )
     return table
-
-
-def _states(jobs: Sequence[JobStatus]) -> str:
-    counted = Counter("running" if job.running else job.state for job in jobs)
-    return ", ".join(f"{count:,} {state}" for state, count in sorted(counted.items()))
 
 
 def _errors(jobs: Sequence[JobStatus]) -> Iterator[Text]:
@@ -181,10 +130,8 @@ def _tokens(tokens: Tokens, *, at_most: bool) -> str:
 def _cost(job: JobStatus) -> str:
     """The newest run's cost beside what was estimated, and that of all runs where it is another."""
     cost, everything = Decimal(str(job.cost)), _all_runs(job)
-    text = usd_text(cost)
-    if job.expected is not None and not job.running:
-        estimated = Decimal(str(job.expected))
-        text += f", at most {usd_text(estimated)} planned" if job.at_most else f", {drift_text(cost, estimated)}"
+    estimated = None if job.expected is None or job.running else Decimal(str(job.expected))
+    text = beside_text(cost, estimated, at_most=job.at_most)
     return text if everything in {None, cost} else f"{text}; {usd_text(everything)} in all runs"
 
 

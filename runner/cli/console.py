@@ -1,11 +1,11 @@
-"""What people see: errors, events and progress. On a terminal a live bar, elsewhere sparse plain lines; on stderr."""
+"""What people see: errors, events and progress. On a terminal a live table, elsewhere sparse plain lines; on stderr."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,10 +16,6 @@ from runner.logfields import fields
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_PLAIN_EVERY = 15.0
-"""Seconds between plain progress lines of one kind: at first, and a tenth of the time that it has taken later on."""
-_PLAIN_SELDOM = 600.0
 
 _EXCERPT = 120
 """Characters of a line that are shown above the caret."""
@@ -83,7 +79,7 @@ class Terminal:
             raise BatchspecError("--log-format is console or json", code="BS802")
         self._log = configure_logs(verbose, log_format, no_color) if verbose or log_format == "json" else None
         color = not no_color and "NO_COLOR" not in os.environ
-        live = sys.stderr.isatty() and self._log is None
+        live = _is_live() and self._log is None
         self._progress = Progress(self._told, partial(_console, color=color) if live else None)
 
     def __enter__(self) -> Self:
@@ -98,8 +94,20 @@ class Terminal:
         """Say what happened: as a log entry where logs are on, else as a sentence."""
         if self._log is not None:
             self._log.info(name, **fields)
-        elif name in _EVENTS:
+            return
+        match name, fields:
+            case "batch.submitted", {"job": str(job)}:
+                self._progress.submitted(job)
+            case "batch.fetched", {"job": str(job), "answers": int(answers), "cost": float() | None as cost}:
+                self._progress.fetched(job, answers, cost)
+            case "job.ended", {"job": str(job), "end": str(end)}:
+                self._progress.ended(job, end)
+        if name in _EVENTS:
             self._progress.line(_EVENTS[name].format_map(fields))
+
+    def expect(self, jobs: Mapping[str, int]) -> None:
+        """Show these jobs from now on, each with its requests to come."""
+        self._progress.expect(jobs)
 
     def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
         """Show how far `what` is."""
@@ -113,8 +121,13 @@ class Terminal:
             _say(text)
 
     def clear(self) -> None:
-        """Take bars away, before something is asked."""
+        """Take the table away, before something is asked."""
         self._progress.clear()
+
+
+def _is_live() -> bool:
+    """Whether stderr is a terminal that can draw, with a person before it: some CI services have one with nobody."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"} and "CI" not in os.environ
 
 
 def _say(text: str) -> None:

@@ -111,6 +111,8 @@ class Lines:
                     message=outcome.message,
                     running=outcome.running,
                     codes=outcome.codes,
+                    cost=None if outcome.cost is None else float(outcome.cost),
+                    expected=None if outcome.expected is None else float(outcome.expected),
                 )
             )
         self._exit(code)

@@ -1,20 +1,25 @@
-"""How far long work is: bars on a terminal, a line now and then elsewhere. Both say the same.
+"""How far long work is: the table of jobs on a terminal, a line now and then elsewhere. Both say the same.
 
-Nothing runs beside the work: a bar is drawn when there is news, at most four times a second, so that drawing costs
+Nothing runs beside the work: the table is drawn when there is news, at most four times a second, so that drawing costs
 nothing while a service is waited for and well under a hundredth while rows are rendered.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.live import Live
+    from rich.console import Console
+
+    from runner.cli.pane import Pane
+    from runner.cli.table import Row
 
 _BYTES = {"render", "upload", "fetch", "index"}
 """Work that is counted in bytes; other work in requests or rows."""
@@ -24,11 +29,17 @@ _SAID_LEAST = 600.0
 """Seconds between plain lines: a tenth of what the work has taken, between these two."""
 _SURE = 1.0
 """Seconds after which a rate is worth showing."""
-_BAR = 32
-_LABEL = 36
-_LEAST = 10
-_GAP = 2
-"""Columns of a terminal: that a bar, and what it is the bar of, take at most and at least, and between them."""
+_DOING = {
+    "render": "rendering",
+    "upload": "uploading",
+    "fetch": "fetching",
+    "index": "indexing",
+    "write": "writing",
+    "answers": "submitted",
+}
+"""What a job does while there is news of a work, by its verb; of answers their batches' states say more."""
+_ENDS = {"succeeded": "done"}
+"""How a job has ended, where the table has another word for it."""
 
 
 @dataclass(slots=True)
@@ -50,25 +61,42 @@ class Work:
         """Whether all of it is done."""
         return self.total > 0 and self.done >= self.total
 
+    @property
+    def state(self) -> str:
+        """What is being done, in a word or two."""
+        return (self.note if self.verb == "answers" else "") or _DOING.get(self.verb, self.verb)
+
     def text(self, now: float) -> str:
         """How much is done, how fast, and how long the rest will take."""
-        facts = [self._amount(), *([f"{self.failed:,} failed"] if self.failed else [])]
-        took = now - self.begun
-        rate = (self.done - self.first) / took if took >= _SURE else 0.0
-        if rate > 0:
-            facts.append(self._rate(rate))
-            if self.total > self.done:
-                from runner.cli.board import time_text  # noqa: PLC0415
+        facts = [self.amount(), f"{self.failed:,} failed" if self.failed else "", self.rate_text(now)]
+        left = self.left(now)
+        return ", ".join(fact for fact in (*facts, f"{left} left" if left else "") if fact)
 
-                facts.append(f"{time_text((self.total - self.done) / rate)} left")
-        return ", ".join(facts)
-
-    def _amount(self) -> str:
+    def amount(self) -> str:
+        """How much is done of how much."""
         if self.verb in _BYTES:
             size, unit = _scale(max(self.total, self.done))
             done = f"{self.done / size:.{_digits(size)}f}"
             return f"{done}/{self.total / size:.{_digits(size)}f} {unit}" if self.total else f"{done} {unit}"
         return f"{self.done:,}/{self.total:,}" if self.total else f"{self.done:,}"
+
+    def rate_text(self, now: float) -> str:
+        """How fast it goes; empty where that is not known."""
+        rate = self._per_second(now)
+        return self._rate(rate) if rate > 0 else ""
+
+    def left(self, now: float) -> str:
+        """How long the rest will take; empty where that is not known."""
+        rate = self._per_second(now)
+        if rate <= 0 or self.total <= self.done:
+            return ""
+        from runner.cli.table import time_text  # noqa: PLC0415
+
+        return time_text((self.total - self.done) / rate)
+
+    def _per_second(self, now: float) -> float:
+        took = now - self.begun
+        return (self.done - self.first) / took if took >= _SURE else 0.0
 
     def _rate(self, rate: float) -> str:
         if self.verb in _BYTES:
@@ -77,8 +105,55 @@ class Work:
         return f"{rate:,.0f}/s" if rate >= 10 else f"{rate * 60:,.0f}/min" if rate >= 1 / 6 else f"{rate * 3600:,.0f}/h"
 
 
+@dataclass(slots=True)
+class JobWork:
+    """One job: what is done for it just now, and what is known of it.
+
+    `flying` once a batch was submitted; `end` is empty until it has ended.
+    """
+
+    requests: int = 0
+    work: Work | None = None
+    answered: int = 0
+    failed: int = 0
+    cost: Decimal | None = None
+    fetched: int = 0
+    flying: bool = False
+    end: str = ""
+
+    def ended(self, end: str) -> None:
+        """It has ended. What has been fetched by now is newer than what was seen while it was waited for."""
+        self.end = end
+        self.answered = min(max(self.answered, self.fetched), self.requests)
+        if end in {"succeeded", "failed"} and self.fetched:
+            self.failed = self.requests - self.answered
+
+    def row(self, address: str, now: float) -> Row:
+        """Its line of the table."""
+        from runner.cli.table import Row  # noqa: PLC0415
+
+        work = None if self.end else self.work
+        state = work.state if work else _ENDS.get(self.end, self.end) or ("submitted" if self.flying else "waiting")
+        active = work is not None or (self.flying and not self.end)
+        return Row(
+            address,
+            state,
+            rank=2 if self.end else 0 if active else 1,
+            group="running" if active else state,
+            done=work.amount() if work else f"{self.answered:,}/{self.requests:,}" if self.requests else "",
+            rate=work.rate_text(now) if work else "",
+            left=work.left(now) if work else "",
+            requests=self.requests,
+            answered=self.answered,
+            failed=self.failed,
+            cost=self.cost,
+            paid=self.cost,
+            style="yellow" if active else "green" if self.end == "succeeded" else "red" if self.end else "",
+        )
+
+
 class Progress:
-    """All that is under way. `live` draws bars on the terminal of a console; else `say` gets a line now and then.
+    """All that is under way. `live` draws a table on the terminal of a console; else `say` gets a line now and then.
 
     Threads that move files may tell of it at the same time.
     """
@@ -90,12 +165,21 @@ class Progress:
         self._say = say
         self._console = console
         self._works: dict[str, Work] = {}
-        self._live: Live | None = None
+        self._jobs: dict[str, JobWork] = {}
+        self._expected = False
+        self._pane: Pane | None = None
         self._drawn = 0.0
+        self._drawing = False
         self._turn = threading.RLock()
 
+    def expect(self, jobs: Mapping[str, int]) -> None:
+        """Show these jobs from now on, also before and after there is news of them; each with its requests to come."""
+        with self._turn:
+            self._expected = True
+            self._jobs = {address: JobWork(requests) for address, requests in jobs.items()}
+
     def update(self, what: str, done: int, total: int, failed: int, note: str) -> None:
-        """Tell how far `what` is, which is `VERB LABEL`."""
+        """Tell how far `what` is, which is `VERB JOB`."""
         with self._turn:
             now = self._now()
             # What else is finished has been seen by now.
@@ -105,67 +189,108 @@ class Progress:
                 verb, _, label = what.partition(" ")
                 work = self._works[what] = Work(verb, label, now, done, said=now)
             work.done, work.total, work.failed, work.note = done, total, failed, note
-            if self._console is not None:
-                if work.finished or now - self._drawn >= _DRAWN_EVERY:
-                    self._draw(now)
-            else:
+            self._note(work)
+            if self._console is None:
                 self._tell(work, now)
+            elif work.finished or now - self._drawn >= _DRAWN_EVERY:
+                self._draw(now)
+
+    def submitted(self, job: str) -> None:
+        """Tell that a batch of a job is with its service."""
+        with self._turn:
+            if job in self._jobs:
+                self._jobs[job].flying, self._jobs[job].work = True, None
+
+    def fetched(self, job: str, answers: int, cost: float | None) -> None:
+        """Tell how many answers came of a batch of a job, and what it has cost, in USD, where that is known."""
+        with self._turn:
+            known = self._jobs.get(job)
+            if known is None:
+                return
+            known.fetched += answers
+            known.requests = max(known.requests, known.fetched)
+            if cost is not None:
+                known.cost = (known.cost or Decimal(0)) + Decimal(str(cost))
+
+    def ended(self, job: str, end: str) -> None:
+        """Tell that a job has ended, and how."""
+        with self._turn:
+            if job in self._jobs:
+                self._jobs[job].ended(end)
+                if self._console is not None:
+                    self._draw(self._now())
 
     def line(self, text: str) -> None:
-        """A line above the bars."""
+        """A line above the table."""
         with self._turn:
-            if self._live is None:
+            if self._pane is None:
                 self._say(text)
             else:
-                self._live.console.print(text, markup=False, highlight=False)
+                self._draw(self._now(), f"{text}\n")
 
     def clear(self) -> None:
-        """Take the bars away, before a question or the end."""
+        """Take the table away, before a question or the end."""
         with self._turn:
             self._works.clear()
-            if self._live is not None:
-                self._live.stop()
-                self._live = None
+            self._jobs.clear()
+            self._expected = False
+            if self._pane is not None:
+                self._pane.clear()
+                self._pane = None
+                _on_resize(None)
+
+    def _note(self, work: Work) -> None:
+        """What news of a work says of its job."""
+        if not self._expected:
+            # Which jobs there are is not known yet: only what is under way is shown.
+            self._jobs = {work.label: JobWork() for work in self._works.values()}
+            for one in self._works.values():
+                self._jobs[one.label].work = one
+        job = self._jobs.setdefault(work.label, JobWork())
+        job.work = work
+        if work.verb == "answers":
+            job.requests = max(job.requests, work.total)
+            job.answered, job.failed = work.done - work.failed, work.failed
 
     def _tell(self, work: Work, now: float) -> None:
         if now - work.said >= min(max((now - work.begun) / 10, _SAID_FIRST), _SAID_LEAST) and not work.finished:
             work.said = now
             self._say(f"{work.verb} {work.label}: {work.text(now)}{f' ({work.note})' if work.note else ''}")
 
-    def _draw(self, now: float) -> None:
-        self._drawn = now
-        works = list(self._works.values())
-        if self._live is None:
-            from rich.live import Live  # noqa: PLC0415
+    def _draw(self, now: float, above: str = "") -> None:
+        from rich.console import Group  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
+        from runner.cli.pane import Pane  # noqa: PLC0415
+        from runner.cli.table import Jobs, summary  # noqa: PLC0415
+
+        self._drawing, self._drawn = True, now
+        if self._pane is None:
             assert self._console is not None
-            self._live = Live(console=self._console(), auto_refresh=False, transient=True)
-            self._live.start()
-        self._live.update(_picture(works, now, self._live.console.width), refresh=True)
+            self._pane = Pane(self._console())
+            _on_resize(self._resized)
+        rows = [job.row(address, now) for address, job in self._jobs.items()]
+        table = Jobs(rows, self._pane.console.height, "done")
+        self._pane.show(Group(table, Text(summary(rows))) if self._expected else table, above)
+        self._drawing = False
+
+    def _resized(self) -> None:
+        """The window has another size: nothing may have news for a minute. A drawing that is under way is let be."""
+        if self._turn.acquire(blocking=False):
+            try:
+                if not self._drawing and self._pane is not None:
+                    self._draw(self._now())
+            finally:
+                self._turn.release()
 
 
-def _picture(works: list[Work], now: float, width: int) -> RenderableType:
-    """A line for each: what it is, its bar, its numbers, and what else there is to say where there is room."""
-    from rich.progress_bar import ProgressBar  # noqa: PLC0415
-    from rich.table import Column, Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    from runner.cli.board import Name  # noqa: PLC0415
-
-    rows = [(f"{work.verb} {work.label}", work.text(now), work.note) for work in works]
-    labels, texts, notes = (max(map(len, column)) for column in zip(*rows, strict=True))
-    room = width - texts - 2 * _GAP
-    labels = min(labels, _LABEL, max(room - _LEAST, _LEAST))
-    bars = max(_LEAST, min(_BAR, room - labels))
-    notes = max(0, min(notes, width - labels - bars - texts - 3 * _GAP))
-    widths = [labels, bars, texts, *([notes] if notes >= _LEAST else [])]
-    table = Table.grid(
-        *(Column(width=one, no_wrap=True, overflow="ellipsis") for one in widths), padding=(0, _GAP, 0, 0)
-    )
-    for work, (label, text, note) in zip(works, rows, strict=True):
-        cells: list[RenderableType] = [Name(label), ProgressBar(work.total or None, work.done), Text(text), Text(note)]
-        table.add_row(*cells[: len(widths)])
-    return table
+def _on_resize(call: Callable[[], None] | None) -> None:
+    """Have it called whenever the window's size changes, until it is None; only the main thread can ask for that."""
+    number = getattr(signal, "SIGWINCH", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        return
+    owner = os.getpid()
+    signal.signal(number, signal.SIG_DFL if call is None else lambda *_: call() if os.getpid() == owner else None)
 
 
 def _scale(count: int) -> tuple[int, str]:

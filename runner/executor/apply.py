@@ -59,6 +59,7 @@ def apply(
             for run in runs:
                 if run.outcome is None and run.stalled is not None:
                     run.give_up()
+                    _tell_end(context, run)
             awaited = [run.awaited() for run in runs if run.outcome is None]
             if not awaited or not waiting or not waits.until_one_ends(awaited, deadline):
                 break
@@ -80,8 +81,14 @@ def _round(context: Context, runs: Sequence[Run]) -> None:
                 for run in groups[lock]:
                     with bound(job=run.address):
                         run.attempt(ledger, listed)
+                        _tell_end(context, run)
             finally:
                 ledger.close()
+
+
+def _tell_end(context: Context, run: Run) -> None:
+    if run.outcome is not None:
+        context.watcher.event("job.ended", job=run.address, end=run.outcome.end)
 
 
 @contextlib.contextmanager

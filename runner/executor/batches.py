@@ -157,6 +157,14 @@ def gather(
     return tuple(sorted(found.values(), key=lambda k: (k.line.created_at, k.line.batch)))
 
 
+def newest_run(known: Sequence[Known]) -> tuple[Known, ...]:
+    """The batches under the newest one's pins, and all that run."""
+    if not known:
+        return ()
+    pins = known[-1].line.pins
+    return tuple(one for one in known if not one.ended or one is known[-1] or (pins and one.line.pins == pins))
+
+
 IsNew = Callable[[datetime | None], bool]
 """Whether a moment is so near that the service may not show everywhere yet what it did then."""
 

@@ -79,6 +79,10 @@ class Collector:
                 tell = partial(moved.add, part=batch), partial(read.add, part=batch)
                 mapping = KeyMap(known.sent(), seen.realm.results.foreign(batch))
                 index = fetch(api, seen.realm.results, remote, mapping, *tell, settled=settled)
+            made = seen.lockfile.pins.get(known.line.pins or "")
+            line = ended_line(known.line, remote, index)
+            line = with_cost(line, made, self._spec.job, self._context.project.settings)
+            if index is not known.index:
                 self._context.watcher.event(
                     "batch.fetched",
                     job=self._spec.address,
@@ -86,10 +90,8 @@ class Collector:
                     state=remote.status,
                     answers=index.summary.answers,
                     failed=index.summary.failures,
+                    cost=line.cost,
                 )
-            made = seen.lockfile.pins.get(known.line.pins or "")
-            line = ended_line(known.line, remote, index)
-            return with_cost(line, made, self._spec.job, self._context.project.settings)
         except NotFound as error:
             if known.index is not None:
                 return None
@@ -106,6 +108,8 @@ class Collector:
         except ProviderError as error:
             self._later(batch, error)
             return None
+        else:
+            return line
 
     def _later(self, batch: str, error: ProviderError) -> None:
         """One batch's results can't be had now: the others are fetched all the same."""

@@ -42,7 +42,7 @@ class Watcher(Protocol):
     def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
         """How far `what` is, of a `total` that is 0 where nobody knows it.
 
-        `render JOB`, `upload JOB`, `fetch JOB` and `index JOB` count bytes, `answers JOB` requests, and `write PATH`
+        `render JOB`, `upload JOB`, `fetch JOB` and `index JOB` count bytes, `answers JOB` requests, and `write JOB`
         rows. `note` is what else there is to say. Called from several threads.
         """
         ...

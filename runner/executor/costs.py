@@ -17,7 +17,15 @@ from runner.executor.answers import INVALID
 from runner.executor.judge import wanted_round
 from runner.executor.observe import Observed
 from runner.money.budget import Budget
-from runner.money.estimate import Estimate, Measured, input_from_bytes, input_from_history, output_range, total
+from runner.money.estimate import (
+    Estimate,
+    Measured,
+    input_from_bytes,
+    input_from_history,
+    output_range,
+    token_limit,
+    total,
+)
 from runner.money.prices import Price, Usage, find_price, usd
 from runner.money.sample import Spread, Tokens, extrapolate
 from runner.money.tokens import Certainty, TokenCounter, encoding_of
@@ -135,6 +143,16 @@ def expected(lines: Sequence[BatchLine]) -> Decimal | None:
     """USD that were estimated for these batches; None where one of them has no estimate."""
     costs = [line.estimate.cost if line.estimate else None for line in lines]
     return total(None if cost is None else _exactly(cost) for cost in costs) if costs else None
+
+
+def is_limit(lockfile: Lockfile, lines: Sequence[BatchLine]) -> bool:
+    """Whether an estimate of these batches is what their answers may take, since nothing told what they would take."""
+    for line in lines:
+        pins = lockfile.pins.get(line.pins or "")
+        limit = token_limit(pins.parameters) if pins is not None else None
+        if limit is not None and line.estimate and line.estimate.output_tokens == limit * line.requests:
+            return True
+    return False
 
 
 def budget_of(limits: BudgetLimits) -> Budget:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import partial
 from typing import Literal
 
@@ -19,11 +20,11 @@ from runner.errors import (
     disk_error,
     with_code,
 )
-from runner.executor.batches import in_doubt, list_back
+from runner.executor.batches import in_doubt, list_back, newest_run
 from runner.executor.canary import stand
 from runner.executor.collect import Collector
 from runner.executor.context import Context
-from runner.executor.costs import expected_of
+from runner.executor.costs import expected, expected_of, is_limit, spent
 from runner.executor.doubt import Doubt, check_strangers, is_keyed
 from runner.executor.judge import wanted_round
 from runner.executor.limits import Flight
@@ -65,7 +66,9 @@ class Prepared:
 class Outcome:
     """How one job ended. `failed`: more requests stand failed than it tolerates. `error`: it stopped.
 
-    `message` says why, and `codes` are those of its errors.
+    `message` says why, and `codes` are those of its errors. `cost` is USD of the job's newest run as far as it is
+    recorded, and `expected` what was estimated for the same batches, a limit where `at_most`; None where
+    nothing is known.
     """
 
     address: str
@@ -75,6 +78,9 @@ class Outcome:
     submitted: int = 0
     running: tuple[str, ...] = ()
     codes: tuple[str, ...] = ()
+    cost: Decimal | None = None
+    expected: Decimal | None = None
+    at_most: bool = False
 
 
 class Run:
@@ -160,7 +166,13 @@ class Run:
         plan = self._seen.plan if self._seen else None
         running = self._running() if end in {"running", "error"} else ()
         codes = self._codes if end == "error" else ()
-        return Outcome(self.address, end, plan, message, sum(self._submitted.values()), running, codes)
+        run = newest_run(self._seen.batches) if self._seen else ()
+        recorded = [known.line for known in run if known.line.cost is not None]
+        at_most = is_limit(self._seen.lockfile, recorded) if self._seen else False
+        submitted = sum(self._submitted.values())
+        return Outcome(
+            self.address, end, plan, message, submitted, running, codes, spent(recorded), expected(recorded), at_most
+        )
 
     def _running(self) -> tuple[str, ...]:
         """Batches in flight: those that were seen, and those that were submitted since."""

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from runner.digest import sha256_file
 from runner.errors import BatchspecError, Conflict, RateLimited, ServerError, Unreachable
-from runner.executor.batches import Known, gather, list_back
+from runner.executor.batches import Known, gather, list_back, newest_run
 from runner.executor.context import Context
-from runner.executor.costs import expected, spent, with_cost
+from runner.executor.costs import expected, is_limit, spent, with_cost
 from runner.executor.failed_rows import Failed, failed_of
-from runner.money.estimate import token_limit
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import BatchLine, CountsField, Lockfile, UsageField
 from runner.spec.load import JobSpec
@@ -144,7 +143,7 @@ def _status(
 ) -> JobStatus:
     lockfile = context.lockfile(spec.lock_path)
     lines = {one.line.batch: _priced(context, spec, lockfile, one) for one in known}
-    run = _newest_run(known)
+    run = newest_run(known)
     requests = _asked_first(run)
     answered = sum(_counts(one).completed for one in run)
     flying = [one for one in run if not one.ended]
@@ -173,7 +172,7 @@ def _status(
         _usd(foreseen),
         error,
         passing,
-        _is_limit(lockfile, recorded),
+        is_limit(lockfile, recorded),
     )
 
 
@@ -181,24 +180,6 @@ def _rows_beyond_canary(lockfile: Lockfile, run: Sequence[Known]) -> int:
     """Rows of the input where no more than a canary of it was asked; else none."""
     pins = lockfile.pins.get(run[-1].line.pins or "") if run else None
     return pins.rows if pins is not None and all(one.line.canary and one.ended for one in run) else 0
-
-
-def _is_limit(lockfile: Lockfile, lines: Sequence[BatchLine]) -> bool:
-    """Whether an estimate of these batches is what their answers may take, since nothing told what they would take."""
-    for line in lines:
-        pins = lockfile.pins.get(line.pins or "")
-        limit = token_limit(pins.parameters) if pins is not None else None
-        if limit is not None and line.estimate and line.estimate.output_tokens == limit * line.requests:
-            return True
-    return False
-
-
-def _newest_run(known: Sequence[Known]) -> tuple[Known, ...]:
-    """The batches under the newest one's pins, and all that run."""
-    if not known:
-        return ()
-    pins = known[-1].line.pins
-    return tuple(one for one in known if not one.ended or one is known[-1] or (pins and one.line.pins == pins))
 
 
 def _asked_first(run: Sequence[Known]) -> int:

@@ -147,7 +147,8 @@ class Waiting:
             failed = sum(counts.failed for counts in awaited.values())
             total = sum(counts.total for counts in awaited.values())
             states = ", ".join(sorted({batch.status for batch in found}))
-            self._context.watcher.progress(f"answers {job.address}", done, total, failed, states)
+            if awaited:
+                self._context.watcher.progress(f"answers {job.address}", done, total, failed, states)
             gone = [self._is_gone(batch, job.kind) for batch in job.batches - seen[id(job.api)].keys()]
             ended |= any(gone) or any(batch.ended for batch in found)
         return ended

@@ -63,7 +63,7 @@ def write_output(
     digest, digest_apart = hashlib.sha256(), hashlib.sha256()
     rows = rows_apart = 0
     costs = RowCosts(batches, spec.job.line_format) if output.needs_cost else None
-    label = f"write {output.path}"
+    label = f"write {spec.address}"
     with ExitStack() as stack:
         lines = stack.enter_context(OpenFiles())
         main = stack.enter_context(replacing(path))

@@ -114,6 +114,14 @@ def usd_text(amount: Decimal) -> str:
     return f"${amount.quantize(Decimal(1).scaleb(-min(digits, 6)), ROUND_HALF_UP):f}"
 
 
+def beside_text(actual: Decimal, expected: Decimal | None, *, at_most: bool) -> str:
+    """An actual cost beside what was estimated; with `at_most` that was a limit and not what was expected."""
+    if expected is None:
+        return usd_text(actual)
+    beside = f"at most {usd_text(expected)} planned" if at_most else drift_text(actual, expected)
+    return f"{usd_text(actual)}, {beside}"
+
+
 def drift_text(actual: Decimal, expected: Decimal) -> str:
     """How far an actual cost is from what was expected, in words."""
     if actual == expected or not expected:

@@ -176,7 +176,7 @@ class ProgressLine(MachineLine):
 
 
 class OutcomeLine(MachineLine):
-    """How one job ended."""
+    """How one job ended. `cost` is USD of its newest run, `expected` what was estimated for it; absent if not known."""
 
     type: Literal["outcome"] = "outcome"
     job: str
@@ -186,6 +186,8 @@ class OutcomeLine(MachineLine):
     message: str
     running: tuple[str, ...]
     codes: tuple[str, ...] = Field(default=(), description="Of the error that ended it.")
+    cost: float | None = None
+    expected: float | None = None
 
 
 class ExitLine(MachineLine):

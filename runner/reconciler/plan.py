@@ -192,6 +192,11 @@ class JobPlan:
         return sum(action.requests for action in self.actions if isinstance(action, Submit))
 
     @property
+    def awaits(self) -> int:
+        """Requests that would be in flight: those that would be submitted, and those of batches that run."""
+        return self.submits + sum(action.requests for action in self.actions if isinstance(action, Wait))
+
+    @property
     def failed_beyond(self) -> bool:
         """Whether more requests stand failed than the job tolerates."""
         return self.tally.failed + self.tally.unknown > self.tolerated

@@ -48,9 +48,10 @@ def test_plan_and_apply_write_lines_that_fit_their_schemas(project: Callable[...
         jsonschema.validate(line, SCHEMAS["apply"])
     assert lines[0]["type"] == "version"
     assert [line["event"] for line in lines if line["type"] == "event"] == [
-        "batch.submitted", "batch.fetched", "output.written",
+        "batch.submitted", "batch.fetched", "output.written", "job.ended",
     ]  # fmt: skip
     assert lines[-2:][0]["end"] == "succeeded"
+    assert 0 < lines[-2:][0]["cost"] < lines[-2:][0]["expected"]
     assert lines[-1] == {"type": "exit", "code": 0}
 
 

@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runner.cli.board import board, details, line, summary, time_text
+from runner.cli.board import board, details, line
+from runner.cli.table import time_text
 from runner.executor.batches import Known, line_of
 from runner.executor.status import BatchStatus, JobStatus, Tokens, pace
 from runner.providers.api import Counts, RemoteBatch
@@ -77,9 +78,8 @@ def test_a_line_of_a_log_and_the_sum() -> None:
         "a: in_progress, 12,345 of 50,000 answered, 17 failed, 30 min left, $12.50"
     )
     assert line(replace(JOB, address="a", requests=0, answered=0, failed=0, left=None, cost=None, state="x")) == "a: x"
-    assert summary([JOB, DONE]) == (
-        "2 jobs: 1 done, 1 running, 24,690 of 100,000 answered, 34 failed, $25.00 until now in all runs"
-    )
+    told = "2 jobs: 1 done, 1 running, 24,690 of 100,000 answered, 34 failed, $25.00 until now in all runs"
+    assert shown(board([JOB, DONE]), 200).splitlines()[-1] == told
 
 
 @pytest.mark.parametrize(

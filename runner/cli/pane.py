@@ -1,0 +1,46 @@
+"""A picture at the end of a terminal that is drawn anew in place. What is printed meanwhile stands above it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_ERASE_BELOW = "\x1b[J"
+
+
+class Pane:
+    """The picture. Whatever size the window comes to have, it fits, and the one before it is erased whole.
+
+    The cursor stays visible below it, so that a process that ends on the spot leaves a terminal that works.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._widths: list[int] = []
+
+    def show(self, picture: RenderableType, above: str = "") -> None:
+        """Draw a picture instead of the one there is; `above` is text, with its line end, that stays for good."""
+        from rich.segment import Segment, SegmentLines  # noqa: PLC0415
+
+        lines = self.console.render_lines(picture, pad=False)[: max(1, self.console.height - 1)]
+        with self.console.capture() as drawn:
+            self.console.print(SegmentLines(lines, new_lines=True), end="")
+        self._write(self._erased() + above + drawn.get())
+        self._widths = [Segment.get_line_length(line) for line in lines]
+
+    def clear(self) -> None:
+        """Take the picture away."""
+        self._write(self._erased())
+        self._widths = []
+
+    def _erased(self) -> str:
+        """What moves to the picture's first line and erases it. In a narrower window its lines have been wrapped."""
+        width = max(1, self.console.width)
+        lines = sum(max(1, -(-cells // width)) for cells in self._widths)
+        return f"\r\x1b[{lines}A{_ERASE_BELOW}" if lines else ""
+
+    def _write(self, text: str) -> None:
+        self.console.file.write(text)
+        self.console.file.flush()
