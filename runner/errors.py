@@ -32,6 +32,9 @@ Only ``runner.cli`` turns them into text and exit codes.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 
@@ -117,10 +120,20 @@ class SpecError(_Problems):
     code = "BS112"
 
 
+_ROW = re.compile(r'^row (?:"(?:[^"\\]|\\.)*"|[^":]+): ')
+"""How a problem's message names its row."""
+_ALIKE = 3
+"""Rows with the same problem that a text names; the others are counted."""
+
+
 class InputError(_Problems):
-    """Input rows cannot be read or rendered."""
+    """Input rows cannot be read or rendered. Its message names a few of the rows that have the same problem."""
 
     code = "BS203"
+
+    def __init__(self, problems: list[Problem] | tuple[Problem, ...], *, hint: str = "") -> None:
+        super().__init__(problems, hint=hint)
+        self.message = "\n".join(_condensed(self.problems))
 
     @property
     def public(self) -> str:
@@ -131,6 +144,18 @@ class InputError(_Problems):
             else with_code(f"{p.where()}: {p.public or 'what is here can not be used'}", p.code)
             for p in self.problems
         )
+
+
+def _condensed(problems: Sequence[Problem]) -> Iterator[str]:
+    """All problems in their order; of many that differ by their row only, the first few and how many there are more."""
+    kinds = [(p.file, p.code, p.hint, _ROW.sub("", p.message)) for p in problems]
+    counted, said = Counter(kinds), Counter[tuple[str, str, str, str]]()
+    for problem, kind in zip(problems, kinds, strict=True):
+        said[kind] += 1
+        if said[kind] <= _ALIKE or counted[kind] == _ALIKE + 1:
+            yield str(problem)
+        elif said[kind] == _ALIKE + 1:
+            yield f"and {counted[kind] - _ALIKE} more rows with this problem"
 
 
 class WorkerError(BatchspecError):

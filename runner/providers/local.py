@@ -194,7 +194,6 @@ class Local(BatchApi):
             service.stop()
             raise ServiceError(f"{self._data / ENDPOINT} can't be written: {exc.strerror or exc}") from exc
         self._service = service
-        log.info("service.started", url=service.url)
         return _Link(service.url, token, pid=None, sleep=self._sleep, now=self._now)
 
     def _join(self) -> _Link | None:

@@ -205,7 +205,7 @@ def test_a_service_that_does_not_answer_hides_nothing_of_the_lockfile(project: C
 def test_interrupted_while_it_watches_it_leaves_a_clean_screen(project: Callable[..., Path]) -> None:
     root = project({"specs/hello.yaml": SPEC.replace("name: hello", "name: hello\nprovider: local")})
     batchspec(root, "apply", "--yes", "--no-wait", BATCHSPEC_SERVICE_FAULTS="stuck-validating=1:60")
-    seen, code = watched(root, ["status", "--watch"], "validating", {"TERM": "xterm-256color"})
+    seen, code = watched(root, ["status", "--watch"], "validating", {**os.environ, "TERM": "xterm-256color"})
     assert code == 130
     assert "\x1b[?1049h" in seen
     left = seen[seen.rindex("\x1b[?1049l") :]
@@ -213,12 +213,29 @@ def test_interrupted_while_it_watches_it_leaves_a_clean_screen(project: Callable
     assert "validating" not in left
 
 
-def watched(root: Path, arguments: Sequence[str], word: str, environ: dict[str, str]) -> tuple[str, int]:
+def test_apply_interrupted_leaves_a_clean_screen(project: Callable[..., Path]) -> None:
+    """Its table is erased before anything is said, and the cursor was there all the time."""
+    root = project({"specs/hello.yaml": SPEC.replace("name: hello", "name: hello\nprovider: local")})
+    said = {"TERM": "xterm-256color", "BATCHSPEC_SERVICE_FAULTS": "stuck-validating=1:60"}
+    environ = {name: value for name, value in {**os.environ, **said}.items() if name != "CI"}
+    seen, code = watched(root, ["apply", "--yes"], "validating", environ, errors=True)
+    assert code == 130
+    assert "1 job: 1 running, 0 of 3 answered" in seen
+    left = seen[seen.rindex("\x1b[J") :]
+    assert "Interrupted. Everything known is on disk." in left
+    assert "validating" not in left
+    assert "\x1b[?25l" not in seen
+
+
+def watched(
+    root: Path, arguments: Sequence[str], word: str, environ: dict[str, str], *, errors: bool = False
+) -> tuple[str, int]:
     """What a terminal gets of a command that is interrupted once `word` is on it; and the exit code."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "runner", *arguments],
-        cwd=root, env={**os.environ, **environ}, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL,
+        cwd=root, env=environ, stdin=theirs,
+        stdout=subprocess.DEVNULL if errors else theirs, stderr=theirs if errors else subprocess.DEVNULL,
     )  # fmt: skip
     os.close(theirs)
     seen, sent, until = "", False, time.monotonic() + 60

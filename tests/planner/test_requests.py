@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.errors import InputError, SpecError
+from runner.errors import InputError, Problem, SpecError
 from runner.keys import body_digest, key_state, key_text, parse_key
 from runner.planner.render import Desired, desire, first_requests
 from runner.spec.load import Project
@@ -200,6 +200,21 @@ def test_all_bad_rows_are_told_at_once_up_to_a_bound(load: Load, tmp_path: Path)
         rendered(load, tmp_path, "{{ text }}", rows)
     assert len(caught.value.problems) == 21
     assert caught.value.problems[-1].message == "and 20 more rows with problems"
+    told = caught.value.message.splitlines()
+    assert [line.partition(": ")[0] for line in told[:3]] == [f"data/rows.jsonl:{n}" for n in (1, 2, 3)]
+    assert told[3:] == ["and 17 more rows with this problem", "and 20 more rows with problems"]
+
+
+def test_problems_that_differ_are_all_told() -> None:
+    rows = [Problem("d.jsonl", n, 0, f"row {n}: 'text{n % 2}' is undefined") for n in range(1, 8)]
+    others = [Problem("d.jsonl", n, 0, f"this row's id stands at d.jsonl:{n - 1} already") for n in range(10, 20)]
+    told = InputError([*rows, *others]).message.splitlines()
+    assert told[:3] == [
+        "d.jsonl:1: row 1: 'text1' is undefined [BS203]",
+        "d.jsonl:2: row 2: 'text0' is undefined [BS203]",
+        "d.jsonl:3: row 3: 'text1' is undefined [BS203]",
+    ]
+    assert len(told) == len(rows) + len(others)
 
 
 @pytest.mark.parametrize(
