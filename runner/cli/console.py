@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 from collections.abc import Mapping, MutableMapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from runner.cli.progress import Progress
 from runner.errors import BatchspecError, InputError, Problem, SpecError
@@ -80,7 +81,10 @@ class Terminal:
         self._log = configure_logs(verbose, log_format, no_color) if verbose or log_format == "json" else None
         color = not no_color and "NO_COLOR" not in os.environ
         live = _is_live() and self._log is None
-        self._progress = Progress(self._told, partial(_console, color=color) if live else None)
+        self._stderr = sys.stderr
+        self._progress = Progress(self._told, partial(_console, self._stderr, color=color) if live else None)
+        if live:
+            sys.stderr = _Above(self._stderr, self._progress)
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +93,7 @@ class Terminal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.clear()
+        sys.stderr = self._stderr
 
     def event(self, name: str, **fields: object) -> None:
         """Say what happened: as a log entry where logs are on, else as a sentence."""
@@ -118,7 +123,7 @@ class Terminal:
         if self._log is not None:
             self._log.info("work.counted", told=text)
         else:
-            _say(text)
+            _say(self._stderr, text)
 
     def clear(self) -> None:
         """Take the table away, before something is asked."""
@@ -130,15 +135,41 @@ def _is_live() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"} and "CI" not in os.environ
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+def _say(stream: TextIO, text: str) -> None:
+    stream.write(f"{text}\n")
+    stream.flush()
 
 
-def _console(*, color: bool) -> Console:
+class _Above(io.TextIOBase):
+    """stderr for whoever else writes to it, such as warnings of the embedded service: whole lines, above the table."""
+
+    def __init__(self, stream: TextIO, progress: Progress) -> None:
+        self._stream = stream
+        self._progress = progress
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        if not self._progress.shown:
+            self._begun = ""
+            self._stream.write(text)
+            self._stream.flush()
+            return len(text)
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._progress.line(line)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+def _console(stream: TextIO, *, color: bool) -> Console:
     from rich.console import Console  # noqa: PLC0415
 
-    return Console(stderr=True, no_color=not color)
+    return Console(file=stream, no_color=not color)
 
 
 def out_console(no_color: bool) -> Console:

@@ -19,21 +19,26 @@ class Pane:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._widths: list[int] = []
+        self._drawn = ""
 
-    def show(self, picture: RenderableType, above: str = "") -> None:
-        """Draw a picture instead of the one there is; `above` is text, with its line end, that stays for good."""
+    def show(self, picture: RenderableType) -> None:
+        """Draw a picture instead of the one there is."""
         from rich.segment import Segment, SegmentLines  # noqa: PLC0415
 
         lines = self.console.render_lines(picture, pad=False)[: max(1, self.console.height - 1)]
         with self.console.capture() as drawn:
             self.console.print(SegmentLines(lines, new_lines=True), end="")
-        self._write(self._erased() + above + drawn.get())
-        self._widths = [Segment.get_line_length(line) for line in lines]
+        self._write(self._erased() + drawn.get())
+        self._widths, self._drawn = [Segment.get_line_length(line) for line in lines], drawn.get()
+
+    def print(self, text: str) -> None:
+        """Text that stays for good, above the picture, which is not made anew for it."""
+        self._write(f"{self._erased()}{text}\n{self._drawn}")
 
     def clear(self) -> None:
         """Take the picture away."""
         self._write(self._erased())
-        self._widths = []
+        self._widths, self._drawn = [], ""
 
     def _erased(self) -> str:
         """What moves to the picture's first line and erases it. In a narrower window its lines have been wrapped."""

@@ -1,7 +1,7 @@
 """How far long work is: the table of jobs on a terminal, a line now and then elsewhere. Both say the same.
 
 Nothing runs beside the work: the table is drawn when there is news, at most four times a second, so that drawing costs
-nothing while a service is waited for and well under a hundredth while rows are rendered.
+nothing while a service is waited for and no more than a hundredth while rows are rendered.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _BYTES = {"render", "upload", "fetch", "index"}
 """Work that is counted in bytes; other work in requests or rows."""
 _DRAWN_EVERY = 0.25
+_DRAWN_LEAST = 2.0
+_SHARE = 100
+"""Seconds between drawings: so many times what one takes, which grows with the jobs on it, between these two."""
 _SAID_FIRST = 15.0
 _SAID_LEAST = 600.0
 """Seconds between plain lines: a tenth of what the work has taken, between these two."""
@@ -168,15 +171,22 @@ class Progress:
         self._jobs: dict[str, JobWork] = {}
         self._expected = False
         self._pane: Pane | None = None
-        self._drawn = 0.0
+        self._drawn = self._took = 0.0
         self._drawing = False
         self._turn = threading.RLock()
+
+    @property
+    def shown(self) -> bool:
+        """Whether a table is on the terminal."""
+        return self._pane is not None
 
     def expect(self, jobs: Mapping[str, int]) -> None:
         """Show these jobs from now on, also before and after there is news of them; each with its requests to come."""
         with self._turn:
             self._expected = True
             self._jobs = {address: JobWork(requests) for address, requests in jobs.items()}
+            if self._console is not None:
+                _on_resize(self._resized)
 
     def update(self, what: str, done: int, total: int, failed: int, note: str) -> None:
         """Tell how far `what` is, which is `VERB JOB`."""
@@ -192,7 +202,7 @@ class Progress:
             self._note(work)
             if self._console is None:
                 self._tell(work, now)
-            elif work.finished or now - self._drawn >= _DRAWN_EVERY:
+            elif self._due(now) or (work.finished and not self._expected):
                 self._draw(now)
 
     def submitted(self, job: str) -> None:
@@ -200,6 +210,7 @@ class Progress:
         with self._turn:
             if job in self._jobs:
                 self._jobs[job].flying, self._jobs[job].work = True, None
+                self._draw_if_due()
 
     def fetched(self, job: str, answers: int, cost: float | None) -> None:
         """Tell how many answers came of a batch of a job, and what it has cost, in USD, where that is known."""
@@ -217,8 +228,7 @@ class Progress:
         with self._turn:
             if job in self._jobs:
                 self._jobs[job].ended(end)
-                if self._console is not None:
-                    self._draw(self._now())
+                self._draw_if_due()
 
     def line(self, text: str) -> None:
         """A line above the table."""
@@ -226,7 +236,7 @@ class Progress:
             if self._pane is None:
                 self._say(text)
             else:
-                self._draw(self._now(), f"{text}\n")
+                self._pane.print(text)
 
     def clear(self) -> None:
         """Take the table away, before a question or the end."""
@@ -237,6 +247,7 @@ class Progress:
             if self._pane is not None:
                 self._pane.clear()
                 self._pane = None
+            if self._console is not None:
                 _on_resize(None)
 
     def _note(self, work: Work) -> None:
@@ -257,7 +268,15 @@ class Progress:
             work.said = now
             self._say(f"{work.verb} {work.label}: {work.text(now)}{f' ({work.note})' if work.note else ''}")
 
-    def _draw(self, now: float, above: str = "") -> None:
+    def _due(self, now: float) -> bool:
+        return now - self._drawn >= max(_DRAWN_EVERY, min(_SHARE * self._took, _DRAWN_LEAST))
+
+    def _draw_if_due(self) -> None:
+        now = self._now()
+        if self._pane is not None and self._due(now):
+            self._draw(now)
+
+    def _draw(self, now: float) -> None:
         from rich.console import Group  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
@@ -268,10 +287,10 @@ class Progress:
         if self._pane is None:
             assert self._console is not None
             self._pane = Pane(self._console())
-            _on_resize(self._resized)
         rows = [job.row(address, now) for address, job in self._jobs.items()]
         table = Jobs(rows, self._pane.console.height, "done")
-        self._pane.show(Group(table, Text(summary(rows))) if self._expected else table, above)
+        self._pane.show(Group(table, Text(summary(rows))) if self._expected else table)
+        self._took = self._now() - now
         self._drawing = False
 
     def _resized(self) -> None:

@@ -120,10 +120,12 @@ def test_the_sum_says_what_batches_have_cost_and_a_job_with_a_batch_runs(clock: 
     text, console = screen(80)
     shown = Progress(print, lambda: console, clock)
     shown.expect({"a": 3, "b": 4})
+    shown.update("upload b", 1, 1, 0, "")
     shown.submitted("b")
     shown.fetched("a", 1, 0.25)
     shown.fetched("a", 1, 0.5)
     shown.fetched("a", 0, None)
+    clock.now += 1
     shown.ended("a", "failed")
     assert re.match(r"b +submitted +0/4$", seen_of(text)[2].rstrip())
     assert re.match(r"a +failed +2/3 +1 +\$0.75$", seen_of(text)[3].rstrip())

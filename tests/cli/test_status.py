@@ -218,9 +218,10 @@ def test_apply_interrupted_leaves_a_clean_screen(project: Callable[..., Path]) -
     root = project({"specs/hello.yaml": SPEC.replace("name: hello", "name: hello\nprovider: local")})
     said = {"TERM": "xterm-256color", "BATCHSPEC_SERVICE_FAULTS": "stuck-validating=1:60"}
     environ = {name: value for name, value in {**os.environ, **said}.items() if name != "CI"}
-    seen, code = watched(root, ["apply", "--yes"], "validating", environ, errors=True)
+    seen, code = watched(root, ["apply", "--yes"], "1 running", environ, errors=True)
     assert code == 130
     assert "1 job: 1 running, 0 of 3 answered" in seen
+    assert re.search(r"(\x1b\[J|^)[^\n]*service\.makes_trouble", seen), "what others say stands above the table"
     left = seen[seen.rindex("\x1b[J") :]
     assert "Interrupted. Everything known is on disk." in left
     assert "validating" not in left
