@@ -210,6 +210,7 @@ def test_interrupted_while_it_watches_it_leaves_a_clean_screen(project: Callable
     assert "\x1b[?1049h" in seen
     left = seen[seen.rindex("\x1b[?1049l") :]
     assert "\x1b[?25h" in seen[seen.rindex("\x1b[?25l") :], "the cursor is back"
+    assert "validating" not in left
 
 
 def test_apply_interrupted_leaves_a_clean_screen(project: Callable[..., Path]) -> None:
@@ -223,7 +224,6 @@ def test_apply_interrupted_leaves_a_clean_screen(project: Callable[..., Path]) -
     assert re.search(r"(\x1b\[J|^)[^\n]*service\.makes_trouble", seen), "what others say stands above the table"
     left = seen[seen.rindex("\x1b[J") :]
     assert "Interrupted. Everything known is on disk." in left
-    assert "validating" not in left
     assert "\x1b[?25l" not in seen
 
 
