@@ -28,17 +28,15 @@ class Pane:
         lines = self.console.render_lines(picture, pad=False)[: max(1, self.console.height - 1)]
         with self.console.capture() as drawn:
             self.console.print(SegmentLines(lines, new_lines=True), end="")
-        self._write(self._erased() + drawn.get())
-        self._widths, self._drawn = [Segment.get_line_length(line) for line in lines], drawn.get()
+        self._write(self._erased() + drawn.get(), [Segment.get_line_length(line) for line in lines], drawn.get())
 
     def print(self, text: str) -> None:
         """Text that stays for good, above the picture, which is not made anew for it."""
-        self._write(f"{self._erased()}{text}\n{self._drawn}")
+        self._write(f"{self._erased()}{text}\n{self._drawn}", self._widths, self._drawn)
 
     def clear(self) -> None:
         """Take the picture away."""
-        self._write(self._erased())
-        self._widths, self._drawn = [], ""
+        self._write(self._erased(), [], "")
 
     def _erased(self) -> str:
         """What moves to the picture's first line and erases it. In a narrower window its lines have been wrapped."""
@@ -46,6 +44,10 @@ class Pane:
         lines = sum(max(1, -(-cells // width)) for cells in self._widths)
         return f"\r\x1b[{lines}A{_ERASE_BELOW}" if lines else ""
 
-    def _write(self, text: str) -> None:
-        self.console.file.write(text)
-        self.console.file.flush()
+    def _write(self, text: str, widths: list[int], drawn: str) -> None:
+        """Write what leaves a picture of these widths on the screen, and know so also where Ctrl-C comes right then."""
+        try:
+            self.console.file.write(text)
+            self.console.file.flush()
+        finally:
+            self._widths, self._drawn = widths, drawn

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,15 @@ def batchspec(root: Path, *arguments: str, expect: int = 0, faults: str = "") ->
 
 
 def batches(root: Path) -> list[dict[str, Any]]:
+    """The lockfile's batches in the order in which they were submitted; the service tells seconds only."""
     path = root / HOME / "specs/hello.lock"
-    lines = map(json.loads, path.read_text().splitlines()) if path.exists() else []
-    return sorted((line for line in lines if "batch" in line), key=lambda line: str(line["created_at"]))
+    if not path.exists():
+        return []
+    lines = {line["batch"]: line for line in map(json.loads, path.read_text().splitlines()) if "batch" in line}
+    with closing(sqlite3.connect(root / HOME / "ledger.db")) as ledger:
+        submitted = ledger.execute("select batch_id from creates where batch_id is not null order by at").fetchall()
+    assert {batch for (batch,) in submitted} == set(lines)
+    return [lines[batch] for (batch,) in submitted]
 
 
 def plan_json(root: Path) -> dict[str, Any]:
@@ -162,8 +170,11 @@ def test_a_canary_that_expired_is_asked_again_alone_before_the_rest_follows(with
     """An expired batch says nothing of the prompt, and a person has nothing to mend."""
     root = with_spec("canary: {requests: 5}\nretry: {rounds: 2}\n")
     batchspec(root, "apply", "--yes", faults="expire-half=1")
-    found = [(line["requests"], line["round"], line.get("canary")) for line in batches(root)]
-    assert sorted(found, key=lambda one: one[0]) == [(3, 2, True), (5, 1, True), (35, 1, None)]
+    assert [(line["requests"], line["round"], line.get("canary")) for line in batches(root)] == [
+        (5, 1, True),
+        (3, 2, True),
+        (35, 1, None),
+    ]
 
 
 def test_a_canary_whose_rounds_are_used_up_stops_the_rest_until_a_person_says_so(

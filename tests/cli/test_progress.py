@@ -9,6 +9,7 @@ import signal
 import pytest
 from rich.console import Console
 
+from runner.cli.pane import Pane
 from runner.cli.progress import Progress
 
 
@@ -175,3 +176,29 @@ def test_lines_stand_above_the_table_and_what_is_finished_goes(clock: Clock) -> 
     shown.clear()
     shown.line("after")
     assert said == ["before", "after"]
+
+
+class Struck(io.StringIO):
+    """A terminal at which Ctrl-C comes just when something was written."""
+
+    strikes = False
+
+    def write(self, text: str) -> int:
+        count = super().write(text)
+        if self.strikes and text:
+            raise KeyboardInterrupt
+        return count
+
+
+def test_a_picture_is_erased_also_where_it_was_interrupted_right_after_it_was_drawn() -> None:
+    screen = Struck()
+    pane = Pane(Console(file=screen, width=40, height=10, force_terminal=True))
+    screen.strikes = True
+    with pytest.raises(KeyboardInterrupt):
+        pane.show("one\ntwo\nthree")
+    screen.strikes = False
+    drawn = screen.getvalue()
+    pane.clear()
+    assert screen.getvalue() == f"{drawn}\r\x1b[3A\x1b[J"
+    pane.clear()
+    assert screen.getvalue().count("\x1b[J") == 1, "what is erased is not erased again"

@@ -224,6 +224,7 @@ def test_apply_interrupted_leaves_a_clean_screen(project: Callable[..., Path]) -
     assert re.search(r"(\x1b\[J|^)[^\n]*service\.makes_trouble", seen), "what others say stands above the table"
     left = seen[seen.rindex("\x1b[J") :]
     assert "Interrupted. Everything known is on disk." in left
+    assert "validating" not in left
     assert "\x1b[?25l" not in seen
 
 
