@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import orjson
 
+from runner.errors import StoreError
 from runner.executor.answers import INVALID, Answer, answer_of, failed, read_line
 from runner.executor.context import Watcher
+from runner.executor.evidence import Source
 from runner.executor.formats import writing
 from runner.executor.judge import Judged
 from runner.executor.rowcost import RowCosts
@@ -123,12 +125,11 @@ def _rows(desired: Desired, judged: Judged, files: OpenFiles) -> Iterator[dict[s
                     fields = _row(failed(_UNSETTLED[states[at]]), None, key, None)
                 elif saved[at]:
                     # The old output's row says all there is; only the row's id is this run's.
-                    old = orjson.loads(data)
+                    old = _saved_row(data, judged.sources[sources[at] - 1])
                     fields = {name: old.get(name) for name in OUTPUT_FIELDS}
                 else:
-                    line = read_line(data)
-                    answer = answer_of(line) if line is not None else _UNREADABLE
-                    fields = _row(*check(answer), key, judged.sources[sources[at] - 1].batch)
+                    source = judged.sources[sources[at] - 1]
+                    fields = _row(*check(_answer(data, source)), key, source.batch)
                 extra = {} if count == 1 else {"replicate": replicate}
                 yield {"id": identity, **extra, **fields, **beside}
     if inputs is not None:
@@ -168,7 +169,28 @@ def _check_of(desired: Desired) -> Check:
     return AnswerSchema(desired.spec.schema).check
 
 
-_UNREADABLE = failed(("malformed_result", "the line can't be read"))
+def _answer(data: bytes, source: Source) -> Answer:
+    """The answer on an indexed line. Raises StoreError where the file is not what was indexed any more."""
+    line = read_line(data)
+    if line is None:
+        summary = f"{source.files[0].name.removesuffix('.output.jsonl')}.summary.json"
+        raise StoreError(
+            f"the results of batch {source.batch} in {source.files[0].parent} are not what was indexed",
+            hint=f"remove {summary} there; they are then read again, and fetched where they came short",
+        )
+    return answer_of(line)
+
+
+def _saved_row(data: bytes, source: Source) -> dict[str, Any]:
+    """A row that was kept from an output. Raises StoreError where it is damaged."""
+    try:
+        row: dict[str, Any] = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise StoreError(
+            f"{source.files[OUTPUT_FILE]} is damaged, which keeps answers of batch {source.batch}",
+            hint="bring it back from a copy; where there is none, remove it, and these answers are unknown",
+        ) from error
+    return row
 
 
 def _row(answer: Answer, parsed: Any, key: str, batch: str | None) -> dict[str, Any]:

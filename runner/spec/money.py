@@ -36,7 +36,7 @@ class Canary(Model):
     requests: int = Field(default=100, ge=1, le=50_000, description="Requests of the canary, from all over the input.")
     max_failed: Share = Field(default=0, description="Requests of it that may fail: a count, or a share such as 2%.")
     max_invalid: Share = Field(
-        default="100%",
+        default=0,
         description="Answers of it that may be empty, or not the JSON that was asked for: a count or a share.",
     )
 

@@ -137,3 +137,24 @@ def test_the_plan_says_that_a_foreign_file_is_copied_aside(team: Make) -> None:
     one = team()
     one.write("out/job.jsonl", json.dumps({"id": 1, "text": "precious", "batch": "other"}) + "\n")
     assert any("a copy of out/job.jsonl is kept" in note for note in one.plan().jobs[0].notes)
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"custom_id": "k1-'], ids=["cut short", "garbled"])
+def test_damaged_results_are_told_and_never_written_as_rows(team: Make, damage: bytes) -> None:
+    """The store's raw file is not what was indexed: nothing is written from it, and the hint makes it whole."""
+    job = team()
+    job.apply()
+    want = job.output()
+    [raw] = (job.root / ".batchspec").rglob("*.output.jsonl")
+    data = raw.read_bytes()
+    raw.write_bytes(damage.ljust(len(data), b" ") if damage else data[: len(data) // 4])
+    (job.root / "out/job.jsonl").unlink()
+    [outcome] = job.apply()
+    assert (outcome.end, outcome.submitted, outcome.codes) == ("error", 0, ("BS410",))
+    assert not (job.root / "out/job.jsonl").exists()
+    name = raw.name.replace("output.jsonl", "summary.json")
+    assert f"remove {name} there" in outcome.message
+    raw.with_name(name).unlink()
+    [outcome] = job.apply()
+    assert (outcome.end, outcome.submitted, job.output()) == ("succeeded", 0, want)
+    assert len(job.remote()) == 1
