@@ -217,19 +217,18 @@ class Opened:
 
     def _with_costs(self, one: Prepared, seen: Observed, *, exact: bool, review: bool) -> JobPlan:
         spec, project = one.desired.spec, self.context.project
-        found = estimate(seen, one.pins, project.settings, self.context.now(), exact=exact)
+        plan = canary_told(spec, one.pins, seen)
+        held = bool(plan.held_back)
+        found = None if held else estimate(seen, one.pins, project.settings, self.context.now(), exact=exact)
         shown = spec.job.review.show_prompts
         examples: tuple[Example, ...] = ()
         if review and shown:
             self._count += 1
             examples = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
-        canary, stopped = canary_told(spec, one.pins, seen)
-        renamed = renamed_note(self.context, spec, seen.plan.realm) if project.whole else ""
-        notes = (*seen.plan.notes, *filter(None, (canary, renamed)))
-        before = spent(seen.lockfile.of(spec.address, seen.plan.realm))
-        return replace(
-            seen.plan, estimate=found, spent=before, shown=shown, examples=examples, notes=notes, stopped=stopped
-        )
+        renamed = renamed_note(self.context, spec, plan.realm) if project.whole else ""
+        notes = (*plan.notes, *filter(None, (renamed,)))
+        before = spent(seen.lockfile.of(spec.address, plan.realm))
+        return replace(plan, estimate=found, spent=before, shown=shown, examples=examples, notes=notes)
 
     def _observe(
         self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word, gone: Collection[str] = ()

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 
@@ -72,6 +72,16 @@ def with_code(text: str, code: str) -> str:
     first, end, rest = text.partition("\n")
     colon = ":" if end and first.endswith(":") else ""
     return f"{first.removesuffix(colon)} [{code}]{colon}{end}{rest}" if code else text
+
+
+_MORE = 5
+"""Codes that one line names."""
+
+
+def read_more(codes: Iterable[str]) -> str:
+    """The line that says where to read more of errors with these codes; empty for none."""
+    named = list(dict.fromkeys(codes))[:_MORE]
+    return f"More: batchspec explain {' '.join(named)}" if named else ""
 
 
 class BatchspecError(Exception):

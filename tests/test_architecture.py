@@ -25,7 +25,7 @@ FLOORS = [
     {"store"},
     {"service"},
     {"keys", "keysort"},
-    {"digest", "errors", "logfields"},
+    {"digest", "errors", "logfields", "numbers"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -30,7 +30,7 @@ from runner.cli.options import (
     known_words,
     load_jobs,
 )
-from runner.errors import BatchspecError
+from runner.errors import BatchspecError, read_more
 
 if TYPE_CHECKING:
     from runner.executor.run import Outcome
@@ -209,6 +209,9 @@ def _summary(
         typer.echo(f"{len(paid):,} jobs cost {beside_text(*sums, at_most=at_most)}")
     for address in broken:
         typer.echo(f"{address}: skipped, see its error above")
+    more = read_more(code for outcome in outcomes for code in outcome.codes)
+    if more:
+        typer.echo(more)
     if any(outcome.end == "running" for outcome in outcomes):
         typer.echo(
             f"Batches go on at the service; to fetch and write what they answer: {interrupt.command(sys.argv[1:])}"

@@ -12,17 +12,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from runner.cli.progress import Progress
-from runner.errors import BatchspecError, InputError, Problem, SpecError
-from runner.logfields import fields
+from runner.errors import BatchspecError, InputError, Problem, SpecError, read_more
+from runner.logfields import fields as logged
+from runner.numbers import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _EXCERPT = 120
 """Characters of a line that are shown above the caret."""
-
-_EXPLAINED = 5
-"""Codes that the last line of an error names."""
 
 _EVENTS = {
     "batch.adopted": "{job}: adopted batch {batch}, which was in no lockfile; requests: {requests}",
@@ -35,7 +33,7 @@ _EVENTS = {
     "create.lost": "{job}: the answer to a create was lost ({reason}); looking for the batch",
     "lock.waiting": "waiting for {holder}, which is writing",
     "output.kept": "a copy of the replaced output is kept at {path}: it may hold the only copy of some answers",
-    "output.written": "{job}: wrote {path} ({rows} rows)",
+    "output.written": "{job}: wrote {path} ({rows})",
     "results.gone": "{job}: the results of batch {batch} can't be had any more ({reason})",
     "results.late": "{job}: results are not there yet ({reason}); waiting goes on",
     "service.silent": "the service does not answer ({reason}); waiting goes on",
@@ -50,9 +48,7 @@ def error_text(error: BatchspecError) -> str:
         lines = [f"Error: {error.coded()}"]
     if error.hint:
         lines.append(f"{error.hint[:1].upper()}{error.hint[1:]}.")
-    if error.codes:
-        lines.append(f"More: batchspec explain {' '.join(error.codes[:_EXPLAINED])}")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *filter(None, (read_more(error.codes),)), ""])
 
 
 def problem_text(problem: Problem) -> str:
@@ -103,6 +99,8 @@ class Terminal:
         match name, fields:
             case "batch.submitted", {"job": str(job)}:
                 self._progress.submitted(job)
+            case "output.written", {"rows": int(rows)}:
+                fields["rows"] = counted(rows, "row")
             case "batch.fetched", {"job": str(job), "answers": int(answers), "cost": float() | None as cost}:
                 self._progress.fetched(job, answers, cost)
             case "job.ended", {"job": str(job), "end": str(end)}:
@@ -183,7 +181,7 @@ def out_console(no_color: bool) -> Console:
 
 def _with_fields(_logger: object, _name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A log entry with the job, shard and batch that are worked on; what it says itself stands."""
-    return {**fields(), **entry}
+    return {**logged(), **entry}
 
 
 def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:

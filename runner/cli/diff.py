@@ -9,6 +9,7 @@ import typer
 from runner.cli.completion import complete_jobs
 from runner.cli.options import Provider, only_job
 from runner.errors import BatchspecError
+from runner.numbers import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,8 +100,8 @@ def _lines(found: Comparison, limit: int) -> list[str]:
     total = found.same + found.changed
     share = f" ({found.changed / total:.1%})" if total else ""
     facts = [f"{found.changed:,} of {total:,} answers changed{share}"]
-    facts += [f"{found.added:,} rows added"] if found.added else []
-    facts += [f"{found.removed:,} rows removed"] if found.removed else []
+    facts += [f"{counted(found.added, 'row')} added"] if found.added else []
+    facts += [f"{counted(found.removed, 'row')} removed"] if found.removed else []
     facts += [f"{found.now_failed:,} now failed"] if found.now_failed else []
     facts += [f"{found.now_answered:,} now answered"] if found.now_answered else []
     return [*lines, ", ".join(facts) + "."]

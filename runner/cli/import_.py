@@ -9,6 +9,7 @@ import typer
 
 from runner.cli.completion import complete_jobs
 from runner.cli.options import Provider, Var, load_jobs
+from runner.numbers import counted
 
 
 def import_(
@@ -31,6 +32,7 @@ def import_(
     project, jobs = load_jobs(None, var, [address], provider)
     with open_project(project) as opened:
         done = import_batch(opened.context, jobs[0], batch, requests)
-        typer.echo(f"Imported batch {batch} ({done.batch.status}, {done.requests:,} requests) into {address}.\n")
+        size = counted(done.requests, "request")
+        typer.echo(f"Imported batch {batch} ({done.batch.status}, {size}) into {address}.\n")
         typer.echo(explain(opened.plan(jobs).plan), nl=False)
     typer.echo("`batchspec apply` does this.")

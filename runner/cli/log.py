@@ -9,6 +9,7 @@ import typer
 from runner.cli.completion import complete_jobs
 from runner.cli.options import Provider, load_jobs
 from runner.errors import BatchspecError
+from runner.numbers import counted
 
 if TYPE_CHECKING:
     from runner.report.history import Entry
@@ -67,25 +68,22 @@ def _lines(entry: Entry) -> list[str]:
     if entry.changed:
         lines.append(f"    {entry.model}: {entry.changed}")
     if entry.submitted:
-        requests = sum(batch.requests for batch in entry.submitted)
-        lines.append(f"    + submitted {requests:,} requests in {_batches(len(entry.submitted))}")
+        requests = counted(sum(batch.requests for batch in entry.submitted), "request")
+        lines.append(f"    + submitted {requests} in {counted(len(entry.submitted), 'batch', 'batches')}")
     if entry.ended:
+        ended = counted(len(entry.ended), "batch", "batches")
         counts = [batch.counts for batch in entry.ended if batch.counts]
         failed = sum(one.failed for one in counts)
         cost = f", {usd_text(entry.cost)}" if entry.cost is not None else ""
         states = ", ".join(sorted({batch.state for batch in entry.ended}))
         lines.append(
-            f"    < {_batches(len(entry.ended))} ended ({states}): {sum(one.completed for one in counts):,} answered"
+            f"    < {ended} ended ({states}): {sum(one.completed for one in counts):,} answered"
             + (f", {failed:,} failed" if failed else "")
             + cost
         )
     if entry.rows is not None:
-        lines.append(f"    > wrote {entry.rows:,} rows")
+        lines.append(f"    > wrote {counted(entry.rows, 'row')}")
     return lines
-
-
-def _batches(count: int) -> str:
-    return "1 batch" if count == 1 else f"{count:,} batches"
 
 
 def _fields(entry: Entry) -> dict[str, Any]:

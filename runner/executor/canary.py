@@ -6,7 +6,7 @@ It is known by its mark in the lockfile, under the same pins. A lost mark costs 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,9 +16,9 @@ from runner.errors import BatchspecError
 from runner.executor.answers import Answer, answer_of, read_line
 from runner.executor.batches import Known
 from runner.executor.observe import Observed
-from runner.reconciler.explain import plural
+from runner.numbers import plural
 from runner.reconciler.lockfile import PinsLine
-from runner.reconciler.plan import Submit
+from runner.reconciler.plan import JobPlan, Submit, hold_back
 from runner.spec.load import JobSpec
 from runner.spec.money import Canary, allowed
 
@@ -58,16 +58,17 @@ def stand(spec: JobSpec, pins: PinsLine, seen: Observed) -> Stand:
     return "passed"
 
 
-def told(spec: JobSpec, pins: PinsLine, seen: Observed) -> tuple[str, bool]:
-    """How it stands, as a sentence of the plan, empty where there is nothing to say; and whether it has failed."""
+def told(spec: JobSpec, pins: PinsLine, seen: Observed) -> JobPlan:
+    """The job's plan with how it stands as a note; where it has failed, with what is missing held back."""
     if spec.job.canary is None or not _submits(seen):
-        return "", False
+        return seen.plan
     unread = any(k.line.pins == pins.pins and k.line.canary and k.index is None for k in seen.batches)
     try:
         now = "waiting" if unread else stand(spec, pins, seen)
     except BatchspecError as error:
-        return f"{error.message.partition(';')[0]}: apply submits nothing more", True
-    return _word(spec.job.canary, now, _submits(seen)), False
+        return hold_back(seen.plan, f"{error.message.partition(';')[0]}: apply submits nothing more")
+    note = _word(spec.job.canary, now, _submits(seen))
+    return replace(seen.plan, notes=(*seen.plan.notes, note)) if note else seen.plan
 
 
 def _word(canary: Canary, now: Stand, submits: Sequence[Submit]) -> str:

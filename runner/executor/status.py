@@ -16,6 +16,7 @@ from runner.executor.batches import Known, gather, list_back, newest_run
 from runner.executor.context import Context
 from runner.executor.costs import expected, is_limit, spent, with_cost
 from runner.executor.failed_rows import Failed, failed_of
+from runner.numbers import counted
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import BatchLine, CountsField, Lockfile, UsageField
 from runner.spec.load import JobSpec
@@ -290,10 +291,10 @@ def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[str, F
     if not context.errors_recorded(spec, line, _digest_of):
         return f"{output.errors}: not what the lockfile says; apply rewrites it", None
     if pins is not None and line.pins not in {None, pins.pins}:
-        return f"{shown}: {line.rows:,} rows, of an earlier run", None
+        return f"{shown}: {counted(line.rows, 'row')}, of an earlier run", None
     found = failed_of(spec, path, context.places.output(output.errors) if output.errors else None)
     unknown = "" if found.known else "; without `error` it does not tell which answers fit the schema"
-    return f"{shown}: {line.rows:,} rows{unknown}", found
+    return f"{shown}: {counted(line.rows, 'row')}{unknown}", found
 
 
 def _digest_of(path: Path) -> str:

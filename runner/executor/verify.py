@@ -18,6 +18,7 @@ from runner.executor.observe import Word, observe
 from runner.executor.run import Prepared
 from runner.executor.standing import output_rows
 from runner.executor.write import write_output
+from runner.numbers import counted
 from runner.reconciler.lockfile import Lockfile, OutputLine, PinsLine
 from runner.reconciler.reasons import why_new
 
@@ -65,18 +66,18 @@ def _output(context: Context, job: Prepared, lockfile: Lockfile, right: list[str
     elif sha256_file(path) != line.digest:
         wrong.append(f"{shown} is not what the lockfile says{_first_difference(context, job, lockfile, line, path)}")
     else:
-        right.append(f"{shown}: {line.rows:,} rows, as recorded")
+        right.append(f"{shown}: {counted(line.rows, 'row')}, as recorded")
     if line is not None and spec.job.output.errors is not None:
         beside = context.places.shown(context.places.output(spec.job.output.errors))
         if context.errors_recorded(spec, line) and line.errors is not None:
-            right.append(f"{beside}: {line.errors.rows:,} failed rows, as recorded")
+            right.append(f"{beside}: {counted(line.errors.rows, 'failed row')}, as recorded")
         else:
             wrong.append(f"{beside} is not what the lockfile says (`apply` writes it again)")
 
 
 def _compare(into: list[str], old: PinsLine, new: PinsLine) -> None:
     if old.requests == new.requests:
-        into.append(f"{new.rows:,} rows render to the recorded requests")
+        into.append(f"the recorded requests are rendered from {counted(new.rows, 'row')}")
     else:
         into.append(f"the requests are not the recorded ones: {why_new(old, new)}")
 

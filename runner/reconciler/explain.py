@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import assert_never
 
+from runner.errors import read_more
 from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
 from runner.money.tokens import Certainty, encoding_of
+from runner.numbers import counted, number, plural, size
 from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write, causes
 
 _IDLE = 3
@@ -38,6 +40,8 @@ def explain(plan: Plan, *, override: bool = False) -> str:
     for address, message in plan.errors.items():
         first, *rest = message.splitlines() or [""]
         lines += [address, f"  ! {first}", *(f"    {line}" for line in rest), ""]
+    more = read_more(code for codes in plan.codes.values() for code in codes)
+    lines += [more, ""] if more else []
     lines += [*_total(plan, override), _summary(plan)]
     return "\n".join(lines) + "\n"
 
@@ -45,7 +49,7 @@ def explain(plan: Plan, *, override: bool = False) -> str:
 def _job(job: JobPlan) -> Iterator[str]:
     tally = job.tally
     yield f"{job.address}  ({job.realm})"
-    facts = [f"{number(tally.rows)} {plural(tally.rows, 'row')}"]
+    facts = [f"{counted(tally.rows, 'row')}"]
     if tally.requests != tally.rows:
         facts.append(f"{number(tally.requests)} different {plural(tally.requests, 'request')}")
     if tally.answered:
@@ -147,17 +151,17 @@ def action_text(action: Action) -> str:
     match action:
         case Submit():
             verb = "submit" if action.round == 1 else "retry "
-            what = f"{number(action.requests)} {plural(action.requests, 'request')}"
-            where = f"{number(action.shards)} {plural(action.shards, 'batch', 'batches')}, {size(action.bytes)}"
+            what = f"{counted(action.requests, 'request')}"
+            where = f"{counted(action.shards, 'batch', 'batches')}, {size(action.bytes)}"
             return f"+ {verb} {what} in {where}: {action.reason}"
         case Wait():
-            return f"~ wait   for batch {action.batch} ({number(action.requests)} requests): {action.reason}"
+            return f"~ wait   for batch {action.batch} ({counted(action.requests, 'request')}): {action.reason}"
         case Fetch():
-            return f"< fetch  batch {action.batch} ({number(action.answers)} answers): {action.reason}"
+            return f"< fetch  batch {action.batch} ({counted(action.answers, 'answer')}): {action.reason}"
         case Adopt():
-            return f"= adopt  batch {action.batch} ({number(action.requests)} requests): {action.reason}"
+            return f"= adopt  batch {action.batch} ({counted(action.requests, 'request')}): {action.reason}"
         case Hold():
-            return f"! hold   {number(action.requests)} {plural(action.requests, 'request')}: {action.reason}"
+            return f"! hold   {counted(action.requests, 'request')}: {action.reason}"
         case Write():
             return f"> write  {action.path}: {action.reason}"
         case _:
@@ -174,11 +178,11 @@ def _summary(plan: Plan) -> str:
     facts += [f"{number(failed)} failed"] if failed else []
     facts += [f"{number(unknown)} unknown"] if unknown else []
     removed = sum(job.removed for job in plan.jobs)
-    facts += [f"{number(removed)} {plural(removed, 'row')} removed"] if removed else []
+    facts += [f"{counted(removed, 'row')} removed"] if removed else []
     cancels = len(plan.cancels)
-    facts += [f"{number(cancels)} {plural(cancels, 'batch', 'batches')} to cancel"] if cancels else []
+    facts += [f"{counted(cancels, 'batch', 'batches')} to cancel"] if cancels else []
     if plan.errors:
-        facts.append(f"{number(len(plan.errors))} {plural(len(plan.errors), 'job')} with errors")
+        facts.append(f"{counted(len(plan.errors), 'job')} with errors")
     if not plan.changes and not plan.errors:
         return f"Nothing to do: {', '.join(facts[1:])}."
     return f"Plan: {', '.join(facts)}."
@@ -186,27 +190,7 @@ def _summary(plan: Plan) -> str:
 
 def to_submit(plan: Plan, what: str) -> list[str]:
     """How many requests apply would submit, and how many a canary that failed holds back."""
-    submit = sum(job.submits for job in plan.jobs if not job.stopped)
-    held = sum(job.submits for job in plan.jobs if job.stopped)
+    submit = sum(job.submits for job in plan.jobs)
+    held = sum(job.held_back for job in plan.jobs)
     facts = [f"{number(submit)}{what and f' {plural(submit, what)}'} to submit"]
     return [*facts, f"{number(held)} held back by a canary that failed"] if held else facts
-
-
-def number(value: int) -> str:
-    """A count with thin grouping: 1234567 as 1,234,567."""
-    return f"{value:,}"
-
-
-def plural(count: int, one: str, many: str = "") -> str:
-    """The noun that goes with a count."""
-    return one if count == 1 else (many or f"{one}s")
-
-
-def size(count: int) -> str:
-    """Bytes in the unit people read, in powers of ten like the service's limits."""
-    value = float(count)
-    for unit in ("bytes", "kB", "MB"):
-        if value < 1000:
-            return f"{int(value)} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"

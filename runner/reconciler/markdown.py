@@ -14,7 +14,8 @@ from functools import partial
 
 from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
-from runner.reconciler.explain import action_text, certainty, money, number, plural, to_submit
+from runner.numbers import counted, number, plural
+from runner.reconciler.explain import action_text, certainty, money, to_submit
 from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit
 
 LIMIT = 65_000
@@ -65,17 +66,17 @@ def _summary(plan: Plan) -> str:
     unknown = sum(job.tally.unknown for job in plan.jobs)
     facts += [f"{number(unknown)} unknown"] if unknown else []
     removed = sum(job.removed for job in plan.jobs)
-    facts += [f"{number(removed)} {plural(removed, 'row')} removed"] if removed else []
-    facts += [f"{len(plan.errors)} {plural(len(plan.errors), 'job')} with errors"] if plan.errors else []
-    counted = [job.estimate for job in plan.jobs if job.estimate is not None]
+    facts += [f"{counted(removed, 'row')} removed"] if removed else []
+    facts += [f"{counted(len(plan.errors), 'job')} with errors"] if plan.errors else []
+    estimates = [job.estimate for job in plan.jobs if job.estimate is not None]
     if not plan.changes and not plan.errors:
         return f"nothing to do, {facts[1]}"
-    priced = [one for one in counted if one.price is not None]
+    priced = [one for one in estimates if one.price is not None]
     if priced:
         facts.append(money(total(one.expected for one in priced), total(one.ceiling for one in priced)))
-    unpriced = len(counted) - len(priced)
+    unpriced = len(estimates) - len(priced)
     if unpriced:
-        facts.append(f"no price known for {unpriced} {plural(unpriced, 'job')}")
+        facts.append(f"no price known for {counted(unpriced, 'job')}")
     return ", ".join(facts)
 
 
@@ -115,6 +116,7 @@ def _cells(job: JobPlan) -> dict[str, str]:
         "retried": sum(action.requests for action in rounds if action.round > 1),
         "removed": job.removed,
         "in flight": tally.in_flight,
+        "held back": job.held_back,
         "failed": tally.failed,
         "unknown": tally.unknown,
     }

@@ -6,7 +6,7 @@ Reasons are for people and decide nothing. Whether there is anything to do stand
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import Enum
 
@@ -61,7 +61,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Requests that are neither used nor asked again, because an answer to them may have been paid for."""
+    """Requests that are neither used nor asked: an answer to them may have been paid for, or the canary has failed."""
 
     requests: int
     reason: str
@@ -156,8 +156,8 @@ class JobPlan:
     `estimate` is what the requests to submit will take, None where there are none. `spent` is USD recorded for the job
     so far, `rows_before` its rows when it last ran; None where nothing is recorded. `rows` compares them one by one,
     where that was done. `failures` say why batches failed, in the service's words, which may quote rows; `shown` is
-    whether the spec lets a reviewer see those, and `examples` are there only where it does. `stopped` is whether the
-    canary has failed, so that apply submits nothing of what is missing.
+    whether the spec lets a reviewer see those, and `examples` are there only where it does. `held_back` are requests
+    that would be submitted, had the canary not failed.
     """
 
     address: str
@@ -174,12 +174,12 @@ class JobPlan:
     failures: tuple[str, ...] = ()
     shown: bool = False
     examples: tuple[Example, ...] = ()
-    stopped: bool = False
+    held_back: int = 0
 
     @property
     def changes(self) -> bool:
-        """Whether apply has anything to do here."""
-        return any(not isinstance(action, Hold) for action in self.actions)
+        """Whether apply has anything to do here, if only to say that it can't go on."""
+        return bool(self.held_back) or any(not isinstance(action, Hold) for action in self.actions)
 
     @property
     def removed(self) -> int:
@@ -288,6 +288,12 @@ def decide(view: JobView) -> JobPlan:
         rows=view.rows,
         failures=tuple(view.failures),
     )
+
+
+def hold_back(plan: JobPlan, reason: str) -> JobPlan:
+    """The plan of a job whose canary has failed: what is missing is held, and no new answers are waited for."""
+    left = [action for action in plan.actions if not isinstance(action, (Submit, Write))]
+    return replace(plan, actions=(*left, Hold(plan.submits, reason)), held_back=plan.submits)
 
 
 def causes(counts: Sequence[tuple[str, int]]) -> str:

@@ -414,7 +414,7 @@ def test_verify_names_the_first_row_that_differs(team: Make) -> None:
         [prepared], _ = opened.prepare(project.jobs)
         found = verify(opened.context, prepared)
     assert any("line 2: row 2: text" in text for text in found.wrong)
-    assert found.right == ("3 rows render to the recorded requests",)
+    assert found.right == ("the recorded requests are rendered from 3 rows",)
 
 
 def edited_parquet(data: bytes) -> bytes:

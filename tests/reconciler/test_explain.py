@@ -13,7 +13,7 @@ from runner.money.sample import Tokens
 from runner.money.tokens import Certainty
 from runner.reconciler.classify import Tally
 from runner.reconciler.explain import explain
-from runner.reconciler.plan import Hold, JobPlan, Orphan, Plan, Submit, Wait, Write
+from runner.reconciler.plan import Hold, JobPlan, Orphan, Plan, Submit, Wait, Write, hold_back
 from runner.reconciler.reasons import RowChanges
 
 PRICE = Price(Decimal("0.1"), Decimal("0.4"), Decimal("0.05"), "genai-prices, batch rate")
@@ -93,7 +93,7 @@ def test_a_budget_that_a_person_overrides_is_told_so() -> None:
 
 
 def test_the_summary_says_what_a_failed_canary_holds_back() -> None:
-    told = explain(Plan((replace(NEW, stopped=True),)))
+    told = explain(Plan((hold_back(NEW, "the canary failed"),)))
     assert "\nPlan: 0 to submit, 3 held back by a canary that failed, 7 reused" in told
 
 

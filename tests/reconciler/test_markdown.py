@@ -17,7 +17,7 @@ from runner.money.sample import Tokens
 from runner.money.tokens import Certainty
 from runner.reconciler.classify import Tally
 from runner.reconciler.markdown import LIMIT, MARK, code, markdown
-from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit, Write
+from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit, Write, hold_back
 from runner.reconciler.reasons import RowChanges
 
 PRICE = Price(Decimal("0.1"), Decimal("0.4"), Decimal("0.05"), "genai-prices, batch rate")
@@ -75,8 +75,10 @@ def test_a_whole_plan() -> None:
 
 def test_what_was_spent_and_what_a_failed_canary_holds_back_are_said() -> None:
     assert "| $0.70 spent | nothing to do |" in markdown(Plan((replace(job(new=0), spent=Decimal("0.70")),)))
-    stopped = markdown(Plan((replace(job(), stopped=True), job("other"))))
+    stopped = markdown(Plan((hold_back(job(), "the canary failed"), job("other"))))
     assert "3 requests to submit, 3 held back by a canary that failed, 14 reused" in stopped
+    assert "| job | rows | new | reused | held back |" in stopped
+    assert "| `reviews` | 10 |  | 7 | 3 |" in stopped
 
 
 def test_nothing_to_do_is_one_sentence() -> None:

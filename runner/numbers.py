@@ -1,0 +1,28 @@
+"""Counts and sizes as people read them."""
+
+from __future__ import annotations
+
+
+def number(value: int) -> str:
+    """A count with thin grouping: 1234567 as 1,234,567."""
+    return f"{value:,}"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A count with its noun: `1 row`, `1,234 rows`."""
+    return f"{number(count)} {plural(count, one, many)}"
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """The noun that goes with a count."""
+    return one if count == 1 else (many or f"{one}s")
+
+
+def size(count: int) -> str:
+    """Bytes in the unit people read, in powers of ten like the service's limits."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB"):
+        if value < 1000:
+            return f"{int(value)} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
