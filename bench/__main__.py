@@ -21,10 +21,12 @@ from pathlib import Path
 import orjson
 
 from bench import service, traffic
+from bench.drawing import share
 from bench.history import history
 from bench.results import SHAPES, write_results
 from bench.scene import answer, make
 from bench.watch import Ran, run
+from runner.numbers import counted
 
 PYTHON = sys.executable
 BATCHSPEC = [PYTHON, "-m", "runner"]
@@ -148,6 +150,12 @@ class Bench:
         seconds = statistics.median(service.alone(folder, self._rounds))
         say(f"service, {service.REQUESTS:,} requests", "s from create to completed", seconds, 10, least=False)
 
+    def drawing(self) -> None:
+        """The table of jobs, on a terminal."""
+        for jobs in (1, 40):
+            found = statistics.median(share(jobs, 10) for _ in range(self._rounds))
+            say(f"drawing progress, {counted(jobs, 'job')}", "% of one core", found, 1.0, least=False)
+
     def large(self) -> None:
         """The same plan at one and at five times the rows."""
         small, big = self._rows, 5 * self._rows
@@ -200,7 +208,7 @@ def note(text: str) -> None:
     print(f"       {text}", flush=True)
 
 
-NAMES = ("start", "history", "traffic", "service", "plan", "nothing", "results")
+NAMES = ("start", "history", "traffic", "service", "plan", "nothing", "results", "drawing")
 
 
 def main() -> None:
