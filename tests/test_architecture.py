@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,29 @@ def test_every_room_has_a_floor() -> None:
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_imports_point_downward(module: Path) -> None:
     assert not violations(module, imports(PACKAGE / module))
+
+
+def neighbours(path: Path) -> set[str]:
+    """Modules of this package that a module imports, by dotted name, wherever it does so."""
+    known = {".".join(("runner", *module.with_suffix("").parts)) for module in MODULES}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & known
+
+
+def test_no_modules_import_each_other() -> None:
+    """Not for a type either, nor within a function."""
+    graph = {
+        ".".join(("runner", *module.with_suffix("").parts)): neighbours(PACKAGE / module)
+        for module in MODULES
+        if module.name != "__init__.py"
+    }
+    assert graph["runner.executor.salvage"] >= {"runner.executor.observe", "runner.executor.fate"}
+    TopologicalSorter(graph).prepare()
 
 
 def test_service_and_client_share_no_wire_code() -> None:

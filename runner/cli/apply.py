@@ -27,9 +27,8 @@ from runner.cli.options import (
     RetryFailed,
     Var,
     Verbose,
-    known_words,
-    load_jobs,
 )
+from runner.cli.project import known_words, load_jobs
 from runner.errors import BatchspecError, read_more
 
 if TYPE_CHECKING:

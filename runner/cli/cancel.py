@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.completion import complete_jobs
-from runner.cli.options import Provider, load_project_at, only_job
+from runner.cli.options import Provider
+from runner.cli.project import load_project_at, only_job
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:

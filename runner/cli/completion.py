@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from runner.cli.project import read_project
 from runner.errors import BatchspecError
 
 _SPLIT = re.compile(r"\S+\[\S*(\s[=:]\s?\S*)+$")
@@ -14,8 +15,6 @@ _SPLIT = re.compile(r"\S+\[\S*(\s[=:]\s?\S*)+$")
 
 def complete_jobs(incomplete: str) -> list[str]:
     """Names and addresses of jobs, of partitions those that the lockfiles know."""
-    from runner.cli.options import read_project  # noqa: PLC0415  it imports this module
-
     names: dict[str, None] = {}
     root = Path()
     try:

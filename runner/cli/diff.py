@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.completion import complete_jobs
-from runner.cli.options import Provider, only_job
+from runner.cli.options import Provider
+from runner.cli.project import only_job
 from runner.errors import BatchspecError
 from runner.numbers import counted
 

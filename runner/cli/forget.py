@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from runner.cli.completion import complete_jobs
-from runner.cli.options import Provider, load_project_at
+from runner.cli.options import Provider
+from runner.cli.project import load_project_at
 from runner.errors import BatchspecError
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from runner.cli.completion import complete_jobs
-from runner.cli.options import Provider, Var, load_jobs
+from runner.cli.options import Provider, Var
+from runner.cli.project import load_jobs
 from runner.numbers import counted
 
 

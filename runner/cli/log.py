@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runner.cli.completion import complete_jobs
-from runner.cli.options import Provider, load_jobs
+from runner.cli.options import Provider
+from runner.cli.project import load_jobs
 from runner.errors import BatchspecError
 from runner.numbers import counted
 

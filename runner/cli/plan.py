@@ -25,9 +25,8 @@ from runner.cli.options import (
     RetryFailed,
     Var,
     Verbose,
-    known_words,
-    load_jobs,
 )
+from runner.cli.project import known_words, load_jobs
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import JobName, Paths, Provider, Var, load_jobs
+from runner.cli.options import JobName, Paths, Provider, Var
+from runner.cli.project import load_jobs
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:

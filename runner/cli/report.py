@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from runner.cli.options import JobName, Paths, Provider, Var, load_jobs
+from runner.cli.options import JobName, Paths, Provider, Var
+from runner.cli.project import load_jobs
 
 _FILES = {"html": "batchspec-report.html", "json": "batchspec-report.json", "csv": "batchspec-report.csv"}
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import JobName, NoColor, Paths, Provider, Var, load_jobs
+from runner.cli.options import JobName, NoColor, Paths, Provider, Var
+from runner.cli.project import load_jobs
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import Paths, Provider, Var, read_project, warn
+from runner.cli.options import Paths, Provider, Var
+from runner.cli.project import read_project, warn
 from runner.errors import Problem, SpecError
 
 if TYPE_CHECKING:

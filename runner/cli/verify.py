@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from runner.cli.options import JobName, Json, Paths, Provider, Var, load_jobs
+from runner.cli.options import JobName, Json, Paths, Provider, Var
+from runner.cli.project import load_jobs
 
 if TYPE_CHECKING:
     from runner.executor.verify import Verified

@@ -19,8 +19,8 @@ from runner.executor.changes import row_changes
 from runner.executor.context import Context, Realm
 from runner.executor.evidence import is_indexed, leaves_open
 from runner.executor.failures import reasons
+from runner.executor.fate import Fate, fate_of, is_somebodys_own
 from runner.executor.judge import Judged, judge, wanted_round
-from runner.executor.salvage import Fate, fate_of, is_somebodys_own
 from runner.executor.standing import OutputAnswers, read_output
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure

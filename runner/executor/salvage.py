@@ -9,65 +9,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import orjson
 
 from runner.errors import StoreError
 from runner.executor.context import Context
+from runner.executor.fate import Fate
 from runner.store.files import replacing
 from runner.store.index import Summary
 
 if TYPE_CHECKING:
-    from runner.executor.batches import Known
     from runner.executor.observe import Observed
     from runner.executor.standing import OutputAnswers
-    from runner.reconciler.lockfile import OutputLine
     from runner.spec.load import JobSpec
     from runner.store.index import ResultStore
-
-
-class Fate(Enum):
-    """What becomes of an output that is to be rewritten."""
-
-    WRITTEN = "all answers in it are kept"
-    COPIED = "a copy is kept, since it may hold the only copy of some answers"
-    HELD = "it is not rewritten, since it holds the only copy of answers"
-
-    def notes(self, path: str) -> Iterator[str]:
-        """What the plan says of it; nothing of the usual."""
-        match self:
-            case Fate.COPIED:
-                yield f"a copy of {path} is kept in .batchspec/ before it is replaced: answers may stand in it alone"
-            case Fate.HELD:
-                yield (
-                    f"{path} is left as it is, and `apply` stops there: answers stand in it alone, without the fields "
-                    "to read them back"
-                )
-            case Fate.WRITTEN:
-                pass
-
-
-def fate_of(
-    path: Path, line: OutputLine | None, batches: Sequence[Known], standing: Mapping[str, object], unknown: int
-) -> Fate:
-    """What becomes of the output at `path`; `line` is the lockfile's where the file is what it says, else None.
-
-    `standing` are the batches whose answers can be read back from it, `unknown` the requests whose answers can be read
-    nowhere: their rows in the file are all there is of them.
-    """
-    if not path.is_file():
-        return Fate.WRITTEN
-    here = {known.line.batch for known in batches if known.index is not None} | standing.keys()
-    if line is None:
-        return Fate.COPIED if _may_be_the_last_copy(path, here) else Fate.WRITTEN
-    if not here.issuperset(line.batches):
-        return Fate.HELD if unknown else Fate.COPIED
-    short = {known.line.batch for known in batches if known.short} - standing.keys()
-    return Fate.COPIED if unknown and short.intersection(line.batches) else Fate.WRITTEN
 
 
 def salvage(context: Context, spec: JobSpec, seen: Observed) -> bool:
@@ -96,38 +50,6 @@ def salvage(context: Context, spec: JobSpec, seen: Observed) -> bool:
         with replacing(kept) as copy, path.open("rb") as old:
             shutil.copyfileobj(old, copy, 1 << 20)
         context.watcher.event("output.kept", path=context.places.shown(kept))
-    return False
-
-
-def is_somebodys_own(path: Path) -> bool:
-    """Whether a file of JSON lines has rows that no output has; any other kind of file is kept aside anyway."""
-    with path.open("rb") as lines:
-        for line in lines:
-            try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-            if not isinstance(row, dict) or "request" not in row:
-                return True
-    return False
-
-
-def _may_be_the_last_copy(path: Path, here: Collection[str]) -> bool:
-    """Whether a file that is not what the lockfile says may hold answers of batches that are not in the store.
-
-    Asked of a row that lacks fields too, and of any file that is not plain JSON lines.
-    """
-    if path.suffix != ".jsonl":
-        return True
-    with path.open("rb") as lines:
-        for line in lines:
-            try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-            batch = row.get("batch") if isinstance(row, dict) else None
-            if isinstance(batch, str) and batch not in here and not row.get("error"):
-                return True
     return False
 
 

@@ -24,8 +24,8 @@ from runner.planner.choose import limited, sampled
 from runner.planner.files import CHUNK_BYTES, InputFiles, Stream, open_stream
 from runner.planner.records import json_array, lines, separated
 from runner.planner.rows import FRAMED, Chunk, frame_record
+from runner.spec.suggest import did_you_mean
 from runner.spec.trust import inside
-from runner.spec.words import did_you_mean
 
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec

@@ -12,8 +12,8 @@ from runner.errors import Problem, TrustError
 from runner.spec.files import SETTINGS_FILES
 from runner.spec.models import Job, TemplateRef
 from runner.spec.parameters import known_parameters, strange_parameters, unfit_parameters, wrong_parameters
+from runner.spec.suggest import did_you_mean
 from runner.spec.trust import check_webhook, inside, resolve_env
-from runner.spec.words import did_you_mean
 
 Say = Callable[..., Problem]
 """Makes a problem from a message and the path of a value in the spec."""

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.errors import Problem, SpecError, TrustError
+from runner.spec.suggest import did_you_mean
 from runner.spec.trust import inside
-from runner.spec.words import did_you_mean
 from runner.spec.yaml import MAX_BYTES, Document, Lines, documents, read_text
 
 SETTINGS_FILES = ("batchspec.yaml", "batchspec.yml")

@@ -22,9 +22,10 @@ from runner.spec.matrix import Variant, address_of, variants
 from runner.spec.models import Job
 from runner.spec.paths import fill, named_in, path_names
 from runner.spec.settings import DigitalOceanProfile, LocalProfile, Settings
+from runner.spec.suggest import did_you_mean
 from runner.spec.trust import inside
 from runner.spec.variables import partition_names, partition_of, set_vars, undeclared, vars_of
-from runner.spec.words import MAX_PROBLEMS, did_you_mean, problems_of
+from runner.spec.words import MAX_PROBLEMS, problems_of
 from runner.spec.yaml import Document, Lines
 
 __all__ = ["SETTINGS_FILE", "JobSpec", "Project", "find_root", "load_project", "load_settings"]

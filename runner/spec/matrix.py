@@ -15,7 +15,7 @@ from typing import Any
 
 from runner.errors import Problem
 from runner.spec.parameters import known_parameters
-from runner.spec.words import did_you_mean
+from runner.spec.suggest import did_you_mean
 from runner.spec.yaml import Document, Lines, Path
 
 MAX_JOBS = 256

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from runner.spec.base import FilePath, Model
-from runner.spec.words import did_you_mean
+from runner.spec.suggest import did_you_mean
 
 OutputFormat = Literal["jsonl", "csv", "parquet"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from runner.digest import sha256_hex
 from runner.spec.matrix import Scalar, address_value
-from runner.spec.words import did_you_mean
+from runner.spec.suggest import did_you_mean
 
 _HOLE = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 _MARKS = re.compile(r"\{\{|\}\}|\{%|\{#")

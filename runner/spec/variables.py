@@ -9,7 +9,7 @@ from typing import Any
 from runner.errors import Problem
 from runner.spec.matrix import Scalar, value_problem
 from runner.spec.models import Job
-from runner.spec.words import did_you_mean
+from runner.spec.suggest import did_you_mean
 from runner.spec.yaml import Document, Lines
 
 ReadYaml = Callable[[str, list[Problem]], tuple[Lines, list[Document]]]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from runner.errors import Problem
+from runner.spec.parameters import known_parameters
+from runner.spec.suggest import did_you_mean, question
 from runner.spec.yaml import PRIVATE, Document, Lines, Path
 
 MAX_PROBLEMS = 50
@@ -49,16 +49,6 @@ _INNER = {
 """Keys that people write at the top of a spec, by where they belong."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean X?`, or nothing where no known name is close."""
-    close = difflib.get_close_matches(name[:100], itertools.islice(known, 1_000), n=1, cutoff=0.6)
-    return _meant(close[0]) if close else ""
-
-
-def _meant(name: str) -> str:
-    return f"did you mean `{name}`?"
-
-
 def problems_of(error: ValidationError, document: Document, lines: Lines, model: type[BaseModel]) -> list[Problem]:
     """All of a validation error's findings as problems in the file, each place once."""
     found: dict[tuple[int, int], Problem] = {}
@@ -76,7 +66,7 @@ def problems_of(error: ValidationError, document: Document, lines: Lines, model:
     # A key that is only misspelt is told of once, where it stands.
     meant = {problem.hint for problem in problems}
     for path, names in missing.items():
-        if left := [f"`{'.'.join((*map(str, path), name))}`" for name in names if _meant(name) not in meant]:
+        if left := [f"`{'.'.join((*map(str, path), name))}`" for name in names if question(name) not in meant]:
             said = f"{_listed(left)} {'are' if len(left) > 1 else 'is'} missing"
             problems.append(lines.problem(document.place(path), said, code="BS111"))
     if len(details_list) > MAX_PROBLEMS:
@@ -111,8 +101,6 @@ def _belongs(name: str, model: type[BaseModel], path: Path) -> str:
     """Where a key belongs that stands at the top of a spec, as other tools have it."""
     if len(path) > 1 or "prompt" not in model.model_fields:
         return ""
-    from runner.spec.parameters import known_parameters  # noqa: PLC0415  it imports the models that this words for
-
     if name in {"project", "store", "providers", "prices"}:
         return "it stands in batchspec.yaml"
     for outer, inner in _INNER.items():
