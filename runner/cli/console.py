@@ -52,10 +52,12 @@ def error_text(error: BatchspecError) -> str:
 
 
 def problem_text(problem: Problem) -> str:
-    """A problem with its line and a caret below the column; of a long line, the part around it."""
+    """A problem with its line and a caret below the column, where that is known; of a long line, the part around it."""
     text = printable(str(problem))
-    if not problem.excerpt or problem.column <= 0:
+    if not problem.excerpt:
         return text
+    if problem.column <= 0:
+        return f"{text}\n    {printable(problem.excerpt[:_EXCERPT].replace(chr(9), ' '))}"
     from rich.cells import cell_len  # noqa: PLC0415  a letter may be two columns wide, or none
 
     start = max(0, problem.column - 1 - _EXCERPT // 2) if problem.column > _EXCERPT else 0

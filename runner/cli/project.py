@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,6 +92,7 @@ def read_project(
     *,
     placeholders: bool = False,
     some: bool = False,
+    also: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
 ) -> Project:
     """The project around the current folder. Raises BatchspecError."""
     import os  # noqa: PLC0415
@@ -106,16 +107,17 @@ def read_project(
         environ=os.environ,
         placeholders=placeholders,
         some=some,
+        also=also,
     )
 
 
 def warn(warnings: Sequence[Problem], jobs: Sequence[JobSpec]) -> None:
     """Print the warnings about these jobs' files to stderr."""
-    from runner.cli.console import problem_text  # noqa: PLC0415
-
     files = {job.file for job in jobs}
     for warning in warnings:
         if warning.file in files:
+            from runner.cli.console import problem_text  # noqa: PLC0415  most specs give no warning
+
             typer.echo(f"warning: {problem_text(warning)}", err=True)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +14,7 @@ from runner.cli.project import read_project, warn
 from runner.errors import Problem, SpecError
 
 if TYPE_CHECKING:
-    from runner.spec.load import Project
+    from runner.spec.load import JobSpec, Project
 
 
 def validate(
@@ -21,12 +23,12 @@ def validate(
     provider: Provider = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: valid, problems, warnings, jobs.")] = False,
 ) -> None:
-    """Check specs, and say everything that is wrong with them at once. Reads no input rows, asks no service.
+    """Check specs and their templates, and say everything that is wrong at once. Reads no input rows, asks no service.
 
     A partition that is given no value is checked with a stand-in.
     """
     try:
-        project = read_project(paths, var, provider, placeholders=True)
+        project = read_project(paths, var, provider, placeholders=True, also=_templates)
     except SpecError as error:
         if not as_json:
             raise
@@ -38,6 +40,12 @@ def validate(
     warn(project.warnings, project.jobs)
     for job in project.jobs:
         typer.echo(f"{job.file}: {job.address} is valid")
+
+
+def _templates(root: Path, specs: Sequence[JobSpec]) -> Sequence[Problem]:
+    from runner.planner.syntax import template_problems  # noqa: PLC0415  Jinja is not needed where no job is right
+
+    return template_problems(root, specs) if specs else ()
 
 
 def _report(project: Project | None, problems: tuple[Problem, ...]) -> str:

@@ -13,7 +13,6 @@ import json
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
-from xml.sax.saxutils import escape
 
 from runner.planner.meter import RowError
 
@@ -27,7 +26,9 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 def xml_escape(value: Any) -> str:
     """Text for the inside of an XML tag or attribute: & < > and both quotes escaped."""
-    return escape(str(value), {'"': "&quot;", "'": "&apos;"})
+    # By hand, since xml.sax.saxutils imports urllib and ssl, and starting takes a tenth longer.
+    text = str(value).replace("&", "&amp;").replace(">", "&gt;").replace("<", "&lt;")
+    return text.replace('"', "&quot;").replace("'", "&apos;")
 
 
 def dedent(value: str) -> str:

@@ -10,16 +10,19 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runner.errors import InputError, Problem
+import jinja2
+
+from runner.errors import InputError, Problem, SpecError
 from runner.planner.bodies import Frame, frame
 from runner.planner.files import InputFiles
 from runner.planner.kept import WORTH_BYTES, Kept, Made
 from runner.planner.pins import Pins, pins_of
-from runner.planner.renderer import NotCompiled, Renderer
+from runner.planner.renderer import Renderer
 from runner.planner.rows import Chunk, Trouble, rows
 from runner.planner.sources import hash_files, is_whole, read_chunks, size_of
 from runner.planner.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
-from runner.planner.templates import Templates, syntax_problem
+from runner.planner.syntax import template_problems
+from runner.planner.templates import Templates
 from runner.spec.load import JobSpec
 
 MAX_PROBLEMS = 20
@@ -83,7 +86,7 @@ class _Rendering:
         self._progress = progress
         self.frame = frame(spec)
         self.templates = Templates(root, self.frame.variables)
-        self._renderer = _compiled(spec, self.frame, self.templates)
+        self._renderer = _compiled(spec, root, self.frame, self.templates)
 
     def render(self, scratch: Path) -> Desired:
         """Render all rows into `scratch`."""
@@ -172,7 +175,7 @@ def first_requests(
     `rows_of` names another job, and its root, whose rows are taken.
     """
     shape = frame(spec)
-    renderer = _compiled(spec, shape, Templates(root, shape.variables))
+    renderer = _compiled(spec, root, shape, Templates(root, shape.variables))
     files, number = InputFiles(), 0
     source, folder = rows_of or (spec, root)
     for chunk in read_chunks(folder, source, files):
@@ -186,12 +189,11 @@ def first_requests(
             yield request[0] or b"%d" % number, request[1]
 
 
-def _compiled(spec: JobSpec, shape: Frame, templates: Templates) -> Renderer:
+def _compiled(spec: JobSpec, root: Path, shape: Frame, templates: Templates) -> Renderer:
     try:
         return Renderer(shape, templates)
-    except NotCompiled as error:
-        keys = (*error.hole.path, "template") if error.hole.is_file else error.hole.path
-        raise syntax_problem(error.error, spec.problem("", "prompt", *keys)) from error
+    except jinja2.TemplateError as error:
+        raise SpecError(template_problems(root, [spec])) from error
 
 
 def _here(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Iterator[Part]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-import jinja2
 import orjson
 
 from runner.keys import DIGEST_BYTES, VERSION, key_state
@@ -50,7 +49,7 @@ class Rendered:
 
 
 class Renderer:
-    """Renders chunks of one job. Raises jinja2.TemplateError where a template does not compile; see `part`."""
+    """Renders chunks of one job. Raises jinja2.TemplateError where a template does not compile."""
 
     def __init__(self, frame: Frame, templates: Templates) -> None:
         self._id_columns = frame.id_columns
@@ -123,15 +122,6 @@ class Renderer:
         return Trouble(line, 0, text, code=error.code, public=error.public)
 
 
-class NotCompiled(Exception):
-    """A hole's template does not compile."""
-
-    def __init__(self, hole: Hole, error: jinja2.TemplateError) -> None:
-        super().__init__(str(error))
-        self.hole = hole
-        self.error = error
-
-
 class _IdError(RowError):
     """The row has no usable id."""
 
@@ -145,12 +135,7 @@ class _SizeError(RowError):
 
 
 def _compiled(templates: Templates, hole: Hole) -> Render:
-    try:
-        if hole.is_file:
-            return templates.compile_file(hole.text)
-        return templates.compile_text(hole.text, hole.label)
-    except jinja2.TemplateError as error:
-        raise NotCompiled(hole, error) from error
+    return templates.compile_file(hole.text) if hole.is_file else templates.compile_text(hole.text, hole.label)
 
 
 def _requester(

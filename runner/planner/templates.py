@@ -20,7 +20,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.runtime import Context
 
-from runner.errors import InputError, Problem, SpecError, TrustError
+from runner.errors import InputError, Problem, TrustError
 from runner.planner.bounds import BoundedEnvironment, loops, only_reads
 from runner.planner.constants import fold
 from runner.planner.costs import printed
@@ -85,14 +85,36 @@ class Templates:
     def compile_text(self, text: str, label: str) -> Render:
         """A function of the row's namespace for inline Jinja text. Raises jinja2.TemplateError."""
         with _compiling(label):
-            self._load_all(_named(self._environment.parse(text, label, label)))
+            for error in self._errors(_named(self._environment.parse(text, label, label), label)):
+                raise error
             return self._compile(text, label, label)
 
     def compile_file(self, path: str) -> Render:
         """A function of the row's namespace for a template file. Raises jinja2.TemplateError."""
+        for error in self._errors([_Named(path)]):
+            raise error
         with _compiling(path):
-            self._load_all([path])
             return self._compile(self.loaded[path].text, path, self.loaded[path].path)
+
+    def errors_of_text(self, text: str, label: str) -> Iterator[jinja2.TemplateError]:
+        """All that keeps inline text, and the templates it names, from being compiled."""
+        try:
+            with _compiling(label):
+                named = _named(self._environment.parse(text, label, label), label)
+                self._environment.compile(text, label, label)
+        except jinja2.TemplateError as error:
+            yield error
+        else:
+            yield from self._errors(named)
+
+    def errors_of_file(self, path: str) -> Iterator[jinja2.TemplateError]:
+        """All that keeps a template file, and the templates it names, from being compiled."""
+        return self._errors([_Named(path)])
+
+    @property
+    def filters(self) -> Iterable[str]:
+        """The names of all filters."""
+        return self._environment.filters.keys()
 
     def _compile(self, text: str, name: str, filename: str) -> Render:
         environment = self._environment
@@ -103,18 +125,26 @@ class Templates:
         template = _Template.from_code(environment, code, dict(environment.globals))
         return self._renderer(template, name, text, bounded=not loops(tree), same=only_reads(tree))
 
-    def _load_all(self, names: list[str]) -> None:
+    def _errors(self, named: list[_Named]) -> Iterator[jinja2.TemplateError]:
         """Load templates and what they name, so that errors come, and `used` is whole, before the first row."""
         seen: set[str] = set()
-        while names:
-            name = names.pop()
-            if name in seen:
+        while named:
+            asked = named.pop()
+            if asked.name in seen:
                 continue
-            seen.add(name)
-            assert self._environment.loader is not None
-            source = self._environment.loader.get_source(self._environment, name)[0]
-            self._environment.get_template(name)
-            names += _named(self._environment.parse(source, name))
+            seen.add(asked.name)
+            try:
+                with _compiling(asked.name):
+                    text, path, _ = self._load(asked.name)
+                    named += _named(self._environment.parse(text, asked.name, path), asked.name)
+                    self._environment.get_template(asked.name)
+            except jinja2.TemplateNotFound as error:
+                if not asked.by:
+                    yield error
+                elif not asked.missing_is_fine:
+                    yield jinja2.TemplateSyntaxError(str(error.message), asked.line, asked.by, asked.by)
+            except jinja2.TemplateError as error:
+                yield error
 
     def _load(self, name: str) -> tuple[str, str, Callable[[], bool]]:
         found = self.loaded.get(name)
@@ -199,21 +229,6 @@ def is_constant(text: str) -> bool:
     return not any(mark in text for mark in ("{{", "{%", "{#"))
 
 
-def syntax_problem(error: jinja2.TemplateError, place: Problem) -> SpecError:
-    """A template that cannot be compiled, as the place in the template, else as the place in the spec."""
-    if isinstance(error, jinja2.TemplateSyntaxError) and error.filename and error.filename == error.name:
-        return SpecError([Problem(error.filename, error.lineno, 0, f"template: {error.message}", code="BS127")])
-    if isinstance(error, jinja2.TemplateSyntaxError) and error.filename and error.source is not None:
-        return SpecError([Problem(error.filename, error.lineno, 0, f"template: {error.message}", code="BS127")])
-    if isinstance(error, jinja2.TemplateNotFound):
-        return SpecError(
-            [Problem(place.file, place.line, place.column, str(error.message), "", place.excerpt, "BS127")]
-        )
-    return SpecError(
-        [Problem(place.file, place.line, place.column, f"template: {error.message}", "", place.excerpt, "BS127")]
-    )
-
-
 @contextmanager
 def _compiling(label: str) -> Iterator[None]:
     """Python compiles what Jinja makes of a template, and has limits of its own."""
@@ -268,15 +283,24 @@ def _printable(meter: Meter, value: Any) -> Any:
     return str(value)  # StrictUndefined raises here, with its own words
 
 
-def _named(tree: nodes.Template) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A template's name, and by which template it is named, on which line; the spec names it where `by` is empty."""
+
+    name: str
+    by: str = ""
+    line: int = 0
+    missing_is_fine: bool = False
+
+
+def _named(tree: nodes.Template, by: str) -> list[_Named]:
     """Templates that `tree` names outright; a name that is computed is loaded when its row comes."""
-    found = [
-        *(node.template for node in tree.find_all(nodes.Include)),
-        *(node.template for node in tree.find_all(nodes.Import)),
-        *(node.template for node in tree.find_all(nodes.FromImport)),
-        *(node.template for node in tree.find_all(nodes.Extends)),
-    ]
-    return [t.value for t in found if isinstance(t, nodes.Const) and isinstance(t.value, str)]
+    named = []
+    for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        name = getattr(node, "template", None)
+        if isinstance(name, nodes.Const) and isinstance(name.value, str):
+            named.append(_Named(name.value, by, node.lineno, getattr(node, "ignore_missing", False)))
+    return named
 
 
 def _explain(

@@ -117,13 +117,14 @@ def load_project(
     placeholders: bool = False,
     some: bool = False,
     read: YamlFiles | None = None,
+    also: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
 ) -> Project:
     """Load specs: `paths` (files or folders), else all of `specs/`. Raises SpecError with every problem there is.
 
     `variables` set declared vars; `provider` names a profile to use in place of each spec's own; with `placeholders`
     partitions that are given no value are checked with a stand-in. With `some`, a job whose partition has no value is
     no error but one of the project's `waiting`; nor is it one that there is no spec at all, where lockfiles are left.
-    Projects that share `read` read each file once.
+    Projects that share `read` read each file once. `also` looks for more that is wrong with jobs whose shape is right.
     """
     root = root.resolve()
     problems: list[Problem] = []
@@ -139,6 +140,10 @@ def load_project(
         problems += check_job(
             root, settings.store, spec.job, spec.problem, environ, own_server=_own_server(spec, settings)
         )
+    if also is not None:
+        told = {(problem.file, problem.line, problem.column) for problem in problems}
+        more = also(root, (*jobs, *loading.partial))
+        problems += [problem for problem in more if (problem.file, problem.line, problem.column) not in told]
     waiting = tuple(job for job in jobs if job.unset)
     jobs = [job for job in jobs if not job.unset]
     if not some:
@@ -148,8 +153,8 @@ def load_project(
     if problems:
         raise SpecError(read.told(problems))
     warnings = (w for job in jobs for w in warn_job(root, job.job, job.problem, own_server=_own_server(job, settings)))
-    told = tuple(sorted(read.told(list(warnings))))
-    return Project(root, settings, tuple(jobs), told, whole=not paths, waiting=waiting, provider=provider)
+    noted = tuple(sorted(read.told(list(warnings))))
+    return Project(root, settings, tuple(jobs), noted, whole=not paths, waiting=waiting, provider=provider)
 
 
 def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:
