@@ -85,14 +85,18 @@ def read_more(codes: Iterable[str]) -> str:
 
 
 class BatchspecError(Exception):
-    """Base of all errors here. ``hint`` says what to do next, as a sentence; ``code`` names the error's page."""
+    """Base of all errors here. ``hint`` says what to do next, as a sentence; ``code`` names the error's page.
+
+    A class may have a ``usual_hint`` for where nothing better is known.
+    """
 
     code: str = ""
+    usual_hint: str = ""
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or type(self).usual_hint
         self.code = code or type(self).code
 
     @property
@@ -190,6 +194,7 @@ class StoreError(BatchspecError):
     """A file below `.batchspec/` is damaged or cannot be written."""
 
     code = "BS410"
+    usual_hint = "make room or mend its rights, and run the command again; what is recorded stays"
 
 
 def disk_error(error: OSError) -> StoreError:
@@ -221,12 +226,14 @@ class Unreachable(ProviderError):
     """No answer came. Whether the request had its effect is not known."""
 
     code = "BS501"
+    usual_hint = "check network, proxy and `base_url`; the same command goes on, and looks first for what was made"
 
 
 class Malformed(ProviderError):
     """The answer is not what the API describes."""
 
     code = "BS502"
+    usual_hint = "check `base_url`, and whether a proxy or login page answers in its place; then run it again"
 
 
 class ApiError(ProviderError):
@@ -253,30 +260,35 @@ class NotFound(ApiError):
     """404: there is no such file or batch for this key."""
 
     code = "BS504"
+    usual_hint = "check the batch id, `base_url`, and whether the key is of the account that the lockfile speaks of"
 
 
 class Conflict(ApiError):
     """409: the state of the batch, or an idempotency key used for something else."""
 
     code = "BS505"
+    usual_hint = "look at `batchspec status`, and apply again"
 
 
 class NotReady(ApiError):
     """412: results are not there yet."""
 
     code = "BS506"
+    usual_hint = "apply again in some minutes"
 
 
 class Rejected(ApiError):
     """400, 413 or 422: the request itself is wrong; sending it again cannot help."""
 
     code = "BS507"
+    usual_hint = "mend what the service's words name; the same again would be refused again"
 
 
 class RateLimited(ApiError):
     """429. ``retry_after`` is in seconds; None where the service did not say."""
 
     code = "BS508"
+    usual_hint = "apply again later; `max_in_flight` keeps jobs inside an account's limits"
 
     def __init__(self, message: str, *, retry_after: float | None = None, **rest: object) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]
@@ -287,6 +299,7 @@ class ServerError(ApiError):
     """5xx. A create answered so may still have had its effect. ``retry_after`` is as with RateLimited."""
 
     code = "BS509"
+    usual_hint = "apply again later; it looks first for what was made"
 
     def __init__(self, message: str, *, retry_after: float | None = None, **rest: object) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]

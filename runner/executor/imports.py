@@ -51,7 +51,9 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
     theirs = remote.metadata.get("job")
     if theirs is not None and theirs not in context.names(spec):
         raise BatchspecError(
-            f"batch {batch_id} was made by the job {theirs}, and batches belong to one job", code="BS805"
+            f"batch {batch_id} was made by the job {theirs}, and batches belong to one job",
+            hint=f"import it there; or, where the job was renamed, write `moved: {{from: {theirs}}}`",
+            code="BS805",
         )
     realm, names = context.realm(spec), context.names(spec)
     results = realm.results
@@ -59,7 +61,11 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
         for path in context.lock_paths():
             line = context.lockfile(path).batches.get(batch_id)
             if line is not None and (line.job not in names or results.foreign(batch_id) is not None):
-                raise BatchspecError(f"batch {batch_id} is known already, as one of {line.job} in {path}", code="BS805")
+                raise BatchspecError(
+                    f"batch {batch_id} is known already, as one of {line.job} in {path}",
+                    hint=f"there is nothing to do; `batchspec forget {line.job}` would let it go",
+                    code="BS805",
+                )
         digest = sha256_file(requests)
         keys = np.sort(np.array(list(mapping.values()), f"S{KEY_BYTES}"))
         results.forget_index(batch_id)
@@ -120,7 +126,9 @@ def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:
     if problems:
         raise InputError(problems)
     if not found:
-        raise BatchspecError(f"{path} holds no requests", code="BS805")
+        raise BatchspecError(
+            f"{path} holds no requests", hint="give the file that was uploaded for this batch", code="BS805"
+        )
     return found
 
 

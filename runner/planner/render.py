@@ -146,6 +146,8 @@ class _Rendering:
 
 
 _AGAIN = "run the command again"
+_SHOWN = 100
+"""Bytes of an id that are shown."""
 
 
 def cores() -> int:
@@ -265,11 +267,12 @@ def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
     pairs, total = doubled_ids(spool, MAX_PROBLEMS)
     columns = " and ".join(spec.job.input.id_columns)
     problems = []
-    for first, second in pairs:
+    for first, second, name in pairs:
         earlier = f"{files.paths[int(first['file'])]}:{int(first['line'])}"
-        message = f"this row's id in column {columns} stands at {earlier} already; ids must be unique"
+        rest = f"in column {columns} stands at {earlier} already; ids must be unique"
         place = files.paths[int(second["file"])], int(second["line"]), 0
-        problems.append(Problem(*place, message, public=message, code="BS205"))
+        shown = name.decode() if len(name) <= _SHOWN else name[:_SHOWN].decode(errors="ignore") + "…"
+        problems.append(Problem(*place, f"the id {shown} {rest}", public=f"this row's id {rest}", code="BS205"))
     if total > len(pairs):
         problems.append(Problem("~", 0, 0, f"and {total - len(pairs)} more rows whose id stands before"))
     return problems

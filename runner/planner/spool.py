@@ -229,8 +229,11 @@ def keys_of(digests: npt.NDArray[np.bytes_], ordinals: npt.NDArray[np.uint32]) -
     return both.view(KEY)
 
 
-def doubled_ids(spool: Spool, most: int) -> tuple[list[tuple[Rows, Rows]], int]:
-    """The first rows, in row order, whose id an earlier row has, as (earlier row, this row), and how many there are."""
+def doubled_ids(spool: Spool, most: int) -> tuple[list[tuple[Rows, Rows, bytes]], int]:
+    """The first rows, in row order, whose id an earlier row has, and how many there are.
+
+    Each as (earlier row, this row, their id as JSON).
+    """
     found: list[tuple[int, int]] = []
     total = 0
     for _, _, records in _buckets(spool, "id", _BY_ID).groups():
@@ -243,7 +246,14 @@ def doubled_ids(spool: Spool, most: int) -> tuple[list[tuple[Rows, Rows]], int]:
             first = again[np.argsort(rows[again], kind="stable")[:most]]
             found += zip(rows[first].tolist(), rows[first - 1].tolist(), strict=True)
             found = sorted(found)[:most]
-    return [(_row(spool, earlier), _row(spool, row)) for row, earlier in found], total
+    names = _ids_of(spool, {row for row, _ in found})
+    return [(_row(spool, earlier), _row(spool, row), names[row]) for row, earlier in found], total
+
+
+def _ids_of(spool: Spool, rows: set[int]) -> dict[int, bytes]:
+    """The ids of a few rows, as JSON; what lies before the last of them is read."""
+    last = max(rows, default=-1)
+    return {row: name for row, name in zip(range(last + 1), spool.ids(), strict=False) if row in rows}
 
 
 def _row(spool: Spool, number: int) -> Rows:

@@ -63,4 +63,5 @@ def _check_key(base_url: str, key: str | None, environ: Mapping[str, str]) -> No
 
     check_key_host(base_url, environ)
     if not key and not is_loopback(urlsplit(base_url).hostname or ""):
-        raise Unauthorized(f"there is no key for {base_url}", status=401, hint=f"set {' or '.join(KEY_NAMES)}")
+        hint = f"set {' or '.join(KEY_NAMES)}; or try it on this machine, without a key: `--provider local`"
+        raise Unauthorized(f"there is no key for {base_url}", status=401, hint=hint)

@@ -173,7 +173,7 @@ def _string(value: object) -> str:
 def _by_status(status: int, text: str, code: str, request_id: str, wait: float | None) -> ApiError:
     match status:
         case 401:
-            hint = "the key is missing or wrong"
+            hint = "the key is missing or wrong; `--provider local` tries a job on this machine without one"
             return Unauthorized(text, status=status, error_id=code, request_id=request_id, hint=hint)
         case 403:
             hint = "the key may not do this, or a presigned URL is no longer good"

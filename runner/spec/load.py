@@ -209,20 +209,34 @@ def _job(loading: _Loading, variant: Variant, lines: Lines) -> JobSpec | None:
     return None
 
 
+_STAND_INS: dict[str, Any] = {
+    "version": 1,
+    "name": "job",
+    "input": {"rows": [{"id": 1}], "id": "id"},
+    "prompt": {"user": "Hello"},
+    "output": {"path": "out/{{ address }}.jsonl"},
+}
+"""What takes the place of a needed key that is missing or wrong. Not of the model: what a job may say depends on it."""
+
+
 def _rest(document: Document, error: ValidationError) -> Job | None:
     """The job without what is wrong with it, so that more problems can be found; None where too little is left."""
-    value = document.value
-    if error.error_count() > MAX_PROBLEMS:
+    if error.error_count() > MAX_PROBLEMS or not isinstance(document.value, dict):
         return None
-    for details in error.errors(include_url=False):
-        path = [part for part in details["loc"] if isinstance(part, str)]
-        if not path or path[0] in {"vars", "vars_file", "parameters", "matrix", "partition"}:
-            return None
-        value = _without(value, path)
-    try:
-        return Job.model_validate(value)
-    except ValidationError:
+    if type(document.value.get("version")) is int and document.value["version"] != 1:
+        return None  # of another language, whose rules are not known
+    wrong = [[part for part in details["loc"] if isinstance(part, str)] for details in error.errors(include_url=False)]
+    if any(not path or path[0] in {"vars", "vars_file", "parameters", "matrix", "partition"} for path in wrong):
         return None
+    less, least = document.value, document.value
+    for path in wrong:
+        less, least = _without(less, path), _without(least, path[:1])
+    for value in (less, least):
+        try:
+            return Job.model_validate({**_STAND_INS, **value})
+        except ValidationError:
+            continue
+    return None
 
 
 def _without(value: Any, path: Sequence[str]) -> Any:

@@ -118,6 +118,8 @@ def _sentence(details: ErrorDetails) -> str:
     if kind in _TYPES:
         return f"{_TYPES[kind]}, not {_shown(value)}"
     match kind:
+        case "literal_error" if isinstance(value, str) and value == context["expected"]:
+            return f"is the text {_shown(value)}; write {value}, without quotes"
         case "literal_error" | "enum":
             return f"is {_shown(value)}; allowed: {context['expected']}"
         case "union_tag_invalid":

@@ -246,11 +246,22 @@ def test_numbers_of_64_bits_stay_exact(load: Load, tmp_path: Path) -> None:
 
 
 def test_a_doubled_id_is_told_with_both_places(load: Load, tmp_path: Path) -> None:
-    rows = TWO + '\n{"id": 1, "text": "c"}\n'
-    with pytest.raises(
-        InputError, match=r"data/rows\.jsonl:4: this row's id in column id stands at data/rows\.jsonl:1"
-    ):
+    """And by its name, which is the input's: it is left out where a review must not show the input."""
+    rows = TWO + '\n{"id": "jo@example.com", "text": "c"}\n{"id": "jo@example.com", "text": "d"}\n'
+    with pytest.raises(InputError) as caught:
         rendered(load, tmp_path, "{{ text }}", rows)
+    places = "in column id stands at data/rows.jsonl:4 already; ids must be unique [BS205]"
+    assert caught.value.message == f'data/rows.jsonl:5: the id "jo@example.com" {places}'
+    assert caught.value.public == f"data/rows.jsonl:5: this row's id {places}"
+
+
+@pytest.mark.parametrize("name", ["a" * 500, "é" * 300], ids=["long", "long and wide"])
+def test_a_long_doubled_id_is_cut(load: Load, tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        rendered(load, tmp_path, "{{ text }}", f'{{"id": "{name}", "text": ""}}\n' * 2)
+    assert f'the id "{name[:40]}' in caught.value.message
+    assert "… in column id" in caught.value.message
+    assert len(caught.value.message) < 250
 
 
 def test_tojson_is_plain_json(load: Load, tmp_path: Path) -> None:
