@@ -12,11 +12,11 @@ from pathlib import Path
 
 from runner.executor.context import Context
 from runner.executor.limits import Flight
+from runner.executor.listing import Lists
 from runner.executor.observe import Word
 from runner.executor.run import Outcome, Prepared, Run
 from runner.executor.wait import Waiting
 from runner.logfields import bound
-from runner.providers.api import RemoteBatch
 from runner.reconciler.ceiling import Ceiling
 from runner.store.files import is_held, lock_holder, write_lock
 from runner.store.ledger import Ledger
@@ -73,14 +73,14 @@ def _round(context: Context, runs: Sequence[Run]) -> None:
     groups: dict[Path, list[Run]] = {}
     for run in runs:
         groups.setdefault(context.places.lock(run.lock_path), []).append(run)
-    listed: dict[int, dict[str, RemoteBatch]] = {}
+    lists = Lists(context.now)
     for lock in sorted(groups, key=is_held):
-        with write_lock(lock, waiting=_telling(context, lock, listed)):
+        with write_lock(lock, waiting=_telling(context, lock, lists)):
             ledger = Ledger(context.places.ledger)
             try:
                 for run in groups[lock]:
                     with bound(job=run.address):
-                        run.attempt(ledger, listed)
+                        run.attempt(ledger, lists)
                         _tell_end(context, run)
             finally:
                 ledger.close()
@@ -92,8 +92,8 @@ def _tell_end(context: Context, run: Run) -> None:
 
 
 @contextlib.contextmanager
-def _telling(context: Context, lock: Path, listed: dict[int, dict[str, RemoteBatch]]) -> Iterator[None]:
+def _telling(context: Context, lock: Path, lists: Lists) -> Iterator[None]:
     """While another process writes. What was read before is read again."""
     context.watcher.event("lock.waiting", holder=lock_holder(lock))
     yield
-    listed.clear()
+    lists.forget()

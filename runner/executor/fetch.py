@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from runner.digest import sha256_file
-from runner.errors import Malformed, NotFound, NotReady
+from runner.errors import Malformed, NotFound, NotReady, ProviderError, RateLimited, ServerError, Unreachable
 from runner.executor.glance import Glance, glance
 from runner.providers.api import BatchApi, Progress, RemoteBatch
 from runner.store.files import sync_file
@@ -35,27 +35,50 @@ def fetch(
 
     `progress` is told of bytes downloaded, `reading` of bytes indexed.
 
-    What comes short of the counts of the service is downloaded once more, from new addresses. What stands here already
-    is replaced only by results with as many answers. A batch that answered nothing has no results; that is an empty
-    index. Raises NotFound where results there must be are gone, and ProviderError where they can't be read now.
+    What comes short of the counts of the service is downloaded once more, from new addresses; what came first stays
+    where no more comes then. A batch that answered nothing has no results; that is an empty index. Raises NotFound
+    where results there must be are gone, and ProviderError where they can't be read now.
     """
-    standing = store.load(batch.batch_id)
     counted = batch.counts.completed + batch.counts.failed
-    if standing is None and counted:
+    if store.load(batch.batch_id) is None and counted:
         # What a crash or a damaged index left: whole files without an index.
         entries, summary = index(store.raw(batch.batch_id), batch, mapping, reading)
         if summary.answers + summary.failures >= counted:
             return store.save(batch.batch_id, entries, summary)
+    once = partial(_fetched, api, store, batch, mapping, progress, reading, settled=settled)
+    found = once()
+    if found.summary.answers + found.summary.failures >= counted:
+        return found
+    try:
+        return once()
+    except (Unreachable, ServerError, RateLimited):
+        raise
+    except ProviderError:
+        return found
+
+
+def _fetched(
+    api: BatchApi,
+    store: ResultStore,
+    batch: RemoteBatch,
+    mapping: KeyMap,
+    progress: Progress | None,
+    reading: Progress | None,
+    *,
+    settled: bool,
+) -> ResultIndex:
+    """Download and index results. What stands here already is replaced only by what holds as many answers."""
     with store.fresh(batch.batch_id) as fresh:
         _download(api, batch, fresh, progress, settled=settled)
         entries, summary = index(fresh, batch, mapping, reading)
-        if summary.answers + summary.failures < counted:
-            _download(api, batch, fresh, progress, settled=settled)
-            entries, summary = index(fresh, batch, mapping, reading)
-        standing = store.load(batch.batch_id)  # another process may have been quicker
-        if standing is not None and standing.summary.answers > summary.answers:
+        standing = store.load(batch.batch_id)
+        if standing is not None and _held(standing.summary) > _held(summary):
             return standing
         return store.take(batch.batch_id, fresh, entries, summary)
+
+
+def _held(summary: Summary) -> tuple[int, int]:
+    return summary.answers, summary.failures
 
 
 def _download(

@@ -20,7 +20,7 @@ from runner.errors import (
     disk_error,
     with_code,
 )
-from runner.executor.batches import in_doubt, list_back, newest_run
+from runner.executor.batches import in_doubt, newest_run
 from runner.executor.canary import stand
 from runner.executor.collect import Collector
 from runner.executor.context import Context
@@ -28,6 +28,7 @@ from runner.executor.costs import expected, expected_of, is_limit, spent
 from runner.executor.doubt import Doubt, check_strangers, is_keyed
 from runner.executor.judge import wanted_round
 from runner.executor.limits import Flight
+from runner.executor.listing import Lists
 from runner.executor.observe import Observed, Word, observe
 from runner.executor.parallel import Meter, each
 from runner.executor.record import Record
@@ -116,17 +117,11 @@ class Run:
         """The path of the job's lockfile in the project."""
         return self._spec.lock_path
 
-    def attempt(self, ledger: Ledger, listed: dict[int, dict[str, RemoteBatch]]) -> None:
-        """Do all that can be done now; an error of this job ends it and no other.
-
-        `listed` holds each service's batches, asked for when the first job needs them.
-        """
+    def attempt(self, ledger: Ledger, lists: Lists) -> None:
+        """Do all that can be done now; an error of this job ends it and no other."""
         self.stalled = None
         try:
-            api = self._context.api(self._spec)
-            if id(api) not in listed:
-                listed[id(api)] = list_back(api, self._context.now())
-            self._step(ledger, listed[id(api)])
+            self._step(ledger, lists)
         except Stalled as way_out:
             self.stalled = way_out.stall
         except NotReady as error:
@@ -179,7 +174,9 @@ class Run:
         seen = {known.line.batch: known.ended for known in self._seen.batches} if self._seen else {}
         return tuple(batch for batch, ended in {**dict.fromkeys(self._sent, False), **seen}.items() if not ended)
 
-    def _step(self, ledger: Ledger, listed: dict[str, RemoteBatch]) -> None:
+    def _step(self, ledger: Ledger, lists: Lists) -> None:
+        api = self._context.api(self._spec)
+        listed = lists.of(api)
         seen = self._observe(ledger, listed)
         # Each effect is followed by a fresh look, until there is nothing left to do now.
         while (
@@ -189,6 +186,7 @@ class Run:
             or self._submit(seen, ledger, listed)
             or self._salvage(seen)
         ):
+            listed = lists.of(api)
             seen = self._observe(ledger, listed)
         if self._running() or any(isinstance(action, Submit) for action in seen.plan.actions):
             return

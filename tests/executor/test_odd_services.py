@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,33 @@ def test_results_that_never_come_end_in_a_report_and_cost_nothing(stub: Stub, tm
     assert "not yet" in outcome.message
     assert len(stub.jobs) == SHARDS
     assert (root / "specs/told.lock").read_text().count('"state":"completed"') == SHARDS - 1
+
+
+@pytest.mark.parametrize("then", [[], ["cut"]], ids=["gone", "shorter"])
+def test_what_came_first_of_short_results_is_kept_where_less_comes_after(
+    stub: Stub, tmp_path: Path, then: list[str]
+) -> None:
+    """Results lack a line; asked for once more they are not there any more, or lack all."""
+    stub.on("GET", "/v1/batches/batch-2/results", Instead(partial(_short, stub, 1)))
+    if then:
+        stub.on("GET", "/v1/batches/batch-2/results", Instead(partial(_short, stub, 0)))
+    stub.on("GET", "/v1/batches/batch-2/results", *[Reply(404, {"id": "not_found", "message": "gone"})] * MANY)
+    root = checkout(tmp_path, stub.url)
+    outcome, _ = apply(root)
+    assert outcome.end == "failed"
+    missing = [text for text, found in zip(TEXTS, texts(root), strict=True) if found != text]
+    assert len(missing) == 1
+    assert len(stub.jobs) == SHARDS
+
+
+def _short(stub: Stub, lines: int, seen: Seen) -> Reply:
+    """Results of the second batch, with so many lines."""
+    told = stub.answer(seen)
+    name = f"{seen.path.split('/')[3]}.jsonl"
+    whole = stub.blobs[name]
+    assert isinstance(whole, bytes)
+    stub.blobs[name] = b"".join(whole.splitlines(keepends=True)[:lines])
+    return told
 
 
 def test_what_the_list_says_of_an_expired_batch_is_not_believed_where_the_batch_says_more(

@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -18,6 +19,7 @@ import zstandard
 
 from runner.api import load, open_project
 from runner.errors import BatchspecError
+from runner.executor.context import Silent
 from runner.executor.imports import import_batch
 from runner.executor.observe import Word
 from runner.executor.verify import verify
@@ -499,3 +501,32 @@ def test_calls_grow_with_pages_and_not_with_polls(team: Make, monkeypatch: pytes
     pages = calls["list"]
     assert pages <= 2 * count // 100 + 2 or pages < 20
     assert [action for action in plan.jobs[0].actions if isinstance(action, Submit)] == []
+
+
+def test_a_list_is_read_again_when_the_job_before_took_long(team: Make) -> None:
+    """While one job is submitted, which may take an hour, another checkout submits the next one, cut in another way."""
+    one, other = team("long"), team("long-too")
+    other.write("batchspec.yaml", (one.root / "batchspec.yaml").read_text())
+    one.spec("a", 'salt: "a"')
+    one.spec("b", 'salt: "b"')
+    other.spec("b", 'salt: "b"', "shards: {max_requests: 2}")
+    for checkout in (one, other):
+        (checkout.root / "specs/job.yaml").unlink()
+    ahead = timedelta()
+
+    class Meanwhile(Silent):
+        def event(self, name: str, **fields: object) -> None:
+            nonlocal ahead
+            if name == "batch.submitted" and fields["job"] == "a":
+                other.apply(waiting=False)
+                ahead = timedelta(hours=1)
+
+    project = load(root=one.root, environ=one.environ)
+    with open_project(
+        project, environ=one.environ, watcher=Meanwhile(), jobs=1, now=lambda: datetime.now(UTC) + ahead
+    ) as opened:
+        assert ends(opened.apply(opened.plan(project.jobs))) == ["succeeded", "succeeded"]
+    made = [batch["metadata"]["job"] for batch in one.remote()]
+    assert sorted(made) == ["a", "b", "b"]
+    assert ends(other.apply()) == ["succeeded"]
+    assert other.output("b") == one.output("b")
