@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import itertools
 import json
 import keyword
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.errors import BatchspecError
+from runner.errors import BatchspecError, InputError, Problem
 
 _LOOKED_AT = 10_000
 """Rows that are looked at to tell which column is unique."""
+_START_BYTES = 1 << 20
+_RECORDS = 10
+"""What is looked at to tell what separates values."""
 _SHOWN = 12
 """Columns that the template names."""
 _ID_NAME = re.compile(r"(^|[_\W]|(?<=[a-z]))(id|key|uuid|guid|number|nr|no|sku|code|slug)\W?$", re.IGNORECASE)
@@ -44,24 +50,28 @@ _GUESS = "cp1252"
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A file's columns, in order; those that some rows lack; the one that is an id, or empty; and its encoding."""
+    """A file's columns, in order; those that some rows lack; the one that is an id, or empty; and how it is written.
+
+    `delimiter` is empty where it goes without saying.
+    """
 
     names: tuple[str, ...]
     partial: frozenset[str]
     id: str
     encoding: str
+    delimiter: str
 
 
 def look(root: Path, path: str) -> Columns:
     """The columns of a data file. Raises BatchspecError where it can't be read."""
     encoding = _encoding(root / path)
-    _commas(root / path, path, encoding)
-    rows = _first_rows(root, path, encoding)
+    delimiter = _delimiter(root, path, encoding)
+    rows = _first_rows(root, path, encoding, delimiter)
     if not rows:
         raise BatchspecError(f"{path} has no rows", hint="name a file with at least one row", code="BS808")
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     partial = frozenset(name for name in names if any(name not in row for row in rows))
-    return Columns(names, partial, _id(names, rows), encoding)
+    return Columns(names, partial, _id(names, rows), encoding, delimiter)
 
 
 def spec_text(name: str, path: str, columns: Columns) -> str:
@@ -75,6 +85,7 @@ def spec_text(name: str, path: str, columns: Columns) -> str:
         "input:",
         f"  path: {_quoted(path)}",
         *([f"  encoding: {columns.encoding}"] if columns.encoding != "utf-8" else []),
+        *([f"  delimiter: {json.dumps(columns.delimiter)}"] if columns.delimiter else []),
         *([f"  id: {_quoted(columns.id)}"] if columns.id else []),
         "prompt:",
         "  system: You answer in one short sentence.",
@@ -134,24 +145,37 @@ def _encoding(path: Path) -> str:
     return "utf-8"
 
 
-def _commas(file: Path, path: str, encoding: str) -> None:
-    """Refuse a .csv with other separators: its header would be one column. Raises BatchspecError."""
-    if file.suffix.lower() != ".csv":
-        return
-    with file.open(encoding=encoding, errors="replace") as lines:
-        header = lines.readline(10_000)
-    found = next((mark for mark in ";\t|" if mark in header and "," not in header), None)
-    if found is not None:
-        shown = "tabs" if found == "\t" else f"`{found}`"
-        raise BatchspecError(
-            f"the columns of {path} seem to be separated by {shown}",
-            hint="save it with commas, or with tabs as .tsv",
-            code="BS808",
-        )
+def _delimiter(root: Path, path: str, encoding: str) -> str:
+    """What separates the values of a csv file where it is no comma: what cuts its first records into as many values."""
+    from runner.planner.files import InputFiles, open_stream  # noqa: PLC0415
+
+    if ".csv" not in (suffix.lower() for suffix in Path(path).suffixes[-2:]):
+        return ""
+    try:
+        stream = open_stream(root / path, path, InputFiles(), encoding)
+        try:
+            text = stream.read(_START_BYTES).decode(errors="replace")
+        finally:
+            stream.close()
+    except (OSError, EOFError, zlib.error, InputError):
+        return ""  # it is told where rows are read
+    csv.field_size_limit(_START_BYTES)
+    columns = {mark: _count(text, mark) for mark in ",;\t|"}
+    found = max(columns, key=lambda mark: columns[mark])
+    return "" if found == "," else found
 
 
-def _first_rows(root: Path, path: str, encoding: str) -> list[dict[str, Any]]:
-    from runner.errors import InputError, Problem  # noqa: PLC0415
+def _count(text: str, mark: str) -> int:
+    """How many values the first records have, if all have as many; else 1."""
+    records = itertools.islice(csv.reader(io.StringIO(text, newline=""), delimiter=mark), _RECORDS)
+    try:
+        counts = {len(record) for record in records if record}
+    except csv.Error:
+        return 1
+    return counts.pop() if len(counts) == 1 else 1
+
+
+def _first_rows(root: Path, path: str, encoding: str, delimiter: str) -> list[dict[str, Any]]:
     from runner.planner.files import InputFiles  # noqa: PLC0415
     from runner.planner.rows import Trouble, rows  # noqa: PLC0415
     from runner.planner.sources import kind_of, read_chunks  # noqa: PLC0415
@@ -165,7 +189,8 @@ def _first_rows(root: Path, path: str, encoding: str) -> list[dict[str, Any]]:
             f"{path} has marks in its name that mean something in a spec", hint="rename it", code="BS808"
         )
     values = {"version": 1, "name": "look", "model": "any", "prompt": {"user": ""}, "output": {"path": "out.jsonl"}}
-    job = Job.model_validate({**values, "input": {"path": path, "encoding": encoding, "limit": _LOOKED_AT}})
+    chosen = {"path": path, "encoding": encoding, "delimiter": delimiter, "limit": _LOOKED_AT}
+    job = Job.model_validate({**values, "input": chosen})
     try:
         kind_of(path, job.input)
     except ValueError:

@@ -7,11 +7,9 @@ import hashlib
 import heapq
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runner.planner.rows import FRAMED, RECORD_BYTES, Chunk, frame_record, framed
-
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 def limited(chunks: Iterator[Chunk], limit: int) -> Iterator[Chunk]:
@@ -79,7 +77,7 @@ def _raw(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
 def _separated(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
     csv.field_size_limit(RECORD_BYTES)
     texts = io.BytesIO(chunk.data).readlines()
-    reader = csv.reader((text.decode("latin-1") for text in texts), delimiter=_DELIMITERS[chunk.kind], strict=True)
+    reader = csv.reader((text.decode("latin-1") for text in texts), delimiter=chunk.delimiter, strict=True)
     before = 0
     for record in reader:
         if record:
@@ -90,4 +88,4 @@ def _separated(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
 def _chunk_of(chunk: Chunk, records: list[tuple[int, bytes]]) -> Chunk:
     """A chunk of some of another's records."""
     kind = chunk.kind if chunk.kind.endswith(FRAMED) else chunk.kind + FRAMED
-    return Chunk(chunk.file_number, chunk.line, kind, b"".join(frame_record(*one) for one in records), chunk.header)
+    return replace(chunk, kind=kind, data=b"".join(frame_record(*one) for one in records))

@@ -106,27 +106,28 @@ def _split(data: bytes) -> list[bytes]:
     return [*parts, last] if last else parts
 
 
-def separated(stream: Stream, path: str, number: int, kind: str) -> Iterator[Chunk]:
-    """Comma- or tab-separated values; the first line names the columns."""
+def separated(stream: Stream, path: str, number: int, kind: str, said: str = "") -> Iterator[Chunk]:
+    """Values separated by commas, by tabs, or by what is `said`; the first line names the columns."""
+    delimiter = said or _DELIMITERS[kind]
     csv.field_size_limit(RECORD_BYTES)
     source = _LineReader(stream)
-    reader = csv.reader(source, delimiter=_DELIMITERS[kind], strict=True)
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
     line, whole = 1, 0
     header: tuple[str, ...] = ()
     try:
-        header = _header(next(reader, None), path)
+        header = _header(next(reader, None), path, "" if said else delimiter)
         source.take()
         line = reader.line_num + 1
         for _ in reader:
             whole = len(source.kept)
             if source.size >= CHUNK_BYTES:
-                yield Chunk(number, line, kind, source.take(), header)
+                yield Chunk(number, line, kind, source.take(), header, delimiter)
                 line, whole = reader.line_num + 1, 0
         if source.size:
-            yield Chunk(number, line, kind, source.take(), header)
+            yield Chunk(number, line, kind, source.take(), header, delimiter)
     except csv.Error as error:
         if whole:
-            yield Chunk(number, line, kind, b"".join(source.kept[:whole]), header)
+            yield Chunk(number, line, kind, b"".join(source.kept[:whole]), header, delimiter)
         message = str(error)
         if "unexpected end of data" in message:
             message = "a quote that was opened is never closed"
@@ -134,7 +135,7 @@ def separated(stream: Stream, path: str, number: int, kind: str) -> Iterator[Chu
         raise InputError([Problem(path, at, 0, f"not valid {kind}: {message}")]) from error
 
 
-def _header(names: Sequence[str] | None, path: str) -> tuple[str, ...]:
+def _header(names: Sequence[str] | None, path: str, usual: str) -> tuple[str, ...]:
     if not names:
         what = "the file is empty; its first line" if names is None else "the first line is empty; it"
         raise InputError([Problem(path, 1, 0, f"{what} must name the columns")])
@@ -142,16 +143,17 @@ def _header(names: Sequence[str] | None, path: str) -> tuple[str, ...]:
         header = tuple(name.encode("latin-1").decode() for name in names)
     except UnicodeDecodeError as error:
         raise InputError([Problem(path, 1, 0, "the names of the columns are not UTF-8; say `encoding`")]) from error
-    if problem := _header_problem(header):
+    if problem := _header_problem(header, usual):
         raise InputError([Problem(path, 1, 0, problem)])
     return header
 
 
-def _header_problem(header: tuple[str, ...]) -> str:
-    if len(header) == 1 and (mark := next((mark for mark in ";\t|" if mark in header[0]), "")):
+def _header_problem(header: tuple[str, ...], usual: str) -> str:
+    mark = next((mark for mark in ";\t|," if mark in header[0] and mark != usual), "")
+    if len(header) == 1 and usual and mark:
         shown = {"\t": "tabs"}.get(mark, mark)
-        others = "csv has commas, tsv tabs; `input.sql` reads others, with read_csv('FILE', delim=';')"
-        return f"the header is one column, {header[0][:60]!r}: are values separated by {shown}? {others}"
+        say = f"then say `delimiter: {json.dumps(mark)}` under `input`"
+        return f"the header is one column, {header[0][:60]!r}: are values separated by {shown}? {say}"
     doubled = sorted({name for name in header if header.count(name) > 1})
     return f"the header names {', '.join(doubled)} twice" if doubled else ""
 

@@ -19,7 +19,8 @@ import orjson
 class Chunk:
     """Whole records of one file, as bytes in UTF-8.
 
-    `line` is the first record's line in the file, `header` the columns where the records do not name them.
+    `line` is the first record's line in the file, `header` the columns where the records do not name them, and
+    `delimiter` what stands between their values.
     """
 
     file_number: int
@@ -27,6 +28,7 @@ class Chunk:
     kind: str
     data: bytes
     header: tuple[str, ...] = ()
+    delimiter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,6 @@ _REASONS = {
 }
 """By a part of the parser's words: ours."""
 _SURROGATE = re.compile("[\udc80-\udcff]")
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
 # A whole number beyond 64 bits comes out of the fast parser as a float of at least this size.
 _EXACT = float(1 << 63)
 
@@ -134,10 +135,10 @@ def _not_utf8(text: bytes, error: UnicodeDecodeError) -> tuple[int, str]:
 
 
 def _separated(chunk: Chunk) -> Iterator[Record | Trouble]:
-    return _records(chunk.data, chunk.line, chunk.kind, chunk.header)
+    return _records(chunk.data, chunk.line, chunk.delimiter, chunk.header)
 
 
-def _records(data: bytes, first: int, kind: str, header: tuple[str, ...]) -> Iterator[Record | Trouble]:
+def _records(data: bytes, first: int, delimiter: str, header: tuple[str, ...]) -> Iterator[Record | Trouble]:
     csv.field_size_limit(RECORD_BYTES)
     columns, clean = len(header), True
     try:
@@ -145,7 +146,7 @@ def _records(data: bytes, first: int, kind: str, header: tuple[str, ...]) -> Ite
     except UnicodeDecodeError:
         # Each bad byte becomes a surrogate, which valid UTF-8 can't hold, so that only its record is in trouble.
         text, clean = data.decode(errors="surrogateescape"), False
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_DELIMITERS[kind], strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = first
     for record in reader:
         if not clean and _SURROGATE.search("".join(record)):
@@ -197,7 +198,7 @@ def _framed_json(chunk: Chunk) -> Iterator[Record | Trouble]:
 
 def _framed_separated(chunk: Chunk) -> Iterator[Record | Trouble]:
     for line, text in framed(chunk.data):
-        yield from _records(text, line, chunk.kind.removesuffix(FRAMED), chunk.header)
+        yield from _records(text, line, chunk.delimiter, chunk.header)
 
 
 FRAMED = "+"

@@ -39,7 +39,8 @@ _SUFFIXES: dict[str, RowFormat] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
-_CUTTERS = {"jsonl": lines, "json": json_array, "csv": separated, "tsv": separated}
+_CUTTERS = {"jsonl": lines, "json": json_array}
+_SEPARATED = {"csv", "tsv"}
 _UNREADABLE = (OSError, EOFError, zlib.error)
 _PACKED = {".gz", ".zst"}
 _MARKS = "*?["
@@ -168,6 +169,10 @@ def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
         kinds = [kind_of(path, chosen) for path in paths]
     except ValueError as error:
         raise InputError([_at(place, str(error), "BS202")]) from error
+    other = next((path for path, kind in zip(paths, kinds, strict=True) if kind not in _SEPARATED), None)
+    if chosen.delimiter and other is not None:
+        message = f"{other} has no delimiter: `input.delimiter` is for csv; remove it, or say `format: csv`"
+        raise InputError([_at(spec.problem("", "input", "delimiter"), message, "BS202")])
     files.total += sum((root / path).stat().st_size for path in paths)
 
     def table(number: int) -> Iterator[Chunk]:
@@ -178,7 +183,10 @@ def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
             yield from read_parquet(root, path, place, files)
             return
         with _reading(root, path, files, chosen.encoding) as stream:
-            yield from _CUTTERS[kind](stream, path, number, kind)
+            if kind in _SEPARATED:
+                yield from separated(stream, path, number, kind, chosen.delimiter)
+            else:
+                yield from _CUTTERS[kind](stream, path, number, kind)
             stream.drain()
 
     return chain.from_iterable(map(table, range(len(paths))))

@@ -46,6 +46,7 @@ class Task:
     line: int
     kind: str
     header: tuple[str, ...]
+    delimiter: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ def _work(start: Start, incoming: Connection, outgoing: Connection) -> None:
             task: Task = incoming.recv()
             at = task.slot * SLOT_BYTES
             data = read_at(chunks, task.size, at)
-            rendered = renderer.render(Chunk(task.file_number, task.line, task.kind, data, task.header))
+            chunk = Chunk(task.file_number, task.line, task.kind, data, task.header, task.delimiter)
+            rendered = renderer.render(chunk)
             lines.write(rendered.lines)
             lines.flush()
             write_at(records, rendered.records + rendered.ids, at)

@@ -121,7 +121,8 @@ class _Worker:
     def give(self, chunk: Chunk, slot: int) -> None:
         """Put a chunk into a free slot."""
         write_at(self._chunks, chunk.data, slot * SLOT_BYTES)
-        self._send(Task(slot, len(chunk.data), chunk.file_number, chunk.line, chunk.kind, chunk.header))
+        size = len(chunk.data)
+        self._send(Task(slot, size, chunk.file_number, chunk.line, chunk.kind, chunk.header, chunk.delimiter))
 
     def take(self) -> tuple[Done, Part]:
         """The next rendered chunk; waits for it."""

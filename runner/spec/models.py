@@ -105,6 +105,9 @@ class Input(Model):
     encoding: Annotated[str, Field(max_length=40)] = Field(
         default="utf-8", description="Encoding of text files. A byte order mark is taken away."
     )
+    delimiter: Annotated[str, Field(pattern=r"^([\t -!#-/:-@\[-`{-~])?$")] = Field(
+        default="", description="What stands between the values of csv files: one character; the comma by default."
+    )
     id: Columns | None = Field(
         default=None,
         description="Column, or columns, that hold each row's id; it must be unique. Without it rows are numbered "
@@ -119,8 +122,9 @@ class Input(Model):
         if len(given) != 1:
             what = " and ".join(f"`{name}`" for name in given)
             raise ValueError(f"say one of `path`, `text`, `rows` and `sql`{', not ' + what if given else ''}")
-        if self.format and not self.path:
-            raise ValueError("`format` goes with `path`")
+        for name in ("format", "delimiter"):
+            if getattr(self, name) and not self.path:
+                raise ValueError(f"`{name}` goes with `path`")
         if self.rows is not None and not self.rows:
             raise ValueError("`rows` is empty")
         if self.limit is not None and self.sample is not None:

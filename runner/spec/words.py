@@ -36,13 +36,14 @@ _PATTERNS = {
     "base_url": "write a URL that begins with https://",
     "env": "use letters, digits and `_`, the first no digit",
     "partition": "use letters, digits and `_`, the first no digit, at most 64",
+    "delimiter": 'write one character in quotes, such as ";", "|" or "\\t"',
     "account": "use letters, digits, `.`, `_` and `-`, at most 64",
 }
 
 
 _INNER = {
     "prompt": ("system", "user", "messages", "template"),
-    "input": ("path", "data", "rows", "sql", "id", "encoding", "limit", "sample"),
+    "input": ("path", "data", "rows", "sql", "id", "encoding", "delimiter", "limit", "sample"),
     "output": ("errors", "include"),
     "matrix": ("exclude",),
 }

@@ -106,6 +106,20 @@ def test_all_ways_to_write_a_file_give_the_same_rows(project: Write, kind: str) 
         assert rows(project, f"{{path: data/a.{kind}{suffix}, id: id, encoding: {said}}}") == wanted
 
 
+@pytest.mark.parametrize("mark", [";", "|", "\t", ":", " "])
+@pytest.mark.parametrize("more", ["", ", limit: 3", ", sample: {n: 3}"], ids=["all", "limit", "sample"])
+def test_values_are_separated_by_what_is_said(project: Write, mark: str, more: str) -> None:
+    data = CSV.replace(b",", mark.encode()).replace(b"zwei" + mark.encode(), b"zwei,").replace(b"one", b'"one"')
+    source = f"{{path: data/a.csv.gz, delimiter: {orjson.dumps(mark).decode()}, id: id{more}}}"
+    found = rows(project, source, data__a_DOT_csv_DOT_gz=gzip.compress(data))
+    assert as_text(found) == [{name: str(value) for name, value in row.items()} for row in ROWS]
+
+
+def test_a_header_of_one_column_may_hold_a_mark_where_the_delimiter_is_said(project: Write) -> None:
+    found = rows(project, '{path: data/a.csv, delimiter: ","}', data__a_DOT_csv=b"a;b\nx;y\n")
+    assert found == [(1, {"a;b": "x;y"})]
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "shift_jis"])
 def test_another_encoding_is_declared(project: Write, encoding: str) -> None:
     text = "id,text\n1,né\n" if encoding != "shift_jis" else "id,text\n1,日本\n"
