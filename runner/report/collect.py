@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from runner.errors import BatchspecError
+from runner.errors import BatchspecError, StoreError
 from runner.executor.context import Context
+from runner.executor.failed_rows import failed_of
 from runner.planner.render import first_requests
 from runner.report.facts import JobFacts, OutputFacts, look, with_prompts
 from runner.report.prompts import key_and_prompt
@@ -36,10 +37,23 @@ def _job(context: Context, spec: JobSpec, prompts: bool) -> JobFacts:
         realm=realm,
         output_path=output,
         pins=lockfile.pins_of(spec.address),
-        runs=runs(lockfile, spec.address, realm),
+        runs=runs(lockfile, spec.address, realm, _invalid(context, spec)),
         output=facts,
         missing=missing,
     )
+
+
+def _invalid(context: Context, spec: JobSpec) -> Mapping[str, int] | None:
+    """Answers that do not fit the schema, by batch, as `status` counts them; None where the output can't tell."""
+    path = context.places.output(spec.job.output.path)
+    apart = None if spec.job.output.errors is None else context.places.output(spec.job.output.errors)
+    if not path.is_file() or (apart is not None and not apart.is_file()):
+        return None
+    try:
+        found = failed_of(spec, path, apart)
+    except StoreError:
+        return None
+    return found.invalid if found.known else None
 
 
 def _output(context: Context, output: Output) -> tuple[OutputFacts | None, str]:

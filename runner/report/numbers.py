@@ -14,7 +14,7 @@ from runner.report.facts import JobFacts, OutputFacts, Shown
 from runner.report.runs import Run
 
 COLUMNS = (
-    "job", "realm", "started", "ended", "model", "outcome", "batches", "requests", "completed", "failed",
+    "job", "realm", "started", "ended", "model", "outcome", "batches", "requests", "completed", "failed", "invalid",
     "input_tokens", "output_tokens", "cached_tokens", "cost_usd", "expected_usd", "why",
 )  # fmt: skip
 
@@ -60,6 +60,7 @@ def _run(run: Run) -> dict[str, Any]:
         "requests": run.requests,
         "completed": run.completed,
         "failed": run.failed,
+        "invalid": run.invalid,
         "input_tokens": given,
         "output_tokens": taken,
         "cached_tokens": cached,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,7 +16,8 @@ from runner.reconciler.reasons import why_new
 class Run:
     """One run: what was asked because of one state of spec, templates and input. Times are as the lockfile has them.
 
-    `cost` is USD of the batches whose cost is recorded; `unpriced` counts those that have ended without one.
+    `cost` is USD of the batches whose cost is recorded; `unpriced` counts those that have ended without one. `invalid`
+    are answers of this run that stand in the output as not fitting the schema; None where the output does not tell.
     """
 
     started: str
@@ -25,6 +26,7 @@ class Run:
     why: str
     batches: tuple[BatchLine, ...]
     pins: PinsLine | None
+    invalid: int | None = None
 
     @property
     def requests(self) -> int:
@@ -33,13 +35,22 @@ class Run:
 
     @property
     def completed(self) -> int:
-        """Requests that were answered."""
-        return sum(batch.counts.completed for batch in self.batches if batch.counts)
+        """Requests that were answered; what the service counts as answered and does not fit the schema is left out."""
+        return self._said - self._misfits
 
     @property
     def failed(self) -> int:
-        """Requests that came back as errors, in any round."""
-        return sum(batch.counts.failed for batch in self.batches if batch.counts)
+        """Requests that came back as errors, in any round, and those whose answer stands as invalid."""
+        return sum(batch.counts.failed for batch in self.batches if batch.counts) + self._misfits
+
+    @property
+    def _said(self) -> int:
+        """Answered, as the service counts."""
+        return sum(batch.counts.completed for batch in self.batches if batch.counts)
+
+    @property
+    def _misfits(self) -> int:
+        return min(self.invalid or 0, self._said)
 
     @property
     def running(self) -> int:
@@ -94,8 +105,12 @@ class Run:
         return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
-def runs(lockfile: Lockfile, address: str, realm: str) -> tuple[Run, ...]:
-    """The runs of a job in one realm, oldest first."""
+def runs(lockfile: Lockfile, address: str, realm: str, invalid: Mapping[str, int] | None = None) -> tuple[Run, ...]:
+    """The runs of a job in one realm, oldest first.
+
+    `invalid` counts answers that do not fit the schema by batch, as the output holds them; those of an output that does
+    not name batches stand under "", and are the newest run's.
+    """
     batches = sorted(lockfile.of(address, realm), key=lambda batch: (batch.created_at, batch.batch))
     groups: list[list[BatchLine]] = []
     for batch in batches:
@@ -107,7 +122,9 @@ def runs(lockfile: Lockfile, address: str, realm: str) -> tuple[Run, ...]:
     before: PinsLine | None = None
     for group in groups:
         pins = lockfile.pins.get(group[0].pins or "")
-        found.append(_run(group, pins, before))
+        named = ["", *(b.batch for b in group)] if group is groups[-1] else [b.batch for b in group]
+        misfits = None if invalid is None else sum(invalid.get(batch, 0) for batch in named)
+        found.append(_run(group, pins, before, misfits))
         before = pins or before
     return tuple(found)
 
@@ -115,7 +132,7 @@ def runs(lockfile: Lockfile, address: str, realm: str) -> tuple[Run, ...]:
 _NO_PINS = "adopted from the service; what it was made from is not recorded"
 
 
-def _run(batches: Sequence[BatchLine], pins: PinsLine | None, before: PinsLine | None) -> Run:
+def _run(batches: Sequence[BatchLine], pins: PinsLine | None, before: PinsLine | None, invalid: int | None) -> Run:
     answered = sorted({model for batch in batches for model in batch.models})
     why = _NO_PINS if pins is None else why_new(before, pins)
     return Run(
@@ -125,4 +142,5 @@ def _run(batches: Sequence[BatchLine], pins: PinsLine | None, before: PinsLine |
         why=why,
         batches=tuple(batches),
         pins=pins,
+        invalid=invalid,
     )

@@ -18,7 +18,7 @@ DOCS = REPOSITORY / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md"))
 RUN = [DOCS / "tutorial.md", *sorted((DOCS / "how-to").glob("*.md"))]
 _FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<kind>\w*)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^(?P=indent)```$",
+    r"^(?P<indent> *)```(?P<kind>\w*)(?: title=\"(?P<title>[^\"]+)\"| [a-z]+)?\n(?P<text>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
 

@@ -76,6 +76,49 @@ def test_csv_is_a_line_a_run(shell: Shell) -> None:
     assert int(line["input_tokens"]) > 0
 
 
+SCHEMA = '{"type": "object", "required": ["a"], "properties": {"a": {"type": "string"}}}'
+
+
+@pytest.mark.parametrize(
+    ("output", "counts"),
+    [
+        pytest.param("{path: out/hello.jsonl}", (1, 2, 2), id="usual"),
+        pytest.param("{path: out/hello.csv.gz}", (1, 2, 2), id="csv, packed"),
+        pytest.param("{path: out/hello.jsonl, errors: out/bad.jsonl}", (1, 2, 2), id="failed rows apart"),
+        pytest.param("{path: out/hello.jsonl, include: [parsed, error]}", (1, 2, 2), id="without batches"),
+        pytest.param("{path: out/hello.jsonl, include: [text]}", (3, 0, None), id="it does not tell"),
+    ],
+)
+def test_answers_that_do_not_fit_are_not_answered_in_any_format(
+    shell: Shell, output: str, counts: tuple[int, int, int | None]
+) -> None:
+    """The numbers are those of `status`: the service counts such answers as completed."""
+    (shell.root / "s.json").write_text(SCHEMA)
+    shell.edit("data/rows.jsonl", '"two"', '"{\\"a\\": \\"x\\"}"')
+    shell.edit("specs/hello.yaml", "output: {path: out/hello.jsonl}", f"schema: s.json\noutput: {output}")
+    shell.batchspec("apply", "--yes", expect=3)
+    status = json.loads(shell.batchspec("status", "--json").splitlines()[-1])
+    [job] = json.loads(shell.batchspec("report", "--format", "json", "--out", "-"))["jobs"]
+    [run] = job["runs"]
+    assert (run["completed"], run["failed"], run["invalid"]) == counts
+    assert (run["completed"], run["failed"]) == (status["answered"], status["failed"])
+    [line] = csv.DictReader(io.StringIO(shell.batchspec("report", "--format", "csv", "--out", "-")))
+    assert tuple(int(line[name]) if line[name] else None for name in ("completed", "failed", "invalid")) == counts
+    shell.batchspec("report")
+    page = (shell.root / "batchspec-report.html").read_text()
+    assert ("(2 invalid)" in page) == (counts[2] == 2)
+
+
+def test_answers_that_do_not_fit_are_those_of_the_run_that_asked(shell: Shell) -> None:
+    (shell.root / "s.json").write_text(SCHEMA)
+    shell.edit("specs/hello.yaml", "output: {", "schema: s.json\noutput: {")
+    shell.batchspec("apply", "--yes", expect=3)
+    shell.edit("data/rows.jsonl", '"two"', '"{\\"a\\": \\"x\\"}"')
+    shell.batchspec("apply", "--yes", expect=3)
+    [job] = json.loads(shell.batchspec("report", "--format", "json", "--out", "-"))["jobs"]
+    assert [(run["completed"], run["failed"], run["invalid"]) for run in job["runs"]] == [(1, 2, 2), (1, 0, 0)]
+
+
 def test_a_project_that_never_ran_has_a_report_that_says_so(shell: Shell) -> None:
     shell.batchspec("report")
     assert "is not written yet" in (shell.root / "batchspec-report.html").read_text()
