@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,27 +22,27 @@ _NO_FILTER = re.compile(r"No filter named '([^']*)'")
 
 def template_problems(root: Path, specs: Sequence[JobSpec]) -> list[Problem]:
     """All that keeps the templates of jobs, and the templates these name, from being compiled; each problem once."""
-    # Whether a template compiles does not depend on the vars, so one environment serves all jobs, and reads each once.
+    # Whether a template compiles does not depend on the vars: each is looked at once for all jobs, in one environment.
     templates = Templates(root, {})
+    errors: dict[Turn, tuple[jinja2.TemplateError, ...]] = {}
     found: dict[Problem, None] = {}
     for spec in specs:
         for turn in spec.job.prompt.turns:
-            found |= dict.fromkeys(_problems_of(templates, spec, turn))
+            if turn not in errors:
+                errors[turn] = tuple(_errors_of(templates, turn))
+            place = spec.problem("", "prompt", *turn.path, *(() if isinstance(turn.text, str) else ("template",)))
+            several = isinstance(turn.text, str) and "\n" in turn.text.strip()
+            found |= dict.fromkeys(_problem(templates, error, place, several=several) for error in errors[turn])
     return list(found)
 
 
-def _problems_of(templates: Templates, spec: JobSpec, turn: Turn) -> Iterator[Problem]:
+def _errors_of(templates: Templates, turn: Turn) -> Iterable[jinja2.TemplateError]:
     if not isinstance(turn.text, str):
-        place = spec.problem("", "prompt", *turn.path, "template")
-        for error in templates.errors_of_file(turn.text.template):
-            yield _problem(templates, error, place)
-    elif not is_constant(turn.text):
-        place = spec.problem("", "prompt", *turn.path)
-        for error in templates.errors_of_text(turn.text, "prompt"):
-            yield _problem(templates, error, place, several="\n" in turn.text.strip())
+        return templates.errors_of_file(turn.text.template)
+    return () if is_constant(turn.text) else templates.errors_of_text(turn.text, "prompt")
 
 
-def _problem(templates: Templates, error: jinja2.TemplateError, place: Problem, *, several: bool = False) -> Problem:
+def _problem(templates: Templates, error: jinja2.TemplateError, place: Problem, *, several: bool) -> Problem:
     """What Jinja says, at the template's line; of a text in the spec, of `several` lines or one, there."""
     message = str(error.message).removesuffix(".")
     unknown = _NO_FILTER.match(message)

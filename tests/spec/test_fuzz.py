@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runner.cli.console import error_text
 from runner.errors import SpecError
+from runner.planner.syntax import template_problems
 from runner.spec.load import load_project
 from tests.conftest import SPEC
 
@@ -42,7 +43,7 @@ def load(folder: Path, text: str) -> None:
     specs.mkdir(exist_ok=True)
     (specs / "a.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
     try:
-        load_project(folder, variables={"date": "1"}, provider="local", environ={})
+        load_project(folder, variables={"date": "1"}, provider="local", environ={}, also=template_problems)
     except SpecError as error:
         told = error_text(error)
     else:
