@@ -268,15 +268,17 @@ BYTES = st.binary(max_size=60) | st.lists(PIECES | st.binary(max_size=4), max_si
 
 @QUIET
 @given(BYTES, st.sampled_from(["jsonl", "json", "csv", "tsv", "jsonl.gz", "csv.zst", "txt"]),
-       st.sampled_from(["utf-8", "latin-1", "utf-16"]), st.sampled_from(["", ", limit: 1", ", sample: {n: 1}"]))  # fmt: skip
+       st.sampled_from(["utf-8", "latin-1", "utf-16"]), st.sampled_from(["", ", limit: 1", ", sample: {n: 1}"]),
+       st.sampled_from(["", ";", "\t", "|"]))  # fmt: skip
 def test_any_bytes_are_rows_or_an_input_error(
-    tmp_path: Path, data: bytes, suffix: str, encoding: str, some: str
+    tmp_path: Path, data: bytes, suffix: str, encoding: str, some: str, mark: str
 ) -> None:
     for folder in ("specs", "data"):
         (tmp_path / folder).mkdir(exist_ok=True)
     (tmp_path / f"data/a.{suffix}").write_bytes(data)
     source = "text" if suffix == "txt" else "path"
-    spec = SPEC.replace("{INPUT}", f"{{{source}: data/a.{suffix}, encoding: {encoding}{some}}}")
+    between = f", delimiter: {orjson.dumps(mark).decode()}" if mark and source == "path" else ""
+    spec = SPEC.replace("{INPUT}", f"{{{source}: data/a.{suffix}, encoding: {encoding}{some}{between}}}")
     (tmp_path / "specs/a.yaml").write_text(spec)
     loaded = load_project(tmp_path, variables={}, provider="local", environ={})
     with contextlib.suppress(InputError):
