@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -14,11 +14,13 @@ import numpy.typing as npt
 import orjson
 
 from runner.executor.answers import INVALID
+from runner.executor.evidence import is_indexed
 from runner.executor.judge import wanted_round
 from runner.executor.observe import Observed
 from runner.money.budget import Budget
 from runner.money.estimate import (
     Estimate,
+    Later,
     Measured,
     input_from_bytes,
     input_from_history,
@@ -30,7 +32,8 @@ from runner.money.prices import Price, Usage, find_price, usd
 from runner.money.sample import Spread, Tokens, extrapolate
 from runner.money.tokens import Certainty, TokenCounter, encoding_of
 from runner.planner.render import Desired
-from runner.planner.shards import cut
+from runner.planner.shards import Wanted, cut, measure
+from runner.reconciler.classify import KeyState
 from runner.reconciler.lockfile import BatchLine, EstimateField, Lockfile, PinsLine, PriceField
 from runner.reconciler.plan import Submit
 from runner.spec.models import Job
@@ -42,31 +45,63 @@ SAMPLE = 2_000
 
 
 def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *, exact: bool) -> Estimate | None:
-    """What the requests that a job's plan submits will take; None where it submits none.
+    """What the requests that a job's plan submits will take; None where it submits none, and may not later either.
 
     OpenAI's models are counted, other models estimated from what earlier batches measured, else from bytes.
     """
     submits = [action for action in seen.plan.actions if isinstance(action, Submit)]
     requests, size = sum(action.requests for action in submits), sum(action.bytes for action in submits)
-    if not requests:
-        return None
     job = seen.desired.spec.job
     earlier = history(seen.lockfile, seen.plan.realm, pins)
     encoding = encoding_of(job.model) if job.line_format == "openai" else None
-    if encoding is not None:
-        tokens = _counted(seen.desired, TokenCounter(encoding), submits, requests, size, exact=exact)
-    else:
-        tokens = input_from_history(earlier, size) or input_from_bytes(size)
+
+    def given(wanted: Sequence[Wanted], requests: int, size: int) -> Tokens:
+        if encoding is not None:
+            return _counted(seen.desired, TokenCounter(encoding), wanted, requests, size, exact=exact)
+        return input_from_history(earlier, size) or input_from_bytes(size)
+
+    later = _later(seen, given)
+    if not requests and not later.requests:
+        return None
+    tokens = given([partial(wanted_round, action.round) for action in submits], requests, size)
     output = output_range(requests, earlier, job.parameters)
-    price = price_of(job.model, job.line_format, settings, at, request_tokens=tokens.expected // requests)
-    return Estimate(requests, size, job.model, tokens, output, price, _times(job, submits))
+    mean = tokens.expected // requests if requests else later.input // later.requests
+    price = price_of(job.model, job.line_format, settings, at, request_tokens=mean)
+    return Estimate(requests, size, job.model, tokens, output, price, _times(job, submits), later)
+
+
+def _pays_again(job: Job) -> bool:
+    """Whether answers that do not fit, which are billed, are asked again."""
+    return job.answer_schema is not None and INVALID in (job.retry.on or ())
 
 
 def _times(job: Job, submits: Sequence[Submit]) -> int:
-    """How often a request may be billed: answers that don't fit are, and a spec can have them asked again."""
-    if job.answer_schema is None or INVALID not in (job.retry.on or ()):
+    """How often a request that goes out now may be billed."""
+    if not submits or not _pays_again(job):
         return 1
     return max(1, job.retry.rounds + 1 - min(action.round for action in submits))
+
+
+def _later(seen: Observed, given: Callable[[Sequence[Wanted], int, int], Tokens]) -> Later:
+    """What may be asked again, and billed, of requests that are in flight: their answers are not known to fit."""
+    job = seen.desired.spec.job
+    if not seen.plan.tally.in_flight or not _pays_again(job):
+        return Later()
+    flying = [known.line.round for known in seen.batches if not (known.ended and is_indexed(known, seen.standing))]
+    times = job.retry.rounds - min(flying, default=1)
+    if times <= 0:
+        return Later()
+    shards = measure(seen.desired.spool, job.shards, _is_flying)
+    requests, size = sum(count for count, _ in shards), sum(length for _, length in shards)
+    limit = token_limit(job.parameters)
+    output = None if limit is None else limit * requests * times
+    return Later(requests, times, given([_is_flying], requests, size).high * times, output)
+
+
+def _is_flying(asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    """Which asks are in flight: the first row of each key."""
+    chosen: npt.NDArray[np.bool_] = (asks["state"] == KeyState.IN_FLIGHT) & (asks["first"] == 1)
+    return chosen
 
 
 def history(lockfile: Lockfile, realm: str, pins: PinsLine) -> tuple[Measured, ...]:
@@ -123,7 +158,7 @@ def with_cost(line: BatchLine, made: PinsLine | None, job: Job, settings: Settin
 
 def expected_of(found: Estimate | None, requests: int, size: int) -> EstimateField | None:
     """What a batch of this size is expected to take, as the lockfile writes it."""
-    if found is None:
+    if found is None or not found.requests:
         return None
     share = found.share(requests, size)
     return EstimateField(
@@ -167,11 +202,11 @@ def _exactly(amount: float) -> Decimal:
 
 
 def _counted(
-    desired: Desired, counter: TokenCounter, submits: Sequence[Submit], requests: int, size: int, *, exact: bool
+    desired: Desired, counter: TokenCounter, wanted: Sequence[Wanted], requests: int, size: int, *, exact: bool
 ) -> Tokens:
     spread = Spread(requests, requests if exact else min(requests, SAMPLE))
     sizes, tokens, certainty = [], [], counter.encoding.certainty
-    for length, request in _requests(desired, submits, spread):
+    for length, request in _requests(desired, wanted, spread):
         counted = counter.count(request)
         sizes.append(length)
         tokens.append(counted.tokens)
@@ -179,17 +214,17 @@ def _counted(
     return extrapolate(sizes, tokens, requests, size, certainty)
 
 
-def _requests(desired: Desired, submits: Sequence[Submit], spread: Spread) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _requests(desired: Desired, wanted: Sequence[Wanted], spread: Spread) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Bytes and body of each chosen request, as its line would be sent."""
 
-    def wanted(number: int, asks: Any) -> npt.NDArray[np.bool_]:
-        return spread.take(wanted_round(number, asks))
+    def chosen(one: Wanted, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+        return spread.take(one(asks))
 
     folder = desired.spool.folder / "counted"
     folder.mkdir()
     try:
-        for action in submits:
-            for shard in cut(desired.spool, desired.spec.job.shards, partial(wanted, action.round), folder):
+        for one in wanted:
+            for shard in cut(desired.spool, desired.spec.job.shards, partial(chosen, one), folder):
                 assert shard.path is not None
                 with shard.path.open("rb") as lines:
                     for line in lines:

@@ -40,7 +40,7 @@ def _requests(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:
     limit, count = budget.max_requests, sum(one.most_requests for one in estimates)
     if limit is None or count <= limit:
         return None
-    most = "up to " if any(one.times > 1 for one in estimates) else ""
+    most = "up to " if any(one.most_requests > one.requests for one in estimates) else ""
     return Overrun("max_requests", f"{most}{count:,} requests; the budget is {limit:,}, so {count - limit:,} too many")
 
 
@@ -48,7 +48,7 @@ def _tokens(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:
     limit = budget.max_tokens
     if limit is None:
         return None
-    most = [one.most_tokens for one in estimates if one.requests]
+    most = [one.most_tokens for one in estimates if one.most_requests]
     if any(tokens is None for tokens in most):
         return Overrun("max_tokens", f"no limit on the answers, so no budget of {limit:,} tokens holds; {_LIMIT}")
     count = sum(tokens or 0 for tokens in most)
@@ -63,7 +63,7 @@ def _cost(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:
         return None
     cost = Decimal(0)
     for one in estimates:
-        if not one.requests:
+        if not one.most_requests:
             continue
         if one.price is None:
             return Overrun(

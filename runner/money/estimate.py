@@ -37,6 +37,24 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Later:
+    """The most that is asked again of `flying` requests in flight, where answers that do not fit are: in all rounds.
+
+    `input` and `output` are tokens, at their highest; `output` is None without a limit.
+    """
+
+    flying: int = 0
+    times: int = 0
+    input: int = 0
+    output: int | None = 0
+
+    @property
+    def requests(self) -> int:
+        """Requests that may be asked and billed at most."""
+        return self.flying * self.times
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """What one batch is expected to take: tokens in and out, and USD; None where that can't be told."""
 
@@ -50,7 +68,8 @@ class Estimate:
     """What `requests` requests of `size` bytes take and cost. `price` is None where nobody knows the model's price.
 
     `times` is how often each of them may be asked and billed: more than once where answers that don't fit are asked
-    again. What is likely is once; what it costs at most is all of them.
+    again. What is likely is once; what it costs at most is all of them, and what of `later` may be asked again.
+    `requests` may be none then.
     """
 
     requests: int
@@ -60,6 +79,7 @@ class Estimate:
     output: Output
     price: Price | None
     times: int = 1
+    later: Later = Later()
 
     @property
     def likely_output(self) -> int | None:
@@ -80,10 +100,10 @@ class Estimate:
     @property
     def ceiling(self) -> Decimal | None:
         """USD that it costs at most; None without a price or without a limit on the answers."""
-        high = self.output.high
-        if self.price is None or high is None:
+        high, later = self.output.high, self.later
+        if self.price is None or high is None or later.output is None:
             return None
-        return self.price.cost(Usage(self.input.high * self.times, high * self.times))
+        return self.price.cost(Usage(self.input.high * self.times + later.input, high * self.times + later.output))
 
     def share(self, requests: int, size: int) -> Share:
         """What some of these requests are expected to take."""
@@ -96,12 +116,15 @@ class Estimate:
     @property
     def most_tokens(self) -> int | None:
         """Tokens in and out at most; None without a limit on the answers."""
-        return None if self.output.high is None else (self.input.high + self.output.high) * self.times
+        high, later = self.output.high, self.later
+        if high is None or later.output is None:
+            return None
+        return (self.input.high + high) * self.times + later.input + later.output
 
     @property
     def most_requests(self) -> int:
         """Requests that may be asked and billed at most."""
-        return self.requests * self.times
+        return self.requests * self.times + self.later.requests
 
 
 def input_from_history(earlier: Sequence[Measured], size: int) -> Tokens | None:

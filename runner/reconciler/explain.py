@@ -75,6 +75,17 @@ def _job(job: JobPlan) -> Iterator[str]:
 
 def _costs(estimate: Estimate) -> Iterator[str]:
     """What the requests to submit will take: tokens, and money where a price is known."""
+    if estimate.requests:
+        yield from _tokens(estimate)
+    price = estimate.price
+    if price is None:
+        yield f"cost  no price is known for {estimate.model}; `prices:` in batchspec.yaml can say it"
+    else:
+        again = "".join(f"; {text}" for text in paid_again(estimate))
+        yield f"cost  {money(estimate.expected, estimate.ceiling)} ({price.source}{again})"
+
+
+def _tokens(estimate: Estimate) -> Iterator[str]:
     given, taken = estimate.input, estimate.output
     about = "" if given.low == given.high else "about "
     yield f"in    {about}{number(given.expected)} tokens, {certainty(estimate)} ({given.basis})"
@@ -83,11 +94,6 @@ def _costs(estimate: Estimate) -> Iterator[str]:
         yield f"out   {likely} tokens, no limit" if likely else "out   no limit"
     else:
         yield f"out   {', '.join(filter(None, (likely, f'up to {number(taken.high)}')))} tokens"
-    price = estimate.price
-    if price is None:
-        yield f"cost  no price is known for {estimate.model}; `prices:` in batchspec.yaml can say it"
-    else:
-        yield f"cost  {money(estimate.expected, estimate.ceiling)} ({price.source}{_times(estimate)})"
 
 
 def certainty(estimate: Estimate) -> str:
@@ -101,8 +107,14 @@ def certainty(estimate: Estimate) -> str:
     return "counted, schema and tools assumed to be JSON text"
 
 
-def _times(estimate: Estimate) -> str:
-    return f"; answers that do not fit are paid up to {estimate.times} times" if estimate.times > 1 else ""
+def paid_again(estimate: Estimate) -> Iterator[str]:
+    """Why it may cost more than each request once, in words."""
+    if estimate.times > 1:
+        yield f"answers that do not fit are paid up to {estimate.times} times"
+    if estimate.later.requests:
+        times = estimate.later.times
+        often = "once" if times == 1 else f"up to {times} times"
+        yield f"of {number(estimate.later.flying)} in flight, answers that do not fit are paid {often} more"
 
 
 def money(expected: Decimal | None, ceiling: Decimal | None) -> str:

@@ -15,7 +15,7 @@ from functools import partial
 from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
 from runner.numbers import counted, number, plural
-from runner.reconciler.explain import action_text, certainty, money, to_submit
+from runner.reconciler.explain import action_text, certainty, money, paid_again, to_submit
 from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit
 
 LIMIT = 65_000
@@ -146,7 +146,7 @@ def _rows(job: JobPlan) -> str:
 
 def _tokens(estimate: Estimate | None) -> str:
     """Tokens in and out: `520 in (exact), 200 to 2,560 out`."""
-    if estimate is None:
+    if estimate is None or not estimate.requests:
         return ""
     low, high = estimate.output.expected, estimate.output.high
     limit = "no limit" if high is None else f"up to {number(high)}"
@@ -214,10 +214,10 @@ def _details(job: JobPlan) -> str:
     hidden = [f"{len(job.failures)} {failed} why batches failed; `batchspec plan` says more"] if job.failures else []
     lines += [f"note: {note}" for note in (*(job.failures if job.shown else hidden), *job.notes)]
     if estimate is not None:
-        lines.append(f"input tokens: {certainty(estimate)} ({estimate.input.basis})")
+        counted = f"input tokens: {certainty(estimate)} ({estimate.input.basis})"
+        lines += [counted] if estimate.requests else []
         lines += [f"price: {estimate.price.source}"] if estimate.price is not None else []
-        again = f"answers that do not fit are asked again, and paid, up to {estimate.times} times"
-        lines += [again] if estimate.times > 1 else []
+        lines += paid_again(estimate)
     return _folded(f"{code(job.address)}: details", _fence("\n".join(lines), "text", 200))
 
 

@@ -131,7 +131,7 @@ def still_holds(saved: SavedJob, fresh: JobPlan, pins: PinsLine, ceiling: Ceilin
     if saved.pins.requests != pins.requests:
         return f"its requests are not the ones that were planned: {why_new(saved.pins, pins)}"
     most = _ceiling_usd(fresh)
-    if saved.cost_usd is not None and fresh.submits:
+    if saved.cost_usd is not None and (fresh.submits or fresh.estimate is not None):
         if most is None:
             return f"no price is known for it now, and the plan said {_planned(saved)} at most"
         if most > saved.cost_usd:

@@ -219,6 +219,31 @@ def test_answers_that_are_paid_for_again_are_in_the_ceiling(with_spec: Callable[
     assert sum(line["cost"] for line in batches(root)) <= 2 * ceilings[1]
 
 
+def test_what_may_be_paid_again_of_requests_in_flight_is_in_the_ceiling(with_spec: Callable[[str], Path]) -> None:
+    """Nothing is to be submitted now, and answers that are awaited may not fit: another round would be paid."""
+    root = with_spec("schema: schemas/any.json\nretry: {rounds: 2, on: [invalid]}\n")
+    (root / "schemas").mkdir()
+    (root / "schemas/any.json").write_text('{"type": "object"}')
+    first = plan_json(root)["cost"]["usd"]["ceiling"]
+    batchspec(root, "apply", "--yes", "--no-wait")
+    now = plan_json(root)
+    assert (now["in_flight"], now["submit"], now["cost"]["requests"]) == (40, 0, 0)
+    assert now["cost"]["usd"]["ceiling"] == pytest.approx(first / 2, abs=0.000002)
+    assert "of 40 in flight, answers that do not fit are paid once more" in batchspec(root, "plan")
+    assert "of 40 in flight" in batchspec(root, "plan", "--format", "markdown")
+    batchspec(root, "plan", "--out", "plan.json")
+    settings = root / "batchspec.yaml"
+    kept = settings.read_text()
+    settings.write_text(f"{kept}budget: {{max_requests: 39}}\n")
+    told = batchspec(root, "apply", "--yes", expect=1)
+    assert "max_requests: up to 40 requests; the budget is 39, so 1 too many" in told
+    settings.write_text(f"{kept}prices: {{gpt-4o-mini: {{input: 100, output: 100}}}}\n")
+    assert "and the plan said $0.0" in batchspec(root, "apply", "plan.json", expect=1)
+    settings.write_text(kept)
+    batchspec(root, "apply", "plan.json", expect=3)
+    assert [line["requests"] for line in batches(root)] == [40, 40]
+
+
 def test_a_saved_plan_bounds_the_cost(with_spec: Callable[[str], Path]) -> None:
     root = with_spec("")
     batchspec(root, "plan", "--out", "plan.json")
