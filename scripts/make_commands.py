@@ -21,7 +21,7 @@ _HEAD = """\
 # Commands
 
 Written by `make docs-commands` from the commands' own help. Results go to stdout, logs and errors to stderr;
-[exit codes](exit-codes.md) tell the rest.
+[exit codes](exit-codes.md) tell the rest. The words of `status` and `apply` are in [states](states.md).
 """
 
 

@@ -67,7 +67,7 @@ def _output(context: Context, output: Output) -> tuple[OutputFacts | None, str]:
         rows = read_rows(path, output.kind)
         return look(chain(rows, read_rows(failed)) if failed is not None and failed.is_file() else rows), ""
     except FileNotFoundError:
-        return None, f"{shown} is not written yet; `batchspec apply` writes it when nothing is in flight."
+        return None, f"{shown} is not written yet; apply writes it when all batches have ended."
     except OSError as error:
         return None, f"{shown} cannot be read: {error.strerror or error}."
 

@@ -89,13 +89,14 @@ def _over_runs(runs: Sequence[Run], title: str, *, tokens: bool) -> str:
 
 def _summary(jobs: Sequence[JobFacts]) -> dict[str, Any]:
     outputs = [job.output for job in jobs if job.output]
-    costs = [run.cost for job in jobs for run in job.runs if run.cost is not None]
+    runs = [run for job in jobs for run in job.runs]
+    costs = [run.cost for run in runs if run.cost is not None]
     return {
         "rows": sum(output.rows for output in outputs),
         "answered": sum(output.answered for output in outputs),
         "failed": sum(output.failed for output in outputs),
-        "tokens": sum(run.tokens[0] + run.tokens[1] for job in jobs for run in job.runs),
-        "cost": sum(costs, Decimal(0)) if costs else None,
+        "tokens": sum(run.tokens[0] + run.tokens[1] for run in runs),
+        "cost": sum(costs, Decimal(0)) if costs or not runs else None,
     }
 
 
