@@ -124,7 +124,7 @@ def beside_text(actual: Decimal, expected: Decimal | None, *, at_most: bool) -> 
 
 def drift_text(actual: Decimal, expected: Decimal) -> str:
     """How far an actual cost is from what was expected, in words."""
-    if actual == expected or not expected:
+    share = abs(actual - expected) / expected * 100 if expected else Decimal(0)
+    if share < Decimal("0.5"):
         return f"{usd_text(expected)} expected"
-    share = abs(actual - expected) / expected * 100
     return f"{share:.0f} % {'more' if actual > expected else 'less'} than the {usd_text(expected)} expected"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from math import ceil
 
 _ROW = 26
 _WIDTH = 640
 _LABEL = 190
 _VALUE = 110
+_CHARACTER = 8.5
+"""Width of a character of the size that the style sheet gives charts."""
 
 
 def bars(values: Sequence[tuple[str, float, str]], title: str, kind: str = "a") -> str:
@@ -30,8 +33,9 @@ def columns(values: Sequence[tuple[str, float, str]], title: str, kind: str = "a
     top = max((value for _, value, _ in values), default=0) or 1
     height, floor, head = 210, 166, 26
     step = min(90.0, (_WIDTH - 10) / max(1, len(values)))
-    # Labels stand in each n-th column only, where the columns are narrow.
-    each = max(1, -(-44 // int(max(step, 1))))
+    # Texts stand in each n-th column only, where the columns are narrower than the longest of them, and are not cut.
+    widest = _CHARACTER * max((len(part) for label, _, text in values for part in (label, text)), default=0)
+    each = max(1, ceil(min(widest + 8, _WIDTH / 2) / step))
     parts = [_open(height, title), f'<line class="axis" x1="0" y1="{floor}" x2="{_WIDTH}" y2="{floor}"/>']
     for number, (label, value, text) in enumerate(values):
         x = 5 + number * step
@@ -42,14 +46,17 @@ def columns(values: Sequence[tuple[str, float, str]], title: str, kind: str = "a
             f'height="{tall:.1f}" rx="2"><title>{escape(f"{label}: {text}")}</title></rect>'
         )
         if number % each == 0:
-            shown = _cut(label, max(4, int(step * each / 6.5)))
-            parts.append(f'<text class="label" x="{middle:.1f}" y="{floor + 18}" text-anchor="middle">{shown}</text>')
+            parts.append(_text("label", label, middle, floor + 18))
             if value:
-                parts.append(
-                    f'<text class="value" x="{middle:.1f}" y="{floor - tall - 6:.1f}" text-anchor="middle">'
-                    f"{_cut(text, max(4, int(step * each / 6.5)))}</text>"
-                )
+                parts.append(_text("value", text, middle, floor - tall - 6))
     return "".join((*parts, "</svg>"))
+
+
+def _text(kind: str, text: str, middle: float, y: float) -> str:
+    """A text around a point; one that would begin left of the picture is moved to its edge."""
+    shown = _cut(text, int(_WIDTH / 2 / _CHARACTER))
+    x = max(middle, len(shown) * _CHARACTER / 2)
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{shown}</text>'
 
 
 def share(parts: Sequence[tuple[str, int, str]], title: str) -> str:

@@ -46,7 +46,7 @@ def test_states_of_jobs() -> None:
 
 
 def test_states_of_batches() -> None:
-    own = batches.Known.state.fget
+    own = vars(batches.Known)["state"].fget
     assert sorted(listed("Of a batch")) == sorted({*STATUS_ORDER, *returned(own)})
     assert returned(own) == {"gone"}
 

@@ -71,6 +71,7 @@ def test_the_drift_in_words() -> None:
     assert drift_text(Decimal("0.9"), Decimal(1)) == "10 % less than the $1.00 expected"
     assert drift_text(Decimal("1.25"), Decimal(1)) == "25 % more than the $1.00 expected"
     assert drift_text(Decimal(1), Decimal(1)) == "$1.00 expected"
+    assert drift_text(Decimal("1.004"), Decimal(1)) == "$1.00 expected"
 
 
 def test_amounts_are_written_to_a_millionth() -> None:

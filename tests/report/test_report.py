@@ -7,6 +7,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
@@ -160,6 +161,16 @@ def test_charts_escape_their_labels_and_survive_zeros(draw) -> None:
     drawn = draw([(EVIL, 0.0, EVIL)], EVIL)
     assert "<script" not in drawn
     assert draw([], "nothing").endswith("</svg>")
+
+
+def test_texts_of_many_columns_are_whole_and_do_not_overlap() -> None:
+    drawn = columns([(f"11-{n:02}", 1.0, f"$0.000{n:03}") for n in range(30)], "cost")
+    texts = re.findall(r'class="value" x="([\d.]+)"[^>]*>([^<]+)<', drawn)
+    assert len(texts) > 3
+    assert all(re.fullmatch(r"\$0\.000\d{3}", text) for _, text in texts)
+    places = [float(x) for x, _ in texts]
+    assert all(right - left >= 8 * 8.5 for left, right in pairwise(places[1:]))
+    assert places[0] >= 4 * 8.5
 
 
 def test_a_share_of_one_in_a_million_is_seen() -> None:
