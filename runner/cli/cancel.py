@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def cancel(
     address: Annotated[
         str,
-        typer.Argument(autocompletion=complete_jobs, help="The job whose batches are cancelled.", show_default=False),
+        typer.Argument(
+            autocompletion=complete_jobs, metavar="JOB", help="The job whose batches are cancelled.", show_default=False
+        ),
     ],
     batch: Annotated[str | None, typer.Option("--batch", help="Only this batch of it.")] = None,
     provider: Provider = None,
@@ -73,7 +75,9 @@ def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
     if not orphans:
         known = ", ".join(job.address for job in context.project.jobs)
         raise BatchspecError(
-            f"no spec has {address}, and no lockfile an open batch of it", hint=f"jobs: {known}", code="BS807"
+            f"no spec makes a job {address}, and no lockfile has an open batch of it",
+            hint=f"the jobs are: {known or 'none'}",
+            code="BS807",
         )
     for orphan in orphans:
         typer.echo(f"{address} has left the specs")

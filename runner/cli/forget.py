@@ -15,7 +15,10 @@ from runner.errors import BatchspecError
 
 def forget(
     address: Annotated[
-        str, typer.Argument(autocompletion=complete_jobs, help="The address, as `status` and the lockfile show it.")
+        str,
+        typer.Argument(
+            autocompletion=complete_jobs, metavar="JOB", help="The address, as `status` and the lockfile show it."
+        ),
     ],
     provider: Provider = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")] = False,
@@ -31,7 +34,9 @@ def forget(
         if not holding:
             known = sorted({name for path in context.lock_paths() for name in context.lockfile(path).addresses()})
             raise BatchspecError(
-                f"no lockfile has {address}", hint=f"they have: {', '.join(known) or 'nothing'}", code="BS806"
+                f"no lockfile knows a job {address}",
+                hint=f"the jobs they know: {', '.join(known)}" if known else "they know no job of this provider",
+                code="BS806",
             )
         lines = [
             line

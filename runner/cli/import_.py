@@ -17,10 +17,13 @@ def import_(
     address: Annotated[
         str,
         typer.Argument(
-            autocompletion=complete_jobs, help="The job that the batch is to belong to.", show_default=False
+            autocompletion=complete_jobs,
+            metavar="JOB",
+            help="The job that the batch is to belong to.",
+            show_default=False,
         ),
     ],
-    batch: Annotated[str, typer.Argument(help="The batch id at the service.", show_default=False)],
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch id at the service.", show_default=False)],
     requests: Annotated[Path, typer.Option("--requests", metavar="FILE", help="The file that was uploaded for it.")],
     var: Var = None,
     provider: Provider = None,

@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from runner.cli import interrupt
-from runner.cli.verbs import Verbs
+from runner.cli.verbs import VERBS, Verbs
 from runner.errors import BatchspecError, disk_error
 
 _EPILOG = (
@@ -79,7 +79,8 @@ def run(arguments: list[str]) -> int:
         # Usage errors: typer vendors click, whose exceptions are known by what they can do. Ours is exit code 1.
         if not hasattr(error, "format_message"):
             raise
-        hint = "`batchspec --help` shows the commands, and each has a --help of its own"
+        known = VERBS.keys() & arguments[:1]
+        hint = f"see `batchspec {arguments[0]} --help`" if known else "`batchspec --help` shows the commands"
         _say(BatchspecError(error.format_message(), hint=hint, code="BS800"), arguments)
         return 1
     return code if isinstance(code, int) else 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from runner.errors import BatchspecError, Problem, SpecError
+from runner.spec.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec, Project
@@ -135,7 +136,7 @@ def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]
             more = f" and {len(shown) - 20} more" if len(shown) > 20 else ""
             raise BatchspecError(
                 f"there is no job {name}",
-                hint=f"the jobs are: {', '.join(shown[:20]) or 'none'}{more}",
+                hint=did_you_mean(name, sorted(known)) or f"the jobs are: {', '.join(shown[:20]) or 'none'}{more}",
                 code="BS801",
             )
     return tuple(job for job in project.jobs if not names or job.address in names or job.job.name in names)

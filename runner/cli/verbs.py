@@ -32,9 +32,6 @@ VERBS = {
 """One line for each verb, in the order of the help. The verb is the function of its name in the module of its name;
 `import` is no name in Python, so its module and function are called `import_`."""
 
-_NEED_WORDS = {"cancel", "import", "forget", "log", "diff"}
-"""Verbs that do nothing without an argument, and show their help then."""
-
 
 class Verbs(TyperGroup):
     """The group of all verbs."""
@@ -56,5 +53,5 @@ class _Verb(TyperCommand):
         name = "import_" if self.name == "import" else self.name
         verb = getattr(import_module(f"runner.cli.{name}"), str(name))
         alone = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
-        alone.command(self.name, no_args_is_help=self.name in _NEED_WORDS)(verb)
+        alone.command(self.name)(verb)
         return typer.main.get_command(alone)

@@ -113,10 +113,9 @@ def rows_changed(old: PinsLine, new: PinsLine, rows: RowChanges | None) -> str:
     if old.input != new.input:
         return f"input changed: {old.input} to {new.input}"
     more = new.rows - old.rows
-    if more > 0:
-        return f"{more:,} row{'s'[: more > 1]} added to {new.input}"
-    if more < 0:
-        return f"{-more:,} row{'s'[: more < -1]} removed from {new.input}"
+    if more:
+        # Rows may have come and gone as well: their number says only how many there are more or fewer.
+        return f"{abs(more):,} row{'s'[: abs(more) > 1]} {'more' if more > 0 else 'fewer'} in {new.input}"
     return f"rows changed in {new.input}"
 
 

@@ -23,7 +23,7 @@ class ServiceConfig:
     """Everything a service needs to know. All durations are in seconds, all sizes in bytes.
 
     `tokens`: each is an account of its own; without any the service is open, and then only on loopback.
-    `base_url`, `key_env`, `concurrency` and the `upstream_*` values are for the backend `openai`; `key_env` names the
+    `base_url`, `key_env` and the `upstream_*` values are for the backend `openai`; `key_env` names the
     environment variable that holds the key. `answer_delay` makes `echo` slow, for trying out what takes long.
     An attempt to deliver a webhook may take `webhook_timeout`; `webhook_backoff` is the pause after the first.
     With `tls_cert` it speaks https only; `tls_key` is needed where the key does not stand in the certificate's file.

@@ -91,3 +91,21 @@ def test_cancel_and_forget_tell_of_a_batch_that_ended_and_is_not_fetched(project
     assert "hello has no running batch.\nEnded at the service and not fetched yet: " in told
     told = batchspec(root, "forget", "hello", "--yes", expect=1)
     assert "hello has a batch that runs, or that ended at the service and is not fetched yet: " in told
+
+
+def test_a_mistyped_job_is_told_what_it_may_have_been(project: Write) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    assert "there is no job helo [BS801]\nDid you mean `hello`?" in batchspec(root, "plan", "--job", "helo", expect=1)
+
+
+def test_rows_that_came_and_went_beside_a_changed_prompt_are_told_as_fewer(project: Write) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    batchspec(root, "apply", "--yes")
+    rows = (root / "data/rows.jsonl").read_text().splitlines()
+    (root / "data/rows.jsonl").write_text(rows[0] + '\n{"id": 77, "text": "new"}\n')
+    spec = root / "specs/hello.yaml"
+    spec.write_text(LOCAL.replace("version: 1", "version: 1\nsalt: again", 1))
+    told = batchspec(root, "plan")
+    assert "2 rows, 2 removed" in told
+    assert "1 row fewer in data/rows.jsonl" in told
+    assert "row removed from" not in told

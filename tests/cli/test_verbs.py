@@ -79,3 +79,18 @@ def test_a_mistyped_verb_is_told_what_it_may_have_been(tmp_path: Path) -> None:
     done = run(tmp_path, "validat")
     assert (done.returncode, done.stdout) == (1, "")
     assert "Did you mean 'validate'?" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["cancel", "forget", "import", "log"])
+def test_a_missing_job_is_named_as_the_help_names_it(tmp_path: Path, verb: str) -> None:
+    done = run(tmp_path, verb)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: Missing argument 'JOB'")
+    assert f"\nSee `batchspec {verb} --help`.\n" in done.stderr
+
+
+def test_a_mistyped_option_is_answered_with_the_verbs_own_help(tmp_path: Path) -> None:
+    done = run(tmp_path, "plan", "--provder", "local")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--provider" in done.stderr
+    assert "\nSee `batchspec plan --help`.\n" in done.stderr

@@ -107,7 +107,7 @@ def test_each_partition_has_its_own_lines_and_output(
     assert lockfile(one).addresses() == ("job[date=2026-11-23]", "job[date=2026-11-24]")
 
     monkeypatch.chdir(one.root)
-    with pytest.raises(BatchspecError, match="no lockfile has job"):
+    with pytest.raises(BatchspecError, match="no lockfile knows a job job"):
         forget("job[date=2026-11-25]", yes=True)
     forget("job[date=2026-11-23]", yes=True)
     assert "forget job[date=2026-11-23]: 1 batch in specs/nightly.lock" in capsys.readouterr().out
@@ -122,6 +122,6 @@ def test_forgetting_what_was_tried_leaves_the_real_lockfile_alone(team: Make, mo
     apply(one, "2026-11-23")
     before = (one.root / "specs/nightly.lock").read_bytes()
     monkeypatch.chdir(one.root)
-    with pytest.raises(BatchspecError, match="no lockfile has"):
+    with pytest.raises(BatchspecError, match="no lockfile knows"):
         forget("job[date=2026-11-23]", provider="local", yes=True)
     assert (one.root / "specs/nightly.lock").read_bytes() == before

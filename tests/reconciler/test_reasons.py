@@ -112,7 +112,7 @@ def edited(*pairs: tuple[str, str]) -> dict[str, str]:
         ),
         pytest.param(
             {"data/rows.jsonl": FILES["data/rows.jsonl"] + '{"id": 3, "text": "three"}\n'},
-            "1 row added to data/rows.jsonl",
+            "1 row more in data/rows.jsonl",
             id="rows",
         ),
         pytest.param(
@@ -122,7 +122,7 @@ def edited(*pairs: tuple[str, str]) -> dict[str, str]:
                 "data/rows.jsonl": '{"id": 1, "text": "one"}\n',
             },
             "template changed: templates/head.j2; system prompt changed; vars changed: tone; "
-            "temperature changed: 0 to 1; 1 row removed from data/rows.jsonl",
+            "temperature changed: 0 to 1; 1 row fewer in data/rows.jsonl",
             id="several",
         ),
     ],

@@ -340,7 +340,7 @@ def address(api: Caller, path: str = "/") -> str:
 
 def test_the_page_moves_by_itself(serve: Serve, browser: Browser) -> None:
     """A job's progress and its end appear without anybody loading the page again, and new jobs too."""
-    api = serve(answer_delay=0.02, concurrency=1)
+    api = serve(answer_delay=0.02, concurrency=8)
     browser.open(address(api))
     assert "No jobs yet" in browser.text()
     browser.run("window.stayed = true")

@@ -64,7 +64,7 @@ def make_backend(config: ServiceConfig) -> Backend:
         case "echo":
             from runner.service.backends.echo import Echo  # noqa: PLC0415 - only what is used is imported
 
-            return Echo(config.answer_delay)
+            return Echo(config.answer_delay, config.concurrency)
         case "openai":
             from runner.service.backends.openai import Upstream  # noqa: PLC0415
 

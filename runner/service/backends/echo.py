@@ -26,16 +26,17 @@ CHARACTERS_PER_TOKEN = 4
 class Echo:
     """Answers with the text of the last message, cut at the request's token limit.
 
-    `delay` is in seconds for each request; with one, several requests are answered at once.
+    `delay` is in seconds for each request; with one, `concurrency` requests are answered at once.
     """
 
-    def __init__(self, delay: float = 0.0) -> None:
+    def __init__(self, delay: float = 0.0, concurrency: int = 8) -> None:
         self._delay = delay
+        self._concurrency = concurrency
 
     @property
     def concurrency(self) -> int:
         """One where nothing is waited for: more would only cost time."""
-        return 8 if self._delay else 1
+        return self._concurrency if self._delay else 1
 
     async def answer(self, body: Json, wire: Format) -> Answer:
         """Answer one request. Raises RequestFailed where it is too long for the context or has no sensible limit."""
