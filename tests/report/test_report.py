@@ -173,5 +173,14 @@ def test_texts_of_many_columns_are_whole_and_do_not_overlap() -> None:
     assert places[0] >= 4 * 8.5
 
 
+def test_a_text_stands_above_the_columns_that_it_reaches_over() -> None:
+    heights = [1.0, 9.0] * 15
+    drawn = columns([(f"11-{n:02}", value, f"$0.000{n:03}") for n, value in enumerate(heights)], "cost")
+    tops = [float(y) for y in re.findall(r'<rect[^>]* y="([\d.]+)"', drawn)]
+    texts = [float(y) for y in re.findall(r'class="value"[^>]* y="([\d.]+)"', drawn)]
+    assert texts
+    assert max(texts) < min(tops)
+
+
 def test_a_share_of_one_in_a_million_is_seen() -> None:
     assert 'width="2.0"' in share([("answered", 999_999, "a"), ("failed", 1, "bad")], "outcome")
