@@ -12,12 +12,12 @@ from pathlib import Path
 
 from runner.errors import BatchspecError, InputError, NotFound, ProviderError, disk_error
 from runner.executor.apply import apply as execute
-from runner.executor.batches import list_back
 from runner.executor.canary import told as canary_told
 from runner.executor.context import Context, Silent, Watcher
 from runner.executor.costs import budget_of, estimate, spent
 from runner.executor.evidence import is_indexed
 from runner.executor.fetch import fetch
+from runner.executor.listing import Lists
 from runner.executor.observe import Observed, Word, observe
 from runner.executor.orphans import find_orphans, prune, renamed_note
 from runner.executor.pins import git_commit, pins_line, tool
@@ -152,7 +152,7 @@ class Opened:
         prepared, errors = self.prepare(jobs)
         reason = "`--offline`" if offline else ""
         plans: list[JobPlan] = []
-        listed: dict[int, dict[str, RemoteBatch]] = {}
+        lists = Lists(self.context.now)
         for one in prepared:
             spec = one.desired.spec
             try:
@@ -161,10 +161,7 @@ class Opened:
                         reason = reason or "there is no key in the environment, so this plan knows the lockfile only"
                         seen = self._observe(one, None, word)
                     else:
-                        api = self.context.api(spec)
-                        if id(api) not in listed:
-                            listed[id(api)] = list_back(api, self.context.now())
-                        seen = self._exact(one, listed[id(api)], word)
+                        seen = self._exact(one, lists.of(self.context.api(spec)), word)
                     plans.append(self._with_costs(one, seen, exact=exact, review=review))
             except (BatchspecError, OSError) as error:
                 errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error

@@ -29,7 +29,8 @@ def cancel(
 ) -> None:
     """Cancel the batches of a job that have not ended. Answers they have given are kept and billed."""
     from runner.api import open_project  # noqa: PLC0415
-    from runner.executor.status import Lists, cancel_batch, job_status  # noqa: PLC0415
+    from runner.executor.listing import Lists  # noqa: PLC0415
+    from runner.executor.status import cancel_batch, job_status  # noqa: PLC0415
 
     project = load_project_at(provider)
     if address.partition("[")[0] in {job.job.name for job in project.waiting}:
@@ -41,7 +42,7 @@ def cancel(
         if not jobs:
             _cancel_orphan(opened.context, address, yes=yes)
             return
-        seen = job_status(opened.context, jobs[0], Lists(opened.context)).batches
+        seen = job_status(opened.context, jobs[0], Lists(opened.context.now)).batches
         running = [b for b in seen if not b.ended]
         lines = opened.context.lockfile(jobs[0].lock_path).batches
         waiting = [b.batch for b in seen if b.ended and not (b.batch in lines and lines[b.batch].ended)]

@@ -23,11 +23,11 @@ _EXCERPT = 120
 """Characters of a line that are shown above the caret."""
 
 _EVENTS = {
-    "batch.adopted": "{job}: adopted batch {batch}, which was in no lockfile; requests: {requests}",
+    "batch.adopted": "{job}: adopted batch {batch}, which was in no lockfile; requests: {requests:,}",
     "batch.cancelled": "{job}: asked to cancel batch {batch}; it is {state}",
-    "batch.submitted": "{job}: submitted batch {batch}, requests: {requests}",
-    "batch.fetched": "{job}: batch {batch} has {state}: answers: {answers}, failed: {failed}",
-    "answers.salvaged": "{job}: answers of batch {batch} stood in the output alone; kept in the store: {answers}",
+    "batch.submitted": "{job}: submitted batch {batch}, requests: {requests:,}",
+    "batch.fetched": "{job}: batch {batch} has {state}: answers: {answers:,}, failed: {failed:,}",
+    "answers.salvaged": "{job}: answers of batch {batch} stood in the output alone; kept in the store: {answers:,}",
     "create.doubtful": "{job}: a create was sent and not answered; looking for its batch in {seconds} s",
     "job.renamed": "{job}: took over what {old} made",
     "create.lost": "{job}: the answer to a create was lost ({reason}); looking for the batch",

@@ -46,8 +46,9 @@ def status(
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.console import out_console  # noqa: PLC0415
     from runner.cli.machine import lines_of  # noqa: PLC0415
+    from runner.executor.listing import Lists  # noqa: PLC0415
     from runner.executor.orphans import find_orphans  # noqa: PLC0415
-    from runner.executor.status import Lists, told_status  # noqa: PLC0415
+    from runner.executor.status import told_status  # noqa: PLC0415
 
     with ExitStack() as stack:
         lines = stack.enter_context(lines_of("status", wanted=as_json))
@@ -55,7 +56,7 @@ def status(
         opened = stack.enter_context(open_project(project))
 
         def look() -> list[JobStatus]:
-            lists = Lists(opened.context)
+            lists = Lists(opened.context.now)
             return [
                 told_status(opened.context, spec, None if offline or not opened.context.has_key(spec) else lists)
                 for spec in jobs

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runner.executor.context import Context
 from runner.executor.limits import Flight
-from runner.executor.listing import Lists
+from runner.executor.listing import NEW, Lists
 from runner.executor.observe import Word
 from runner.executor.run import Outcome, Prepared, Run
 from runner.executor.wait import Waiting
@@ -73,7 +73,7 @@ def _round(context: Context, runs: Sequence[Run]) -> None:
     groups: dict[Path, list[Run]] = {}
     for run in runs:
         groups.setdefault(context.places.lock(run.lock_path), []).append(run)
-    lists = Lists(context.now)
+    lists = Lists(context.now, NEW)
     for lock in sorted(groups, key=is_held):
         with write_lock(lock, waiting=_telling(context, lock, lists)):
             ledger = Ledger(context.places.ledger)

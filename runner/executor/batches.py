@@ -97,14 +97,16 @@ def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:
 def newest_first(api: BatchApi, now: datetime) -> Iterator[RemoteBatch]:
     """The service's batches back over the time results are kept, its pages read as they are asked for.
 
-    Old ones end it only where the list has kept to its order: one that is missed could be paid for again.
+    Old ones end it only where the list has kept to its order, and are old beside the newest one too, by the service's
+    own clock: one that is missed could be paid for again.
     """
     ordered, before = True, datetime.max.replace(tzinfo=UTC)
+    newest = datetime.min.replace(tzinfo=UTC)
     old = 0
     for batch in api.list_batches():
         made = batch.created_at or before
-        ordered, before = ordered and made <= before, made
-        if made >= now - RETENTION:
+        ordered, before, newest = ordered and made <= before, made, max(newest, made)
+        if made >= min(now, newest) - RETENTION:
             old = 0
             yield batch
         elif (old := old + 1) >= OLD_ENOUGH and ordered:

@@ -1,7 +1,8 @@
-"""The services' lists of batches in one apply: read when first wanted, and again when they are no longer new."""
+"""The services' lists of batches in one command: read when first wanted, and again where they are no longer new."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 
@@ -14,17 +15,18 @@ answered, can take an hour, and another checkout may submit the next job meanwhi
 
 
 class Lists:
-    """What each service lists, by batch id."""
+    """What each service lists, by batch id. What only looks reads a list once; apply believes it for `seconds`."""
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], seconds: float = math.inf) -> None:
         self._now = now
+        self._seconds = seconds
         self._lists: dict[int, tuple[datetime, dict[str, RemoteBatch]]] = {}
 
     def of(self, api: BatchApi) -> dict[str, RemoteBatch]:
         """A service's batches; what is put into it stays there. Raises ProviderError."""
         read_at, listed = self._lists.get(id(api), (None, {}))
         now = self._now()
-        if read_at is None or not 0 <= (now - read_at).total_seconds() < NEW:
+        if read_at is None or not 0 <= (now - read_at).total_seconds() < self._seconds:
             # One that was made here a moment ago may not show in the list yet.
             listed |= list_back(api, now)
             self._lists[id(api)] = now, listed

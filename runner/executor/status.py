@@ -12,12 +12,12 @@ from pathlib import Path
 
 from runner.digest import sha256_file
 from runner.errors import BatchspecError, Conflict, RateLimited, ServerError, Unreachable
-from runner.executor.batches import Known, gather, list_back, newest_run
+from runner.executor.batches import Known, gather, newest_run
 from runner.executor.context import Context
 from runner.executor.costs import expected, is_limit, spent, with_cost
 from runner.executor.failed_rows import Failed, failed_of
+from runner.executor.listing import Lists
 from runner.numbers import counted
-from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import BatchLine, CountsField, Lockfile, UsageField
 from runner.spec.load import JobSpec
 from runner.store.ledger import Create, Ledger
@@ -83,20 +83,6 @@ class JobStatus:
     def running(self) -> bool:
         """Whether a batch has not ended."""
         return any(not batch.ended for batch in self.batches)
-
-
-class Lists:
-    """Each service's list of batches, read once."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._lists: dict[int, dict[str, RemoteBatch]] = {}
-
-    def of(self, api: BatchApi) -> dict[str, RemoteBatch]:
-        """One service's batches, as far back as results are kept. Raises ProviderError."""
-        if id(api) not in self._lists:
-            self._lists[id(api)] = list_back(api, self._context.now())
-        return self._lists[id(api)]
 
 
 def job_status(context: Context, spec: JobSpec, lists: Lists | None) -> JobStatus:

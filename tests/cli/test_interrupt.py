@@ -135,9 +135,11 @@ def test_while_workers_render(stub: Stub, root: Path) -> None:
     rows.write_bytes(b"".join(b'{"id": %d, "text": "%s"}\n' % (n, b"x" * 200) for n in range(200_000)))
     process = start(root, "--jobs", "2")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    until(process, lambda: len(children.read_text().split()) >= 2)
+    rendered = (root / ".batchspec/scratch").rglob
+    until(process, lambda: sum(lines.stat().st_size > 0 for lines in rendered("lines-*")) == 2)
     workers = [Path("/proc", number) for number in children.read_text().split()]
     interrupted(process)
+    assert len(workers) == 2
     assert not any(worker.exists() for worker in workers)
     assert not stub.calls("POST")
     rows.write_bytes(few)
