@@ -32,6 +32,7 @@ from runner.reconciler.saved import SavedPlan, missing_jobs, saved_job, saved_te
 from runner.report.examples import changed_prompts
 from runner.spec.load import JobSpec, Project, find_root, load_project
 from runner.spec.settings import Settings
+from runner.spec.trust import KEY_NAMES
 from runner.store.index import KeyMap
 from runner.store.ledger import Create, Ledger
 from runner.store.places import Places
@@ -158,7 +159,7 @@ class Opened:
             try:
                 with bound(job=spec.address):
                     if offline or not self.context.has_key(spec):
-                        reason = reason or "there is no key in the environment, so this plan knows the lockfile only"
+                        reason = reason or _without_key(spec)
                         seen = self._observe(one, None, word)
                     else:
                         seen = self._exact(one, lists.of(self.context.api(spec)), word)
@@ -271,6 +272,12 @@ class Opened:
             return tuple(create for name in self.context.names(spec) for create in ledger.creates(realm, name))
         finally:
             ledger.close()
+
+
+def _without_key(spec: JobSpec) -> str:
+    """Why a plan is made without the service, and what next."""
+    name = spec.profile.key.env if spec.profile.key is not None else KEY_NAMES[0]
+    return f"the environment has no {name}, so this plan knows the lockfile only; `--provider local` needs no key"
 
 
 def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[JobPlan]) -> tuple[str, ...]:

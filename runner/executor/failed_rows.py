@@ -12,7 +12,7 @@ from typing import Any
 from runner.executor.answers import INVALID
 from runner.executor.standing import output_rows
 from runner.spec.load import JobSpec
-from runner.spec.money import allowed, parse_share
+from runner.spec.money import allowed
 from runner.spec.output import OUTPUT_FIELDS, Output
 
 _MARK = b'"error":{'
@@ -23,10 +23,12 @@ _MARK = b'"error":{'
 class Failed:
     """Requests that stand failed, and how many of them, by batch, were answered with what does not fit the schema.
 
-    `known` is False where the output does not tell. `beyond` is whether more stand failed than the job tolerates.
+    `requests` are all that the output has, counted where some have failed, else 0. `known` is False where the output
+    does not tell. `beyond` is whether more stand failed than the job tolerates.
     """
 
     failed: int = 0
+    requests: int = 0
     invalid: Mapping[str, int] = field(default_factory=dict)
     beyond: bool = False
     known: bool = True
@@ -51,12 +53,12 @@ def _counted(output: Output, tolerate: str | float, path: Path, apart: Path | No
         if request not in failed and code == INVALID:
             invalid[str(row.get("batch") or "")] += 1
         failed.add(request)
-    share, most = parse_share(tolerate)
-    if failed and share:
-        rows = output_rows(path, output)
-        good = {hash(row.get("request") or number) for number, row in enumerate(rows) if row is not None}
-        most = allowed(tolerate, len(good | failed))
-    return Failed(len(failed), invalid, len(failed) > most)
+    if not failed:
+        return Failed()
+    rows = output_rows(path, output)
+    good = {hash(row.get("request") or number) for number, row in enumerate(rows) if row is not None}
+    requests = len(good | failed)
+    return Failed(len(failed), requests, invalid, len(failed) > allowed(tolerate, requests))
 
 
 def _failed_rows(output: Output, path: Path, apart: Path | None) -> Iterator[tuple[Mapping[str, Any], str]]:

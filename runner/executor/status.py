@@ -142,13 +142,15 @@ def _status(
     unanswered = max(0, requests - answered - pending)
     rows = _rows_beyond_canary(lockfile, run) if stands is None else 0
     invalid = sum((stands.invalid if stands else {}).get(batch, 0) for batch in ("", *(one.line.batch for one in run)))
+    shown = (max(requests, rows), max(0, min(answered, requests) - invalid), unanswered + invalid)
+    if stands is not None and stands.failed > shown[2]:
+        # What failed in earlier runs stands in the output too, and is what the job's state and exit code tell of.
+        shown = (stands.requests, stands.requests - stands.failed, stands.failed)
     return JobStatus(
         spec.address,
         context.realm(spec).name,
         _state(known, run, stands, stopped=bool(rows)),
-        max(requests, rows),
-        max(0, min(answered, requests) - invalid),
-        max(unanswered, stands.failed if stands else 0),
+        *shown,
         rate,
         left,
         tuple(_batch(one, lines[one.line.batch]) for one in known),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from runner.money.estimate import Estimate
-from runner.money.prices import usd_text
+from runner.money.prices import most_text, usd_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _cost(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:
         return None
     over = cost - limit
     return Overrun(
-        "max_cost_usd", f"up to {usd_text(cost)}; the budget is {usd_text(limit)}, so {usd_text(over)} too much"
+        "max_cost_usd", f"up to {most_text(cost)}; the budget is {usd_text(limit)}, so {usd_text(over)} too much"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 
 from runner.money.tokens import bare_model
 
@@ -102,23 +102,28 @@ def usd(amount: Decimal) -> Decimal:
     return amount.quantize(_CENT_OF_A_CENT, ROUND_HALF_UP)
 
 
-def usd_text(amount: Decimal) -> str:
+def usd_text(amount: Decimal, rounding: str = ROUND_HALF_UP) -> str:
     """An amount as people read it: cents, and two significant digits below ten cents."""
     if amount == 0:
         return "$0"
     if amount < Decimal("0.000001"):
         return "under $0.000001"
     if amount >= Decimal("0.1"):
-        return f"${amount.quantize(Decimal('0.01'), ROUND_HALF_UP):,}"
+        return f"${amount.quantize(Decimal('0.01'), rounding):,}"
     digits = 1 - amount.adjusted()
-    return f"${amount.quantize(Decimal(1).scaleb(-min(digits, 6)), ROUND_HALF_UP):f}"
+    return f"${amount.quantize(Decimal(1).scaleb(-min(digits, 6)), rounding):f}"
+
+
+def most_text(ceiling: Decimal) -> str:
+    """The most that something can cost, never less than it is."""
+    return usd_text(ceiling, ROUND_CEILING)
 
 
 def beside_text(actual: Decimal, expected: Decimal | None, *, at_most: bool) -> str:
     """An actual cost beside what was estimated; with `at_most` that was a limit and not what was expected."""
     if expected is None:
         return usd_text(actual)
-    beside = f"at most {usd_text(expected)} planned" if at_most else drift_text(actual, expected)
+    beside = f"at most {most_text(expected)} planned" if at_most else drift_text(actual, expected)
     return f"{usd_text(actual)}, {beside}"
 
 

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from runner.errors import read_more
 from runner.money.estimate import Estimate, total
-from runner.money.prices import usd_text
+from runner.money.prices import most_text, usd_text
 from runner.money.tokens import Certainty, encoding_of
 from runner.numbers import counted, number, plural, size
 from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write, causes
@@ -122,8 +122,8 @@ def money(expected: Decimal | None, ceiling: Decimal | None) -> str:
     if ceiling is None:
         return f"about {usd_text(expected)}, with no limit" if expected is not None else "not known without max_tokens"
     if expected is None or expected == ceiling:
-        return f"at most {usd_text(ceiling)}"
-    return f"about {usd_text(expected)}, at most {usd_text(ceiling)}"
+        return f"at most {most_text(ceiling)}"
+    return f"about {usd_text(expected)}, at most {most_text(ceiling)}"
 
 
 def _total(plan: Plan, override: bool) -> Iterator[str]:

@@ -223,7 +223,8 @@ class UsedField(MachineLine):
 class StatusLine(MachineLine):
     """One job and its batches. `output` is its path and a word on the file; `asked` is whether the service was.
 
-    `requests`, `answered` and `failed` are those of the newest run. `rate` is in requests a minute, `left` in seconds.
+    `requests`, `answered` and `failed` are those of the newest run, or of the whole output where more stand failed in
+    that. `rate` is in requests a minute, `left` in seconds.
     `cost` is USD of that run until now, `expected` what was estimated for what has a cost. `error` says why the service
     could not be asked, and `passing` whether that may pass.
     """

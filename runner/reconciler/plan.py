@@ -320,8 +320,10 @@ def _submits(view: JobView) -> list[Submit]:
         if number > 1 and not settled:
             continue  # rounds are cut only when nothing is in flight, so that every machine cuts the same bytes
         shards = [shard for shard in view.shards if shard.round == number]
+        # Where branches were merged each line stands, and none is known as the last.
+        last_unknown = view.pinned is None and bool(view.batches)
         reason = (
-            why_new(view.pinned, view.pins, view.rows)
+            ("the lockfile does not say what ran last" if last_unknown else why_new(view.pinned, view.pins, view.rows))
             if number == 1
             else f"round {number}: {causes(view.tally.retried)}"
         )

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runner.errors import BatchspecError
 from runner.keys import VERSION as KEYS
-from runner.money.prices import usd, usd_text
+from runner.money.prices import most_text, usd
 from runner.reconciler.ceiling import Ceiling
 from runner.reconciler.lockfile import PinsLine
 from runner.reconciler.plan import JobPlan
@@ -135,12 +135,12 @@ def still_holds(saved: SavedJob, fresh: JobPlan, pins: PinsLine, ceiling: Ceilin
         if most is None:
             return f"no price is known for it now, and the plan said {_planned(saved)} at most"
         if most > saved.cost_usd:
-            return f"it could cost up to {usd_text(Decimal(str(most)))}, and the plan said {_planned(saved)} at most"
+            return f"it could cost up to {most_text(Decimal(str(most)))}, and the plan said {_planned(saved)} at most"
     return saved.ceiling.allows(1, 0, ceiling.requests)
 
 
 def _planned(saved: SavedJob) -> str:
-    return usd_text(Decimal(str(saved.cost_usd)))
+    return most_text(Decimal(str(saved.cost_usd)))
 
 
 def missing_jobs(plan: SavedPlan, known: Mapping[str, object]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from runner.spec.yaml import MAX_BYTES, Document, Lines, documents, read_text
 
 SETTINGS_FILES = ("batchspec.yaml", "batchspec.yml")
 _SUFFIXES = {".yaml", ".yml"}
+_JOB = re.compile(r"[\w-]+(\[.*\])?")
+"""What may be meant as a job's address, since it is no path."""
 _INIT = "`batchspec init` writes a first spec"
 
 
@@ -58,6 +61,7 @@ def spec_files(root: Path, paths: Sequence[Path], *, none_is_fine: bool = False)
         elif not absolute.exists():
             specs = [path.relative_to(root).as_posix() for path in _specs_in(root / "specs")]
             hint = did_you_mean(shown, specs) or (f"the specs are: {', '.join(specs[:20])}" if specs else _INIT)
+            hint += f"; a job is named by `--job {shown}`" if paths and _JOB.fullmatch(shown) else ""
             problems.append(Problem(shown, 0, 0, "there is no such file or folder", hint, code="BS106"))
         elif absolute.suffix not in _SUFFIXES:
             problems.append(Problem(shown, 0, 0, "this is no spec: a spec ends in .yaml or .yml", code="BS106"))

@@ -97,7 +97,7 @@ def test_a_model_without_a_price_has_tokens_and_says_so(project: Write) -> None:
     ("budget", "message"),
     [
         ("{max_requests: 39}", "hello: max_requests: 40 requests; the budget is 39, so 1 too many"),
-        ("{max_cost_usd: 0.0001}", "hello: max_cost_usd: up to $0.00084; the budget is $0.00010"),
+        ("{max_cost_usd: 0.0001}", "hello: max_cost_usd: up to $0.00085; the budget is $0.00010"),
         ("{max_tokens: 100}", "hello: max_tokens: up to"),
     ],
 )
@@ -254,7 +254,7 @@ def test_a_saved_plan_bounds_the_cost(with_spec: Callable[[str], Path]) -> None:
     )
     told = batchspec(root, "apply", "plan.json", expect=1)
     assert "it could cost up to $0.3" in told
-    assert "and the plan said $0.00084 at most" in told
+    assert "and the plan said $0.00085 at most" in told
     assert batches(root) == []
 
 

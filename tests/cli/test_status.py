@@ -169,6 +169,17 @@ def test_a_job_whose_answers_do_not_fit_is_not_done(
     assert (told["state"], told["answered"], told["failed"]) == (state, *counts)
 
 
+def test_what_failed_in_an_earlier_run_is_counted_among_all_that_were_asked(project: Callable[..., Path]) -> None:
+    """A later run asks one more row only; the job is failed for what stands failed of all."""
+    root = project({"specs/hello.yaml": CHECKED, "schemas/s.json": SCHEMA})
+    batchspec(root, "apply", "--yes", expect=3)
+    rows = root / "data/rows.jsonl"
+    rows.write_text(rows.read_text() + '{"id": 99, "text": "one more"}\n')
+    batchspec(root, "apply", "--yes", expect=3)
+    told = json.loads(batchspec(root, "status", "--json").splitlines()[-1])
+    assert (told["state"], told["requests"], told["answered"], told["failed"]) == ("failed", 4, 0, 4)
+
+
 def test_a_job_that_stopped_at_its_canary_is_not_done(project: Callable[..., Path]) -> None:
     """Also where the output of an earlier run is there, whole: it is not this run's. The sum is that of all runs."""
     root = project({"specs/hello.yaml": CHECKED + "tolerate: 3\n", "schemas/s.json": SCHEMA})

@@ -91,8 +91,8 @@ def test_without_a_price_there_are_tokens_and_no_money() -> None:
     [
         (Budget(max_requests=199), "200 requests; the budget is 199, so 1 too many"),
         (Budget(max_tokens=6_000), "up to 6,200 tokens; the budget is 6,000, so 200 too many"),
-        (Budget(max_cost_usd=Decimal("0.01")), "up to $0.010; the budget is $0.010, so $0.00020 too much"),
-        (Budget(max_cost_usd=Decimal("0.005")), "up to $0.010; the budget is $0.0050, so $0.0052 too much"),
+        (Budget(max_cost_usd=Decimal("0.01")), "up to $0.011; the budget is $0.010, so $0.00020 too much"),
+        (Budget(max_cost_usd=Decimal("0.005")), "up to $0.011; the budget is $0.0050, so $0.0052 too much"),
     ],
 )
 def test_a_plan_over_its_budget_says_by_how_much(budget: Budget, text: str) -> None:

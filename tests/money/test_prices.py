@@ -7,9 +7,14 @@ from decimal import Decimal
 
 import pytest
 
-from runner.money.prices import Price, Usage, drift_text, find_price, usd, usd_text
+from runner.money.prices import Price, Usage, drift_text, find_price, most_text, usd, usd_text
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("amount", "text"), [("0.000121", "$0.00013"), ("0.12", "$0.12"), ("0.1201", "$0.13")])
+def test_a_limit_is_never_shown_lower_than_it_is(amount: str, text: str) -> None:
+    assert most_text(Decimal(amount)) == text
 
 
 def test_a_batch_costs_half() -> None:
