@@ -1,4 +1,4 @@
-"""Writes docs/pictures/: the report in a browser, and plan and status as a terminal shows them. `make docs-pictures`.
+"""Writes docs/pictures/: report and service page in a browser, plan and status in a terminal. `make docs-pictures`.
 
 It needs Chromium as `chromium`. Everything shown comes from runs of the embedded service in a folder of its own.
 """
@@ -10,6 +10,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -66,7 +68,15 @@ def main() -> None:
             _run(root, "apply", "--yes", environment={"BATCHSPEC_SERVICE_FAULTS": FAULTS})
         _run(root, "report", "--out", "page.html")
         for theme, number in (("light", 1), ("dark", 0)):
-            _photograph(root / "page.html", PICTURES / f"report-{theme}.png", root / theme, number)
+            _photograph((root / "page.html").as_uri(), PICTURES / f"report-{theme}.png", root / theme, number)
+        with _serve(root / "service") as url:
+            settings = f"version: 1\nproject: shop\nproviders: {{far: {{kind: digitalocean, base_url: '{url}'}}}}\n"
+            (root / "batchspec.yaml").write_text(settings, encoding="utf-8")
+            for rows in (150, 210, 240):
+                _rows(root, rows)
+                _run(root, "apply", "--yes", "--provider", "far")
+            _photograph(url, PICTURES / "service-page.png", root / "light", 1, (1280, 480))
+        (root / "batchspec.yaml").write_text("version: 1\nproject: shop\n", encoding="utf-8")
         for width in (80, 200):
             _terminal(_run(root, "status", width=width), PICTURES / f"status-{width}.svg", width)
         _rows(root, 280)
@@ -112,14 +122,27 @@ def _terminal(text: str, path: Path, width: int) -> None:
     path.write_text(drawn, encoding="utf-8")
 
 
-def _photograph(page: Path, picture: Path, profile: Path, theme: int) -> None:
+@contextmanager
+def _serve(data: Path) -> Iterator[str]:
+    """A service of its own; its address, which is that of its page too."""
+    command = [sys.executable, "-m", "runner", "serve", "--port", "0", "--data", str(data), "--fault", FAULTS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  our own command
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def _photograph(page: str, picture: Path, profile: Path, theme: int, size: tuple[int, int] = (1000, 1500)) -> None:
     """One screenshot. `theme` is Chromium's number of a preferred colour scheme: 0 dark, 1 light."""
     subprocess.run(  # noqa: S603  fixed arguments
         [  # noqa: S607  chromium is wherever the user has it
             "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            f"--user-data-dir={profile}", f"--blink-settings=preferredColorScheme={theme}", "--window-size=1000,1500",
-            "--hide-scrollbars", f"--screenshot={picture}", page.as_uri(),
+            f"--user-data-dir={profile}", f"--blink-settings=preferredColorScheme={theme}",
+            f"--window-size={size[0]},{size[1]}",
+            "--hide-scrollbars", f"--screenshot={picture}", page,
         ],
         check=True,
         capture_output=True,
