@@ -8,7 +8,9 @@ import pytest
 
 from runner.executor.pins import pins_line
 from runner.planner.render import desire
+from runner.reconciler.classify import Tally
 from runner.reconciler.lockfile import Lockfile, PinsLine, parse
+from runner.reconciler.plan import BatchView, JobView, OutputState, ShardSize, Submit, decide
 from runner.reconciler.reasons import RowChanges, why_new
 from runner.spec.load import load_project
 
@@ -152,3 +154,17 @@ def test_parts_hold_no_prompts_and_an_older_line_without_them_still_reads(tmp_pa
     assert read.with_pins(line).pins_of("hello") == older
     changed = pins(tmp_path, edited(("Be brief.", "Be kind.")))
     assert why_new(older, changed) == "the spec's prompt, vars, salt or asks changed"
+
+
+@pytest.mark.parametrize(
+    ("batches", "reason"), [(0, "first run"), (1, "the lockfile does not say what ran last")], ids=["new", "merged"]
+)
+def test_a_run_after_a_merge_is_not_called_the_first(tmp_path: Path, batches: int, reason: str) -> None:
+    """Where two branches ran a job the merged lockfile has both, and no line says which is the newest."""
+    ended = BatchView("b", 1, ended=True, indexed=True, keys_known=True, adopted=False, state="completed", answers=1)
+    view = JobView(
+        "hello", "local:echo", "out/hello.jsonl", Tally(2, batches, submit=((1, 2 - batches),)), (ended,) * batches,
+        (ShardSize(1, 1, 100),), OutputState.STALE, pins(tmp_path, FILES), None, 0,
+    )  # fmt: skip
+    [submit] = [action for action in decide(view).actions if isinstance(action, Submit)]
+    assert submit.reason == reason
