@@ -83,19 +83,23 @@ def _times(job: Job, submits: Sequence[Submit]) -> int:
 
 
 def _later(seen: Observed, given: Callable[[Sequence[Wanted], int, int], Tokens]) -> Later:
-    """What may be asked again, and billed, of requests that are in flight: their answers are not known to fit."""
+    """What may be asked, and billed, of requests that count as in flight.
+
+    Answers are not known to fit, and where it can't be told which requests a batch holds some may be in none.
+    """
     job = seen.desired.spec.job
-    if not seen.plan.tally.in_flight or not _pays_again(job):
+    unseen = bool(seen.plan.unseen)
+    if not seen.plan.tally.in_flight or not (unseen or _pays_again(job)):
         return Later()
     flying = [known.line.round for known in seen.batches if not (known.ended and is_indexed(known, seen.standing))]
-    times = job.retry.rounds - min(flying, default=1)
+    times = job.retry.rounds - (0 if unseen else min(flying, default=1)) if _pays_again(job) else 1
     if times <= 0:
         return Later()
     shards = measure(seen.desired.spool, job.shards, _is_flying)
     requests, size = sum(count for count, _ in shards), sum(length for _, length in shards)
     limit = token_limit(job.parameters)
     output = None if limit is None else limit * requests * times
-    return Later(requests, times, given([_is_flying], requests, size).high * times, output)
+    return Later(requests, times, given([_is_flying], requests, size).high * times, output, unseen)
 
 
 def _is_flying(asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:

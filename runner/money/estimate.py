@@ -38,15 +38,17 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """The most that is asked again of `flying` requests in flight, where answers that do not fit are: in all rounds.
+    """The most that is asked of `flying` requests in flight: in all rounds, where what does not fit is asked again.
 
-    `input` and `output` are tokens, at their highest; `output` is None without a limit.
+    `input` and `output` are tokens, at their highest; `output` is None without a limit. `unseen` is whether they may be
+    in no batch at all.
     """
 
     flying: int = 0
     times: int = 0
     input: int = 0
     output: int | None = 0
+    unseen: bool = False
 
     @property
     def requests(self) -> int:

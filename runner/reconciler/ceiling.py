@@ -40,6 +40,8 @@ class Ceiling:
 
 def ceiling_of(plan: JobPlan, rounds: int) -> Ceiling:
     """What a job's plan allows; `rounds` is the job's `retry.rounds`, which a person's word may go beyond."""
-    new = sum(a.requests for a in plan.actions if isinstance(a, Submit) and a.round == 1)
+    # What may be in no batch may turn out to be new; it is not counted as in flight then.
+    new = sum(a.requests for a in plan.actions if isinstance(a, Submit) and a.round == 1) + plan.unseen
     again = sum(count for number, count in plan.tally.submit if number > 1)
-    return Ceiling(new, again, plan.tally.in_flight, max([rounds, *(number for number, _ in plan.tally.submit)]))
+    last = max([rounds, *(number for number, _ in plan.tally.submit)])
+    return Ceiling(new, again, plan.tally.in_flight - plan.unseen, last)

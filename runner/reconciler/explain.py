@@ -114,7 +114,11 @@ def paid_again(estimate: Estimate) -> Iterator[str]:
     if estimate.later.requests:
         times = estimate.later.times
         often = "once" if times == 1 else f"up to {times} times"
-        yield f"of {number(estimate.later.flying)} in flight, answers that do not fit are paid {often} more"
+        flying = number(estimate.later.flying)
+        if estimate.later.unseen:
+            yield f"of {flying} in flight, those that are in no batch are asked when it has ended, and paid {often}"
+        else:
+            yield f"of {flying} in flight, answers that do not fit are paid {often} more"
 
 
 def money(expected: Decimal | None, ceiling: Decimal | None) -> str:
@@ -205,4 +209,6 @@ def to_submit(plan: Plan, what: str) -> list[str]:
     submit = sum(job.submits for job in plan.jobs)
     held = sum(job.held_back for job in plan.jobs)
     facts = [f"{number(submit)}{what and f' {plural(submit, what)}'} to submit"]
+    unseen = sum(job.unseen for job in plan.jobs)
+    facts += [f"up to {number(unseen)} when batches have ended"] if unseen else []
     return [*facts, f"{number(held)} held back by a canary that failed"] if held else facts

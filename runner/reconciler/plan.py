@@ -32,7 +32,7 @@ class Wait:
     """Wait for a batch that has not ended.
 
     `keys_known` is False where its requests can't be told yet: nothing else of the address is submitted before it has
-    ended.
+    ended, and then what it does not hold.
     """
 
     batch: str
@@ -187,6 +187,12 @@ class JobPlan:
         return max(0, (self.rows_before or 0) - self.tally.rows) if self.rows is None else self.rows.removed
 
     @property
+    def unseen(self) -> int:
+        """Requests in flight that may be in no batch at all: which a running batch holds can't be told yet."""
+        blind = any(isinstance(action, Wait) and not action.keys_known for action in self.actions)
+        return self.tally.in_flight if blind else 0
+
+    @property
     def submits(self) -> int:
         """Requests that would be submitted in the next round."""
         return sum(action.requests for action in self.actions if isinstance(action, Submit))
@@ -255,7 +261,9 @@ def decide(view: JobView) -> JobPlan:
             actions.append(Adopt(batch.batch, batch.requests, "it is at the service and in no lockfile"))
         if not batch.ended:
             reason = f"it is {batch.state}" + (
-                "" if batch.keys_known else "; which requests it holds shows when it ends"
+                ""
+                if batch.keys_known
+                else "; which requests it holds shows when it ends, and those that it does not hold are asked then"
             )
             actions.append(Wait(batch.batch, batch.requests, batch.keys_known, reason))
         elif not batch.indexed:

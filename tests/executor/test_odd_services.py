@@ -14,6 +14,8 @@ from filelock import FileLock
 
 from runner.executor.context import SETTLING
 from runner.executor.observe import Word
+from runner.reconciler.explain import explain
+from runner.reconciler.plan import Plan
 from runner.store.ledger import Create, Ledger
 from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan
 from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
@@ -117,6 +119,27 @@ def test_a_batch_that_was_taken_for_gone_and_shows_after_all_is_used(stub: Stub,
         job.hidden, job.steps = 0, ["completed"]
     assert well(stub, root)
     assert "gone" not in (root / "specs/told.lock").read_text()
+
+
+def test_what_a_running_batch_does_not_hold_is_planned_before_that_shows(stub: Stub, tmp_path: Path) -> None:
+    """Another checkout has a new first row, and can't tell what batches hold that were cut without it."""
+    well(stub, checkout(tmp_path / "one", stub.url))
+    for job in stub.jobs:
+        job.status, job.steps = "in_progress", ["in_progress"] * 8 + ["completed"]
+    two = checkout(tmp_path / "two", stub.url)
+    rows = two / "data/rows.jsonl"
+    rows.write_text('{"id": 99, "text": "number 99"}\n' + rows.read_text())
+    seen = plan(two)
+    assert (seen.submits, seen.unseen) == (0, ROWS + 1)
+    assert seen.estimate is not None
+    assert (seen.estimate.requests, seen.estimate.most_requests) == (0, ROWS + 1)
+    told = explain(Plan((seen,)))
+    assert f"of {ROWS + 1} in flight, those that are in no batch are asked when it has ended, and paid once" in told
+    assert f"Plan: 0 to submit, up to {ROWS + 1} when batches have ended, 0 reused" in told
+    outcome, _ = apply(two)
+    assert outcome.end == "succeeded", outcome.message
+    assert texts(two) == ["Say number 99.", *TEXTS]
+    assert len(stub.jobs) == SHARDS + 1
 
 
 @pytest.mark.parametrize("status", [404, 412])
