@@ -129,7 +129,7 @@ def test_failed_rows_apart_are_rewritten_where_they_are_not_what_was_written(tea
     [line] = one.lines("output")
     assert (line["errors"]["path"], line["errors"]["rows"], line["rows"]) == ("out/failed.jsonl", 1, 1)
     assert not one.plan().changes
-    assert any("out/failed.jsonl: 1 failed rows, as recorded" in text for text in verified(one).right)
+    assert any("out/failed.jsonl: 1 failed row, as recorded" in text for text in verified(one).right)
 
     harm(apart, how)
     [action] = one.plan().jobs[0].actions
