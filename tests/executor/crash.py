@@ -78,7 +78,7 @@ class Case:
             code = in_fork(root, scene.does, scene.word)
             if code:
                 return f"the next run ended with {code}"
-            return check(scene, root, url, want)
+            return check(scene, root, url, want, len(self.kills))
 
 
 def rehearse(scene: Scene, folder: Path) -> tuple[dict[str, bytes], list[Point]]:

@@ -181,10 +181,13 @@ def outputs(scene: Scene, root: Path) -> dict[str, bytes]:
     return found
 
 
-def check(scene: Scene, root: Path, url: str, want: Mapping[str, bytes]) -> str:
-    """One batch a shard at the service, each answer paid once, and the outputs of an undisturbed run; else what not."""
+def check(scene: Scene, root: Path, url: str, want: Mapping[str, bytes], kills: int = 1) -> str:
+    """One batch a shard at the service, each answer paid once, and the outputs of an undisturbed run; else what not.
+
+    Each of the `kills` may have taken a canary's mark with it.
+    """
     books = Books.of(root.parent / "service")
-    if not 0 <= books.batches - scene.batches <= scene.spare:
+    if not 0 <= books.batches - scene.batches <= scene.spare * kills:
         return f"the service has {books.batches} batches instead of {scene.batches}"
     if books.twice:
         return f"paid for twice: {', '.join(sorted(books.twice))}"
