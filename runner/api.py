@@ -92,7 +92,7 @@ def _kept_to(saved: SavedPlan, planned: Planned) -> dict[str, Ceiling]:
     for job in saved.jobs:
         if job.address in plans:
             address = job.address
-            why = still_holds(job, plans[address], pins[address], fresh[address])
+            why = still_holds(job, plans[address], pins[address])
             moved += [f"{address}: {why}"] if why else []
     beyond = sorted(set(planned.plan.cancels) - set(saved.cancels))
     moved += [f"batch {batch} would be cancelled, and the plan did not say so" for batch in beyond]
@@ -224,7 +224,7 @@ class Opened:
             self._count += 1
             examples = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
         renamed = renamed_note(self.context, spec, plan.realm) if project.whole else ""
-        notes = (*plan.notes, *filter(None, (renamed,)))
+        notes = (*plan.notes, renamed) if renamed else plan.notes
         before = spent(seen.lockfile.of(spec.address, plan.realm))
         return replace(plan, estimate=found, spent=before, shown=shown, examples=examples, notes=notes)
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.money.prices import usd_text
+from runner.numbers import counted
 
 _ROOM = 6
 """Lines of a screen that are not jobs: the head, the rest, the sum, and what may be said below, or two lines of sum."""
@@ -108,7 +109,7 @@ class Jobs:
 
 def summary(rows: Sequence[Row], until: str = "until now") -> str:
     """All jobs in one line."""
-    facts = [f"{len(rows):,} job{'s'[: len(rows) != 1]}: {_counted(rows)}"]
+    facts = [f"{counted(len(rows), 'job')}: {_states(rows)}"]
     requests = sum(row.requests for row in rows)
     facts += [f"{sum(row.answered for row in rows):,} of {requests:,} answered"] if requests else []
     failed = sum(row.failed for row in rows)
@@ -150,7 +151,7 @@ def _gap(width: int) -> int:
 
 
 def _rest(rows: Sequence[Row]) -> str:
-    return f"… and {len(rows):,} more: {_counted(rows)}"
+    return f"… and {len(rows):,} more: {_states(rows)}"
 
 
 def _wrapped(text: str, width: int, lines: int) -> int:
@@ -158,6 +159,6 @@ def _wrapped(text: str, width: int, lines: int) -> int:
     return max(0, -(-cell_len(text) // width) - lines)
 
 
-def _counted(rows: Sequence[Row]) -> str:
+def _states(rows: Sequence[Row]) -> str:
     counted = Counter(row.group for row in rows)
     return ", ".join(f"{count:,} {group}" for group, count in sorted(counted.items()))

@@ -45,8 +45,7 @@ def stand(spec: JobSpec, pins: PinsLine, seen: Observed) -> Stand:
     marked = [known for known in sent if known.line.canary]
     if not marked:
         # Where the rest is under way already, or is no more than a canary, there is nothing to wait for.
-        new = sum(action.requests for action in _submits(seen) if action.round == 1)
-        return "none" if sent or new <= canary.requests else "due"
+        return "none" if sent or seen.plan.new <= canary.requests else "due"
     if any(not known.ended for known in marked):
         return "waiting"
     try:

@@ -91,8 +91,11 @@ def _later(seen: Observed, given: Callable[[Sequence[Wanted], int, int], Tokens]
     unseen = bool(seen.plan.unseen)
     if not seen.plan.tally.in_flight or not (unseen or _pays_again(job)):
         return Later()
-    flying = [known.line.round for known in seen.batches if not (known.ended and is_indexed(known, seen.standing))]
-    times = job.retry.rounds - (0 if unseen else min(flying, default=1)) if _pays_again(job) else 1
+    times = 1
+    if _pays_again(job):
+        flying = [known.line.round for known in seen.batches if not (known.ended and is_indexed(known, seen.standing))]
+        used = 0 if unseen else min(flying, default=1)
+        times = job.retry.rounds - used
     if times <= 0:
         return Later()
     shards = measure(seen.desired.spool, job.shards, _is_flying)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -56,15 +57,7 @@ def fate_of(
 
 def is_somebodys_own(path: Path) -> bool:
     """Whether a file of JSON lines has rows that no output has; any other kind of file is kept aside anyway."""
-    with path.open("rb") as lines:
-        for line in lines:
-            try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-            if not isinstance(row, dict) or "request" not in row:
-                return True
-    return False
+    return any(not isinstance(row, dict) or "request" not in row for row in _values(path))
 
 
 def _may_be_the_last_copy(path: Path, here: Collection[str]) -> bool:
@@ -74,13 +67,16 @@ def _may_be_the_last_copy(path: Path, here: Collection[str]) -> bool:
     """
     if path.suffix != ".jsonl":
         return True
+    for row in _values(path):
+        batch = row.get("batch") if isinstance(row, dict) else None
+        if isinstance(batch, str) and batch not in here and not row.get("error"):
+            return True
+    return False
+
+
+def _values(path: Path) -> Iterator[Any]:
+    """What stands on a file's lines of JSON; other lines are passed over."""
     with path.open("rb") as lines:
         for line in lines:
-            try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-            batch = row.get("batch") if isinstance(row, dict) else None
-            if isinstance(batch, str) and batch not in here and not row.get("error"):
-                return True
-    return False
+            with suppress(orjson.JSONDecodeError):
+                yield orjson.loads(line)

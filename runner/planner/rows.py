@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from runner.numbers import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -159,7 +161,7 @@ def _records(data: bytes, first: int, delimiter: str, header: tuple[str, ...]) -
 
 
 def _ragged(record: list[str], header: tuple[str, ...]) -> str:
-    count = f"{len(record)} field{'s'[: len(record) != 1]} where the header has {len(header)}"
+    count = f"{counted(len(record), 'field')} where the header has {len(header)}"
     if len(record) > len(header):
         return f"{count}; is there a delimiter in a text without quotes?"
     missing = header[len(record) :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runner.reconciler.plan import JobPlan, Submit
+from runner.reconciler.plan import JobPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Ceiling:
 def ceiling_of(plan: JobPlan, rounds: int) -> Ceiling:
     """What a job's plan allows; `rounds` is the job's `retry.rounds`, which a person's word may go beyond."""
     # What may be in no batch may turn out to be new; it is not counted as in flight then.
-    new = sum(a.requests for a in plan.actions if isinstance(a, Submit) and a.round == 1) + plan.unseen
+    new = plan.new + plan.unseen
     again = sum(count for number, count in plan.tally.submit if number > 1)
     last = max([rounds, *(number for number, _ in plan.tally.submit)])
     return Ceiling(new, again, plan.tally.in_flight - plan.unseen, last)

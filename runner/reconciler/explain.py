@@ -49,7 +49,7 @@ def explain(plan: Plan, *, override: bool = False) -> str:
 def _job(job: JobPlan) -> Iterator[str]:
     tally = job.tally
     yield f"{job.address}  ({job.realm})"
-    facts = [f"{counted(tally.rows, 'row')}"]
+    facts = [counted(tally.rows, "row")]
     if tally.requests != tally.rows:
         facts.append(f"{number(tally.requests)} different {plural(tally.requests, 'request')}")
     if tally.answered:
@@ -167,7 +167,7 @@ def action_text(action: Action) -> str:
     match action:
         case Submit():
             verb = "submit" if action.round == 1 else "retry "
-            what = f"{counted(action.requests, 'request')}"
+            what = counted(action.requests, "request")
             where = f"{counted(action.shards, 'batch', 'batches')}, {size(action.bytes)}"
             return f"+ {verb} {what} in {where}: {action.reason}"
         case Wait():

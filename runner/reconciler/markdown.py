@@ -111,7 +111,7 @@ def _cells(job: JobPlan) -> dict[str, str]:
     tally = job.tally
     rounds = [action for action in job.actions if isinstance(action, Submit)]
     counts = {
-        "new": sum(action.requests for action in rounds if action.round == 1),
+        "new": job.new,
         "reused": tally.answered,
         "retried": sum(action.requests for action in rounds if action.round > 1),
         "removed": job.removed,
@@ -214,8 +214,7 @@ def _details(job: JobPlan) -> str:
     hidden = [f"{len(job.failures)} {failed} why batches failed; `batchspec plan` says more"] if job.failures else []
     lines += [f"note: {note}" for note in (*(job.failures if job.shown else hidden), *job.notes)]
     if estimate is not None:
-        counted = f"input tokens: {certainty(estimate)} ({estimate.input.basis})"
-        lines += [counted] if estimate.requests else []
+        lines += [f"input tokens: {certainty(estimate)} ({estimate.input.basis})"] if estimate.requests else []
         lines += [f"price: {estimate.price.source}"] if estimate.price is not None else []
         lines += paid_again(estimate)
     return _folded(f"{code(job.address)}: details", _fence("\n".join(lines), "text", 200))

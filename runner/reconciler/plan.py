@@ -193,6 +193,11 @@ class JobPlan:
         return self.tally.in_flight if blind else 0
 
     @property
+    def new(self) -> int:
+        """Requests that would be submitted for the first time."""
+        return sum(action.requests for action in self.actions if isinstance(action, Submit) and action.round == 1)
+
+    @property
     def submits(self) -> int:
         """Requests that would be submitted in the next round."""
         return sum(action.requests for action in self.actions if isinstance(action, Submit))

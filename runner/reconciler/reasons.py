@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from runner.numbers import counted
 from runner.reconciler.lockfile import PinsLine
 
 DIGEST = "sha256:"
@@ -108,14 +109,14 @@ def rows_changed(old: PinsLine, new: PinsLine, rows: RowChanges | None) -> str:
     """How the input's rows changed, in words: by id where they were compared, else by their number."""
     if rows is not None:
         told = [(rows.added, "added to"), (rows.changed, "changed in"), (rows.removed, "removed from")]
-        parts = [f"{count:,} row{'s'[: count > 1]} {what}" for count, what in told if count]
+        parts = [f"{counted(count, 'row')} {what}" for count, what in told if count]
         return f"{', '.join(parts)} {new.input}" if parts else f"{new.input} changed, and no row's request"
     if old.input != new.input:
         return f"input changed: {old.input} to {new.input}"
     more = new.rows - old.rows
     if more:
         # Rows may have come and gone as well: their number says only how many there are more or fewer.
-        return f"{abs(more):,} row{'s'[: abs(more) > 1]} {'more' if more > 0 else 'fewer'} in {new.input}"
+        return f"{counted(abs(more), 'row')} {'more' if more > 0 else 'fewer'} in {new.input}"
     return f"rows changed in {new.input}"
 
 

@@ -124,8 +124,11 @@ def saved_schema() -> dict[str, Any]:
     }
 
 
-def still_holds(saved: SavedJob, fresh: JobPlan, pins: PinsLine, ceiling: Ceiling) -> str:
-    """Why a saved job's plan does not hold any more; empty where it does."""
+def still_holds(saved: SavedJob, fresh: JobPlan, pins: PinsLine) -> str:
+    """Why a saved job's plan does not hold any more; empty where it does.
+
+    What only may follow a batch whose requests can't be told is no reason: apply goes no further than the saved plan.
+    """
     if saved.realm != fresh.realm:
         return f"it was planned for {saved.realm}, and now it would go to {fresh.realm}"
     if saved.pins.requests != pins.requests:
@@ -136,7 +139,7 @@ def still_holds(saved: SavedJob, fresh: JobPlan, pins: PinsLine, ceiling: Ceilin
             return f"no price is known for it now, and the plan said {_planned(saved)} at most"
         if most > saved.cost_usd:
             return f"it could cost up to {most_text(Decimal(str(most)))}, and the plan said {_planned(saved)} at most"
-    return saved.ceiling.allows(1, 0, ceiling.requests)
+    return saved.ceiling.allows(1, 0, fresh.new)
 
 
 def _planned(saved: SavedJob) -> str:
