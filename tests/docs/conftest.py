@@ -63,3 +63,17 @@ def forge(tmp_path: Path, service: str) -> Forge:
     )
     forge.sh(seed, "git init -q -b main && git add -A && git commit -qm Start && git push -q ../remote.git main")
     return forge
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on PATH with the command."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    tool = folder / "batchspec"
+    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m runner "$@"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return folder

@@ -7,7 +7,6 @@ import pty
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -97,20 +96,6 @@ def test_what_is_claimed_is_there() -> None:
 def block_of(page: str, start: str) -> Block:
     [found] = [block for block in blocks(REPOSITORY / page) if block.text.startswith(start)]
     return found
-
-
-@pytest.fixture
-def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on PATH with the command."""
-    folder = tmp_path / "tools"
-    folder.mkdir()
-    tool = folder / "batchspec"
-    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m runner "$@"\n')
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=":")
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
-    return folder
 
 
 def shell(script: str, root: Path, environment: Mapping[str, str] | None = None, *, expect: int = 0) -> str:

@@ -29,7 +29,7 @@ from runner.providers.api import Counts, Order, RemoteBatch
 from runner.reconciler.plan import Submit
 from runner.spec.load import load_project
 from tests.conftest import REPOSITORY
-from tests.docs.test_pages import Block, blocks, check, steps
+from tests.docs.test_pages import blocks, check, put, steps
 
 REFERENCE = REPOSITORY / "docs" / "reference"
 PAGES = sorted((REFERENCE / "errors").glob("BS*.md"))
@@ -94,28 +94,15 @@ def call(text: str, start: int) -> str:
 
 
 @pytest.fixture
-def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def example(tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project that all examples start from, as the current folder."""
     root = tmp_path / "project"
     for block in blocks(REFERENCE / "errors.md"):
         if block.title:
             put(root, block)
     (root / ".batchspec").mkdir()
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    tool = tools / "batchspec"
-    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m runner "$@"\n')
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tools), prepend=":")
-    monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.chdir(root)
     return root
-
-
-def put(root: Path, block: Block) -> None:
-    target = root / block.title
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(block.text, encoding="utf-8")
 
 
 @contextmanager

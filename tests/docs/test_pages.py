@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -38,6 +37,13 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(found["kind"], found["title"] or "", text)
 
 
+def put(root: Path, block: Block) -> None:
+    """Write a block with a title as the file of that name."""
+    target = root / block.title
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(block.text, encoding="utf-8")
+
+
 def steps(block: Block) -> Iterator[tuple[str, list[str]]]:
     """Commands of a console block, each with the lines that are shown below it."""
     command = ""
@@ -64,27 +70,20 @@ def test_every_how_to_is_run() -> None:
             assert any(block.kind == "console" for block in blocks(page)), page
 
 
+@pytest.mark.usefixtures("tools")
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_what_a_page_says_happens(page: Path, tmp_path: Path) -> None:
     """In order: files with a title are written, commands run, and each line shown comes in the output; … is anything."""
     root = tmp_path / "project"
     root.mkdir()
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    tool = tools / "batchspec"
-    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m runner "$@"\n')
-    tool.chmod(0o755)
-    env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "COLUMNS": "80", "NO_COLOR": "1"}
     for block in blocks(page):
         if block.title:
-            target = root / block.title
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(block.text, encoding="utf-8")
+            put(root, block)
         if block.kind != "console":
             continue
         for command, shown in steps(block):
             done = subprocess.run(
-                ["bash", "-c", command], cwd=root, env=env, text=True, timeout=120, check=False,
+                ["bash", "-c", command], cwd=root, text=True, timeout=120, check=False,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             )  # fmt: skip
             assert done.returncode == 0, f"{command}\n{done.stdout}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,11 @@ class Team:
     def lines(self, kind: str, lock: str = "specs/job.lock") -> list[dict[str, Any]]:
         found = [json.loads(line) for line in (self.root / lock).read_text().splitlines()]
         return [line for line in found if next(iter(line)) == kind]
+
+
+def ends(outcomes: Iterable[Outcome]) -> list[str]:
+    """How jobs ended."""
+    return [outcome.end for outcome in outcomes]
 
 
 @pytest.fixture

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import traceback
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from runner.providers.api import FileIntent
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import Limits
 from runner.providers.patience import Patience
@@ -61,6 +65,44 @@ def client(clock: Clock) -> Iterator[Callable[..., DigitalOcean]]:
 @pytest.fixture
 def api(stub: Stub, client: Callable[..., DigitalOcean]) -> DigitalOcean:
     return client(stub)
+
+
+@pytest.fixture
+def content() -> bytes:
+    return b"".join(b'{"custom_id": "k-%d"}\n' % n for n in range(20_000))
+
+
+@pytest.fixture
+def file(tmp_path: Path, content: bytes) -> Path:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    return folder / "out.jsonl"
+
+
+def intent(stub: Stub, clock: Clock, seconds: float | None = 900.0) -> FileIntent:
+    expires = None if seconds is None else datetime.fromtimestamp(clock.time + seconds, UTC)
+    return FileIntent("file-0", stub.intent_url(), expires)
+
+
+def xml(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code><Message>?signature={SIGNATURE}</Message></Error>".encode()
+
+
+def peak(call: Callable[[], object]) -> int:
+    """The most bytes that Python held at once during a call, the stub's part included (it keeps 4 MB)."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def told_of(error: BaseException) -> str:
