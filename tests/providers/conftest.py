@@ -12,14 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from runner.providers.api import FileIntent
+from runner.providers.api import FileIntent, Order
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import Limits
 from runner.providers.patience import Patience
-from tests.providers.stub import KEY, SIGNATURE, Stub
+from tests.providers.stub import KEY, SIGNATURE, Reply, Stub
 
 SMALL = Limits(answer=200_000, file=1_000_000)
 """Sizes that tests can reach."""
+BATCH = "/v1/batches/b-1"
+LIST = "/v1/batches"
+ORDER = Order("file-1", "openai", "/v1/responses", "rid-1", {"job": "j"})
+GOOD = Reply(200, {"id": "b-1", "status": "queued"})
+UPLOAD = "/upload/.*"
+DOWNLOAD = "/download/.*"
+ALIKE = b"the same again and again "
+Make = Callable[..., DigitalOcean]
 
 
 @dataclass
@@ -49,7 +57,7 @@ def stub() -> Iterator[Stub]:
 
 
 @pytest.fixture
-def client(clock: Clock) -> Iterator[Callable[..., DigitalOcean]]:
+def client(clock: Clock) -> Iterator[Make]:
     """Makes providers for a stub, whose clock is held; `chance` is what their jitter throws."""
     with ExitStack() as stack:
 
@@ -63,7 +71,7 @@ def client(clock: Clock) -> Iterator[Callable[..., DigitalOcean]]:
 
 
 @pytest.fixture
-def api(stub: Stub, client: Callable[..., DigitalOcean]) -> DigitalOcean:
+def api(stub: Stub, client: Make) -> DigitalOcean:
     return client(stub)
 
 
@@ -103,6 +111,11 @@ def peak(call: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def refusals(count: int, status: int = 503, **headers: str) -> list[Reply]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return [Reply(status, {"id": "trouble", "message": "told so"}, named)] * count
 
 
 def told_of(error: BaseException) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,13 +19,8 @@ from runner.errors import (
 )
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import USUAL
-from tests.providers.conftest import Clock, has_no_secret, peak, xml
+from tests.providers.conftest import ALIKE, DOWNLOAD, Clock, Make, has_no_secret, peak, xml
 from tests.providers.stub import Cut, Raw, Reply, Stub, Told
-
-Make = Callable[..., DigitalOcean]
-UPLOAD = "/upload/.*"
-DOWNLOAD = "/download/.*"
-ALIKE = b"the same again and again "
 
 
 def test_a_download_is_the_file_s_bytes(stub: Stub, api: DigitalOcean, content: bytes, target: Path) -> None:

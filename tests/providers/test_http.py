@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,8 @@ from runner.providers import open_api
 from runner.providers.api import Order
 from runner.providers.digitalocean import DigitalOcean
 from runner.spec.settings import DigitalOceanProfile
-from tests.providers.conftest import SMALL, Clock, has_no_secret, told_of
+from tests.providers.conftest import BATCH, GOOD, LIST, ORDER, SMALL, Clock, Make, has_no_secret, told_of
 from tests.providers.stub import KEY, Hang, Raw, Reply, Reset, Stub
-
-BATCH = "/v1/batches/b-1"
-LIST = "/v1/batches"
-ORDER = Order("file-1", "openai", "/v1/responses", "rid-1", {"job": "j"})
-GOOD = Reply(200, {"id": "b-1", "status": "queued"})
-Make = Callable[..., DigitalOcean]
-
-
-def refusals(count: int, status: int = 503, **headers: str) -> list[Reply]:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return [Reply(status, {"id": "trouble", "message": "told so"}, named)] * count
 
 
 @pytest.mark.parametrize(

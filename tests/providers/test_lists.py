@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,20 +9,9 @@ import pytest
 from runner.errors import (
     Malformed,
 )
-from runner.providers.api import Order
 from runner.providers.digitalocean import DigitalOcean
+from tests.providers.conftest import LIST, Make
 from tests.providers.stub import Reply, Stub
-
-BATCH = "/v1/batches/b-1"
-LIST = "/v1/batches"
-ORDER = Order("file-1", "openai", "/v1/responses", "rid-1", {"job": "j"})
-GOOD = Reply(200, {"id": "b-1", "status": "queued"})
-Make = Callable[..., DigitalOcean]
-
-
-def refusals(count: int, status: int = 503, **headers: str) -> list[Reply]:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return [Reply(status, {"id": "trouble", "message": "told so"}, named)] * count
 
 
 @pytest.mark.parametrize("dialect", ["guide", "openapi", "godo"])

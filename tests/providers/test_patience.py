@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
@@ -20,19 +19,8 @@ from runner.errors import (
 )
 from runner.providers.api import Order
 from runner.providers.digitalocean import DigitalOcean
-from tests.providers.conftest import SMALL, Clock
+from tests.providers.conftest import BATCH, GOOD, LIST, ORDER, SMALL, Clock, Make, refusals
 from tests.providers.stub import KEY, Also, Cut, Hang, Lost, Reply, Reset, Seen, Stub
-
-BATCH = "/v1/batches/b-1"
-LIST = "/v1/batches"
-ORDER = Order("file-1", "openai", "/v1/responses", "rid-1", {"job": "j"})
-GOOD = Reply(200, {"id": "b-1", "status": "queued"})
-Make = Callable[..., DigitalOcean]
-
-
-def refusals(count: int, status: int = 503, **headers: str) -> list[Reply]:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return [Reply(status, {"id": "trouble", "message": "told so"}, named)] * count
 
 
 def test_a_read_is_tried_five_times(stub: Stub, api: DigitalOcean, clock: Clock) -> None:

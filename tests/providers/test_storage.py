@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,8 @@ from runner.errors import (
 )
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.storage import checked
-from tests.providers.conftest import Clock, intent, told_of, xml
+from tests.providers.conftest import DOWNLOAD, UPLOAD, Clock, intent, told_of, xml
 from tests.providers.stub import KEY, SIGNATURE, Cut, Reply, Reset, Stub
-
-Make = Callable[..., DigitalOcean]
-UPLOAD = "/upload/.*"
-DOWNLOAD = "/download/.*"
-ALIKE = b"the same again and again "
 
 
 @pytest.mark.parametrize(

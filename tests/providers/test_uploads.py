@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +17,8 @@ from runner.errors import (
 )
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import USUAL
-from tests.providers.conftest import SMALL, Clock, has_no_secret, intent, peak, xml
+from tests.providers.conftest import SMALL, UPLOAD, Clock, Make, has_no_secret, intent, peak, xml
 from tests.providers.stub import Hang, Raw, Reply, Reset, Step, Stub, Told
-
-Make = Callable[..., DigitalOcean]
-UPLOAD = "/upload/.*"
-DOWNLOAD = "/download/.*"
-ALIKE = b"the same again and again "
 
 
 def test_an_upload_is_one_put_of_the_file_s_bytes(stub: Stub, api: DigitalOcean, clock: Clock, file: Path) -> None:
