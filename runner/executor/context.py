@@ -170,6 +170,11 @@ class Context:
             if line.job in wanted and line.realm == realm
         )
 
+    def outputs_of(self, names: Sequence[str]) -> tuple[OutputLine, ...]:
+        """Every output that lockfiles record of a job, under any of its names."""
+        found = (self.lockfile(path).outputs.values() for path in self.lock_paths())
+        return tuple(line for lines in found for line in lines if line.job in names)
+
     def errors_recorded(self, spec: JobSpec, line: OutputLine, digest: Callable[[Path], str] = sha256_file) -> bool:
         """Whether the file of failed rows is what an output's line says; True where the spec has none."""
         path, said = spec.job.output.errors, line.errors

@@ -17,10 +17,11 @@ from runner.digest import sha256_file
 from runner.executor.batches import Known, gather
 from runner.executor.changes import row_changes
 from runner.executor.context import Context, Realm
-from runner.executor.evidence import is_indexed, leaves_open
+from runner.executor.evidence import is_indexed, is_read, leaves_open
 from runner.executor.failures import reasons
 from runner.executor.fate import Fate, fate_of, is_somebodys_own
 from runner.executor.judge import Judged, judge, wanted_round
+from runner.executor.older import older_answers
 from runner.executor.standing import OutputAnswers, read_output
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
@@ -98,7 +99,11 @@ def observe(
     # The output is hashed while keys are judged; only where answers must be read from it is it waited for first.
     with ThreadPoolExecutor(1) as beside:
         recorded = beside.submit(_is_recorded, output, lockfile, spec.job.output.path)
-        standing = read_output(output, spec.job.output, desired.spool.folder) if unread and recorded.result() else {}
+        scratch = desired.spool.folder
+        own = read_output(output, spec.job.output, scratch / "output-index") if unread and recorded.result() else {}
+        standing = own
+        if any(known.ended and (known.short or not is_read(known, own)) for known in batches):
+            standing = older_answers(context.places.files, spec.job.output, context.outputs_of(names), own, scratch)
         judging = partial(
             judge,
             desired,
@@ -116,7 +121,7 @@ def observe(
     line = lockfile.outputs.get(spec.job.output.path)
     fate = Fate.WRITTEN
     if state is not OutputState.GOOD:
-        fate = fate_of(output, line if trusted else None, batches, standing, judged.tally.unknown)
+        fate = fate_of(output, line if trusted else None, batches, own, judged.tally.unknown)
     if state is OutputState.UNRECORDED and fate is Fate.WRITTEN and is_somebodys_own(output):
         fate = Fate.COPIED
     view = JobView(
@@ -130,7 +135,7 @@ def observe(
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
         tolerated=allowed(spec.job.tolerate, judged.tally.requests),
-        notes=[*_notes(batches, standing, judged), *fate.notes(context.places.shown(output))],
+        notes=[*_notes(context, batches, standing, judged), *fate.notes(context.places.shown(output))],
         failures=[text for known in batches for text in _failures(context, desired, realm, known)],
         rows=_changes(desired, lockfile, pins, output, trusted=trusted)
         if judged.tally.missing or state is OutputState.STALE
@@ -237,13 +242,14 @@ def _failures(context: Context, desired: Desired, realm: Realm, known: Known) ->
     return reasons(desired, known, realm.shards, context.places.shown(realm.shards))
 
 
-def _notes(batches: Sequence[Known], standing: dict[str, OutputAnswers], judged: Judged) -> list[str]:
+def _notes(context: Context, batches: Sequence[Known], standing: dict[str, OutputAnswers], judged: Judged) -> list[str]:
     notes: list[str] = []
     for known in batches:
         if known.index is None:
             if known.line.batch in judged.used and known.line.batch in standing:
                 until = f"; the service keeps its results until {_date(known)} at least" if _date(known) else ""
-                notes.append(f"answers of batch {known.line.batch} are read from the output{until}")
+                file = context.places.shown(standing[known.line.batch].output)
+                notes.append(f"answers of batch {known.line.batch} are read from {file}{until}")
             continue
         summary = known.index.summary
         missing = (known.completed or 0) - summary.answers

@@ -42,25 +42,26 @@ _COLUMNS = {"usage": _COUNTS, "error": ("error_code", "error_message"), "parsed"
 class OutputAnswers:
     """The answers of one batch that stand in an output of ours: where their rows lie in `lines`.
 
-    `answered` counts distinct keys with an answer, whether it fits the job's schema or not.
+    `lines` is `output` itself, or what was made of it. `answered` counts distinct keys with an answer, whether it fits
+    the job's schema or not.
     """
 
     entries: Sorted
     codes: tuple[str, ...]
+    output: Path
     lines: Path
     answered: int
 
 
-def read_output(path: Path, output: Output, scratch: Path) -> dict[str, OutputAnswers]:
+def read_output(path: Path, output: Output, folder: Path) -> dict[str, OutputAnswers]:
     """The answers in an output of ours, by batch id; none where its rows do not hold all that is asked for.
 
-    Raises StoreError where the file can't be read.
+    `folder` is a scratch folder of this file's own. Raises StoreError where the file can't be read.
     """
-    folder = scratch / "output-index"
     folder.mkdir(parents=True, exist_ok=True)
     needed = _needed(output)
     lines = _as_lines(path, output, needed, folder)
-    return {} if lines is None else _indexed(lines, needed, folder)
+    return {} if lines is None else _indexed(path, lines, needed, folder)
 
 
 def _needed(output: Output) -> frozenset[str]:
@@ -175,7 +176,7 @@ def _unflat(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _indexed(lines: Path, needed: frozenset[str], folder: Path) -> dict[str, OutputAnswers]:
+def _indexed(path: Path, lines: Path, needed: frozenset[str], folder: Path) -> dict[str, OutputAnswers]:
     codes: dict[str, dict[str, int]] = {}
     waiting: dict[str, list[tuple[bytes, int, int, int, int]]] = {}
     names: dict[str, Path] = {}
@@ -195,7 +196,7 @@ def _indexed(lines: Path, needed: frozenset[str], folder: Path) -> dict[str, Out
         if count % _BUFFERED_ROWS == 0:
             flush()
     flush()
-    return {batch: _answers(file, tuple(codes[batch]), lines) for batch, file in names.items()}
+    return {batch: _answers(file, tuple(codes[batch]), path, lines) for batch, file in names.items()}
 
 
 def _records(lines: Path, needed: frozenset[str]) -> Iterator[tuple[bytes, str, str, int, int]]:
@@ -223,9 +224,9 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             offset += len(line)
 
 
-def _answers(file: Path, codes: tuple[str, ...], lines: Path) -> OutputAnswers:
+def _answers(file: Path, codes: tuple[str, ...], output: Path, lines: Path) -> OutputAnswers:
     """The answers of one batch, from a file of unsorted entries, sorted in another."""
     entries = entries_of(np.fromfile(file, ENTRY))
     counted = np.isin(entries["code"], [0, *(n for n, code in enumerate(codes, 1) if code == INVALID)])
     np.save(file.with_suffix(".npy"), entries)
-    return OutputAnswers(Sorted.of(file.with_suffix(".npy"), ENTRY), codes, lines, int(counted.sum()))
+    return OutputAnswers(Sorted.of(file.with_suffix(".npy"), ENTRY), codes, output, lines, int(counted.sum()))

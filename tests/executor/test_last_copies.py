@@ -99,6 +99,53 @@ def test_answers_are_taken_over_from_it(team: Make, monkeypatch: pytest.MonkeyPa
     assert asked(one) == 4
 
 
+@pytest.mark.parametrize("later", ["out/new/job.jsonl", "out/job.csv", "out/job.jsonl.gz"])
+def test_a_job_that_is_written_elsewhere_reads_its_output_of_before(
+    team: Make, monkeypatch: pytest.MonkeyPatch, later: str
+) -> None:
+    one = team()
+    path = forgotten(one, monkeypatch, "{path: out/job.jsonl}")
+    before = path.read_bytes()
+    one.write("specs/job.yaml", SPEC % f"{{path: {later}}}")
+    [planned] = one.plan().jobs
+    assert any("are read from out/job.jsonl" in note for note in planned.notes)
+    [outcome] = one.apply()
+    assert outcome.end == "succeeded", outcome.message
+    assert texts(one.root / later) == ["Say one.", "Say two.", "Say three.", "Say four."]
+    assert path.read_bytes() == before
+    assert asked(one) == 4
+
+
+def test_an_output_that_was_moved_along_is_known_by_its_bytes(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that was moved and changed is not ours any more: nothing is taken from it, and nothing asked again."""
+    one = team()
+    path = forgotten(one, monkeypatch, "{path: out/job.jsonl}")
+    moved = path.with_name("moved.jsonl")
+    path.rename(moved)
+    one.write("specs/job.yaml", SPEC % "{path: out/moved.jsonl}")
+    data = moved.read_bytes()
+    moved.write_bytes(data.replace(b"Say two", b"Say too"))
+    assert one.plan().jobs[0].tally.unknown == 4
+    moved.write_bytes(data)
+    [outcome] = one.apply()
+    assert outcome.end == "succeeded", outcome.message
+    assert texts(moved) == ["Say one.", "Say two.", "Say three.", "Say four."]
+    assert asked(one) == 4
+
+
+def test_a_recorded_path_that_leads_out_of_the_project_is_not_read(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = team()
+    path = forgotten(one, monkeypatch, "{path: out/job.jsonl}")
+    outside = one.root.parent / "outside.jsonl"
+    path.rename(outside)
+    lock = one.root / "specs/job.lock"
+    lock.write_text(lock.read_text().replace('"output":"out/job.jsonl"', '"output":"../outside.jsonl"'))
+    assert one.plan().jobs[0].tally.unknown == 4
+    outside.rename(one.root / "inside.jsonl")
+    lock.write_text(lock.read_text().replace('"output":"../outside.jsonl"', '"output":"inside.jsonl"'))
+    assert one.plan().jobs[0].tally.unknown == 0
+
+
 @pytest.mark.parametrize("output", ["{path: out/job.jsonl, include: [text]}", "{path: out/job.csv, include: [text]}"])
 def test_one_that_can_not_be_taken_over_is_not_overwritten_with_less(
     team: Make, monkeypatch: pytest.MonkeyPatch, output: str
