@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -40,7 +40,10 @@ class Entry:
 
 
 def history(folder: Path, lock_path: str, project: str, address: str, limit: int = LIMIT) -> tuple[Entry, ...]:
-    """A job's entries, newest first. `folder` is the project's; raises BatchspecError outside git."""
+    """A job's entries, newest first, also those under names it had before; `folder` is the project's.
+
+    Raises BatchspecError outside git.
+    """
     git = Git(folder)
     commits = git.commits(lock_path, limit + 1)
     versions: list[tuple[Commit | None, bytes]] = [
@@ -50,32 +53,39 @@ def history(folder: Path, lock_path: str, project: str, address: str, limit: int
     here = file.read_bytes() if file.is_file() else b""
     if not versions or here != versions[-1][1]:
         versions.append((None, here))
+    parsed = [_parsed(commit, data, lock_path, project) for commit, data in versions]
+    names = next((found.names(address) for found in reversed(parsed) if isinstance(found, Lockfile)), (address,))
     entries: list[Entry] = []
     before = Lockfile(project)
-    for position, (commit, data) in enumerate(versions):
-        where = f"{lock_path} at {commit.hash[:10]}" if commit else lock_path
-        try:
-            after = parse(data, where, project)
-        except LockfileError as error:
-            entries.append(Entry(commit, "", "", (), (), None, error.message))
+    for position, ((commit, _), after) in enumerate(zip(versions, parsed, strict=True)):
+        if isinstance(after, LockfileError):
+            entries.append(Entry(commit, "", "", (), (), None, after.message))
             continue
         if position or len(commits) <= limit:
-            entry = _entry(commit, before, after, address)
+            entry = _entry(commit, before, after, names)
             if entry is not None:
                 entries.append(entry)
         before = after
     return tuple(reversed(entries))
 
 
-def _entry(commit: Commit | None, before: Lockfile, after: Lockfile, address: str) -> Entry | None:
-    old, new = before.pins_of(address), after.pins_of(address)
-    submitted = _lines(b for b in after.batches.values() if b.job == address and b.batch not in before.batches)
+def _parsed(commit: Commit | None, data: bytes, lock_path: str, project: str) -> Lockfile | LockfileError:
+    try:
+        return parse(data, f"{lock_path} at {commit.hash[:10]}" if commit else lock_path, project)
+    except LockfileError as error:
+        return error
+
+
+def _entry(commit: Commit | None, before: Lockfile, after: Lockfile, names: Sequence[str]) -> Entry | None:
+    old, new = (next(filter(None, map(version.pins_of, names)), None) for version in (before, after))
+    batches = [batch for batch in after.batches.values() if batch.job in names]
+    submitted = _lines(batch for batch in batches if batch.batch not in before.batches)
     ended = _lines(
-        b
-        for b in after.batches.values()
-        if b.job == address and b.ended and not (b.batch in before.batches and before.batches[b.batch].ended)
+        batch
+        for batch in batches
+        if batch.ended and not (batch.batch in before.batches and before.batches[batch.batch].ended)
     )
-    outputs = [o for o in after.outputs.values() if o.job == address and before.outputs.get(o.output) != o]
+    outputs = [o for o in after.outputs.values() if o.job in names and before.outputs.get(o.output) != o]
     changed = why_new(old, new) if new is not None and (old is None or old.pins != new.pins) else ""
     if not (submitted or ended or outputs or changed):
         return None

@@ -47,6 +47,19 @@ def test_submitting_and_fetching_in_two_commits_are_two_entries(shell: Shell) ->
     assert (fetched["subject"], fetched["submitted"], len(fetched["ended"])) == ("Fetched", {}, 1)
 
 
+def test_a_renamed_job_keeps_its_history(shell: Shell) -> None:
+    shell.batchspec("apply", "--yes")
+    shell.commit("Under the old name")
+    shell.edit("specs/hello.yaml", "name: hello\n", "name: greeting\nmoved: {from: hello}\n")
+    shell.edit("data/rows.jsonl", '"two"', '"zwei"')
+    shell.batchspec("apply", "--yes")
+    shell.commit("Under the new name")
+    new, old = json.loads(shell.batchspec("log", "greeting", "--json"))
+    assert (new["subject"], new["completed"]) == ("Under the new name", 1)
+    assert new["changed"] == "rows changed in data/rows.jsonl"
+    assert (old["subject"], old["completed"]) == ("Under the old name", 3)
+
+
 def test_a_job_that_never_ran_has_no_history(shell: Shell) -> None:
     assert "says nothing of hello yet" in shell.batchspec("log", "hello")
 
