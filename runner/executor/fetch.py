@@ -5,6 +5,7 @@ Everything is kept, also what cannot be used; what is doubled, unknown or malfor
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -35,8 +36,8 @@ def fetch(
 
     `progress` is told of bytes downloaded, `reading` of bytes indexed.
 
-    What comes short of the counts of the service is downloaded once more, from new addresses; what came first stays
-    where no more comes then. A batch that answered nothing has no results; that is an empty index. Raises NotFound
+    What comes short of the counts of the service is downloaded once more, from new addresses; what came first and not
+    again is kept. A batch that answered nothing has no results; that is an empty index. Raises NotFound
     where results there must be are gone, and ProviderError where they can't be read now.
     """
     counted = batch.counts.completed + batch.counts.failed
@@ -67,14 +68,40 @@ def _fetched(
     *,
     settled: bool,
 ) -> ResultIndex:
-    """Download and index results. What stands here already is replaced only by what holds as many answers."""
+    """Download and index results, beside what stands here already: nothing that came once is lost."""
     with store.fresh(batch.batch_id) as fresh:
         _download(api, batch, fresh, progress, settled=settled)
         entries, summary = index(fresh, batch, mapping, reading)
         standing = store.load(batch.batch_id)
-        if standing is not None and _held(standing.summary) > _held(summary):
-            return standing
+        if standing is not None:
+            if _carry_over(standing, entries, fresh):
+                entries, summary = index(fresh, batch, mapping, reading)
+            if _held(standing.summary) > _held(summary):
+                return standing
         return store.take(batch.batch_id, fresh, entries, summary)
+
+
+def _carry_over(standing: ResultIndex, entries: Entries, fresh: tuple[Path, Path]) -> bool:
+    """Write behind what came the lines that stand here and did not come again; whether there were any."""
+    old = standing.entries.all()
+    again = np.where(
+        old["code"] == 0,
+        np.isin(old["key"], entries["key"][entries["code"] == 0]),
+        np.isin(old["key"], entries["key"]),
+    )
+    for number, path in enumerate(fresh):
+        missing = old[~again & (old["file"] == number)]
+        if not len(missing):
+            continue
+        with standing.files[number].open("rb") as source, path.open("ab+") as target:
+            if target.tell():
+                target.seek(-1, os.SEEK_END)
+                target.write(b"" if target.read(1) == b"\n" else b"\n")
+            for line in np.sort(missing, order="offset"):
+                source.seek(int(line["offset"]))
+                target.write(source.read(int(line["length"])) + b"\n")
+        sync_file(path)
+    return bool((~again & (old["file"] < len(fresh))).any())
 
 
 def _held(summary: Summary) -> tuple[int, int]:

@@ -179,13 +179,26 @@ def test_what_came_first_of_short_results_is_kept_where_less_comes_after(
     assert len(stub.jobs) == SHARDS
 
 
+def test_short_results_that_differ_are_put_together(stub: Stub, tmp_path: Path) -> None:
+    """The first line comes first, without its end, and the other one when it is asked for once more."""
+    stub.on("GET", "/v1/batches/batch-2/results", Instead(partial(_part, stub, slice(0, 1))))
+    stub.on("GET", "/v1/batches/batch-2/results", Instead(partial(_part, stub, slice(1, None))))
+    stub.on("GET", "/v1/batches/batch-2/results", *[Reply(404, {"id": "not_found", "message": "gone"})] * MANY)
+    well(stub, checkout(tmp_path, stub.url))
+
+
 def _short(stub: Stub, lines: int, seen: Seen) -> Reply:
     """Results of the second batch, with so many lines."""
+    return _part(stub, slice(0, lines), seen)
+
+
+def _part(stub: Stub, lines: slice, seen: Seen) -> Reply:
+    """Results of the second batch, with these of their lines."""
     told = stub.answer(seen)
     name = f"{seen.path.split('/')[3]}.jsonl"
     whole = stub.blobs[name]
     assert isinstance(whole, bytes)
-    stub.blobs[name] = b"".join(whole.splitlines(keepends=True)[:lines])
+    stub.blobs[name] = b"\n".join(whole.splitlines()[lines])
     return told
 
 
