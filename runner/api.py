@@ -223,7 +223,7 @@ class Opened:
         if review and shown:
             self._count += 1
             examples = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
-        renamed = renamed_note(self.context, spec, plan.realm) if project.whole else ""
+        renamed = renamed_note(self.context, spec, one.pins, plan.realm) if project.whole else ""
         notes = (*plan.notes, renamed) if renamed else plan.notes
         before = spent(seen.lockfile.of(spec.address, plan.realm))
         return replace(plan, estimate=found, spent=before, shown=shown, examples=examples, notes=notes)

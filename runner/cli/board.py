@@ -83,7 +83,7 @@ def _batches(batches: Sequence[BatchStatus]) -> Table:
     for name in ("answered", "failed", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     for batch in batches:
-        lost = " (in no lockfile)" if batch.adopted else ""
+        lost = " (not in the lockfile)" if batch.adopted else ""
         round_ = f", round {batch.round}" if batch.round > 1 else ""
         table.add_row(
             Text(batch.batch + lost),

@@ -23,7 +23,7 @@ _EXCERPT = 120
 """Characters of a line that are shown above the caret."""
 
 _EVENTS = {
-    "batch.adopted": "{job}: adopted batch {batch}, which was in no lockfile; requests: {requests:,}",
+    "batch.adopted": "{job}: adopted batch {batch}, of which its lockfile had no line; requests: {requests:,}",
     "batch.cancelled": "{job}: asked to cancel batch {batch}; it is {state}",
     "batch.submitted": "{job}: submitted batch {batch}, requests: {requests:,}",
     "batch.fetched": "{job}: batch {batch} has {state}: answers: {answers:,}, failed: {failed:,}",

@@ -35,7 +35,7 @@ def older_answers(
             file = inside(root, path)
             if not file.is_file() or sha256_file(file) not in digests:
                 continue
-            for batch, answers in read_output(file, output.at(path), scratch / f"older-{number}").items():
+            for batch, answers in read_output(file, output, scratch / f"older-{number}").items():
                 if batch not in found or answers.answered > found[batch].answered:
                     found[batch] = answers
     return found

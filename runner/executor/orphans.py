@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from runner.errors import Conflict, NotFound, ProviderError, TrustError
@@ -10,7 +10,7 @@ from runner.executor.batches import ended_line, gone_line
 from runner.executor.context import Context
 from runner.executor.fetch import fetch
 from runner.providers.api import BatchApi, RemoteBatch
-from runner.reconciler.lockfile import BatchLine, Lockfile
+from runner.reconciler.lockfile import BatchLine, Lockfile, PinsLine
 from runner.reconciler.plan import Orphan
 from runner.spec.load import JobSpec
 from runner.store.files import write_lock
@@ -41,28 +41,55 @@ def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, .
     return tuple(orphan for orphan in found if orphan.running or orphan.over)
 
 
-def renamed_note(context: Context, spec: JobSpec, realm: str) -> str:
+def renamed_note(context: Context, spec: JobSpec, pins: PinsLine, realm: str) -> str:
     """What to say where a job that was never applied may be an earlier one with a new name; empty where it is not.
 
-    That is one of its lockfile that no spec has now and that has batches of this realm. All specs must be loaded.
+    That is one that no spec has now and that has batches of this realm, of the same lockfile, or of another one with
+    the same input; or, for a matrix, the same job of the time before an axis was added. All specs must be loaded.
     """
-    lockfile = context.lockfile(spec.lock_path)
-    if spec.moved_from or spec.address in lockfile.addresses() or context.elsewhere(spec, (spec.address,), realm):
+    files = {path: context.lockfile(path) for path in (spec.lock_path, *context.lock_paths())}
+    known = {address for lockfile in files.values() for address in lockfile.addresses()}
+    if known.intersection({spec.address, spec.moved_from}):
         return ""
-    bracket = spec.address[len(spec.job.name) :]
-    left = [
-        address
-        for address in _without_a_spec(context, lockfile)
-        if address.partition("[")[0] + bracket == address and lockfile.of(address, realm)
-    ]
-    if not left:
-        return ""
-    lockfile_path = context.places.shown(context.places.lockfile(spec.lock_path))
-    names = [address.partition("[")[0] for address in left]
-    return (
-        f"{lockfile_path} has {', '.join(left)}, which no spec has now; if this is that job renamed, write "
-        f"`moved: {{from: {names[0] if len(names) == 1 else 'NAME'}}}`: its answers are then used, and not paid again"
-    )
+    for path, lockfile in files.items():
+        left = [address for address in _without_a_spec(context, lockfile) if lockfile.of(address, realm)]
+        found = _renamed(spec, pins, lockfile, left, near=path == spec.lock_path)
+        if found:
+            shown = context.places.shown(context.places.lockfile(path))
+            names, word = found
+            return (
+                f"{shown} has {', '.join(names)}, which no spec has now; if this is that job {word}: its answers are "
+                "then used, and not paid again"
+            )
+    return ""
+
+
+def _renamed(
+    spec: JobSpec, pins: PinsLine, lockfile: Lockfile, left: Sequence[str], *, near: bool
+) -> tuple[list[str], str] | None:
+    """Which of the addresses that left a job may have had, and what to write then."""
+    name, bracket = spec.job.name, spec.address[len(spec.job.name) :]
+    same = [address for address in left if address.partition("[")[0] + bracket == address]
+    if not near:
+        same = [a for a in same if (old := lockfile.pins_of(a)) is not None and old.input == pins.input]
+    if same:
+        names = [address.partition("[")[0] for address in same]
+        return same, f"renamed, write `moved: {{from: {names[0] if len(names) == 1 else 'NAME'}}}`"
+    values = _values(spec.address)
+    for address in left:
+        fewer, old = _values(address), lockfile.pins_of(address)
+        if address.partition("[")[0] != name or not fewer.items() < values.items() or old is None:
+            continue
+        if (old.model, old.parameters) == (pins.model, pins.parameters):
+            added = ", ".join(f"{axis}: {value}" for axis, value in values.items() if axis not in fewer)
+            return [address], f"with fewer axes, write `moved: {{from: {name}, added: {{{added}}}}}`"
+    return None
+
+
+def _values(address: str) -> dict[str, str]:
+    """The axes of an address and their values, as they stand in it."""
+    inside = address.partition("[")[2].removesuffix("]")
+    return dict(part.split("=", 1) for part in inside.split(",") if "=" in part)
 
 
 def _without_a_spec(context: Context, lockfile: Lockfile) -> Iterator[str]:

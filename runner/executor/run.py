@@ -213,7 +213,8 @@ class Run:
         renamed = bool(old) and old not in lockfile.names(self.address)
         if renamed:
             self._context.save_lockfile(self._spec.lock_path, lockfile.with_moved(self.address, old))
-            self._context.watcher.event("job.renamed", job=self.address, old=old)
+            if any(known.line.job != self.address for known in seen.batches):
+                self._context.watcher.event("job.renamed", job=self.address, old=old)
         for known in adopted:
             self._context.watcher.event(
                 "batch.adopted", job=self.address, batch=known.line.batch, requests=known.line.requests

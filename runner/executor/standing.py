@@ -25,7 +25,7 @@ import orjson
 from runner.errors import StoreError
 from runner.executor.answers import INVALID
 from runner.keys import parse_key
-from runner.spec.output import OUTPUT_FIELDS, Output
+from runner.spec.output import OUTPUT_FIELDS, Output, OutputFormat
 from runner.store.index import ENTRY, entries_of
 from runner.store.ranges import Sorted
 
@@ -54,13 +54,14 @@ class OutputAnswers:
 
 
 def read_output(path: Path, output: Output, folder: Path) -> dict[str, OutputAnswers]:
-    """The answers in an output of ours, by batch id; none where its rows do not hold all that is asked for.
+    """The answers in an output of ours, by batch id; none where its rows do not hold all that `output` asks for.
 
-    `folder` is a scratch folder of this file's own. Raises StoreError where the file can't be read.
+    Its format is what its bytes are: the spec may name another by now. `folder` is a scratch folder of this file's own.
+    Raises StoreError where the file can't be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     needed = _needed(output)
-    lines = _as_lines(path, output, needed, folder)
+    lines = _as_lines(path, needed, folder)
     return {} if lines is None else _indexed(path, lines, needed, folder)
 
 
@@ -71,20 +72,20 @@ def _needed(output: Output) -> frozenset[str]:
     return _IDENTITY.union(fields, priced) - {"row", "cost"}
 
 
-def _as_lines(path: Path, output: Output, needed: frozenset[str], folder: Path) -> Path | None:
+def _as_lines(path: Path, needed: frozenset[str], folder: Path) -> Path | None:
     """An output as plain JSON lines, itself or made of it; None where it has columns that can't be read back."""
-    packed = path.suffix in {".gz", ".zst"}
-    if output.kind == "jsonl" and not packed:
+    kind = _kind(path)
+    if kind == "jsonl" and path.suffix not in {".gz", ".zst"}:
         return path
     columns = {column for name in needed for column in _COLUMNS.get(name, (name,))}
     made = folder / "lines.jsonl"
     try:
         with made.open("wb") as file:
-            if output.kind == "jsonl":
+            if kind == "jsonl":
                 with _unpacked(path) as stream:
                     shutil.copyfileobj(stream, file, 1 << 20)
                 return made
-            for row in _csv_rows(path) if output.kind == "csv" else _parquet_rows(path):
+            for row in _csv_rows(path) if kind == "csv" else _parquet_rows(path):
                 if not row.keys() >= columns:
                     return None
                 whole = _unflat(row)
@@ -92,6 +93,14 @@ def _as_lines(path: Path, output: Output, needed: frozenset[str], folder: Path) 
     except _broken(path) as error:
         raise StoreError(f"{path} can't be read: {error}") from error
     return made
+
+
+def _kind(path: Path) -> OutputFormat:
+    with _unpacked(path) as stream:
+        start = stream.read(4)
+    if start == b"PAR1":
+        return "parquet"
+    return "jsonl" if start.startswith(b"{") else "csv"
 
 
 def output_rows(path: Path, output: Output) -> Iterator[Mapping[str, Any] | None]:

@@ -25,7 +25,7 @@ from runner.store.ledger import Create, Ledger
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus:
-    """One batch as status shows it. `adopted` where no lockfile has it yet; `cost` is USD, None where not known."""
+    """One batch as status shows it. `adopted` where the lockfile has no line of it; `cost` is USD, or None."""
 
     batch: str
     state: str

@@ -198,7 +198,7 @@ class ExitLine(MachineLine):
 
 
 class BatchField(MachineLine):
-    """One batch. `adopted` where no lockfile has it yet; `cost` is USD, not there where none is known."""
+    """One batch. `adopted` where the lockfile has no line of it yet; `cost` is USD, not there where none is known."""
 
     batch: str
     state: str

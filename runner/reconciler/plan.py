@@ -263,7 +263,7 @@ def decide(view: JobView) -> JobPlan:
     actions: list[Action] = []
     for batch in view.batches:
         if batch.adopted:
-            actions.append(Adopt(batch.batch, batch.requests, "it is at the service and in no lockfile"))
+            actions.append(Adopt(batch.batch, batch.requests, "the lockfile has no line of it yet"))
         if not batch.ended:
             reason = f"it is {batch.state}" + (
                 ""

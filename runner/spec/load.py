@@ -20,6 +20,7 @@ from runner.spec.checks import check_job, warn_job
 from runner.spec.files import SETTINGS_FILES, YamlFiles, find_root, has_lockfiles, spec_files
 from runner.spec.matrix import Variant, address_of, variants
 from runner.spec.models import Job
+from runner.spec.moves import moved_from
 from runner.spec.paths import fill, named_in, path_names
 from runner.spec.settings import DigitalOceanProfile, LocalProfile, Settings
 from runner.spec.suggest import did_you_mean
@@ -284,9 +285,7 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
     schema = _schema(loading, job, say)
     if len(problems) > before or profile is None:
         return None
-    moved = _moved_from(job, address)
-    if moved == address:
-        problems.append(say("this job has that address now", "moved", "from", code="BS123"))
+    moved = moved_from(job, address, {**variant.address, **chosen}, say, problems)
     done = job.model_copy(update={"vars": values, **paths, **dict.fromkeys(Job.SPREAD)})
     file = lines.file
     lock = re.sub(r"\.ya?ml$", "", file) + ".lock"
@@ -314,14 +313,6 @@ def _partitions_apart(job: Job, say: Any) -> list[Problem]:
         return []
     message = f"one partition's output would replace another's: put {{{{ vars.{missing[0]} }}}} into the path"
     return [say(message, "output", "path", code="BS122")]
-
-
-def _moved_from(job: Job, address: str) -> str:
-    """The address before: as it is written, or with this job's matrix and partition values behind the old name."""
-    if job.moved is None:
-        return ""
-    old = job.moved.from_
-    return old if "[" in old else old + address[len(job.name) :]
 
 
 def _own_server(spec: JobSpec, settings: Settings) -> bool:

@@ -281,6 +281,12 @@ class Moved(Model):
     from_: Annotated[str, Field(min_length=1, max_length=500)] = Field(
         alias="from", description="The job's address before: its old name, or NAME[axis=value] of one job."
     )
+    added: dict[str, Scalar] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Axes of the matrix that were added since, with the value that was meant before. Jobs with these "
+        "values follow the one without the axes; the others are new.",
+    )
 
 
 class Job(Model):

@@ -14,8 +14,6 @@ OutputFormat = Literal["jsonl", "csv", "parquet"]
 
 OUTPUT_FIELDS = ("text", "parsed", "finish_reason", "refusal", "usage", "model", "error", "request", "batch")
 """What an output row holds beside its id, in this order, where the spec does not choose."""
-_NAMED = frozenset({".jsonl", ".csv", ".parquet"})
-"""The ends of names that tell a format."""
 _CHOSEN = (*OUTPUT_FIELDS, "cost", "row")
 
 
@@ -65,7 +63,7 @@ class Output(Model):
 
     @model_validator(mode="after")
     def _known_format(self) -> Output:
-        if self.format is None and self._suffix() not in _NAMED:
+        if self.format is None and self._suffix() not in {".jsonl", ".csv", ".parquet"}:
             raise ValueError("`path` must end in .jsonl, .csv or .parquet; or say `format`")
         if self.kind == "parquet" and self.path.endswith((".gz", ".zst")):
             raise ValueError("parquet is packed by itself; take the .gz or .zst away")
@@ -83,11 +81,6 @@ class Output(Model):
     def kind(self) -> OutputFormat:
         """The format: what the spec says, else what the file's name says."""
         return self.format or cast("OutputFormat", self._suffix().removeprefix("."))
-
-    def at(self, path: str) -> Output:
-        """The same output at another path, in the format that its name tells."""
-        moved = self.model_copy(update={"path": path})
-        return moved.model_copy(update={"format": None}) if moved._suffix() in _NAMED else moved  # noqa: SLF001
 
     @property
     def needs_input(self) -> bool:

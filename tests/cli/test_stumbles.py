@@ -30,6 +30,33 @@ def test_a_job_that_may_have_been_renamed_is_told_how_to_keep_its_answers(projec
     assert "0 to submit, 3 reused" in told or "0 requests to submit, 3 reused" in told
 
 
+def test_a_moved_that_names_no_job_does_not_hide_that_one_was_renamed(project: Write) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    batchspec(root, "apply", "--yes")
+    for name, old in (("hello2", "helo"), ("hello3", "hello")):
+        (root / "specs/hello.yaml").write_text(LOCAL.replace("name: hello", f"name: {name}\nmoved: {{from: {old}}}"))
+        told = batchspec(root, "plan")
+        assert (RENAMED in told) == (old == "helo")
+        (root / "specs/hello.yaml").write_text(LOCAL.replace("name: hello", "name: hello2\nmoved: {from: hello}"))
+        batchspec(root, "apply", "--yes")
+    # It is hello2 by now, so that moving from hello again misses it.
+    (root / "specs/hello.yaml").write_text(LOCAL.replace("name: hello", "name: hello3\nmoved: {from: hello}"))
+    assert RENAMED.replace("hello", "hello2") in batchspec(root, "plan")
+
+
+def test_a_job_that_was_renamed_with_its_file_is_told_too(project: Write) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    batchspec(root, "apply", "--yes")
+    (root / "specs/hello.yaml").rename(root / "specs/other.yaml")
+    (root / "specs/other.yaml").write_text(LOCAL.replace("name: hello", "name: other"))
+    assert f"note: specs/hello.lock has hello, which no spec has now; {RENAMED}" in batchspec(root, "plan")
+    (root / "specs/other.yaml").write_text(
+        LOCAL.replace("name: hello", "name: other").replace("rows.jsonl", "more.jsonl")
+    )
+    (root / "data/more.jsonl").write_bytes((root / "data/rows.jsonl").read_bytes())
+    assert "renamed" not in batchspec(root, "plan")
+
+
 def test_a_new_job_beside_one_that_still_stands_is_no_renamed_one(project: Write) -> None:
     root = project({"specs/hello.yaml": LOCAL})
     batchspec(root, "apply", "--yes")

@@ -116,6 +116,31 @@ def test_a_job_that_is_written_elsewhere_reads_its_output_of_before(
     assert asked(one) == 4
 
 
+def test_an_output_whose_format_changes_in_place_is_read_as_what_it_is(
+    team: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = team()
+    path = forgotten(one, monkeypatch, "{path: out/job.jsonl}")
+    one.write("specs/job.yaml", SPEC % "{path: out/job.jsonl, format: csv}")
+    [outcome] = one.apply()
+    assert outcome.end == "succeeded", outcome.message
+    rows = csv.DictReader(path.read_text().splitlines())
+    assert [row["text"] for row in rows] == ["Say one.", "Say two.", "Say three.", "Say four."]
+    assert asked(one) == 4
+
+
+def test_a_job_whose_spec_file_is_renamed_keeps_the_answers_in_its_output(
+    team: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = team()
+    path = forgotten(one, monkeypatch, "{path: out/job.jsonl}")
+    (one.root / "specs/job.yaml").rename(one.root / "specs/other.yaml")
+    [outcome] = one.apply()
+    assert outcome.end == "succeeded", outcome.message
+    assert texts(path) == ["Say one.", "Say two.", "Say three.", "Say four."]
+    assert asked(one) == 4
+
+
 def test_an_output_that_was_moved_along_is_known_by_its_bytes(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """And one that was moved and changed is not ours any more: nothing is taken from it, and nothing asked again."""
     one = team()

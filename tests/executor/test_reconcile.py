@@ -85,6 +85,38 @@ def test_the_lockfile_of_before_the_last_run(team: Make) -> None:
     assert asked(one) == 4
 
 
+def test_a_job_that_becomes_a_matrix_keeps_its_answers(team: Make) -> None:
+    """And so does a matrix that gets another axis."""
+    one = team()
+    common = "parameters: {temperature: 0}"
+    one.spec("job", common)
+    one.apply()
+    plain = (one.root / "specs/job.yaml").read_text().replace("out/job.jsonl", "'out/{{ address }}.jsonl'")
+    models = plain.replace("model: gpt-4o-mini\n", "matrix: {model: [gpt-4o-mini, gpt-4o]}\n")
+    one.write("specs/job.yaml", models)
+    notes = [note for job in one.plan().jobs for note in job.notes if "no spec has now" in note]
+    assert len(notes) == 1
+    assert "with fewer axes, write `moved: {from: job, added: {model: gpt-4o-mini}}`" in notes[0]
+    one.write("specs/job.yaml", f"{models}moved: {{from: job, added: {{model: gpt-4o-mini}}}}\n")
+    assert [(job.address, job.submits, job.notes) for job in one.plan().jobs] == [
+        ("job[model=gpt-4o-mini]", 0, ()),
+        ("job[model=gpt-4o]", 3, ()),
+    ]
+    assert ends(one.apply()) == ["succeeded", "succeeded"]
+    assert asked(one) == 6
+    both = models.replace("gpt-4o]}", "gpt-4o], temperature: [0, 1]}").replace(f"{common}\n", "")
+    one.write("specs/job.yaml", f"{both}moved: {{from: job, added: {{temperature: 0}}}}\n")
+    assert {job.address: job.submits for job in one.plan().jobs} == {
+        "job[model=gpt-4o,temperature=0]": 0,
+        "job[model=gpt-4o,temperature=1]": 3,
+        "job[model=gpt-4o-mini,temperature=0]": 0,
+        "job[model=gpt-4o-mini,temperature=1]": 3,
+    }
+    one.apply()
+    assert not one.plan().changes
+    assert asked(one) == 12
+
+
 def test_a_renamed_job_keeps_its_answers(team: Make) -> None:
     one = team()
     one.apply()
