@@ -15,7 +15,6 @@ from runner.executor.apply import apply as execute
 from runner.executor.canary import told as canary_told
 from runner.executor.context import Context, Silent, Watcher
 from runner.executor.costs import budget_of, estimate, spent
-from runner.executor.evidence import is_indexed
 from runner.executor.fetch import fetch
 from runner.executor.listing import Lists
 from runner.executor.observe import Observed, Word, observe
@@ -27,7 +26,7 @@ from runner.money.budget import overruns
 from runner.planner.render import desire
 from runner.providers.api import RemoteBatch
 from runner.reconciler.ceiling import Ceiling, ceiling_of
-from runner.reconciler.plan import Example, JobPlan, Orphan, Plan
+from runner.reconciler.plan import Example, Fetch, JobPlan, Orphan, Plan
 from runner.reconciler.saved import SavedPlan, missing_jobs, saved_job, saved_text, still_holds
 from runner.report.examples import changed_prompts
 from runner.spec.load import JobSpec, Project, find_root, load_project
@@ -244,8 +243,9 @@ class Opened:
         gone: set[str] = set()
         kind = one.desired.spec.profile.kind
         released = one.desired.spec.address in word.ask_unknown
+        wanted = {action.batch for action in seen.plan.actions if isinstance(action, Fetch)}
         for known in seen.batches:
-            if known.ended and (known.keys is None or released) and not is_indexed(known, seen.standing):
+            if known.line.batch in wanted and (known.keys is None or released):
                 settled = known.remote is None or not self.context.is_new(kind, known.remote.ended_at)
                 try:
                     mapping = KeyMap(known.sent(), seen.realm.results.foreign(known.line.batch))

@@ -10,7 +10,6 @@ from runner.errors import NotFound, NotReady, ProviderError, RateLimited, Server
 from runner.executor.batches import Known, ended_line, gone_line
 from runner.executor.context import Context
 from runner.executor.costs import with_cost
-from runner.executor.evidence import is_indexed
 from runner.executor.fetch import fetch
 from runner.executor.observe import Observed
 from runner.executor.parallel import Meter, each
@@ -18,6 +17,7 @@ from runner.executor.record import Record
 from runner.logfields import tied
 from runner.providers.api import RemoteBatch
 from runner.reconciler.lockfile import BatchLine
+from runner.reconciler.plan import Fetch
 from runner.spec.load import JobSpec
 from runner.store.index import KeyMap
 
@@ -59,10 +59,11 @@ class Collector:
 
     def _wanted(self, seen: Observed, needed: bool) -> Iterator[Known]:
         """Ended batches to fetch; those that came short are tried once more in each apply."""
+        planned = {action.batch for action in seen.plan.actions if isinstance(action, Fetch)}
         for known in seen.batches:
             if not known.ended or known.line.gone or known.line.batch in self._tried:
                 continue
-            missing = known.index is None and (not needed or not is_indexed(known, seen.standing))
+            missing = known.index is None and (not needed or known.line.batch in planned)
             if missing or known.short or (known.index is not None and not known.line.ended):
                 yield known
 

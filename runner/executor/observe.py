@@ -135,7 +135,11 @@ def observe(
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
         tolerated=allowed(spec.job.tolerate, judged.tally.requests),
-        notes=[*_notes(context, batches, standing, judged), *fate.notes(context.places.shown(output))],
+        notes=[
+            *_notes(context, batches, standing, judged),
+            *(_other_realms(lockfile, names, realm.name) if judged.tally.missing and not batches else ()),
+            *fate.notes(context.places.shown(output)),
+        ],
         failures=[text for known in batches for text in _failures(context, desired, realm, known)],
         rows=_changes(desired, lockfile, pins, output, trusted=trusted)
         if judged.tally.missing or state is OutputState.STALE
@@ -210,6 +214,7 @@ def _view(known: Known, standing: dict[str, OutputAnswers]) -> BatchView:
         state=known.state,
         answers=known.completed or 0,
         kept_until=_date(known),
+        recorded=known.line.ended,
     )
 
 
@@ -240,6 +245,12 @@ def _output_state(
 
 def _failures(context: Context, desired: Desired, realm: Realm, known: Known) -> Iterator[str]:
     return reasons(desired, known, realm.shards, context.places.shown(realm.shards))
+
+
+def _other_realms(lockfile: Lockfile, names: Collection[str], realm: str) -> Iterator[str]:
+    others = {line.realm for line in lockfile.batches.values() if line.job in names and line.realm != realm}
+    if others:
+        yield f"the lockfile has batches of {', '.join(sorted(others)[:3])}; no answer of theirs is used in {realm}"
 
 
 def _notes(context: Context, batches: Sequence[Known], standing: dict[str, OutputAnswers], judged: Judged) -> list[str]:

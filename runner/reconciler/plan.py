@@ -94,7 +94,8 @@ class OutputState(Enum):
 class BatchView:
     """A batch of the address, as far as the plan shows it.
 
-    `kept_until` is the day until which the service keeps its results at least, empty where that is not known.
+    `kept_until` is the day until which the service keeps its results at least, empty where that is not known;
+    `recorded` is whether the lockfile has its end.
     """
 
     batch: str
@@ -106,6 +107,7 @@ class BatchView:
     state: str
     answers: int = 0
     kept_until: str = ""
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,9 @@ class Plan:
 def decide(view: JobView) -> JobPlan:
     """One job's actions, from its facts."""
     actions: list[Action] = []
+    tally = view.tally
+    # Each row has its answer, and it stands in the output: what an older batch held is of no use here.
+    complete = view.output_state is OutputState.GOOD and not (tally.in_flight or tally.unknown or tally.submit)
     for batch in view.batches:
         if batch.adopted:
             actions.append(Adopt(batch.batch, batch.requests, "the lockfile has no line of it yet"))
@@ -271,7 +276,7 @@ def decide(view: JobView) -> JobPlan:
                 else "; which requests it holds shows when it ends, and those that it does not hold are asked then"
             )
             actions.append(Wait(batch.batch, batch.requests, batch.keys_known, reason))
-        elif not batch.indexed:
+        elif not batch.indexed and not (complete and batch.recorded):
             until = f"; the service keeps them until {batch.kept_until} at least" if batch.kept_until else ""
             reason = f"it has {_ended(batch.state)} and its results are not here{until}"
             actions.append(Fetch(batch.batch, batch.answers, reason))

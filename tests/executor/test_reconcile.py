@@ -85,6 +85,26 @@ def test_the_lockfile_of_before_the_last_run(team: Make) -> None:
     assert asked(one) == 4
 
 
+@pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
+def test_a_fresh_checkout_wants_nothing_of_batches_that_are_superseded(team: Make, offline: bool) -> None:
+    one = team()
+    one.apply()
+    one.rows("1", "2", "3")
+    one.apply()
+    shutil.rmtree(one.root / ".batchspec")
+    before = (one.root / "specs/job.lock").read_bytes()
+    assert not one.plan(offline=offline).changes
+    assert ends(one.apply()) == ["succeeded"]
+    assert not list((one.root / ".batchspec").rglob("*.output.jsonl"))
+    assert (one.root / "specs/job.lock").read_bytes() == before
+    # A row of before is asked of the batch that answered it.
+    one.rows("one", "2", "3")
+    assert one.plan().jobs[0].submits == 0
+    assert ends(one.apply()) == ["succeeded"]
+    assert [row["text"] for row in one.output()] == ["Say one.", "Say 2.", "Say 3."]
+    assert asked(one) == 6
+
+
 def test_a_job_that_becomes_a_matrix_keeps_its_answers(team: Make) -> None:
     """And so does a matrix that gets another axis."""
     one = team()
@@ -206,7 +226,9 @@ def test_no_answer_crosses_realms(team: Make) -> None:
     settings = json.loads((one.root / "batchspec.yaml").read_text())
     settings["providers"]["test"]["account"] = "other"
     one.write("batchspec.yaml", json.dumps(settings))
-    assert one.plan(offline=True).jobs[0].submits == 3
+    [job] = one.plan(offline=True).jobs
+    assert job.submits == 3
+    assert f"no answer of theirs is used in {job.realm}" in job.notes[0]
 
 
 def test_a_key_that_the_service_holds_for_another_shard_stops_the_job(team: Make, service_url: str) -> None:
