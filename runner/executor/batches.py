@@ -67,7 +67,7 @@ class Known:
     def kept_until(self) -> datetime | None:
         """Until when the service keeps its results at least; None where its times are not known."""
         start = self.line.ended_at or (timestamp(self.remote.ended_at) if self.remote else "") or self.line.created_at
-        moment = _moment(start)
+        moment = moment_of(start)
         return moment + RESULTS_KEPT if moment else None
 
     @property
@@ -267,7 +267,7 @@ def _remote(
     try:
         return api.get_batch(line.batch), False
     except NotFound:
-        return None, not is_new(_moment(line.created_at))
+        return None, not is_new(moment_of(line.created_at))
 
 
 class _Here:
@@ -307,7 +307,7 @@ def _line_of_create(create: Create) -> BatchLine:
     )
 
 
-def _moment(text: str) -> datetime | None:
+def moment_of(text: str) -> datetime | None:
     """The time that a lockfile's text says; None where it says none."""
     try:
         return datetime.fromisoformat(text)

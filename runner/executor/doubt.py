@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from runner.errors import ConflictError
+from runner.executor.batches import moment_of
 from runner.providers.api import RemoteBatch
+from runner.reconciler.lockfile import BatchLine
 from runner.store.ledger import Create
 
 DOUBT = {"local": 0.0, "digitalocean": 120.0}
@@ -37,23 +39,34 @@ class Doubt:
 
 
 def check_strangers(
-    address: str, listed: Mapping[str, RemoteBatch], known: Collection[str], sizes: Collection[int]
+    address: str,
+    listed: Mapping[str, RemoteBatch],
+    known: Collection[str],
+    sizes: Collection[int],
+    last: BatchLine | None,
 ) -> None:
-    """Stop a job that is not known to have submitted anything where the service has batches that may be its own.
+    """Stop a job where the service has batches that may be its own, though nothing here has recorded them.
 
-    Only a service that tells neither keys nor metadata comes to this: there a lost lockfile can't be found again.
-    `known` are the batches of all lockfiles and of the ledger, `sizes` the requests of the shards that would go out.
-    Raises ConflictError.
+    Only a service that tells neither keys nor metadata comes to this: there what a lost or an old lockfile does not say
+    can't be found again. `last` is the newest batch of the job that is recorded, None where none is: what is older is
+    another's. `known` are the batches of all lockfiles and of the ledger, `sizes` the requests of the shards that would
+    go out. Raises ConflictError.
     """
+    since = moment_of(last.created_at) if last is not None else None
     strangers = [
         batch.batch_id
         for batch in listed.values()
-        if not batch.metadata and batch.batch_id not in known and batch.counts.total in {0, *sizes}
+        if not batch.metadata
+        and batch.batch_id not in known
+        and batch.counts.total in {0, *sizes}
+        and (since is None or batch.created_at is None or batch.created_at >= since)
     ]
     if strangers:
+        after = f" after {last.batch}" if last is not None else ""
         names = ", ".join(strangers[:_NAMED]) + (f" and {len(strangers) - _NAMED} more" * (len(strangers) > _NAMED))
         raise ConflictError(
-            f"{address}: no submission of this job is recorded, and the service does not tell whose these batches are: "
+            f"{address}: no submission of this job is recorded{after}, and "
+            "the service does not tell whose these batches are: "
             f"{names}; nothing was submitted",
             hint="get the lockfile back from git, or take the batches in with "
             f"`batchspec import {address} BATCH --requests FILE`; where the rest is not this job's, "

@@ -76,6 +76,7 @@ class Witness:
             self._held(files, lowest, after),
             whole.blocked,
             whole.doubt,
+            whole.late_doubt,
             whole.rounds,
             whole.ask_unknown,
             whole.retry_failed,
@@ -110,7 +111,7 @@ def witness(
     answered: list[_Answered] = []
     sent: list[_Sent] = []
     sources: list[Source] = []
-    blocked = doubt = False
+    blocked = doubt = late_doubt = False
     retry = spec.job.retry
 
     def take(known: Known, entries: Sorted, codes: tuple[str, ...], files: tuple[Path, ...]) -> Sorted:
@@ -134,8 +135,10 @@ def witness(
             sent.append(_Sent(hold, _round(known), known.keys, ended, without, known.line.batch in later))
         else:
             blocked |= hold is Hold.FLIGHT
-            doubt |= hold is Hold.LOST
-    whole = Evidence((), (), blocked, doubt, retry.rounds, ask_unknown, retry_failed)
+            lost = hold is Hold.LOST
+            doubt |= lost and known.line.batch not in later
+            late_doubt |= lost and known.line.batch in later
+    whole = Evidence((), (), blocked, doubt, late_doubt, retry.rounds, ask_unknown, retry_failed)
     return Witness(tuple(sources), tuple(one.ended for one in sent), tuple(answered), tuple(sent), whole)
 
 

@@ -21,8 +21,8 @@ from runner.executor.evidence import is_indexed, is_read, leaves_open
 from runner.executor.failures import reasons
 from runner.executor.fate import Fate, fate_of, is_somebodys_own
 from runner.executor.judge import Judged, judge, wanted_round
-from runner.executor.older import older_answers
-from runner.executor.standing import OutputAnswers, read_output
+from runner.executor.older import older_outputs
+from runner.executor.standing import OutputAnswers, read_outputs
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
 from runner.providers.api import BatchApi, RemoteBatch
@@ -100,10 +100,12 @@ def observe(
     with ThreadPoolExecutor(1) as beside:
         recorded = beside.submit(_is_recorded, output, lockfile, spec.job.output.path)
         scratch = desired.spool.folder
-        own = read_output(output, spec.job.output, scratch / "output-index") if unread and recorded.result() else {}
-        standing = own
+        mine = [output] if unread and recorded.result() else []
+        standing = own = read_outputs(mine, spec.job.output, scratch / "output-index")
         if any(known.ended and (known.short or not is_read(known, own)) for known in batches):
-            standing = older_answers(context.places.files, spec.job.output, context.outputs_of(names), own, scratch)
+            found = older_outputs(context.places.files, context.outputs_of(names), output)
+            if others := [path for path in found if path not in mine]:
+                standing = read_outputs([*mine, *others], spec.job.output, scratch / "older-index")
         judging = partial(
             judge,
             desired,
@@ -259,8 +261,8 @@ def _notes(context: Context, batches: Sequence[Known], standing: dict[str, Outpu
         if known.index is None:
             if known.line.batch in judged.used and known.line.batch in standing:
                 until = f"; the service keeps its results until {_date(known)} at least" if _date(known) else ""
-                file = context.places.shown(standing[known.line.batch].output)
-                notes.append(f"answers of batch {known.line.batch} are read from {file}{until}")
+                files = " and ".join(map(context.places.shown, standing[known.line.batch].outputs))
+                notes.append(f"answers of batch {known.line.batch} are read from {files}{until}")
             continue
         summary = known.index.summary
         missing = (known.completed or 0) - summary.answers

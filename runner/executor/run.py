@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -33,7 +34,7 @@ from runner.executor.observe import Observed, Word, observe
 from runner.executor.parallel import Meter, each
 from runner.executor.record import Record
 from runner.executor.salvage import salvage
-from runner.executor.submit import Submission, submit
+from runner.executor.submit import Submission, key_of, submit
 from runner.executor.wait import Awaited, Stall, Stalled
 from runner.executor.write import write_output
 from runner.logfields import tied
@@ -220,16 +221,16 @@ class Run:
                 "batch.adopted", job=self.address, batch=known.line.batch, requests=known.line.requests
             )
         self._record.save(*(known.line for known in adopted))
-        return bool(adopted or renamed)
+        return self._context.lockfile(self._spec.lock_path) != lockfile
 
     def _submit(self, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch]) -> bool:
         """Submit what the plan says, as far as there is room; what is left over comes when a batch has ended."""
         actions = [action for action in seen.plan.actions if isinstance(action, Submit)]
         if not actions or not self._flight.has_room(self._spec):
             return False
-        self._settle(seen, ledger, listed)
-        done = False
         canary = stand(self._spec, self._pins, seen)
+        self._settle(seen, ledger, listed, canary=canary in {"due", "again"})
+        done = False
         for action in actions:
             first = action.round == 1
             if canary == "waiting" or (canary == "again" and first):
@@ -264,11 +265,7 @@ class Run:
     ) -> Iterator[Callable[[], tuple[BatchLine, RemoteBatch]]]:
         """One task for each shard that there is room for, cut as it is asked for."""
         seen.realm.shards.mkdir(parents=True, exist_ok=True)
-        wanted = partial(wanted_round, action.round)
-        if canary and action.round == 1 and self._spec.job.canary is not None:
-            spread = Spread(action.requests, self._spec.job.canary.requests)
-            wanted = partial(_chosen, spread, action.round)
-        for shard in cut(self._desired.spool, self._spec.job.shards, wanted, seen.realm.shards):
+        for shard in self._shards(action, seen.realm.shards, canary=canary):
             if not self._flight.take(self._spec, shard):
                 return
             yield tied(partial(self._submit_one, to, shard, action.round, seen, canary), shard=shard.digest[:_SHORT])
@@ -296,18 +293,21 @@ class Run:
                 code="BS606",
             )
 
-    def _settle(self, seen: Observed, ledger: Ledger, listed: Mapping[str, RemoteBatch]) -> None:
+    def _settle(self, seen: Observed, ledger: Ledger, listed: Mapping[str, RemoteBatch], *, canary: bool) -> None:
         """Before anything else goes out: whose a batch is, and what came of a create, is known or waited for."""
         creates = [c for name in self._context.names(self._spec) for c in ledger.creates(seen.realm.name, name)]
         keyed = is_keyed(listed)
-        own = any(known.line.pins for known in seen.batches)
-        if not keyed and not own and self.address not in self._word.ask_unknown:
-            check_strangers(self.address, listed, self._recorded(ledger, seen.realm.name), seen.sizes)
+        last = next((known.line for known in reversed(seen.batches) if known.line.pins), None)
+        here = last is not None and last.batch in ledger.batches(seen.realm.name)
+        if not keyed and not here and self.address not in self._word.ask_unknown:
+            check_strangers(self.address, listed, self._recorded(ledger, seen.realm.name), seen.sizes, last)
         doubtful = in_doubt(creates, seen.batches)
         if doubtful and keyed:
-            # Where the same shard goes out again its key settles it; anything else could ask for a request twice.
-            again = {shard.digest for shard in self._shards(seen)}
-            doubtful = tuple(create for create in doubtful if create.shard not in again)
+            # Where the same key goes out again it settles it; anything else could ask for a request twice.
+            submits = [action for action in seen.plan.actions if isinstance(action, Submit)]
+            shards = (shard for action in submits for shard in self._shards(action, None, canary=canary))
+            again = {key_of(self._context.name, self.address, shard, seen.batches)[1] for shard in shards}
+            doubtful = tuple(create for create in doubtful if create.request_id not in again)
         left = self._doubt.left(doubtful, self._context.now())
         if left:
             reason = "a create was sent and not answered"
@@ -318,12 +318,13 @@ class Run:
         locked = (batch for path in self._context.lock_paths() for batch in self._context.lockfile(path).batches)
         return ledger.batches(realm).union(locked)
 
-    def _shards(self, seen: Observed) -> Iterator[Shard]:
-        """The shards that the plan would submit now, not written."""
-        for action in seen.plan.actions:
-            if isinstance(action, Submit):
-                wanted = partial(wanted_round, action.round)
-                yield from cut(self._desired.spool, self._spec.job.shards, wanted, None)
+    def _shards(self, action: Submit, folder: Path | None, *, canary: bool) -> Iterator[Shard]:
+        """The shards of a round, written to `folder` where there is one; those of the canary alone, where it is due."""
+        wanted = partial(wanted_round, action.round)
+        if canary and action.round == 1 and self._spec.job.canary is not None:
+            spread = Spread(action.requests, self._spec.job.canary.requests)
+            wanted = partial(_chosen, spread, action.round)
+        return cut(self._desired.spool, self._spec.job.shards, wanted, folder)
 
     def _salvage(self, seen: Observed) -> bool:
         """Before the output is rewritten: answers that stand in it alone go into the store."""

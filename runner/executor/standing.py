@@ -14,7 +14,7 @@ import json
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -42,27 +42,41 @@ _COLUMNS = {"usage": _COUNTS, "error": ("error_code", "error_message"), "parsed"
 class OutputAnswers:
     """The answers of one batch that stand in an output of ours: where their rows lie in `lines`.
 
-    `lines` is `output` itself, or what was made of it. `answered` counts distinct keys with an answer, whether it fits
-    the job's schema or not.
+    `lines` is the output itself, or what was made of `outputs`. `answered` counts distinct keys with an answer, whether
+    it fits the job's schema or not.
     """
 
     entries: Sorted
     codes: tuple[str, ...]
-    output: Path
+    outputs: tuple[Path, ...]
     lines: Path
     answered: int
 
 
-def read_output(path: Path, output: Output, folder: Path) -> dict[str, OutputAnswers]:
-    """The answers in an output of ours, by batch id; none where its rows do not hold all that `output` asks for.
+def read_outputs(paths: Sequence[Path], output: Output, folder: Path) -> dict[str, OutputAnswers]:
+    """The answers in outputs of ours, by batch id; none of one whose rows do not hold all that `output` asks for.
 
-    Its format is what its bytes are: the spec may name another by now. `folder` is a scratch folder of this file's own.
-    Raises StoreError where the file can't be read.
+    Of two rows for one request an answer beats an error, and then the first file wins. A file's format is what its
+    bytes are: the spec may name another by now. `folder` is a scratch folder for these files alone. Raises StoreError
+    where one can't be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     needed = _needed(output)
-    lines = _as_lines(path, needed, folder)
-    return {} if lines is None else _indexed(path, lines, needed, folder)
+    made = [(path, _as_lines(path, needed, folder / f"{number}.jsonl")) for number, path in enumerate(paths)]
+    found = {path: lines for path, lines in made if lines is not None}
+    if not found:
+        return {}
+    lines = next(iter(found.values())) if len(found) == 1 else _joined(found.values(), folder / "all.jsonl")
+    return _indexed(tuple(found), lines, needed, folder)
+
+
+def _joined(files: Iterable[Path], joined: Path) -> Path:
+    with joined.open("wb") as target:
+        for path in files:
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, target, 1 << 20)
+            target.write(b"\n")
+    return joined
 
 
 def _needed(output: Output) -> frozenset[str]:
@@ -72,13 +86,12 @@ def _needed(output: Output) -> frozenset[str]:
     return _IDENTITY.union(fields, priced) - {"row", "cost"}
 
 
-def _as_lines(path: Path, needed: frozenset[str], folder: Path) -> Path | None:
+def _as_lines(path: Path, needed: frozenset[str], made: Path) -> Path | None:
     """An output as plain JSON lines, itself or made of it; None where it has columns that can't be read back."""
     kind = _kind(path)
     if kind == "jsonl" and path.suffix not in {".gz", ".zst"}:
         return path
     columns = {column for name in needed for column in _COLUMNS.get(name, (name,))}
-    made = folder / "lines.jsonl"
     try:
         with made.open("wb") as file:
             if kind == "jsonl":
@@ -185,18 +198,18 @@ def _unflat(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _indexed(path: Path, lines: Path, needed: frozenset[str], folder: Path) -> dict[str, OutputAnswers]:
+def _indexed(paths: tuple[Path, ...], lines: Path, needed: frozenset[str], folder: Path) -> dict[str, OutputAnswers]:
     codes: dict[str, dict[str, int]] = {}
     waiting: dict[str, list[tuple[bytes, int, int, int, int]]] = {}
     names: dict[str, Path] = {}
 
     def flush() -> None:
         for batch, records in waiting.items():
-            with names.setdefault(batch, folder / str(len(names))).open("ab") as file:
+            with names.setdefault(batch, folder / f"batch-{len(names)}").open("ab") as file:
                 file.write(np.array(records, ENTRY).tobytes())
         waiting.clear()
 
-    for left in folder.glob("[0-9]*"):
+    for left in folder.glob("batch-*"):
         left.unlink()
     for count, (key, batch, code, offset, length) in enumerate(_records(lines, needed), 1):
         table = codes.setdefault(batch, {})
@@ -205,7 +218,7 @@ def _indexed(path: Path, lines: Path, needed: frozenset[str], folder: Path) -> d
         if count % _BUFFERED_ROWS == 0:
             flush()
     flush()
-    return {batch: _answers(file, tuple(codes[batch]), path, lines) for batch, file in names.items()}
+    return {batch: _answers(file, tuple(codes[batch]), paths, lines) for batch, file in names.items()}
 
 
 def _records(lines: Path, needed: frozenset[str]) -> Iterator[tuple[bytes, str, str, int, int]]:
@@ -233,9 +246,9 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             offset += len(line)
 
 
-def _answers(file: Path, codes: tuple[str, ...], output: Path, lines: Path) -> OutputAnswers:
+def _answers(file: Path, codes: tuple[str, ...], outputs: tuple[Path, ...], lines: Path) -> OutputAnswers:
     """The answers of one batch, from a file of unsorted entries, sorted in another."""
     entries = entries_of(np.fromfile(file, ENTRY))
     counted = np.isin(entries["code"], [0, *(n for n, code in enumerate(codes, 1) if code == INVALID)])
     np.save(file.with_suffix(".npy"), entries)
-    return OutputAnswers(Sorted.of(file.with_suffix(".npy"), ENTRY), codes, output, lines, int(counted.sum()))
+    return OutputAnswers(Sorted.of(file.with_suffix(".npy"), ENTRY), codes, outputs, lines, int(counted.sum()))

@@ -52,6 +52,12 @@ class Submission:
     keyed: bool
 
 
+def key_of(project: str, address: str, shard: Shard, batches: Sequence[Known]) -> tuple[int, str]:
+    """The attempt that a shard would go out in, and its idempotency key then; `batches` are all of its address."""
+    attempt = 1 + sum(1 for known in batches if known.line.shard == shard.digest and known.ended)
+    return attempt, request_id(project, address, shard.digest, attempt)
+
+
 def submit(
     to: Submission, shard: Shard, number: int, batches: Sequence[Known], pins: str
 ) -> tuple[BatchLine, RemoteBatch]:
@@ -64,8 +70,7 @@ def submit(
     sync_file(shard.path)
     save_keys(to.realm.shards / f"{shard.digest}.keys.npy", shard.keys)
     address, project = to.spec.address, to.context.name
-    attempt = 1 + sum(1 for known in batches if known.line.shard == shard.digest and known.ended)
-    identity = request_id(project, address, shard.digest, attempt)
+    attempt, identity = key_of(project, address, shard, batches)
     webhook = _webhook(to)
     for fresh in (False, True):
         file_id, remembered = _uploaded(to, shard, fresh)

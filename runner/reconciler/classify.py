@@ -70,7 +70,7 @@ class Hold(Enum):
 class Held:
     """The sorted keys of one batch's shard; of a batch that is LOST, those without a line in its results.
 
-    `later` as in Answers.
+    `later` as in Answers: what is lost since a person asked for unknown requests is not asked again by that word.
     """
 
     hold: Hold
@@ -85,13 +85,15 @@ class Evidence:
 
     `answers` and `held` are gone through once for each verdict, so that each may be read when its turn comes.
     `blocked`: a batch in flight whose keys are not known, so every key without an answer may be in it.
-    `doubt`: an ended batch that can't be read and whose keys are not known.
+    `doubt`: an ended batch that can't be read and whose keys are not known; `late_doubt`: one that ended after a person
+    asked for unknown requests, which that word does not release.
     """
 
     answers: Iterable[Answers] = ()
     held: Iterable[Held] = ()
     blocked: bool = False
     doubt: bool = False
+    late_doubt: bool = False
     rounds: int = 1
     ask_unknown: bool = False
     retry_failed: bool = False
@@ -154,7 +156,8 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
         answered[at[good]] = True
         failed[at[bad & ~one.passing[codes]]] = True
         spent[at] |= one.later
-    flight, lost, dead = np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, bool)
+    flight, dead = np.zeros(count, bool), np.zeros(count, bool)
+    lost, lost_since = np.zeros(count, bool), np.full(count, evidence.late_doubt)
     left = np.full(count, -1, np.int32)
     newest = np.zeros(count, np.int32)  # the round of the batch in `left`
     for number, held in enumerate(evidence.held):
@@ -164,7 +167,7 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
             case Hold.FLIGHT:
                 flight[at] = True
             case Hold.LOST:
-                lost[at] = True
+                (lost_since if held.later else lost)[at] = True
             case Hold.DEAD:
                 dead[at] = True
             case Hold.SPENT:
@@ -179,9 +182,9 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
     if evidence.retry_failed:
         state[(state == KeyState.FAILED) & ~spent] = KeyState.RETRY
     # What would be asked again may be answered in a later batch than the one that tells why.
-    if not evidence.ask_unknown:
-        state[(lost | evidence.doubt) & (state <= KeyState.RETRY)] = KeyState.UNKNOWN
-        source[(state == KeyState.UNKNOWN) & ~answered] = -1  # an older error is not how it stands
+    unknown = lost_since if evidence.ask_unknown else lost_since | lost | evidence.doubt
+    state[unknown & (state <= KeyState.RETRY)] = KeyState.UNKNOWN
+    source[(state == KeyState.UNKNOWN) & ~answered] = -1  # an older error is not how it stands
     state[flight | (evidence.blocked & (state != KeyState.FAILED))] = KeyState.IN_FLIGHT
     state[answered] = KeyState.ANSWERED
     return Verdict(state, (asked + 1).astype(np.uint8), source, line, left)

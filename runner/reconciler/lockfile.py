@@ -241,10 +241,14 @@ class Lockfile:
         return tuple(sorted(found - later))
 
     def with_batches(self, lines: Iterable[BatchLine]) -> Lockfile:
-        """With batches added or moved on; a batch that has ended does not go back to submitted."""
+        """With batches added or moved on; a batch that has ended does not go back to submitted.
+
+        One that another realm turns out to have, as where its URL is spelled in another way now, goes over to it.
+        """
         batches = dict(self.batches)
         for line in lines:
-            if line.ended or line.batch not in batches or not batches[line.batch].ended:
+            standing = batches.get(line.batch)
+            if line.ended or standing is None or not standing.ended or standing.realm != line.realm:
                 batches[line.batch] = line
         return replace(self, batches=batches)
 

@@ -117,6 +117,10 @@ def plan(root: Path) -> JobPlan:
     return job
 
 
+def texts(root: Path) -> list[Any]:
+    return [json.loads(line)["text"] for line in (root / "out/told.jsonl").read_text().splitlines()]
+
+
 @dataclass(frozen=True)
 class Books:
     """What the service's own files say: batches, and how often each request was answered, which is what is billed."""

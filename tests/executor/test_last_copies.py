@@ -53,6 +53,13 @@ def forgotten(one: Team, monkeypatch: pytest.MonkeyPatch, output: str) -> Path:
     """A job that has run with three rows, of which only the output is left, and which has four rows now."""
     one.write("specs/job.yaml", SPEC % output)
     one.apply()
+    forget(one, monkeypatch)
+    one.rows("one", "two", "three", "four")
+    return next((one.root / "out").iterdir())
+
+
+def forget(one: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is thrown away, and the service has no results any more of what ran until now."""
     shutil.rmtree(one.root / ".batchspec")
     send = httpx.Client.send
 
@@ -64,8 +71,6 @@ def forgotten(one: Team, monkeypatch: pytest.MonkeyPatch, output: str) -> Path:
 
     old = {batch["batch_id"] for batch in one.remote()}
     monkeypatch.setattr(httpx.Client, "send", forgetful)
-    one.rows("one", "two", "three", "four")
-    return next((one.root / "out").iterdir())
 
 
 def asked(one: Team) -> int:
@@ -113,6 +118,24 @@ def test_a_job_that_is_written_elsewhere_reads_its_output_of_before(
     assert outcome.end == "succeeded", outcome.message
     assert texts(one.root / later) == ["Say one.", "Say two.", "Say three.", "Say four."]
     assert path.read_bytes() == before
+    assert asked(one) == 4
+
+
+def test_answers_of_one_batch_in_two_outputs_are_put_together(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older one holds more of the batch, and not all that the one of now holds."""
+    one = team()
+    one.rows("one", "two", "three", "four")
+    one.apply()
+    one.rows("one", "two", "three")
+    one.apply()
+    one.write("data/rows.jsonl", '{"id": 4, "text": "four"}\n')
+    one.write("specs/job.yaml", SPEC % "{path: new/job.jsonl}")
+    one.apply()
+    forget(one, monkeypatch)
+    one.rows("one", "two", "three", "four")
+    [outcome] = one.apply()
+    assert outcome.end == "succeeded", outcome.message
+    assert texts(one.root / "new/job.jsonl") == ["Say one.", "Say two.", "Say three.", "Say four."]
     assert asked(one) == 4
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -17,7 +15,7 @@ from runner.executor.observe import Word
 from runner.reconciler.explain import explain
 from runner.reconciler.plan import Plan
 from runner.store.ledger import Create, Ledger
-from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan
+from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan, texts
 from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
 
 SHARDS = ROWS // SHARD
@@ -56,10 +54,6 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(Clock, "sleep", noted)
     return found
-
-
-def texts(root: Path) -> list[Any]:
-    return [json.loads(line)["text"] for line in (root / "out/told.jsonl").read_text().splitlines()]
 
 
 def well(stub: Stub, root: Path) -> list[str]:
