@@ -182,11 +182,11 @@ def _confirm(plan: Plan, *, yes: bool, apart: bool) -> None:
 def _summary(
     outcomes: Sequence[Outcome], broken: dict[str, str], outputs: Mapping[str, Output], changed: set[str]
 ) -> None:
-    """How each job ended, and of those that there was something to do for, what they have cost beside the estimate."""
+    """How each job ended, and what this apply paid for it beside the estimate."""
     if not changed and not any(outcome.submitted or outcome.end != "succeeded" for outcome in outcomes) and not broken:
         return
     from runner.money.estimate import total  # noqa: PLC0415
-    from runner.money.prices import beside_text  # noqa: PLC0415
+    from runner.money.prices import beside_text, usd_text  # noqa: PLC0415
 
     typer.echo()
     for outcome in outcomes:
@@ -194,14 +194,16 @@ def _summary(
         counts = ((tally.failed, "failed"), (tally.unknown, "unknown")) if tally else ()
         more = "".join(f", {count:,} {word}" for count, word in counts if count)
         typer.echo(f"{outcome.address}: {outcome.end} (requests submitted: {outcome.submitted:,}{more})")
-        if outcome.address in changed and outcome.cost is not None:
+        if outcome.cost is not None:
             typer.echo(f"    cost {beside_text(outcome.cost, outcome.expected, at_most=outcome.at_most)}")
+        if outcome.earlier is not None:
+            typer.echo(f"    cost of batches submitted before, which came in now: {usd_text(outcome.earlier)}")
         if outcome.message:
             typer.echo(f"    {outcome.message}")
         if outcome.plan and outcome.end == "failed":
             for line in _why_failed(outcome.plan, outputs[outcome.address]):
                 typer.echo(f"    {line}")
-    paid = [one for one in outcomes if one.address in changed and one.cost is not None]
+    paid = [one for one in outcomes if one.cost is not None]
     if len(paid) > 1:
         sums = total(one.cost for one in paid) or Decimal(0), total(one.expected for one in paid)
         at_most = any(one.at_most for one in paid)

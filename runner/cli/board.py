@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from runner.cli.links import file_url
-from runner.cli.table import Jobs, Row, summary, time_text
+from runner.cli.table import Jobs, Row, fitting, shared, summary, time_text, widest
 from runner.money.prices import beside_text, usd_text
 
 if TYPE_CHECKING:
     from runner.executor.status import BatchStatus, JobStatus, Tokens
 
 
+_ID = 36
+"""Columns of a whole batch id."""
+_ID_FOLDED = 12
+_STATE = 11
+"""Columns of a terminal that a batch's id and its state have at least."""
+_GAP = 2
+"""Columns between two of its table."""
 _SUM = "until now in all runs"
 """What the sum of costs is that of."""
 
@@ -44,7 +52,6 @@ def _row(job: JobStatus) -> Row:
         answered=job.answered,
         failed=job.failed,
         cost=None if job.cost is None else Decimal(str(job.cost)),
-        paid=_all_runs(job),
         style=_style(job),
     )
 
@@ -73,26 +80,38 @@ def details(job: JobStatus, root: Path, lockfile: str, *, links: bool) -> Render
     if job.cost is not None:
         facts.add_row("cost", Text(_cost(job)))
     head = Text(job.address, style="bold", overflow="fold")
-    return Group(Text(""), head, facts, *([_batches(job.batches)] if job.batches else []))
+    return Group(Text(""), head, facts, *([Batches(job.batches)] if job.batches else []))
 
 
-def _batches(batches: Sequence[BatchStatus]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("batch", overflow="fold", min_width=36)  # a whole batch id
-    table.add_column("state", overflow="fold")
-    for name in ("answered", "failed", "cost"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for batch in batches:
-        lost = " (not in the lockfile)" if batch.adopted else ""
-        round_ = f", round {batch.round}" if batch.round > 1 else ""
-        table.add_row(
-            Text(batch.batch + lost),
-            Text(batch.state + round_, style="" if batch.ended else "yellow"),
-            f"{batch.completed:,}/{batch.requests:,}",
-            Text(f"{batch.failed:,}", style="red") if batch.failed else "",
-            _money(batch.cost),
-        )
-    return table
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """The table of a job's batches. Where the width is short ids are folded, and then columns left out, never cut."""
+
+    batches: Sequence[BatchStatus]
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        numbers = {
+            "answered": ["answered", *(f"{batch.completed:,}/{batch.requests:,}" for batch in self.batches)],
+            "failed": ["failed", *(f"{batch.failed:,}" if batch.failed else "" for batch in self.batches)],
+            "cost": ["cost", *(_money(batch.cost) for batch in self.batches)],
+        }
+        names = [batch.batch + (" (not in the lockfile)" if batch.adopted else "") for batch in self.batches]
+        states = [batch.state + (f", round {batch.round}" if batch.round > 1 else "") for batch in self.batches]
+        room = options.max_width - _ID_FOLDED - _STATE - _GAP
+        kept = fitting(numbers, ("answered", "cost", "failed"), room, _GAP)
+        room = options.max_width - _GAP - sum(_GAP + widest(numbers[name]) for name in kept)
+        name, state = widest(("batch", *names)), widest(("state", *states))
+        if name + state > room:
+            name, state = shared(room, (min(name, _ID), _ID_FOLDED), (state, _STATE))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("batch", overflow="fold", width=name)
+        table.add_column("state", overflow="fold", width=state)
+        for column in kept:
+            table.add_column(column, justify="right", no_wrap=True, style="red" if column == "failed" else "")
+        for row, batch in enumerate(self.batches):
+            told = Text(states[row], style="" if batch.ended else "yellow")
+            table.add_row(Text(names[row]), told, *(numbers[column][row + 1] for column in kept))
+        yield table
 
 
 def _errors(jobs: Sequence[JobStatus]) -> Iterator[Text]:
@@ -112,12 +131,6 @@ def _style(job: JobStatus) -> str:
     return "yellow" if job.running else "green" if job.state == "done" else ""
 
 
-def _all_runs(job: JobStatus) -> Decimal | None:
-    """USD of all batches of a job; None where none has a cost."""
-    known = [Decimal(str(batch.cost)) for batch in job.batches if batch.cost is not None]
-    return sum(known, Decimal(0)) if known else None
-
-
 def _tokens(tokens: Tokens, *, at_most: bool) -> str:
     given, taken = f"in {tokens.input:,}", f"out {tokens.output:,}"
     if tokens.expected_input is not None:
@@ -128,11 +141,9 @@ def _tokens(tokens: Tokens, *, at_most: bool) -> str:
 
 
 def _cost(job: JobStatus) -> str:
-    """The newest run's cost beside what was estimated, and that of all runs where it is another."""
-    cost, everything = Decimal(str(job.cost)), _all_runs(job)
+    """What all batches have cost beside what was estimated for them, once that can be compared."""
     estimated = None if job.expected is None or job.running else Decimal(str(job.expected))
-    text = beside_text(cost, estimated, at_most=job.at_most)
-    return text if everything in {None, cost} else f"{text}; {usd_text(everything)} in all runs"
+    return beside_text(Decimal(str(job.cost)), estimated, at_most=job.at_most)
 
 
 def _link(text: str, path: Path, *, links: bool) -> Text:

@@ -19,6 +19,8 @@ from runner.numbers import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
+_UNBROKEN = 100_000
+"""Columns where there is no terminal: what reads a pipe finds each row on one line."""
 _EXCERPT = 120
 """Characters of a line that are shown above the caret."""
 
@@ -173,11 +175,11 @@ def _console(stream: TextIO, *, color: bool) -> Console:
 
 
 def out_console(no_color: bool) -> Console:
-    """A console on stdout: colours on a terminal only, and at least 80 columns where there is none."""
+    """A console on stdout: colours on a terminal only; where there is none, no line is broken."""
     from rich.console import Console  # noqa: PLC0415
 
     plain = no_color or "NO_COLOR" in os.environ
-    width = None if sys.stdout.isatty() else max(80, int(os.environ.get("COLUMNS", "0") or 0))
+    width = None if sys.stdout.isatty() else _UNBROKEN
     return Console(no_color=plain, highlight=False, width=width)
 
 

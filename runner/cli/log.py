@@ -68,9 +68,10 @@ def _lines(entry: Entry) -> list[str]:
         lines.append(f"    ! {entry.trouble}")
     if entry.changed:
         lines.append(f"    {entry.model}: {entry.changed}")
-    if entry.submitted:
-        requests = counted(sum(batch.requests for batch in entry.submitted), "request")
-        lines.append(f"    + submitted {requests} in {counted(len(entry.submitted), 'batch', 'batches')}")
+    for sign, verb, batches in (("+", "submitted", entry.submitted), ("=", "imported", entry.imported)):
+        if batches:
+            requests = counted(sum(batch.requests for batch in batches), "request")
+            lines.append(f"    {sign} {verb} {requests} in {counted(len(batches), 'batch', 'batches')}")
     if entry.ended:
         ended = counted(len(entry.ended), "batch", "batches")
         counts = [batch.counts for batch in entry.ended if batch.counts]
@@ -82,8 +83,7 @@ def _lines(entry: Entry) -> list[str]:
             + (f", {failed:,} failed" if failed else "")
             + cost
         )
-    if entry.rows is not None:
-        lines.append(f"    > wrote {counted(entry.rows, 'row')}")
+    lines += [f"    > wrote {counted(output.rows, 'row')} to {output.output}" for output in entry.outputs]
     return lines
 
 
@@ -98,10 +98,12 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "model": entry.model,
         "changed": entry.changed,
         "submitted": {batch.batch: batch.requests for batch in entry.submitted},
+        "imported": {batch.batch: batch.requests for batch in entry.imported},
         "ended": {batch.batch: batch.state for batch in entry.ended},
         "completed": sum(one.completed for one in counts),
         "failed": sum(one.failed for one in counts),
         "cost_usd": None if entry.cost is None else float(entry.cost),
         "rows": entry.rows,
+        "outputs": {output.output: output.rows for output in entry.outputs},
         "trouble": entry.trouble,
     }

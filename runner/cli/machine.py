@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from runner.errors import BatchspecError, disk_error
 from runner.executor.pins import tool
+from runner.money.prices import usd
 from runner.reconciler.machine import (
     Command,
     ErrorLine,
@@ -111,8 +113,9 @@ class Lines:
                     message=outcome.message,
                     running=outcome.running,
                     codes=outcome.codes,
-                    cost=None if outcome.cost is None else float(outcome.cost),
-                    expected=None if outcome.expected is None else float(outcome.expected),
+                    cost=_usd(outcome.cost),
+                    expected=_usd(outcome.expected, at_most=outcome.at_most),
+                    earlier=_usd(outcome.earlier),
                 )
             )
         self._exit(code)
@@ -155,3 +158,7 @@ class Lines:
     def _write(self, line: MachineLine) -> None:
         sys.stdout.write(dump(line))
         sys.stdout.flush()
+
+
+def _usd(amount: Decimal | None, *, at_most: bool = False) -> float | None:
+    return None if amount is None else float(usd(amount, at_most=at_most))

@@ -150,7 +150,6 @@ class JobWork:
             answered=self.answered,
             failed=self.failed,
             cost=self.cost,
-            paid=self.cost,
             style="yellow" if active else "green" if self.end == "succeeded" else "red" if self.end else "",
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -32,8 +32,7 @@ _MATTERS = ("done", "failed", "left", "rate", "cost")
 class Row:
     """A job as the table shows it. `rank` orders rows; `group` is what the job counts as where jobs are counted.
 
-    `answered` and `failed` of `requests` go into the sum, as does `paid`. `cost` and `paid` are USD, None where
-    they are not known.
+    `answered` and `failed` of `requests` go into the sum, as does `cost`, in USD, None where it is not known.
     """
 
     job: str
@@ -47,7 +46,6 @@ class Row:
     answered: int = 0
     failed: int = 0
     cost: Decimal | None = None
-    paid: Decimal | None = None
     style: str = ""
 
 
@@ -60,18 +58,19 @@ class Jobs:
     head: str = "answered"
     until: str = "until now"
 
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.height is None:
-            yield self._table(self.rows, options.max_width, folded=True)
+            yield self._table(self.rows, options.max_width, folded=True, longest=16 if console.is_terminal else None)
             return
         ordered = sorted(self.rows, key=lambda row: row.rank)
         room = max(1, self.height - _ROOM - _wrapped(summary(self.rows, self.until), options.max_width, 2))
         room = max(1, room - _wrapped(_rest(ordered[room:]), options.max_width, 1))
-        yield self._table(ordered[:room], options.max_width, folded=False)
+        yield self._table(ordered[:room], options.max_width, folded=False, longest=24)
         if hidden := ordered[room:]:
             yield Text(_rest(hidden))
 
-    def _table(self, rows: Sequence[Row], width: int, *, folded: bool) -> Table:
+    def _table(self, rows: Sequence[Row], width: int, *, folded: bool, longest: int | None) -> Table:
+        """The table at a width; `folded` rows may have several lines; a state has at most `longest` columns."""
         cells: dict[str, list[RenderableType]] = {
             "done": [row.done for row in rows],
             "failed": [Text(f"{row.failed:,}" if row.failed else "", style="red") for row in rows],
@@ -79,32 +78,44 @@ class Jobs:
             "left": [row.left for row in rows],
             "cost": ["" if row.cost is None else usd_text(row.cost) for row in rows],
         }
-        kept = self._fitting({name: [str(cell) for cell in column] for name, column in cells.items()}, width)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, _gap(width) - 1, 0, 0))
+        gap = _gap(width)
+        texts = {name: [self.head if name == "done" else name, *map(str, column)] for name, column in cells.items()}
+        kept = fitting(texts, _MATTERS, width - _JOB - _STATE - gap, gap)
         # The job gives way where the width is short; what it is doing never does.
-        table.add_column("job", overflow="fold", min_width=_JOB)
-        table.add_column(
-            "state", overflow="fold" if folded else "ellipsis", min_width=_STATE, max_width=16 if folded else 24
-        )
-        for name in kept:
-            table.add_column(self.head if name == "done" else name, justify="right", no_wrap=True)
-        for row, *others in zip(rows, *(cells[name] for name in kept), strict=True):
+        names, states = widest(["job", *(row.job for row in rows)]), widest(["state", *(row.state for row in rows)])
+        room = width - gap - sum(gap + widest(texts[name]) for name in kept)
+        state, name = shared(room, (min(states, longest or states), _STATE), (names, _JOB))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, _gap(width) - 1, 0, 0))
+        table.add_column("job", overflow="fold", width=name)
+        table.add_column("state", overflow="fold" if folded else "ellipsis", width=state)
+        for column in kept:
+            table.add_column(texts[column][0], justify="right", no_wrap=True)
+        for row, *others in zip(rows, *(cells[column] for column in kept), strict=True):
             job = Text(row.job, style="bold") if folded else Name(row.job)
             table.add_row(job, Text(row.state, style=row.style, no_wrap=not folded), *others)
         return table
 
-    def _fitting(self, cells: dict[str, list[str]], width: int) -> list[str]:
-        """The columns that there is room for beside jobs and states, in their order."""
-        gap = _gap(width)
-        room = width - _JOB - _STATE - gap
-        kept = set()
-        for name in _MATTERS:
-            head = self.head if name == "done" else name
-            needed = gap + max(map(cell_len, (head, *cells[name])))
-            if needed <= room:
-                kept.add(name)
-                room -= needed
-        return [name for name in cells if name in kept]
+
+def fitting(cells: Mapping[str, Sequence[str]], matters: Sequence[str], room: int, gap: int) -> list[str]:
+    """The columns that there is room for, in their order; each is kept whole, those that matter most first."""
+    kept = set()
+    for name in matters:
+        needed = gap + widest(cells[name])
+        if needed <= room:
+            kept.add(name)
+            room -= needed
+    return [name for name in cells if name in kept]
+
+
+def widest(texts: Iterable[str]) -> int:
+    """Columns of a terminal that the widest of some texts takes."""
+    return max(map(cell_len, texts))
+
+
+def shared(room: int, first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:
+    """How wide two columns are that share a room: each at most and at least so many; the second one gives way."""
+    one = min(first[0], max(first[1], room - second[1]))
+    return one, min(second[0], max(second[1], room - one))
 
 
 def summary(rows: Sequence[Row], until: str = "until now") -> str:
@@ -114,7 +125,7 @@ def summary(rows: Sequence[Row], until: str = "until now") -> str:
     facts += [f"{sum(row.answered for row in rows):,} of {requests:,} answered"] if requests else []
     failed = sum(row.failed for row in rows)
     facts += [f"{failed:,} failed"] if failed else []
-    costs = [row.paid for row in rows if row.paid is not None]
+    costs = [row.cost for row in rows if row.cost is not None]
     facts += [f"{usd_text(sum(costs, Decimal(0)))} {until}"] if costs else []
     return ", ".join(facts)
 

@@ -160,11 +160,19 @@ def gather(
 
 
 def newest_run(known: Sequence[Known]) -> tuple[Known, ...]:
-    """The batches under the newest one's pins, and all that run."""
+    """The batches under the newest one's pins, and all that run.
+
+    Adopted and imported batches have none: then it is those that followed each other without pins.
+    """
     if not known:
         return ()
     pins = known[-1].line.pins
-    return tuple(one for one in known if not one.ended or one is known[-1] or (pins and one.line.pins == pins))
+    last = next((number for number, one in enumerate(reversed(known)) if one.line.pins), len(known))
+    return tuple(
+        one
+        for number, one in enumerate(known)
+        if not one.ended or (one.line.pins == pins if pins else number >= len(known) - last)
+    )
 
 
 IsNew = Callable[[datetime | None], bool]

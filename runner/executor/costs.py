@@ -171,7 +171,7 @@ def expected_of(found: Estimate | None, requests: int, size: int) -> EstimateFie
     return EstimateField(
         input_tokens=share.input,
         output_tokens=share.output,
-        cost=None if share.cost is None else float(usd(share.cost)),
+        cost=None if share.cost is None else float(usd(share.cost, at_most=share.at_most)),
     )
 
 
@@ -181,20 +181,23 @@ def spent(lines: Sequence[BatchLine]) -> Decimal | None:
     return sum(known, Decimal(0)) if known else None
 
 
-def expected(lines: Sequence[BatchLine]) -> Decimal | None:
-    """USD that were estimated for these batches; None where one of them has no estimate."""
+def planned(lockfile: Lockfile, lines: Sequence[BatchLine]) -> tuple[Decimal | None, bool]:
+    """USD that were estimated for these batches, and whether that is a limit.
+
+    None where one of them has no estimate, or some have a limit and others what was likely: their sum is neither.
+    """
+    limits = {_is_limit(lockfile, line) for line in lines}
+    if len(limits) != 1:
+        return None, False
     costs = [line.estimate.cost if line.estimate else None for line in lines]
-    return total(None if cost is None else _exactly(cost) for cost in costs) if costs else None
+    return total(None if cost is None else _exactly(cost) for cost in costs), limits.pop()
 
 
-def is_limit(lockfile: Lockfile, lines: Sequence[BatchLine]) -> bool:
-    """Whether an estimate of these batches is what their answers may take, since nothing told what they would take."""
-    for line in lines:
-        pins = lockfile.pins.get(line.pins or "")
-        limit = token_limit(pins.parameters) if pins is not None else None
-        if limit is not None and line.estimate and line.estimate.output_tokens == limit * line.requests:
-            return True
-    return False
+def _is_limit(lockfile: Lockfile, line: BatchLine) -> bool:
+    """Whether a batch's estimate is what its answers may take, since nothing told what they would take."""
+    pins = lockfile.pins.get(line.pins or "")
+    limit = token_limit(pins.parameters) if pins is not None else None
+    return limit is not None and line.estimate is not None and line.estimate.output_tokens == limit * line.requests
 
 
 def budget_of(limits: BudgetLimits) -> Budget:

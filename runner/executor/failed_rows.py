@@ -23,8 +23,9 @@ _MARK = b'"error":{'
 class Failed:
     """Requests that stand failed, and how many of them, by batch, were answered with what does not fit the schema.
 
-    `requests` are all that the output has, counted where some have failed, else 0. `known` is False where the output
-    does not tell. `beyond` is whether more stand failed than the job tolerates.
+    `requests` are all that the output has, counted where some have failed, else 0. `told` is False where the output has
+    no errors, `known` where for want of them it does not tell which answers fit. `beyond` is whether more stand failed
+    than the job tolerates.
     """
 
     failed: int = 0
@@ -32,13 +33,14 @@ class Failed:
     invalid: Mapping[str, int] = field(default_factory=dict)
     beyond: bool = False
     known: bool = True
+    told: bool = True
 
 
 def failed_of(spec: JobSpec, path: Path, apart: Path | None) -> Failed:
     """Count an output that is what the lockfile says; `apart` is the file of its failed rows. Raises StoreError."""
     included = OUTPUT_FIELDS if spec.job.output.include is None else spec.job.output.include
     if apart is None and "error" not in included:
-        return Failed(known=spec.schema is None)
+        return Failed(known=spec.schema is None, told=False)
     stamps = tuple(file.stat().st_mtime_ns for file in (path, apart) if file is not None)
     return _counted(spec.job.output, spec.job.tolerate, path, apart, stamps)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
@@ -17,15 +17,16 @@ from runner.errors import (
     NotReady,
     RateLimited,
     ServerError,
+    StoreError,
     Unreachable,
     disk_error,
     with_code,
 )
-from runner.executor.batches import in_doubt, newest_run
+from runner.executor.batches import in_doubt
 from runner.executor.canary import stand
 from runner.executor.collect import Collector
 from runner.executor.context import Context
-from runner.executor.costs import expected, expected_of, is_limit, spent
+from runner.executor.costs import expected_of, spent
 from runner.executor.doubt import Doubt, check_strangers, is_keyed
 from runner.executor.judge import wanted_round
 from runner.executor.limits import Flight
@@ -36,6 +37,7 @@ from runner.executor.record import Record
 from runner.executor.salvage import salvage
 from runner.executor.submit import Submission, key_of, submit
 from runner.executor.wait import Awaited, Stall, Stalled
+from runner.executor.writable import check_places
 from runner.executor.write import write_output
 from runner.logfields import tied
 from runner.money.estimate import Estimate
@@ -68,9 +70,9 @@ class Prepared:
 class Outcome:
     """How one job ended. `failed`: more requests stand failed than it tolerates. `error`: it stopped.
 
-    `message` says why, and `codes` are those of its errors. `cost` is USD of the job's newest run as far as it is
-    recorded, and `expected` what was estimated for the same batches, a limit where `at_most`; None where
-    nothing is known.
+    `message` says why, and `codes` are those of its errors. `cost` is USD of the batches that this apply submitted, as
+    far as they are recorded, and `expected` what was estimated for the same batches, a limit where `at_most`. `earlier`
+    is USD of batches that were submitted before and recorded now. None where nothing is known, or there are none.
     """
 
     address: str
@@ -83,6 +85,7 @@ class Outcome:
     cost: Decimal | None = None
     expected: Decimal | None = None
     at_most: bool = False
+    earlier: Decimal | None = None
 
 
 class Run:
@@ -102,7 +105,9 @@ class Run:
         self._flight = flight
         self._spec = job.desired.spec
         self._submitted: dict[int, int] = {}
+        self._unwritten = False
         self._sent: list[str] = []
+        self._priced: frozenset[str] | None = None
         self._doubt = Doubt(job.desired.spec.profile.kind)
         self._seen: Observed | None = None
         self._record = Record(context, job.desired.spec.lock_path, job.pins)
@@ -162,12 +167,22 @@ class Run:
         plan = self._seen.plan if self._seen else None
         running = self._running() if end in {"running", "error"} else ()
         codes = self._codes if end == "error" else ()
-        run = newest_run(self._seen.batches) if self._seen else ()
-        recorded = [known.line for known in run if known.line.cost is not None]
-        at_most = is_limit(self._seen.lockfile, recorded) if self._seen else False
-        submitted = sum(self._submitted.values())
+        recorded = [known.line for known in self._seen.batches if known.line.cost is not None] if self._seen else []
+        own = [line for line in recorded if line.batch in self._sent]
+        before = [line for line in recorded if line.batch not in self._sent and line.batch not in (self._priced or ())]
+        share = None if self._estimate is None or not own else self._estimate.share(*_sizes(own))
         return Outcome(
-            self.address, end, plan, message, submitted, running, codes, spent(recorded), expected(recorded), at_most
+            self.address,
+            end,
+            plan,
+            message,
+            submitted=sum(self._submitted.values()),
+            running=running,
+            codes=codes,
+            cost=spent(own),
+            expected=share.cost if share else None,
+            at_most=share.at_most if share else False,
+            earlier=spent(before),
         )
 
     def _running(self) -> tuple[str, ...]:
@@ -200,6 +215,8 @@ class Run:
         creates = tuple(create for name in names for create in ledger.creates(realm.name, name))
         api, gone = self._context.api(self._spec), self._collector.gone
         self._seen = observe(self._context, self._desired, self._pins, creates, listed, api, self._word, gone)
+        if self._priced is None:
+            self._priced = frozenset(k.line.batch for k in self._seen.batches if k.line.cost is not None)
         if self._word.ended is None:
             ended = frozenset(known.line.batch for known in self._seen.batches if known.ended)
             self._word = replace(self._word, ended=ended)
@@ -228,9 +245,11 @@ class Run:
         actions = [action for action in seen.plan.actions if isinstance(action, Submit)]
         if not actions or not self._flight.has_room(self._spec):
             return False
+        check_places(self._context, self._spec)
         canary = stand(self._spec, self._pins, seen)
         self._settle(seen, ledger, listed, canary=canary in {"due", "again"})
         done = False
+        self._unwritten = False
         for action in actions:
             first = action.round == 1
             if canary == "waiting" or (canary == "again" and first):
@@ -247,7 +266,7 @@ class Run:
                     self._sent.append(line.batch)
                     self._submitted[action.round] = self._submitted.get(action.round, 0) + line.requests
                     done = True
-                    self._record.soon(line, pinned=True)
+                    self._note(line)
                     self._context.watcher.event(
                         "batch.submitted",
                         job=self.address,
@@ -260,13 +279,20 @@ class Run:
             meter.end()
         return done
 
+    def _note(self, line: BatchLine) -> None:
+        """Have a batch in the lockfile soon. Where that can't be written no more go out, and those under way count."""
+        try:
+            self._record.soon(line, pinned=True)
+        except (OSError, StoreError):
+            self._unwritten = True  # the last write, when all have come back, says why
+
     def _submissions(
         self, to: Submission, action: Submit, seen: Observed, *, canary: bool
     ) -> Iterator[Callable[[], tuple[BatchLine, RemoteBatch]]]:
         """One task for each shard that there is room for, cut as it is asked for."""
         seen.realm.shards.mkdir(parents=True, exist_ok=True)
         for shard in self._shards(action, seen.realm.shards, canary=canary):
-            if not self._flight.take(self._spec, shard):
+            if self._unwritten or not self._flight.take(self._spec, shard):
                 return
             yield tied(partial(self._submit_one, to, shard, action.round, seen, canary), shard=shard.digest[:_SHORT])
 
@@ -352,6 +378,11 @@ class Run:
         self._context.watcher.event(
             "output.written", job=self.address, path=self._context.places.shown(path), rows=line.rows
         )
+
+
+def _sizes(lines: Sequence[BatchLine]) -> tuple[int, int]:
+    """Requests and bytes of batches that were cut here."""
+    return sum(line.requests for line in lines), sum(line.bytes or 0 for line in lines)
 
 
 def _chosen(spread: Spread, number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:

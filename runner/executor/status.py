@@ -14,7 +14,7 @@ from runner.digest import sha256_file
 from runner.errors import BatchspecError, Conflict, RateLimited, ServerError, Unreachable
 from runner.executor.batches import Known, gather, newest_run
 from runner.executor.context import Context
-from runner.executor.costs import expected, is_limit, spent, with_cost
+from runner.executor.costs import planned, spent, with_cost
 from runner.executor.failed_rows import Failed, failed_of
 from runner.executor.listing import Lists
 from runner.numbers import counted
@@ -52,13 +52,13 @@ class Tokens:
 class JobStatus:
     """One job as status shows it; `output` is its path and a word on the file; `asked` whether the service was.
 
-    `requests`, `answered` and `failed` are those of the newest run: the batches under the pins of the newest one, with
-    all rounds of asking; where the output is written, what stands failed in it is `failed` and not `answered`; where
-    only a canary was asked, `requests` are the rows of the input. `rate` is in requests a minute since the running
-    batches were created, `left` in seconds. `cost` is USD of that run until now; `expected` is what was estimated for
-    those of its batches whose cost is recorded, where all of them have an estimate; it is a limit where `at_most`, for
-    want of earlier answers. None where nothing is known. `error` says why the service could not be asked, and `passing`
-    whether that may pass.
+    Once the output is written, `requests`, `answered` and `failed` are those of all of it, whichever runs asked them:
+    its rows where none stands failed. Until then they are those of the newest run: the batches under the pins of the
+    newest one, with all rounds of asking; where only a canary was asked, `requests` are the rows of the input. `rate`
+    is in requests a minute since the running batches were created, `left` in seconds. `tokens` and `cost`, in USD, are
+    those of all the job's batches until now; `expected` is what was estimated for those whose cost is recorded, where
+    all of them have an estimate of one kind: a limit where `at_most`, for want of earlier answers. None where nothing
+    is known. `error` says why the service could not be asked, and `passing` whether that may pass.
     """
 
     address: str
@@ -128,6 +128,7 @@ def _status(
     error: str = "",
     passing: bool = False,
 ) -> JobStatus:
+    known = sorted(known, key=lambda one: (one.line.created_at, one.line.round, one.line.batch))
     lockfile = context.lockfile(spec.lock_path)
     lines = {one.line.batch: _priced(context, spec, lockfile, one) for one in known}
     run = newest_run(known)
@@ -136,16 +137,17 @@ def _status(
     flying = [one for one in run if not one.ended]
     pending = sum(_requests(one) - _counts(one).completed - _counts(one).failed for one in flying)
     rate, left = pace(flying, pending, context.now())
-    recorded = [one.line for one in run if one.line.cost is not None]
-    came, foreseen = spent([lines[one.line.batch] for one in run]), expected(recorded)
+    foreseen, at_most = planned(lockfile, [one.line for one in known if one.line.cost is not None])
     output, stands = _output(context, spec, lockfile)
     unanswered = max(0, requests - answered - pending)
     rows = _rows_beyond_canary(lockfile, run) if stands is None else 0
-    invalid = sum((stands.invalid if stands else {}).get(batch, 0) for batch in ("", *(one.line.batch for one in run)))
-    shown = (max(requests, rows), max(0, min(answered, requests) - invalid), unanswered + invalid)
-    if stands is not None and stands.failed > shown[2]:
-        # What failed in earlier runs stands in the output too, and is what the job's state and exit code tell of.
-        shown = (stands.requests, stands.requests - stands.failed, stands.failed)
+    if stands is None or flying:
+        shown = (max(requests, rows), min(answered, requests), unanswered)
+    else:
+        # An output without errors does not tell what failed: then the batches do.
+        failed = stands.failed if stands.told else unanswered
+        whole = stands.requests or max(lockfile.outputs[spec.job.output.path].rows, failed)
+        shown = (whole, whole - failed, failed)
     return JobStatus(
         spec.address,
         context.realm(spec).name,
@@ -156,12 +158,12 @@ def _status(
         tuple(_batch(one, lines[one.line.batch]) for one in known),
         output,
         asked,
-        _tokens([one.line for one in run]),
-        _usd(came),
+        _tokens([one.line for one in known]),
+        _usd(spent(list(lines.values()))),
         _usd(foreseen),
         error,
         passing,
-        is_limit(lockfile, recorded),
+        at_most,
     )
 
 

@@ -58,11 +58,15 @@ class Later:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one batch is expected to take: tokens in and out, and USD; None where that can't be told."""
+    """What some requests are expected to take: tokens in and out, and USD; None where that can't be told.
+
+    `at_most` is whether `output` is only what the answers may take, for want of earlier ones.
+    """
 
     input: int
     output: int | None
     cost: Decimal | None
+    at_most: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class Estimate:
         likely = self.likely_output
         taken = None if likely is None or not self.requests else round(likely * requests / self.requests)
         cost = None if self.price is None or taken is None else self.price.cost(Usage(given, taken))
-        return Share(given, taken, cost)
+        return Share(given, taken, cost, self.output.expected is None and taken is not None)
 
     @property
     def most_tokens(self) -> int | None:

@@ -97,9 +97,9 @@ def _rates(
     return fresh * MILLION / size, output * MILLION / size, cached * MILLION / size
 
 
-def usd(amount: Decimal) -> Decimal:
-    """An amount as it is written down: to a millionth of a dollar, half up."""
-    return amount.quantize(_CENT_OF_A_CENT, ROUND_HALF_UP)
+def usd(amount: Decimal, *, at_most: bool = False) -> Decimal:
+    """An amount as it is written down: to a millionth of a dollar, half up; a limit is rounded up, never down."""
+    return amount.quantize(_CENT_OF_A_CENT, ROUND_CEILING if at_most else ROUND_HALF_UP)
 
 
 def usd_text(amount: Decimal, rounding: str = ROUND_HALF_UP) -> str:

@@ -17,7 +17,7 @@ from runner.money.estimate import Estimate
 from runner.money.prices import usd
 from runner.reconciler.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write
 
-FORMAT = "1.2"
+FORMAT = "2.0"
 
 Command = Literal["plan", "apply", "status", "verify"]
 """Commands with `--json` and a schema."""
@@ -176,7 +176,11 @@ class ProgressLine(MachineLine):
 
 
 class OutcomeLine(MachineLine):
-    """How one job ended. `cost` is USD of its newest run, `expected` what was estimated for it; absent if not known."""
+    """How one job ended. Amounts are USD, absent where there is none or it is not known.
+
+    `cost` is that of the batches which this apply submitted, as far as they have ended; `expected` is what was
+    estimated for the same batches. `earlier` is that of batches that were submitted before and came in now.
+    """
 
     type: Literal["outcome"] = "outcome"
     job: str
@@ -188,6 +192,7 @@ class OutcomeLine(MachineLine):
     codes: tuple[str, ...] = Field(default=(), description="Of the error that ended it.")
     cost: float | None = None
     expected: float | None = None
+    earlier: float | None = None
 
 
 class ExitLine(MachineLine):
@@ -223,10 +228,10 @@ class UsedField(MachineLine):
 class StatusLine(MachineLine):
     """One job and its batches. `output` is its path and a word on the file; `asked` is whether the service was.
 
-    `requests`, `answered` and `failed` are those of the newest run, or of the whole output where more stand failed in
-    that. `rate` is in requests a minute, `left` in seconds.
-    `cost` is USD of that run until now, `expected` what was estimated for what has a cost. `error` says why the service
-    could not be asked, and `passing` whether that may pass.
+    `requests`, `answered` and `failed` are those of the whole output once that is written (its rows, where none stands
+    failed), until then those of the newest run. `rate` is in requests a minute, `left` in seconds. `tokens` and `cost`,
+    in USD, are those of all the job's batches until now, `expected` what was estimated for those that have a cost.
+    `error` says why the service could not be asked, and `passing` whether that may pass.
     """
 
     type: Literal["status"] = "status"
@@ -356,13 +361,17 @@ def _cost(estimate: Estimate | None) -> CostField | None:
             low=given.low, expected=given.expected, high=given.high, certainty=given.certainty.value
         ),
         output_tokens=TokensField(expected=taken.expected, high=taken.high),
-        usd=None if price is None else UsdField(expected=_usd(estimate.expected), ceiling=_usd(estimate.ceiling)),
+        usd=None if price is None else _range(estimate.expected, estimate.ceiling),
         price=None if price is None else price.source,
     )
 
 
-def _usd(amount: Decimal | None) -> float | None:
-    return None if amount is None else float(usd(amount))
+def _range(expected: Decimal | None, ceiling: Decimal | None) -> UsdField:
+    """What is likely is never more than the ceiling, which is rounded up; where both are one, so are their numbers."""
+    return UsdField(
+        expected=None if expected is None else float(usd(expected, at_most=expected == ceiling)),
+        ceiling=None if ceiling is None else float(usd(ceiling, at_most=True)),
+    )
 
 
 def _action(action: Action) -> ActionField:

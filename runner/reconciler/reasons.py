@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from runner.numbers import counted
+from runner.numbers import counted, number
 from runner.reconciler.lockfile import PinsLine
 
 DIGEST = "sha256:"
@@ -113,10 +113,9 @@ def rows_changed(old: PinsLine, new: PinsLine, rows: RowChanges | None) -> str:
         return f"{', '.join(parts)} {new.input}" if parts else f"{new.input} changed, and no row's request"
     if old.input != new.input:
         return f"input changed: {old.input} to {new.input}"
-    more = new.rows - old.rows
-    if more:
-        # Rows may have come and gone as well: their number says only how many there are more or fewer.
-        return f"{counted(abs(more), 'row')} {'more' if more > 0 else 'fewer'} in {new.input}"
+    if new.rows != old.rows:
+        # Rows may have come, gone and changed: without a comparison their number is all that is known.
+        return f"rows differ in {new.input}: {number(new.rows)} now, {number(old.rows)} before"
     return f"rows changed in {new.input}"
 
 

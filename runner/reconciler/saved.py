@@ -77,7 +77,7 @@ def saved_job(plan: JobPlan, pins: PinsLine, ceiling: Ceiling) -> SavedJob:
 
 def _ceiling_usd(plan: JobPlan) -> float | None:
     most = plan.estimate.ceiling if plan.estimate is not None else None
-    return None if most is None else float(usd(most))
+    return None if most is None else float(usd(most, at_most=True))
 
 
 def saved_text(project: str, tool: str, jobs: Iterable[SavedJob], cancels: Iterable[str]) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from runner.errors import LockfileError
-from runner.reconciler.lockfile import BatchLine, Lockfile, parse
+from runner.reconciler.identity import belongs
+from runner.reconciler.lockfile import BatchLine, Lockfile, OutputLine, PinsLine, parse
 from runner.reconciler.reasons import why_new
 from runner.report.git import Commit, Git
 
@@ -20,17 +21,24 @@ LIMIT = 1_000
 class Entry:
     """One commit of a job's history, or what is not committed yet (`commit` None).
 
-    `changed` says what changed in what is asked, empty where nothing did. Batches are those that were added, and those
-    that ended, in this commit. `cost` is USD of those that ended; None where none of them has one.
+    `changed` says what changed in what is asked or where it is written, empty where nothing did. Batches are those that
+    were submitted, those that were imported, and those that ended, in this commit; `outputs` those that were written.
+    `cost` is USD of the batches that ended; None where none of them has one.
     """
 
     commit: Commit | None
     model: str
     changed: str
-    submitted: tuple[BatchLine, ...]
-    ended: tuple[BatchLine, ...]
-    rows: int | None
+    submitted: tuple[BatchLine, ...] = ()
+    imported: tuple[BatchLine, ...] = ()
+    ended: tuple[BatchLine, ...] = ()
+    outputs: tuple[OutputLine, ...] = ()
     trouble: str = ""
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the output that was written here, the last one where it was written to several places."""
+        return self.outputs[-1].rows if self.outputs else None
 
     @property
     def cost(self) -> Decimal | None:
@@ -59,7 +67,7 @@ def history(folder: Path, lock_path: str, project: str, address: str, limit: int
     before = Lockfile(project)
     for position, ((commit, _), after) in enumerate(zip(versions, parsed, strict=True)):
         if isinstance(after, LockfileError):
-            entries.append(Entry(commit, "", "", (), (), None, after.message))
+            entries.append(Entry(commit, "", "", trouble=after.message))
             continue
         if position or len(commits) <= limit:
             entry = _entry(commit, before, after, names)
@@ -79,18 +87,43 @@ def _parsed(commit: Commit | None, data: bytes, lock_path: str, project: str) ->
 def _entry(commit: Commit | None, before: Lockfile, after: Lockfile, names: Sequence[str]) -> Entry | None:
     old, new = (next(filter(None, map(version.pins_of, names)), None) for version in (before, after))
     batches = [batch for batch in after.batches.values() if batch.job in names]
-    submitted = _lines(batch for batch in batches if batch.batch not in before.batches)
+    added = [batch for batch in batches if batch.batch not in before.batches]
+    imported = [batch for batch in added if _is_imported(after.project, names, batch)]
     ended = _lines(
         batch
         for batch in batches
         if batch.ended and not (batch.batch in before.batches and before.batches[batch.batch].ended)
     )
     outputs = [o for o in after.outputs.values() if o.job in names and before.outputs.get(o.output) != o]
-    changed = why_new(old, new) if new is not None and (old is None or old.pins != new.pins) else ""
-    if not (submitted or ended or outputs or changed):
+    # What is written under the pins of now comes last.
+    outputs.sort(key=lambda o: (new is not None and o.pins == new.pins, o.output))
+    reasons = list(_changed(old, new)) if new is not None else []
+    known = sorted(o.output for o in before.outputs.values() if o.job in names)
+    come = sorted(o.output for o in outputs if o.output not in known)
+    reasons += (
+        [f"the output is written to {', '.join(come)} now, before to {', '.join(known)}"] if known and come else []
+    )
+    if not reasons and new is not None and old is not None and old.pins != new.pins:
+        reasons = ["the spec changed, and no request with it"]
+    if not (added or ended or outputs or reasons):
         return None
-    rows = sum(output.rows for output in outputs) if outputs else None
-    return Entry(commit, new.model if new else "", changed, submitted, ended, rows)
+    submitted = _lines(batch for batch in added if batch not in imported)
+    model, changed = new.model if new else "", "; ".join(reasons)
+    return Entry(commit, model, changed, submitted, _lines(imported), ended, tuple(outputs))
+
+
+def _changed(old: PinsLine | None, new: PinsLine) -> Iterator[str]:
+    """What changed of a job and of what it asks."""
+    if old is not None and old.job != new.job:
+        yield f"renamed: {old.job} to {new.job}"
+    if old is None or old.requests != new.requests:
+        yield why_new(old, new)
+
+
+def _is_imported(project: str, names: Sequence[str], batch: BatchLine) -> bool:
+    """Whether a batch came by a file that was sent elsewhere: it has that file's size, and a key that is not ours."""
+    ours = any(belongs(project, name, batch.request_id, {}) for name in names)
+    return batch.pins is None and batch.bytes is not None and not ours
 
 
 def _lines(batches: Iterable[BatchLine]) -> tuple[BatchLine, ...]:

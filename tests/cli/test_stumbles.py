@@ -125,7 +125,7 @@ def test_a_mistyped_job_is_told_what_it_may_have_been(project: Write) -> None:
     assert "there is no job helo [BS801]\nDid you mean `hello`?" in batchspec(root, "plan", "--job", "helo", expect=1)
 
 
-def test_rows_that_came_and_went_beside_a_changed_prompt_are_told_as_fewer(project: Write) -> None:
+def test_rows_that_came_and_went_beside_a_changed_prompt_are_told_by_their_number(project: Write) -> None:
     root = project({"specs/hello.yaml": LOCAL})
     batchspec(root, "apply", "--yes")
     rows = (root / "data/rows.jsonl").read_text().splitlines()
@@ -134,5 +134,5 @@ def test_rows_that_came_and_went_beside_a_changed_prompt_are_told_as_fewer(proje
     spec.write_text(LOCAL.replace("version: 1", "version: 1\nsalt: again", 1))
     told = batchspec(root, "plan")
     assert "2 rows, 2 removed" in told
-    assert "1 row fewer in data/rows.jsonl" in told
+    assert "rows differ in data/rows.jsonl: 2 now, 3 before" in told
     assert "row removed from" not in told

@@ -76,8 +76,8 @@ def test_money_from_tokens() -> None:
 
 
 def test_a_batch_has_its_share_of_the_estimate() -> None:
-    assert estimate().share(50, 1_000) == Share(250, 250, Decimal("0.00075"))
-    assert estimate(price=None).share(50, 1_000) == Share(250, 250, None)
+    assert estimate().share(50, 1_000) == Share(250, 250, Decimal("0.00075"), at_most=False)
+    assert estimate(price=None).share(50, 1_000) == Share(250, 250, None, at_most=False)
 
 
 def test_without_a_price_there_are_tokens_and_no_money() -> None:

@@ -114,7 +114,7 @@ def edited(*pairs: tuple[str, str]) -> dict[str, str]:
         ),
         pytest.param(
             {"data/rows.jsonl": FILES["data/rows.jsonl"] + '{"id": 3, "text": "three"}\n'},
-            "1 row more in data/rows.jsonl",
+            "rows differ in data/rows.jsonl: 3 now, 2 before",
             id="rows",
         ),
         pytest.param(
@@ -124,7 +124,7 @@ def edited(*pairs: tuple[str, str]) -> dict[str, str]:
                 "data/rows.jsonl": '{"id": 1, "text": "one"}\n',
             },
             "template changed: templates/head.j2; system prompt changed; vars changed: tone; "
-            "temperature changed: 0 to 1; 1 row fewer in data/rows.jsonl",
+            "temperature changed: 0 to 1; rows differ in data/rows.jsonl: 1 now, 2 before",
             id="several",
         ),
     ],

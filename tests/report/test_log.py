@@ -56,8 +56,45 @@ def test_a_renamed_job_keeps_its_history(shell: Shell) -> None:
     shell.commit("Under the new name")
     new, old = json.loads(shell.batchspec("log", "greeting", "--json"))
     assert (new["subject"], new["completed"]) == ("Under the new name", 1)
-    assert new["changed"] == "rows changed in data/rows.jsonl"
+    assert new["changed"] == "renamed: hello to greeting; rows changed in data/rows.jsonl"
     assert (old["subject"], old["completed"]) == ("Under the old name", 3)
+
+
+def test_an_output_that_is_written_elsewhere_is_no_new_question(shell: Shell) -> None:
+    """Each output has its own rows; nothing is said to lack an answer."""
+    shell.batchspec("apply", "--yes")
+    shell.edit("specs/hello.yaml", "out/hello.jsonl", "out/hello.csv")
+    shell.batchspec("apply", "--yes")
+    [both] = json.loads(shell.batchspec("log", "hello", "--json"))
+    assert (both["rows"], both["outputs"]) == (3, {"out/hello.jsonl": 3, "out/hello.csv": 3})
+    shell.commit("Two outputs")
+    shell.edit("specs/hello.yaml", "out/hello.csv", "out/new.jsonl")
+    shell.batchspec("apply", "--yes")
+    text = shell.batchspec("log", "hello").partition("\n\n")[0]
+    assert "the output is written to out/new.jsonl now, before to out/hello.csv, out/hello.jsonl" in text
+    assert "> wrote 3 rows to out/new.jsonl" in text
+    assert "no answer" not in text
+    shell.commit("Elsewhere")
+    shell.edit("specs/hello.yaml", "out/new.jsonl}", "out/new.jsonl, include: [text]}")
+    shell.batchspec("apply", "--yes")
+    assert "the spec changed, and no request with it" in shell.batchspec("log", "hello").partition("\n\n")[0]
+
+
+def test_what_was_imported_is_told_apart_from_what_was_submitted(shell: Shell) -> None:
+    shell.batchspec("apply", "--yes")
+    shell.edit("specs/hello.yaml", "name: hello\n", "name: other\n")
+    shell.edit("specs/hello.yaml", "out/hello.jsonl", "out/other.jsonl")
+    lock = shell.root / "specs/hello.lock"
+    lockfile = parse(lock.read_bytes(), "hello.lock", "tests")
+    [line] = lockfile.batches.values()
+    # What `import` writes of a batch that was made without this tool.
+    imported = line.model_copy(update={"batch": "theirs", "job": "other", "pins": None, "request_id": "their-own"})
+    adopted = line.model_copy(update={"batch": "ours", "job": "other", "pins": None, "bytes": None, "request_id": ""})
+    lock.write_bytes(replace(lockfile, batches={"theirs": imported, "ours": adopted}, outputs={}).text())
+    [entry] = json.loads(shell.batchspec("log", "other", "--json"))
+    assert (entry["submitted"], entry["imported"]) == ({"ours": 3}, {"theirs": 3})
+    text = shell.batchspec("log", "other")
+    assert "+ submitted 3 requests in 1 batch\n    = imported 3 requests in 1 batch\n" in text
 
 
 def test_a_job_that_never_ran_has_no_history(shell: Shell) -> None:
