@@ -14,6 +14,8 @@ import orjson
 INVALID = "invalid"
 """The code of an answer that does not fit the job's schema. It was billed, so it is asked again only where `retry.on`
 names it."""
+_KINDS = ("choices", "output", "content")
+"""The list that a response has by its kind: a chat completion, a response or a message."""
 
 
 class Answer(NamedTuple):
@@ -55,11 +57,21 @@ def read_line(data: bytes) -> ResultLine | None:
         return _anthropic(custom_id, line["result"])
     error = line.get("error")
     response = line.get("response")
-    if isinstance(response, dict) and error is None:
+    if isinstance(response, dict) and (error is None or (_says_nothing(error) and _is_answer(response))):
         if isinstance(response.get("status_code"), int):
             return _openai(custom_id, response)
         return ResultLine(custom_id, response, None)
     return ResultLine(custom_id, None, _error(error)) if error is not None else None
+
+
+def _says_nothing(error: object) -> bool:
+    """Whether an error is an empty value, or an object of such: some services send one beside each answer."""
+    return not (any(error.values()) if isinstance(error, dict) else error)
+
+
+def _is_answer(response: dict[str, Any]) -> bool:
+    body = response.get("body") if isinstance(response.get("status_code"), int) else response
+    return isinstance(body, dict) and any(isinstance(body.get(name), list) for name in _KINDS)
 
 
 def _with_infinities(data: bytes) -> object:

@@ -51,9 +51,7 @@ def writing(
             return
         columns = flat_columns(output.include, schema, replicated=replicated)
         if output.kind == "csv":
-            writer = _Csv(stream, columns)
-            yield writer
-            writer.finish()
+            yield _Csv(stream, columns)
             return
         with tempfile.TemporaryDirectory(prefix="batchspec-") as folder:
             rows = Path(folder) / "rows.jsonl"
@@ -173,22 +171,21 @@ def _value(row: Mapping[str, Any], name: str) -> Any:
 
 
 class _Csv:
+    _END = "\r\n"
+    """What a writer quotes a cell for is what ends its lines: a bare CR ends one too for those who read the file."""
+
     def __init__(self, stream: IO[bytes], columns: dict[str, str]) -> None:
         self._stream = stream
         self._columns = columns
-        self._text = io.StringIO()
-        self._writer = csv.writer(self._text, lineterminator="\n")
+        self._writer = csv.writer(self, lineterminator=self._END)
         self._writer.writerow(columns)
 
     def add(self, row: Mapping[str, Any]) -> None:
         self._writer.writerow(_cell(name, value) for name, value in flat(row, self._columns).items())
-        self._stream.write(self._text.getvalue().encode())
-        self._text.seek(0)
-        self._text.truncate()
 
-    def finish(self) -> None:
-        """Write the header where there was no row."""
-        self._stream.write(self._text.getvalue().encode())
+    def write(self, line: str) -> None:
+        """Take a line from csv's writer, which hands them over one by one; lines end in LF here."""
+        self._stream.write(line.removesuffix(self._END).encode() + b"\n")
 
 
 def _cell(name: str, value: Any) -> Any:

@@ -306,13 +306,15 @@ def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[st
 
 
 def _partitions_apart(job: Job, say: Any) -> list[Problem]:
-    """Each partition has an output of its own, so that one does not replace another's."""
-    named = named_in(job.output.path)
-    missing = [name for name in partition_names(job) if f"vars.{name}" not in named and "address" not in named]
-    if not missing:
-        return []
-    message = f"one partition's output would replace another's: put {{{{ vars.{missing[0]} }}}} into the path"
-    return [say(message, "output", "path", code="BS122")]
+    """Each partition has files of its own to write, so that one does not replace another's."""
+    problems = []
+    for path, name in ((job.output.path, "path"), (job.output.errors, "errors")):
+        named = named_in(path or "{{ address }}")
+        missing = [var for var in partition_names(job) if f"vars.{var}" not in named and "address" not in named]
+        if missing:
+            message = f"one partition's output would replace another's: put {{{{ vars.{missing[0]} }}}} into the path"
+            problems.append(say(message, "output", name, code="BS122"))
+    return problems
 
 
 def _own_server(spec: JobSpec, settings: Settings) -> bool:

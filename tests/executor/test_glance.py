@@ -77,6 +77,22 @@ def test_usual_lines_are_read_the_short_way(line: dict[str, Any], monkeypatch: p
     assert glance(json.dumps({**line, "custom_id": "ü\U0001f600"}, ensure_ascii=False).encode())
 
 
+EMPTY = [{}, [], "", False, 0, {"code": "", "message": ""}, {"code": None, "message": None, "param": {}}]
+
+
+@pytest.mark.parametrize("error", EMPTY, ids=json.dumps)
+def test_an_empty_error_beside_an_answer_is_none(error: object) -> None:
+    """The answer was paid for. Beside no answer it says at least that something went wrong."""
+    for line in USUAL.values():
+        data = json.dumps({**line, "error": error}).encode()
+        assert glance(data) == long_way(data) == (KEY, None, "m", 5, 3, 1)
+    for response in (None, {}, {"status_code": 200, "body": None}, {"choices": None}):
+        data = json.dumps({"custom_id": KEY, "response": response, "error": error}).encode()
+        assert glance(data) == long_way(data) == (KEY, "unknown_error", None, 0, 0, 0)
+    data = json.dumps({**USUAL["guide, chat"], "error": {"code": "", "message": "no"}}).encode()
+    assert glance(data) == long_way(data) == (KEY, "unknown_error", None, 0, 0, 0)
+
+
 # What a hostile or careless writer may put in place of a value, as it stands in the text.
 VALUES = [
     "null", "true", "0", "-0", "-1", "2.5", "5.0", "1e2", "1e999", "-1e999", "9" * 19, "9" * 25, "1" + "0" * 400,

@@ -139,6 +139,19 @@ def test_answers_of_one_batch_in_two_outputs_are_put_together(team: Make, monkey
     assert asked(one) == 4
 
 
+def test_a_carriage_return_in_a_cell_loses_no_answer(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To csv's readers it ends a line, wherever it is not quoted."""
+    one = team()
+    one.rows("one", "two", "a\rb")
+    path = forgotten(one, monkeypatch, "{path: out/job.csv}")
+    one.rows("one", "two", "a\rb", "four")
+    [outcome] = one.apply()
+    assert outcome.end == "succeeded", outcome.message
+    with path.open(newline="") as file:
+        assert [row["text"] for row in csv.DictReader(file)] == ["Say one.", "Say two.", "Say a\rb.", "Say four."]
+    assert asked(one) == 4
+
+
 def test_an_output_whose_format_changes_in_place_is_read_as_what_it_is(
     team: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,7 +158,20 @@ def test_failed_rows_go_where_the_spec_says_now(team: Make) -> None:
 
 def test_cells_are_as_the_model_wrote_them(team: Make) -> None:
     """Whatever a spreadsheet would make of them: a changed answer would not be the answer (docs/spec.md, Output)."""
-    texts = ["=1+1", "+1", "-1", "@x", "\ttab", '=HYPERLINK("x")', "a\nb", "a\r\nb", "\x00", "  spaces  ", "ünï"]
+    texts = [
+        "=1+1",
+        "+1",
+        "-1",
+        "@x",
+        "\ttab",
+        '=HYPERLINK("x")',
+        "a\nb",
+        "a\r\nb",
+        "a\rb",
+        "\x00",
+        "  spaces  ",
+        "ünï",
+    ]
     one = team()
     one.rows(*texts)
     spec(one, "{path: out/job.csv, include: [text]}")
