@@ -34,6 +34,10 @@ class Collector:
         self._late: list[ProviderError] = []
         self._ended_at: dict[str, datetime] = {}
 
+    def again(self) -> None:
+        """Fetch what is needed again, also what was fetched before."""
+        self._tried.clear()
+
     def collect(self, seen: Observed, *, needed: bool) -> bool:
         """Fetch results: those that are needed, or also those that the output alone holds, before it is rewritten."""
         wanted = list(self._wanted(seen, needed))

@@ -47,11 +47,11 @@ def fate_of(
     if not path.is_file():
         return Fate.WRITTEN
     here = {known.line.batch for known in batches if known.index is not None} | standing.keys()
+    short = {known.line.batch for known in batches if known.short} - standing.keys()
     if line is None:
-        return Fate.COPIED if _may_be_the_last_copy(path, here) else Fate.WRITTEN
+        return Fate.COPIED if _may_be_the_last_copy(path, here - short) else Fate.WRITTEN
     if not here.issuperset(line.batches):
         return Fate.HELD if unknown else Fate.COPIED
-    short = {known.line.batch for known in batches if known.short} - standing.keys()
     return Fate.COPIED if unknown and short.intersection(line.batches) else Fate.WRITTEN
 
 

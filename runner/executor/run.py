@@ -206,6 +206,11 @@ class Run:
             seen = self._observe(ledger, listed)
         if self._running() or any(isinstance(action, Submit) for action in seen.plan.actions):
             return
+        if seen.judged.tally.in_flight:
+            # Nothing runs and all is fetched: another process is putting the same results in place just now.
+            self._collector.again()
+            reason = "another process is writing answers that were here"
+            raise Stalled(Stall(self.address, reason, event="results.late", code=NotReady.code))
         self._write(seen)
         self.outcome = self._ended("failed" if seen.plan.failed_beyond else "succeeded")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,12 +11,14 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+import runner
+from runner.api import open_project
 from runner.executor.context import SETTLING
 from runner.executor.observe import Word
 from runner.reconciler.explain import explain
 from runner.reconciler.plan import Plan
 from runner.store.ledger import Create, Ledger
-from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan, texts
+from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, Clock, Watcher, apply, checkout, plan, texts
 from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
 
 SHARDS = ROWS // SHARD
@@ -179,6 +182,49 @@ def test_short_results_that_differ_are_put_together(stub: Stub, tmp_path: Path) 
     stub.on("GET", "/v1/batches/batch-2/results", Instead(partial(_part, stub, slice(1, None))))
     stub.on("GET", "/v1/batches/batch-2/results", *[Reply(404, {"id": "not_found", "message": "gone"})] * MANY)
     well(stub, checkout(tmp_path, stub.url))
+
+
+def test_rows_of_a_changed_output_are_kept_where_results_come_short(stub: Stub, tmp_path: Path) -> None:
+    """Line ends were changed in it, so it is not what was recorded; and the service has lost a line since."""
+    root = checkout(tmp_path, stub.url)
+    apply(root)
+    shutil.rmtree(root / ".batchspec")
+    output = root / "out/told.jsonl"
+    changed = output.read_bytes().replace(b"\n", b"\r\n")
+    output.write_bytes(changed)
+    stub.on("GET", "/v1/batches/batch-2/results", *[Instead(partial(_short, stub, 1))] * MANY)
+    assert apply(root)[0].end == "failed"
+    [kept] = (root / ".batchspec").rglob("kept/*")
+    assert kept.read_bytes() == changed
+
+
+def test_an_index_that_another_process_is_writing_is_waited_for(stub: Stub, tmp_path: Path) -> None:
+    """A plan beside the apply puts the same results in place: for a moment their summary is not there."""
+    root = checkout(tmp_path, stub.url)
+    away = root / "away.json"
+
+    class Beside(Watcher):
+        def event(self, name: str, **fields: object) -> None:
+            super().event(name, **fields)
+            if name == "batch.fetched" and fields["batch"] == "batch-2":
+                [summary] = root.rglob("batch-2.summary.json")
+                self.place = summary
+                summary.rename(away)
+
+    clock, watcher = Clock(), Beside()
+
+    def sleep(seconds: float) -> None:
+        if away.exists():
+            assert not (root / "out/told.jsonl").exists()
+            away.rename(watcher.place)
+        clock.sleep(seconds)
+
+    with open_project(runner.load(root=root), watcher=watcher, environ=ENVIRON, jobs=1, now=clock.now) as opened:
+        opened.context.sleep = sleep
+        [outcome] = opened.apply(opened.plan(opened.context.project.jobs))
+    assert outcome.end == "succeeded", outcome.message
+    assert texts(root) == TEXTS
+    assert "results.late" in [name for name, _ in watcher.events]
 
 
 def _short(stub: Stub, lines: int, seen: Seen) -> Reply:
