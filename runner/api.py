@@ -311,15 +311,16 @@ def open_project(
     environ: Mapping[str, str] | None = None,
     jobs: int | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    reads: bool = False,
 ) -> Iterator[Opened]:
     """Open a project for planning and applying; services are closed and scratch files removed at the end.
 
-    `jobs` is how many processes render, one for each core where it is None. All jobs of a project share one provider
-    setting: their own, or the one `--provider` names.
+    `jobs` is how many processes render, one for each core where it is None. What only `reads` needs no rights to write
+    in the project. All jobs of a project share one provider setting: their own, or the one `--provider` names.
     """
     places = Places.of(project.root, project.settings.store, project.apart)
     with ExitStack() as stack:
-        scratch = stack.enter_context(places.scratch())
+        scratch = stack.enter_context(places.scratch(reads=reads))
         context = Context(
             project,
             places,

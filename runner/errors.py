@@ -32,6 +32,7 @@ Only ``runner.cli`` turns them into text and exit codes.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -197,10 +198,19 @@ class StoreError(BatchspecError):
     usual_hint = "make room or mend its rights, and run the command again; what is recorded stays"
 
 
+REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""What the system says where rights are missing, or a whole file system is read-only: trying again does not help."""
+_RIGHTS = (
+    "let the user who runs this read and write it and its folder (`ls -ld` shows their rights), and run the same "
+    "command again; what is recorded stays"
+)
+
+
 def disk_error(error: OSError) -> StoreError:
     """The error for a file or folder that the system does not let us use."""
     where = f"{error.filename}: " if error.filename else ""
-    hint = "what is recorded stays; the same command goes on from there"
+    refused = error.errno in REFUSED
+    hint = _RIGHTS if refused else "what is recorded stays; the same command goes on from there"
     return StoreError(f"{where}{error.strerror or error}", hint=hint, code="BS411")
 
 

@@ -33,7 +33,7 @@ def cancel(
     from runner.executor.status import cancel_batch, job_status  # noqa: PLC0415
 
     project = load_project_at(provider)
-    if address.partition("[")[0] in {job.job.name for job in project.waiting}:
+    if address.partition("[")[0] in project.partitioned:
         project, job = only_job(address, provider)
         jobs = [job]
     else:

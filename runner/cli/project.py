@@ -25,10 +25,10 @@ def load_jobs(
 ) -> tuple[Project, tuple[JobSpec, ...]]:
     """The project and the jobs that were asked for; warnings go to stderr. Raises BatchspecError.
 
-    With `recorded`, a partition that is given no value is each one that the lockfiles know.
+    With `recorded`, a job whose partition is not said is each one that the lockfiles know, beside its default's.
     """
     project = read_project(paths, variables, provider, some=True)
-    if recorded and project.waiting:
+    if recorded and project.partitioned:
         found = _recorded_jobs(project, _pairs(variables or []), names)
         if found is not None:
             return found
@@ -81,7 +81,8 @@ def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
 def _partition(project: Project, name: str) -> list[tuple[str, str]]:
     """The values of partition vars that an address says."""
     base, bracket, inside = name.partition("[")
-    wanted = {var for job in project.waiting if job.job.name == base for var in job.partition}
+    jobs = (*project.jobs, *project.waiting)
+    wanted = {var for job in jobs if job.job.name == base for var in job.partition}
     pairs = (part.partition("=") for part in inside.rstrip("]").split(",")) if bracket else ()
     return [(key, value) for key, _, value in pairs if key in wanted]
 

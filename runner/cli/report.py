@@ -41,7 +41,7 @@ def report(
     from runner.store.files import write_whole  # noqa: PLC0415
 
     project, jobs = load_jobs(paths, var, job, provider, recorded=True)
-    with open_project(project) as opened:
+    with open_project(project, reads=True) as opened:
         facts = collect(opened.context, jobs, prompts=prompts and form != "csv")
     if form == "html":
         from runner.report.page import page  # noqa: PLC0415

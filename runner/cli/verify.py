@@ -29,7 +29,7 @@ def verify(
     with ExitStack() as stack:
         lines = stack.enter_context(lines_of("verify", wanted=as_json))
         project, jobs = load_jobs(paths, var, job, provider, recorded=True)
-        opened = stack.enter_context(open_project(project))
+        opened = stack.enter_context(open_project(project, reads=True))
         prepared, errors = opened.prepare(jobs)
         for one in prepared:
             found = check(opened.context, one)

@@ -96,10 +96,8 @@ def _without_a_spec(context: Context, lockfile: Lockfile) -> Iterator[str]:
     """The addresses of a lockfile that have left the specs."""
     live = {name for job in context.project.jobs for name in context.names(job)}
     # Other partitions of a job are none of this command's business; they have not left.
-    jobs = (*context.project.jobs, *context.project.waiting)
-    partitioned = {job.job.name for job in jobs if job.partition}
     for address in lockfile.addresses():
-        if address not in live and address.partition("[")[0] not in partitioned:
+        if address not in live and address.partition("[")[0] not in context.project.partitioned:
             yield address
 
 

@@ -9,14 +9,14 @@ from runner.errors import Problem, SpecError
 from runner.executor.context import Context
 from runner.spec.files import YamlFiles
 from runner.spec.load import JobSpec, Project, load_project
-from runner.spec.variables import PLACEHOLDER
 from runner.store.places import Places
 
 
 def with_partitions(project: Project, variables: Mapping[str, str], environ: Mapping[str, str]) -> Project:
-    """The project with each recorded partition of its `waiting` jobs as a job, sorted by address.
+    """The project with each recorded partition as a job, of jobs whose partition `variables` do not say.
 
-    What of `waiting` has none stays there. A partition that the spec does not allow any more is a warning.
+    Those stand behind the project's own jobs, sorted by address. What of `waiting` has none recorded stays there. A
+    partition that the spec does not allow any more is a warning.
     """
     places = Places.of(project.root, project.settings.store, project.apart)
     context = Context(project, places)
@@ -25,9 +25,10 @@ def with_partitions(project: Project, variables: Mapping[str, str], environ: Map
     found: dict[str, JobSpec] = {}
     waiting: list[JobSpec] = []
     warnings: list[Problem] = []
-    for job in project.waiting:
-        recorded = dict(_recorded(job, addresses))
-        if not recorded:
+    known = {job.address for job in project.jobs}
+    for job in (*project.waiting, *(job for job in project.jobs if job.partition)):
+        recorded = dict(_recorded(job, addresses - known, variables))
+        if job.unset and not recorded:
             waiting.append(job)
         for address, values in sorted(recorded.items()):
             given = {name: value for name, value in variables.items() if name in job.job.vars} | values
@@ -47,20 +48,22 @@ def with_partitions(project: Project, variables: Mapping[str, str], environ: Map
             found |= {spec.address: spec for spec in one.jobs if spec.address == address}
     return replace(
         project,
-        jobs=(*project.jobs, *found.values()),
+        jobs=(*project.jobs, *(found[address] for address in sorted(found))),
         warnings=(*project.warnings, *warnings),
         waiting=tuple(waiting),
     )
 
 
-def _recorded(job: JobSpec, addresses: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Addresses of a job whose partition has no value yet, with the values that they say."""
+def _recorded(
+    job: JobSpec, addresses: Collection[str], variables: Mapping[str, str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Addresses of a job that differ only in what nobody said of its partition, with the values that they say."""
     name, axes = _axes(job.address)
-    unset = {axis for axis in job.partition if job.job.vars[axis] == PLACEHOLDER}
+    free = {axis for axis in job.partition if not variables.get(axis)}
     for address in addresses:
         base, values = _axes(address)
-        if base == name and values.keys() == axes.keys() and all(values[a] == axes[a] for a in axes.keys() - unset):
-            yield address, {axis: values[axis] for axis in unset}
+        if base == name and values.keys() == axes.keys() and all(values[a] == axes[a] for a in axes.keys() - free):
+            yield address, {axis: values[axis] for axis in free}
 
 
 def _axes(address: str) -> tuple[str, dict[str, str]]:

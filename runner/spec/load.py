@@ -92,6 +92,11 @@ class Project:
         own = jobs and all(job.own_provider for job in jobs)
         return None if own else self.provider
 
+    @property
+    def partitioned(self) -> frozenset[str]:
+        """The names of the jobs that are partitioned, whether their partition has a value or not."""
+        return frozenset(job.job.name for job in (*self.jobs, *self.waiting) if job.partition)
+
 
 @dataclass(slots=True)
 class _Loading:
@@ -147,10 +152,10 @@ def load_project(
         problems += [problem for problem in more if (problem.file, problem.line, problem.column) not in told]
     waiting = tuple(job for job in jobs if job.unset)
     jobs = [job for job in jobs if not job.unset]
-    if not some:
-        problems += [problem for job in waiting for problem in job.unset]
     if not problems:
         problems += [undeclared(name, loading.declared) for name in variables if name not in loading.declared]
+    if not some:
+        problems += [problem for job in waiting for problem in job.unset]
     if problems:
         raise SpecError(read.told(problems))
     warnings = (w for job in jobs for w in warn_job(root, job.job, job.problem, own_server=_own_server(job, settings)))

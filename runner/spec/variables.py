@@ -83,6 +83,7 @@ def partition_of(
 ) -> tuple[dict[str, Scalar], list[Problem], tuple[Problem, ...]]:
     """The values that make a partition, what is wrong with them, and a problem for each var that has no value.
 
+    An empty text is no value: `vars: {date: ""}` only says that there is such a var.
     One without a value gets a stand-in, in `values` too, so that nothing else is reported because of it.
     """
     names = partition_names(job)
@@ -91,7 +92,7 @@ def partition_of(
     unset: list[Problem] = []
     for number, name in enumerate(names):
         path = ("partition",) if isinstance(job.partition, str) else ("partition", number)
-        if values.get(name) is None:
+        if values.get(name) in (None, ""):
             values[name] = PLACEHOLDER
             unset.append(
                 say(f"this job is partitioned by `{name}`: say which with --var {name}=VALUE", *path, code="BS131")

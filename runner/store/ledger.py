@@ -81,7 +81,7 @@ class Ledger:
             if version == 0:
                 self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
-            raise StoreError(f"cannot open {path}: {error}", hint="the ledger can be removed") from error
+            raise _unusable(f"cannot open {path}: {error}", error) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -105,7 +105,7 @@ class Ledger:
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                raise StoreError(f"cannot read {self._path}: {error}", hint="the ledger can be removed") from error
+                raise _unusable(f"cannot read {self._path}: {error}", error) from error
 
     def upload_intended(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
         """A place for a shard's bytes was given. Its URL is not kept: it is a secret."""
@@ -190,3 +190,10 @@ class Ledger:
 
 def _t(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _unusable(message: str, error: sqlite3.Error) -> StoreError:
+    """The error for a ledger that can't be read: the disk or its rights (OperationalError), else what stands in it."""
+    if isinstance(error, sqlite3.OperationalError):
+        return StoreError(message, code="BS411")
+    return StoreError(message, hint="the ledger can be removed")

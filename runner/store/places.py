@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.digest import sha256_hex
+from runner.errors import REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,22 @@ class Places:
         return self.home / "rendered" / sha256_hex(address.encode())[:32]
 
     @contextlib.contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """A folder for one command's rendering; it is removed at the end, and what a killed process left is too."""
+    def scratch(self, *, reads: bool = False) -> Iterator[Path]:
+        """A folder for one command's rendering; it is removed at the end, and what a killed process left is too.
+
+        A command that only `reads` has one of the system's where it may not write here.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(self._scratch())
+            except OSError as error:
+                if not reads or error.errno not in REFUSED:
+                    raise
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchspec-")))
+            yield folder
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
         from filelock import FileLock  # noqa: PLC0415  not every command needs a folder
 
         parent = self.home / "scratch"

@@ -88,6 +88,52 @@ def test_a_partition_whose_input_is_gone_is_told_and_stops_no_other(daily: Path)
     assert "done" in batchspec(daily, "status", "--job", f"daily[date={DAYS[0]}]")
 
 
+EMPTY = DAILY.replace("partition: date", 'partition: date\nvars: {date: ""}')
+
+
+def test_an_empty_default_is_no_value_of_a_partition(project: Write) -> None:
+    """As the page on schedules writes it."""
+    root = project({"specs/daily.yaml": EMPTY, "specs/hello.yaml": LOCAL, f"data/{DAYS[0]}.jsonl": ROWS})
+    address = f"daily[date={DAYS[0]}]"
+    assert "daily: no lockfile has a partition of it yet" in batchspec(root, "status")
+    batchspec(root, "validate")
+    assert "Plan: 3 to submit" in batchspec(root, "plan", "--job", "hello")
+    for arguments in ((), ("--var", "date=")):
+        assert "say which with --var date=VALUE [BS131]" in batchspec(root, "plan", *arguments, expect=1)
+    assert f"{address}: succeeded" in batchspec(root, "apply", "--yes", "--job", address)
+    assert re.search(rf"^daily\[date={DAYS[0]}\] +done ", batchspec(root, "status"), re.MULTILINE)
+    assert f"{address}: verified" in batchspec(root, "verify", "--job", "daily")
+    batchspec(root, "report", "--format", "csv", "--out", "runs.csv")
+    assert address in (root / "runs.csv").read_text()
+    assert f"{address} has no running batch" in batchspec(root, "cancel", address)
+    assert f"forget {address}: 1 batch" in batchspec(root, "forget", address, "--yes")
+
+
+def test_a_partition_with_a_default_shows_what_lockfiles_know_beside_it(project: Write) -> None:
+    """Each command that looks tells of all days; what submits takes the default, or the day that is said."""
+    spec = EMPTY.replace('date: ""', f'date: "{DAYS[1]}"')
+    root = project({"specs/hello.yaml": spec, **{f"data/{day}.jsonl": ROWS for day in DAYS}})
+    first, second = (f"daily[date={day}]" for day in DAYS)
+    assert f"{first}: succeeded" in batchspec(root, "apply", "--yes", "--job", first)
+    assert second not in batchspec(root, "status", "--job", first)
+    told = [json.loads(line) for line in batchspec(root, "status", "--json").splitlines()[1:]]
+    assert [(job["job"], job["state"]) for job in told] == [(second, "not started"), (first, "done")]
+    assert f"{first}: verified" in batchspec(root, "verify", "--job", first)
+    subprocess.run("git init -q && git add -A && git commit -qm Days", shell=True, cwd=root, check=True)
+    assert f"{first}\n\n" in batchspec(root, "log", "daily")
+    assert f"{first} has no running batch" in batchspec(root, "cancel", first)
+    told = batchspec(root, "plan")
+    assert second in told
+    assert first not in told
+
+
+def test_a_mistyped_var_is_told_before_a_partition_without_a_value(project: Write) -> None:
+    root = project({"specs/hello.yaml": DAILY})
+    for command in ("plan", "validate"):
+        told = batchspec(root, command, "--var", "dat=3", expect=1)
+        assert "--var dat: no spec declares such a var (did you mean `date`?) [BS132]" in told
+
+
 def test_a_job_of_no_partition_yet_is_no_error(project: Write) -> None:
     root = project({"specs/hello.yaml": DAILY})
     assert "daily: no lockfile has a partition of it yet; `apply --var` makes the first" in batchspec(root, "status")

@@ -1,0 +1,86 @@
+"""A project that may be read and not written: what only looks works, and what writes says that it is the rights."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_recurring import LOCAL, batchspec
+
+Write = Callable[..., Path]
+_DROP, _OVERRIDE, _READ_SEARCH = 24, 1, 2
+"""PR_CAPBSET_DROP, and the capabilities by which root passes over rights (Linux, prctl.h and capability.h)."""
+RIGHTS = "et the user who runs this read and write it and its folder (`ls -ld` shows their rights)"
+
+
+def _as_anybody() -> None:
+    """Rights count for this process, also where it is root's."""
+    if os.geteuid() == 0:
+        for capability in (_OVERRIDE, _READ_SEARCH):
+            if ctypes.CDLL(None).prctl(_DROP, capability, 0, 0, 0):
+                raise OSError(f"capability {capability} could not be dropped")
+
+
+def anybody(root: Path, *arguments: str, expect: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-B", "-m", "runner", *arguments], cwd=root, preexec_fn=_as_anybody,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def applied(project: Write) -> Path:
+    root = project({"specs/hello.yaml": LOCAL})
+    batchspec(root, "apply", "--yes")
+    return root
+
+
+@pytest.fixture
+def locked(applied: Path) -> Iterator[Path]:
+    """A project that was applied, of which nothing may be written."""
+    paths = [applied, *applied.rglob("*")]
+    modes = [(path, path.stat().st_mode & 0o777) for path in paths]
+    for path, mode in modes:
+        path.chmod(mode & 0o555)
+    yield applied
+    for path, mode in modes:
+        path.chmod(mode)
+
+
+def test_what_only_looks_needs_no_rights_to_write(locked: Path) -> None:
+    assert "hello: verified" in anybody(locked, "verify")
+    assert '"job": "hello"' in anybody(locked, "report", "--format", "json", "--out", "-")
+
+
+def test_what_writes_says_that_it_is_the_rights(locked: Path) -> None:
+    for command in (["plan"], ["status"], ["apply", "--yes"], ["report"]):
+        told = anybody(locked, *command, expect=1)
+        assert "Permission denied [BS411]" in told
+        assert RIGHTS in told or "mend its rights" in told
+        assert "goes on from there" not in told
+
+
+def test_a_lockfile_that_may_not_be_read(applied: Path) -> None:
+    (applied / "specs/hello.lock").chmod(0)
+    told = anybody(applied, "plan", expect=1)
+    assert "specs/hello.lock: Permission denied [BS411]" in told
+    assert RIGHTS in told
+
+
+def test_a_ledger_that_may_not_be_written_is_not_to_be_removed(applied: Path) -> None:
+    folder = applied / ".batchspec"
+    folder.chmod(0o555)
+    told = anybody(applied, "apply", "--yes", expect=1)
+    folder.chmod(0o755)
+    assert "ledger.db: " in told
+    assert "[BS411]" in told
+    assert "ake room or mend its rights" in told
+    assert "can be removed" not in told
