@@ -143,11 +143,13 @@ class Opened:
         offline: bool = False,
         exact: bool = False,
         review: bool = False,
+        needs_key: bool = False,
     ) -> Planned:
         """Plan jobs. Changes nothing on the service; reads it unless `offline`, or where there is no key.
 
         `exact` counts the tokens of every request, however many. `review` makes it for people who may see of the input
         only what a job's `review` allows: prompts that changed where it lets them be shown, else errors without rows.
+        `needs_key` is for a plan that is applied: that there is no key is an error of the job then.
         """
         prepared, errors = self.prepare(jobs)
         reason = "`--offline`" if offline else ""
@@ -157,7 +159,7 @@ class Opened:
             spec = one.desired.spec
             try:
                 with bound(job=spec.address):
-                    if offline or not self.context.has_key(spec):
+                    if offline or not (needs_key or self.context.has_key(spec)):
                         reason = reason or _without_key(spec)
                         seen = self._observe(one, None, word)
                     else:
@@ -341,7 +343,7 @@ def plan(project: Project, *, offline: bool = False) -> Plan:
 def apply(project: Project, *, wait: bool = True, timeout: timedelta | None = None) -> tuple[Outcome, ...]:
     """Make it so for all jobs of a project, without asking."""
     with open_project(project) as opened:
-        planned = opened.plan(project.jobs)
+        planned = opened.plan(project.jobs, needs_key=True)
         errors = tuple(
             Outcome(address, "error", None, text, codes=planned.plan.codes[address])
             for address, text in planned.plan.errors.items()

@@ -100,12 +100,19 @@ def apply(
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
             open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
         ):
-            planned = opened.plan(chosen, word, exact=exact)
+            planned = opened.plan(chosen, word, exact=exact, needs_key=True)
             terminal.clear()
             if lines is not None:
                 lines.plan(planned.plan)
             else:
                 show_plan(planned.plan, opened.context.places.root, no_color=no_color, override=bool(override))
+            if planned.plan.over_budget and not override and lines is None:
+                raise BatchspecError(
+                    "over budget, as the plan says",
+                    hint="nothing was submitted; change the job or its budget, or say why with "
+                    "`--budget-override REASON`",
+                    code="BS601",
+                )
             if not planned.plan.over_budget or override:
                 _confirm(planned.plan, yes=yes or saved is not None, apart=as_json)
             broken = planned.plan.errors
@@ -234,6 +241,7 @@ def _why_failed(plan: JobPlan, output: Output) -> Iterator[str]:
         elif output.include is None or "error" in output.include:
             where = f"; see `{'error' if output.kind == 'jsonl' else 'error_code'}` in {plan.output}"
         yield f"{tally.failed:,} failed, and {plan.tolerated:,} may by `tolerate`{where}"
+        yield f"`batchspec apply --retry-failed {shlex.quote(plan.address)}` asks what failed again"
 
 
 def _code(outcomes: Sequence[Outcome], broken: bool, *, no_wait: bool, detailed: bool) -> int:

@@ -11,6 +11,7 @@ from runner.cli.completion import complete_jobs
 from runner.cli.options import Provider
 from runner.cli.project import load_project_at, only_job
 from runner.errors import BatchspecError
+from runner.spec.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from runner.executor.context import Context
@@ -74,10 +75,11 @@ def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
 
     orphans = [orphan for orphan in find_orphans(context, ask=True, prune=True) if orphan.address == address]
     if not orphans:
-        known = ", ".join(job.address for job in context.project.jobs)
+        known = {job.address for job in context.project.jobs}
+        known |= {name for path in context.lock_paths() for name in context.lockfile(path).addresses()}
         raise BatchspecError(
             f"no spec makes a job {address}, and no lockfile has an open batch of it",
-            hint=f"the jobs are: {known or 'none'}",
+            hint=did_you_mean(address, sorted(known)) or f"the jobs are: {', '.join(sorted(known)) or 'none'}",
             code="BS807",
         )
     for orphan in orphans:

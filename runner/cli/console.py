@@ -49,7 +49,7 @@ def error_text(error: BatchspecError) -> str:
     else:
         lines = [f"Error: {error.coded()}"]
     if error.hint:
-        lines.append(f"{error.hint[:1].upper()}{error.hint[1:]}.")
+        lines.append(f"{error.hint[:1].upper()}{error.hint[1:]}{'' if error.hint.endswith('?') else '.'}")
     return "\n".join([*lines, *filter(None, (read_more(error.codes),)), ""])
 
 
@@ -79,7 +79,7 @@ class Terminal:
         if log_format not in {"console", "json"}:
             raise BatchspecError("--log-format is console or json", code="BS802")
         self._log = configure_logs(verbose, log_format, no_color) if verbose or log_format == "json" else None
-        color = not no_color and "NO_COLOR" not in os.environ
+        color = not no_color and not os.environ.get("NO_COLOR")
         live = _is_live() and self._log is None
         self._stderr = sys.stderr
         self._progress = Progress(self._told, partial(_console, self._stderr, color=color) if live else None)
@@ -178,7 +178,7 @@ def out_console(no_color: bool) -> Console:
     """A console on stdout: colours on a terminal only; where there is none, no line is broken."""
     from rich.console import Console  # noqa: PLC0415
 
-    plain = no_color or "NO_COLOR" in os.environ
+    plain = no_color or bool(os.environ.get("NO_COLOR"))
     width = None if sys.stdout.isatty() else _UNBROKEN
     return Console(no_color=plain, highlight=False, width=width)
 
@@ -192,7 +192,7 @@ def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:
     """Set structlog up for this process: to stderr, at info, or debug with -vv. Returns a logger."""
     import structlog  # noqa: PLC0415  it costs to import, and most commands log nothing
 
-    plain = no_color or "NO_COLOR" in os.environ or not sys.stderr.isatty()
+    plain = no_color or bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
     # The console's renderer shows tracebacks by itself.
     renderers: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

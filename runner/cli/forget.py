@@ -23,8 +23,13 @@ def forget(
     provider: Provider = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")] = False,
 ) -> None:
-    """Drop a job or a partition from the lockfile. Outputs stay; its answers are not reused any more."""
+    """Drop a job or a partition from the lockfile. Outputs stay.
+
+    Answers of batches that the service still lists for it are found again by the next apply; all others are asked, and
+    paid, again. A batch that was imported is of the latter, until it is imported again.
+    """
     from runner.api import open_project  # noqa: PLC0415
+    from runner.executor.imports import is_imported  # noqa: PLC0415
     from runner.store.files import write_lock  # noqa: PLC0415
 
     project = load_project_at(provider)
@@ -54,8 +59,14 @@ def forget(
                 code="BS806",
             )
         typer.echo(f"forget {address}: {_batches(len(lines))} in {', '.join(holding)}; its output files stay")
-        if address in {job.address for job in project.jobs}:
+        if address in {job.address for job in project.jobs} or address.partition("[")[0] in project.partitioned:
             typer.echo("A spec still has it: the next apply asks again what the service does not list any more.")
+        taken_in = [line.batch for line in lines if is_imported(context, line)]
+        if taken_in:
+            typer.echo(
+                f"Of these, {_batches(len(taken_in))} can't be found again by the service's list, and the answers are "
+                f"asked and paid again unless `batchspec import` takes them in again: {', '.join(taken_in)}"
+            )
         if not yes:
             if not sys.stdin.isatty():
                 raise BatchspecError("there is nobody to ask", hint="run it with --yes", code="BS608")

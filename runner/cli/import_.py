@@ -37,6 +37,14 @@ def import_(
     with open_project(project) as opened:
         done = import_batch(opened.context, jobs[0], batch, requests)
         size = counted(done.requests, "request")
-        typer.echo(f"Imported batch {batch} ({done.batch.status}, {size}) into {address}.\n")
-        typer.echo(explain(opened.plan(jobs).plan), nl=False)
-    typer.echo("`batchspec apply` does this.")
+        typer.echo(f"Imported batch {batch} ({done.batch.status}, {size}) into {address}.")
+        planned = opened.plan(jobs)
+        for one in planned.prepared:
+            used = done.used_by(one.desired.spool)
+            typer.echo(f"{used:,} of its {size} {'is' if done.requests == 1 else 'are'} this job's now.")
+            if used < done.requests:
+                typer.echo(f"Only equal bodies are the same request: compare {requests} with `batchspec render`.")
+        typer.echo()
+        typer.echo(explain(planned.plan), nl=False)
+    if planned.plan.changes:
+        typer.echo("`batchspec apply` does this.")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 def links_work() -> bool:
     """Whether stdout is a terminal that a person sits at. Those that know no links leave them out by themselves."""
-    plain = os.environ.get("TERM", "dumb") == "dumb" or "NO_COLOR" in os.environ or "CI" in os.environ
+    plain = os.environ.get("TERM", "dumb") == "dumb" or bool(os.environ.get("NO_COLOR")) or "CI" in os.environ
     return sys.stdout.isatty() and not plain
 
 

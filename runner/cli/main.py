@@ -75,8 +75,10 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         _say(disk_error(error), arguments)
         return 1
-    except typer.Abort:
-        sys.stderr.write("Nothing was done.\n")
+    except typer.Abort as abort:
+        # What ends a question without an answer (Ctrl-C, Ctrl-D) ends no line either; it is the abort's context.
+        line_end = "\n" if abort.__context__ is not None else ""
+        sys.stderr.write(f"{line_end}Nothing was done.\n")
         return 1
     except Exception as error:
         # Usage errors: typer vendors click, whose exceptions are known by what they can do. Ours is exit code 1.

@@ -27,6 +27,7 @@ from runner.cli.options import (
     Verbose,
 )
 from runner.cli.project import known_words, load_jobs
+from runner.cli.target import check_target
 from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def plan(
     prune: Prune = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Save the plan; `apply FILE` does no more than it says."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Save the plan, over nothing but an older one; `apply FILE` does no more than it says.",
+        ),
     ] = None,
     form: Annotated[
         Literal["text", "markdown"], typer.Option("--format", help="markdown is for a pull request's comment.")
@@ -68,6 +73,8 @@ def plan(
     from runner.store.files import write_whole  # noqa: PLC0415
 
     with lines_of("plan", wanted=as_json) as lines:
+        if out is not None:
+            check_target(out, "a saved plan")
         with _reviewed(wanted=form == "markdown" and not as_json):
             project, chosen = load_jobs(paths, var, job, provider)
         known_words(project, ask_unknown, retry_failed)

@@ -10,6 +10,7 @@ import typer
 
 from runner.cli.options import JobName, Paths, Provider, Var
 from runner.cli.project import load_jobs
+from runner.cli.target import check_target
 
 _FILES = {"html": "batchspec-report.html", "json": "batchspec-report.json", "csv": "batchspec-report.csv"}
 
@@ -24,7 +25,13 @@ def report(
     ] = "html",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Where to write; `-` is stdout.", show_default=False),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Where to write, over nothing but a report; `-` is stdout.",
+            show_default=False,
+        ),
     ] = None,
     prompts: Annotated[
         bool, typer.Option("--prompts/--no-prompts", help="Show sample answers beside their prompts.")
@@ -40,6 +47,9 @@ def report(
     from runner.report.collect import collect  # noqa: PLC0415
     from runner.store.files import write_whole  # noqa: PLC0415
 
+    target = out or Path(_FILES[form])
+    if str(target) != "-":
+        check_target(target, "a report")
     project, jobs = load_jobs(paths, var, job, provider, recorded=True)
     with open_project(project, reads=True) as opened:
         facts = collect(opened.context, jobs, prompts=prompts and form != "csv")
@@ -51,7 +61,6 @@ def report(
         from runner.report.numbers import as_csv, as_json  # noqa: PLC0415
 
         data = as_json(facts) if form == "json" else as_csv(facts).encode()
-    target = out or Path(_FILES[form])
     if str(target) == "-":
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

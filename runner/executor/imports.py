@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from runner.errors import BatchspecError, InputError, NotFound, NotReady, Proble
 from runner.executor.batches import line_of
 from runner.executor.context import Context
 from runner.executor.fetch import fetch
-from runner.keys import KEY_BYTES, body_digest, key_state
+from runner.keys import DIGEST_BYTES, KEY_BYTES, body_digest, key_state
 from runner.planner.canonical import body_of, canonical
+from runner.planner.spool import Spool
 from runner.providers.api import BatchApi, RemoteBatch
+from runner.reconciler.lockfile import BatchLine
 from runner.spec.load import JobSpec
 from runner.store.files import write_lock
 from runner.store.index import KeyMap, ResultStore, save_keys
@@ -26,10 +29,26 @@ MAX_PROBLEMS = 20
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What was imported: the batch as the service tells it, and how many requests were sent in it."""
+    """What was imported: the batch as the service tells it, and how often each body was asked in it, by digest."""
 
     batch: RemoteBatch
-    requests: int
+    asked: Mapping[bytes, int]
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent in it."""
+        return sum(self.asked.values())
+
+    def used_by(self, spool: Spool) -> int:
+        """How many of its requests are those of a job, by what the job asks now."""
+        digests = np.array(sorted(self.asked), f"S{DIGEST_BYTES}")
+        found = 0
+        for _, _, _, group in spool.groups():
+            at = np.minimum(np.searchsorted(digests, group), len(digests) - 1)
+            for digest, rows in zip(*np.unique(group[digests[at] == group], return_counts=True), strict=True):
+                asks = spool.replicates * (1 if spool.dedupe else int(rows))
+                found += min(asks, self.asked[bytes(digest).ljust(DIGEST_BYTES, b"\0")])
+        return found
 
 
 def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path) -> Imported:
@@ -88,7 +107,12 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
         )
         lockfile = context.lockfile(spec.lock_path)
         context.save_lockfile(spec.lock_path, lockfile.with_batches([line]))
-    return Imported(remote, len(mapping))
+    return Imported(remote, Counter(key[:DIGEST_BYTES] for key in mapping.values()))
+
+
+def is_imported(context: Context, line: BatchLine) -> bool:
+    """Whether only the lockfile says that a batch is the job's: the service has no metadata of ours for it."""
+    return not line.request_id or context.realm_called(line.realm).results.foreign(line.batch) is not None
 
 
 def _check_answers(api: BatchApi, store: ResultStore, batch: RemoteBatch, mapping: KeyMap, requests: Path) -> None:

@@ -34,8 +34,8 @@ def open_api(
         case "digitalocean":
             from runner.providers.digitalocean import DigitalOcean  # noqa: PLC0415
 
-            _check_key(profile.base_url, key, environ)
-            return DigitalOcean(profile.base_url, key or "", sleep=sleep)
+            _check_key(profile, key, environ)
+            return DigitalOcean(profile.base_url, key or "", sleep=sleep, key_hint=_key_hint(profile, key, environ))
         case "local":
             from runner.providers.local import embedded  # noqa: PLC0415
 
@@ -54,14 +54,26 @@ def _check_upstream(base_url: str, name: str, environ: Mapping[str, str]) -> Non
     check_key_host(base_url, environ)
 
 
-def _check_key(base_url: str, key: str | None, environ: Mapping[str, str]) -> None:
+def _key_hint(profile: DigitalOceanProfile, key: str | None, environ: Mapping[str, str]) -> str:
+    """What to do where the service refuses the key, or that there is none: the variable is named."""
+    from runner.spec.trust import KEY_NAMES  # noqa: PLC0415
+
+    named = (profile.key.env,) if profile.key is not None else KEY_NAMES
+    elsewhere = "; or try it on this machine, without a key: `--provider local`"
+    if not key:
+        return f"set {' or '.join(named)}{elsewhere}"
+    used = next((name for name in named if environ.get(name)), named[0])
+    return f"the key in {used} is wrong, or of another account: put the right one there{elsewhere}"
+
+
+def _check_key(profile: DigitalOceanProfile, key: str | None, environ: Mapping[str, str]) -> None:
     """Refuse a key that the environment does not allow to go there, before anything holds both."""
     from urllib.parse import urlsplit  # noqa: PLC0415
 
     from runner.errors import Unauthorized  # noqa: PLC0415
-    from runner.spec.trust import KEY_NAMES, check_key_host, is_loopback  # noqa: PLC0415
+    from runner.spec.trust import check_key_host, is_loopback  # noqa: PLC0415
 
+    base_url = profile.base_url
     check_key_host(base_url, environ)
     if not key and not is_loopback(urlsplit(base_url).hostname or ""):
-        hint = f"set {' or '.join(KEY_NAMES)}; or try it on this machine, without a key: `--provider local`"
-        raise Unauthorized(f"there is no key for {base_url}", status=401, hint=hint)
+        raise Unauthorized(f"there is no key for {base_url}", status=401, hint=_key_hint(profile, key, environ))

@@ -22,7 +22,7 @@ class DigitalOcean(BatchApi):
 
     `key` is sent as bearer token to the base URL only; whether it may go there is decided before
     (`runner.spec.trust`). Empty sends none. `sleep` waits between tries and may raise to stop them; what it raises goes
-    through. Threads may share it, for parallel transfers.
+    through. `key_hint` says what to do where the key is refused. Threads may share it, for parallel transfers.
 
     Reads, file intents and cancels are tried again after Unreachable, 5xx and 429; `create_batch` never is.
     """
@@ -36,9 +36,10 @@ class DigitalOcean(BatchApi):
         now: Now = time.time,
         patience: Patience | None = None,
         limits: Limits = USUAL,
+        key_hint: str = "",
     ) -> None:
         patience = patience or Patience(sleep=sleep)
-        self._http = Http(base_url, key, patience=patience, now=now, limits=limits)
+        self._http = Http(base_url, key, patience=patience, now=now, limits=limits, key_hint=key_hint)
         self._storage = Storage(local=self._http.loopback, patience=patience, now=now, limits=limits)
 
     def __repr__(self) -> str:

@@ -59,12 +59,21 @@ Now = Callable[[], float]
 class Http:
     """Calls to one API with one key.
 
+    `key_hint` says what to do where the key is refused.
+
     Raises TrustError where the key can't be part of a header, and Malformed where the base URL is not one. Every call
     raises ProviderError. Threads may share it.
     """
 
     def __init__(
-        self, base_url: str, key: str, *, patience: Patience, now: Now = time.time, limits: Limits = USUAL
+        self,
+        base_url: str,
+        key: str,
+        *,
+        patience: Patience,
+        now: Now = time.time,
+        limits: Limits = USUAL,
+        key_hint: str = "",
     ) -> None:
         if key and not (key.isascii() and key.isprintable() and " " not in key):
             # httpx would quote the whole header in its error.
@@ -75,6 +84,7 @@ class Http:
         self.base_url = str(base).rstrip("/")
         self.loopback = is_loopback(base.host)
         self._key = key
+        self._key_hint = key_hint
         self._patience = patience
         self._now = now
         self._limits = limits
@@ -153,7 +163,15 @@ class Http:
             else:
                 hidden = (self._key, *hide)
                 told = read_start(response, MAX_REFUSAL)
-                error = refusal(response.status_code, response.headers, told, what, hide=hidden, now=self._now)
+                error = refusal(
+                    response.status_code,
+                    response.headers,
+                    told,
+                    what,
+                    hide=hidden,
+                    now=self._now,
+                    key_hint=self._key_hint,
+                )
                 self._gate.refused(error)
                 raise error
         try:

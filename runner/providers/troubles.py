@@ -75,10 +75,12 @@ def refusal(
     *,
     hide: tuple[str, ...],
     now: Callable[[], float],
+    key_hint: str = "",
 ) -> ApiError:
     """The error for an answer with an error status.
 
-    The body's own words are shown (`{"id", "message", "request_id"}`), without what is in `hide`.
+    The body's own words are shown (`{"id", "message", "request_id"}`), without what is in `hide`. `key_hint` says what
+    to do where the key is refused.
     """
     told = _told(body)
     code = _word(told.get("id")) or _word(told.get("code"))
@@ -89,7 +91,7 @@ def refusal(
     text = f"{what}: {status} {reason}" if reason else f"{what}: {status}"
     if request_id:
         text = f"{text} (request {request_id})"
-    return _by_status(status, text, code, request_id, retry_after(status, headers, now))
+    return _by_status(status, text, code, request_id, retry_after(status, headers, now), key_hint)
 
 
 def storage_refusal(
@@ -170,10 +172,10 @@ def _string(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _by_status(status: int, text: str, code: str, request_id: str, wait: float | None) -> ApiError:
+def _by_status(status: int, text: str, code: str, request_id: str, wait: float | None, key_hint: str = "") -> ApiError:
     match status:
         case 401:
-            hint = "the key is missing or wrong; `--provider local` tries a job on this machine without one"
+            hint = key_hint or "the key is missing or wrong"
             return Unauthorized(text, status=status, error_id=code, request_id=request_id, hint=hint)
         case 403:
             hint = "the key may not do this, or a presigned URL is no longer good"

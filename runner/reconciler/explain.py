@@ -200,7 +200,11 @@ def _summary(plan: Plan) -> str:
     if plan.errors:
         facts.append(f"{counted(len(plan.errors), 'job')} with errors")
     if not plan.changes and not plan.errors:
-        return f"Nothing to do: {', '.join(facts[1:])}."
+        broken = [job.address for job in plan.jobs if job.tally.failed]
+        again = (
+            f" `--retry-failed {broken[0] if len(broken) == 1 else 'JOB'}` asks what failed again." if broken else ""
+        )
+        return f"Nothing to do: {', '.join(facts[1:])}.{again}"
     return f"Plan: {', '.join(facts)}."
 
 

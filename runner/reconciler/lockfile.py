@@ -334,6 +334,10 @@ def _parse_line(raw: bytes, where: str) -> Header | AnyLine:
         raise LockfileError(f"{where}: not a lockfile line: `{name}` is wrong", hint=_RESTORE) from error
 
 
+_UNNAMED = "default"
+"""The name of a project whose batchspec.yaml says none, or that has none (runner.spec.settings)."""
+
+
 def _check_header(header: Header, where: str, project: str) -> None:
     if header.keys != "k1":
         raise LockfileError(
@@ -342,9 +346,13 @@ def _check_header(header: Header, where: str, project: str) -> None:
             code="BS402",
         )
     if header.project != project:
+        unnamed = project == _UNNAMED
+        said = "no batchspec.yaml says `project`: its name is default" if unnamed else f"batchspec.yaml says {project}"
         raise LockfileError(
-            f"{where}: this lockfile is of project {header.project}, and batchspec.yaml says {project}",
-            hint="put the old name back; the name is part of every idempotency key",
+            f"{where}: this lockfile is of project {header.project}, and {said}",
+            hint=f"write `project: {header.project}` into batchspec.yaml at the project's root"
+            if unnamed
+            else f"put the old name back: `project: {header.project}`; the name is part of every idempotency key",
             code="BS403",
         )
 

@@ -35,7 +35,8 @@ class Git:
         return tuple(Commit(*record) for record in records if len(record) == 4)
 
     def resolve(self, revision: str) -> str:
-        """The full hash that a revision names. Raises BatchspecError where it names none."""
+        """The full hash that a revision names. Raises BatchspecError where it names none, or here is no repository."""
+        self._run("rev-parse", "--git-dir")
         try:
             found = self._run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         except BatchspecError as error:

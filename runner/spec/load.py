@@ -100,7 +100,10 @@ class Project:
 
 @dataclass(slots=True)
 class _Loading:
-    """What loading one project shares: what is known, and what is found on the way."""
+    """What loading one project shares: what is known, and what is found on the way.
+
+    Without `sure`, batchspec.yaml could not be read whole, and a profile that is not known may well be there.
+    """
 
     root: Path
     settings: Settings
@@ -109,6 +112,7 @@ class _Loading:
     placeholders: bool
     read: YamlFiles
     problems: list[Problem]
+    sure: bool
     declared: set[str] = made_by(default_factory=set)
     partial: list[JobSpec] = made_by(default_factory=list)
 
@@ -136,9 +140,10 @@ def load_project(
     problems: list[Problem] = []
     read = read or YamlFiles(root)
     settings = load_settings(root, problems, read)
-    if provider is not None and settings.profile(provider) is None:
+    sure = not problems
+    if provider is not None and settings.profile(provider) is None and sure:
         raise SpecError([*problems, _no_profile(Problem(SETTINGS_FILE, 0, 0, ""), provider, settings)])
-    loading = _Loading(root, settings, variables, provider, placeholders, read, problems)
+    loading = _Loading(root, settings, variables, provider, placeholders, read, problems, sure)
     left = some and not paths and has_lockfiles(root, settings.store, provider)
     jobs = [job for file in spec_files(root, paths, none_is_fine=left) for job in _load_file(loading, file)]
     problems += _clashes(jobs)
@@ -270,7 +275,7 @@ def _made(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpe
     problems += wrong
     name = loading.provider or job.provider_name
     profile = settings.profile(name)
-    if profile is None:
+    if profile is None and loading.sure:
         problems.append(_no_profile(say("", "provider"), name, settings))
     address = address_of(job.name, {**variant.address, **chosen})
     names = {

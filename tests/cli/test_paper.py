@@ -58,6 +58,7 @@ def test_colours_and_links_only_where_they_work(project: Callable[..., Path]) ->
     assert "\x1b[32m  + \x1b[0msubmit" in told
     assert "\x1b]8;" in told
     assert f"{root}/out/hello.jsonl\x1b\\" in told
+    assert "\x1b[32m  + " in on_a_terminal(root, "plan", NO_COLOR=""), "empty is as not there: no-color.org"
     for environ in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         plain = on_a_terminal(root, "plan", **environ)
         assert "submit 3 requests" in plain
@@ -80,3 +81,24 @@ def test_what_stands_in_rows_does_nothing_to_a_terminal(project: Callable[..., P
         assert "\x1b" not in told
         assert "\x9b" not in told
         assert "\u202e" not in told
+
+
+@pytest.mark.parametrize(("answer", "more"), [(b"n\n", "n\r\n"), (b"\x04", "\r\n")], ids=["no", "the end of input"])
+def test_what_is_said_after_a_question_has_a_line_of_its_own(
+    project: Callable[..., Path], answer: bytes, more: str
+) -> None:
+    root = project({"specs/hello.yaml": SPEC.replace("name: hello", "name: hello\nprovider: local")})
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "runner", "apply"], cwd=root, env={**os.environ, "CI": "1"},
+        stdin=theirs, stdout=theirs, stderr=theirs,
+    ):  # fmt: skip
+        os.close(theirs)
+        seen = b""
+        while b"[y/N]: " not in seen:
+            seen += os.read(ours, 65_536)
+        os.write(ours, answer)
+        while b"Nothing was done" not in seen:
+            seen += os.read(ours, 65_536)
+    os.close(ours)
+    assert f"Do this? [y/N]: {more}Nothing was done." in seen.decode()

@@ -122,9 +122,9 @@ def test_a_partition_with_a_default_shows_what_lockfiles_know_beside_it(project:
     subprocess.run("git init -q && git add -A && git commit -qm Days", shell=True, cwd=root, check=True)
     assert f"{first}\n\n" in batchspec(root, "log", "daily")
     assert f"{first} has no running batch" in batchspec(root, "cancel", first)
-    told = batchspec(root, "plan")
-    assert second in told
-    assert first not in told
+    planned = batchspec(root, "plan")
+    assert second in planned
+    assert first not in planned
 
 
 def test_a_mistyped_var_is_told_before_a_partition_without_a_value(project: Write) -> None:

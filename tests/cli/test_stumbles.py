@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_recurring import LOCAL, batchspec
+from tests.cli.test_recurring import DAILY, DAYS, LOCAL, batchspec
+from tests.conftest import ROWS
 
 Write = Callable[..., Path]
 LEAN = LOCAL.replace("{path: out/hello.jsonl}", "{path: out/hello.jsonl, include: [%s]}")
+OTHER = LOCAL.replace("name: hello", "name: other").replace("out/hello", "out/other")
 RENAMED = "if this is that job renamed, write `moved: {from: hello}`: its answers are then used, and not paid again"
 
 
@@ -136,3 +138,104 @@ def test_rows_that_came_and_went_beside_a_changed_prompt_are_told_by_their_numbe
     assert "2 rows, 2 removed" in told
     assert "rows differ in data/rows.jsonl: 2 now, 3 before" in told
     assert "row removed from" not in told
+
+
+def test_a_project_without_a_name_is_told_to_be_one(project: Write) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    batchspec(root, "apply", "--yes", "--no-wait")
+    (root / "batchspec.yaml").write_text("version: 1\n")
+    told = batchspec(root, "plan", expect=1)
+    assert "is of project tests, and no batchspec.yaml says `project`: its name is default [BS403]" in told
+    assert "\nWrite `project: tests` into batchspec.yaml at the project's root.\n" in told
+    (root / "batchspec.yaml").write_text("version: 1\nproject: other\n")
+    told = batchspec(root, "plan", expect=1)
+    assert "batchspec.yaml says other [BS403]\nPut the old name back: `project: tests`; " in told
+
+
+@pytest.mark.parametrize("arguments", [[], ["--provider", "srv"]], ids=["named by the spec", "named by the command"])
+def test_a_profile_that_is_wrong_is_not_said_to_be_missing(project: Write, arguments: list[str]) -> None:
+    settings = "version: 1\nproviders:\n  srv: {kind: digitalocean, key: sk-abc}\n"
+    spec = LOCAL.replace("provider: local", "provider: srv").replace("data/rows", "data/none")
+    told = batchspec(project({"batchspec.yaml": settings, "specs/hello.yaml": spec}), "plan", *arguments, expect=1)
+    assert "batchspec.yaml:3:" in told
+    assert "there is no provider" not in told
+
+
+SERVED = """\
+version: 1
+project: tests
+providers:
+  keyed: {kind: digitalocean, base_url: "https://inference.do-ai.run", key: {env: BATCHSPEC_TEST_KEY}}
+"""
+
+
+def test_apply_without_a_key_names_the_variable_and_asks_nothing(
+    project: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = project({"batchspec.yaml": SERVED, "specs/hello.yaml": LOCAL.replace("provider: local", "provider: keyed")})
+    for name in ("MODEL_ACCESS_KEY", "DIGITALOCEAN_TOKEN", "GRADIENT_API_KEY", "BATCHSPEC_TEST_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    told = batchspec(root, "apply", "--yes", expect=1)
+    assert "there is no key for https://inference.do-ai.run [BS503]\n    set BATCHSPEC_TEST_KEY; or try it" in told
+    assert "was not asked" not in told
+    assert "this plan knows the lockfile only" in batchspec(root, "plan")
+
+
+def test_what_failed_can_be_asked_again_and_the_command_is_said(project: Write) -> None:
+    """The echo backend answers with text, which is no object."""
+    spec = f"{LOCAL}schema: schemas/s.json\n"
+    root = project({"specs/hello.yaml": spec, "schemas/s.json": '{"type": "object"}'})
+    told = batchspec(root, "apply", "--yes", expect=3)
+    assert "`batchspec apply --retry-failed hello` asks what failed again" in told
+    assert "3 failed. `--retry-failed hello` asks what failed again.\n" in batchspec(root, "plan")
+    assert "3 to submit" in batchspec(root, "plan", "--retry-failed", "hello")
+
+
+def test_hints_that_ask_end_once(project: Write) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    told = batchspec(root, "plan", "--job", "helo", expect=1)
+    assert "Did you mean `hello`?\n" in told
+    assert "Did you mean `hello`?\n" in batchspec(root, "cancel", "helo", expect=1)
+
+
+def test_cancel_names_the_partitions_that_lockfiles_know(project: Write) -> None:
+    root = project({"specs/hello.yaml": DAILY, f"data/{DAYS[0]}.jsonl": ROWS, "specs/other.yaml": OTHER})
+    batchspec(root, "apply", "--yes", "--job", f"daily[date={DAYS[0]}]")
+    assert f"The jobs are: daily[date={DAYS[0]}], other.\n" in batchspec(root, "cancel", "zz", expect=1)
+
+
+def test_differences_outside_of_git_are_refused_as_the_log_is(project: Write) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    for command in (["render", "--diff", "HEAD"], ["log", "hello"]):
+        told = batchspec(root, *command, expect=1)
+        assert "not a git repository" in told
+        assert "History is read from git; run it inside the project's repository." in told
+        assert "knows no commit" not in told
+
+
+def test_a_broken_budget_is_told_once(project: Write) -> None:
+    root = project({"specs/hello.yaml": f"{LOCAL}budget: {{max_requests: 1}}\n"})
+    told = batchspec(root, "apply", "--yes", expect=1)
+    assert told.count("max_requests: 3 requests; the budget is 1") == 1
+    assert "Error: over budget, as the plan says [BS601]\nNothing was submitted; " in told
+
+
+@pytest.mark.parametrize("target", ["specs/hello.yaml", "batchspec.yaml", "data/rows.jsonl", "."])
+def test_what_is_written_replaces_nothing_else(project: Write, target: str) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    before = (root / target).read_bytes() if target != "." else b""
+    for command, kind in (("plan", "a saved plan"), ("report", "a report")):
+        told = batchspec(root, command, "--out", target, expect=1)
+        assert f"{target} is there already, and is not {kind} [BS811]\nNothing was written; " in told
+    assert target == "." or (root / target).read_bytes() == before
+
+
+def test_what_is_written_replaces_what_was_written_before(project: Write) -> None:
+    root = project({"specs/hello.yaml": LOCAL})
+    (root / "new").touch()
+    for _ in range(2):
+        batchspec(root, "plan", "--out", "new")
+        for form in ("html", "json", "csv"):
+            batchspec(root, "report", "--format", form, "--out", "report")
+    assert "is not a saved plan" in batchspec(root, "plan", "--out", "report", expect=1)
+    assert "is not a report" in batchspec(root, "report", "--out", "new", expect=1)

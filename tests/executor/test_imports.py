@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +30,7 @@ input: {{path: data/rows.jsonl, id: id}}
 prompt: {{system: Be brief., user: "Say {{{{ text }}}}."}}
 output: {{path: out/job.jsonl}}
 {more}"""
+LOST = "and the answers are asked and paid again unless `batchspec import` takes them in again"
 RESPONSES = "endpoint: /v1/responses\n"
 FORMATS = [
     pytest.param("gpt-4o-mini", "", {"provider": "openai", "endpoint": "/v1/chat/completions"}, id="chat completions"),
@@ -133,3 +137,61 @@ def test_a_file_that_is_no_request_file_of_the_job(
     with pytest.raises(InputError, match=rf"elsewhere\.jsonl:2: .*{message}"):
         take_in(one, batch, b"\n".join(lines))
     assert not (one.root / "specs/job.lock").exists()
+
+
+def command(one: Team, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *arguments], cwd=one.root, env={**os.environ, **one.environ},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_import_says_how_many_requests_are_the_jobs_and_forget_what_is_lost(team: Make) -> None:
+    """One of its four requests is of no row; and the service's list does not say whose the batch is."""
+    one = team()
+    line = json.loads(foreign(one).splitlines()[0])
+    line["custom_id"], line["body"]["messages"][-1]["content"] = "other", "Say something else."
+    data = foreign(one) + json.dumps(line).encode() + b"\n"
+    batch = made_elsewhere(one, data, FORMATS[0].values[2])  # type: ignore[arg-type]
+    one.write("elsewhere.jsonl", data)
+    told = command(one, "import", "job", batch, "--requests", "elsewhere.jsonl")
+    assert "(completed, 4 requests) into job.\n3 of its 4 requests are this job's now.\n" in told
+    assert "compare elsewhere.jsonl with `batchspec render`" in told
+    [outcome] = one.apply()
+    assert (outcome.end, len(one.remote())) == ("succeeded", 0)
+    assert "`batchspec apply` does this." in told
+    none = made_elsewhere(one, data.splitlines()[-1], FORMATS[0].values[2])  # type: ignore[arg-type]
+    one.write("none.jsonl", data.splitlines()[-1])
+    told = command(one, "import", "job", none, "--requests", "none.jsonl")
+    assert "0 of its 1 request is this job's now.\n" in told
+    assert "`batchspec apply` does this." not in told
+    one.rows("something new", "one", "two")
+    one.apply()
+    assert len(one.remote()) == 1
+    told = command(one, "forget", "job", "--yes")
+    assert "forget job: 3 batches in specs/job.lock" in told
+    assert f"Of these, 2 batches can't be found again by the service's list, {LOST}: " in told
+    assert {batch, none} == set(told.splitlines()[-1].rpartition(": ")[2].split(", "))
+
+
+@pytest.mark.parametrize(
+    ("dedupe", "replicates", "sent", "used"),
+    [("true", 1, 3, 1), ("false", 1, 3, 2), ("true", 2, 3, 2), ("false", 2, 5, 4), ("false", 2, 1, 1)],
+)
+def test_equal_requests_are_the_jobs_as_often_as_it_asks_them(
+    team: Make, dedupe: str, replicates: int, sent: int, used: int
+) -> None:
+    """Two rows ask the same."""
+    one = team()
+    one.rows("same", "same")
+    one.spec("job", f"dedupe: {dedupe}", f"replicates: {replicates}")
+    project = load(root=one.root, environ=one.environ)
+    with open_project(project, environ=one.environ, jobs=1) as opened:
+        [prepared], _ = opened.prepare(project.jobs)
+        line = json.loads(next(prepared.desired.spool.lines()))
+        data = b"".join(json.dumps(line | {"custom_id": f"mine-{n}"}).encode() + b"\n" for n in range(sent))
+        batch = made_elsewhere(one, data, FORMATS[0].values[2])  # type: ignore[arg-type]
+        one.write("elsewhere.jsonl", data)
+        done = import_batch(opened.context, project.jobs[0], batch, one.root / "elsewhere.jsonl")
+        assert (done.requests, done.used_by(prepared.desired.spool)) == (sent, used)
