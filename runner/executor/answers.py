@@ -7,6 +7,7 @@ named tuples here: they are made by the million, in a third of the time that a f
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -116,6 +117,22 @@ def answer_of(line: ResultLine) -> Answer:
         _cached(usage),
         _text(response.get("model")),
         None,
+    )
+
+
+def answer_of_row(row: Mapping[str, Any]) -> Answer:
+    """The answer that a row of an output has kept; what the output leaves out is None."""
+    usage, error = row.get("usage"), row.get("error")
+    usage = usage if isinstance(usage, dict) else {}
+    return Answer(
+        _text(row.get("text")),
+        _text(row.get("finish_reason")),
+        _text(row.get("refusal")),
+        _count(usage, "input_tokens"),
+        _count(usage, "output_tokens"),
+        _count(usage, "cached_tokens"),
+        _text(row.get("model")),
+        _error(error) if isinstance(error, dict) else None,
     )
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
 from runner.errors import BatchspecError
-from runner.executor.answers import Answer, answer_of, read_line
+from runner.executor.answers import INVALID, Answer, answer_of, answer_of_row, read_line
 from runner.executor.batches import Known
 from runner.executor.observe import Observed
+from runner.executor.standing import OUTPUT_FILE
 from runner.numbers import plural
 from runner.reconciler.lockfile import PinsLine
 from runner.reconciler.plan import JobPlan, Submit, hold_back
@@ -139,14 +141,13 @@ def _judged(spec: JobSpec, known: Known) -> _Judged:
     answered: set[str] = set()
     failed: dict[str, str] = {}
     invalid: dict[str, str] = {}
-    for key, answer in _answers(known):
-        if answer.error is not None:
+    for key, answer, problem in chain(_delivered(known, wrong), _saved(known, wrong)):
+        if problem:
+            invalid[key] = problem
+        elif answer.error is not None:
             failed[key] = f"{answer.error[0]}: {answer.error[1][:200]}"
             continue
         answered.add(key)
-        problem = wrong(answer)
-        if problem:
-            invalid[key] = problem
     return _Judged(frozenset(answered), failed, invalid)
 
 
@@ -192,14 +193,41 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _answers(known: Known) -> Iterator[tuple[str, Answer]]:
-    if known.index is None:
-        return
-    for path in known.index.files:
-        if not path.exists():
-            continue
-        with path.open("rb") as lines:
-            for data in lines:
-                line = read_line(data)
-                if line is not None:
-                    yield line.custom_id, answer_of(line)
+_Told = Iterator[tuple[str, Answer, str]]
+"""Of each line its key, its answer, and how that is not what was asked for; empty where it is, or where it failed."""
+
+
+def _delivered(known: Known, wrong: Callable[[Answer], str]) -> _Told:
+    for data in _lines(known, 0, OUTPUT_FILE):
+        line = read_line(data)
+        if line is not None:
+            answer = answer_of(line)
+            yield line.custom_id, answer, wrong(answer) if answer.error is None else ""
+
+
+def _saved(known: Known, wrong: Callable[[Answer], str]) -> _Told:
+    """Rows that were saved from an output: they say themselves what does not fit, and may have no text."""
+    for data in _lines(known, OUTPUT_FILE, OUTPUT_FILE + 1):
+        row = _object(data)
+        answer = answer_of_row(row)
+        problem = ""
+        if answer.error is not None and answer.error[0] == INVALID:
+            problem = f"{answer.error[1]}: {(answer.text or '')[:120]!r}"
+        elif answer.error is None and "text" in row:
+            problem = wrong(answer)
+        yield str(row.get("request")), answer, problem
+
+
+def _lines(known: Known, first: int, after: int) -> Iterator[bytes]:
+    for path in known.index.files[first:after] if known.index is not None else ():
+        if path.exists():
+            with path.open("rb") as lines:
+                yield from lines
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from runner.executor.answers import INVALID
+
 if TYPE_CHECKING:
     from runner.executor.batches import Known
-    from runner.reconciler.lockfile import OutputLine
+    from runner.reconciler.lockfile import ErrorsField, OutputLine
 
 
 class Fate(Enum):
@@ -55,21 +57,43 @@ def fate_of(
     return Fate.COPIED if unknown and short.intersection(line.batches) else Fate.WRITTEN
 
 
+def fate_of_failed(
+    path: Path, line: ErrorsField | None, batches: Sequence[Known], standing: Mapping[str, object], *, recorded: bool
+) -> Fate:
+    """What becomes of the file of failed rows at `path`: answers that don't fit the schema were paid for too.
+
+    `line` is the lockfile's where it has one of that path, `recorded` whether the file is what it says. `standing` are
+    the batches whose answers can be read back from outputs.
+    """
+    if not path.is_file():
+        return Fate.WRITTEN
+    if line is None and is_somebodys_own(path):
+        return Fate.COPIED
+    here = {known.line.batch for known in batches if known.index is not None and not known.short}
+    nameless = any(known.line.batch not in here for known in batches)
+    if recorded:
+        here |= standing.keys()
+    return Fate.COPIED if _may_be_the_last_copy(path, here, nameless=nameless) else Fate.WRITTEN
+
+
 def is_somebodys_own(path: Path) -> bool:
     """Whether a file of JSON lines has rows that no output has; any other kind of file is kept aside anyway."""
     return any(not isinstance(row, dict) or "request" not in row for row in _values(path))
 
 
-def _may_be_the_last_copy(path: Path, here: Collection[str]) -> bool:
-    """Whether a file that is not what the lockfile says may hold answers of batches that are not in the store.
+def _may_be_the_last_copy(path: Path, here: Collection[str], *, nameless: bool = False) -> bool:
+    """Whether a file may hold answers of batches that are not in `here`; any that is not plain JSON lines may.
 
-    Asked of a row that lacks fields too, and of any file that is not plain JSON lines.
+    Asked of a row that lacks fields too, and with `nameless` of one that does not name its batch.
     """
     if path.suffix != ".jsonl":
         return True
     for row in _values(path):
-        batch = row.get("batch") if isinstance(row, dict) else None
-        if isinstance(batch, str) and batch not in here and not row.get("error"):
+        if not isinstance(row, dict):
+            continue
+        batch, error = row.get("batch"), row.get("error")
+        missing = batch not in here if isinstance(batch, str) else nameless and "batch" not in row
+        if missing and (not error or (isinstance(error, dict) and error.get("code") == INVALID)):
             return True
     return False
 

@@ -19,9 +19,9 @@ from runner.executor.changes import row_changes
 from runner.executor.context import Context, Realm
 from runner.executor.evidence import is_indexed, is_read, leaves_open
 from runner.executor.failures import reasons
-from runner.executor.fate import Fate, fate_of, is_somebodys_own
+from runner.executor.fate import Fate, fate_of, fate_of_failed, is_somebodys_own
 from runner.executor.judge import Judged, judge, wanted_round
-from runner.executor.older import older_outputs
+from runner.executor.older import failed_rows_of, older_outputs
 from runner.executor.standing import OutputAnswers, read_outputs
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
@@ -53,7 +53,8 @@ class Word:
 class Observed:
     """One job, observed: its batches, the verdict on its keys, and its plan.
 
-    `fate` is what becomes of an output that is to be rewritten; `sizes` are the requests of each shard to submit.
+    `fate` is what becomes of an output that is to be rewritten, `fate_apart` of its file of failed rows; `sizes` are
+    the requests of each shard to submit.
     """
 
     desired: Desired
@@ -64,6 +65,7 @@ class Observed:
     judged: Judged
     output_state: OutputState
     fate: Fate
+    fate_apart: Fate
     plan: JobPlan
     sizes: frozenset[int]
 
@@ -95,17 +97,21 @@ def observe(
     batches = gather(context.name, names, realm, lines, elsewhere, creates, listed, api, is_new)
     batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
     output = context.places.output(spec.job.output.path)
+    apart = None if spec.job.output.errors is None else context.places.output(spec.job.output.errors)
+    line = lockfile.outputs.get(spec.job.output.path)
     unread = any(known.index is None or known.short for known in batches)
     # The output is hashed while keys are judged; only where answers must be read from it is it waited for first.
     with ThreadPoolExecutor(1) as beside:
         recorded = beside.submit(_is_recorded, output, lockfile, spec.job.output.path)
         scratch = desired.spool.folder
-        mine = [output] if unread and recorded.result() else []
-        standing = own = read_outputs(mine, spec.job.output, scratch / "output-index")
+        files = context.places.files
+        mine = [output, *failed_rows_of(files, line)] if unread and recorded.result() and line is not None else []
+        standing = own = read_outputs(mine, spec, scratch / "output-index")
         if any(known.ended and (known.short or not is_read(known, own)) for known in batches):
-            found = older_outputs(context.places.files, context.outputs_of(names), output)
+            writes = [output] if apart is None else [output, apart]
+            found = older_outputs(files, context.outputs_of(names), writes)
             if others := [path for path in found if path not in mine]:
-                standing = read_outputs([*mine, *others], spec.job.output, scratch / "older-index")
+                standing = read_outputs([*mine, *others], spec, scratch / "older-index")
         judging = partial(
             judge,
             desired,
@@ -118,14 +124,17 @@ def observe(
         judged = judging(batches)
         trusted = recorded.result()
     state = _output_state(output, trusted, lockfile, pins, judged, spec.job.output.path)
-    if state is OutputState.GOOD and not context.errors_recorded(spec, lockfile.outputs[spec.job.output.path]):
+    apart_recorded = line is not None and context.errors_recorded(spec, line)
+    if state is OutputState.GOOD and not apart_recorded:
         state = OutputState.ERRORS
-    line = lockfile.outputs.get(spec.job.output.path)
-    fate = Fate.WRITTEN
+    fate = fate_apart = Fate.WRITTEN
     if state is not OutputState.GOOD:
         fate = fate_of(output, line if trusted else None, batches, own, judged.tally.unknown)
     if state is OutputState.UNRECORDED and fate is Fate.WRITTEN and is_somebodys_own(output):
         fate = Fate.COPIED
+    if state is not OutputState.GOOD and apart is not None:
+        said = line.errors if line is not None and line.errors and line.errors.path == spec.job.output.errors else None
+        fate_apart = fate_of_failed(apart, said, batches, standing, recorded=apart_recorded)
     view = JobView(
         address=spec.address,
         realm=realm.name,
@@ -141,6 +150,7 @@ def observe(
             *_notes(context, batches, standing, judged),
             *(_other_realms(lockfile, names, realm.name) if judged.tally.missing and not batches else ()),
             *fate.notes(context.places.shown(output)),
+            *(() if apart is None else fate_apart.notes(context.places.shown(apart))),
         ],
         failures=[text for known in batches for text in _failures(context, desired, realm, known)],
         rows=_changes(desired, lockfile, pins, output, trusted=trusted)
@@ -149,7 +159,7 @@ def observe(
         held=fate is Fate.HELD,
     )
     sizes = frozenset(shard.requests for shard in view.shards)
-    return Observed(desired, realm, lockfile, batches, standing, judged, state, fate, decide(view), sizes)
+    return Observed(desired, realm, lockfile, batches, standing, judged, state, fate, fate_apart, decide(view), sizes)
 
 
 def _changes(desired: Desired, lockfile: Lockfile, pins: PinsLine, output: Path, *, trusted: bool) -> RowChanges | None:

@@ -15,15 +15,26 @@ from runner.reconciler.lockfile import OutputLine
 from runner.spec.trust import inside
 
 
-def older_outputs(root: Path, recorded: Iterable[OutputLine], output: Path) -> tuple[Path, ...]:
-    """The files that have the bytes of a recorded output, below `root`; `output` too, where one was moved there.
+def older_outputs(root: Path, recorded: Iterable[OutputLine], own: Iterable[Path]) -> tuple[Path, ...]:
+    """The files that have the bytes of a recorded output, or of its failed rows, below `root`.
 
-    `recorded` are the job's lines in lockfiles.
+    `recorded` are the job's lines in lockfiles, `own` the files that it writes now: an older one may have been moved
+    there.
     """
     lines = list(recorded)
-    digests = {line.digest for line in lines}
-    paths = dict.fromkeys([output, *_inside(root, sorted({line.output for line in lines}))])
+    apart = [line.errors for line in lines if line.errors is not None and line.errors.rows]
+    digests = {line.digest for line in lines} | {errors.digest for errors in apart}
+    names = {line.output for line in lines} | {errors.path for errors in apart}
+    paths = dict.fromkeys([*own, *_inside(root, sorted(names))])
     return tuple(path for path in paths if path.is_file() and sha256_file(path) in digests)
+
+
+def failed_rows_of(root: Path, line: OutputLine) -> tuple[Path, ...]:
+    """The file below `root` with a recorded output's failed rows, where it has some and is what was written."""
+    if line.errors is None or not line.errors.rows:
+        return ()
+    found = _inside(root, [line.errors.path])
+    return tuple(path for path in found if path.is_file() and sha256_file(path) == line.errors.digest)
 
 
 def _inside(root: Path, names: Iterable[str]) -> Iterator[Path]:

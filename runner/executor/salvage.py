@@ -18,6 +18,8 @@ from runner.store.files import replacing
 from runner.store.index import Summary
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from runner.executor.observe import Observed
     from runner.executor.standing import OutputAnswers
     from runner.spec.load import JobSpec
@@ -46,11 +48,17 @@ def salvage(context: Context, spec: JobSpec, seen: Observed) -> bool:
             "without them; an output with error, request and batch among its fields can stand in for lost results",
         )
     if seen.fate is Fate.COPIED:
-        kept = seen.realm.results.folder.parent / "kept" / f"{path.name}-{context.now():%Y%m%dT%H%M%S%f}"
-        with replacing(kept) as copy, path.open("rb") as old:
-            shutil.copyfileobj(old, copy, 1 << 20)
-        context.watcher.event("output.kept", path=context.places.shown(kept))
+        _copy_aside(context, seen.realm.results, path)
+    if seen.fate_apart is Fate.COPIED and spec.job.output.errors is not None:
+        _copy_aside(context, seen.realm.results, context.places.output(spec.job.output.errors))
     return False
+
+
+def _copy_aside(context: Context, store: ResultStore, path: Path) -> None:
+    kept = store.folder.parent / "kept" / f"{path.name}-{context.now():%Y%m%dT%H%M%S%f}"
+    with replacing(kept) as copy, path.open("rb") as old:
+        shutil.copyfileobj(old, copy, 1 << 20)
+    context.watcher.event("output.kept", path=context.places.shown(kept))
 
 
 def _keep(store: ResultStore, batch: str, answers: OutputAnswers) -> None:

@@ -25,6 +25,7 @@ import orjson
 from runner.errors import StoreError
 from runner.executor.answers import INVALID
 from runner.keys import parse_key
+from runner.spec.load import JobSpec
 from runner.spec.output import OUTPUT_FIELDS, Output, OutputFormat
 from runner.store.index import ENTRY, entries_of
 from runner.store.ranges import Sorted
@@ -53,16 +54,45 @@ class OutputAnswers:
     answered: int
 
 
-def read_outputs(paths: Sequence[Path], output: Output, folder: Path) -> dict[str, OutputAnswers]:
-    """The answers in outputs of ours, by batch id; none of one whose rows do not hold all that `output` asks for.
+@dataclass(frozen=True, slots=True)
+class _Needed:
+    """What a row must have to be an answer: all of one, or as much as the spec asks for.
+
+    `parsed` are the names within what is parsed. What has a text needs none: it is parsed again.
+    """
+
+    fields: frozenset[str]
+    parsed: frozenset[str]
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> _Needed:
+        include = OUTPUT_FIELDS if spec.job.output.include is None else spec.job.output.include
+        fields = {name.partition(".")[0] for name in include}
+        priced = {"usage", "model"} if "cost" in fields else set()
+        within = {name.removeprefix("parsed.") for name in include if name.startswith("parsed.")}
+        if "parsed" in include:  # an output that has some of its names alone lacks what the schema asks for
+            required = (spec.schema or {}).get("required")
+            within.update(required if isinstance(required, list) else ())
+        return cls(_IDENTITY.union(fields, priced) - {"row", "cost"}, frozenset(within))
+
+    def in_row(self, row: Mapping[str, Any]) -> bool:
+        lacking = self.fields - row.keys()
+        if "text" in row:
+            return lacking <= {"parsed"}
+        parsed = row.get("parsed")
+        return not lacking and (not isinstance(parsed, dict) or parsed.keys() >= self.parsed)
+
+
+def read_outputs(paths: Sequence[Path], spec: JobSpec, folder: Path) -> dict[str, OutputAnswers]:
+    """The answers in outputs of ours, by batch id; none of one whose rows do not hold all that `spec` asks for.
 
     Of two rows for one request an answer beats an error, and then the first file wins. A file's format is what its
     bytes are: the spec may name another by now. `folder` is a scratch folder for these files alone. Raises StoreError
     where one can't be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    needed = _needed(output)
-    made = [(path, _as_lines(path, needed, folder / f"{number}.jsonl")) for number, path in enumerate(paths)]
+    needed = _Needed.of(spec)
+    made = [(path, _as_lines(path, needed.fields, folder / f"{number}.jsonl")) for number, path in enumerate(paths)]
     found = {path: lines for path, lines in made if lines is not None}
     if not found:
         return {}
@@ -77,13 +107,6 @@ def _joined(files: Iterable[Path], joined: Path) -> Path:
                 shutil.copyfileobj(source, target, 1 << 20)
             target.write(b"\n")
     return joined
-
-
-def _needed(output: Output) -> frozenset[str]:
-    """The fields that a row must have: all of an answer, or as many as the spec asks for."""
-    fields = OUTPUT_FIELDS if output.include is None else [name.partition(".")[0] for name in output.include]
-    priced = {"usage", "model"} if "cost" in fields else set()
-    return _IDENTITY.union(fields, priced) - {"row", "cost"}
 
 
 def _as_lines(path: Path, needed: frozenset[str], made: Path) -> Path | None:
@@ -198,7 +221,7 @@ def _unflat(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _indexed(paths: tuple[Path, ...], lines: Path, needed: frozenset[str], folder: Path) -> dict[str, OutputAnswers]:
+def _indexed(paths: tuple[Path, ...], lines: Path, needed: _Needed, folder: Path) -> dict[str, OutputAnswers]:
     codes: dict[str, dict[str, int]] = {}
     waiting: dict[str, list[tuple[bytes, int, int, int, int]]] = {}
     names: dict[str, Path] = {}
@@ -221,7 +244,7 @@ def _indexed(paths: tuple[Path, ...], lines: Path, needed: frozenset[str], folde
     return {batch: _answers(file, tuple(codes[batch]), paths, lines) for batch, file in names.items()}
 
 
-def _records(lines: Path, needed: frozenset[str]) -> Iterator[tuple[bytes, str, str, int, int]]:
+def _records(lines: Path, needed: _Needed) -> Iterator[tuple[bytes, str, str, int, int]]:
     """(key, batch id, error code or empty, offset, length) of each answered or failed row."""
     for offset, line in _lines(lines):
         try:
@@ -229,7 +252,7 @@ def _records(lines: Path, needed: frozenset[str]) -> Iterator[tuple[bytes, str, 
         except orjson.JSONDecodeError:
             continue
         key = parse_key(row.get("request")) if isinstance(row, dict) else None
-        if key is None or not isinstance(row.get("batch"), str) or not row.keys() >= needed:
+        if key is None or not isinstance(row.get("batch"), str) or not needed.in_row(row):
             continue
         error = row.get("error")
         code = str(error.get("code") or "unknown_error") if isinstance(error, dict) else ""

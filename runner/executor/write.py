@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from runner.errors import StoreError
-from runner.executor.answers import INVALID, Answer, answer_of, failed, read_line
+from runner.executor.answers import INVALID, Answer, answer_of, answer_of_row, failed, read_line
 from runner.executor.context import Watcher
 from runner.executor.evidence import Source
 from runner.executor.formats import writing
@@ -124,9 +124,7 @@ def _rows(desired: Desired, judged: Judged, files: OpenFiles) -> Iterator[dict[s
                 if data is None:
                     fields = _row(failed(_UNSETTLED[states[at]]), None, key, None)
                 elif saved[at]:
-                    # The old output's row says all there is; only the row's id is this run's.
-                    old = _saved_row(data, judged.sources[sources[at] - 1])
-                    fields = {name: old.get(name) for name in OUTPUT_FIELDS}
+                    fields = _kept(_saved_row(data, judged.sources[sources[at] - 1]), check)
                 else:
                     source = judged.sources[sources[at] - 1]
                     fields = _row(*check(_answer(data, source)), key, source.batch)
@@ -191,6 +189,16 @@ def _saved_row(data: bytes, source: Source) -> dict[str, Any]:
             hint="bring it back from a copy; where there is none, remove it, and these answers are unknown",
         ) from error
     return row
+
+
+def _kept(old: Mapping[str, Any], check: Check) -> dict[str, Any]:
+    """The fields of an old output's row, which says all there is, but that it may have parsed some of its text only."""
+    fields = {name: old.get(name) for name in OUTPUT_FIELDS}
+    if fields["text"] is not None and fields["error"] is None:
+        answer, parsed = check(answer_of_row(old))
+        if answer.error is None:
+            fields["parsed"] = parsed
+    return fields
 
 
 def _row(answer: Answer, parsed: Any, key: str, batch: str | None) -> dict[str, Any]:
