@@ -146,7 +146,10 @@ def test_a_canary_that_answers_badly_stops_the_rest(with_spec: Callable[[str], P
     assert "the canary failed: 5 of 5 answers" in told
     assert "not JSON (finish_reason: stop): 'Say number" in told
     assert [line["requests"] for line in batches(root)] == [5]
-    assert "the canary failed" in batchspec(root, "apply", "--yes", expect=1)
+    told = batchspec(root, "apply", "--yes", expect=1)
+    assert "the canary failed" in told
+    assert "requests submitted: 0" in told
+    assert "cost $" not in told, "it was paid by the apply before"
     assert len(batches(root)) == 1
     # Another prompt is another canary.
     spec.write_text(spec.read_text().replace('"Say {{ text }}."', "'{\"say\": {{ id }}}'"))
@@ -379,10 +382,17 @@ def test_changed_prompts_are_shown_against_the_commit_that_is_pinned(project: Wr
 
 
 def test_the_plan_for_machines_has_the_cost(project: Write) -> None:
-    job = plan_json(project())
+    """A ceiling of 61.425 millionths is 62, wherever it is written down."""
+    root = project()
+    job = plan_json(root)
     assert job["cost"]["input_tokens"] == {"low": 51, "expected": 51, "high": 51, "certainty": "exact"}
     assert job["cost"]["output_tokens"] == {"high": 192}
     assert job["cost"]["usd"] == {"expected": 0.000062, "ceiling": 0.000062}
+    batchspec(root, "plan", "--out", "plan.json")
+    assert json.loads((root / "plan.json").read_text())["jobs"][0]["cost_usd"] == 0.000062
+    told = batchspec(root, "apply", "plan.json", "--json")
+    outcome = next(line for line in map(json.loads, told.splitlines()) if line["type"] == "outcome")
+    assert outcome["expected"] == 0.000062
 
 
 def test_the_examples_are_estimated_as_the_service_counts_them(tmp_path: Path) -> None:
