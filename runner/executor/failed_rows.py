@@ -51,7 +51,8 @@ def _counted(output: Output, tolerate: str | float, path: Path, apart: Path | No
     failed: set[int] = set()
     invalid = Counter[str]()
     for number, (row, code) in enumerate(_failed_rows(output, path, apart)):
-        request = hash(row.get("request") or number)
+        # A row that does not name its request counts for itself, and one that stands apart is not among the others.
+        request = hash(row.get("request") or (number if apart is None else ("apart", number)))
         if request not in failed and code == INVALID:
             invalid[str(row.get("batch") or "")] += 1
         failed.add(request)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +50,7 @@ def fate_of(
     here = {known.line.batch for known in batches if known.index is not None} | standing.keys()
     short = {known.line.batch for known in batches if known.short} - standing.keys()
     if line is None:
-        return Fate.COPIED if _may_be_the_last_copy(path, here - short) else Fate.WRITTEN
+        return Fate.COPIED if _may_be_the_last_copy(path, here - short, batches) else Fate.WRITTEN
     if not here.issuperset(line.batches):
         return Fate.HELD if unknown else Fate.COPIED
     return Fate.COPIED if unknown and short.intersection(line.batches) else Fate.WRITTEN
@@ -70,27 +69,25 @@ def fate_of_failed(
     if line is None and is_somebodys_own(path):
         return Fate.COPIED
     here = {known.line.batch for known in batches if known.index is not None and not known.short}
-    nameless = any(known.line.batch not in here for known in batches)
     if recorded:
         here |= standing.keys()
-    return Fate.COPIED if _may_be_the_last_copy(path, here, nameless=nameless) else Fate.WRITTEN
+    return Fate.COPIED if _may_be_the_last_copy(path, here, batches) else Fate.WRITTEN
 
 
 def is_somebodys_own(path: Path) -> bool:
-    """Whether a file of JSON lines has rows that no output has; any other kind of file is kept aside anyway."""
-    return any(not isinstance(row, dict) or "request" not in row for row in _values(path))
+    """Whether a file of JSON lines has lines that don't say which answers they are; of another kind, any is kept."""
+    return any(not row.keys() >= {"request", "batch"} for row in _rows(path))
 
 
-def _may_be_the_last_copy(path: Path, here: Collection[str], *, nameless: bool = False) -> bool:
+def _may_be_the_last_copy(path: Path, here: Collection[str], batches: Sequence[Known]) -> bool:
     """Whether a file may hold answers of batches that are not in `here`; any that is not plain JSON lines may.
 
-    Asked of a row that lacks fields too, and with `nameless` of one that does not name its batch.
+    Asked of a row that lacks fields too. One that does not name its batch may be of any of the job's.
     """
     if path.suffix != ".jsonl":
         return True
-    for row in _values(path):
-        if not isinstance(row, dict):
-            continue
+    nameless = any(known.ended and known.line.batch not in here for known in batches)
+    for row in _rows(path):
         batch, error = row.get("batch"), row.get("error")
         missing = batch not in here if isinstance(batch, str) else nameless and "batch" not in row
         if missing and (not error or (isinstance(error, dict) and error.get("code") == INVALID)):
@@ -98,9 +95,13 @@ def _may_be_the_last_copy(path: Path, here: Collection[str], *, nameless: bool =
     return False
 
 
-def _values(path: Path) -> Iterator[Any]:
-    """What stands on a file's lines of JSON; other lines are passed over."""
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows on a file's lines; a line that is no row stands as an empty one."""
     with path.open("rb") as lines:
         for line in lines:
-            with suppress(orjson.JSONDecodeError):
-                yield orjson.loads(line)
+            if not line.isspace():
+                try:
+                    row = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    row = None
+                yield row if isinstance(row, dict) else {}

@@ -310,6 +310,29 @@ def test_a_file_of_failed_rows_that_is_not_ours_is_kept_aside(
     assert [json.loads(line)["id"] for line in apart.read_text().splitlines()] == [2]
 
 
+@pytest.mark.parametrize("output", ["{path: out/bad.jsonl}", "{path: out/job.jsonl, errors: out/bad.jsonl}"])
+@pytest.mark.parametrize("text", ["notes, not JSON\n", "[1]\n", '\n{"text": 1, "request": "mine"}'])
+def test_a_file_of_any_other_lines_is_somebodys_own(team: Make, output: str, text: str) -> None:
+    one = team()
+    one.write("specs/job.yaml", SPEC % output)
+    one.write("out/bad.jsonl", text)
+    one.apply()
+    [told] = one.told("output.kept")
+    assert (one.root / str(told["path"])).read_text() == text
+
+
+def test_a_changed_output_whose_rows_name_no_batch_is_kept_aside(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold the last copy of any batch whose results are not here."""
+    one = team()
+    path = forgotten(one, monkeypatch, "{path: out/job.jsonl, include: [text]}")
+    changed = path.read_bytes() + b"\n"
+    path.write_bytes(changed)
+    assert any("a copy of out/job.jsonl is kept" in note for note in one.plan().jobs[0].notes)
+    one.apply(ASK)
+    [told] = one.told("output.kept")
+    assert (one.root / str(told["path"])).read_bytes() == changed
+
+
 @pytest.mark.parametrize(
     ("before", "later", "parsed"),
     [

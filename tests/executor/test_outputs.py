@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from runner.api import load, open_project
+from runner.executor.failed_rows import failed_of
 from runner.executor.status import job_status
 from runner.executor.verify import Verified, verify
 from runner.reconciler.plan import Write
@@ -140,6 +141,19 @@ def test_failed_rows_apart_are_rewritten_where_they_are_not_what_was_written(tea
     one.apply()
     assert apart.read_bytes() == before
     assert not one.plan().changes
+
+
+@pytest.mark.parametrize("include", ["text, error", "text, error, request"])
+def test_failed_rows_apart_count_beside_the_others(team: Make, include: str) -> None:
+    """Also where no row names its request."""
+    one = team()
+    failing(one)
+    path = one.root / "specs/job.yaml"
+    path.write_text(path.read_text().replace("failed.jsonl}", f"failed.jsonl, include: [{include}]}}"))
+    one.apply()
+    [spec] = load(root=one.root, environ=one.environ).jobs
+    found = failed_of(spec, one.root / "out/job.jsonl", one.root / "out/failed.jsonl")
+    assert (found.failed, found.requests) == (1, 2)
 
 
 def test_failed_rows_go_where_the_spec_says_now(team: Make) -> None:
