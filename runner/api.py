@@ -153,6 +153,7 @@ class Opened:
         """
         prepared, errors = self.prepare(jobs)
         reason = "`--offline`" if offline else ""
+        word = self._by_address(word)
         plans: list[JobPlan] = []
         lists = Lists(self.context.now)
         for one in prepared:
@@ -212,7 +213,16 @@ class Opened:
             good = [one for one in good if one.desired.spec.address in ceilings]
         problems = prune(self.context, planned.plan.orphans) if word.prune else ()
         refused = tuple(Outcome("--prune", "error", None, problem, codes=("BS807",)) for problem in problems)
-        return refused + execute(self.context, good, word, ceilings, waiting=wait, deadline=deadline)
+        return refused + execute(self.context, good, self._by_address(word), ceilings, waiting=wait, deadline=deadline)
+
+    def _by_address(self, word: Word) -> Word:
+        """A word with addresses: the name of a job stands for all that its matrix or partition makes."""
+
+        def addresses(names: frozenset[str]) -> frozenset[str]:
+            jobs = self.context.project.jobs
+            return frozenset(job.address for job in jobs if not names.isdisjoint({job.address, job.job.name}))
+
+        return replace(word, ask_unknown=addresses(word.ask_unknown), retry_failed=addresses(word.retry_failed))
 
     def _with_costs(self, one: Prepared, seen: Observed, *, exact: bool, review: bool) -> JobPlan:
         spec, project = one.desired.spec, self.context.project

@@ -10,7 +10,7 @@ import typer
 from runner.cli.completion import complete_jobs
 from runner.cli.options import Provider
 from runner.cli.project import load_project_at, only_job
-from runner.errors import BatchspecError
+from runner.errors import BatchspecError, Conflict
 from runner.spec.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -64,8 +64,19 @@ def cancel(
         for one in running:
             typer.echo(f"cancel batch {one.batch}: {one.state}, {one.completed:,} of {one.requests:,} answered")
         _ask(yes=yes)
+        refused = []
         for one in running:
-            typer.echo(f"{one.batch}: {cancel_batch(opened.context, jobs[0], one.batch)}")
+            try:
+                typer.echo(f"{one.batch}: {cancel_batch(opened.context, jobs[0], one.batch)}")
+            except Conflict as conflict:
+                typer.echo(f"{one.batch}: not cancelled")
+                refused.append(f"{address}: the service does not cancel batch {one.batch} ({conflict.message})")
+        if refused:
+            raise BatchspecError(
+                "\n".join(refused),
+                hint=f"it runs on, and what it answers is billed; `batchspec cancel {address}` tries again",
+                code="BS807",
+            )
     typer.echo("`batchspec apply` fetches what was answered; it would also ask again what was not.")
 
 
@@ -89,8 +100,9 @@ def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
         for batch in orphan.fetch:
             typer.echo(f"fetch batch {batch}: it has ended")
     _ask(yes=yes)
-    for problem in prune(context, orphans):
-        raise BatchspecError(problem, code="BS807")
+    problems = prune(context, orphans)
+    if problems:
+        raise BatchspecError("\n".join(problems), code="BS807")
     typer.echo("Done; what was answered is in the store.")
 
 

@@ -29,39 +29,17 @@ def forget(
     paid, again. A batch that was imported is of the latter, until it is imported again.
     """
     from runner.api import open_project  # noqa: PLC0415
+    from runner.executor.forget import forget as drop  # noqa: PLC0415
+    from runner.executor.forget import remembered  # noqa: PLC0415
     from runner.executor.imports import is_imported  # noqa: PLC0415
-    from runner.store.files import write_lock  # noqa: PLC0415
 
     project = load_project_at(provider)
     with open_project(project) as opened:
-        context = opened.context
-        holding = [path for path in context.lock_paths() if address in context.lockfile(path).addresses()]
-        if not holding:
-            known = sorted({name for path in context.lock_paths() for name in context.lockfile(path).addresses()})
-            raise BatchspecError(
-                f"no lockfile knows a job {address}",
-                hint=f"the jobs they know: {', '.join(known)}" if known else "they know no job of this provider",
-                code="BS806",
-            )
-        lines = [
-            line
-            for path in holding
-            for line in context.lockfile(path).batches.values()
-            if line.job in context.lockfile(path).names(address)
-        ]
-        running = [line.batch for line in lines if not (line.ended or line.gone)]
-        if running:
-            raise BatchspecError(
-                f"{address} has a batch that runs, or that ended at the service and is not fetched yet: "
-                f"{', '.join(running)}",
-                hint="`batchspec apply` fetches it, `batchspec cancel` ends it while it runs, and where no spec has "
-                "the job, `batchspec apply --prune`; forgetting it could pay for it twice",
-                code="BS806",
-            )
-        typer.echo(f"forget {address}: {_batches(len(lines))} in {', '.join(holding)}; its output files stay")
+        shown = remembered(opened.context, address)
+        typer.echo(f"forget {address}: {_batches(len(shown.lines))} in {', '.join(shown.paths)}; its output files stay")
         if address in {job.address for job in project.jobs} or address.partition("[")[0] in project.partitioned:
             typer.echo("A spec still has it: the next apply asks again what the service does not list any more.")
-        taken_in = [line.batch for line in lines if is_imported(context, line)]
+        taken_in = [line.batch for line in shown.lines if is_imported(opened.context, line)]
         if taken_in:
             typer.echo(
                 f"Of these, {_batches(len(taken_in))} can't be found again by the service's list, and the answers are "
@@ -71,9 +49,7 @@ def forget(
             if not sys.stdin.isatty():
                 raise BatchspecError("there is nobody to ask", hint="run it with --yes", code="BS608")
             typer.confirm("Forget it?", abort=True)
-        for path in holding:
-            with write_lock(context.places.lock(path)):
-                context.save_lockfile(path, context.lockfile(path).without(address))
+        drop(opened.context, shown)
 
 
 def _batches(count: int) -> str:

@@ -143,9 +143,19 @@ def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]
     return tuple(job for job in project.jobs if not names or job.address in names or job.job.name in names)
 
 
-def known_words(project: Project, ask_unknown: list[str] | None, retry_failed: list[str] | None) -> None:
-    """Refuse words for jobs that there are not. Raises BatchspecError."""
-    chosen(project, [*(ask_unknown or ()), *(retry_failed or ())])
+def known_words(
+    project: Project, jobs: Sequence[JobSpec], ask_unknown: list[str] | None, retry_failed: list[str] | None
+) -> None:
+    """Refuse words for jobs that there are not, or that the command is not about. Raises BatchspecError."""
+    known = {job.address for job in jobs}
+    for option, names in (("--ask-unknown", ask_unknown), ("--retry-failed", retry_failed)):
+        for name in names or ():
+            if known.isdisjoint(job.address for job in chosen(project, [name])):
+                raise BatchspecError(
+                    f"{option} {name}: this command is about {', '.join(job.address for job in jobs[:20]) or 'no job'}",
+                    hint=f"ask for {name} too, or leave the option out",
+                    code="BS801",
+                )
 
 
 def _pairs(variables: list[str]) -> dict[str, str]:

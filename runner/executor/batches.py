@@ -12,7 +12,7 @@ import numpy.typing as npt
 from runner.errors import NotFound
 from runner.executor.context import Realm
 from runner.providers.api import BatchApi, RemoteBatch
-from runner.reconciler.identity import belongs, is_create
+from runner.reconciler.identity import belongs, is_create, metadata
 from runner.reconciler.lockfile import BatchLine, CountsField, UsageField
 from runner.store.index import ResultIndex, load_keys, safe_name
 from runner.store.ledger import Create
@@ -142,7 +142,7 @@ def gather(
     for remote in (listed or {}).values():
         if remote.batch_id in found:
             continue
-        create = next((create for create in creates if _made(create, remote)), None)
+        create = next((create for create in creates if _made(project, create, remote)), None)
         whose = next((n for n in names if belongs(project, n, remote.request_id, remote.metadata)), None)
         owner = create.address if create else whose
         if owner is not None:
@@ -187,11 +187,12 @@ def in_doubt(creates: Iterable[Create], batches: Iterable[Known]) -> tuple[Creat
     )
 
 
-def _made(create: Create, remote: RemoteBatch) -> bool:
+def _made(project: str, create: Create, remote: RemoteBatch) -> bool:
     """Whether a listed batch is what a create made: by key, else by metadata, else by its file."""
     if create.batch_id is not None:
         return create.batch_id == remote.batch_id
-    same = is_create(remote.metadata, remote.request_id, create.request_id, create.shard, create.attempt)
+    said = metadata(project, create.address, create.shard, create.attempt, create.round)
+    same = is_create(remote.metadata, remote.request_id, create.request_id, said)
     if same is not None:
         return same
     return bool(remote.file_id) and remote.file_id == create.file_id and remote.counts.total in (0, create.requests)
@@ -199,8 +200,8 @@ def _made(create: Create, remote: RemoteBatch) -> bool:
 
 def line_of(remote: RemoteBatch, address: str, realm: str, create: Create | None) -> BatchLine:
     """The lockfile's line for a batch just created or adopted; still `submitted`, whatever the service says."""
-    metadata = remote.metadata
-    shard = create.shard if create else metadata.get("shard")
+    said = remote.metadata
+    shard = create.shard if create else said.get("shard")
     return BatchLine(
         batch=remote.batch_id,
         job=address,
@@ -208,8 +209,8 @@ def line_of(remote: RemoteBatch, address: str, realm: str, create: Create | None
         shard=shard if shard and _is_digest(shard) else None,
         requests=create.requests if create else remote.counts.total,
         bytes=create.bytes if create else None,
-        attempt=create.attempt if create else _number(metadata.get("attempt")),
-        round=create.round if create else _number(metadata.get("round")),
+        attempt=create.attempt if create else _number(said.get("attempt")),
+        round=create.round if create else _number(said.get("round")),
         request_id=remote.request_id or (create.request_id if create else ""),
         file=remote.file_id,
         created_at=timestamp(remote.created_at),

@@ -142,17 +142,22 @@ def price_of(
     return find_price(model, line_format, own, at, request_tokens=request_tokens)
 
 
-def with_cost(line: BatchLine, made: PinsLine | None, job: Job, settings: Settings) -> BatchLine:
+def with_cost(line: BatchLine, made: PinsLine | None, job: Job | None, settings: Settings) -> BatchLine:
     """An ended batch's line with what its usage costs; as it is where usage or price are not known.
 
-    `made` are the pins it was made under, which may name another model than `job` does now.
+    `made` are the pins it was made under, which may name another model than `job` does now; a job that left is None.
     """
     usage = line.usage
     if usage is None or line.counts is None or not line.created_at:
         return line
     if line.counts.completed and not (usage.input_tokens or usage.output_tokens):
         return line  # a service that counts no tokens
-    model, line_format = (made.model, made.format) if made else (job.model, job.line_format)
+    if made is not None:
+        model, line_format = made.model, made.format
+    elif job is not None:
+        model, line_format = job.model, job.line_format
+    else:
+        return line
     mean = usage.input_tokens // max(1, line.counts.completed)
     price = price_of(model, line_format, settings, datetime.fromisoformat(line.created_at), request_tokens=mean)
     if price is None:

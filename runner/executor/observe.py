@@ -37,7 +37,7 @@ from runner.store.ranges import Sorted
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a person asked for on the command line, by job address.
+    """What a person asked for on the command line, by job address; to `runner.api` also by the name of several jobs.
 
     `retry_failed` is about what stands failed when it is said, once. So an apply adds in `ended` which batches of a job
     had ended by then; None is all.

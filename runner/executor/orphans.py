@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from runner.errors import Conflict, NotFound, ProviderError, TrustError
-from runner.executor.batches import ended_line, gone_line
-from runner.executor.context import Context
+from runner.errors import BatchspecError, Conflict, NotFound, ProviderError, TrustError
+from runner.executor.batches import ended_line, gone_line, moment_of
+from runner.executor.context import Context, Profile
+from runner.executor.costs import with_cost
 from runner.executor.fetch import fetch
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import BatchLine, Lockfile, PinsLine
@@ -113,9 +114,10 @@ def prune(context: Context, orphans: Collection[Orphan]) -> tuple[str, ...]:
             try:
                 with write_lock(context.places.lock(orphan.lock_path)):
                     act = _end if batch in orphan.cancel else _keep
-                    act(context, context.api_of(profile), orphan, batch)
-            except ProviderError as error:
-                problems.append(f"{orphan.address}: batch {batch}: {error.message}")
+                    act(context, profile, orphan, batch)
+            except BatchspecError as error:
+                hint = error.hint or f"`batchspec cancel {orphan.address}` looks again"
+                problems.append(f"{orphan.address}: batch {batch}: {error.message}\n    {hint}")
     return tuple(problems)
 
 
@@ -131,36 +133,67 @@ def _runs(context: Context, line: BatchLine, *, ask: bool) -> bool:
         return True
 
 
-def _end(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> None:
-    """Cancel a batch, wait a little for its end, and keep what it answered."""
-    try:
-        remote = api.cancel_batch(batch)
-    except Conflict:
-        remote = api.get_batch(batch)  # it has ended, or can't be cancelled yet
-    context.watcher.event("batch.cancelled", job=orphan.address, batch=batch, state=remote.status)
+def _end(context: Context, profile: Profile, orphan: Orphan, batch: str) -> None:
+    """Cancel a batch, wait a little for its end, and keep what it answered. Raises BatchspecError where it runs on."""
+    api = context.api_of(profile)
+    remote, refusal = _cancelled(context, api, orphan, batch)
     for _ in range(LOOKS):
         if remote.ended:
             break
         context.sleep(1.0)
-        remote = api.get_batch(batch)
-    if remote.ended:
-        record_end(context, api, orphan.lock_path, remote)
+        remote, refusal = _cancelled(context, api, orphan, batch) if refusal else (api.get_batch(batch), "")
+    if not remote.ended:
+        why = f"the service does not cancel it ({refusal})" if refusal else "it is cancelled and has not ended yet"
+        raise BatchspecError(
+            f"{why}: it is {remote.status}, runs on, and what it answers is billed",
+            hint=f"`batchspec cancel {orphan.address}` tries again and looks how it ended",
+            code="BS807",
+        )
+    _record_end(context, profile, orphan.lock_path, remote)
 
 
-def _keep(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> None:
+def _cancelled(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> tuple[RemoteBatch, str]:
+    """Ask for the end of a batch. Returns it as it is then, and why the service refuses, if it does."""
+    try:
+        remote = api.cancel_batch(batch)
+    except Conflict as conflict:
+        remote = api.get_batch(batch)  # it has ended, is about to, or can't be cancelled yet
+        return remote, "" if remote.ended or remote.status == "cancelling" else conflict.message
+    context.watcher.event("batch.cancelled", job=orphan.address, batch=batch, state=remote.status)
+    return remote, ""
+
+
+def _keep(context: Context, profile: Profile, orphan: Orphan, batch: str) -> None:
     """Keep what a batch answered that has ended by itself, or note that the service does not have it any more."""
     try:
-        record_end(context, api, orphan.lock_path, api.get_batch(batch))
+        remote = context.api_of(profile).get_batch(batch)
     except NotFound:
         lockfile = context.lockfile(orphan.lock_path)
-        gone = gone_line(lockfile.batches[batch], None)
-        context.save_lockfile(orphan.lock_path, lockfile.with_batches([gone]))
+        line = lockfile.batches[batch]
+        if context.is_new(profile.kind, moment_of(line.created_at)):
+            raise
+        context.save_lockfile(orphan.lock_path, lockfile.with_batches([gone_line(line, None)]))
+    else:
+        _record_end(context, profile, orphan.lock_path, remote)
 
 
-def record_end(context: Context, api: BatchApi, lock_path: str, remote: RemoteBatch) -> None:
-    """Fetch what an ended batch answered, and record its end. Raises ProviderError."""
+def _record_end(context: Context, profile: Profile, lock_path: str, remote: RemoteBatch) -> None:
+    """Fetch what an ended batch answered, and record its end and its cost. Raises ProviderError.
+
+    Results that the service does not have are gone only where it is so long since the end that they would show.
+    """
     lockfile = context.lockfile(lock_path)
     line = lockfile.batches[remote.batch_id]
     store = context.realm_called(line.realm).results
-    index = fetch(api, store, remote, KeyMap(None, store.foreign(remote.batch_id)))
-    context.save_lockfile(lock_path, lockfile.with_batches([ended_line(line, remote, index)]))
+    settled = not context.is_new(profile.kind, remote.ended_at or moment_of(line.created_at))
+    mapping = KeyMap(None, store.foreign(remote.batch_id))
+    try:
+        index = fetch(context.api_of(profile), store, remote, mapping, settled=settled)
+    except NotFound:
+        if not settled:
+            raise
+        line = gone_line(line, remote)
+    else:
+        made = lockfile.pins.get(line.pins or "") or lockfile.pins_of(line.job)
+        line = with_cost(ended_line(line, remote, index), made, None, context.project.settings)
+    context.save_lockfile(lock_path, lockfile.with_batches([line]))

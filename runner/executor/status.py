@@ -298,8 +298,15 @@ def _digest(path: Path, _changed: int, _size: int) -> str:
 
 
 def cancel_batch(context: Context, spec: JobSpec, batch: str) -> str:
-    """Ask the service to cancel a batch; returns what it said, in words. Raises ProviderError."""
+    """Ask the service to cancel a batch; returns its state then.
+
+    Raises Conflict where the service refuses and the batch runs on, and ProviderError.
+    """
+    api = context.api(spec)
     try:
-        return context.api(spec).cancel_batch(batch).status
-    except Conflict as conflict:
-        return f"not cancelled: {conflict.message}"
+        return api.cancel_batch(batch).status
+    except Conflict:
+        remote = api.get_batch(batch)
+        if not remote.ended and remote.status != "cancelling":
+            raise
+        return remote.status

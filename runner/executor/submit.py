@@ -114,7 +114,7 @@ def submit(
 def _uploaded(to: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]:
     """A file at the service that holds the shard's bytes, and whether an earlier upload is used again."""
     now = to.context.now
-    known = None if fresh else to.ledger.upload_of(to.realm.name, shard.digest, now())
+    known = None if fresh else to.ledger.upload_of(to.realm.name, shard.digest, to.spec.address, now())
     if known is not None:
         return known, True
     assert shard.path is not None
@@ -173,11 +173,10 @@ def _holder(to: Submission, order: Order, conflict: Conflict) -> RemoteBatch:
 
 
 def _find(to: Submission, order: Order) -> RemoteBatch | None:
-    shard, attempt = order.metadata["shard"], int(order.metadata["attempt"])
     found = [
         batch
         for batch in list_back(to.api, to.context.now()).values()
-        if is_create(batch.metadata, batch.request_id, order.request_id, shard, attempt)
+        if is_create(batch.metadata, batch.request_id, order.request_id, order.metadata)
     ]
     if len(found) > 1:
         names = " and ".join(batch.batch_id for batch in found)

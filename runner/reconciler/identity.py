@@ -43,15 +43,16 @@ def belongs(project: str, address: str, listed_id: str, listed: Mapping[str, str
     return value.version == 8 and value.bytes[:6] == _owner(project, address)
 
 
-def is_create(listed: Mapping[str, str], listed_id: str, request: str, shard: str, attempt: int) -> bool | None:
-    """Whether a listed batch came from the create with the key `request`.
+def is_create(listed: Mapping[str, str], listed_id: str, request: str, said: Mapping[str, str]) -> bool | None:
+    """Whether a listed batch came from the create with the key `request`, that was sent with the metadata `said`.
 
-    None where the service tells neither its key nor our metadata, so that only its file can say.
+    None where the service tells neither its key nor our metadata, so that only its file can say. A shard alone says
+    nothing: two jobs, and two projects, may ask for the same requests.
     """
     if listed_id:
         return listed_id == request
     if "shard" in listed:
-        return listed["shard"] == shard and listed.get("attempt", "1") == str(attempt)
+        return all(listed.get(name) == said[name] for name in ("project", "job", "shard", "attempt"))
     return None
 
 

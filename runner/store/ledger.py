@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -100,7 +100,7 @@ class Ledger:
                 if self._db.in_transaction:
                     self._db.execute("rollback")
 
-    def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    def _read(self, query: str, values: tuple[str | None, ...]) -> list[tuple[Any, ...]]:
         with self._turn:
             try:
                 return self._db.execute(query, values).fetchall()
@@ -126,12 +126,17 @@ class Ledger:
         with self._writing() as db:
             db.execute("delete from uploads where realm = ? and file_id = ?", (realm, file_id))
 
-    def upload_of(self, realm: str, shard: str, now: datetime) -> str | None:
-        """The newest file at the service that holds the shard's bytes and is still valid."""
+    def upload_of(self, realm: str, shard: str, address: str, now: datetime) -> str | None:
+        """The newest file at the service that holds the shard's bytes and is still valid.
+
+        Not one that another address has made a batch of: where a service tells nothing else of a batch, its file is
+        what says whose it is.
+        """
         found = self._read(
             "select file_id from uploads where realm = ? and shard = ? and state = 'uploaded' and at > ? "
+            "and file_id not in (select file_id from creates where realm = uploads.realm and address <> ?) "
             "order by at desc limit 1",
-            (realm, shard, _t(now - UPLOAD_LIFETIME)),
+            (realm, shard, _t(now - UPLOAD_LIFETIME), address),
         )
         return str(found[0][0]) if found else None
 
@@ -172,16 +177,28 @@ class Ledger:
                 (realm, request_id),
             )
 
+    def forget(self, creates: Iterable[Create]) -> None:
+        """Drop creates, and the uploads that they were made of: what goes out next is told apart from them."""
+        dropped = list(creates)
+        with self._writing() as db:
+            db.executemany(
+                "delete from creates where realm = ? and request_id = ?",
+                [(one.realm, one.request_id) for one in dropped],
+            )
+            db.executemany(
+                "delete from uploads where realm = ? and file_id = ?", [(one.realm, one.file_id) for one in dropped]
+            )
+
     def batches(self, realm: str) -> frozenset[str]:
         """The ids of all batches of a realm that creates were answered with."""
         found = self._read("select batch_id from creates where realm = ? and batch_id is not null", (realm,))
         return frozenset(str(row[0]) for row in found)
 
-    def creates(self, realm: str, address: str) -> tuple[Create, ...]:
-        """All creates of an address, oldest first."""
+    def creates(self, realm: str | None, address: str) -> tuple[Create, ...]:
+        """All creates of an address, oldest first; those of all realms where `realm` is None."""
         found = self._read(
             "select realm, request_id, address, shard, file_id, requests, bytes, attempt, round, state, batch_id, at "
-            "from creates where realm = ? and address = ? order by at, request_id",
+            "from creates where (?1 is null or realm = ?1) and address = ?2 order by at, request_id",
             (realm, address),
         )
         rows = ([*row[:-1], datetime.fromisoformat(row[-1])] for row in found)

@@ -64,10 +64,13 @@ def test_a_long_address_fits_into_metadata() -> None:
     [
         pytest.param("id-1", {}, True, id="key"),
         pytest.param("id-2", {"shard": SHARD}, False, id="another key"),
-        pytest.param("", {"shard": SHARD, "attempt": "1"}, True, id="metadata"),
-        pytest.param("", {"shard": SHARD, "attempt": "2"}, False, id="another attempt"),
+        pytest.param("", metadata("p", "j", SHARD, 1, 1), True, id="metadata"),
+        pytest.param("", metadata("p", "j", SHARD, 1, 2), True, id="metadata of a later round"),
+        pytest.param("", metadata("p", "j", SHARD, 2, 1), False, id="another attempt"),
+        pytest.param("", metadata("p", "k", SHARD, 1, 1), False, id="another job with the same requests"),
+        pytest.param("", metadata("q", "j", SHARD, 1, 1), False, id="another project with the same requests"),
         pytest.param("", {}, None, id="neither, so that only the file can say"),
     ],
 )
 def test_which_create_a_listed_batch_came_from(listed_id: str, listed: dict[str, str], same: bool | None) -> None:
-    assert is_create(listed, listed_id, "id-1", SHARD, 1) is same
+    assert is_create(listed, listed_id, "id-1", metadata("p", "j", SHARD, 1, 1)) is same
