@@ -94,7 +94,7 @@ def apply(
             planned_jobs = {one.address for one in saved.jobs}
             chosen = tuple(spec for spec in chosen if spec.address in planned_jobs)
             _same_provider(plan_file, saved, project, chosen)
-        known_words(project, chosen, ask_unknown, retry_failed)
+        known_words(project, chosen, ask_unknown, retry_failed, prune=prune)
         word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
         with (
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,

@@ -77,7 +77,7 @@ def plan(
             check_target(out, "a saved plan")
         with _reviewed(wanted=form == "markdown" and not as_json):
             project, chosen = load_jobs(paths, var, job, provider)
-        known_words(project, chosen, ask_unknown, retry_failed)
+        known_words(project, chosen, ask_unknown, retry_failed, prune=prune)
         word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
         with (
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,

@@ -144,9 +144,20 @@ def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]
 
 
 def known_words(
-    project: Project, jobs: Sequence[JobSpec], ask_unknown: list[str] | None, retry_failed: list[str] | None
+    project: Project,
+    jobs: Sequence[JobSpec],
+    ask_unknown: list[str] | None,
+    retry_failed: list[str] | None,
+    *,
+    prune: bool,
 ) -> None:
     """Refuse words for jobs that there are not, or that the command is not about. Raises BatchspecError."""
+    if prune and not project.whole:
+        raise BatchspecError(
+            "--prune is about jobs that no spec has, and only some of the specs were read",
+            hint="leave the paths out; `--job` picks jobs",
+            code="BS802",
+        )
     known = {job.address for job in jobs}
     for option, names in (("--ask-unknown", ask_unknown), ("--retry-failed", retry_failed)):
         for name in names or ():
