@@ -86,11 +86,9 @@ class Bench:
     def results(self) -> None:
         """Indexing results, against a loop that only parses them."""
         from runner.executor.fetch import index  # noqa: PLC0415
-        from runner.providers.api import Counts, RemoteBatch  # noqa: PLC0415
         from runner.store.index import KeyMap  # noqa: PLC0415
 
         path = self._folder / "results.jsonl"
-        batch = RemoteBatch("b", "completed", "f", "openai", "", "", {}, Counts(), None, (), None, None, None)
 
         def parse() -> None:
             with path.open("rb") as lines:
@@ -98,7 +96,7 @@ class Bench:
                     orjson.loads(line)
 
         def take() -> None:
-            index((path, self._folder / "none"), batch, KeyMap())
+            index((path, self._folder / "none"), KeyMap())
 
         for shape, line in SHAPES.items():
             write_results(path, line, self._rows)

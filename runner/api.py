@@ -257,21 +257,21 @@ class Opened:
         released = one.desired.spec.address in word.ask_unknown
         wanted = {action.batch for action in seen.plan.actions if isinstance(action, Fetch)}
         for known in seen.batches:
-            if known.line.batch in wanted and (known.keys is None or released):
-                settled = known.remote is None or not self.context.is_new(kind, known.remote.ended_at)
+            # What was gone once is looked for again where the list shows it, and before a person's word releases it.
+            again = known.line.gone and known.index is None
+            if (again and released) or (known.line.batch in wanted and (known.keys is None or released or again)):
+                settled = True
                 try:
+                    remote = known.remote or api.get_batch(known.line.batch)
+                    settled = again or not self.context.is_new(kind, remote.ended_at or self.context.now())
                     mapping = KeyMap(known.sent(), seen.realm.results.foreign(known.line.batch))
-                    fetch(
-                        api,
-                        seen.realm.results,
-                        known.remote or api.get_batch(known.line.batch),
-                        mapping,
-                        settled=settled,
-                    )
+                    fetch(api, seen.realm.results, remote, mapping, settled=settled)
                     fetched = True
                 except NotFound:
                     gone |= {known.line.batch} if settled else set()
                 except ProviderError:
+                    if known.gone:
+                        raise
                     continue  # the plan then says that they are to be fetched, and why nothing is submitted
         return self._observe(one, listed, word, gone) if fetched or gone else seen
 

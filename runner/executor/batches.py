@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from runner.errors import NotFound
 from runner.executor.context import Realm
-from runner.providers.api import BatchApi, RemoteBatch
+from runner.executor.fetch import restore
+from runner.providers.api import BatchApi, Counts, RemoteBatch
 from runner.reconciler.identity import belongs, is_create, metadata
 from runner.reconciler.lockfile import BatchLine, CountsField, UsageField
-from runner.store.index import ResultIndex, load_keys, safe_name
+from runner.store.index import KeyMap, ResultIndex, load_keys, safe_name
 from runner.store.ledger import Create
 from runner.store.ranges import Sorted
 
@@ -60,8 +61,19 @@ class Known:
 
     @property
     def short(self) -> bool:
-        """Whether its results are here and hold fewer answers than the service counts."""
-        return self.index is not None and self.index.summary.answers < (self.completed or 0)
+        """Whether its results are here and hold fewer answers than the service counts, or lack a file and its lines."""
+        if self.index is None:
+            return False
+        summary, counts = self.index.summary, self._counts
+        counted = counts.completed + counts.failed if counts is not None and summary.partial else 0
+        return summary.answers < (self.completed or 0) or summary.lines < counted
+
+    @property
+    def _counts(self) -> Counts | CountsField | None:
+        """The service's counts of an ended batch; None where it has not said."""
+        if self.line.counts is not None:
+            return self.line.counts
+        return self.remote.counts if self.remote is not None and self.remote.ended else None
 
     @property
     def kept_until(self) -> datetime | None:
@@ -76,17 +88,13 @@ class Known:
 
         In a completed batch each request was answered or failed, also where the service does not (yet) count them.
         """
-        counts = self.line.counts
-        if counts is not None:
-            completed, failed = counts.completed, counts.failed
-        elif self.remote is not None and self.remote.ended:
-            completed, failed = self.remote.counts.completed, self.remote.counts.failed
-        else:
+        counts = self._counts
+        if counts is None:
             return None
         if self.state != "completed":
-            return completed
-        failed = max(failed, self.index.summary.failures if self.index is not None else 0)
-        return max(completed, self.line.requests - failed)
+            return counts.completed
+        failed = max(counts.failed, self.index.summary.failures if self.index is not None else 0)
+        return max(counts.completed, self.line.requests - failed)
 
 
 def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:
@@ -236,6 +244,7 @@ def ended_line(line: BatchLine, remote: RemoteBatch, index: ResultIndex) -> Batc
             "usage": UsageField(input_tokens=counted[0], output_tokens=counted[1], cached_tokens=counted[2]),
             "models": summary.models,
             "results": {name: digest for name, digest in results.items() if digest},
+            "gone": False,
         }
     )
 
@@ -280,11 +289,15 @@ def _remote(
 
 
 class _Here:
-    """What the store holds of a realm. Its folders are listed once: most of a long history is in neither."""
+    """What the store holds of a realm. Its folders are listed once: most of a long history is in neither.
+
+    Of what lies there without an index one is made: it may be all there is, and the service is asked for the rest.
+    """
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
-        self._results = realm.results.held()
+        self._held = realm.results.held()
+        self._lying = realm.results.lying()
         self._shards = {path.name for path in realm.shards.glob("*.keys.npy")}
 
     def known(self, line: BatchLine, remote: RemoteBatch | None, gone: bool, *, adopted: bool) -> Known:
@@ -293,8 +306,19 @@ class _Here:
             line = line.model_copy(update={"gone": False})  # the service knows it after all
         name = f"{line.shard}.keys.npy"
         keys = load_keys(self._realm.shards / name) if name in self._shards else None
-        index = self._realm.results.load(line.batch) if safe_name(line.batch) in self._results else None
-        return Known(line, remote, gone or (line.gone and index is None), adopted, index, keys)
+        index = self._index(line.batch, remote, keys)
+        # What was gone once may have been asked of another account: where the list shows it, it is looked for again.
+        gone = gone or (line.gone and index is None and remote is None)
+        return Known(line, remote, gone, adopted, index, keys)
+
+    def _index(self, batch: str, remote: RemoteBatch | None, keys: Sorted | None) -> ResultIndex | None:
+        store, name = self._realm.results, safe_name(batch)
+        index = store.load(batch) if name in self._held else None
+        if index is not None or name not in self._lying:
+            return index
+        mapping = KeyMap(None if keys is None else keys.all(), store.foreign(batch))
+        errors = remote.errors if remote is not None and remote.status == "failed" else ()
+        return restore(store, batch, mapping, errors)
 
 
 def _line_of_create(create: Create) -> BatchLine:

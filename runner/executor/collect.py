@@ -65,10 +65,11 @@ class Collector:
         """Ended batches to fetch; those that came short are tried once more in each apply."""
         planned = {action.batch for action in seen.plan.actions if isinstance(action, Fetch)}
         for known in seen.batches:
-            if not known.ended or known.line.gone or known.line.batch in self._tried:
+            if not known.ended or known.line.batch in self._tried:
                 continue
-            missing = known.index is None and (not needed or known.line.batch in planned)
-            if missing or known.short or (known.index is not None and not known.line.ended):
+            missing = known.index is None and (known.line.batch in planned if needed else not known.line.gone)
+            found = known.index is not None and known.remote is not None and known.line.gone
+            if missing or known.short or found or (known.index is not None and not known.line.ended):
                 yield known
 
     def _one(self, seen: Observed, known: Known, needed: bool, moved: Meter, read: Meter) -> BatchLine | None:
@@ -78,8 +79,10 @@ class Collector:
         settled = True
         try:
             remote = self._newest(known)
-            settled = self._is_settled(remote)
+            settled = known.line.gone or self._is_settled(remote)
             index = known.index
+            if index is not None and known.line.gone:
+                api.results(batch)  # what is here says nothing of what the service has
             if index is None or known.short:
                 tell = partial(moved.add, part=batch), partial(read.add, part=batch)
                 mapping = KeyMap(known.sent(), seen.realm.results.foreign(batch))
@@ -99,12 +102,12 @@ class Collector:
                 )
         except NotFound as error:
             if known.index is not None:
-                return None
+                return None if known.line.ended or not known.gone else gone_line(known.line, known.remote)
             if not settled:
                 self._later(batch, NotReady(error.message, status=error.status, error_id=error.error_id))
                 return None
             self.gone.add(batch)
-            if needed:
+            if needed and not known.line.gone:
                 self._context.watcher.event("results.gone", job=self._spec.address, batch=batch, reason=error.message)
             return gone_line(known.line, known.remote)
         except (Unreachable, ServerError, RateLimited):
@@ -129,7 +132,7 @@ class Collector:
         remote = self._context.api(self._spec).get_batch(known.line.batch)
         if remote.ended:
             return remote
-        if listed is None:
+        if listed is None or not listed.ended:
             raise NotReady(f"batch {remote.batch_id} has ended, and now it is said to be {remote.status}", status=200)
         return listed
 

@@ -1,6 +1,7 @@
 """Results of an ended batch: downloaded as the service sent them, then indexed by key.
 
-Everything is kept, also what cannot be used; what is doubled, unknown or malformed is counted and passed over.
+Everything is kept, also what cannot be used; what is doubled, unknown or malformed is counted and passed over. What
+lies in the store already is the least that there is afterwards.
 """
 
 from __future__ import annotations
@@ -8,16 +9,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 from runner.digest import sha256_file
 from runner.errors import Malformed, NotFound, NotReady, ProviderError, RateLimited, ServerError, Unreachable
+from runner.executor.answers import INVALID
 from runner.executor.glance import Glance, glance
-from runner.providers.api import BatchApi, Progress, RemoteBatch
+from runner.executor.standing import OUTPUT_FILE
+from runner.keys import parse_key
+from runner.providers.api import BatchApi, BatchError, Progress, RemoteBatch
 from runner.store.files import sync_file
 from runner.store.index import ENTRY, Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
 
@@ -38,17 +44,19 @@ def fetch(
 
     What comes short of the counts of the service is downloaded once more, from new addresses; what came first and not
     again is kept. A batch that answered nothing has no results; that is an empty index. Raises NotFound
-    where results there must be are gone, and ProviderError where they can't be read now.
+    where results there must be are gone, NotReady where the service does not say that it has ended, and ProviderError
+    where they can't be read now.
     """
+    if not batch.ended:
+        raise NotReady(f"batch {batch.batch_id} is said to be {batch.status}", status=200)
     counted = batch.counts.completed + batch.counts.failed
-    if store.load(batch.batch_id) is None and counted:
-        # What a crash or a damaged index left: whole files without an index.
-        entries, summary = index(store.raw(batch.batch_id), batch, mapping, reading)
-        if summary.answers + summary.failures >= counted:
-            return store.save(batch.batch_id, entries, summary)
+    if store.load(batch.batch_id) is None:
+        lying = restore(store, batch.batch_id, mapping, _errors(batch), reading)
+        if lying is not None and lying.summary.lines >= counted > 0:
+            return lying
     once = partial(_fetched, api, store, batch, mapping, progress, reading, settled=settled)
     found = once()
-    if found.summary.answers + found.summary.failures >= counted:
+    if found.summary.lines >= counted:
         return found
     try:
         return once()
@@ -56,6 +64,32 @@ def fetch(
         raise
     except ProviderError:
         return found
+
+
+def restore(
+    store: ResultStore,
+    batch_id: str,
+    mapping: KeyMap,
+    errors: Sequence[BatchError] = (),
+    progress: Progress | None = None,
+) -> ResultIndex | None:
+    """The index of a batch, made again from what lies in the store where a crash, or a person, left it without.
+
+    None where nothing lies there. `errors` say why the whole batch failed. Raises StoreError.
+    """
+    with store.locked(batch_id):
+        return _restored(store, batch_id, mapping, errors, progress)
+
+
+def _restored(
+    store: ResultStore, batch_id: str, mapping: KeyMap, errors: Sequence[BatchError], progress: Progress | None = None
+) -> ResultIndex | None:
+    standing = store.load(batch_id)
+    files = store.files(batch_id)
+    if standing is not None or not any(path.exists() for path in files):
+        return standing
+    entries, summary = index(files, mapping, errors, progress)
+    return store.save(batch_id, entries, replace(summary, partial=True))
 
 
 def _fetched(
@@ -70,24 +104,25 @@ def _fetched(
 ) -> ResultIndex:
     """Download and index results, beside what stands here already: nothing that came once is lost."""
     with store.fresh(batch.batch_id) as fresh:
-        _download(api, batch, fresh, progress, settled=settled)
-        entries, summary = index(fresh, batch, mapping, reading)
-        standing = store.load(batch.batch_id)
-        if standing is not None:
-            if _carry_over(standing, entries, fresh):
-                entries, summary = index(fresh, batch, mapping, reading)
-            if _held(standing.summary) > _held(summary):
-                return standing
-        return store.take(batch.batch_id, fresh, entries, summary)
+        whole = _download(api, batch, fresh, progress, settled=settled)
+        files, errors = (*fresh, store.rows(batch.batch_id)), _errors(batch)
+        entries, summary = index(files, mapping, errors, reading)
+        with store.locked(batch.batch_id):
+            standing = _restored(store, batch.batch_id, mapping, errors)
+            if standing is not None and _carry_over(standing, entries, fresh):
+                entries, summary = index(files, mapping, errors, reading)
+            summary = replace(summary, partial=not whole)
+            if standing is not None and _held(standing.summary) >= _held(summary):
+                return standing  # others may be reading it
+            return store.take(batch.batch_id, fresh, entries, summary)
 
 
 def _carry_over(standing: ResultIndex, entries: Entries, fresh: tuple[Path, Path]) -> bool:
     """Write behind what came the lines that stand here and did not come again; whether there were any."""
     old = standing.entries.all()
+    come = entries[entries["file"] < len(fresh)]
     again = np.where(
-        old["code"] == 0,
-        np.isin(old["key"], entries["key"][entries["code"] == 0]),
-        np.isin(old["key"], entries["key"]),
+        old["code"] == 0, np.isin(old["key"], come["key"][come["code"] == 0]), np.isin(old["key"], come["key"])
     )
     for number, path in enumerate(fresh):
         missing = old[~again & (old["file"] == number)]
@@ -104,26 +139,41 @@ def _carry_over(standing: ResultIndex, entries: Entries, fresh: tuple[Path, Path
     return bool((~again & (old["file"] < len(fresh))).any())
 
 
-def _held(summary: Summary) -> tuple[int, int]:
-    return summary.answers, summary.failures
+def _held(summary: Summary) -> tuple[int, int, bool]:
+    return summary.answers, summary.failures, not summary.partial
 
 
 def _download(
     api: BatchApi, batch: RemoteBatch, files: tuple[Path, Path], progress: Progress | None, *, settled: bool
-) -> None:
+) -> bool:
+    """Download what there is; whether that is all that the service counts files for."""
+    counts = batch.counts
     try:
         urls = api.results(batch.batch_id)
     except (NotReady, NotFound):
-        uncounted = not settled and not batch.counts.total and batch.status != "failed"
-        if batch.counts.completed or batch.status == "completed" or uncounted:
+        # Of one that has just ended the counts may be behind, as its results are. One that never came so far as to be
+        # counted has failed for what stands in its file.
+        counted = 0 < counts.total <= counts.completed + counts.failed
+        unchecked = batch.status == "failed" and not counts.total
+        behind = not (settled or counted or unchecked)
+        if counts.completed or batch.status == "completed" or behind:
             raise
-        urls = None
-    for name, path in zip(("output_url", "error_url"), files, strict=True) if urls else ():
+        return True
+    for name, path in zip(("output_url", "error_url"), files, strict=True):
         path.unlink(missing_ok=True)
         url = getattr(urls, name)
-        if url is not None:
+        if url is None:
+            continue
+        try:
             api.download(url, path, progress, partial(_renewed, api, batch, name))
-            sync_file(path)
+        except NotFound:
+            all_came = 0 < counts.total <= counts.completed
+            if name == "output_url" or urls.output_url is None or not (settled or all_came):
+                raise
+            path.unlink(missing_ok=True)
+            return not counts.failed  # a file may be named that was never written, since nothing failed
+        sync_file(path)
+    return True
 
 
 def _renewed(api: BatchApi, batch: RemoteBatch, name: str) -> str:
@@ -133,24 +183,33 @@ def _renewed(api: BatchApi, batch: RemoteBatch, name: str) -> str:
     return url
 
 
+def _errors(batch: RemoteBatch) -> tuple[BatchError, ...]:
+    """Why a whole batch failed."""
+    return batch.errors if batch.status == "failed" else ()
+
+
 def index(
-    files: tuple[Path, Path], batch: RemoteBatch, mapping: KeyMap, progress: Progress | None = None
+    files: Sequence[Path], mapping: KeyMap, errors: Sequence[BatchError] = (), progress: Progress | None = None
 ) -> tuple[Entries, Summary]:
-    """Sorted entries and a summary of downloaded result files; either may be missing."""
+    """Sorted entries and a summary of result files, numbered as ENTRY says; any may be missing.
+
+    `errors` say why the whole batch failed.
+    """
     reading = _Reading(mapping, progress)
     size = sum(path.stat().st_size for path in files if path.exists())
     if progress is not None and size:
         progress(0, size)
     with ThreadPoolExecutor(1) as beside:
-        digests = [beside.submit(sha256_file, path) if path.exists() else None for path in files]
+        digests = [beside.submit(sha256_file, path) if path.exists() else None for path in files[:2]]
         for number, path in enumerate(files):
             if path.exists():
-                reading.take(number, path)
+                (reading.take_rows if number == OUTPUT_FILE else reading.take)(number, path)
     found = np.concatenate([np.zeros(0, ENTRY), *reading.entries])
     entries = entries_of(found)
     entries, strangers = mapping.only_sent(entries)
-    answers = int((entries["code"] == 0).sum()) if len(entries) else 0
-    failure = tuple(_failure(e.code, e.message, e.line) for e in batch.errors) if batch.status == "failed" else ()
+    # A row with an answer that does not fit a schema is an answer all the same.
+    unfit = (entries["file"] == OUTPUT_FILE) & (entries["code"] == reading.codes.get(INVALID, -1))
+    answers = int(((entries["code"] == 0) | unfit).sum())
     summary = Summary(
         answers=answers,
         failures=len(entries) - answers,
@@ -162,9 +221,9 @@ def index(
         error_digest=digests[1].result() if digests[1] else "",
         models=tuple(sorted(reading.models)),
         tokens=(reading.tokens[0], reading.tokens[1], reading.tokens[2]),
-        failure=failure,
-        failure_codes=tuple(e.code for e in batch.errors) if batch.status == "failed" else (),
-        failure_lines=tuple(e.line or 0 for e in batch.errors) if batch.status == "failed" else (),
+        failure=tuple(_failure(e.code, e.message, e.line) for e in errors),
+        failure_codes=tuple(e.code for e in errors),
+        failure_lines=tuple(e.line or 0 for e in errors),
     )
     return entries, summary
 
@@ -206,6 +265,27 @@ class _Reading:
                     self._keep(number, seen, places)
                 if self._progress is not None:
                     self._progress(end - begin, 0)
+
+    def take_rows(self, number: int, path: Path) -> None:
+        """Take in rows that were saved from an output: they name their keys themselves, whosever the batch was."""
+        found, end = [], 0
+        with path.open("rb") as file:
+            for line in file:
+                start, end = end, end + len(line)
+                try:
+                    row = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    row = None
+                key = parse_key(row.get("request")) if isinstance(row, dict) else None
+                if key is None:
+                    self.malformed += not line.isspace()
+                    continue
+                error = row.get("error")
+                code = str(error.get("code") or "unknown_error") if isinstance(error, dict) else None
+                found.append((key, start, len(line.rstrip(b"\r\n")), self._code(code), number))
+        self.entries.append(np.array(found, ENTRY))
+        if self._progress is not None:
+            self._progress(end, 0)
 
     def _keep(self, number: int, seen: Sequence[Glance], places: Sequence[tuple[int, int]]) -> None:
         """Take in what lines say whose keys are known; `places` are their offsets and lengths."""

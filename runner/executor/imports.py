@@ -89,7 +89,8 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
         keys = np.sort(np.array(list(mapping.values()), f"S{KEY_BYTES}"))
         results.forget_index(batch_id)
         if remote.ended:
-            _check_answers(context.api(spec), results, remote, KeyMap(keys, mapping), requests)
+            settled = not context.is_new(spec.profile.kind, remote.ended_at or context.now())
+            _check_answers(context.api(spec), results, remote, KeyMap(keys, mapping), requests, settled=settled)
         # The map comes first: without it the batch's answers can't be told, and its line would hold everything up.
         results.folder.mkdir(parents=True, exist_ok=True)
         results.save_foreign(batch_id, mapping)
@@ -115,10 +116,12 @@ def is_imported(context: Context, line: BatchLine) -> bool:
     return not line.request_id or context.realm_called(line.realm).results.foreign(line.batch) is not None
 
 
-def _check_answers(api: BatchApi, store: ResultStore, batch: RemoteBatch, mapping: KeyMap, requests: Path) -> None:
+def _check_answers(
+    api: BatchApi, store: ResultStore, batch: RemoteBatch, mapping: KeyMap, requests: Path, *, settled: bool
+) -> None:
     """Refuse a file of which nothing was asked in a batch that has ended: with it, no answer could ever be told."""
     try:
-        summary = fetch(api, store, batch, mapping).summary
+        summary = fetch(api, store, batch, mapping, settled=settled).summary
     except (NotFound, NotReady):
         return  # apply says so
     if summary.unknown and not summary.answers + summary.failures:

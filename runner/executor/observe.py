@@ -278,6 +278,11 @@ def _notes(context: Context, batches: Sequence[Known], standing: dict[str, Outpu
         missing = (known.completed or 0) - summary.answers
         if missing > 0:
             notes.append(f"batch {known.line.batch} counts {known.completed} answers and delivered {summary.answers}")
+        elif known.short and known.line.counts is not None:
+            notes.append(
+                f"batch {known.line.batch} counts {known.line.counts.failed} failed requests and delivered "
+                f"{summary.failures} lines that say why"
+            )
         for count, what in ((summary.unknown, "of unknown requests"), (summary.malformed, "that can't be read")):
             if count:
                 notes.append(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ from runner.executor.formats import writing
 from runner.executor.judge import Judged
 from runner.executor.rowcost import RowCosts
 from runner.executor.standing import OUTPUT_FILE
-from runner.keys import DIGEST_BYTES, VERSION
+from runner.keys import DIGEST_BYTES, VERSION, parse_key
 from runner.planner.asks import Asks, read_asks
 from runner.planner.render import Desired, input_rows
 from runner.reconciler.classify import KeyState
 from runner.reconciler.lockfile import BatchLine, ErrorsField, OutputLine
 from runner.spec.output import OUTPUT_FIELDS
 from runner.store.files import replacing
+from runner.store.index import ResultStore
 from runner.store.ranges import OpenFiles
 
 _UNSETTLED = {
@@ -105,6 +106,7 @@ def _rows(desired: Desired, judged: Judged, files: OpenFiles) -> Iterator[dict[s
     inputs = input_rows(desired) if desired.spec.job.output.needs_input else None
     count = spool.replicates
     width = 2 * DIGEST_BYTES
+    foreign: dict[str, Mapping[str, bytes]] = {}
     identity: Any = None
     beside: dict[str, Any] = {}
     for block, asks in read_asks(spool):
@@ -124,10 +126,10 @@ def _rows(desired: Desired, judged: Judged, files: OpenFiles) -> Iterator[dict[s
                 if data is None:
                     fields = _row(failed(_UNSETTLED[states[at]]), None, key, None)
                 elif saved[at]:
-                    fields = _kept(_saved_row(data, judged.sources[sources[at] - 1]), check)
+                    fields = _kept(_saved_row(data, judged.sources[sources[at] - 1], key), check)
                 else:
                     source = judged.sources[sources[at] - 1]
-                    fields = _row(*check(_answer(data, source)), key, source.batch)
+                    fields = _row(*check(_answer(data, source, key, foreign)), key, source.batch)
                 extra = {} if count == 1 else {"replicate": replicate}
                 yield {"id": identity, **extra, **fields, **beside}
     if inputs is not None:
@@ -167,9 +169,17 @@ def _check_of(desired: Desired) -> Check:
     return AnswerSchema(desired.spec.schema).check
 
 
-def _answer(data: bytes, source: Source) -> Answer:
-    """The answer on an indexed line. Raises StoreError where the file is not what was indexed any more."""
+def _answer(data: bytes, source: Source, key: str, foreign: dict[str, Mapping[str, bytes]]) -> Answer:
+    """The answer to `key` on an indexed line. Raises StoreError where the file is not what was indexed any more.
+
+    `foreign` holds what ids of imported batches stand for, as far as that was read.
+    """
     line = read_line(data)
+    if line is not None and line.custom_id != key:
+        if source.batch not in foreign:
+            foreign[source.batch] = ResultStore(source.files[0].parent).foreign(source.batch) or {}
+        if foreign[source.batch].get(line.custom_id) != parse_key(key):
+            line = None
     if line is None:
         summary = f"{source.files[0].name.removesuffix('.output.jsonl')}.summary.json"
         raise StoreError(
@@ -179,15 +189,16 @@ def _answer(data: bytes, source: Source) -> Answer:
     return answer_of(line)
 
 
-def _saved_row(data: bytes, source: Source) -> dict[str, Any]:
-    """A row that was kept from an output. Raises StoreError where it is damaged."""
-    try:
-        row: dict[str, Any] = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+def _saved_row(data: bytes, source: Source, key: str) -> dict[str, Any]:
+    """The row of `key` that was kept from an output. Raises StoreError where it is damaged."""
+    row: Any = None
+    with suppress(orjson.JSONDecodeError):
+        row = orjson.loads(data)
+    if not isinstance(row, dict) or row.get("request") != key:
         raise StoreError(
             f"{source.files[OUTPUT_FILE]} is damaged, which keeps answers of batch {source.batch}",
             hint="bring it back from a copy; where there is none, remove it, and these answers are unknown",
-        ) from error
+        )
     return row
 
 

@@ -243,14 +243,21 @@ class Lockfile:
     def with_batches(self, lines: Iterable[BatchLine]) -> Lockfile:
         """With batches added or moved on; a batch that has ended does not go back to submitted.
 
-        One that another realm turns out to have, as where its URL is spelled in another way now, goes over to it.
+        One that another realm turns out to have, as where its URL is spelled in another way now, goes over to it. Where
+        results are others than they were, outputs were not written from them and name the batch no more.
         """
-        batches = dict(self.batches)
+        batches, others = dict(self.batches), set()
         for line in lines:
             standing = batches.get(line.batch)
             if line.ended or standing is None or not standing.ended or standing.realm != line.realm:
                 batches[line.batch] = line
-        return replace(self, batches=batches)
+                if standing is not None and standing.results and standing.results != line.results:
+                    others.add(line.batch)
+        outputs = {
+            path: output.model_copy(update={"batches": tuple(b for b in output.batches if b not in others)})
+            for path, output in self.outputs.items()
+        }
+        return replace(self, batches=batches, outputs=outputs)
 
     def with_pins(self, line: PinsLine) -> Lockfile:
         """With an address pinned to `line`; a line of that digest that stands already is kept as it is."""

@@ -7,10 +7,12 @@ and says what the files held. Indexes are made from the files and can be made ag
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import re
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,7 +46,8 @@ class Summary:
     over. `codes` names the error codes that ENTRY numbers. `output_digest` and `error_digest` are SHA-256 of the raw
     files, empty where there is no file. `models` are those that answered. `tokens` is (input, output, cached).
     `failure` says in words why the whole batch failed, `failure_codes` in codes, and `failure_lines` at which line of
-    the uploaded file, from 1, or 0; all empty where it did not.
+    the uploaded file, from 1, or 0; all empty where it did not. `partial` says that lines may be missing that the
+    service had: a file could not be had, or what a crash left was indexed as it lay there.
     """
 
     answers: int
@@ -60,12 +63,21 @@ class Summary:
     failure: tuple[str, ...] = ()
     failure_codes: tuple[str, ...] = ()
     failure_lines: tuple[int, ...] = ()
+    partial: bool = False
+
+    @property
+    def lines(self) -> int:
+        """Distinct keys of which there is a line."""
+        return self.answers + self.failures
 
 
 _FRESH = ".fresh-"
 STALE = 86_400.0
 """Seconds after which what was being downloaded is a dead process's."""
 _SUMMARY_END = ".summary.json"
+_ENDS = (".output.jsonl", ".errors.jsonl", ".rows.jsonl")
+_LOCKS = 16
+"""Batches share locks: one of its own for each would leave as many files behind."""
 _SUMMARY = TypeAdapter(Summary)
 
 
@@ -115,11 +127,15 @@ class ResultStore:
     def raw(self, batch_id: str) -> tuple[Path, Path]:
         """Where the output and the error file of a batch lie, or will."""
         name = safe_name(batch_id)
-        return self.folder / f"{name}.output.jsonl", self.folder / f"{name}.errors.jsonl"
+        return self.folder / f"{name}{_ENDS[0]}", self.folder / f"{name}{_ENDS[1]}"
 
     def rows(self, batch_id: str) -> Path:
         """Where rows of a batch lie that were saved from an output, because its results can't be had any more."""
-        return self.folder / f"{safe_name(batch_id)}.rows.jsonl"
+        return self.folder / f"{safe_name(batch_id)}{_ENDS[2]}"
+
+    def files(self, batch_id: str) -> tuple[Path, Path, Path]:
+        """All three, in the order in which ENTRY numbers them."""
+        return (*self.raw(batch_id), self.rows(batch_id))
 
     def foreign(self, batch_id: str) -> dict[str, bytes] | None:
         """For an imported batch, what its own ids stand for; None for any other. Raises StoreError."""
@@ -142,6 +158,15 @@ class ResultStore:
         self._summary(batch_id).unlink(missing_ok=True)
 
     @contextlib.contextmanager
+    def locked(self, batch_id: str) -> Iterator[None]:
+        """Alone with a batch's files among all threads and processes; held for moments. It can't be taken twice."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        number = zlib.crc32(batch_id.encode()) % _LOCKS
+        with (self.folder / f".lock-{number}").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
     def fresh(self, batch_id: str) -> Iterator[tuple[Path, Path]]:
         """Two paths to download to; what stands there at the end is removed. `take` makes it the batch's own."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +179,11 @@ class ResultStore:
             yield Path(name, "output.jsonl"), Path(name, "errors.jsonl")
 
     def take(self, batch_id: str, fresh: tuple[Path, Path], entries: Entries, summary: Summary) -> ResultIndex:
-        """Make downloaded files the batch's own, with their index. The summary comes last: with it all is there."""
+        """Make downloaded files, which hold all that stands here, the batch's own, with their index. Call it `locked`.
+
+        The summary goes first and comes last: with it all is there. In between each file is the old one or the new one,
+        and what a kill leaves is indexed as it lies there.
+        """
         self._summary(batch_id).unlink(missing_ok=True)
         for path, target in zip(fresh, self.raw(batch_id), strict=True):
             if path.exists():
@@ -167,7 +196,7 @@ class ResultStore:
         """Write the index of a batch whose files are there already."""
         saved = save_sorted(self.folder / f"{safe_name(batch_id)}.index.npy", entries)
         write_whole(self._summary(batch_id), orjson.dumps(asdict(summary)))
-        return ResultIndex(summary, saved, (*self.raw(batch_id), self.rows(batch_id)))
+        return ResultIndex(summary, saved, self.files(batch_id))
 
     def _summary(self, batch_id: str) -> Path:
         return self.folder / f"{safe_name(batch_id)}{_SUMMARY_END}"
@@ -175,6 +204,10 @@ class ResultStore:
     def held(self) -> frozenset[str]:
         """The names of batches that have an index here, as `safe_name` gives them."""
         return frozenset(path.name.removesuffix(_SUMMARY_END) for path in self.folder.glob(f"*{_SUMMARY_END}"))
+
+    def lying(self) -> frozenset[str]:
+        """The names of batches of which lines lie here, with an index or without."""
+        return frozenset(path.name.removesuffix(end) for end in _ENDS for path in self.folder.glob(f"*{end}"))
 
     def load(self, batch_id: str) -> ResultIndex | None:
         """The index of a batch; None where it is not here whole. Raises StoreError where it is damaged."""
@@ -190,10 +223,10 @@ class ResultStore:
             raise StoreError(
                 f"{summary_path} is damaged: {error}", hint="remove it; the results are read again"
             ) from error
-        files = self.raw(batch_id)
+        files = self.files(batch_id)
         if (summary.output_digest and not files[0].exists()) or (summary.error_digest and not files[1].exists()):
             return None
-        return ResultIndex(summary, entries, (*files, self.rows(batch_id)))
+        return ResultIndex(summary, entries, files)
 
 
 def save_keys(path: Path, keys: npt.NDArray[np.bytes_]) -> Sorted:

@@ -198,25 +198,26 @@ def test_rows_of_a_changed_output_are_kept_where_results_come_short(stub: Stub, 
     assert kept.read_bytes() == changed
 
 
-def test_an_index_that_another_process_is_writing_is_waited_for(stub: Stub, tmp_path: Path) -> None:
-    """A plan beside the apply puts the same results in place: for a moment their summary is not there."""
+def test_results_that_another_process_is_writing_are_waited_for(stub: Stub, tmp_path: Path) -> None:
+    """For a moment neither their summary is there nor their lines, of which a new one would be made."""
     root = checkout(tmp_path, stub.url)
-    away = root / "away.json"
+    away = root / "away"
+    away.mkdir()
 
     class Beside(Watcher):
         def event(self, name: str, **fields: object) -> None:
             super().event(name, **fields)
             if name == "batch.fetched" and fields["batch"] == "batch-2":
-                [summary] = root.rglob("batch-2.summary.json")
-                self.place = summary
-                summary.rename(away)
+                for file in (*root.rglob("batch-2.summary.json"), *root.rglob("batch-2.output.jsonl")):
+                    self.place = file.parent
+                    file.rename(away / file.name)
 
     clock, watcher = Clock(), Beside()
 
     def sleep(seconds: float) -> None:
-        if away.exists():
+        for file in away.iterdir():
             assert not (root / "out/told.jsonl").exists()
-            away.rename(watcher.place)
+            file.rename(watcher.place / file.name)
         clock.sleep(seconds)
 
     with open_project(runner.load(root=root), watcher=watcher, environ=ENVIRON, jobs=1, now=clock.now) as opened:
