@@ -157,9 +157,14 @@ def observe(
         if judged.tally.missing or state is OutputState.STALE
         else None,
         held=fate is Fate.HELD,
+        output_before="" if line is not None else _output_before(lockfile, names),
     )
     sizes = frozenset(shard.requests for shard in view.shards)
     return Observed(desired, realm, lockfile, batches, standing, judged, state, fate, fate_apart, decide(view), sizes)
+
+
+def _output_before(lockfile: Lockfile, names: Collection[str]) -> str:
+    return min((line.output for line in lockfile.outputs.values() if line.job in names), default="")
 
 
 def _changes(desired: Desired, lockfile: Lockfile, pins: PinsLine, output: Path, *, trusted: bool) -> RowChanges | None:

@@ -123,7 +123,8 @@ class ShardSize:
 class JobView:
     """All the facts that one job's plan is made from.
 
-    `held` is whether its output is left as it is, whatever belongs in it.
+    `held` is whether its output is left as it is, whatever belongs in it; `output_before` is where it was written until
+    now, empty where that is no other file.
     """
 
     address: str
@@ -140,6 +141,7 @@ class JobView:
     failures: Sequence[str] = ()
     rows: RowChanges | None = None
     held: bool = False
+    output_before: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +326,8 @@ def causes(counts: Sequence[tuple[str, int]]) -> str:
 def _why_written(view: JobView) -> str:
     if view.output_state is OutputState.STALE and view.rows is not None and view.pinned is not None:
         return rows_changed(view.pinned, view.pins, view.rows)
+    if view.output_before:
+        return f"the spec names another file than before; {view.output_before} stays as it is"
     return view.output_state.value
 
 

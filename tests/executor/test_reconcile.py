@@ -22,7 +22,7 @@ from runner.executor.imports import import_batch
 from runner.executor.observe import Word
 from runner.executor.verify import verify
 from runner.reconciler.identity import request_id
-from runner.reconciler.plan import Adopt, Fetch
+from runner.reconciler.plan import Adopt, Fetch, Write
 from runner.reconciler.saved import read_saved
 from tests.executor.conftest import Team, ends
 from tests.executor.scenes import TOKEN
@@ -83,6 +83,21 @@ def test_the_lockfile_of_before_the_last_run(team: Make) -> None:
     assert ends(one.apply()) == ["succeeded"]
     assert len(one.output()) == 4
     assert asked(one) == 4
+
+
+def test_a_plan_says_that_the_output_is_written_to_another_file(team: Make) -> None:
+    one = team()
+    one.apply()
+    one.spec(output="elsewhere")
+    [action] = one.plan().jobs[0].actions
+    assert isinstance(action, Write)
+    assert action.reason == "the spec names another file than before; out/job.jsonl stays as it is"
+    one.apply()
+    assert not one.plan().changes
+    (one.root / "out/elsewhere.jsonl").unlink()
+    [action] = one.plan().jobs[0].actions
+    assert isinstance(action, Write)
+    assert action.reason == "the file is not there"
 
 
 @pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
