@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,24 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_recurring import LOCAL, batchspec
+from tests.rights import as_anybody
 
 Write = Callable[..., Path]
-_DROP, _OVERRIDE, _READ_SEARCH = 24, 1, 2
-"""PR_CAPBSET_DROP, and the capabilities by which root passes over rights (Linux, prctl.h and capability.h)."""
 RIGHTS = "et the user who runs this read and write it and its folder (`ls -ld` shows their rights)"
-
-
-def _as_anybody() -> None:
-    """Rights count for this process, also where it is root's."""
-    if os.geteuid() == 0:
-        for capability in (_OVERRIDE, _READ_SEARCH):
-            if ctypes.CDLL(None).prctl(_DROP, capability, 0, 0, 0):
-                raise OSError(f"capability {capability} could not be dropped")
 
 
 def anybody(root: Path, *arguments: str, expect: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-B", "-m", "runner", *arguments], cwd=root, preexec_fn=_as_anybody,
+        [sys.executable, "-B", "-m", "runner", *arguments], cwd=root, preexec_fn=as_anybody,
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == expect, done.stdout + done.stderr

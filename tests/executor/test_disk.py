@@ -8,12 +8,12 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.providers.stub import KEY, Stub
+from tests.rights import as_anybody
 
 ROWS = 300
 SPEC = """\
@@ -43,7 +43,12 @@ def root(stub: Stub, project: Callable[..., Path]) -> Path:
 
 def apply(root: Path, largest: int | None = None) -> tuple[int, str]:
     """Apply, with no file larger than so many bytes: the system refuses to write on, as it does on a full disk."""
-    limit = None if largest is None else partial(resource.setrlimit, resource.RLIMIT_FSIZE, (largest, largest))
+
+    def limit() -> None:
+        as_anybody()
+        if largest is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
     done = subprocess.run(
         [sys.executable, "-B", "-m", "runner", "apply", "--yes"],
         cwd=root, env={**os.environ, "MODEL_ACCESS_KEY": KEY}, preexec_fn=limit,
@@ -65,14 +70,17 @@ def test_no_room_at_any_step(root: Path, stub: Stub, largest: int) -> None:
     assert len((root / "out/hello.jsonl").read_text().splitlines()) == ROWS
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 @pytest.mark.parametrize("folder", ["specs", "."])
 def test_a_folder_that_may_not_be_written(root: Path, stub: Stub, folder: str) -> None:
+    """Of the project's own folder only the output's is to be made in it."""
+    (root / ".batchspec").mkdir()
     (root / folder).chmod(0o555)
     code, said = apply(root)
     (root / folder).chmod(0o755)
     assert code == 1, said
     assert "Traceback" not in said
+    assert "BS411" in said
+    assert stub.jobs == []
     code, said = apply(root)
     assert code == 0, said
     assert len(stub.jobs) == 3

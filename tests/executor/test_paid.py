@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -92,21 +91,6 @@ def test_nothing_is_paid_for_that_could_not_be_written(team: Make, spoil: Callab
     assert (outcome.end, outcome.submitted, outcome.codes) == ("error", 0, ("BS411",))
     assert said in outcome.message
     assert "nothing more was submitted" in outcome.message
-    assert one.remote() == []
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-@pytest.mark.parametrize("folder", ["specs", "."])
-def test_nothing_is_paid_for_where_a_folder_may_not_be_written(team: Make, folder: str) -> None:
-    """Of the project's own folder only the output's is to be made in it."""
-    one = team()
-    one.write(".batchspec/.gitignore", "*\n")
-    (one.root / folder).chmod(0o555)
-    try:
-        [outcome] = one.apply()
-    finally:
-        (one.root / folder).chmod(0o755)
-    assert (outcome.submitted, outcome.codes) == (0, ("BS411",))
     assert one.remote() == []
 
 
