@@ -106,6 +106,7 @@ class Run:
         self._spec = job.desired.spec
         self._submitted: dict[int, int] = {}
         self._unwritten = False
+        self._salvaged: set[str] = set()
         self._sent: list[str] = []
         self._priced: frozenset[str] | None = None
         self._doubt = Doubt(job.desired.spec.profile.kind)
@@ -361,7 +362,7 @@ class Run:
         """Before the output is rewritten: answers that stand in it alone go into the store."""
         if seen.output_state is OutputState.GOOD or self._running() or seen.plan.submits:
             return False
-        return salvage(self._context, self._spec, seen)
+        return salvage(self._context, self._spec, seen, self._salvaged)
 
     def _write(self, seen: Observed) -> None:
         if seen.output_state is OutputState.GOOD:

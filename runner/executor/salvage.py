@@ -7,15 +7,16 @@ leaves out what is needed for that is not overwritten with less.
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from runner.errors import StoreError
+from runner.executor.answers import INVALID
 from runner.executor.context import Context
 from runner.executor.fate import Fate
 from runner.store.files import replacing
-from runner.store.index import Summary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,22 +24,32 @@ if TYPE_CHECKING:
     from runner.executor.observe import Observed
     from runner.executor.standing import OutputAnswers
     from runner.spec.load import JobSpec
-    from runner.store.index import ResultStore
+    from runner.store.index import Entries, ResultIndex, ResultStore
 
 
-def salvage(context: Context, spec: JobSpec, seen: Observed) -> bool:
-    """Keep what an output alone holds. True where batches can be read now that could not before.
+def salvage(context: Context, spec: JobSpec, seen: Observed, done: set[str]) -> bool:
+    """Keep what an output alone holds. True where answers can be read now that could not before.
+
+    `done` are the batches that this has been done for, each once in an apply.
 
     A trusted output's answers go into the store by batch. What can't be read back from it is copied aside, and that is
     told. Raises StoreError where rows would be written without the answers that stand in them.
     """
     path = context.places.output(spec.job.output.path)
-    unread = {known.line.batch for known in seen.batches if known.index is None}
-    found = [(batch, answers) for batch, answers in seen.standing.items() if batch in unread]
-    for batch, answers in found:
-        _keep(seen.realm.results, batch, answers)
-        context.watcher.event("answers.salvaged", job=spec.address, batch=batch, answers=answers.answered)
-    if found:
+    salvaged = False
+    for known in seen.batches:
+        batch = known.line.batch
+        answers = seen.standing.get(batch)
+        if answers is None or batch in done or not (known.index is None or known.short):
+            continue
+        rows = _missing(answers, known.index)
+        if not len(rows):
+            continue
+        done.add(batch)
+        salvaged = True
+        _keep(seen.realm.results, batch, rows, answers.lines)
+        context.watcher.event("answers.salvaged", job=spec.address, batch=batch, answers=len(rows))
+    if salvaged:
         return True
     if seen.fate is Fate.HELD:
         raise StoreError(
@@ -61,21 +72,23 @@ def _copy_aside(context: Context, store: ResultStore, path: Path) -> None:
     context.watcher.event("output.kept", path=context.places.shown(kept))
 
 
-def _keep(store: ResultStore, batch: str, answers: OutputAnswers) -> None:
-    """Copy a batch's rows out of an output, in the order of their keys, with an index."""
-    entries = answers.entries.all()
-    store.folder.mkdir(parents=True, exist_ok=True)
-    source = os.open(answers.lines, os.O_RDONLY)
-    try:
-        with replacing(store.rows(batch)) as file:
-            offset = 0
-            for entry in entries:
-                length = int(entry["length"])
-                file.write(os.pread(source, length, int(entry["offset"])) + b"\n")
-                entry["offset"] = offset
-                offset += length + 1
-    finally:
-        os.close(source)
-    failures = len(entries) - answers.answered
-    summary = Summary(answers.answered, failures, 0, 0, 0, answers.codes, "", "", (), (0, 0, 0))
-    store.save(batch, entries, summary)
+def _missing(answers: OutputAnswers, index: ResultIndex | None) -> Entries:
+    """The rows of an output that the results of their batch, where there are any, hold no answer to."""
+    rows = answers.entries.all()
+    if index is None:
+        return rows
+    held = index.entries.all()
+    invalid = [number for number, code in enumerate(answers.codes, 1) if code == INVALID]
+    answered = np.isin(rows["code"], [0, *invalid])
+    return rows[answered & ~np.isin(rows["key"], held["key"][held["code"] == 0])]
+
+
+def _keep(store: ResultStore, batch: str, rows: Entries, lines: Path) -> None:
+    """Put rows of an output beside a batch's results, behind those that are there; an index of all is then made."""
+    with store.locked(batch), replacing(store.rows(batch)) as file, lines.open("rb") as source:
+        if store.rows(batch).exists():
+            file.write(store.rows(batch).read_bytes())
+        for row in rows:
+            source.seek(int(row["offset"]))
+            file.write(source.read(int(row["length"])) + b"\n")
+    store.forget_index(batch)

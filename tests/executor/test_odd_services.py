@@ -198,6 +198,25 @@ def test_rows_of_a_changed_output_are_kept_where_results_come_short(stub: Stub, 
     assert kept.read_bytes() == changed
 
 
+def test_a_row_whose_answer_the_output_holds_alone_is_kept_when_it_leaves(stub: Stub, tmp_path: Path) -> None:
+    """Results came short of it when they were fetched again; it is there when the row comes back."""
+    root = checkout(tmp_path, stub.url)
+    apply(root)
+    shutil.rmtree(root / ".batchspec")
+    stub.on("GET", "/v1/batches/batch-2/results", *[Instead(partial(_short, stub, 1))] * MANY)
+    left = list(stub.jobs[1].answers.values())[-1]
+    rows = root / "data/rows.jsonl"
+    whole = rows.read_text()
+    said = left.removeprefix("Say ").removesuffix(".")
+    rows.write_text("".join(f"{line}\n" for line in whole.splitlines() if f'"{said}"' not in line))
+    assert apply(root)[0].end == "succeeded"
+    assert texts(root) == [text for text in TEXTS if text != left]
+    rows.write_text(whole)
+    assert apply(root)[0].end == "succeeded"
+    assert texts(root) == TEXTS
+    assert len(stub.jobs) == SHARDS
+
+
 def test_results_that_another_process_is_writing_are_waited_for(stub: Stub, tmp_path: Path) -> None:
     """For a moment neither their summary is there nor their lines, of which a new one would be made."""
     root = checkout(tmp_path, stub.url)
