@@ -282,7 +282,7 @@ class Moved(Model):
         alias="from", description="The job's address before: its old name, or NAME[axis=value] of one job."
     )
     added: dict[str, Scalar] = Field(
-        default_factory=dict,
+        default={},
         max_length=20,
         description="Axes of the matrix that were added since, with the value that was meant before. Jobs with these "
         "values follow the one without the axes; the others are new.",

@@ -14,17 +14,16 @@ def moved_from(
 ) -> str:
     """The address before: as it is written, or with this job's matrix and partition values behind the old name.
 
-    Axes that were added are not among those values; empty for a job with another value of them, which is new.
+    Axes that were added are not among those values; empty for a job with another value of them, or none.
     """
     if job.moved is None:
         return ""
     old, added = job.moved.from_, job.moved.added
+    axes = values.keys() | ((job.matrix.model_extra or {}).keys() if job.matrix is not None else set())
     problems += [
-        say(f"this job has no axis {axis}", "moved", "added", axis, code="BS123")
-        for axis in added
-        if axis not in values
+        say(f"this job has no axis {axis}", "moved", "added", axis, code="BS123") for axis in added if axis not in axes
     ]
-    if any(axis in values and address_value(values[axis]) != address_value(added[axis]) for axis in added):
+    if any(axis not in values or address_value(values[axis]) != address_value(added[axis]) for axis in added):
         return ""
     if "[" not in old:
         old = address_of(old, {axis: value for axis, value in values.items() if axis not in added})

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ GONE = Reply(404, {"id": "not_found", "message": "gone"})
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    monkeypatch.setattr(dialects, "LATER", dialects.CREATED)
+    monkeypatch.setattr(dialects, "LASTS", timedelta(0))
     with Stub() as running:
         yield running
 

@@ -11,9 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 Json = dict[str, Any]
-_NOW = datetime.now(UTC)
-CREATED = f"{_NOW:%Y-%m-%dT%H:%M:%SZ}"
-LATER = f"{_NOW + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
+LASTS = timedelta(hours=1)
+"""How long after its start a batch says that it ended, and its URLs expire."""
+
+
+def text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass
@@ -29,6 +36,11 @@ class Job:
     answers: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     hidden: int = 0
+    created: datetime = field(default_factory=_now)
+
+    @property
+    def later(self) -> str:
+        return text(self.created + LASTS)
 
     @property
     def ended(self) -> bool:
@@ -70,7 +82,7 @@ class Guide:
             "model": "gpt-4o-mini",
             "file_id": job.file_id,
             "completion_window": "24h",
-            "created_at": CREATED,
+            "created_at": text(job.created),
             "request_counts": job.counts,
         }
         if job.ended:
@@ -80,8 +92,8 @@ class Guide:
     def page(self, jobs: list[Job], more: bool) -> Any:  # noqa: ARG002
         return [self.job(job) for job in jobs]
 
-    def results(self, job: Job, output: str | None, errors: str | None) -> Json:  # noqa: ARG002
-        return {"output_url": output, "error_url": errors, "expires_at": LATER}
+    def results(self, job: Job, output: str | None, errors: str | None) -> Json:
+        return {"output_url": output, "error_url": errors, "expires_at": job.later}
 
     def pending(self, job: Job) -> tuple[int, Json]:  # noqa: ARG002
         return 412, {"id": "precondition_failed", "message": "Results are not available."}
@@ -97,7 +109,7 @@ class OpenApi:
     identity = True
 
     def job(self, job: Job) -> Json:
-        stamped = {f"{job.status}_at": LATER} if job.ended else {}
+        stamped = {f"{job.status}_at": job.later} if job.ended else {}
         return {
             "batch_id": job.id,
             "status": "finalizing" if job.status == "queued" else job.status,
@@ -111,8 +123,8 @@ class OpenApi:
             "request_id": job.order.get("request_id"),
             "metadata": job.order.get("metadata"),
             "errors": [],
-            "created_at": CREATED,
-            "expires_at": f"{_NOW + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}",
+            "created_at": text(job.created),
+            "expires_at": text(job.created + timedelta(days=1)),
             **stamped,
         }
 
@@ -123,7 +135,7 @@ class OpenApi:
 
     def results(self, job: Job, output: str | None, errors: str | None) -> Json:
         files = {"output_file_url": output, "error_file_url": errors}
-        return {"batch_id": job.id, "result_available": True, **files, "expires_at": LATER}
+        return {"batch_id": job.id, "result_available": True, **files, "expires_at": job.later}
 
     def pending(self, job: Job) -> tuple[int, Json]:
         return 200, {"batch_id": job.id, "result_available": False, "output_file_url": None, "error_file_url": None}
@@ -155,7 +167,7 @@ class Godo:
             "result_available": job.ended,
             "request_id": job.order.get("request_id", ""),
             "metadata": job.order.get("metadata"),
-            "created_at": CREATED,
+            "created_at": text(job.created),
         }
 
     def page(self, jobs: list[Job], more: bool) -> Any:
@@ -164,7 +176,7 @@ class Godo:
         return {"edges": edges, "page_info": {"endCursor": end, "hasNextPage": more}}
 
     def results(self, job: Job, output: str | None, errors: str | None) -> Json:
-        download = {"presigned_url": output, "expires_at": LATER}
+        download = {"presigned_url": output, "expires_at": job.later}
         return {"batch_id": job.id, "download": download, "output_file_id": "out-1", "error_file_url": errors}
 
     def pending(self, job: Job) -> tuple[int, Json]:  # noqa: ARG002

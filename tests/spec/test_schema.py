@@ -76,7 +76,7 @@ BEYOND = {
     "between a parameter and the endpoint": "max-tokens-of-responses parameter-of-another-vendor "
     "temperature-high-for-anthropic",
     "between two values": "moved-to-itself output-in-the-input output-over-the-input output-unknown-name "
-    "partition-one-output partition-without-value prompt-ends-with-assistant prompt-system-late",
+    "partition-one-errors-file partition-one-output partition-without-value prompt-ends-with-assistant prompt-system-late",
     "between two jobs": "two-jobs-one-errors-file two-jobs-one-name two-jobs-one-output",
     "in other files and the environment": "output-hidden output-in-specs output-settings provider-unknown "
     "template-missing vars-file-missing vars-file-not-yaml webhook-foreign-variable",
