@@ -19,12 +19,20 @@ from runner.executor.run import Outcome
 from runner.reconciler.plan import Plan
 from tests.executor.crash import service
 from tests.executor.scenes import TOKEN
+from tests.providers.stub import Stub
 
 
 @pytest.fixture(scope="session")
 def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with service(tmp_path_factory.mktemp("service")) as url:
         yield url
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    """A service of one test that answers as it is told to."""
+    with Stub() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
 SHARDS = ROWS // SHARD
 MANY = 10_000
 ASK = Word(ask_unknown=frozenset({"told"}))
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    with Stub() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -37,6 +37,19 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
         yield running
 
 
+def salvaged(stub: Stub, folder: Path, kept: int) -> tuple[Path, list[str]]:
+    """A checkout whose answers stood in its output alone, and are in the store as rows; and the input before it was cut."""
+    root = checkout(folder, stub.url)
+    done(stub, root)
+    shutil.rmtree(root / ".batchspec")
+    stub.on("GET", "/v1/batches/batch-.*/results", *[GONE] * MANY)
+    data = root / "data/rows.jsonl"
+    lines = data.read_text().splitlines(keepends=True)
+    data.write_text("".join(lines[:kept]))
+    assert apply(root)[0].end == "succeeded"
+    return root, lines
+
+
 def rows(root: Path) -> list[Any]:
     return [json.loads(line) for line in (root / "out/told.jsonl").read_text().splitlines()]
 
@@ -155,17 +168,10 @@ class TestInTheStore:
         done(stub, root)
 
     def test_rows_saved_from_an_output_are_read_again(self, stub: Stub, tmp_path: Path) -> None:
-        root = checkout(tmp_path, stub.url)
-        done(stub, root)
-        shutil.rmtree(root / ".batchspec")
-        stub.on("GET", "/v1/batches/batch-.*/results", *[GONE] * MANY)
-        data = root / "data/rows.jsonl"
-        lines = data.read_text().splitlines(keepends=True)
-        data.write_text("".join(lines[:3]))
-        assert apply(root)[0].end == "succeeded"
+        root, lines = salvaged(stub, tmp_path, 3)
         assert len(list((root / ".batchspec").rglob("*.rows.jsonl"))) == SHARDS
         without_summaries(root)
-        data.write_text("".join(lines))
+        (root / "data/rows.jsonl").write_text("".join(lines))
         done(stub, root)
 
     def test_an_answer_that_does_not_fit_is_counted_among_rows_too(self, stub: Stub, tmp_path: Path) -> None:
@@ -183,7 +189,7 @@ class TestInTheStore:
         data.write_text("".join(lines[:3]))
         apply(root)
         without_summaries(root)
-        data.write_text("".join(lines))
+        (root / "data/rows.jsonl").write_text("".join(lines))
         apply(root)
         assert [row["error"]["code"] for row in rows(root)] == ["invalid"] * ROWS
         assert len(stub.jobs) == SHARDS
@@ -313,17 +319,10 @@ class TestMixedUp:
         done(stub, root)
 
     def test_a_saved_row_of_another_request_is_damage(self, stub: Stub, tmp_path: Path) -> None:
-        root = checkout(tmp_path, stub.url)
-        done(stub, root)
-        shutil.rmtree(root / ".batchspec")
-        stub.on("GET", "/v1/batches/batch-.*/results", *[GONE] * MANY)
-        data = root / "data/rows.jsonl"
-        lines = data.read_text().splitlines(keepends=True)
-        data.write_text("".join(lines[:-1]))
-        assert apply(root)[0].end == "succeeded"
+        root, lines = salvaged(stub, tmp_path, -1)
         [saved] = (root / ".batchspec").rglob("batch-1.rows.jsonl")
         saved.write_bytes(b"".join(reversed(saved.read_bytes().splitlines(keepends=True))))
-        data.write_text("".join(lines))
+        (root / "data/rows.jsonl").write_text("".join(lines))
         assert apply(root)[0].codes == ("BS410",)
 
     def test_who_comes_second_leaves_what_is_whole(self, stub: Stub, tmp_path: Path) -> None:

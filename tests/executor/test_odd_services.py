@@ -27,12 +27,6 @@ ASK = Word(ask_unknown=frozenset({"told"}))
 
 
 @pytest.fixture
-def stub() -> Iterator[Stub]:
-    with Stub() as running:
-        yield running
-
-
-@pytest.fixture
 def nameless() -> Iterator[Stub]:
     """The guide's service, and one that takes no notice of keys: nothing of a batch tells whose it is."""
     with Stub("guide") as running:

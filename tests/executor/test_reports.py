@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,12 +18,6 @@ from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, pla
 from tests.providers.stub import Instead, Reply, Seen, Stub
 
 SHARDS = ROWS // SHARD
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    with Stub() as running:
-        yield running
 
 
 def test_the_lines_that_a_service_complains_of_are_rows(stub: Stub, tmp_path: Path) -> None:
