@@ -223,8 +223,8 @@ def test_results_that_another_process_is_writing_are_waited_for(stub: Stub, tmp_
             if name == "batch.fetched" and fields["batch"] == "batch-2":
                 # Not by looking through folders, which other threads make and remove.
                 [self.place] = root.glob(".batchspec/store/*/results")
-                for name in ("batch-2.summary.json", "batch-2.output.jsonl"):
-                    (self.place / name).rename(away / name)
+                for file in ("batch-2.summary.json", "batch-2.output.jsonl"):
+                    (self.place / file).rename(away / file)
 
     clock, watcher = Clock(), Beside()
 
