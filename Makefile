@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Tests that start neither a service nor a process.
+FAST := tests/test_architecture.py tests/spec tests/planner tests/reconciler tests/money tests/store
+
 .DEFAULT_GOAL := help
 .PHONY: $(shell awk -F: '/^[a-z-]+:.*\#\# / {print $$1}' $(firstword $(MAKEFILE_LIST)))
 
@@ -32,9 +35,15 @@ demo: $(VENV)/.demo  ## plan and apply specs/ with a real language model on this
 	@for file in .batchspec/realms/local/out/*.jsonl; do \
 	  echo; echo "$$file"; head -n 3 "$$file" | cut -c 1-220; done
 
-# Many tests wait for a service and not for the processor, so more of them run beside each other than there are cores.
-test: $(VENV)/.dev  ## run all tests (no network, no key)
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+# Many tests wait for a service and not for the processor, so there are more workers than cores.
+test: $(VENV)/.dev  ## run the tests (no network, no key), without the long ones of test-slow
+	$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal
+
+test-slow: $(VENV)/.dev  ## run the long tests: every kill point, soaks, large inputs
+	$(BIN)/python -m pytest -m slow -n 4 --dist worksteal
+
+test-fast: $(VENV)/.dev  ## run the tests for the edit loop: no services, no processes
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal -q $(FAST)
 
 fuzz: $(VENV)/.dev  ## ask the service what its API description allows; needs BATCHSPEC_OPENAPI=FILE
 	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/service/test_conformance.py -k schemathesis
@@ -57,7 +66,7 @@ lint: $(VENV)/.dev  ## ruff, its formatter and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test  ## everything that CI runs
+check: lint test test-slow  ## everything that CI runs
 
 format: $(VENV)/.dev  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix-only .

@@ -112,10 +112,10 @@ def plan_cases(options: argparse.Namespace, points: Mapping[str, Sequence[Point]
         return cases
     whens = {"before", "after"} if options.when == "both" else {options.when}
     alone = [Case(scene, (point,)) for scene in scenes for point in points[scene.name] if point.when in whens]
-    if options.losses == "none":
-        return alone
-    cases = [Case(case.scene, case.kills, subset) for case in alone if case.scene.losses for subset in SUBSETS]
-    return chance.sample(cases, options.sample) if options.losses == "sample" else cases
+    cases = alone
+    if options.losses == "all":
+        cases = [Case(case.scene, case.kills, subset) for case in alone if case.scene.losses for subset in SUBSETS]
+    return chance.sample(cases, options.sample) if options.sample else cases
 
 
 def main() -> int:
@@ -123,8 +123,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scene", action="append", choices=list(SCENES), help="only this one; repeatable")
     parser.add_argument("--when", choices=["both", "before", "after"], default="both", help="on which side of a step")
-    parser.add_argument("--losses", choices=["none", "all", "sample"], default="none", help="what is lost in between")
-    parser.add_argument("--sample", type=int, default=20, help="how many, with `--losses sample`")
+    parser.add_argument("--losses", choices=["none", "all"], default="none", help="what is lost in between")
+    parser.add_argument("--sample", type=int, default=0, help="only so many of the cases, picked by the seed")
     parser.add_argument("--random", type=int, default=0, help="rounds of two or three kills with random losses")
     parser.add_argument("--part", default="0/1", help="I/N: every N-th case, from the I-th")
     parser.add_argument("--seed", type=int, default=0)

@@ -21,12 +21,20 @@ def crash(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize(("mode", "seed"), [("none", "1"), ("all", "2")])
+def test_killed_at_a_sample_of_steps(mode: str, seed: str) -> None:
+    """A seeded sample of the tests below, which `make test-slow` runs."""
+    assert "8 cases" in crash("--losses", mode, "--sample", "8", "--seed", seed)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_killed_at_every_step_once(part: int) -> None:
     """Before and after every intent, request, answer, piece and file: one batch a shard, and the same output."""
     assert " 0 wrong" in crash("--scene", "shards", "--part", f"{part}/{PARTS}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(2))
 @pytest.mark.parametrize("scene", [name for name in SCENES if name != "shards"])
 def test_killed_at_every_step_of_longer_stories(scene: str, part: int) -> None:
@@ -37,11 +45,13 @@ def test_killed_at_every_step_of_longer_stories(scene: str, part: int) -> None:
     assert " 0 wrong" in crash("--scene", scene, "--when", "after", "--part", f"{part}/2")
 
 
+@pytest.mark.slow
 def test_killed_with_ledger_store_or_lockfile_lost() -> None:
     """A seeded sample of the same, with what the machine knew thrown away in between, each alone and together."""
-    assert "24 cases" in crash("--losses", "sample", "--sample", "24", "--seed", "2")
+    assert "24 cases" in crash("--losses", "all", "--sample", "24", "--seed", "2")
 
 
+@pytest.mark.slow
 def test_killed_again_and_again() -> None:
     """Two or three kills one after another, with random losses."""
     assert "10 cases" in crash("--random", "10", "--seed", "3")
