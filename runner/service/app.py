@@ -17,7 +17,7 @@ from runner.service.config import ServiceConfig
 from runner.service.engine import Engine
 from runner.service.faults import Faults
 from runner.service.files import Files, InputFile
-from runner.service.limits import Limit, Limiter
+from runner.service.limits import Limiter
 from runner.service.orders import Order, address, first_line, read_order
 from runner.service.page import Page, is_page
 from runner.service.storage import Storage
@@ -232,5 +232,5 @@ def build_app(
     app: ASGIApp = Router(routes, redirect_slashes=False)
     if faults:
         app = Trouble(app, faults, uploads=UPLOADS, downloads=DOWNLOADS)
-    limiter = Limiter(tuple(Limit(limit.calls, config.lasting(limit.seconds)) for limit in config.rate_limits))
+    limiter = Limiter(config.lasting_limits(config.rate_limits))
     return Gate(app, accounts, limiter, free=(UPLOADS, DOWNLOADS), is_page=is_page, visitor=page.visitor)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from runner.errors import ServiceError
+from runner.service import limits
+from runner.service.bounds import Bounds
 from runner.service.faults import parse
 from runner.service.limits import Limit
 
@@ -28,6 +30,8 @@ class ServiceConfig:
     An attempt to deliver a webhook may take `webhook_timeout`; `webhook_backoff` is the pause after the first.
     With `tls_cert` it speaks https only; `tls_key` is needed where the key does not stand in the certificate's file.
     `rate_limits` hold for each account; there are none where nothing is said.
+    `guess_limits` hold for the wrong tokens of each address.
+    `bounds` limit what a peer may use of connections, headers and time.
     The limits and lifetimes are those of the vendor's guide, adjustable for tests; `time_scale` shortens all lifetimes
     and windows at once (see `lasting`). `faults` are troubles to make (see `runner.service.faults`), by `seed`.
 
@@ -65,6 +69,8 @@ class ServiceConfig:
     max_json_bytes: int = 1_000_000
     max_running: int = 4
 
+    bounds: Bounds = field(default_factory=Bounds)
+    guess_limits: tuple[Limit, ...] = limits.parse(limits.GUESSES)
     rate_limits: tuple[Limit, ...] = ()
     faults: tuple[str, ...] = ()
     seed: int = 0
@@ -109,6 +115,10 @@ class ServiceConfig:
                 hint="give a token, or listen on 127.0.0.1",
                 code="BS704",
             )
+
+    def lasting_limits(self, chosen: tuple[Limit, ...]) -> tuple[Limit, ...]:
+        """Return limits whose windows are as long as they really last."""
+        return tuple(Limit(limit.calls, self.lasting(limit.seconds)) for limit in chosen)
 
     def lasting(self, seconds: float) -> float:
         """How long something really lasts that takes `seconds` of the service's time."""

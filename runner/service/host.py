@@ -18,19 +18,22 @@ from runner.errors import ServiceError
 from runner.service import log
 from runner.service.app import Api, build_app
 from runner.service.batches import Batches
+from runner.service.bounds import Bounds
 from runner.service.config import ServiceConfig
+from runner.service.connections import Connection, Listener
 from runner.service.courier import Courier
 from runner.service.db import Database
 from runner.service.engine import Engine
 from runner.service.faults import Faults
 from runner.service.files import Files
+from runner.service.limits import Guesses
 from runner.service.outbox import Outbox
 from runner.service.page import Page
+from runner.service.protocol import BoundedProtocol
 from runner.service.running import URL_FILE, running_url
 from runner.service.storage import Storage
 from runner.service.tls import server_context
 from runner.service.transfers import Transfers
-from runner.service.trouble import AbortableProtocol
 from runner.service.web import Accounts
 
 GRACE = 1
@@ -57,7 +60,7 @@ class Host:
             url_file = self._config.data / URL_FILE
             stack.callback(url_file.unlink, missing_ok=True)
             url_file.write_text(f"{url}\n", encoding="utf-8")
-            self._server = _Server(app, tls, lambda: self._ready(url))
+            self._server = _Server(app, tls, self._config.bounds, lambda: self._ready(url))
             if not self._stopped:
                 asyncio.run(self._server.serve(sockets=[listener]))
             log.info("service.stopped", url=url)
@@ -77,13 +80,15 @@ class Host:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handling, which would end the process by the signal itself."""
+    """uvicorn's server with a bounded listener, and without its signal handling, which would end the process."""
 
-    def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None, on_started: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, tls: ssl.SSLContext | None, bounds: Bounds, on_started: Callable[[], None]
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=AbortableProtocol,
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -93,9 +98,10 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=GRACE,
-                ssl_context_factory=(lambda _config, _default: tls) if tls else None,
             )
         )
+        self._tls = tls
+        self._bounds = bounds
         self._on_started = on_started
 
     @contextlib.contextmanager
@@ -103,9 +109,35 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._on_started()
+        """Accept connections; uvicorn's own way accepts as many as come."""
+        await self.lifespan.startup()
+        assert sockets is not None
+        self.servers = []
+        self._listener = Listener(sockets[0], self._tls, self._bounds, self._protocol)
+        self._accepting = asyncio.create_task(self._listener.run())
+        self._accepting.add_done_callback(self._check)
+        self.started = True
+        self._on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        self._listener.connections.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and end what is open."""
+        self._accepting.cancel()
+        await asyncio.wait([self._accepting])
+        await super().shutdown(sockets)
+
+    def _protocol(self, connection: Connection) -> BoundedProtocol:
+        return BoundedProtocol(self.config, self.server_state, self._bounds, connection, self._listener.connections)
+
+    def _check(self, accepting: asyncio.Task[None]) -> None:
+        """End a service that can't accept connections any more, so that its supervisor starts it again."""
+        if not accepting.cancelled() and (error := accepting.exception()):
+            log.warning("service.accepts_no_more", reason=f"{error!r}")
+            self.should_exit = True
 
 
 def _claim(data: Path, stack: ExitStack) -> None:
@@ -157,6 +189,6 @@ def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
     engine.start()
     stack.callback(engine.stop)
     api = Api(config, files, batches, storage, transfers=transfers, engine=engine, faults=faults)
-    accounts = Accounts(config.tokens)
+    accounts = Accounts(config.tokens, Guesses(config.lasting_limits(config.guess_limits)))
     page = Page(config, batches, Outbox(db), storage, transfers=transfers, accounts=accounts)
     return build_app(api, transfers, page, accounts, config, faults)

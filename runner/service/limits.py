@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
 from runner.errors import ServiceError
+from runner.service.addresses import group
 
 _WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 _LIMIT = re.compile(rf"([1-9]\d{{0,8}})/({'|'.join(_WINDOWS)})")
@@ -22,6 +23,9 @@ class Limit:
     calls: int
     seconds: float
 
+
+GUESSES = "10/minute,100/hour"
+"""Wrong tokens that one address may send."""
 
 DOCUMENTED = "250/minute,5000/hour"
 """The vendor's limits, from its API description."""
@@ -73,3 +77,35 @@ class Limiter:
         if full:
             headers["retry-after"] = f"{max(ceil(reset - now), 1)}"
         return not full, headers
+
+
+class Guesses:
+    """Counts wrong tokens by the address they come from. For one thread.
+
+    At most `addresses` are remembered. Beyond that the one whose last guess is the oldest is forgotten.
+    """
+
+    def __init__(
+        self, limits: tuple[Limit, ...], clock: Callable[[], float] = time.time, addresses: int = 10_000
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._addresses = addresses
+        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def pause(self, address: str) -> float:
+        """Return for how many seconds an address may not guess again; 0 if it may."""
+        now = self._clock()
+        wrong = self._wrong.get(group(address), ())
+        return max(
+            (wrong[-one.calls] + one.seconds - now for one in self._limits if len(wrong) >= one.calls), default=0
+        )
+
+    def count(self, address: str) -> None:
+        """Remember a wrong token."""
+        origin = group(address)
+        wrong = self._wrong.setdefault(origin, deque(maxlen=max((one.calls for one in self._limits), default=0)))
+        wrong.append(self._clock())
+        self._wrong.move_to_end(origin)
+        if len(self._wrong) > self._addresses:
+            self._wrong.popitem(last=False)

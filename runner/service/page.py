@@ -28,7 +28,7 @@ from runner.service.sessions import LIFETIME, Sessions
 from runner.service.storage import Storage
 from runner.service.transfers import Transfers
 from runner.service.views import timestamp
-from runner.service.web import Accounts, Methods, Problem, is_own, uuid_of
+from runner.service.web import Accounts, Methods, Problem, is_own, peer, uuid_of
 from runner.service.webhooks import shown
 
 if TYPE_CHECKING:
@@ -95,12 +95,12 @@ class Page:
             Mount("/page", _Static(directory=_FOLDER / "static")),
         ]
 
-    def visitor(self, headers: Headers) -> str:
-        """Whose page a request asks for; empty where it says nobody, or nobody who has a token still."""
+    def visitor(self, headers: Headers, address: str) -> str:
+        """Return whose page a request from `address` asks for; empty if it shows no valid cookie and no valid token."""
         cookies = cookie_parser(headers.get("cookie", ""))
         account = self._sessions.account(cookies, time.time())
         if account is None or not self._accounts.known(account):
-            account = self._accounts.of(headers.get("authorization", ""))
+            account = self._accounts.of(headers.get("authorization", ""), address)
         return account or ""
 
     async def jobs(self, request: Request) -> Response:
@@ -176,7 +176,7 @@ class Page:
         """POST /login: a token, which becomes a cookie."""
         _refuse_other_sites(request)
         form = parse_qs((await _body(request)).decode("utf-8", "replace"))
-        account = self._accounts.of_token(form.get("token", [""])[0].strip().encode())
+        account = self._accounts.of_token(form.get("token", [""])[0].strip().encode(), peer(request.scope))
         if account is None:
             return self._show("login.html.j2", http_status=401, refused=True, hours=LIFETIME // 3600)
         response = _to("/")

@@ -12,27 +12,15 @@ from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runner.service import log
 from runner.service.faults import Faults
+from runner.service.protocol import ABORT
 from runner.service.web import Problem
-
-ABORT = "batchspec.abort"
-"""The ASGI extension by which a connection is closed without an answer."""
 
 _SERVER_ERRORS = (500, 502, 503, 504)
 _CUT_AFTER = 1 << 16
 """Bytes after which an upload of unknown length is cut off."""
-
-
-class AbortableProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a way to close the connection at any point of an exchange."""
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
 
 
 class Trouble:

@@ -7,6 +7,7 @@ import hmac
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.service import log
 from runner.service.config import is_loopback
-from runner.service.limits import Limiter
+from runner.service.limits import Guesses, Limiter
 
 OPEN_ACCOUNT = "local"
 """Whose everything is where no tokens are configured."""
@@ -36,6 +37,7 @@ _ERROR_IDS = {
     416: "range_not_satisfiable",
     422: "unprocessable_entity",
     429: "too_many_requests",
+    431: "request_header_fields_too_large",
     500: "server_error",
     502: "bad_gateway",
     503: "service_unavailable",
@@ -125,34 +127,62 @@ class Methods:
 
 
 class Accounts:
-    """The configured tokens, each an account. Only digests of them are kept."""
+    """The configured tokens, each an account. Only digests of them are kept.
 
-    def __init__(self, tokens: tuple[str, ...]) -> None:
+    Wrong tokens are counted by the address they come from, on every route. An address that has sent too many can't try
+    another one for a while; tokens that are too long to guess pass nevertheless.
+    """
+
+    def __init__(self, tokens: tuple[str, ...], guesses: Guesses) -> None:
         self._digests = [hashlib.sha256(token.encode()).digest() for token in tokens]
+        self._unguessable = {digest for token, digest in zip(tokens, self._digests, strict=True) if is_long(token)}
+        self._guesses = guesses
 
     @property
     def open(self) -> bool:
         """Whether no token is needed."""
         return not self._digests
 
-    def of(self, authorization: str) -> str | None:
-        """The account of an Authorization header, None where it has none."""
+    def of(self, authorization: str, address: str) -> str | None:
+        """Return the account of an Authorization header that `address` sent, None if it has none. Raises Problem."""
         scheme, _, token = authorization.partition(" ")
-        account = self.of_token(token.strip().encode("latin-1"))
+        account = self.of_token(token.strip().encode("latin-1"), address)
         return account if scheme.lower() == "bearer" else None
 
-    def of_token(self, token: bytes) -> str | None:
-        """The account of a token, None where it is none of ours. Takes the same time for any wrong token."""
+    def of_token(self, token: bytes, address: str) -> str | None:
+        """Return the account of a token that `address` sent, None if it has none.
+
+        It takes the same time for any wrong token. Raises Problem (429) after too many wrong ones.
+        """
+        if not token:
+            return None
         given = hashlib.sha256(token).digest()
         found = None
         for digest in self._digests:
             if hmac.compare_digest(digest, given):
                 found = digest
-        return _account(found) if found else None
+        if found not in self._unguessable and (pause := self._guesses.pause(address)) > 0:
+            message = "Too many wrong tokens came from your address. Try again later."
+            raise Problem(429, message, {"retry-after": f"{ceil(pause)}"})
+        if found is None:
+            self._guesses.count(address)
+            return None
+        return _account(found)
 
     def known(self, account: str) -> bool:
         """Whether an account has a token; one that had does not count."""
         return any(_account(digest) == account for digest in self._digests)
+
+
+def is_long(token: str) -> bool:
+    """Return whether a token is too long to guess at any rate: 32 characters, and not a few repeated ones."""
+    return len(token) >= 32 and len(set(token)) >= 10
+
+
+def peer(scope: Scope) -> str:
+    """Return the address that a request came from."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _account(digest: bytes) -> str:
@@ -176,7 +206,7 @@ class Gate:
         *,
         free: tuple[str, ...],
         is_page: Callable[[str], bool],
-        visitor: Callable[[Headers], str],
+        visitor: Callable[[Headers, str], str],
     ) -> None:
         self._app = app
         self._accounts = accounts
@@ -237,12 +267,11 @@ class Gate:
             self._refuse_strangers(headers, host)
             account: str | None = OPEN_ACCOUNT
         elif self._is_page(scope["path"]):
-            account = self._visitor(headers)
+            account = self._visitor(headers, peer(scope))
         else:
-            account = self._accounts.of(headers.get("authorization", ""))
-        if scope["path"].startswith(API) or scope["method"] == "POST":
-            # Those without a valid token share one allowance, which keeps guessing slow, on the page too.
-            allowed, told = self._limiter.take(account or "")
+            account = self._accounts.of(headers.get("authorization", ""), peer(scope))
+        if account and (scope["path"].startswith(API) or scope["method"] == "POST"):
+            allowed, told = self._limiter.take(account)
             more.update(told)
             if not allowed:
                 raise Problem(429, "API rate limit exceeded. Try again when ratelimit-reset has passed.")

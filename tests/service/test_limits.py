@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import httpx
 import pytest
 
 from runner.errors import ServiceError
-from runner.service.limits import DOCUMENTED, Limit, Limiter, parse
+from runner.service.limits import DOCUMENTED, Guesses, Limit, Limiter, parse
 from tests.service.conftest import Serve
 
 
@@ -91,15 +92,69 @@ def test_each_account_has_its_own_allowance(serve: Serve) -> None:
     assert (other.status_code, other.headers["ratelimit-remaining"]) == (200, "2")
 
 
-def test_wrong_tokens_share_an_allowance(serve: Serve) -> None:
-    """Guessing is slow, and does not use up what belongs to those who have a token."""
-    api = serve(token="right", tokens=("right",), rate_limits=(Limit(3, 60.0),))
-    guesses = [
-        api.http.get("/v1/batches", headers={"authorization": f"Bearer guess-{number}"}).status_code
-        for number in range(5)
-    ]
-    assert guesses == [401, 401, 401, 429, 429]
-    assert api.http.get("/v1/batches").status_code == 200
+GUESS = (Limit(3, 60.0),)
+LONG = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "how"),
+    [
+        pytest.param("GET", "/v1/batches", "header", id="api"),
+        pytest.param("GET", "/", "header", id="page"),
+        pytest.param("GET", "/jobs/x", "header", id="job"),
+        pytest.param("GET", "/login", "header", id="login-page"),
+        pytest.param("GET", "/page/live.js", "header", id="static"),
+        pytest.param("GET", "/nowhere", "header", id="unknown"),
+        pytest.param("POST", "/login", "form", id="login"),
+    ],
+)
+def test_guesses_count_on_every_route(serve: Serve, method: str, path: str, how: str) -> None:
+    """After three wrong tokens of an address even the right one is not looked at; other addresses go on."""
+    api = serve(tokens=("right", LONG), guess_limits=GUESS)
+
+    def guess(token: str, origin: str) -> int:
+        headers = {"authorization": f"Bearer {token}"} if how == "header" else {}
+        data = {"token": token} if how == "form" else None
+        with httpx.Client(transport=httpx.HTTPTransport(local_address=origin)) as http:
+            return http.request(method, api.http.base_url.join(path), headers=headers, data=data).status_code
+
+    right = guess("right", "127.0.0.1")
+    assert right in {200, 303, 404}
+    assert 429 not in {guess(f"wrong-{number}", "127.0.0.1") for number in range(3)}
+    assert guess("wrong-4", "127.0.0.1") == 429
+    assert guess("right", "127.0.0.1") == 429
+    assert guess("right", "127.0.0.2") == right
+    assert guess(LONG, "127.0.0.1") == right, "a token that can't be guessed is not locked out"
+
+
+def test_what_is_no_guess_does_not_count(serve: Serve) -> None:
+    """Requests without a token, and right tokens, as many as there may be; the answer says when to come again."""
+    api = serve(tokens=("right",), guess_limits=GUESS)
+    for _ in range(5):
+        assert api.http.get("/v1/batches").status_code == 401
+        assert api.http.get("/v1/batches", headers={"authorization": "Bearer right"}).status_code == 200
+    replies = [api.http.get("/v1/batches", headers={"authorization": f"Bearer {n}"}) for n in range(4)]
+    assert [reply.status_code for reply in replies] == [401, 401, 401, 429]
+    assert 0 < int(replies[3].headers["retry-after"]) <= 60
+    assert api.http.get("/v1/batches").status_code == 401
+
+
+def test_guesses_are_forgotten_after_the_window_and_beyond_the_table() -> None:
+    clock = Clock()
+    guesses = Guesses((Limit(2, 60.0), Limit(3, 3600.0)), clock, addresses=3)
+    for _ in range(2):
+        guesses.count("2001:db8::1")
+        clock.now += 10
+    assert guesses.pause("2001:db8::ffff") == 40, "one /64 is one address"
+    assert guesses.pause("2001:db8:0:1::1") == 0
+    clock.now += 40
+    assert guesses.pause("2001:db8::1") == 0
+    guesses.count("2001:db8::1")
+    clock.now += 60
+    assert guesses.pause("2001:db8::1") == 3600 - 120
+    for number in range(3):
+        guesses.count(f"192.0.2.{number}")
+    assert guesses.pause("2001:db8::1") == 0, "the table is bounded"
 
 
 def test_transfers_are_not_counted(serve: Serve) -> None:
