@@ -10,9 +10,10 @@ import socket
 import struct
 import uuid
 from http import HTTPStatus
+from typing import cast
 
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from runner.service.bounds import Bounds
@@ -160,7 +161,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer a request that can't be parsed or is over a bound, and close the connection."""
         status, message = self._refusal or (400, msg)
-        if self.cycle is not None and not self.cycle.response_complete:
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and not cycle.response_complete:
             # An answer is under way: a second one in the middle of it would be taken for a part of it.
             self.transport.abort()
             return
