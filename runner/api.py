@@ -19,8 +19,9 @@ from runner.executor.fetch import fetch
 from runner.executor.listing import Lists
 from runner.executor.observe import Observed, Word, observe
 from runner.executor.orphans import find_orphans, prune, renamed_note
-from runner.executor.pins import git_commit, pins_line, tool
+from runner.executor.pins import pins_line, tool
 from runner.executor.run import Outcome, Prepared
+from runner.git import commit_of
 from runner.logfields import bound
 from runner.money.budget import overruns
 from runner.planner.render import desire
@@ -115,7 +116,7 @@ class Opened:
 
     def prepare(self, jobs: Sequence[JobSpec]) -> tuple[tuple[Prepared, ...], dict[str, BatchspecError]]:
         """Render jobs. A job that can't be rendered is an error by its address and stops no other."""
-        commit = git_commit(self.context.project.root)
+        commit = commit_of(self.context.project.root)
         prepared: list[Prepared] = []
         errors: dict[str, BatchspecError] = {}
         for spec in jobs:

@@ -25,7 +25,7 @@ FLOORS = [
     {"spec"},
     {"store"},
     {"service"},
-    {"keys", "keysort"},
+    {"keys", "keysort", "git", "paths"},
     {"digest", "errors", "logfields", "numbers"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

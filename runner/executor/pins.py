@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from runner.digest import digest_json
 from runner.planner.render import Desired
@@ -40,23 +38,3 @@ def tool() -> str:
         return version("batchspec")
     except PackageNotFoundError:
         return "0"
-
-
-def git_commit(root: Path) -> str:
-    """The commit that is checked out, with `+` where tracked files differ from it; empty outside git."""
-    try:
-        head = _git(root, "rev-parse", "HEAD")
-        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(  # noqa: S603  fixed arguments, no shell
-        ["git", "-C", str(root), *arguments],  # noqa: S607  git is wherever the user has it
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=10,
-    )
-    return done.stdout.strip()

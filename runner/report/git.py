@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import BatchspecError
+from runner.git import copy_blob, run_git
 
 _FIELD, _RECORD = "\x1f", "\x1e"
 
@@ -22,23 +22,25 @@ class Commit:
 
 
 class Git:
-    """The repository that a folder stands in."""
+    """The repository that holds a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def commits(self, path: str, limit: int) -> tuple[Commit, ...]:
-        """The newest `limit` commits in which the file at `path` differs from its parent, newest first."""
+        """Return the newest `limit` commits in which the file at `path` differs from its parent, newest first."""
         form = _FIELD.join(("%H", "%aI", "%an", "%s")) + _RECORD
-        text = self._run("log", f"--max-count={limit}", f"--format={form}", "--", f"./{path}").decode(errors="replace")
-        records = (record.strip("\n").split(_FIELD) for record in text.split(_RECORD))
+        text = run_git(self._folder, "log", f"--max-count={limit}", f"--format={form}", "--", f"./{path}")
+        records = (record.strip("\n").split(_FIELD) for record in text.decode(errors="replace").split(_RECORD))
         return tuple(Commit(*record) for record in records if len(record) == 4)
 
     def resolve(self, revision: str) -> str:
-        """The full hash that a revision names. Raises BatchspecError where it names none, or here is no repository."""
-        self._run("rev-parse", "--git-dir")
+        """Return the full hash that a revision names. Raises BatchspecError if it names none, or outside git."""
+        run_git(self._folder, "rev-parse", "--git-dir")
         try:
-            found = self._run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+            found = run_git(
+                self._folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+            )
         except BatchspecError as error:
             raise BatchspecError(
                 f"git knows no commit {revision}",
@@ -48,47 +50,30 @@ class Git:
         return found.decode().strip()
 
     def read(self, commit: str, path: str) -> bytes | None:
-        """A file's bytes in a commit; None where it is not in it."""
-        try:
-            return self._run("cat-file", "blob", f"{commit}:./{path}")
-        except BatchspecError:
-            return None
+        """Return a file's bytes in a commit; None if the commit does not have it. Raises BatchspecError."""
+        name = self._blob(commit, path)
+        return None if name is None else run_git(self._folder, "cat-file", "blob", name)
 
     def files(self, commit: str, folder: str) -> tuple[str, ...]:
-        """The files below a folder in a commit."""
-        text = self._run("ls-tree", "-r", "-z", "--name-only", commit, "--", f"./{folder}")
+        """Return the files below a folder in a commit."""
+        text = run_git(self._folder, "ls-tree", "-r", "-z", "--name-only", commit, "--", f"./{folder}")
         return tuple(name for name in text.decode(errors="replace").split("\0") if name)
 
     def copy(self, commit: str, path: str, target: Path) -> bool:
-        """Write a file's bytes in a commit to `target`, in pieces; False where it is not in it."""
+        """Write a file's bytes in a commit to `target`, in pieces; False if the commit does not have it."""
+        name = self._blob(commit, path)
         with target.open("wb") as file:
-            done = subprocess.run(  # noqa: S603  no shell; the commit is a full hash
-                self._command("cat-file", "blob", f"{commit}:./{path}"),
-                stdout=file,
-                stderr=subprocess.DEVNULL,
-                check=False,
-            )
-        return done.returncode == 0
+            if name is not None:
+                copy_blob(self._folder, name, file)
+        return name is not None
 
-    def _command(self, *arguments: str) -> list[str]:
-        return ["git", "-C", str(self._folder), *arguments]
+    def _blob(self, commit: str, path: str) -> str | None:
+        """Return the object that a path names in a commit.
 
-    def _run(self, *arguments: str) -> bytes:
+        Whether it is here is another matter: a partial clone may lack it, and git fetches nothing for batchspec.
+        """
         try:
-            done = subprocess.run(  # noqa: S603  no shell
-                self._command(*arguments), capture_output=True, check=False, timeout=120
-            )
-        except FileNotFoundError as error:
-            raise BatchspecError(
-                "git is not installed here", hint="install git, and run it again", code="BS803"
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise BatchspecError(f"git {arguments[0]} took longer than two minutes", code="BS803") from error
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip()
-            raise BatchspecError(
-                f"git {arguments[0]} failed: {said or f'exit code {done.returncode}'}",
-                hint="history is read from git; run it inside the project's repository",
-                code="BS803",
-            )
-        return done.stdout
+            found = run_git(self._folder, "rev-parse", "--verify", "--quiet", f"{commit}:./{path}")
+        except BatchspecError:
+            return None
+        return found.decode().strip()
