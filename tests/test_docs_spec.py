@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import yaml
 from runner.planner.filters import FILTERS
 from runner.planner.templates import Templates
 from runner.spec.schema import json_schema, settings_schema
+from tests.cli_runner import run_cli
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "spec.md").read_text(encoding="utf-8")
@@ -25,10 +24,7 @@ VALUES = ["--provider", "local", "--var", "date=2026-11-23"]
 
 
 def batchspec(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments],
-        cwd=root, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "BATCHSPEC_WEBHOOK_SECRET": "s"},
-    )  # fmt: skip
+    done = run_cli(arguments, cwd=root, timeout=300, env={**os.environ, "BATCHSPEC_WEBHOOK_SECRET": "s"})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import structlog
 
 from runner.cli.console import Terminal
 from runner.cli.progress import Progress
+from tests.cli_runner import cli_path, run_cli
 from tests.conftest import SPEC
 
 KEY = "sk-live-5d41402abc4b2a76b9719d911017c592"
@@ -29,7 +29,7 @@ def service(folder: Path, *faults: str) -> Iterator[str]:
     """`batchspec serve` with a key and with troubles; its URL."""
     more = [word for fault in faults for word in ("--fault", fault)]
     with subprocess.Popen(
-        [sys.executable, "-m", "runner", "serve", "--data", str(folder), "--token", KEY, *more],
+        [cli_path(), "serve", "--data", str(folder), "--token", KEY, *more],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -41,10 +41,7 @@ def service(folder: Path, *faults: str) -> Iterator[str]:
 
 def batchspec(root: Path, *arguments: str, key: str = KEY) -> tuple[int, str, str]:
     environ = {**os.environ, "MODEL_ACCESS_KEY": key, "BATCHSPEC_WEBHOOK_SECRET": WEBHOOK_SECRET}
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments],
-        cwd=root, env=environ, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_cli(arguments, cwd=root, env=environ)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,14 @@ import pytest
 from runner.reconciler.machine import schema_of
 from runner.reconciler.saved import saved_schema
 from runner.spec.schema import schema_text
+from tests.cli_runner import run_cli
 from tests.conftest import REPOSITORY
 
 SCHEMAS = {"plan": schema_of("plan"), "apply": schema_of("apply"), "saved-plan": saved_schema()}
 
 
 def batchspec(root: Path, *arguments: str, expect: int = 0) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments, "--provider", "local"],
-        cwd=root, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_cli([*arguments, "--provider", "local"], cwd=root)
     assert done.returncode == expect, done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -78,10 +74,7 @@ def test_a_plan_file_that_is_not_this_projects_is_refused(
     batchspec(root, "plan", "--json", "--out", "plan.json")
     plan = json.loads((root / "plan.json").read_text())
     (root / "plan.json").write_text(json.dumps({**plan, **change}))
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", "apply", "plan.json", "--provider", "local"],
-        cwd=root, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_cli(["apply", "plan.json", "--provider", "local"], cwd=root)
     assert done.returncode == 1
     assert message in done.stderr
     assert not (root / ".batchspec/service/echo/jobs").exists() or not list(

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.cli_runner import run_cli
 
 Write = Callable[..., Path]
 HOME = ".batchspec/realms/local"
 
 
 def batchspec(root: Path, *arguments: str, expect: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments, "--provider", "local"],
-        cwd=root, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_cli([*arguments, "--provider", "local"], cwd=root)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -135,10 +132,7 @@ def test_shards_are_cut_where_the_spec_says(project: Write) -> None:
 
 def test_nobody_to_ask_means_no(project: Write) -> None:
     root = project()
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", "apply", "--provider", "local"],
-        cwd=root, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    done = run_cli(["apply", "--provider", "local"], cwd=root)
     assert done.returncode == 1
     assert "--yes" in done.stderr
     assert not (root / HOME / "specs/hello.lock").exists()

@@ -8,7 +8,6 @@ import re
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli_runner import run_cli
 from tests.conftest import REPOSITORY, SPEC
 
 Write = Callable[..., Path]
@@ -24,11 +24,11 @@ ROWS = "".join(json.dumps({"id": n, "text": f"number {n} " * (1 + n % 5)}) + "\n
 
 
 def batchspec(root: Path, *arguments: str, expect: int = 0, faults: str = "") -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments, "--provider", "local"],
-        cwd=root, env={**os.environ, "BATCHSPEC_SERVICE_FAULTS": faults} if faults else None,
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_cli(
+        [*arguments, "--provider", "local"],
+        cwd=root,
+        env={**os.environ, "BATCHSPEC_SERVICE_FAULTS": faults} if faults else None,
+    )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -356,14 +356,7 @@ def test_changed_prompts_are_shown_against_the_commit_that_is_pinned(project: Wr
         subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, timeout=60)
 
     def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "runner", *arguments],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
+        done = run_cli(arguments, cwd=root, check=True)
         return done.stdout
 
     git("init", "-q")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli_runner import run_cli
 from tests.conftest import ROWS, SPEC
 
 Write = Callable[..., Path]
@@ -25,10 +26,7 @@ DAYS = ("2026-11-23", "2026-11-24")
 
 
 def batchspec(root: Path, *arguments: str, expect: int = 0, **environ: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments],
-        cwd=root, env={**os.environ, **environ}, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_cli(arguments, cwd=root, env={**os.environ, **environ})
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -6,7 +6,6 @@ import gzip
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,16 +17,14 @@ from runner.cli.init import init
 from runner.errors import BatchspecError
 from runner.planner.render import first_requests
 from runner.spec.load import load_project
+from tests.cli_runner import cli_path, run_cli
 from tests.conftest import SPEC
 
 Write = Callable[..., Path]
 
 
 def batchspec(root: Path, *arguments: str, expect: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments],
-        cwd=root, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "NO_COLOR": "1"},
-    )  # fmt: skip
+    done = run_cli(arguments, cwd=root, env={**os.environ, "NO_COLOR": "1"})
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -278,8 +275,7 @@ def test_completion_in_bash(project: Write) -> None:
     root = project({"specs/hello.yaml": spec + "matrix: {temperature: [0, 1]}\n"})
     command = root / "bin/batchspec"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m runner "$@"\n')
-    command.chmod(0o755)
+    command.symlink_to(cli_path())
     environ = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "--norc", "-c", BASH], cwd=root, capture_output=True, text=True, timeout=120, check=True, env=environ

@@ -27,6 +27,7 @@ from runner.cli.table import time_text
 from runner.executor.batches import Known, line_of
 from runner.executor.status import BatchStatus, JobStatus, Tokens, pace
 from runner.providers.api import Counts, RemoteBatch
+from tests.cli_runner import run_cli
 from tests.conftest import SPEC
 
 BATCH = BatchStatus("5c0e9a55-2f3b-4a1e-9d0c-1f2e3d4c5b6a", "in_progress", False, 50_000, 12_345, 17, 2, True, 12.5)
@@ -150,10 +151,7 @@ def test_the_rate_is_that_of_the_running_batches_and_gives_the_time_left() -> No
 
 
 def batchspec(root: Path, *arguments: str, expect: int = 0, **environ: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments],
-        cwd=root, env={**os.environ, **environ}, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_cli(arguments, cwd=root, env={**os.environ, **environ})
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli_runner import cli_path
 from tests.executor.story import ROWS, SHARD, TEXTS, Books, checkout
 
 KEY = "a-key-of-these-tests"
@@ -27,7 +28,7 @@ BATCHSPEC = (sys.executable, "-m", "runner")
 def served(data: Path, fault: str) -> Iterator[str]:
     """`batchspec serve` with a fault; its URL."""
     process = subprocess.Popen(
-        [*BATCHSPEC, "serve", "--data", str(data), "--token", KEY, "--fault", fault],
+        [cli_path(), "serve", "--data", str(data), "--token", KEY, "--fault", fault],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert process.stdout is not None

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.verbs import VERBS
+from tests.cli_runner import run_cli
 
 Write = Callable[..., Path]
 
@@ -58,9 +59,7 @@ def test_without_a_service_nothing_imports_its_client_or_a_log(project: Write, a
 
 
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "runner", *arguments], cwd=root, capture_output=True, text=True, check=False
-    )
+    return run_cli(arguments, cwd=root)
 
 
 def test_help_gives_each_verb_one_whole_line(tmp_path: Path) -> None:

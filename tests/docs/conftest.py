@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli_runner import cli_path
 from tests.docs.forge import Forge, write
 
 KEY = "key-of-the-team"
@@ -33,7 +33,7 @@ output: {path: out/reviews.jsonl}
 def service(tmp_path: Path) -> Iterator[str]:
     """`batchspec serve`, as a server of its own."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "runner", "serve", "--data", str(tmp_path / "service"), "--token", KEY],
+        [cli_path(), "serve", "--data", str(tmp_path / "service"), "--token", KEY],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path, env={**os.environ},
     )  # fmt: skip
     assert process.stdout is not None
@@ -70,9 +70,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder on PATH with the command."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    tool = folder / "batchspec"
-    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m runner "$@"\n')
-    tool.chmod(0o755)
+    (folder / "batchspec").symlink_to(cli_path())
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")

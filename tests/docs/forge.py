@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from tests.cli_runner import cli_path
 from tests.conftest import REPOSITORY
 
 CI = REPOSITORY / "docs" / "ci"
@@ -106,8 +107,8 @@ class Forge:
         for place in (self.state, tools):
             place.mkdir(parents=True)
         self._tell()
-        batchspec = f'exec "{sys.executable}" -m runner "$@"'
-        for name, text in {"batchspec": batchspec, "pip": "exit 0", "sleep": "exit 0"}.items():
+        (tools / "batchspec").symlink_to(cli_path())
+        for name, text in {"pip": "exit 0", "sleep": "exit 0"}.items():
             self._tool(tools / name, f"#!/bin/sh\n{text}\n")
         for name, text in {"gh": GH, "curl": CURL}.items():
             self._tool(tools / name, f"#!{sys.executable}\n{text}")

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.cli_runner import cli_path
 from tests.executor.beside import Trial, try_all
 from tests.executor.kill import Point
 from tests.executor.scenes import LOSSES, SCENES, TOKEN, Scene, check, in_fork, lockfiles, lose, outputs, stage
@@ -36,7 +37,7 @@ SUBSETS = [s for size in range(1, len(LOSSES) + 1) for s in itertools.combinatio
 def service(data: Path) -> Iterator[str]:
     """The embedded service as a command of its own; its URL."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "runner", "serve", "--port", "0", "--data", str(data), "--token", TOKEN,
+        [cli_path(), "serve", "--port", "0", "--data", str(data), "--token", TOKEN,
          "--rate-limit", "off"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip

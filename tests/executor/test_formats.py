@@ -6,8 +6,6 @@ import csv
 import gzip
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import zstandard
 
 from runner.errors import SpecError
 from runner.spec.load import load_project
+from tests.cli_runner import run_cli
 from tests.conftest import SPEC
 
 Write = Callable[..., Path]
@@ -45,10 +44,7 @@ def files(output: str, more: str = "", tolerate: int = 1) -> dict[str, str]:
 
 
 def apply(root: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", "apply", "--yes", "--provider", "local"],
-        cwd=root, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_cli(["apply", "--yes", "--provider", "local"], cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -130,10 +126,7 @@ def test_an_output_without_all_fields_is_no_proof_of_answers(project: Write) -> 
     root = project(files("{path: out/hello.jsonl, include: [text, request, batch]}"))
     apply(root)
     shutil.rmtree(root / HOME / "store")
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", "plan", "--offline", "--provider", "local"],
-        cwd=root, capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+    done = run_cli(["plan", "--offline", "--provider", "local"], cwd=root, check=True)
     assert "< fetch  batch" in done.stdout
     assert "Plan: 0 to submit, 0 reused" in done.stdout
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 from runner.api import load, open_project
 from runner.errors import BatchspecError, InputError
 from runner.executor.imports import import_batch
+from tests.cli_runner import run_cli
 from tests.executor.conftest import Team
 from tests.executor.scenes import TOKEN
 
@@ -140,10 +139,7 @@ def test_a_file_that_is_no_request_file_of_the_job(
 
 
 def command(one: Team, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments], cwd=one.root, env={**os.environ, **one.environ},
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+    done = run_cli(arguments, cwd=one.root, env={**os.environ, **one.environ}, check=True)
     return done.stdout
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.store.ledger import Ledger
+from tests.cli_runner import run_cli
 from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan
 from tests.providers.stub import Instead, Reply, Seen, Stub
 
@@ -64,11 +63,11 @@ output: {{path: out/{name}.jsonl}}
 
 
 def command(root: Path, *arguments: str, faults: str = "") -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", "apply", "--yes", "--provider", "local", *arguments],
-        cwd=root, env={**os.environ, "BATCHSPEC_SERVICE_FAULTS": faults},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_cli(
+        ["apply", "--yes", "--provider", "local", *arguments],
+        cwd=root,
+        env={**os.environ, "BATCHSPEC_SERVICE_FAULTS": faults},
+    )
     return done.returncode, done.stdout + done.stderr
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from runner.executor.validity import AnswerSchema
 from runner.planner.render import first_requests
 from runner.spec.answers import is_strict
 from runner.spec.load import Project
+from tests.cli_runner import run_cli
 from tests.conftest import SPEC
 
 Write = Callable[..., Path]
@@ -108,10 +107,7 @@ def test_schema_and_parameter_do_not_mix(load: Load) -> None:
 
 
 def batchspec(root: Path, *arguments: str, expect: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments, "--provider", "local"],
-        cwd=root, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_cli([*arguments, "--provider", "local"], cwd=root)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

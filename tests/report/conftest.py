@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.cli_runner import run_cli
 
 SPEC = """\
 version: 1
@@ -31,10 +32,7 @@ class Shell:
     root: Path
 
     def batchspec(self, *arguments: str, expect: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "runner", *arguments],
-            cwd=self.root, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        done = run_cli(arguments, cwd=self.root)
         assert done.returncode == expect, done.stdout + done.stderr
         return done.stdout if expect == 0 else done.stderr
 

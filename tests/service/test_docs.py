@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.cli_runner import cli_path, run_cli
 from tests.service.conftest import Serve, chat
 from tests.service.receiver import serve_receiver
 from tests.service.upstream import serve_upstream
@@ -29,7 +30,7 @@ def blocks(kind: str) -> list[str]:
 
 def shell(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a script as somebody would who pastes it, and end what it has left running."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(Path(cli_path()).parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     # A port that is free here may be taken where the tests run.
     script = script.replace("--port 8899", "--port 0")
     ending = "trap 'kill $(jobs -p) 2> /dev/null || true; wait' EXIT"
@@ -100,20 +101,13 @@ def test_the_settings_example_is_valid(tmp_path: Path) -> None:
         "input: {path: rows.jsonl, id: id}\nprompt: {user: hi}\noutput: {path: out.jsonl}\n"
     )
     (tmp_path / "rows.jsonl").write_text('{"id": 1}\n')
-    command = [sys.executable, "-m", "runner", "validate"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_cli(["validate"], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
 def test_every_option_that_is_named_exists() -> None:
     """And the files that are linked to."""
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", "serve", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
+    done = run_cli(["serve", "--help"], cwd=REPOSITORY, env={**os.environ, "COLUMNS": "200"}, check=True)
     own = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", DOCUMENT))
     others = {"--max-num-seqs", "--no-deps", "--log-format", "--help"}
     assert own - others <= set(re.findall(r"--[a-z][a-z-]+", done.stdout))

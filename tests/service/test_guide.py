@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli_runner import cli_path, run_cli
 from tests.service.conftest import chat, jsonl
 from tests.service.receiver import serve_receiver
 
@@ -24,8 +24,8 @@ KEY = "model-access-key"
 @contextmanager
 def serving(folder: Path, *options: str) -> Iterator[str]:
     """`batchspec serve` as a process; its URL."""
-    command = [sys.executable, "-m", "runner", "serve", "--data", str(folder / "data"), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as running:
+    serve = [cli_path(), "serve", "--data", str(folder / "data"), *options]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, cwd=folder) as running:
         assert running.stdout is not None
         try:
             yield running.stdout.readline().strip()
@@ -76,8 +76,7 @@ def test_the_guides_curl_commands(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_make_no_sense_are_said_in_a_sentence(tmp_path: Path, options: list[str], says: str) -> None:
-    command = [sys.executable, "-m", "runner", "serve", "--data", str(tmp_path), *options]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = run_cli(["serve", "--data", str(tmp_path), *options], cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr
