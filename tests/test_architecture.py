@@ -26,7 +26,7 @@ FLOORS = [
     {"store"},
     {"service"},
     {"keys", "keysort", "git", "paths"},
-    {"digest", "errors", "logfields", "numbers"},
+    {"digest", "errors", "lfs", "logfields", "numbers"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from runner import lfs
 from runner.digest import sha256_file
 from runner.errors import BatchspecError, InputError, NotFound, NotReady, Problem
 from runner.executor.batches import line_of
@@ -142,7 +144,10 @@ def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:
     problems: list[Problem] = []
     try:
         with path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
+            if lfs.is_pointer(file.peek(len(lfs.MARK) + 1)):
+                raise BatchspecError(f"{path} is a Git LFS pointer, not the file itself", hint=lfs.HINT, code="BS805")
+            for number, line in enumerate(file, 1):
+                raw = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 if not raw.strip():
                     continue
                 wrong = _take(spec, raw, state, found, asked)

@@ -24,8 +24,9 @@ _BITS = 4_096
 """The longest whole number that arithmetic may make."""
 _FOLDING = STEPS // 100
 """What may be worked out while a template is compiled, and is then held with it; what is beyond waits for a row."""
-_COUNTED, _COMPARED, _SLICED = "__counted", "__compared", "__sliced"
-"""Filters that stand around what a loop goes over, what is compared or is a key, and of what a slice is taken."""
+_COUNTED, _COMPARED, _SLICED, _METHOD = "__counted", "__compared", "__sliced", "__method"
+"""Filters that stand around what a loop goes over, what is compared or is a key, of what a slice is taken, and whose
+method is called."""
 _FORMATS = frozenset({"format", "format_map"})
 _LOOPING = (
     nodes.For,
@@ -84,6 +85,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.filters = {name: metered(self.meter, name, filter_) for name, filter_ in self.filters.items()}
         self.filters[_COUNTED] = self._counted
         self.filters[_COMPARED] = partial(compared, self.meter)
+        self.filters[_METHOD] = self._method
         self.filters[_SLICED] = partial(sliced, self.meter)
         self.tests |= {name: weighed_test(self.meter, self.tests[name]) for name in TESTS}
         self.globals["range"] = self._range
@@ -111,8 +113,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return "".join(texts)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """`row.column` without asking first, in vain, for an attribute of that name."""
-        if type(obj) is dict and attribute not in _DICT and attribute in obj:
+        """Return a column, also one with the name of a method of dict; `row.items()` is always the method."""
+        if type(obj) is dict and attribute in obj:
             return obj[attribute]
         return super().getattr(obj, attribute)
 
@@ -191,6 +193,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             self._prepare = None
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
+        _mark_methods(source)
         if self._prepare is not None:
             self._prepare(source)
         for node in list(source.find_all(nodes.For)):
@@ -210,6 +213,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             self.meter.take(len(items))
             return items
         return items if isinstance(items, jinja2.Undefined) else self.meter.count(items)
+
+    @jinja2.pass_context  # so that it is not folded away over constants
+    def _method(self, _context: Any, obj: Any, name: str) -> Any:
+        """Return a method that is called, also where a column has its name."""
+        return super().getattr(obj, name)
 
     def _namespace(self, *args: Any, **kwargs: Any) -> Namespace:
         builtin(self.meter, dict, args, kwargs)
@@ -237,7 +245,15 @@ class _Namespace(Namespace):
         super().__setitem__(name, value)
 
 
-_DICT = frozenset(dir(dict))
+_METHODS = frozenset(name for name in dir(dict) if not name.startswith("_"))
+
+
+def _mark_methods(source: nodes.Template) -> None:
+    """Mark methods of dict that are called: `row.items()` is the method, `row.items` the column."""
+    for call in list(source.find_all(nodes.Call)):
+        if isinstance(call.node, nodes.Getattr) and call.node.attr in _METHODS:
+            name = nodes.Const(call.node.attr, lineno=call.node.lineno)
+            call.node = nodes.Filter(call.node.node, _METHOD, [name], [], None, None, lineno=call.node.lineno)
 
 
 def _around(node: Any, name: str) -> nodes.Expr:

@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from runner import lfs
 from runner.errors import InputError, Problem
 from runner.planner.rows import NOT_UTF8, RECORD_BYTES
 
 CHUNK_BYTES = 1 << 20
 """Bytes of a chunk, about; a chunk ends with a whole record."""
 _BOM = b"\xef\xbb\xbf"
+_HEAD = 256
+"""Bytes at the start of a file by which UTF-16 is recognised."""
+_PAIRS = 4
 _BITE = 1 << 11
 """Packed bytes that are unpacked at a time; at the most they are 64 MB then (RFC 8878: 128 KiB from 4 bytes)."""
 
@@ -189,10 +193,44 @@ class Stream:
         self._closing.close()
 
 
+def check_no_pointer(raw: io.BufferedReader, shown: str) -> None:
+    """Raise InputError where a file, at its start, is a Git LFS pointer."""
+    if lfs.is_pointer(raw.peek(len(lfs.MARK) + 1)):
+        raise InputError([Problem(shown, 0, 0, lfs.message(shown), code="BS202")])
+
+
+def _checked(stream: IO[bytes], shown: str) -> IO[bytes]:
+    """Return a stream with the bytes of `stream`. Raises InputError for UTF-16, which is not what `encoding` says."""
+    buffered = io.BufferedReader(stream, 1 << 18)  # type: ignore[type-var]  # typeshed asks for less than IO[bytes]
+    head = buffered.peek(_HEAD)[:_HEAD]
+    if name := utf16_of(head):
+        message = f"the file is UTF-16; write `encoding: {name}` under `input`"
+        if b"\t" in head:
+            message += ', and `format: tsv` where tabs separate the columns, as in Excel\'s "Unicode Text"'
+        raise InputError([Problem(shown, 0, 0, message, code="BS202")])
+    return buffered
+
+
+def utf16_of(head: bytes) -> str:
+    """Return the name of the UTF-16 encoding that a file with these first bytes has; empty for any other file.
+
+    Without a byte order mark, ASCII characters give it away: every second byte is zero.
+    """
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    first, second = head[0:-1:2], head[1::2]
+    if len(second) >= _PAIRS and second.count(0) > len(second) // 2 and first.count(0) == 0:
+        return "utf-16-le"
+    if len(second) >= _PAIRS and first.count(0) > len(first) // 2 and second.count(0) == 0:
+        return "utf-16-be"
+    return ""
+
+
 def open_stream(path: Path, shown: str, files: InputFiles, encoding: str) -> Stream:
     """Open a file of the input, `shown` in errors. Raises OSError, and EOFError or zlib.error where it is damaged."""
     raw = path.open("rb")
     try:
+        check_no_pointer(raw, shown)
         hashing = _Hashing(raw, files)
         stream: IO[bytes] = io.BufferedReader(hashing, CHUNK_BYTES)
         if path.suffix.lower() == ".gz":
@@ -201,6 +239,8 @@ def open_stream(path: Path, shown: str, files: InputFiles, encoding: str) -> Str
             stream = io.BufferedReader(_Unzstd(stream), 1 << 18)
         if encoding.lower().replace("_", "-") not in {"utf-8", "utf8"}:
             stream = io.BufferedReader(_Recoded(stream, encoding, shown), 1 << 18)
+        else:
+            stream = _checked(stream, shown)
         return Stream(hashing, stream, raw)
     except BaseException:
         raw.close()

@@ -6,6 +6,7 @@ It works in the project's root. A frame with line 0 says why there are no more r
 from __future__ import annotations
 
 import contextlib
+import glob
 import math
 import os
 import re
@@ -20,6 +21,7 @@ from uuid import UUID
 
 import orjson
 
+from runner import lfs
 from runner.planner.rows import RECORD_BYTES, frame_record
 
 _ROWS = 1_000
@@ -30,6 +32,10 @@ _ENTRIES = 1_000_000
 """Files and folders of a project that are looked at."""
 _HARMLESS = frozenset({".DS_Store", ".gitkeep", ".keep", ".gitignore", ".gitattributes"})
 """Hidden files that hold nothing, and that stand in many folders."""
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  a zone is added as text
+_NANOSECONDS = {"TIMESTAMP_NS": "", "TIMESTAMPTZ_NS": "+00:00"}
+"""Types of timestamps with nanoseconds, and what their text ends with; the time zone is set to UTC."""
+_QUOTED = re.compile(r"""['"]([^'"\n]+)['"]""")
 _PATTERN = re.compile(r"'([^'\n*?\[]*[*?\[][^'\n/]*)'")
 
 
@@ -66,26 +72,76 @@ def _rows(order: dict[str, str]) -> Iterator[bytes]:
             *(([], [str(Path(order["parquet"]).resolve())]) if "parquet" in order else _readable(order["sql"])),
         )
         if "parquet" in order:
-            cursor = connection.execute("SELECT * FROM read_parquet(?)", [order["parquet"]])
+            text, parameters = "SELECT * FROM read_parquet(?)", [order["parquet"]]
         else:
             statements = connection.extract_statements(order["sql"])
             kinds = [statement.type for statement in statements]
             if kinds != [duckdb.StatementType.SELECT]:
                 raise Refused("`input.sql` must be one SELECT")
-            cursor = connection.execute(statements[0])
+            _refuse_pointers(order["sql"])
+            text, parameters = statements[0].query, []
+        cursor = connection.execute(text, parameters)
         columns = [column[0] for column in cursor.description or ()]
         if doubled := sorted({name for name in columns if columns.count(name) > 1}):
             raise Refused(f"the query gives the column {doubled[0]} twice; name it with AS")
+        nanos = _nanoseconds([(name, str(kind)) for name, kind, *_ in cursor.description or ()])
+        if nanos:
+            cursor = connection.execute(_with_nanoseconds(text, [columns[at] for at in nanos]), parameters)
         number = 0
         while block := cursor.fetchmany(_ROWS):
             for values in block:
                 number += 1
-                row = _json(columns, values, number)
+                row = _json(columns, _timestamps(values, nanos) if nanos else values, number)
                 if len(row) > RECORD_BYTES:
                     raise Refused(f"row {number} is longer than {RECORD_BYTES} bytes")
                 yield row
     except duckdb.Error as error:
         raise Refused(_reason(error)) from error
+
+
+def _refuse_pointers(sql: str) -> None:
+    """Refuse a query over files that are Git LFS pointers: DuckDB would read a pointer as a csv file."""
+    for name in _QUOTED.findall(sql):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            continue  # no such file may be read
+        for path in map(Path, sorted(glob.glob(name, recursive=True))):  # noqa: PTH207  Path.glob refuses some patterns
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    if lfs.is_pointer(file.read(len(lfs.MARK) + 1)):
+                        raise Refused(lfs.message(path.as_posix()))
+
+
+def _nanoseconds(columns: list[tuple[str, str]]) -> dict[int, str]:
+    """Return the columns of nanoseconds by number, with what ends their text.
+
+    Python's values hold microseconds, so such columns are fetched as whole numbers. Raises Refused for nanoseconds
+    that are only a part of a value.
+    """
+    found = {}
+    for number, (name, kind) in enumerate(columns):
+        if kind in _NANOSECONDS:
+            found[number] = _NANOSECONDS[kind]
+        elif "_NS" in kind:
+            raise Refused(f"column {name} is {kind}, whose nanoseconds would be cut off; cast it to VARCHAR")
+    return found
+
+
+def _with_nanoseconds(query: str, columns: list[str]) -> str:
+    """Return the query with timestamps as nanoseconds since 1970."""
+    names = ['"' + name.replace('"', '""') + '"' for name in columns]
+    replaced = ", ".join(f"epoch_ns({name}) AS {name}" for name in names)
+    return f"SELECT * REPLACE ({replaced}) FROM (\n{query.rstrip().rstrip(';')}\n)"  # noqa: S608  one SELECT, locked in
+
+
+def _timestamps(values: tuple[Any, ...], nanos: dict[int, str]) -> tuple[Any, ...]:
+    """Return a row with timestamps as text: as `isoformat` has it, with nine digits where six are too few."""
+    row = list(values)
+    for at, zone in nanos.items():
+        if row[at] is not None:
+            micros, rest = divmod(row[at], 1_000)
+            text = (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="microseconds" if rest else "auto")
+            row[at] = f"{text}{rest:03d}{zone}" if rest else text + zone
+    return tuple(row)
 
 
 def _bound_memory() -> None:
@@ -207,6 +263,9 @@ def _plain(value: Any) -> Any:
         case datetime() | date() | time():
             return value.isoformat()
         case Decimal():
+            # What is not whole is read as a double, of which a decimal has more digits.
+            if "." in str(value) and Decimal(repr(float(value))) != value:
+                raise ValueError(f"a number cannot keep the digits of {value}; cast it to VARCHAR in `input.sql`")
             return orjson.Fragment(str(value))
         case UUID() | timedelta():
             return str(value)

@@ -12,6 +12,7 @@ order, and know nothing of the rows before it.
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -21,7 +22,7 @@ import orjson
 
 from runner.errors import InputError, Problem, TrustError
 from runner.planner.choose import limited, sampled
-from runner.planner.files import CHUNK_BYTES, InputFiles, Stream, open_stream
+from runner.planner.files import CHUNK_BYTES, InputFiles, Stream, open_stream, utf16_of
 from runner.planner.records import json_array, lines, separated
 from runner.planner.rows import FRAMED, Chunk, frame_record
 from runner.spec.suggest import did_you_mean
@@ -118,12 +119,36 @@ def _not_found(root: Path, pattern: str) -> str:
         return f"no file matches {pattern}, which is relative to the project's root"
     path = root / pattern
     if path.is_dir():
-        return f"{pattern} is a folder; for the files in it, say {pattern.rstrip('/')}/*.jsonl or the like"
+        return _is_folder(path, pattern)
     if path.exists():
         return f"{pattern} is a device or a pipe; rows are read from plain files"
     there = [other.name for other in islice(path.parent.iterdir(), _LOOKED_AT)] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, there)
     return f"there is no input file {pattern}{f' ({hint})' if hint else ''}"
+
+
+def _is_folder(path: Path, pattern: str) -> str:
+    """Return what to write in place of a folder, by the kinds of files in it."""
+    files = [entry for entry in islice(path.iterdir(), _LOOKED_AT) if entry.is_file() and entry.name[0] != "."]
+    kinds = Counter(
+        _kind_suffix(entry) + _packing(entry) for entry in files if _kind_suffix(entry).lower() in _SUFFIXES
+    )
+    found = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
+    folder = pattern.rstrip("/")
+    if not found:
+        return f"{pattern} is a folder; for the files in it, write {folder}/*.jsonl or the like; it holds no rows now"
+    there = " and ".join(f"{kinds[kind]} {kind}" for kind in found)
+    others = "".join(f" or {folder}/*{kind}" for kind in found[1:])
+    return f"{pattern} is a folder; for the files in it ({there}), write {folder}/*{found[0]}{others}"
+
+
+def _kind_suffix(path: Path) -> str:
+    """Return the suffix that names a file's format, without that of its compression."""
+    return path.with_suffix("").suffix if _packing(path) else path.suffix
+
+
+def _packing(path: Path) -> str:
+    return path.suffix if path.suffix.lower() in _PACKED else ""
 
 
 def is_whole(chosen: Input) -> bool:
@@ -153,8 +178,7 @@ def kind_of(path: str, spec: Input) -> RowFormat:
     """The format of a file: what the spec says, else what its name says. Raises ValueError."""
     if spec.format is not None:
         return spec.format
-    name = Path(path)
-    suffix = name.with_suffix("").suffix if name.suffix.lower() in _PACKED else name.suffix
+    suffix = _kind_suffix(Path(path))
     if suffix.lower() not in _SUFFIXES:
         known = "jsonl, json, csv, tsv or parquet"
         raise ValueError(f"cannot tell the format of {path}: say `format` under `input`: {known}")
@@ -168,7 +192,7 @@ def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
     try:
         kinds = [kind_of(path, chosen) for path in paths]
     except ValueError as error:
-        raise InputError([_at(place, str(error), "BS202")]) from error
+        raise InputError([_at(place, f"{error}{_unicode_text(root, paths, chosen)}", "BS202")]) from error
     other = next((path for path, kind in zip(paths, kinds, strict=True) if kind not in _SEPARATED), None)
     if chosen.delimiter and other is not None:
         message = f"{other} has no delimiter: `input.delimiter` is for csv; remove it, or say `format: csv`"
@@ -190,6 +214,17 @@ def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
             stream.drain()
 
     return chain.from_iterable(map(table, range(len(paths))))
+
+
+def _unicode_text(root: Path, paths: list[str], chosen: Input) -> str:
+    """Return advice where the first file of unknown format is what Excel saves as "Unicode Text"; else nothing."""
+    path = next((path for path in paths if _kind_suffix(Path(path)).lower() not in _SUFFIXES), paths[0])
+    with inside(root, path).open("rb") as raw:
+        head = raw.read(1 << 10)
+    if not utf16_of(head):
+        return ""
+    encoding = "" if chosen.encoding.lower().startswith("utf-16") else " and `encoding: utf-16`"
+    return f'; it looks like Excel\'s "Unicode Text": write `format: tsv`{encoding}'
 
 
 def _texts(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:

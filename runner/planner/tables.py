@@ -18,7 +18,7 @@ from typing import IO
 import orjson
 
 from runner.errors import InputError, Problem
-from runner.planner.files import CHUNK_BYTES, InputFiles
+from runner.planner.files import CHUNK_BYTES, InputFiles, check_no_pointer
 from runner.planner.rows import FRAMED, Chunk, frame_record
 from runner.spec.trust import inside
 
@@ -37,6 +37,7 @@ def read_parquet(root: Path, path: str, place: Problem, files: InputFiles) -> It
     """The rows of a parquet file. Raises InputError at `place`."""
     files.add_file(path)
     with inside(root, path).open("rb") as raw:
+        check_no_pointer(raw, path)
         while data := raw.read(CHUNK_BYTES):
             files.add_bytes(data)
     yield from _run(root, {"parquet": path}, place, files, hashed=False)

@@ -20,6 +20,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.runtime import Context
 
+from runner import lfs
 from runner.errors import InputError, Problem, TrustError
 from runner.planner.bounds import BoundedEnvironment, loops, only_reads
 from runner.planner.constants import fold
@@ -209,6 +210,8 @@ def read_template(root: Path, name: str) -> Loaded:
         if not path.is_file():
             continue
         data = path.read_bytes()
+        if lfs.is_pointer(data):
+            return Loaded("", "", "", lfs.message(candidate))
         if len(data) > TEMPLATE_BYTES:
             return Loaded("", "", "", f"{candidate} is larger than {TEMPLATE_BYTES} bytes")
         try:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runner import lfs
 from runner.errors import TrustError
 from runner.spec.exact import read_exactly
 from runner.spec.models import Job
@@ -33,7 +34,10 @@ def read_schema(root: Path, path: str) -> dict[str, Any]:
             raise BadSchema(f"there is no schema {path}")
         if found.stat().st_size > MAX_BYTES:
             raise BadSchema(f"{path} is larger than {MAX_BYTES} bytes")
-        schema = read_exactly(found.read_bytes().decode("utf-8-sig"), once=True)
+        data = found.read_bytes()
+        if lfs.is_pointer(data):
+            raise BadSchema(lfs.message(path))
+        schema = read_exactly(data.decode("utf-8-sig"), once=True)
     except TrustError as error:
         raise BadSchema(error.message) from error
     except OSError as error:

@@ -89,6 +89,26 @@ def test_each_line_format(team: Make, model: str, more: str, order: dict[str, st
     assert len({row["text"] for row in rows}) == 3
 
 
+def test_a_file_made_by_hand_on_windows(team: Make) -> None:
+    """A byte order mark and CRLF change nothing of what was asked."""
+    one = team()
+    data = foreign(one)
+    batch = made_elsewhere(one, data, FORMATS[0].values[2])  # type: ignore[arg-type]
+    assert take_in(one, batch, b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n")) == 3
+    [outcome] = one.apply()
+    assert outcome.end == "succeeded", outcome.message
+    assert not one.remote(), "nothing was asked"
+
+
+def test_a_pointer_in_place_of_the_file(team: Make) -> None:
+    one = team()
+    data = foreign(one)
+    batch = made_elsewhere(one, data, FORMATS[0].values[2])  # type: ignore[arg-type]
+    with pytest.raises(BatchspecError, match="elsewhere.jsonl is a Git LFS pointer") as caught:
+        take_in(one, batch, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "git lfs pull" in caught.value.hint
+
+
 def test_taken_in_twice(team: Make) -> None:
     one = team()
     data = foreign(one)

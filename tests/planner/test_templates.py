@@ -29,6 +29,37 @@ def render(text: str, root: Path = Path("/nowhere"), **row: Any) -> str:
     return templates.compile_text(text, "t")(templates.namespace({**ROW, **row}))
 
 
+METHODS: dict[str, Any] = {
+    **{name: f"{name} of the row" for name in ("items", "keys", "values", "copy", "get", "pop", "update", "clear")},
+    "a": {"items": ["deep"], "b": {"keys": "deeper"}},
+    "list": [{"items": "x", "values": 1}, {"items": "y", "values": 2}],
+    "plain": {"x": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "out"),
+    [
+        *(pytest.param(f"{{{{ row.{name} }}}}", f"{name} of the row", id=name) for name in METHODS if name not in {"a", "list", "plain"}),
+        pytest.param("{{ row['items'] }} {{ items }}", "items of the row items of the row", id="in brackets and alone"),
+        pytest.param("{{ row.a.items[0] }} {{ row.a.b.keys }} {{ a.b.keys }}", "deep deeper deeper", id="at any depth"),
+        pytest.param("{% for x in row.a.items %}{{ x }}{% endfor %}", "deep", id="in a loop"),
+        pytest.param("{% for x in row.list %}{{ x.items }}{{ x.values }}{% endfor %}", "x1y2", id="in a list"),
+        pytest.param("{{ row.list | map(attribute='items') | join }}", "xy", id="map"),
+        pytest.param("{{ row.list | sum(attribute='values') }}", "3", id="sum"),
+        pytest.param("{{ row.list | selectattr('items', 'eq', 'y') | map(attribute='values') | first }}", "2", id="selectattr"),
+        pytest.param("{{ row.items | upper }} {{ row.get is string }}", "ITEMS OF THE ROW True", id="filter and test"),
+        pytest.param("{% for k, v in row.plain.items() %}{{ k }}{{ v }}{% endfor %}", "x1", id="the method"),
+        pytest.param("{{ row.list[0].items() | list }}", "[('items', 'x'), ('values', 1)]", id="the method beside a column"),
+        pytest.param("{{ row.get('a').b.get('keys') }} {{ row.plain.keys() | list }}", "deeper ['x']", id="get and keys"),
+        pytest.param("{{ vars.x.copy() | length }}{{ {'items': 1}.items() | length }}", "21", id="of vars and constants"),
+    ],
+)  # fmt: skip
+def test_a_column_may_have_the_name_of_a_method(text: str, out: str) -> None:
+    """`row.items` is the column; `row.items()` is the method, also where there is such a column."""
+    assert render(text, **METHODS) == out
+
+
 @pytest.mark.parametrize(
     ("text", "out"),
     [

@@ -1,0 +1,17 @@
+"""Git LFS pointers: the small text files that stand in for large ones until `git lfs pull` downloads them."""
+
+from __future__ import annotations
+
+MARK = b"version https://git-lfs.github.com/spec/v1\n"
+"""The first line of each pointer (Git LFS, docs/spec.md)."""
+HINT = "run `git lfs pull` to download the file's content"
+
+
+def is_pointer(head: bytes) -> bool:
+    """Return whether a file that begins with `head`, `len(MARK)` bytes or more, is a Git LFS pointer."""
+    return head.replace(b"\r\n", b"\n", 1).startswith(MARK)
+
+
+def message(path: str) -> str:
+    """Return the error for a pointer at `path`, with the command that replaces it."""
+    return f"{path} is a Git LFS pointer, not the file itself; {HINT}"
