@@ -28,6 +28,7 @@ from runner.cli.options import (
     Var,
     Verbose,
 )
+from runner.cli.printing import confirm, say
 from runner.cli.project import known_words, load_jobs
 from runner.errors import BatchspecError, read_more
 
@@ -183,7 +184,7 @@ def _confirm(plan: Plan, *, yes: bool, apart: bool) -> None:
             hint=f"run `{interrupt.command(sys.argv[1:])} --yes` to do what the plan says",
             code="BS608",
         )
-    typer.confirm("\nDo this?", abort=True, err=apart)
+    confirm("\nDo this?", on_stderr=apart)
 
 
 def _summary(
@@ -195,35 +196,33 @@ def _summary(
     from runner.money.estimate import total  # noqa: PLC0415
     from runner.money.prices import beside_text, usd_text  # noqa: PLC0415
 
-    typer.echo()
+    say()
     for outcome in outcomes:
         tally = outcome.plan.tally if outcome.plan else None
         counts = ((tally.failed, "failed"), (tally.unknown, "unknown")) if tally else ()
         more = "".join(f", {count:,} {word}" for count, word in counts if count)
-        typer.echo(f"{outcome.address}: {outcome.end} (requests submitted: {outcome.submitted:,}{more})")
+        say(f"{outcome.address}: {outcome.end} (requests submitted: {outcome.submitted:,}{more})")
         if outcome.cost is not None:
-            typer.echo(f"    cost {beside_text(outcome.cost, outcome.expected, at_most=outcome.at_most)}")
+            say(f"    cost {beside_text(outcome.cost, outcome.expected, at_most=outcome.at_most)}")
         if outcome.earlier is not None:
-            typer.echo(f"    cost of batches submitted before, which came in now: {usd_text(outcome.earlier)}")
+            say(f"    cost of batches submitted before, which came in now: {usd_text(outcome.earlier)}")
         if outcome.message:
-            typer.echo(f"    {outcome.message}")
+            say(f"    {outcome.message}")
         if outcome.plan and outcome.end == "failed":
             for line in _why_failed(outcome.plan, outputs[outcome.address]):
-                typer.echo(f"    {line}")
+                say(f"    {line}")
     paid = [one for one in outcomes if one.cost is not None]
     if len(paid) > 1:
         sums = total(one.cost for one in paid) or Decimal(0), total(one.expected for one in paid)
         at_most = any(one.at_most for one in paid)
-        typer.echo(f"{len(paid):,} jobs cost {beside_text(*sums, at_most=at_most)}")
+        say(f"{len(paid):,} jobs cost {beside_text(*sums, at_most=at_most)}")
     for address in broken:
-        typer.echo(f"{address}: skipped, see its error above")
+        say(f"{address}: skipped, see its error above")
     more = read_more(code for outcome in outcomes for code in outcome.codes)
     if more:
-        typer.echo(more)
+        say(more)
     if any(outcome.end == "running" for outcome in outcomes):
-        typer.echo(
-            f"Batches go on at the service; to fetch and write what they answer: {interrupt.command(sys.argv[1:])}"
-        )
+        say(f"Batches go on at the service; to fetch and write what they answer: {interrupt.command(sys.argv[1:])}")
 
 
 def _why_failed(plan: JobPlan, output: Output) -> Iterator[str]:

@@ -9,6 +9,7 @@ import typer
 
 from runner.cli.completion import complete_jobs
 from runner.cli.options import Provider
+from runner.cli.printing import confirm, say
 from runner.cli.project import load_project_at, only_job
 from runner.errors import BatchspecError, Conflict
 from runner.spec.suggest import did_you_mean
@@ -54,22 +55,20 @@ def cancel(
                     f"{address} has no running batch {batch}", hint="`batchspec status` shows them", code="BS807"
                 )
         if not running:
-            typer.echo(f"{address} has no running batch.")
+            say(f"{address} has no running batch.")
             if waiting:
                 named = ", ".join(waiting)
-                typer.echo(
-                    f"Ended at the service and not fetched yet: {named}; `batchspec apply` fetches what it answered."
-                )
+                say(f"Ended at the service and not fetched yet: {named}; `batchspec apply` fetches what it answered.")
             return
         for one in running:
-            typer.echo(f"cancel batch {one.batch}: {one.state}, {one.completed:,} of {one.requests:,} answered")
+            say(f"cancel batch {one.batch}: {one.state}, {one.completed:,} of {one.requests:,} answered")
         _ask(yes=yes)
         refused = []
         for one in running:
             try:
-                typer.echo(f"{one.batch}: {cancel_batch(opened.context, jobs[0], one.batch)}")
+                say(f"{one.batch}: {cancel_batch(opened.context, jobs[0], one.batch)}")
             except Conflict as conflict:
-                typer.echo(f"{one.batch}: not cancelled")
+                say(f"{one.batch}: not cancelled")
                 refused.append(f"{address}: the service does not cancel batch {one.batch} ({conflict.message})")
         if refused:
             raise BatchspecError(
@@ -77,7 +76,7 @@ def cancel(
                 hint=f"it runs on, and what it answers is billed; `batchspec cancel {address}` tries again",
                 code="BS807",
             )
-    typer.echo("`batchspec apply` fetches what was answered; it would also ask again what was not.")
+    say("`batchspec apply` fetches what was answered; it would also ask again what was not.")
 
 
 def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
@@ -94,20 +93,20 @@ def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
             code="BS807",
         )
     for orphan in orphans:
-        typer.echo(f"{address} has left the specs")
+        say(f"{address} has left the specs")
         for batch in orphan.cancel:
-            typer.echo(f"cancel batch {batch}: it is running")
+            say(f"cancel batch {batch}: it is running")
         for batch in orphan.fetch:
-            typer.echo(f"fetch batch {batch}: it has ended")
+            say(f"fetch batch {batch}: it has ended")
     _ask(yes=yes)
     problems = prune(context, orphans)
     if problems:
         raise BatchspecError("\n".join(problems), code="BS807")
-    typer.echo("Done; what was answered is in the store.")
+    say("Done; what was answered is in the store.")
 
 
 def _ask(*, yes: bool) -> None:
     if not yes:
         if not sys.stdin.isatty():
             raise BatchspecError("there is nobody to ask", hint="run it with --yes", code="BS608")
-        typer.confirm("Cancel? What is answered is kept and billed.", abort=True)
+        confirm("Cancel? What is answered is kept and billed.")

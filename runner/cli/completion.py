@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from runner.cli.project import read_project
 from runner.errors import BatchspecError
+from runner.visible import visible_line
 
 _SPLIT = re.compile(r"\S+\[\S*(\s[=:]\s?\S*)+$")
 """An address as bash hands it over, which splits words at `=` and `:`."""
@@ -26,7 +28,7 @@ def complete_jobs(incomplete: str) -> list[str]:
         pass
     for path in sorted((root / "specs").rglob("*.lock")):
         names |= dict.fromkeys(_addresses(path))
-    return [name for name in names if name.startswith(incomplete)]
+    return _offered(names, incomplete)
 
 
 def complete_specs(incomplete: str) -> list[str]:
@@ -36,7 +38,7 @@ def complete_specs(incomplete: str) -> list[str]:
         done = max(typed.rfind(mark) for mark in "=:") + 1
         return [name[done:] for name in complete_jobs(typed)]
     found = (path for pattern in ("*.yaml", "*.yml") for path in Path("specs").rglob(pattern))
-    return sorted(path.as_posix() for path in found if path.as_posix().startswith(incomplete))
+    return _offered(sorted(path.as_posix() for path in found), incomplete)
 
 
 def complete_providers(incomplete: str) -> list[str]:
@@ -44,7 +46,12 @@ def complete_providers(incomplete: str) -> list[str]:
     from runner.spec.load import find_root, load_settings  # noqa: PLC0415
 
     names = sorted({"digitalocean", "local", *load_settings(find_root(Path.cwd()), []).providers})
-    return [name for name in names if name.startswith(incomplete)]
+    return _offered(names, incomplete)
+
+
+def _offered(names: Iterable[str], incomplete: str) -> list[str]:
+    """Return the names that begin so, without those that a terminal would obey: the shell prints them as they are."""
+    return [name for name in names if name.startswith(incomplete) and visible_line(name) == name]
 
 
 def _addresses(lockfile: Path) -> list[str]:

@@ -9,18 +9,15 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import Any, Self, TextIO
 
+from runner.cli.printing import console_on, write
 from runner.cli.progress import Progress
 from runner.errors import BatchspecError, InputError, Problem, SpecError, read_more
 from runner.logfields import fields as logged
 from runner.numbers import counted
+from runner.visible import visible, visible_fields
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_UNBROKEN = 100_000
-"""Columns where there is no terminal: what reads a pipe finds each row on one line."""
 _EXCERPT = 120
 """Characters of a line that are shown above the caret."""
 
@@ -55,21 +52,17 @@ def error_text(error: BatchspecError) -> str:
 
 def problem_text(problem: Problem) -> str:
     """A problem with its line and a caret below the column, where that is known; of a long line, the part around it."""
-    text = printable(str(problem))
+    text = visible(str(problem))
     if not problem.excerpt:
         return text
     if problem.column <= 0:
-        return f"{text}\n    {printable(problem.excerpt[:_EXCERPT].replace(chr(9), ' '))}"
+        return f"{text}\n    {visible(problem.excerpt[:_EXCERPT].replace(chr(9), ' '))}"
     from rich.cells import cell_len  # noqa: PLC0415  a letter may be two columns wide, or none
 
     start = max(0, problem.column - 1 - _EXCERPT // 2) if problem.column > _EXCERPT else 0
-    line = printable(problem.excerpt[start : start + _EXCERPT].replace("\t", " "))
-    return f"{text}\n    {line}\n    {' ' * cell_len(line[: problem.column - 1 - start])}^"
-
-
-def printable(text: str) -> str:
-    """Text from elsewhere as a terminal may get it: nothing in it can move the cursor or change colours."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    line = problem.excerpt[start : start + _EXCERPT].replace("\t", " ")
+    before = visible(line[: problem.column - 1 - start])
+    return f"{text}\n    {visible(line)}\n    {' ' * cell_len(before)}^"
 
 
 class Terminal:
@@ -82,7 +75,7 @@ class Terminal:
         color = not no_color and not os.environ.get("NO_COLOR")
         live = _is_live() and self._log is None
         self._stderr = sys.stderr
-        self._progress = Progress(self._told, partial(_console, self._stderr, color=color) if live else None)
+        self._progress = Progress(self._told, partial(console_on, self._stderr, color=color) if live else None)
         if live:
             sys.stderr = _Above(self._stderr, self._progress)
 
@@ -125,7 +118,7 @@ class Terminal:
         if self._log is not None:
             self._log.info("work.counted", told=text)
         else:
-            _say(self._stderr, text)
+            write(self._stderr, f"{text}\n")
 
     def clear(self) -> None:
         """Take the table away, before something is asked."""
@@ -135,11 +128,6 @@ class Terminal:
 def _is_live() -> bool:
     """Whether stderr is a terminal that can draw, with a person before it: some CI services have one with nobody."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"} and "CI" not in os.environ
-
-
-def _say(stream: TextIO, text: str) -> None:
-    stream.write(f"{text}\n")
-    stream.flush()
 
 
 class _Above(io.TextIOBase):
@@ -153,8 +141,7 @@ class _Above(io.TextIOBase):
     def write(self, text: str) -> int:
         if not self._progress.shown:
             self._begun = ""
-            self._stream.write(text)
-            self._stream.flush()
+            write(self._stream, text)
             return len(text)
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
@@ -168,21 +155,6 @@ class _Above(io.TextIOBase):
         return self._stream.fileno()
 
 
-def _console(stream: TextIO, *, color: bool) -> Console:
-    from rich.console import Console  # noqa: PLC0415
-
-    return Console(file=stream, no_color=not color)
-
-
-def out_console(no_color: bool) -> Console:
-    """A console on stdout: colours on a terminal only; where there is none, no line is broken."""
-    from rich.console import Console  # noqa: PLC0415
-
-    plain = no_color or bool(os.environ.get("NO_COLOR"))
-    width = None if sys.stdout.isatty() else _UNBROKEN
-    return Console(no_color=plain, highlight=False, width=width)
-
-
 def _with_fields(_logger: object, _name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A log entry with the job, shard and batch that are worked on; what it says itself stands."""
     return {**logged(), **entry}
@@ -193,11 +165,14 @@ def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:
     import structlog  # noqa: PLC0415  it costs to import, and most commands log nothing
 
     plain = no_color or bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
-    # The console's renderer shows tracebacks by itself.
     renderers: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=not plain)]
+        else [
+            structlog.processors.format_exc_info,
+            visible_fields,
+            structlog.dev.ConsoleRenderer(colors=not plain, exception_formatter=structlog.dev.plain_traceback),
+        ]
     )
     structlog.configure(
         processors=[

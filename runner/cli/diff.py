@@ -8,6 +8,7 @@ import typer
 
 from runner.cli.completion import complete_jobs
 from runner.cli.options import Provider
+from runner.cli.printing import give, say
 from runner.cli.project import only_job
 from runner.errors import BatchspecError
 from runner.numbers import counted
@@ -66,9 +67,9 @@ def diff(
     if json:
         import orjson  # noqa: PLC0415
 
-        typer.echo(orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2).decode())
+        give(orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
         return
-    typer.echo("\n".join(_lines(found, limit)))
+    say("\n".join(_lines(found, limit)))
 
 
 def _version(root: Path, path: str, revision: str, target: Path) -> Path:

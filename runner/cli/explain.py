@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from runner.cli.printing import say
 from runner.errors import BatchspecError
 
 _PLACES = (Path(__file__).with_name("errors"), Path(__file__).parents[2] / "docs" / "reference" / "errors")
@@ -23,14 +24,14 @@ def explain(
     pages = {page.stem: page for place in _PLACES if place.is_dir() for page in sorted(place.glob("BS*.md"))}
     if not codes:
         for page in pages.values():
-            typer.echo(_text(page).partition("\n")[0].removeprefix("# ").replace(": ", "  ", 1))
+            say(_text(page).partition("\n")[0].removeprefix("# ").replace(": ", "  ", 1))
         return
     for code in codes:
         if code.upper() not in pages:
             raise BatchspecError(
                 f"there is no error {code}", hint="`batchspec explain` lists all of them", code="BS802"
             )
-    typer.echo("\n\n".join(_text(pages[code.upper()]).rstrip() for code in codes))
+    say("\n\n".join(_text(pages[code.upper()]).rstrip() for code in codes))
 
 
 def _text(page: Path) -> str:

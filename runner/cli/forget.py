@@ -9,6 +9,7 @@ import typer
 
 from runner.cli.completion import complete_jobs
 from runner.cli.options import Provider
+from runner.cli.printing import confirm, say
 from runner.cli.project import load_project_at
 from runner.errors import BatchspecError
 
@@ -36,19 +37,19 @@ def forget(
     project = load_project_at(provider)
     with open_project(project) as opened:
         shown = remembered(opened.context, address)
-        typer.echo(f"forget {address}: {_batches(len(shown.lines))} in {', '.join(shown.paths)}; its output files stay")
+        say(f"forget {address}: {_batches(len(shown.lines))} in {', '.join(shown.paths)}; its output files stay")
         if address in {job.address for job in project.jobs} or address.partition("[")[0] in project.partitioned:
-            typer.echo("A spec still has it: the next apply asks again what the service does not list any more.")
+            say("A spec still has it: the next apply asks again what the service does not list any more.")
         taken_in = [line.batch for line in shown.lines if is_imported(opened.context, line)]
         if taken_in:
-            typer.echo(
+            say(
                 f"Of these, {_batches(len(taken_in))} can't be found again by the service's list, and the answers are "
                 f"asked and paid again unless `batchspec import` takes them in again: {', '.join(taken_in)}"
             )
         if not yes:
             if not sys.stdin.isatty():
                 raise BatchspecError("there is nobody to ask", hint="run it with --yes", code="BS608")
-            typer.confirm("Forget it?", abort=True)
+            confirm("Forget it?")
         drop(opened.context, shown)
 
 

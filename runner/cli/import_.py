@@ -9,6 +9,7 @@ import typer
 
 from runner.cli.completion import complete_jobs
 from runner.cli.options import Provider, Var
+from runner.cli.printing import say
 from runner.cli.project import load_jobs
 from runner.numbers import counted
 
@@ -37,14 +38,14 @@ def import_(
     with open_project(project) as opened:
         done = import_batch(opened.context, jobs[0], batch, requests)
         size = counted(done.requests, "request")
-        typer.echo(f"Imported batch {batch} ({done.batch.status}, {size}) into {address}.")
+        say(f"Imported batch {batch} ({done.batch.status}, {size}) into {address}.")
         planned = opened.plan(jobs)
         for one in planned.prepared:
             used = done.used_by(one.desired.spool)
-            typer.echo(f"{used:,} of its {size} {'is' if done.requests == 1 else 'are'} this job's now.")
+            say(f"{used:,} of its {size} {'is' if done.requests == 1 else 'are'} this job's now.")
             if used < done.requests:
-                typer.echo(f"Only equal bodies are the same request: compare {requests} with `batchspec render`.")
-        typer.echo()
-        typer.echo(explain(planned.plan), nl=False)
+                say(f"Only equal bodies are the same request: compare {requests} with `batchspec render`.")
+        say()
+        say(explain(planned.plan), end="")
     if planned.plan.changes:
-        typer.echo("`batchspec apply` does this.")
+        say("`batchspec apply` does this.")

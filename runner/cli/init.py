@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from runner.cli.printing import say
 from runner.errors import BatchspecError
 
 _SETTINGS = """\
@@ -82,12 +83,12 @@ def init(
     except OSError as error:
         raise BatchspecError(f"cannot write {error.filename}: {error.strerror}", code="BS808") from error
     if said:
-        typer.echo(f"\n{said}")
-    typer.echo("\nTry it on this machine, without a key:")
+        say(f"\n{said}")
+    say("\nTry it on this machine, without a key:")
     if folder.resolve() != Path.cwd():
-        typer.echo(f"  cd {shlex.quote(str(folder))}")
-    typer.echo("  batchspec plan --provider local")
-    typer.echo("  batchspec apply --provider local")
+        say(f"  cd {shlex.quote(str(folder))}")
+    say("  batchspec plan --provider local")
+    say("  batchspec apply --provider local")
 
 
 def _rows_of(folder: Path, data: Path) -> tuple[dict[str, str], str]:
@@ -129,11 +130,11 @@ def _plain_name(text: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     if path.exists():
-        typer.echo(f"kept   {path}")
+        say(f"kept   {path}")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    typer.echo(f"wrote  {path}")
+    say(f"wrote  {path}")
 
 
 def _add_lines(path: Path, text: str) -> None:
@@ -141,11 +142,11 @@ def _add_lines(path: Path, text: str) -> None:
     standing = path.read_text(encoding="utf-8") if path.exists() else ""
     missing = [line for line in text.splitlines() if line not in standing.splitlines()]
     if not missing:
-        typer.echo(f"kept   {path}")
+        say(f"kept   {path}")
         return
     gap = "" if not standing or standing.endswith("\n") else "\n"
     path.write_text(standing + gap + "\n".join(missing) + "\n", encoding="utf-8")
-    typer.echo(f"{'added to' if standing else 'wrote '} {path}")
+    say(f"{'added to' if standing else 'wrote '} {path}")
 
 
 def _schema(folder: Path) -> None:

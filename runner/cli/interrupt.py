@@ -10,6 +10,8 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
+from runner.cli.printing import say_error
+
 PATIENCE = 4.0
 """Seconds that the first signal gives to what is going on."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -44,8 +46,7 @@ def tell(running: Sequence[str] = (), *, again: bool = True) -> None:
     global _told  # noqa: PLW0603  said once a process
     _told = True
     lines = ["", "Interrupted. Everything known is on disk.", *(f"  {text}" for text in running)]
-    sys.stderr.write("\n".join([*lines, *([f"To go on here: {command(sys.argv[1:])}"] if again else []), ""]))
-    sys.stderr.flush()
+    say_error("\n".join([*lines, *([f"To go on here: {command(sys.argv[1:])}"] if again else [])]))
 
 
 def is_told() -> bool:

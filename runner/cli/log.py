@@ -8,6 +8,7 @@ import typer
 
 from runner.cli.completion import complete_jobs
 from runner.cli.options import Provider
+from runner.cli.printing import give, say
 from runner.cli.project import load_jobs
 from runner.errors import BatchspecError
 from runner.numbers import counted
@@ -44,15 +45,15 @@ def log(
         import orjson  # noqa: PLC0415
 
         fields = [{"job": spec.address, **_fields(entry)} for spec, entries in found for entry in entries]
-        typer.echo(orjson.dumps(fields, option=orjson.OPT_INDENT_2).decode())
+        give(orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
         return
     for spec, entries in found:
         if len(found) > 1:
-            typer.echo(f"{spec.address}\n")
+            say(f"{spec.address}\n")
         for entry in entries:
-            typer.echo("\n".join(_lines(entry)) + "\n")
+            say("\n".join(_lines(entry)) + "\n")
         if not entries:
-            typer.echo(f"{spec.lock_path} says nothing of {spec.address} yet; `batchspec apply` writes it.")
+            say(f"{spec.lock_path} says nothing of {spec.address} yet; `batchspec apply` writes it.")
 
 
 def _lines(entry: Entry) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +11,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
+from runner.cli.printing import give
 from runner.errors import BatchspecError, disk_error
 from runner.executor.pins import tool
 from runner.money.prices import usd
@@ -56,7 +56,7 @@ def tell_error(arguments: Sequence[str], error: BatchspecError) -> None:
         Lines(command).failed(error)
         return
     for line in error_lines(error):
-        sys.stdout.write(dump(line))
+        give(dump(line))
 
 
 class Lines:
@@ -156,8 +156,7 @@ class Lines:
             self._write(ExitLine(code=code))
 
     def _write(self, line: MachineLine) -> None:
-        sys.stdout.write(dump(line))
-        sys.stdout.flush()
+        give(dump(line))
 
 
 def _usd(amount: Decimal | None, *, at_most: bool = False) -> float | None:

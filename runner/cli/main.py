@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from typing import NoReturn
 
 import typer
 
 from runner.cli import interrupt
+from runner.cli.printing import drop_stdout, flush, say, say_error, show_crash
 from runner.cli.verbs import VERBS, Verbs
 from runner.errors import BatchspecError, disk_error
 
@@ -35,7 +35,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Show the versio
     if version:
         from importlib.metadata import version as installed  # noqa: PLC0415
 
-        typer.echo(f"batchspec {installed('batchspec')}")
+        say(f"batchspec {installed('batchspec')}")
         raise typer.Exit
 
 
@@ -43,6 +43,7 @@ def main() -> NoReturn:
     """Run the command and exit the process with its code."""
     # Imports make many objects and no garbage; looking for it after each 700 of them takes a tenth of a short command.
     gc.set_threshold(50_000, 20, 20)
+    sys.excepthook = show_crash
     code = run(sys.argv[1:])
     # Nor does the end of the process need it, where Python looks for garbage twice more.
     gc.disable()
@@ -56,12 +57,12 @@ def run(arguments: list[str]) -> int:
         code = app(arguments or ["--help"], prog_name="batchspec", standalone_mode=False)
         if code == interrupt.CODE and not interrupt.is_told():  # typer makes a code of KeyboardInterrupt
             interrupt.tell(again=arguments[:1] == ["apply"])
-        sys.stdout.flush()
+        flush()
     except BatchspecError as error:
         _say(error, arguments)
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted.\n")
+        say_error("Interrupted.")
         return 130
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
@@ -70,7 +71,7 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has gone; there is nobody to tell. The code is what a shell gives a program that
         # SIGPIPE ended (128 + 13), as `git log | head` has it: what was to be said was not said whole, so it is not 0,
         # and scripts with `pipefail` know 141 for what it is, which 1 would hide among errors.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()
         return 141
     except OSError as error:
         _say(disk_error(error), arguments)
@@ -78,7 +79,7 @@ def run(arguments: list[str]) -> int:
     except typer.Abort as abort:
         # What ends a question without an answer (Ctrl-C, Ctrl-D) ends no line either; it is the abort's context.
         line_end = "\n" if abort.__context__ is not None else ""
-        sys.stderr.write(f"{line_end}Nothing was done.\n")
+        say_error(f"{line_end}Nothing was done.")
         return 1
     except Exception as error:
         # Usage errors: typer vendors click, whose exceptions are known by what they can do. Ours is exit code 1.
@@ -94,7 +95,7 @@ def run(arguments: list[str]) -> int:
 def _say(error: BatchspecError, arguments: list[str]) -> None:
     from runner.cli.console import error_text  # noqa: PLC0415
 
-    sys.stderr.write(error_text(error))
+    say_error(error_text(error), end="")
     if "--json" in arguments:
         from runner.cli.machine import tell_error  # noqa: PLC0415
 

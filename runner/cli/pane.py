@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runner.cli.printing import write_drawn
+from runner.visible import visible
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -32,7 +35,7 @@ class Pane:
 
     def print(self, text: str) -> None:
         """Text that stays for good, above the picture, which is not made anew for it."""
-        self._write(f"{self._erased()}{text}\n{self._drawn}", self._widths, self._drawn)
+        self._write(f"{self._erased()}{visible(text)}\n{self._drawn}", self._widths, self._drawn)
 
     def clear(self) -> None:
         """Take the picture away."""
@@ -47,7 +50,6 @@ class Pane:
     def _write(self, text: str, widths: list[int], drawn: str) -> None:
         """Write what leaves a picture of these widths on the screen, and know so also where Ctrl-C comes right then."""
         try:
-            self.console.file.write(text)
-            self.console.file.flush()
+            write_drawn(self.console.file, text)
         finally:
             self._widths, self._drawn = widths, drawn

@@ -8,9 +8,10 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli.console import out_console, printable
 from runner.cli.links import file_url, links_work
+from runner.cli.printing import out_console, say
 from runner.reconciler.explain import explain
+from runner.visible import visible
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -38,10 +39,9 @@ _LABEL = re.compile(r" *(?:[+~<=>!-] )?(?:(?:submit|retry|wait|fetch|adopt|hold|
 
 def show_plan(plan: Plan, root: Path, *, no_color: bool, override: bool = False) -> None:
     """Print a plan to stdout; `root` is the folder that its paths are below, `override` as for `explain`."""
-    text = printable(explain(plan, override=override))
+    text = visible(explain(plan, override=override))
     if not sys.stdout.isatty():
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        say(text, end="")
         return
     console = out_console(no_color)
     paths = {job.output: root / job.output for job in plan.jobs} if links_work() and not no_color else {}

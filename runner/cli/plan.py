@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from runner.cli.options import (
     Var,
     Verbose,
 )
+from runner.cli.printing import say, say_error
 from runner.cli.project import known_words, load_jobs
 from runner.cli.target import check_target
 from runner.errors import BatchspecError
@@ -90,12 +90,12 @@ def plan(
         elif form == "markdown":
             from runner.reconciler.markdown import markdown  # noqa: PLC0415
 
-            typer.echo(markdown(planned), nl=False)
+            say(markdown(planned), end="")
         else:
             show_plan(planned, opened.context.places.root, no_color=no_color)
         if out is not None:
             write_whole(out, made.saved(project.settings.project))
-            sys.stderr.write(f"Saved as {out}; `{_to_apply(out, word, provider, var)}` does no more than this.\n")
+            say_error(f"Saved as {out}; `{_to_apply(out, word, provider, var)}` does no more than this.")
     if planned.errors:
         raise typer.Exit(1)
     if detailed_exitcode and planned.changes:
@@ -123,5 +123,5 @@ def _reviewed(*, wanted: bool) -> Iterator[None]:
         if wanted:
             from runner.reconciler.markdown import refused  # noqa: PLC0415
 
-            typer.echo(refused(error.message), nl=False)
+            say(refused(error.message), end="")
         raise

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from runner.cli.printing import say_error
 from runner.errors import BatchspecError, Problem, SpecError
 from runner.spec.suggest import did_you_mean
 
@@ -58,7 +57,7 @@ def _recorded_jobs(
     if not (here | new).issuperset(names or ()):
         return None
     for name in sorted(new.intersection(names) if names else new):
-        typer.echo(f"{name}: no lockfile has a partition of it yet; `apply --var` makes the first", err=True)
+        say_error(f"{name}: no lockfile has a partition of it yet; `apply --var` makes the first")
     wanted = [name for name in names or () if name not in new]
     jobs = chosen(project, wanted) if wanted or not names else ()
     warn(project.warnings, jobs)
@@ -120,7 +119,7 @@ def warn(warnings: Sequence[Problem], jobs: Sequence[JobSpec]) -> None:
         if warning.file in files:
             from runner.cli.console import problem_text  # noqa: PLC0415  most specs give no warning
 
-            typer.echo(f"warning: {problem_text(warning)}", err=True)
+            say_error(f"warning: {problem_text(warning)}")
 
 
 def load_project_at(provider: str | None) -> Project:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.options import JobName, Paths, Provider, Var
+from runner.cli.printing import give, say
 from runner.cli.project import load_jobs
 from runner.errors import BatchspecError
+from runner.visible import visible_json
 
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec, Project
@@ -42,7 +44,7 @@ def render(
 
     project, jobs = load_jobs(paths, var, job, provider)
     if revision is not None:
-        typer.echo("\n".join(_differences(project, jobs, revision, limit, row)))
+        say("\n".join(_differences(project, jobs, revision, limit, row)))
         return
     wanted = set(row or ())
     found: set[str] = set()
@@ -50,10 +52,10 @@ def render(
         for identity, line in _requests(spec, project, limit, wanted):
             found.add(_id(identity))
             if pretty:
-                typer.echo(f"# {spec.address}, row {identity.decode()}")
-                typer.echo(json.dumps(json.loads(line), indent=2, ensure_ascii=False))
+                say(f"# {spec.address}, row {identity.decode()}")
+                say(visible_json(json.dumps(json.loads(line), indent=2, ensure_ascii=False)))
             else:
-                typer.echo(line.decode(), nl=False)
+                give(line.decode())
     if missing := sorted(wanted - found):
         raise BatchspecError(
             f"there is no row {missing[0]}", hint="an id of several columns is written as a,b", code="BS810"

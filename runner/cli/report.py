@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from runner.cli.options import JobName, Paths, Provider, Var
+from runner.cli.printing import give_bytes, say
 from runner.cli.project import load_jobs
 from runner.cli.target import check_target
 
@@ -62,8 +62,7 @@ def report(
 
         data = as_json(facts) if form == "json" else as_csv(facts).encode()
     if str(target) == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        give_bytes(data)
         return
     write_whole(target, data)
-    typer.echo(f"wrote {target}")
+    say(f"wrote {target}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from runner.cli.printing import give
+
 if TYPE_CHECKING:
     from runner.reconciler.machine import Command
 
@@ -46,4 +48,4 @@ def schema(
         from runner.reconciler.machine import schema_of  # noqa: PLC0415
 
         found = schema_of(cast("Command", of.value))
-    typer.echo(schema_text(found), nl=False)
+    give(schema_text(found))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +10,7 @@ import typer
 from typer.models import OptionInfo
 
 from runner.cli.options import LogFormat, NoColor, Verbose
+from runner.cli.printing import say
 from runner.errors import ServiceError
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -21,7 +21,7 @@ def _show_faults(wanted: bool) -> None:
     if wanted:
         from runner.service.faults import table  # noqa: PLC0415
 
-        sys.stdout.write(f"{table()}\n")
+        say(table())
         raise typer.Exit
 
 
@@ -111,8 +111,7 @@ def serve(
     configure_logs(verbose, log_format, no_color)
 
     def ready(url: str) -> None:
-        sys.stdout.write(f"{url}\n")
-        sys.stdout.flush()
+        say(url)
 
     run(
         ServiceConfig(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.options import JobName, NoColor, Paths, Provider, Var
+from runner.cli.printing import say
 from runner.cli.project import load_jobs
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def status(
     the specs.
     """
     from runner.api import open_project  # noqa: PLC0415
-    from runner.cli.console import out_console  # noqa: PLC0415
     from runner.cli.machine import lines_of  # noqa: PLC0415
+    from runner.cli.printing import out_console  # noqa: PLC0415
     from runner.executor.listing import Lists  # noqa: PLC0415
     from runner.executor.orphans import find_orphans  # noqa: PLC0415
     from runner.executor.status import told_status  # noqa: PLC0415
@@ -76,7 +77,7 @@ def status(
             if seen or not orphans:
                 console.print(board(seen))
             for orphan in orphans:
-                typer.echo("\n".join(orphan_lines(orphan)))
+                say("\n".join(orphan_lines(orphan)))
             places = opened.context.places
             links = links_work() and not no_color
             for spec, one in zip(jobs, seen, strict=True):
@@ -120,7 +121,7 @@ def _lines(look: Look) -> list[JobStatus]:
             state, at = said.get(job.address, ("", 0.0))
             if job.state != state or (job.running and now - at >= _PLAIN_EVERY):
                 said[job.address] = (job.state, now)
-                typer.echo(line(job))
+                say(line(job))
         time.sleep(_PAUSE)
         seen = look()
     return seen

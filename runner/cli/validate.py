@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.options import Paths, Provider, Var
+from runner.cli.printing import give, say
 from runner.cli.project import read_project, warn
 from runner.errors import Problem, SpecError
 
@@ -32,14 +33,14 @@ def validate(
     except SpecError as error:
         if not as_json:
             raise
-        typer.echo(_report(None, error.problems))
+        give(_report(None, error.problems))
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(_report(project, ()))
+        give(_report(project, ()))
         return
     warn(project.warnings, project.jobs)
     for job in project.jobs:
-        typer.echo(f"{job.file}: {job.address} is valid")
+        say(f"{job.file}: {job.address} is valid")
 
 
 def _templates(root: Path, specs: Sequence[JobSpec]) -> Sequence[Problem]:
@@ -57,4 +58,4 @@ def _report(project: Project | None, problems: tuple[Problem, ...]) -> str:
         "warnings": [asdict(warning) for warning in project.warnings] if project else [],
         "jobs": [{"address": job.address, "file": job.file} for job in project.jobs] if project else [],
     }
-    return json.dumps(report, indent=2, ensure_ascii=False)
+    return json.dumps(report, indent=2, ensure_ascii=False) + "\n"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from runner.cli.options import JobName, Json, Paths, Provider, Var
+from runner.cli.printing import say
 from runner.cli.project import load_jobs
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ def verify(
             if lines is not None:
                 lines.verified(found)
             else:
-                typer.echo(_text(found))
+                say(_text(found))
         if lines is not None:
             lines.errors(errors)
         else:
             for address, error in errors.items():
-                typer.echo(f"{address}: can't be rendered\n  ! {told(error)}")
+                say(f"{address}: can't be rendered\n  ! {told(error)}")
     if bad or errors:
         raise typer.Exit(1)
 

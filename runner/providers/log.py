@@ -10,6 +10,8 @@ import logging
 import sys
 from typing import Any
 
+from runner.visible import visible_fields
+
 
 def info(event: str, **fields: Any) -> None:
     """Log that something happened as it should."""
@@ -32,6 +34,7 @@ def _logger() -> Any:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            visible_fields,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
     )

@@ -10,6 +10,8 @@ import logging
 import sys
 from typing import Any
 
+from runner.visible import visible_fields
+
 
 def info(event: str, **fields: Any) -> None:
     """Log that something happened as it should."""
@@ -38,6 +40,7 @@ def _logger() -> Any:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            visible_fields,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
     )

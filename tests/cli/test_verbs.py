@@ -37,7 +37,8 @@ def test_help_imports_no_verb_and_nothing_heavy(tmp_path: Path) -> None:
     modules = imported(tmp_path, "--help")
     assert not modules & {*HEAVY, "pydantic", "yaml", "orjson"}
     assert {name for name in modules if name.startswith("runner.")} == {
-        "runner.cli", "runner.cli.interrupt", "runner.cli.main", "runner.cli.verbs", "runner.errors",
+        "runner.cli", "runner.cli.interrupt", "runner.cli.main", "runner.cli.printing", "runner.cli.verbs", "runner.errors",
+        "runner.visible",
     }  # fmt: skip
 
 

@@ -1,0 +1,77 @@
+"""Text from elsewhere, with a visible escape for each character that a reader can't see or a terminal obeys.
+
+These are control characters (C0, DEL, C1), marks that turn the direction of writing, zero-width and other format
+characters, Unicode tags, variation selectors, letters without a glyph, and half surrogates. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+_LAYOUT = frozenset("\n\t")
+_SEEN = frozenset("\u3000")
+"""Not printable to Python, but as wide as a letter: East Asian texts use it as their space."""
+_UNSEEN = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U0001d159"  # letters and marks that draw nothing
+    "\u180b\u180c\u180d\u180f"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))  # variation selectors
+)
+"""Printable to Python, and drawn as nothing by most fonts."""
+_TRACES = frozenset({"exception", "stack"})
+"""Fields of a log entry that have several lines."""
+
+
+def visible(text: str) -> str:
+    r"""Return `text` with unseen characters as `\u202e` or `\U000e0041`; newlines and tabs stay."""
+    return _escaped(text, _escape, _LAYOUT)
+
+
+def visible_line(text: str) -> str:
+    """Return `text` as `visible` does, on one line: newlines and tabs are escaped too."""
+    return _escaped(text, _escape, frozenset())
+
+
+def visible_json(text: str) -> str:
+    """Return JSON of the same meaning, with unseen characters as JSON's own escapes."""
+    return _escaped(text, _json_escape, _LAYOUT)
+
+
+def visible_fields(_logger: object, _name: str, entry: Any) -> Any:
+    """Escape a log entry's texts: a processor for structlog, before what renders it."""
+    return {visible_line(key): visible(value) if key in _TRACES else _deep(value) for key, value in entry.items()}
+
+
+def _deep(value: Any) -> Any:
+    match value:
+        case str():
+            return visible_line(value)
+        case dict():
+            return {_deep(key): _deep(one) for key, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_deep(one) for one in value]
+        case None | bool() | int() | float():
+            return value
+        case _:
+            return visible_line(str(value))
+
+
+def is_seen(character: str) -> bool:
+    """Return whether a reader sees a character as what it is."""
+    return (character.isprintable() or character in _SEEN) and character not in _UNSEEN
+
+
+def _escaped(text: str, escape: Callable[[str], str], kept: frozenset[str]) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in kept or is_seen(c) else escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
