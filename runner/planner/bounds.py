@@ -14,14 +14,19 @@ from typing import Any
 import jinja2
 from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
+from jinja2.lexer import Token, TokenStream
+from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from runner.planner.costs import TESTS, builtin, compared, formatting, metered, method, printed, sliced, weighed_test
+from runner.planner.costs import compared, formatting, metered, printed, sliced, weighed_test
 from runner.planner.meter import STEPS, TEXT, Meter, RowError
+from runner.planner.methods import builtin, method
 
 _BITS = 4_096
 """The longest whole number that arithmetic may make."""
+TOKENS = 30_000
+"""What one template may consist of, in Jinja's tokens: compiling takes a second for about 20,000 of them."""
 _FOLDING = STEPS // 100
 """What may be worked out while a template is compiled, and is then held with it; what is beyond waits for a row."""
 _COUNTED, _COMPARED, _SLICED, _METHOD = "__counted", "__compared", "__sliced", "__method"
@@ -87,7 +92,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.filters[_COMPARED] = partial(compared, self.meter)
         self.filters[_METHOD] = self._method
         self.filters[_SLICED] = partial(sliced, self.meter)
-        self.tests |= {name: weighed_test(self.meter, self.tests[name]) for name in TESTS}
+        self.tests = {name: weighed_test(self.meter, name, test) for name, test in self.tests.items()}
+        self.context_class = _Context
         self.globals["range"] = self._range
         self.globals["namespace"] = self._namespace
         self._safe: dict[tuple[type, str], bool] = {}
@@ -176,12 +182,22 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             builtin(self.meter, obj, args, kwargs)
         else:  # a macro, most of the time
             self.meter.take(4 + len(args) // 10 + len(kwargs))
+            if isinstance(obj, LoopContext):  # a loop that is recursive
+                args = (self._counted(context, args[0]), *args[1:]) if args else args
+            elif isinstance(owner, LoopContext):  # `loop.changed` compares
+                args = tuple(compared(self.meter, value) for value in args)
         return super().call(context, obj, *args, **kwargs)
 
     def get_template(self, *args: Any, **kwargs: Any) -> jinja2.Template:
         """Each template that is included or imported costs."""
-        self.meter.take(1)
-        return super().get_template(*args, **kwargs)
+        self.meter.take(10)
+        found = super().get_template(*args, **kwargs)
+        self.meter.take(len(found.blocks) // 10)
+        return found
+
+    def _tokenize(self, *args: Any, **kwargs: Any) -> TokenStream:
+        stream = super()._tokenize(*args, **kwargs)
+        return TokenStream(_bounded(stream), stream.name, stream.filename)
 
     @contextmanager
     def prepared(self, prepare: Callable[[nodes.Template], None]) -> Iterator[None]:
@@ -229,6 +245,16 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         if len(found) > STEPS:
             raise RowError(f"range() may give at most {STEPS} numbers")
         return found
+
+
+class _Context(Context):
+    """Jinja's context, which charges for the copy of all columns that a template with its context gets."""
+
+    def get_all(self) -> dict[str, Any]:
+        environment = self.environment
+        assert isinstance(environment, BoundedEnvironment)
+        environment.meter.take((len(self.parent) + len(self.vars)) // 50)
+        return super().get_all()
 
 
 class _Namespace(Namespace):
@@ -281,6 +307,18 @@ def _weigh_what_is_compared(source: nodes.Template) -> None:
     for pair in list(source.find_all(nodes.Pair)):
         if not isinstance(pair.key, nodes.Const):
             pair.key = _around(pair.key, _COMPARED)
+
+
+def _bounded(stream: TokenStream) -> Iterator[Token]:
+    """Yield a template's tokens. Raises TemplateSyntaxError beyond the most that there may be."""
+    for number, token in enumerate(stream):
+        if number >= TOKENS:
+            message = f"the template has more than {TOKENS} names, signs and pieces of text; put data into the input"
+            raise jinja2.TemplateSyntaxError(message, token.lineno, stream.name, stream.filename)
+        value: Any = token.value
+        if type(value) is int and value.bit_length() > _BITS:
+            raise jinja2.TemplateSyntaxError("this number is too large", token.lineno, stream.name, stream.filename)
+        yield token
 
 
 def loops(tree: nodes.Template) -> bool:

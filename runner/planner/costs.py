@@ -1,4 +1,4 @@
-"""What each filter and each method of text costs a row, told to the meter before anything long is made."""
+"""What each filter and test costs a row, taken from the meter before anything long is made."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import jinja2
 
 from runner.planner.meter import NUMBERS, Meter, RowError
 
-_WIDTHS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
 _FAR = re.compile(r"\d{4}|\*|\{[^{}]*\{")
 """Widths and precisions of formats that are too large, or that a value gives."""
 _FIELDS = re.compile(r"[%{]")
 _SHORT = 1_000
-_CONTAINERS = frozenset({list, dict, tuple})
+CONTAINERS = frozenset({list, dict, tuple})
+"""The types of values that hold others."""
 _SHALLOW = frozenset(
     {"attr", "count", "d", "default", "first", "items", "last", "length", "list", "map", "reject", "rejectattr"}
     | {"reverse", "select", "selectattr"}
@@ -28,29 +28,19 @@ _ONE_BY_ONE = frozenset({"map", "reject", "rejectattr", "select", "selectattr"})
 """Filters that do something with each entry when it is asked for."""
 _TEXTS = frozenset(
     {"capitalize", "center", "dedent", "e", "escape", "forceescape", "format", "indent", "lower", "replace", "string"}
-    | {"striptags", "title", "trim", "truncate", "truncate_tokens", "upper", "urlize", "wordcount", "wordwrap"}
+    | {"safe", "striptags", "title", "trim", "truncate", "truncate_tokens", "upper", "urlize", "wordcount", "wordwrap"}
     | {"xml_escape"}
 )
 """Filters that make text of what they are given."""
-TESTS = (
-    "eq",
-    "equalto",
-    "==",
-    "ne",
-    "!=",
-    "lt",
-    "lessthan",
-    "<",
-    "le",
-    "<=",
-    "gt",
-    "greaterthan",
-    ">",
-    "ge",
-    ">=",
-    "in",
+_NUMERIC_TESTS = frozenset({"divisibleby", "even", "odd"})
+"""Tests that Jinja writes with `%`, which formats where the value is text."""
+_OF_TYPES = frozenset(
+    {"boolean", "callable", "defined", "escaped", "false", "float", "integer", "iterable", "mapping", "none", "number"}
+    | {"sameas", "sequence", "string", "true", "undefined"}
 )
-"""Tests that compare."""
+"""Tests that look at no entry."""
+_BY_ATTRIBUTE = _LETTERS | _ONE_BY_ONE
+"""Filters that take the path of an attribute, such as `a.b,c.d`, and follow it for each entry."""
 _PRECISION = 400
 """Digits that rounding may be asked for; a double has no more than 324 behind the point."""
 _INTEGER_BITS = 4_096
@@ -68,6 +58,7 @@ def metered(meter: Meter, name: str, filter_: Callable[..., Any]) -> Callable[..
     before = _BEFORE.get(name)
     letters = 1 if name in _LETTERS else 100
     shallow, texts, one_by_one = name in _SHALLOW, name in _TEXTS, name in _ONE_BY_ONE
+    by_attribute = name in _BY_ATTRIBUTE
 
     @functools.wraps(filter_)
     def plain(*args: Any, **kwargs: Any) -> Any:
@@ -75,18 +66,28 @@ def metered(meter: Meter, name: str, filter_: Callable[..., Any]) -> Callable[..
         kind = type(value)
         if kind is str:
             meter.left -= 1 + len(value) // letters
-        elif kind in _CONTAINERS and not shallow:
+        elif kind in CONTAINERS and not shallow:
             meter.weigh(value)
         else:
-            meter.left -= 1 + len(value) // 100 if kind in _CONTAINERS else 1
+            meter.left -= 1 + len(value) // 100 if kind in CONTAINERS else 1
             if texts:
                 printed(value)
+            elif not (shallow or isinstance(value, (str, jinja2.Undefined))) and hasattr(kind, "__iter__"):
+                # A generator or view has no entries to weigh until it is gathered.
+                value = gathered(meter, value)
+                args = (*args[:first], value, *args[first + 1 :])
         if meter.left < 0:
             meter.take(0)
+        parts = 1
         if kwargs or len(args) > first + 1:
-            _arguments(meter, args[first + 1 :], kwargs)
+            arguments(meter, args[first + 1 :], kwargs)
+            if by_attribute:
+                parts = _parts(args[first + 1 :], kwargs)
+                if parts > 1 and hasattr(value, "__len__"):
+                    meter.take(parts * len(value))
         if one_by_one and not isinstance(value, jinja2.Undefined):
-            args = (*args[:first], meter.count(value), *args[first + 1 :])
+            items = value if hasattr(value, "__len__") else meter.count(value, parts)
+            args = (*args[:first], meter.count(items), *args[first + 1 :])
         result = filter_(*args, **kwargs)
         if isinstance(result, str):
             _given(meter, result)
@@ -98,7 +99,7 @@ def metered(meter: Meter, name: str, filter_: Callable[..., Any]) -> Callable[..
         value: Any = args[first] if len(args) > first else None
         if texts:
             printed(value)
-        _arguments(meter, args[first + 1 :], kwargs)
+        arguments(meter, args[first + 1 :], kwargs)
         before(meter, value, args[first + 1 :], kwargs)
         result = filter_(*args, **kwargs)
         if isinstance(result, str):
@@ -110,21 +111,39 @@ def metered(meter: Meter, name: str, filter_: Callable[..., Any]) -> Callable[..
     return plain if before is None else growing
 
 
-def weighed_test(meter: Meter, test: Any) -> Callable[..., Any]:
-    """A test that costs what it compares."""
+def weighed_test(meter: Meter, name: str, test: Any) -> Callable[..., Any]:
+    """Return a test that costs what it may compare, hash or turn into text."""
+    first = 1 if getattr(test, "jinja_pass_arg", None) is not None else 0
+    numeric, cheap = name in _NUMERIC_TESTS, name in _OF_TYPES
 
     @functools.wraps(test)
     def weighed(*args: Any) -> Any:
         meter.take(1)
-        _arguments(meter, args, {})
+        for value in () if cheap else args[first:]:
+            compared(meter, value)
+        if numeric and isinstance(args[first], str):
+            raise RowError(f"the test `{name}` takes a number, not text")
         return test(*args)
 
     return weighed
 
 
+def gathered(meter: Meter, value: Any) -> list[Any]:
+    """Return the entries of a generator, view or range as a list, after their cost was taken."""
+    items = list(meter.count(value))
+    meter.weigh(items)
+    return items
+
+
+def _parts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Return how many attributes the longest path among the arguments names."""
+    values = (*args, *kwargs.values())
+    return max((value.count(".") + value.count(",") + 1 for value in values if isinstance(value, str)), default=1)
+
+
 def compared(meter: Meter, value: Any) -> Any:
     """A value that is about to be compared or hashed, after its cost was taken."""
-    if type(value) in _CONTAINERS:
+    if type(value) in CONTAINERS:
         meter.weigh(value)
     elif isinstance(value, str):
         meter.take(len(value) // 200)
@@ -140,7 +159,7 @@ def sliced(meter: Meter, value: Any) -> Any:
     """A value of which a part is about to be taken, after its cost was taken."""
     if isinstance(value, str):
         meter.text(len(value))
-    elif type(value) in _CONTAINERS:
+    elif type(value) in CONTAINERS:
         meter.entries(len(value))
     return value
 
@@ -148,30 +167,17 @@ def sliced(meter: Meter, value: Any) -> Any:
 def printed(value: Any) -> None:
     """Raise RowError for what is no value: its text would name an address, and be another in each run."""
     kind = type(value)
-    if kind in NUMBERS or kind in _CONTAINERS or isinstance(value, (str, jinja2.Undefined)):
+    if kind in NUMBERS or kind in CONTAINERS or isinstance(value, (str, jinja2.Undefined)):
         return
     more = "; add `| list` or `| join`" if kind.__name__ in {"generator", "map", "filter", "reversed"} else ""
     raise RowError(f"a {kind.__name__} cannot be printed{more}")
 
 
-def _arguments(meter: Meter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def arguments(meter: Meter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Take a step for each entry of the arguments, before a function goes through them."""
     for value in (*args, *kwargs.values()) if kwargs else args:
-        if type(value) in _CONTAINERS:
+        if type(value) in CONTAINERS:
             meter.weigh(value)
-
-
-def builtin(meter: Meter, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Take what a function of Python's own costs with these arguments: a method of a list or mapping, or `dict`."""
-    _arguments(meter, args, kwargs)
-    owner: Any = getattr(called, "__self__", None)
-    name = getattr(called, "__name__", "")
-    if type(owner) in _CONTAINERS:
-        if name in {"index", "count"}:
-            meter.weigh(owner)
-        else:
-            meter.entries(len(owner))
-    elif name in {"to_bytes", "from_bytes"}:
-        raise RowError(f"bytes are no text; .{name}() can't be used")
 
 
 def _given(meter: Meter, result: str) -> None:
@@ -190,7 +196,7 @@ def _metered_join(meter: Meter, filter_: Callable[..., Any], first: int) -> Call
             # What comes one by one has no length to look at before it is joined.
             value = list(meter.count(value))
             args = (*args[:first], value, *args[first + 1 :])
-        _arguments(meter, args[first + 1 :], kwargs)
+        arguments(meter, args[first + 1 :], kwargs)
         between = len(str((*args[first + 1 :], kwargs.get("d", ""))[0]))
         meter.text(_entries(meter, value) + between * len(value))
         result = filter_(*args, **kwargs)
@@ -212,34 +218,18 @@ def _entries(meter: Meter, value: Any) -> int:
     return sum(len(item) for item in value if isinstance(item, str))
 
 
-def method(meter: Meter, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """Take what a method of `text` costs with these arguments. Raises RowError.
-
-    Returns the arguments to call it with: what comes one by one is gathered, since it comes once only.
-    """
-    if name in {"format", "format_map"}:
-        formatting(meter, text, args, kwargs)
-    elif name in _WIDTHS:
-        widths = [value for value in (*args, *kwargs.values()) if isinstance(value, int)]
-        meter.text(len(text) * (max(widths, default=8) if name == "expandtabs" else 1) + max(widths, default=0))
-    elif name == "replace" and len(args) >= 2 and isinstance(args[0], str) and isinstance(args[1], str):
-        meter.text(_replaced(text, args[0], args[1]))
-    elif name == "join" and args:
-        items = list(meter.count(args[0]))
-        meter.text(sum(len(item) + len(text) for item in items if isinstance(item, str)))
-        return items, *args[1:]
-    elif name == "translate":
-        raise RowError("text can't be translated with .translate(); use the filter `replace`")
-    elif name == "encode":
-        raise RowError("text can't be encoded with .encode(); bytes are no text")
-    elif name in {"split", "rsplit", "splitlines"}:
-        meter.entries(len(text))
-    else:
-        meter.text(len(text))
-    return args
+_BYTES_A_STEP = 20_000
+"""Characters that are copied or compared in about the time of one step."""
 
 
-def _replaced(text: str, old: str, new: str) -> int:
+def product(meter: Meter, text: str, args: tuple[Any, ...]) -> None:
+    """Take what comparing each character of a text with each of a pattern costs."""
+    if args and isinstance(args[0], str):
+        meter.take(len(text) * len(args[0]) // _BYTES_A_STEP)
+
+
+def replaced(text: str, old: str, new: str) -> int:
+    """Return the length of a text in which `old` was replaced."""
     return len(text) + (text.count(old) if old else len(text) + 1) * max(0, len(new) - len(old))
 
 
@@ -261,12 +251,22 @@ def _wrapped(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str, 
     text, width = str(value), max(1, min(_numbers(args, kwargs), default=79))
     ends = [len(part) for part in (*args, *kwargs.values()) if isinstance(part, str)]
     meter.text(len(text) + (len(text) // width + text.count("\n") + 1) * max(ends, default=1))
+    longest = max(map(len, text.split()), default=0)
+    # Each piece that is cut from a word copies the rest of it, and each chunk of a line is a text.
+    meter.take(len(text) // 2 + longest * longest // (width * _BYTES_A_STEP))
+
+
+def _trimmed(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    meter.weigh(value)
+    text = str(value)
+    meter.take(1 + len(text) // 100)
+    product(meter, text, (*args, *kwargs.values()))
 
 
 def _replace(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     meter.weigh(value)
     old, new = (*args, kwargs.get("old", ""), kwargs.get("new", ""))[:2]
-    meter.text(_replaced(str(value), str(old), str(kwargs.get("new", new))))
+    meter.text(replaced(str(value), str(old), str(kwargs.get("new", new))))
 
 
 def _filled(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -298,12 +298,12 @@ def _taken_apart(meter: Meter, value: Any, _args: tuple[Any, ...], _kwargs: dict
     meter.take(1 + len(value) // 5 if isinstance(value, str) else 1)
 
 
-def _dedented(meter: Meter, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+def _halved(meter: Meter, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
     meter.weigh(value)
     meter.take(1 + len(value) // 2 if isinstance(value, str) else 1)
 
 
-def _searched(meter: Meter, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+def searched(meter: Meter, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
     """Filters that go over the text again for what they find in it."""
     meter.weigh(value)
     meter.take(1 + (len(value) ** 2 // 100_000 if isinstance(value, str) else 0))
@@ -339,13 +339,13 @@ def formatting(meter: Meter, value: Any, args: tuple[Any, ...], kwargs: dict[str
 
 
 def _holds_more(values: tuple[Any, ...]) -> bool:
-    return any(type(value) in _CONTAINERS for value in values)
+    return any(type(value) in CONTAINERS for value in values)
 
 
 _BEFORE = {
     "batch": _filled,
     "center": _wide,
-    "dedent": _dedented,
+    "dedent": _halved,
     "format": formatting,
     "indent": _wide,
     "pprint": _deep,
@@ -355,12 +355,13 @@ _BEFORE = {
     "round": _rounded,
     "slice": _cut,
     "string": _deep,
-    "striptags": _searched,
-    "title": _taken_apart,
+    "striptags": searched,
+    "title": _halved,
     "truncate_tokens": _taken_apart,
-    "urlize": _searched,
+    "urlize": searched,
     "wordcount": _taken_apart,
     "tojson": _deep,
+    "trim": _trimmed,
     "wordwrap": _wrapped,
     "xmlattr": _deep,
 }

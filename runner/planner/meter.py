@@ -62,10 +62,10 @@ class Meter:
             self.text(size)
         self.take(1 + size // 50)
 
-    def count(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items, each for a step."""
+    def count(self, items: Iterable[Any], each: int = 1) -> Iterator[Any]:
+        """Yield the items; each takes some steps."""
         for item in items:
-            self.left -= 1
+            self.left -= each
             if self.left < 0:
                 self.take(0)
             yield item

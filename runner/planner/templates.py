@@ -134,6 +134,7 @@ class Templates:
             if asked.name in seen:
                 continue
             seen.add(asked.name)
+            self._environment.meter.left = STEPS  # looking at templates is no row's cost
             try:
                 with _compiling(asked.name):
                     text, path, _ = self._load(asked.name)
@@ -166,7 +167,7 @@ class Templates:
         join = "".join if bounded else _join_bounded
 
         def fresh(values: dict[str, Any]) -> Context:
-            return Context(environment, values, template.name, template.blocks)
+            return environment.context_class(environment, values, template.name, template.blocks)
 
         context = fresh({})
 

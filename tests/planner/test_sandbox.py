@@ -347,6 +347,24 @@ BOMBS = r"""
 {% for i in range(99999) %}{{ ('x' * 99999)|upper|length }}{% endfor %}
 {% for i in range(99999) %}{{ ('x' * 99999).upper()|length }}{% endfor %}
 {{ (range(99999)|list) | map('string') | join('x' * 9999) }}
+{{ '%500000000d' is odd }}
+{{ '%500000000d' is even }}
+{{ '%500000000d' is divisibleby 3 }}
+{{ ([[1, 2]] * 300000)|sum(start=[])|length }}
+{{ ('x' * 4000000)|wordwrap(1)|length }}
+{{ ('-' * 4000000)|wordwrap(50)|length }}
+{{ (' ' * 4000000)|wordwrap(5)|length }}
+{{ ('a-' * 2400000)|title|length }}
+{{ ('y' * 1000000)|trim('x' * 1000000 ~ 'y')|length }}
+{{ ('y' * 1000000).strip('x' * 1000000 ~ 'y')|length }}
+{{ ('a' * 2000000).rfind('ab' ~ 'a' * 1000000) }}
+{{ ('a' * 2000000).rsplit('ab' ~ 'a' * 1000000)|length }}
+{{ (('<!---->' * 1000000)|safe).striptags()|length }}
+{% set l = range(99999)|list %}{% for i in l recursive %}{% if loop.first %}{{ loop(l) }}{% endif %}{% endfor %}
+{{ (range(99999)|list)|sort(attribute='real,' * 100000 ~ 'real')|length }}
+{{ (range(99999)|list)|map(attribute='real.' * 100000 ~ 'real')|list|length }}
+{{ range(99999)|map(attribute='real.' * 100000 ~ 'real')|list|length }}
+{% for i in range(300000) %}{% if 'zzzz' is in(long) %}x{% endif %}{% endfor %}
 """
 
 DOUBLED = (
@@ -394,6 +412,17 @@ THROUGH = r"""
 {{ {}[x] }}
 {{ row|attr(x) }}
 {% include x %}
+{% for i in [x, y] %}{{ loop.changed(i) }}{% endfor %}
+{{ [x, y]|select|sort|list }}
+{{ [x, y]|select|max }}
+{{ [x, y]|map('first')|sort|length }}
+{{ {'a': x, 'b': y}.values()|sort }}
+{{ [x]|select|urlencode }}
+{{ (','|safe).join([x]) }}
+{{ ('a'|safe).replace('a', x) }}
+{{ x is lower }}
+{{ [x]|select('upper')|list }}
+{{ '%s' is divisibleby(x) }}
 """
 TUPLES = "{% set ns = namespace(x=(1, 1)) %}{% for i in range(99) %}{% set ns.x = (ns.x, ns.x) %}{% endfor %}{% set x = ns.x %}"
 HASHED = r"""
@@ -403,6 +432,10 @@ HASHED = r"""
 {{ dict.fromkeys([x])|length }}
 {{ [x]|unique|list|length }}
 {{ x in nested }}
+{{ x is filter }}
+{{ x is test }}
+{{ [x]|select|unique|list|length }}
+{{ [x]|select|groupby(0)|length }}
 """
 
 
@@ -439,6 +472,10 @@ def test_tuples_that_hold_one_another_are_not_hashed(prison: Prison, text: str) 
         pytest.param("{% if 1 %}" * 300 + "{% endif %}" * 300, id="conditions in conditions"),
         pytest.param("{{ text" + "|upper" * 20_000 + " }}", id="filters"),
         pytest.param("{{ " + "9" * 5_000 + " }}", id="digits"),
+        pytest.param("{{ 0x" + "f" * 450_000 + " // 0x" + "f" * 200_000 + " > 3 }}", id="hexadecimal digits"),
+        pytest.param("{{text}}" * 60_000, id="many small things"),
+        pytest.param("{{ text" + "|e" * 60_000 + " }}", id="a long chain"),
+        pytest.param("".join(f"{{% block a{n} %}}{{% endblock %}}" for n in range(20_000)), id="many blocks"),
     ],
 )
 def test_what_python_will_not_compile_is_an_error_of_the_template(prison: Prison, text: str) -> None:
