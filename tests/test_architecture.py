@@ -25,7 +25,7 @@ FLOORS = [
     {"spec"},
     {"store"},
     {"service"},
-    {"keys", "keysort", "git", "paths"},
+    {"differences", "keys", "keysort", "git", "paths"},
     {"digest", "errors", "lfs", "logfields", "numbers", "visible"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

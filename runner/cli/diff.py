@@ -10,8 +10,10 @@ from runner.cli.completion import complete_jobs
 from runner.cli.options import Provider
 from runner.cli.printing import give, say
 from runner.cli.project import only_job
+from runner.differences import differing_lines, windows
 from runner.errors import BatchspecError
 from runner.numbers import counted
+from runner.visible import visible_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +92,7 @@ def _lines(found: Comparison, limit: int) -> list[str]:
     lines: list[str] = []
     for change in found.changes:
         names = f"  ({', '.join(change.fields)})" if change.fields else ""
-        lines += [f"{change.id}{names}", *_text("-", change.before), *_text("+", change.after), ""]
+        lines += [f"{visible_line(change.id)}{names}", *_difference(change.before, change.after), ""]
     if limit and found.changed > len(found.changes):
         lines += [f"… and {found.changed - len(found.changes):,} more rows that changed; `--limit` shows more", ""]
     if found.compared_fields:
@@ -109,7 +111,11 @@ def _lines(found: Comparison, limit: int) -> list[str]:
     return [*lines, ", ".join(facts) + "."]
 
 
-def _text(mark: str, text: str, most: int = 12) -> list[str]:
-    lines = text.splitlines() or [""]
-    shown = [f"  {mark} {line[:200]}{'…' if len(line) > 200 else ''}" for line in lines[:most]]
-    return [*shown, f"  {mark} … {len(lines) - most} more lines"] if len(lines) > most else shown
+def _difference(before: str, after: str, most: int = 24) -> list[str]:
+    """Return the lines that differ, those that went and those that came."""
+    if "\n" not in before + after:
+        lines = [f"{mark}{text}" for mark, text in zip("-+", windows(before, after), strict=True)]
+    else:
+        lines = differing_lines(before, after)
+    more = [f"  \u2026 {len(lines) - most:,} more lines"] if len(lines) > most else []
+    return [*(f"  {line[:1]} {line[1:]}".rstrip() for line in lines[:most] if line[:2] != "@@"), *more]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from runner.cli.options import JobName, Paths, Provider, Var
 from runner.cli.printing import give, say
 from runner.cli.project import load_jobs
+from runner.differences import differing_lines, windows
 from runner.errors import BatchspecError
 from runner.visible import visible_json
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _LOOKED_AT = 1_000
 """Rows of each job that `--diff` renders both ways."""
 _ALL = 1 << 62
+_VALUE = 120
+"""Characters of a changed field that are shown."""
 
 
 def render(
@@ -119,27 +121,26 @@ def _differences(
 
 def _difference(title: str, one: bytes, other: bytes) -> Iterator[str]:
     """What differs of two requests: the prompt line by line, and the names of other fields."""
-    import difflib  # noqa: PLC0415
     import json  # noqa: PLC0415
 
     from runner.report.prompts import key_and_prompt  # noqa: PLC0415
 
     yield f"# {title}"
-    before, after = (key_and_prompt(line)[1].splitlines() for line in (one, other))
-    lines = difflib.unified_diff(before, after, lineterm="", n=2)
-    yield from (line for line in itertools.islice(lines, 2, None) if not line.startswith("@@"))
+    before, after = (key_and_prompt(line)[1] for line in (one, other))
+    if before != after:
+        yield from (line for line in differing_lines(before, after) if not line.startswith("@@"))
     bodies = [json.loads(line) for line in (one, other)]
     fields = [body.get("body") or body["params"] for body in bodies]
     names = dict.fromkeys([*fields[0], *fields[1]])
     asked = {"messages", "input", "system", "instructions"}
     for name in names:
         if name not in asked and fields[0].get(name) != fields[1].get(name):
-            yield f"  {name}: {_short(fields[0].get(name))} -> {_short(fields[1].get(name))}"
+            old, new = windows(_text(fields[0].get(name)), _text(fields[1].get(name)), _VALUE)
+            yield f"  {name}: {old} -> {new}"
     yield ""
 
 
-def _short(value: object) -> str:
+def _text(value: object) -> str:
     import json  # noqa: PLC0415
 
-    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 120 else f"{text[:120]}…"
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)

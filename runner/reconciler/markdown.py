@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from difflib import unified_diff
 from functools import partial
 
+from runner.differences import WIDTH, differing_lines, shortened
 from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
 from runner.numbers import counted, number, plural
 from runner.reconciler.explain import action_text, certainty, money, paid_again, to_submit
 from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit
+from runner.visible import visible_line
 
 LIMIT = 65_000
 """Characters of the whole text; a comment on GitHub takes 65,536, one on GitLab a million."""
@@ -26,10 +27,8 @@ MARK = "<!-- batchspec plan -->"
 _TABLE_SHARE = 0.6
 _CELL = 160
 _EXAMPLE_LINES = 60
-_LINE = 300
+_LINE = 2 * WIDTH
 _OVER = 20
-_COMPARED = 20_000
-"""Characters of a prompt that are compared."""
 
 
 def markdown(plan: Plan) -> str:
@@ -57,7 +56,8 @@ def markdown(plan: Plan) -> str:
 
 def refused(message: str) -> str:
     """The text where there is no plan, since the specs can't be read."""
-    return "\n".join((MARK, "### Batchspec plan: none, since there are errors", "", *_fence(message, "text", 100), ""))
+    lines = _fence(message.split("\n"), "text", 100)
+    return "\n".join((MARK, "### Batchspec plan: none, since there are errors", "", *lines, ""))
 
 
 def _summary(plan: Plan) -> str:
@@ -173,7 +173,7 @@ Section = Callable[[], str]
 
 def _errors(errors: Mapping[str, str]) -> list[Section]:
     def section(address: str, message: str) -> str:
-        return "\n".join(("", f"Error in {code(address)}:", "", *_fence(message, "text", 40), ""))
+        return "\n".join(("", f"Error in {code(address)}:", "", *_fence(message.split("\n"), "text", 40), ""))
 
     return [partial(section, address, message) for address, message in errors.items()]
 
@@ -187,7 +187,7 @@ def _left(orphans: Sequence[Orphan]) -> list[Section]:
             f"; {len(orphan.cancel)} will be cancelled" if orphan.cancel else "; left alone" if orphan.running else ""
         )
         lines.append(f"{orphan.address} ({orphan.realm}): {state}{ends}")
-    return [lambda: _folded("jobs that have left the specs", _fence("\n".join(lines), "text", 100))] if lines else []
+    return [lambda: _folded("jobs that have left the specs", _fence(lines, "text", 100))] if lines else []
 
 
 def _sections(jobs: Sequence[JobPlan]) -> list[Section]:
@@ -217,7 +217,7 @@ def _details(job: JobPlan) -> str:
         lines += [f"input tokens: {certainty(estimate)} ({estimate.input.basis})"] if estimate.requests else []
         lines += [f"price: {estimate.price.source}"] if estimate.price is not None else []
         lines += paid_again(estimate)
-    return _folded(f"{code(job.address)}: details", _fence("\n".join(lines), "text", 200))
+    return _folded(f"{code(job.address)}: details", _fence("\n".join(lines).split("\n"), "text", 200))
 
 
 def _folded(title: str, lines: Sequence[str]) -> str:
@@ -226,20 +226,17 @@ def _folded(title: str, lines: Sequence[str]) -> str:
 
 
 def _difference(example: Example) -> list[str]:
-    after = example.after[:_COMPARED].splitlines()
     if example.before is None:
-        lines = [f"+{line}" for line in after]
+        lines = [f"+{shortened(line)}" for line in example.after.split("\n")]
     else:
-        # The first two lines of a unified diff name files.
-        lines = list(unified_diff(example.before[:_COMPARED].splitlines(), after, lineterm="", n=2))[2:]
-    return _fence("\n".join(lines or ["(they differ further down)"]), "diff", _EXAMPLE_LINES)
+        lines = differing_lines(example.before, example.after)
+    return _fence(lines, "diff", _EXAMPLE_LINES)
 
 
-def _fence(text: str, kind: str, most: int) -> list[str]:
-    """Text in a fence that is longer than any run of backticks in it."""
-    lines = text.splitlines()
+def _fence(lines: Sequence[str], kind: str, most: int) -> list[str]:
+    """Lines in a fence that is longer than any run of backticks in it."""
     more = len(lines) - most
-    lines = [_plain(line)[:_LINE] for line in lines[:most]] + ([f"… {more} more lines"] if more > 0 else [])
+    lines = [shortened(line, _LINE) for line in lines[:most]] + ([f"… {more} more lines"] if more > 0 else [])
     longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
     return [f"{fence}{kind}", *lines, fence]
@@ -247,7 +244,7 @@ def _fence(text: str, kind: str, most: int) -> list[str]:
 
 def code(text: str) -> str:
     """A text as inline code on one line: nothing in it is markup."""
-    flat = re.sub(r"\s+", " ", _plain(text)).strip().replace("`", "'")
+    flat = visible_line(re.sub(r"[ \t\r\n]+", " ", text).strip()).replace("`", "'")
     return f"`{flat if len(flat) <= _CELL else f'{flat[: _CELL - 1]}…'}`" if flat else ""
 
 
@@ -255,8 +252,3 @@ def _as_html(text: str) -> str:
     """Inline code for a place that is read as HTML: inside <summary> backticks are just backticks."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escaped)
-
-
-def _plain(text: str) -> str:
-    """Without control characters and marks that turn the direction of writing around."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]", "", text)

@@ -12,8 +12,11 @@ from typing import Any
 
 import orjson
 
+from runner.differences import windows
 from runner.report.rows import AnswerRow, answer_text, parse_row, structured
 
+_SHOWN = 40
+"""Characters of a value that changed."""
 _VALUES = 1_000
 """Different changes of one field that are told apart; the rest is counted together."""
 
@@ -127,7 +130,7 @@ class _Tally:
         names = [name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)]
         for name in names:
             counter = self.fields.setdefault(name, Counter()) if len(self.fields) < _VALUES else Counter()
-            change = (_short(before, name), _short(after, name))
+            change = _pair(_text(before, name), _text(after, name))
             counter[change if len(counter) < _VALUES or change in counter else ("…", "…")] += 1
         return tuple(names)
 
@@ -149,9 +152,18 @@ class _Tally:
         )
 
 
-def _short(fields: dict[str, Any], name: str) -> str:
+def _pair(before: str, after: str) -> tuple[str, str]:
+    """Two values, cut; where they differ only after the cut, what differs of them."""
+    short = _short(before), _short(after)
+    return windows(before, after, _SHOWN) if short[0] == short[1] else short
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
     if name not in fields:
         return "unset"
     value = fields[name]
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    return text if len(text) <= 40 else f"{text[:39]}…"
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
