@@ -98,5 +98,10 @@ $(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --editable '.[docs]'
 	@touch $@
 
+# Built twice in different folders, the files have the same bytes: hatchling takes times from the last commit.
+dist: $(VENV)/.dev  ## build the wheel and the source archive into dist/
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist .
+
 clean:  ## remove what was installed and built here, and .batchspec/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist site
