@@ -305,6 +305,7 @@ def embedded(
             base_url=profile.base_url or "",
             key_env=profile.key.env if profile.key else "",
             concurrency=profile.concurrency,
+            webhook_allow=("loopback",),
             **_trouble_of(environ),
         )
         return BackgroundService.start(config)

@@ -21,6 +21,7 @@ from runner.service.limits import Limiter
 from runner.service.orders import Order, address, first_line, read_order
 from runner.service.page import Page, is_page
 from runner.service.storage import Storage
+from runner.service.targets import Targets
 from runner.service.transfers import DOWNLOADS, UPLOADS, Transfers
 from runner.service.trouble import Trouble
 from runner.service.views import batch_view, file_view, list_view, results_view
@@ -43,6 +44,7 @@ class Api:
         transfers: Transfers,
         engine: Engine,
         faults: Faults,
+        targets: Targets,
     ) -> None:
         self._config = config
         self._files = files
@@ -51,6 +53,7 @@ class Api:
         self._transfers = transfers
         self._engine = engine
         self._faults = faults
+        self._targets = targets
 
     async def create_file(self, request: Request) -> Response:
         """POST /v1/batches/files: a place for one upload."""
@@ -73,7 +76,7 @@ class Api:
 
     async def create_batch(self, request: Request) -> Response:
         """POST /v1/batches: a job from an uploaded file, or the one its request_id already made."""
-        order = read_order(await read_json(request, self._config.max_json_bytes))
+        order = read_order(await read_json(request, self._config.max_json_bytes), self._targets)
         account = _account(request)
         known = self._batches.by_request_id(account, order.request_id)
         if known is not None and known.file_id == order.file_id:

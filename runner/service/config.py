@@ -12,6 +12,7 @@ from runner.service import limits
 from runner.service.bounds import Bounds
 from runner.service.faults import parse
 from runner.service.limits import Limit
+from runner.service.targets import Targets
 
 BackendName = Literal["echo", "smollm", "openai"]
 ResultShape = Literal["guide", "openai", "anthropic"]
@@ -27,6 +28,8 @@ class ServiceConfig:
     `tokens`: each is an account of its own; without any the service is open, and then only on loopback.
     `base_url`, `key_env` and the `upstream_*` values are for the backend `openai`; `key_env` names the
     environment variable that holds the key. `answer_delay` makes `echo` slow, for trying out what takes long.
+    Webhooks go to public addresses, and to the hosts, addresses and networks in `webhook_allow`; `loopback` and
+    `private` name the networks of that kind.
     An attempt to deliver a webhook may take `webhook_timeout`; `webhook_backoff` is the pause after the first.
     With `tls_cert` it speaks https only; `tls_key` is needed where the key does not stand in the certificate's file.
     `rate_limits` hold for each account; there are none where nothing is said.
@@ -54,6 +57,7 @@ class ServiceConfig:
     upstream_patience: float = 10 * MINUTE
     upstream_backoff: float = 0.5
     answer_delay: float = 0.0
+    webhook_allow: tuple[str, ...] = ()
     webhook_timeout: float = 15.0
     webhook_backoff: float = 5.0
 
@@ -107,6 +111,7 @@ class ServiceConfig:
             )
         for fault in self.faults:
             parse(fault)
+        Targets(self.webhook_allow)
         if any(not token for token in self.tokens):
             raise ServiceError("a token must not be empty", code="BS704")
         if not self.tokens and not is_loopback(self.host):

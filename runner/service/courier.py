@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from contextlib import closing
@@ -18,10 +17,11 @@ from runner.service.db import Database
 from runner.service.faults import Faults
 from runner.service.loop import LoopThread
 from runner.service.outbox import Attempt, Delivery, Outbox
+from runner.service.targets import Targets
 from runner.service.webhooks import headers, message, shown
 
 if TYPE_CHECKING:
-    import httpx
+    from runner.service.sender import Sender
 
 RETRIES = 3
 """After the first attempt, as the vendor's guide has it."""
@@ -44,8 +44,9 @@ _THREAD = "batchspec-webhooks"
 class Courier:
     """Delivers what stands in the outbox, from `start` to `stop`, in a thread of its own."""
 
-    def __init__(self, config: ServiceConfig, faults: Faults) -> None:
+    def __init__(self, config: ServiceConfig, faults: Faults, targets: Targets) -> None:
         self._config = config
+        self._targets = targets
         self._faults = faults
         self._thread = LoopThread(_THREAD, self._work)
         self._woken = asyncio.Event()
@@ -68,7 +69,7 @@ class Courier:
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        self._client: httpx.AsyncClient | None = None
+        self._sender: Sender | None = None
         with closing(Database(self._config.data / "service.db")) as db:
             self._outbox, self._batches = Outbox(db), Batches(db)
             self._thread.ready()
@@ -86,8 +87,8 @@ class Courier:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        if self._client:
-            await self._client.aclose()
+        if self._sender:
+            await self._sender.close()
 
     def _start_due(self) -> float:
         """Begin what is due, and return in how many seconds to look again."""
@@ -146,6 +147,8 @@ class Courier:
         return self._config.lasting(self._config.webhook_backoff) * GROWTH ** (number - 1) * spread
 
     async def _attempt(self, batch: Batch, number: int) -> Attempt:
+        from runner.service.sender import NotPermitted  # noqa: PLC0415 - see _sending
+
         began, started = time.time(), time.monotonic()
         status, error = None, None
         try:
@@ -153,51 +156,31 @@ class Courier:
                 status = await self._post(batch, began)
         except TimeoutError:
             error = f"no answer within {self._config.webhook_timeout:g} seconds"
+        except NotPermitted:
+            # The time would show whether an internal name exists.
+            return Attempt(number, began, 0.0, None, "the host has no address that webhooks may be sent to")
         except Exception as caught:  # noqa: BLE001 - whatever keeps it from being sent is this attempt's outcome
             error = _reason(caught)
         return Attempt(number, began, time.monotonic() - started, status, error)
 
     async def _post(self, batch: Batch, now: float) -> int:
-        """Send it and return the status. The answer's body is not read: it may have any size."""
+        """Send it and return the status."""
         assert batch.webhook is not None
         webhook = orjson.loads(batch.webhook)
         content = message(batch)
         signed = headers(batch, webhook["secret"], content, now)
-        async with self._http().stream("POST", webhook["url"], content=content, headers=signed) as reply:
-            return reply.status_code
+        return await self._sending().post(webhook["url"], content, signed)
 
-    def _http(self) -> httpx.AsyncClient:
-        if self._client is None:
-            import httpx  # noqa: PLC0415 - a while to import, and most jobs have no webhook
+    def _sending(self) -> Sender:
+        if self._sender is None:
+            from runner.service.sender import Sender  # noqa: PLC0415 - a while to import, and most jobs have no webhook
 
-            _keep_urls_out_of_logs()
-            self._client = httpx.AsyncClient(
-                timeout=self._config.webhook_timeout,
-                limits=httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=0),
-                follow_redirects=False,
-            )
-        return self._client
+            self._sender = Sender(self._targets, timeout=self._config.webhook_timeout, at_once=AT_ONCE)
+        return self._sender
 
 
 def _reason(error: Exception) -> str:
-    """Why nothing could be sent, in words that hold neither the URL's path nor the secret."""
-    import httpx  # noqa: PLC0415 - imported already, where something was sent
-
-    if isinstance(error, httpx.TransportError):
-        return f"{type(error).__name__}: {error}"[:300] if str(error) else type(error).__name__
+    """Return why nothing could be sent, in words that hold neither the URL's path nor the secret."""
     if isinstance(error, ValueError):
         return f"{error}"[:300]
-    return type(error).__name__
-
-
-class _NotOurs(logging.Filter):
-    """Drops what httpx logs of every request (at level INFO, with the URL) in the courier's thread."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.threadName != _THREAD
-
-
-def _keep_urls_out_of_logs() -> None:
-    logger = logging.getLogger("httpx")
-    if not any(isinstance(known, _NotOurs) for known in logger.filters):
-        logger.addFilter(_NotOurs())
+    return f"{type(error).__name__}: {error}"[:300] if str(error) else type(error).__name__

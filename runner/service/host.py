@@ -32,6 +32,7 @@ from runner.service.page import Page
 from runner.service.protocol import BoundedProtocol
 from runner.service.running import URL_FILE, running_url
 from runner.service.storage import Storage
+from runner.service.targets import Targets
 from runner.service.tls import server_context
 from runner.service.transfers import Transfers
 from runner.service.web import Accounts
@@ -182,13 +183,14 @@ def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
         transfers = Transfers(config, files, batches, storage, faults)
     except OSError as error:
         raise ServiceError(f"the data folder {config.data} cannot be used: {error}") from error
-    courier = Courier(config, faults)
+    targets = Targets(config.webhook_allow)
+    courier = Courier(config, faults, targets)
     courier.start()
     stack.callback(courier.stop)
     engine = Engine(config, storage, faults, on_webhook=courier.wake)
     engine.start()
     stack.callback(engine.stop)
-    api = Api(config, files, batches, storage, transfers=transfers, engine=engine, faults=faults)
+    api = Api(config, files, batches, storage, transfers=transfers, engine=engine, faults=faults, targets=targets)
     accounts = Accounts(config.tokens, Guesses(config.lasting_limits(config.guess_limits)))
     page = Page(config, batches, Outbox(db), storage, transfers=transfers, accounts=accounts)
     return build_app(api, transfers, page, accounts, config, faults)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from runner.service.lines import ENDPOINTS, Format, Provider, read_lines
+from runner.service.targets import Targets
 from runner.service.web import Problem
 from runner.service.webhooks import signer
 
@@ -46,8 +47,8 @@ class FirstLine:
     model: str | None = None
 
 
-def read_order(body: dict[str, Any]) -> Order:
-    """Check a create body. Raises Problem (422) that names the field."""
+def read_order(body: dict[str, Any], targets: Targets) -> Order:
+    """Check a create body; its webhook must go to `targets`. Raises Problem (422) that names the field."""
     file_id = body.get("file_id", body.get("input_file_id"))
     if not isinstance(file_id, str) or not file_id:
         raise Problem(422, "file_id must be the id of an uploaded file.")
@@ -66,7 +67,7 @@ def read_order(body: dict[str, Any]) -> Order:
         model=_name(body, "model"),
         parameters=_parameters(body),
         metadata=_metadata(body),
-        webhook=_webhook(body),
+        webhook=_webhook(body, targets),
     )
 
 
@@ -140,7 +141,7 @@ def _metadata(body: dict[str, Any]) -> dict[str, str] | None:
     return value
 
 
-def _webhook(body: dict[str, Any]) -> dict[str, str] | None:
+def _webhook(body: dict[str, Any], targets: Targets) -> dict[str, str] | None:
     value = body.get("webhook")
     if value is None:
         return None
@@ -149,6 +150,8 @@ def _webhook(body: dict[str, Any]) -> dict[str, str] | None:
     url, secret = value.get("url"), value.get("secret")
     if not isinstance(url, str) or not _is_web_url(url):
         raise Problem(422, "webhook.url must be an http or https URL.")
+    if refusal := targets.refusal(urlsplit(url).hostname or ""):
+        raise Problem(422, f"webhook.url: {refusal}.")
     if not isinstance(secret, str) or not secret:
         raise Problem(422, "webhook.secret must be a text that is not empty.")
     try:

@@ -129,7 +129,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Caller]]:
     with ExitStack() as stack:
 
         def start(token: str = "", **settings: Any) -> Caller:
-            config = ServiceConfig(**{"data": tmp_path / "data", **settings})
+            # Receivers of the tests listen on loopback.
+            config = ServiceConfig(**{"data": tmp_path / "data", "webhook_allow": ("loopback",), **settings})
             service = stack.enter_context(BackgroundService.start(config))
             caller = Caller(service.url, token, service.stop)
             stack.callback(caller.close)
