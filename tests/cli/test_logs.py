@@ -29,7 +29,7 @@ def service(folder: Path, *faults: str) -> Iterator[str]:
     """`batchspec serve` with a key and with troubles; its URL."""
     more = [word for fault in faults for word in ("--fault", fault)]
     with subprocess.Popen(
-        [cli_path(), "serve", "--data", str(folder), "--token", KEY, *more],
+        [cli_path(), "serve", "--data", str(folder), "--token", KEY, "--webhook-allow", "loopback", *more],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None

@@ -40,7 +40,10 @@ def test_the_guides_curl_commands(tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_bytes(
         jsonl([chat(f"req-{index}", f"Prompt {index}", model="gpt-4o-mini") for index in range(40)])
     )
-    with serve_receiver() as receiver, serving(tmp_path, "--token", KEY, "--answer-delay", "1s") as url:
+    with (
+        serve_receiver() as receiver,
+        serving(tmp_path, "--token", KEY, "--answer-delay", "1s", "--webhook-allow", "loopback") as url,
+    ):
         environment = {**os.environ, "HOST": url, "MODEL_ACCESS_KEY": KEY, "WEBHOOK_URL": receiver.url}
         done = subprocess.run(
             ["sh", str(SCRIPT)], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300

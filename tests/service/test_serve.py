@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runner.cli import serve as command
 from runner.errors import ServiceError
-from runner.service import BackgroundService, ServiceConfig
+from runner.service import BackgroundService, ServiceConfig, limits
 from runner.service.running import running_url
+from tests.cli_runner import cli_path
 from tests.service.conftest import Serve, chat
 
 
@@ -117,3 +120,59 @@ def test_a_service_logs_to_stderr_only(serve: Serve, capfd: pytest.CaptureFixtur
     api.run(b"nonsense\n")
     api.stop()
     assert capfd.readouterr().out == ""
+
+
+def test_the_command_has_the_same_bounds_as_the_service(tmp_path: Path) -> None:
+    """`serve --help` prints them; each is written there a second time, so that printing it imports no server."""
+    printed = {name: parameter.default for name, parameter in inspect.signature(command.serve).parameters.items()}
+    config = ServiceConfig(data=tmp_path)
+    assert limits.parse(printed["guesses"]) == config.guess_limits
+    for name, value in {
+        "max_connections": config.bounds.connections,
+        "max_connections_per_address": config.bounds.per_address,
+        "max_headers": config.bounds.headers,
+        "max_header_bytes": config.bounds.header_bytes,
+        "min_rate": config.bounds.min_rate,
+        "max_json_bytes": config.max_json_bytes,
+        "max_upload_bytes": config.max_upload_bytes,
+    }.items():
+        assert printed[name] == value, name
+    for name in ("header_time", "idle_time", "body_time"):
+        assert printed[name] == f"{getattr(config.bounds, name):.0f}s", name
+
+
+def test_tokens_and_bounds_come_from_the_command_line(tmp_path: Path) -> None:
+    """Each line of a token file is an account."""
+    file = tmp_path / "tokens"
+    file.write_text("first-token\n\n  second-token\n")
+    options = ["--token-file", str(file), "--max-header-bytes", "500", "--data", str(tmp_path / "data")]
+    with subprocess.Popen([cli_path(), "serve", *options], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        url = running.stdout.readline().strip()
+        codes = [
+            httpx.get(f"{url}/v1/batches", headers={"authorization": f"Bearer {token}", "x": "a" * fill}).status_code
+            for token, fill in (("first-token", 1), ("second-token", 1), ("third", 1), ("first-token", 400))
+        ]
+        running.terminate()
+        running.wait()
+    assert codes == [200, 200, 401, 431]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(None, "cannot be read", id="missing"),
+        pytest.param(b"\n \n", "holds no token", id="empty"),
+        pytest.param(b"\xff\xfe", "cannot be read", id="not-text"),
+        pytest.param(b"a" * 70_000, "more than 65536 bytes", id="large"),
+    ],
+)
+def test_a_token_file_that_can_not_be_used_starts_no_open_service(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    file = tmp_path / "tokens"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ServiceError, match=message):
+        command.serve(data=tmp_path / "data", token_file=file)
+    assert not (tmp_path / "data").exists()
