@@ -144,7 +144,8 @@ class _Server(uvicorn.Server):
 def _claim(data: Path, stack: ExitStack) -> None:
     """Make the data folder ours until the end, or until this process dies."""
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        # A folder that exists may be shared on purpose; what is private is in folders and files of its own.
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Threads of one process take turns like processes do, and may release what another has taken.
         stack.enter_context(FileLock(data / "lock", timeout=0, thread_local=False))
     except Timeout as error:

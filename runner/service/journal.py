@@ -15,6 +15,7 @@ import orjson
 from runner.service.batches import Progress
 from runner.service.config import ResultShape
 from runner.service.lines import Usage, error_line, key_of, output_line, response_in, usage_of
+from runner.service.private import make_folder
 
 OUTPUT = "output.jsonl"
 ERRORS = "errors.jsonl"
@@ -34,7 +35,7 @@ class Journal:
         self.done: set[bytes] = set()
         """`key_of` each request that needs asking no more."""
         self._dirty = False
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         _repair(folder / OUTPUT, self._remember_answer)
         _repair(folder / ERRORS, self._remember_error)
         self._output = os.open(folder / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -55,7 +55,7 @@ class Sender:
         target = httpcore.URL(scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path)
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout)
         async with self._pool.stream(
-            "POST", target, headers=headers, content=content, extensions={"timeout": timeouts}
+            "POST", target, headers=[*headers.items()], content=content, extensions={"timeout": timeouts}
         ) as response:
             return response.status
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from io import BufferedWriter
 from pathlib import Path
 from typing import BinaryIO
 
 import orjson
 
 from runner.service.faults import share
+from runner.service.private import create
 
 _Line = tuple[int, int] | bytes
 """A line of the real file as (offset, bytes), or one that does not stand there."""
@@ -68,9 +70,8 @@ def _half(file: BinaryIO, line: _Line) -> bytes:
 
 def _write(copy: Path, file: BinaryIO, lines: Iterable[_Line]) -> None:
     beside = copy.with_name(f"{copy.name}.{uuid.uuid4().hex}")
-    with beside.open("wb") as target:
-        for line in lines:
-            target.write(_read(file, line))
+    with BufferedWriter(create(beside)) as target:
+        target.writelines(_read(file, line) for line in lines)
     beside.replace(copy)
 
 

@@ -9,8 +9,11 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
+
+from runner.service.private import create, make_folder
 
 _PART = ".part"
 _PIECE = 1 << 20
@@ -35,8 +38,8 @@ class Storage:
     def __init__(self, data: Path) -> None:
         self._uploads = data / "uploads"
         self._jobs = data / "jobs"
-        self._uploads.mkdir(parents=True, exist_ok=True)
-        self._jobs.mkdir(parents=True, exist_ok=True)
+        make_folder(self._uploads)
+        make_folder(self._jobs)
 
     def blob(self, name: str) -> Path:
         """Where the bytes of an upload lie."""
@@ -55,7 +58,7 @@ class Storage:
         part = self._uploads / f"{name}{_PART}"
         size = 0
         try:
-            with part.open("wb", buffering=0) as file:
+            with create(part) as file:
                 async with _Writer(file) as writer:
                     async for piece in _pieces(stream):
                         size = _checked(size + len(piece), limit)
@@ -93,7 +96,7 @@ def _checked(size: int, limit: int) -> int:
 class _Writer:
     """Writes and hashes one piece in a thread while the next one arrives; never more than these two are held."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: FileIO) -> None:
         self._file = file
         self._hash = hashlib.sha256()
         self._under_way: asyncio.Future[None] | None = None

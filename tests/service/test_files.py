@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import socket
+import stat
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -193,3 +195,23 @@ def test_the_secret_is_private_to_its_owner_and_stays(serve: Serve, tmp_path: Pa
     api.stop()
     serve()
     assert secret.read_text() == before
+
+
+def test_only_the_owner_can_read_what_is_kept(serve: Serve, tmp_path: Path) -> None:
+    """Uploads, results, the database and its journal; also folders that an older version made."""
+    for name in ("uploads", "jobs"):
+        (tmp_path / "data" / name).mkdir(parents=True, mode=0o755)
+    before = os.umask(0o022)
+    try:
+        api = serve(faults=("shuffle-lines", "fail-requests=@1"))
+        batch = api.run([chat("a"), chat("b"), chat("c")])
+        assert api.results(batch["id"])[0]
+    finally:
+        os.umask(before)
+    kept = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").rglob("*")}
+    names = {path.name for path in kept}
+    assert {"service.db", "secret"} <= names
+    assert len(names) > 8
+    # `lock` and `url` hold nothing private, and other users may have to find them.
+    wrong = {path.name: oct(mode) for path, mode in kept.items() if mode & 0o077 and path.name not in {"lock", "url"}}
+    assert wrong == {}
