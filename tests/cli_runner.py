@@ -3,7 +3,7 @@
 `run_cli` replaces `subprocess.run([sys.executable, "-m", "runner", ...])` and returns the same `CompletedProcess`.
 One helper process for each pytest process imports everything once and forks for each command. The command is therefore a
 process: its folder, environment, signal handlers, loggers, caches and exit code are its own, nothing of it stays in the
-process of the tests, and several may run at the same time.
+process of the tests, and several may run at the same time. They wait 0.05 s between looks at a batch, not 0.2 or 2 s.
 
 `cli_path` is the path of an executable that does the same, for shell scripts and for services that a test starts with
 `subprocess.Popen` and ends with `terminate`.
@@ -16,10 +16,9 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
-import importlib
 import json
 import os
-import pkgutil
+import pickle
 import random
 import select
 import shutil
@@ -32,17 +31,10 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
-
-MODULES = (
-    "bpe_openai", "duckdb", "filelock", "genai_prices", "httptools", "jinja2", "jsonschema", "numpy", "re2",
-    "rich.console", "rich.live", "structlog", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto",
-    "zstandard",
-)  # fmt: skip
-"""What commands import when they need it, outside of `runner`."""
 
 _SHIM = """\
 #!{python} -IS
@@ -73,25 +65,36 @@ def run_cli(
     *,
     cwd: Path,
     env: Mapping[str, str] | None = None,
-    input: str | None = None,  # noqa: A002  the name that subprocess.run has
     timeout: float = 120.0,
     check: bool = False,
+    prepare: Callable[[], object] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `batchspec` with `arguments` in folder `cwd` and return its exit code, stdout and stderr.
 
-    `env` is the whole environment, by default that of this process. `input` is what the command reads from stdin, by
-    default nothing. Raise `subprocess.TimeoutExpired` after `timeout` seconds, and kill the command then. With `check`, raise
-    `subprocess.CalledProcessError` where the exit code is not 0.
+    `env` is the whole environment, by default that of this process. Nothing is to be read from stdin. Raise
+    `subprocess.TimeoutExpired` after `timeout` seconds, and kill the command then. With `check`, raise
+    `subprocess.CalledProcessError` where the exit code is not 0. `prepare` is called in the command's process first; it
+    is pickled, so it is a function of a module, or a `functools.partial` of one.
     """
-    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        stdin.write((input or "").encode())
-        stdin.seek(0)
-        code = _order(arguments, cwd, env, [stdin.fileno(), stdout.fileno(), stderr.fileno()], timeout)
-        texts = []
-        for file in (stdout, stderr):
-            file.seek(0)
-            texts.append(file.read().decode().replace("\r\n", "\n"))
-    done = subprocess.CompletedProcess(["batchspec", *arguments], code, *texts)
+    environ = dict(os.environ if env is None else env)
+    order = {"arguments": [*arguments], "cwd": str(cwd), "env": environ, "prepare": pickle.dumps(prepare).hex()}
+    content = json.dumps(order).encode()
+    until = time.monotonic() + timeout
+    outputs, ends = zip(os.pipe(), os.pipe(), strict=True)
+    try:
+        with Path(os.devnull).open("rb") as stdin, socket.socket(socket.AF_UNIX) as server:
+            server.connect(str(_server()))
+            socket.send_fds(server, [struct.pack("!Q", len(content))], [stdin.fileno(), *ends])
+            server.sendall(content)
+            _close(ends)
+            texts = [text.decode().replace("\r\n", "\n") for text in _read(outputs, until)]
+            server.settimeout(max(until - time.monotonic(), 0.001))
+            _, code = server.makefile("rb")  # the process id and the exit code, each in a line
+    except TimeoutError:  # the helper kills the command where this connection ends
+        raise subprocess.TimeoutExpired(["batchspec", *arguments], timeout) from None
+    finally:
+        _close(outputs)
+    done = subprocess.CompletedProcess(["batchspec", *arguments], int(code), *texts)
     if check:
         done.check_returncode()
     return done
@@ -109,21 +112,25 @@ def cli_path() -> str:
     return str(path)
 
 
-def _order(arguments: Sequence[str], cwd: Path, env: Mapping[str, str] | None, files: list[int], timeout: float) -> int:
-    """Have the helper run a command; its exit code, negative for a signal, as subprocess has it."""
-    order = {"arguments": [*arguments], "cwd": str(cwd), "env": dict(os.environ if env is None else env)}
-    content = json.dumps(order).encode()
-    with socket.socket(socket.AF_UNIX) as server:
-        server.connect(str(_server()))
-        socket.send_fds(server, [struct.pack("!Q", len(content))], files)
-        server.sendall(content)
-        server.settimeout(timeout)
-        answers = server.makefile("rb")
-        try:
-            answers.readline()  # the command's process id
-            return int(answers.readline())
-        except TimeoutError:
-            raise subprocess.TimeoutExpired(["batchspec", *arguments], timeout) from None
+def _close(files: Iterable[int]) -> None:
+    for file in files:
+        os.close(file)
+
+
+def _read(files: Sequence[int], until: float) -> list[bytes]:
+    """Read pipes to their ends; raise TimeoutError where that is later than `until` of the monotonic clock."""
+    found = {file: bytearray() for file in files}
+    left = list(files)
+    while left:
+        ready, _, _ = select.select(left, [], [], max(until - time.monotonic(), 0))
+        if not ready:
+            raise TimeoutError
+        for file in ready:
+            piece = os.read(file, 1 << 16)
+            found[file] += piece
+            if not piece:
+                left.remove(file)
+    return [bytes(found[file]) for file in files]
 
 
 @functools.cache
@@ -154,13 +161,11 @@ def _end(helper: subprocess.Popen[bytes]) -> None:
 
 def _serve(address: str) -> None:
     """Fork for each connection until stdin ends. The fork waits for the command, which is a fork of its own."""
-    import runner
+    from runner.executor import wait
+    from tests.warm import warm
 
-    for module in pkgutil.walk_packages(runner.__path__, "runner."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    for name in MODULES:
-        importlib.import_module(name)
+    warm()
+    wait.SHORTEST = {"local": 0.05, "digitalocean": 0.05}
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
@@ -208,6 +213,9 @@ def _command(order: dict[str, Any], files: list[int]) -> NoReturn:
     time.tzset()
     os.chdir(order["cwd"])
     random.seed()
+    prepare = pickle.loads(bytes.fromhex(order["prepare"])) if "prepare" in order else None
+    if prepare is not None:
+        prepare()
     sys.argv = ["batchspec", *order["arguments"]]
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runner.cli.paper import broken
+from tests.cli_runner import cli_path, run_cli
 from tests.conftest import SPEC
 
 LONG = "  ~ wait   for batch 5c0e9a55-2f3b-4a1e-9d0c-1f2e3d4c5b6a (40 requests): it is in_progress; which it holds shows when"
@@ -32,7 +32,7 @@ def on_a_terminal(root: Path, *arguments: str, **environ: str) -> str:
     ours, theirs = pty.openpty()
     clean = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "CI", "COLUMNS"}}
     with subprocess.Popen(
-        [sys.executable, "-m", "runner", *arguments],
+        [cli_path(), *arguments],
         cwd=root, env={**clean, "TERM": "xterm-256color", **environ}, stdout=theirs, stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ):  # fmt: skip
@@ -72,11 +72,8 @@ def test_what_stands_in_rows_does_nothing_to_a_terminal(project: Callable[..., P
     root = project({"specs/hello.yaml": SPEC.replace("Say {{ text }}.", "{{ row[text] }}"), "data/rows.jsonl": row})
     for told in (
         on_a_terminal(root, "plan", "--provider", "local", TERM="dumb"),
-        subprocess.run(
-            [sys.executable, "-m", "runner", "plan", "--provider", "local"],
-            cwd=root, capture_output=True, text=True, timeout=60, check=False,
-        ).stdout,
-    ):  # fmt: skip
+        run_cli(["plan", "--provider", "local"], cwd=root).stdout,
+    ):
         assert r'row "\u009b2J\u202e": specs/hello.yaml' in " ".join(told.split())
         assert "\x1b" not in told
         assert "\x9b" not in told
@@ -90,7 +87,7 @@ def test_what_is_said_after_a_question_has_a_line_of_its_own(
     root = project({"specs/hello.yaml": SPEC.replace("name: hello", "name: hello\nprovider: local")})
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "runner", "apply"], cwd=root, env={**os.environ, "CI": "1"},
+        [cli_path(), "apply"], cwd=root, env={**os.environ, "CI": "1"},
         stdin=theirs, stdout=theirs, stderr=theirs,
     ):  # fmt: skip
         os.close(theirs)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_recurring import LOCAL, batchspec
+from tests.cli_runner import run_cli
 from tests.rights import as_anybody
 
 Write = Callable[..., Path]
@@ -17,10 +16,7 @@ RIGHTS = "et the user who runs this read and write it and its folder (`ls -ld` s
 
 
 def anybody(root: Path, *arguments: str, expect: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-B", "-m", "runner", *arguments], cwd=root, preexec_fn=as_anybody,
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_cli(arguments, cwd=root, prepare=as_anybody)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -11,7 +11,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,7 +26,7 @@ from runner.cli.table import time_text
 from runner.executor.batches import Known, line_of
 from runner.executor.status import BatchStatus, JobStatus, Tokens, pace
 from runner.providers.api import Counts, RemoteBatch
-from tests.cli_runner import run_cli
+from tests.cli_runner import cli_path, run_cli
 from tests.conftest import SPEC
 
 BATCH = BatchStatus("5c0e9a55-2f3b-4a1e-9d0c-1f2e3d4c5b6a", "in_progress", False, 50_000, 12_345, 17, 2, True, 12.5)
@@ -317,7 +316,7 @@ def watched(
     """What a terminal gets of a command that is interrupted once `word` is on it; and the exit code."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "runner", *arguments],
+        [cli_path(), *arguments],
         cwd=root, env=environ, stdin=theirs,
         stdout=subprocess.DEVNULL if errors else theirs, stderr=theirs if errors else subprocess.DEVNULL,
     )  # fmt: skip

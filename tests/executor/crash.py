@@ -7,7 +7,6 @@ as there are cores; what they are in stands in `scenes`, what a step is in `kill
 from __future__ import annotations
 
 import argparse
-import importlib
 import itertools
 import json
 import random
@@ -25,6 +24,7 @@ from tests.cli_runner import cli_path
 from tests.executor.beside import Trial, try_all
 from tests.executor.kill import Point
 from tests.executor.scenes import LOSSES, SCENES, TOKEN, Scene, check, in_fork, lockfiles, lose, outputs, stage
+from tests.warm import warm
 
 POLLS = {"GET v1/batches": 4, "GET v1/batches/ID": 4}
 """Steps that come as often as time passes; the first ones are enough."""
@@ -131,9 +131,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="cases beside each other; one for each core")
     options = parser.parse_args()
-    # What an apply imports on its way is imported once, here, and not in every fork.
-    for name in ("bpe_openai", "genai_prices", "filelock", "numpy", "runner.providers.digitalocean"):
-        importlib.import_module(name)
+    warm()  # once, here, and not in every fork
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="batchspec-crash-") as name:
         folder = Path(name)

@@ -32,6 +32,7 @@ from runner.service import BackgroundService, ServiceConfig
 from runner.service.faults import KINDS
 from tests.executor.beside import Trial, try_all
 from tests.providers.stub import KEY
+from tests.warm import warm
 
 FAULTS = tuple(name for name, kind in KINDS.items() if kind.scope != "webhook")
 """All that the executor can meet; a webhook's faults are its receiver's."""
@@ -250,6 +251,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=0, help="pairs beside each other; one for each core")
     told = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    warm()
     index, count = map(int, told.part.split("/"))
     tried = [trial(faults) for faults in pairs(told.seed)][index::count]
     started = time.monotonic()

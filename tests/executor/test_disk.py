@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.cli_runner import run_cli
 from tests.providers.stub import KEY, Stub
 from tests.rights import as_anybody
 
@@ -37,17 +36,8 @@ def root(stub: Stub, project: Callable[..., Path]) -> Path:
 
 def apply(root: Path, largest: int | None = None) -> tuple[int, str]:
     """Apply, with no file larger than so many bytes: the system refuses to write on, as it does on a full disk."""
-
-    def limit() -> None:
-        as_anybody()
-        if largest is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-
-    done = subprocess.run(
-        [sys.executable, "-B", "-m", "runner", "apply", "--yes"],
-        cwd=root, env={**os.environ, "MODEL_ACCESS_KEY": KEY}, preexec_fn=limit,
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    environ = {**os.environ, "MODEL_ACCESS_KEY": KEY}
+    done = run_cli(["apply", "--yes"], cwd=root, env=environ, prepare=partial(as_anybody, largest))
     return done.returncode, done.stdout + done.stderr
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from runner.executor.observe import Word
 from runner.service import BackgroundService, ServiceConfig
+from tests.cli_runner import cli_path
 from tests.executor.story import ENVIRON, FAULTS, ROWS, SHARD, TEXTS, Books, checkout, pairs, plan, story
 from tests.providers.stub import KEY
 
@@ -82,15 +82,6 @@ def test_two_faults(faults: tuple[str, str], tmp_path: Path) -> None:
         assert told.wrong() == []
 
 
-APPLY = """\
-import sys
-from runner.executor import wait
-wait.SHORTEST = dict.fromkeys(wait.SHORTEST, 0.05)
-from runner.cli.main import run
-sys.exit(run(["apply", "--yes"]))
-"""
-
-
 @pytest.mark.parametrize("faults", [(), ("lost-create=2", "slow=50%:0.05")], ids=["quiet", "lost creates"])
 @pytest.mark.parametrize("checkouts", [1, 2], ids=["one checkout", "two checkouts"])
 def test_two_applies_at_once_make_one_batch_a_shard(
@@ -102,7 +93,7 @@ def test_two_applies_at_once_make_one_batch_a_shard(
         roots = [checkout(tmp_path / f"checkout{n % checkouts}", service.url) for n in range(2)]
         running = [
             subprocess.Popen(
-                [sys.executable, "-c", APPLY], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                [cli_path(), "apply", "--yes"], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             )
             for root in roots
         ]
