@@ -71,19 +71,24 @@ class Planned:
         rounds = {one.desired.spec.address: one.desired.spec.job.retry.rounds for one in self.prepared}
         return {job.address: ceiling_of(job, rounds[job.address]) for job in self.plan.jobs}
 
-    def saved(self, project: str) -> bytes:
-        """The plan as a file that a later apply keeps to. Raises BatchspecError for a plan with errors."""
+    def saved(self, project: str, key: bytes | None = None, within: SavedPlan | None = None) -> bytes:
+        """Return the plan as a file that a later apply keeps to, signed with `key` where there is one.
+
+        With `within`, it allows no more than that plan does either. Raises BatchspecError for a plan with errors, and
+        where that plan does not hold any more.
+        """
         if self.plan.errors:
             raise BatchspecError(
                 "a plan with errors is not saved", hint="mend them first, or leave the job out", code="BS605"
             )
-        ceilings = self.ceilings()
+        ceilings = self.ceilings() if within is None else kept_to(within, self)
         pins = {one.desired.spec.address: one.pins for one in self.prepared}
-        jobs = [saved_job(job, pins[job.address], ceilings[job.address]) for job in self.plan.jobs]
-        return saved_text(project, tool(), jobs, self.plan.cancels)
+        plans = (job for job in self.plan.jobs if job.address in ceilings)
+        jobs = [saved_job(job, pins[job.address], ceilings[job.address]) for job in plans]
+        return saved_text(project, tool(), jobs, self.plan.cancels, key)
 
 
-def _kept_to(saved: SavedPlan, planned: Planned) -> dict[str, Ceiling]:
+def kept_to(saved: SavedPlan, planned: Planned) -> dict[str, Ceiling]:
     """What a saved plan and a fresh one allow, where it still holds. Raises BatchspecError that names what moved."""
     pins = {one.desired.spec.address: one.pins for one in planned.prepared}
     fresh, plans = planned.ceilings(), {job.address: job for job in planned.plan.jobs}
@@ -210,7 +215,7 @@ class Opened:
         ]
         ceilings = planned.ceilings()
         if saved is not None:
-            ceilings = _kept_to(saved, planned)
+            ceilings = kept_to(saved, planned)
             good = [one for one in good if one.desired.spec.address in ceilings]
         problems = prune(self.context, planned.plan.orphans) if word.prune else ()
         refused = tuple(Outcome("--prune", "error", None, problem, codes=("BS807",)) for problem in problems)
@@ -228,7 +233,7 @@ class Opened:
     def _with_costs(self, one: Prepared, seen: Observed, *, exact: bool, review: bool) -> JobPlan:
         spec, project = one.desired.spec, self.context.project
         plan = canary_told(spec, one.pins, seen)
-        held = bool(plan.held_back)
+        held = bool(plan.held_back) and not plan.submits
         found = None if held else estimate(seen, one.pins, project.settings, self.context.now(), exact=exact)
         shown = spec.job.review.show_prompts
         examples: tuple[Example, ...] = ()

@@ -22,12 +22,14 @@ from runner.cli.options import (
     Json,
     LogFormat,
     NoColor,
+    NoNew,
     Provider,
     Prune,
     RetryFailed,
     Var,
     Verbose,
 )
+from runner.cli.plan_file import planned_jobs, signed_plan
 from runner.cli.printing import confirm, say
 from runner.cli.project import known_words, load_jobs
 from runner.errors import BatchspecError, read_more
@@ -35,8 +37,6 @@ from runner.errors import BatchspecError, read_more
 if TYPE_CHECKING:
     from runner.executor.run import Outcome
     from runner.reconciler.plan import JobPlan, Plan
-    from runner.reconciler.saved import SavedPlan
-    from runner.spec.load import JobSpec, Project
     from runner.spec.output import Output
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -62,6 +62,7 @@ def apply(
     ask_unknown: AskUnknown = None,
     retry_failed: RetryFailed = None,
     prune: Prune = False,
+    no_new: NoNew = False,
     override: Annotated[
         str | None,
         typer.Option("--budget-override", metavar="REASON", help="Go over a budget; the lockfile keeps the reason."),
@@ -88,15 +89,17 @@ def apply(
         limit = _duration(timeout)
         if override is not None and not override.strip():
             raise BatchspecError("--budget-override wants a reason", hint="say why, in a few words", code="BS802")
+        if no_new and ask_unknown:
+            raise BatchspecError(
+                "--no-new submits nothing anew, and --ask-unknown does", hint="leave one of them out", code="BS802"
+            )
         plan_file = _plan_file(paths)
         project, chosen = load_jobs(None if plan_file else paths, var, job, provider)
-        saved = None if plan_file is None else _saved(plan_file, project)
-        if saved is not None:
-            planned_jobs = {one.address for one in saved.jobs}
-            chosen = tuple(spec for spec in chosen if spec.address in planned_jobs)
-            _same_provider(plan_file, saved, project, chosen)
+        saved = None if plan_file is None else signed_plan(plan_file, project)
+        if plan_file is not None and saved is not None:
+            chosen = planned_jobs(saved, plan_file, project, chosen)
         known_words(project, chosen, ask_unknown, retry_failed, prune=prune)
-        word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
+        word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new)
         with (
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
             open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
@@ -143,35 +146,6 @@ def _plan_file(paths: list[Path] | None) -> Path | None:
     if not paths or len(paths) > 1 or paths[0].suffix in {".yaml", ".yml"}:
         return None
     return paths[0] if paths[0].suffix == ".json" or paths[0].is_file() else None
-
-
-def _saved(path: Path, project: Project) -> SavedPlan:
-    from runner.reconciler.saved import read_saved  # noqa: PLC0415
-
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BatchspecError(f"{path} can't be read: {error.strerror or error}", code="BS604") from error
-    return read_saved(data, str(path), project.settings.project)
-
-
-def _same_provider(path: Path | None, saved: SavedPlan, project: Project, chosen: Sequence[JobSpec]) -> None:
-    """Refuse a plan that was made for another provider, and say which. The file only suggests: nothing is switched."""
-    from runner.spec.realm import realm_name, realm_of  # noqa: PLC0415
-
-    planned = {job.address: job.realm for job in saved.jobs}
-    wrong = next((planned[spec.address] for spec in chosen if realm_of(spec) != planned[spec.address]), None)
-    if wrong is None:
-        return
-    settings = project.settings
-    named = {name: settings.profile(name) for name in (*settings.providers, "local", "digitalocean")}
-    name = next((name for name, profile in named.items() if profile and realm_name(profile) == wrong), "")
-    if name:
-        raise BatchspecError(
-            f"this plan was made with --provider {name}",
-            hint=f"nothing was done; `{shlex.join(['batchspec', 'apply', str(path), '--provider', name])}` applies it",
-            code="BS603",
-        )
 
 
 def _confirm(plan: Plan, *, yes: bool, apart: bool) -> None:

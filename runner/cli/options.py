@@ -44,6 +44,10 @@ AskUnknown = Annotated[
     ),
 ]
 Prune = Annotated[bool, typer.Option("--prune", help="Cancel running batches of jobs that have left the specs.")]
+NoNew = Annotated[
+    bool,
+    typer.Option("--no-new", help="Download, retry and write; submit no request that was never asked."),
+]
 Exact = Annotated[bool, typer.Option("--exact", help="Count the tokens of every request, not of a sample.")]
 Json = Annotated[bool, typer.Option("--json", help="Lines of JSON on stdout, for machines; see schemas/.")]
 RetryFailed = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from runner.cli.options import (
     Json,
     LogFormat,
     NoColor,
+    NoNew,
     Paths,
     Provider,
     Prune,
@@ -25,6 +27,7 @@ from runner.cli.options import (
     Var,
     Verbose,
 )
+from runner.cli.plan_file import planned_jobs, saved_plan
 from runner.cli.printing import say, say_error
 from runner.cli.project import known_words, load_jobs
 from runner.cli.target import check_target
@@ -46,6 +49,11 @@ def plan(
     ask_unknown: AskUnknown = None,
     retry_failed: RetryFailed = None,
     prune: Prune = False,
+    no_new: NoNew = False,
+    within: Annotated[
+        Path | None,
+        typer.Option("--within", metavar="FILE", help="Keep to a saved plan's jobs, and fail beyond its bounds."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -65,11 +73,12 @@ def plan(
     log_format: LogFormat = "console",
 ) -> None:
     """Show what apply would submit, reuse, wait for and write. Changes nothing on the service."""
-    from runner.api import open_project  # noqa: PLC0415
+    from runner.api import kept_to, open_project  # noqa: PLC0415
     from runner.cli.console import Terminal  # noqa: PLC0415
     from runner.cli.machine import lines_of  # noqa: PLC0415
     from runner.cli.paper import show_plan  # noqa: PLC0415
     from runner.executor.observe import Word  # noqa: PLC0415
+    from runner.reconciler.saved import plan_key  # noqa: PLC0415
     from runner.store.files import write_whole  # noqa: PLC0415
 
     with lines_of("plan", wanted=as_json) as lines:
@@ -77,8 +86,11 @@ def plan(
             check_target(out, "a saved plan")
         with _reviewed(wanted=form == "markdown" and not as_json):
             project, chosen = load_jobs(paths, var, job, provider)
+        bound = None if within is None else saved_plan(within, project)
+        if within is not None and bound is not None:
+            chosen = planned_jobs(bound, within, project, chosen)
         known_words(project, chosen, ask_unknown, retry_failed, prune=prune)
-        word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune)
+        word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new)
         with (
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
             open_project(project, watcher=terminal, jobs=jobs) as opened,
@@ -93,8 +105,10 @@ def plan(
             say(markdown(planned), end="")
         else:
             show_plan(planned, opened.context.places.root, no_color=no_color)
+        if bound is not None and out is None:
+            kept_to(bound, made)
         if out is not None:
-            write_whole(out, made.saved(project.settings.project))
+            write_whole(out, made.saved(project.settings.project, plan_key(os.environ), bound))
             say_error(f"Saved as {out}; `{_to_apply(out, word, provider, var)}` does no more than this.")
     if planned.errors:
         raise typer.Exit(1)
@@ -110,6 +124,7 @@ def _to_apply(out: Path, word: Word, provider: str | None, variables: list[str] 
         *(part for one in sorted(word.ask_unknown) for part in ("--ask-unknown", one)),
         *(part for one in sorted(word.retry_failed) for part in ("--retry-failed", one)),
         *(("--prune",) if word.prune else ()),
+        *(("--no-new",) if word.no_new else ()),
     ]
     return shlex.join(["batchspec", "apply", str(out), *said])
 

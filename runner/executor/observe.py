@@ -27,7 +27,7 @@ from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import Lockfile, PinsLine
-from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide
+from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide, without_new
 from runner.reconciler.reasons import RowChanges
 from runner.spec.money import allowed
 from runner.store.index import KEY
@@ -39,13 +39,14 @@ from runner.store.ranges import Sorted
 class Word:
     """What a person asked for on the command line, by job address; to `runner.api` also by the name of several jobs.
 
-    `retry_failed` is about what stands failed when it is said, once. So an apply adds in `ended` which batches of a job
-    had ended by then; None is all.
+    `no_new` submits nothing that was never asked. `retry_failed` is about what stands failed when it is said, once. So
+    an apply adds in `ended` which batches of a job had ended by then; None is all.
     """
 
     ask_unknown: frozenset[str] = frozenset()
     retry_failed: frozenset[str] = frozenset()
     prune: bool = False
+    no_new: bool = False
     ended: frozenset[str] | None = None
 
 
@@ -160,7 +161,8 @@ def observe(
         output_before="" if line is not None else _output_before(lockfile, names),
     )
     sizes = frozenset(shard.requests for shard in view.shards)
-    return Observed(desired, realm, lockfile, batches, standing, judged, state, fate, fate_apart, decide(view), sizes)
+    plan = without_new(decide(view)) if word.no_new else decide(view)
+    return Observed(desired, realm, lockfile, batches, standing, judged, state, fate, fate_apart, plan, sizes)
 
 
 def _output_before(lockfile: Lockfile, names: Collection[str]) -> str:

@@ -42,6 +42,7 @@ from runner.executor.write import write_output
 from runner.logfields import tied
 from runner.money.estimate import Estimate
 from runner.money.sample import Spread
+from runner.numbers import counted
 from runner.planner.render import Desired
 from runner.planner.shards import Shard, cut
 from runner.providers.api import RemoteBatch
@@ -212,6 +213,10 @@ class Run:
             self._collector.again()
             reason = "another process is writing answers that were here"
             raise Stalled(Stall(self.address, reason, event="results.late", code=NotReady.code))
+        if not seen.plan.asks_new and seen.plan.held_back:
+            text = f"{counted(seen.plan.held_back, 'request')} never asked; apply without `--no-new` submits them"
+            self.outcome = self._ended("skipped", text)
+            return
         self._write(seen)
         self.outcome = self._ended("failed" if seen.plan.failed_beyond else "succeeded")
 

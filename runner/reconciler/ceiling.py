@@ -41,7 +41,8 @@ class Ceiling:
 def ceiling_of(plan: JobPlan, rounds: int) -> Ceiling:
     """What a job's plan allows; `rounds` is the job's `retry.rounds`, which a person's word may go beyond."""
     # What may be in no batch may turn out to be new; it is not counted as in flight then.
-    new = plan.new + plan.unseen
+    unseen = plan.unseen if plan.asks_new else 0
+    new = plan.new + unseen
     again = sum(count for number, count in plan.tally.submit if number > 1)
     last = max([rounds, *(number for number, _ in plan.tally.submit)])
-    return Ceiling(new, again, plan.tally.in_flight - plan.unseen, last)
+    return Ceiling(new, again, plan.tally.in_flight - unseen, last)

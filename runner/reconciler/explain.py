@@ -211,8 +211,10 @@ def _summary(plan: Plan) -> str:
 def to_submit(plan: Plan, what: str) -> list[str]:
     """How many requests apply would submit, and how many a canary that failed holds back."""
     submit = sum(job.submits for job in plan.jobs)
-    held = sum(job.held_back for job in plan.jobs)
+    held = sum(job.held_back for job in plan.jobs if job.asks_new)
+    left = sum(job.held_back for job in plan.jobs if not job.asks_new)
     facts = [f"{number(submit)}{what and f' {plural(submit, what)}'} to submit"]
-    unseen = sum(job.unseen for job in plan.jobs)
+    unseen = sum(job.unseen for job in plan.jobs if job.asks_new)
     facts += [f"up to {number(unseen)} when batches have ended"] if unseen else []
+    facts += [f"{number(left)} never asked and left"] if left else []
     return [*facts, f"{number(held)} held back by a canary that failed"] if held else facts

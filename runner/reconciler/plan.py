@@ -161,7 +161,7 @@ class JobPlan:
     so far, `rows_before` its rows when it last ran; None where nothing is recorded. `rows` compares them one by one,
     where that was done. `failures` say why batches failed, in the service's words, which may quote rows; `shown` is
     whether the spec lets a reviewer see those, and `examples` are there only where it does. `held_back` are requests
-    that would be submitted, had the canary not failed.
+    that would be submitted, had the canary not failed, or were new requests allowed: `asks_new`.
     """
 
     address: str
@@ -179,6 +179,7 @@ class JobPlan:
     shown: bool = False
     examples: tuple[Example, ...] = ()
     held_back: int = 0
+    asks_new: bool = True
 
     @property
     def changes(self) -> bool:
@@ -314,6 +315,18 @@ def hold_back(plan: JobPlan, reason: str) -> JobPlan:
     """The plan of a job whose canary has failed: what is missing is held, and no new answers are waited for."""
     left = [action for action in plan.actions if not isinstance(action, (Submit, Write))]
     return replace(plan, actions=(*left, Hold(plan.submits, reason)), held_back=plan.submits)
+
+
+def without_new(plan: JobPlan) -> JobPlan:
+    """Return the plan for `--no-new`: requests that no batch has asked yet are held, and so is the output they lack.
+
+    What batches hold is adopted, waited for and downloaded, and what failed of it in a passing way is asked again.
+    """
+    if not plan.new:
+        return replace(plan, asks_new=False)
+    left = [a for a in plan.actions if not (isinstance(a, Write) or (isinstance(a, Submit) and a.round == 1))]
+    hold = Hold(plan.new, "they were never asked, and `--no-new` submits nothing new; `batchspec apply` does")
+    return replace(plan, actions=(*left, hold), held_back=plan.new, asks_new=False)
 
 
 def causes(counts: Sequence[tuple[str, int]]) -> str:

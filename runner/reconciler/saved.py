@@ -1,15 +1,20 @@
 """A saved plan: what a person looked at, as a file that a later apply keeps to. It holds no prompts and no bytes.
 
-The file is bound to the desired key sequence, the realm and the key version. Whoever edits it can only restrict what
-apply does: everything in it is an upper bound or must be equal to what apply sees itself.
+The file is bound to the desired key sequence, the realm and the key version. Everything in it is an upper bound or must
+be equal to what apply sees itself, so apply never does more than a plan that it would make now. Within that, who edits
+the file can raise its bounds again. Where the environment has BATCHSPEC_PLAN_KEY plans are signed, and apply takes no
+other ones.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runner.errors import BatchspecError
@@ -22,6 +27,12 @@ from runner.reconciler.reasons import why_new
 
 FORMAT = "1.0"
 """`major.minor`; a reader takes any minor of its major, and leaves fields that it does not know."""
+PLAN_KEY = "BATCHSPEC_PLAN_KEY"
+"""The environment variable with the secret that plans are signed with."""
+_SHORTEST = 32
+"""Characters of that secret at least."""
+_DOMAIN = b"batchspec saved plan 1\n"
+"""What the signed bytes begin with, so that a signature under the same secret for something else is none."""
 
 
 class SavedModel(BaseModel):
@@ -59,6 +70,9 @@ class SavedPlan(SavedModel):
     tool: str
     jobs: tuple[SavedJob, ...]
     cancels: tuple[str, ...] = Field(default=(), description="Batches that `--prune` may cancel.")
+    signature: str | None = Field(
+        default=None, description="HMAC-SHA256 of all else in the file, where it was signed: 64 hexadecimal digits."
+    )
 
 
 def saved_job(plan: JobPlan, pins: PinsLine, ceiling: Ceiling) -> SavedJob:
@@ -80,12 +94,49 @@ def _ceiling_usd(plan: JobPlan) -> float | None:
     return None if most is None else float(usd(most, at_most=True))
 
 
-def saved_text(project: str, tool: str, jobs: Iterable[SavedJob], cancels: Iterable[str]) -> bytes:
-    """The file's bytes."""
+def plan_key(environ: Mapping[str, str]) -> bytes | None:
+    """Return the secret that plans are signed with, None where there is none. Raises BatchspecError for a short one."""
+    secret = environ.get(PLAN_KEY, "")
+    if secret and len(secret) < _SHORTEST:
+        raise BatchspecError(
+            f"{PLAN_KEY} has {len(secret)} characters, and {_SHORTEST} are the least",
+            hint="make one with `openssl rand -hex 32`",
+            code="BS609",
+        )
+    return secret.encode(errors="surrogateescape") or None
+
+
+def signature(plan: SavedPlan, key: bytes) -> str:
+    """Return the signature of a plan: of its fields in a canonical form, whatever the file's spelling."""
+    fields = plan.model_dump(mode="json", exclude={"signature"})
+    return hmac.new(key, _DOMAIN + orjson.dumps(fields, option=orjson.OPT_SORT_KEYS), hashlib.sha256).hexdigest()
+
+
+def check_signature(plan: SavedPlan, file: str, key: bytes) -> None:
+    """Raise BatchspecError for a plan that was not signed with `key`, or was altered since. Takes constant time."""
+    if plan.signature is None:
+        why = f"{file} is not signed, and {PLAN_KEY} is set"
+    elif not hmac.compare_digest(plan.signature.encode(), signature(plan, key).encode()):
+        why = f"{file} was altered after it was signed, or signed with another {PLAN_KEY}"
+    else:
+        return
+    raise BatchspecError(
+        why,
+        hint="nothing was done; plan again where the key is: `batchspec plan --within FILE --out FILE`",
+        code="BS609",
+    )
+
+
+def saved_text(
+    project: str, tool: str, jobs: Iterable[SavedJob], cancels: Iterable[str], key: bytes | None = None
+) -> bytes:
+    """Return the file's bytes, signed with `key` where there is one."""
     plan = SavedPlan(
         batchspec_plan=FORMAT, keys=KEYS, project=project, tool=tool, jobs=tuple(jobs), cancels=tuple(sorted(cancels))
     )
-    return plan.model_dump_json(indent=1).encode() + b"\n"
+    if key is None:
+        return plan.model_dump_json(indent=1, exclude={"signature"}).encode() + b"\n"
+    return plan.model_copy(update={"signature": signature(plan, key)}).model_dump_json(indent=1).encode() + b"\n"
 
 
 def read_saved(data: bytes, file: str, project: str) -> SavedPlan:

@@ -19,6 +19,8 @@ OWN_HOSTS = frozenset({"inference.do-ai.run", "api.digitalocean.com"})
 """DigitalOcean's own hosts: the only ones, beside loopback, that get its key unasked."""
 _ALLOW_ENV = "BATCHSPEC_ALLOW_ENV"
 _TRUST_HOSTS = "BATCHSPEC_TRUST_HOSTS"
+_NEVER = frozenset({_ALLOW_ENV, _TRUST_HOSTS, "BATCHSPEC_PLAN_KEY"})
+"""What no spec may use, whatever is allowed: it decides about trust itself."""
 
 
 def inside(root: Path, relative: str) -> Path:
@@ -42,8 +44,8 @@ def inside(root: Path, relative: str) -> Path:
 def resolve_env(name: str, environ: Mapping[str, str]) -> str:
     """The secret in an environment variable that a spec names. Raises TrustError where it may not, or is not set."""
     allowed = {part.strip() for part in environ.get(_ALLOW_ENV, "").split(",")}
-    own = name.startswith("BATCHSPEC_") and name not in {_ALLOW_ENV, _TRUST_HOSTS}
-    if not (name in KEY_NAMES or own or name in allowed) or name in {_ALLOW_ENV, _TRUST_HOSTS}:
+    own = name.startswith("BATCHSPEC_") and name not in _NEVER
+    if not (name in KEY_NAMES or own or name in allowed) or name in _NEVER:
         raise TrustError(
             f"the environment variable {name} may not be used by a spec",
             hint=f"use a name that begins with BATCHSPEC_, or allow it with {_ALLOW_ENV}={name}",

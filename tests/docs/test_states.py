@@ -64,6 +64,6 @@ def test_how_a_job_ends() -> None:
 
 def test_options_that_are_named_exist() -> None:
     named = set(re.findall(r"--[a-z][a-z-]+", PAGE))
-    assert named == {"--json", "--batches"}
+    assert named == {"--json", "--batches", "--no-new"}
     for option in named:
-        assert option in help_of("status")
+        assert option in help_of("apply" if option == "--no-new" else "status")

@@ -23,6 +23,7 @@ import structlog
 from runner.api import Opened, load, open_project
 from runner.executor.imports import import_batch
 from runner.executor.observe import Word
+from runner.reconciler.plan import Fetch, Submit
 from runner.service import BackgroundService, ServiceConfig
 from tests.executor.kill import Killer, Point
 from tests.executor.story import Books, Clock
@@ -284,6 +285,26 @@ def _import_and_apply(opened: Opened, word: Word) -> int:
     return applied(opened, word)
 
 
+def _ask(root: Path, _url: str) -> None:
+    """One job is asked; another is written afterwards."""
+    _must(in_fork(root, lambda opened, word: applied(opened, word, waiting=False), Word()))
+    write(root, {"specs/fresh.yaml": spec("fresh", say="Tell")})
+
+
+def _finished(opened: Opened, word: Word) -> int:
+    """Apply with `--no-new`: what was asked is finished, what was not is left."""
+    jobs = opened.context.project.jobs
+    ends = {outcome.address: outcome.end for outcome in opened.apply(opened.plan(jobs, word), word)}
+    if ends != {"asked": "succeeded", "fresh": "skipped"}:
+        os.write(2, f"{ends}\n".encode())
+        return 1
+    return (
+        75
+        if any(isinstance(a, (Submit, Fetch)) for job in opened.plan(jobs, word).plan.jobs for a in job.actions)
+        else 0
+    )
+
+
 _SHARDS = "shards: {max_requests: 3}"
 SCENES = {
     scene.name: scene
@@ -333,6 +354,17 @@ SCENES = {
             before=_forget,
             does=_without_old_results,
             wrong=_brought_back,
+        ),
+        # Nothing new: two batches are fetched, half of one is asked again, and a job that was never asked stays so.
+        Scene(
+            "no-new",
+            {"specs/asked.yaml": spec("asked", _SHARDS), "data/rows.jsonl": rows(*range(5))},
+            batches=3,
+            outputs=("asked",),
+            word=Word(no_new=True),
+            service={"faults": ("expire-half=1",)},
+            before=_ask,
+            does=_finished,
         ),
         # A batch that was made elsewhere is imported, and the rest asked.
         Scene(

@@ -15,7 +15,15 @@ from runner.errors import BatchspecError
 from runner.reconciler.ceiling import Ceiling, ceiling_of
 from runner.reconciler.classify import Tally
 from runner.reconciler.plan import JobPlan, Submit, Wait
-from runner.reconciler.saved import SavedPlan, read_saved, saved_job, saved_text, still_holds
+from runner.reconciler.saved import (
+    SavedPlan,
+    check_signature,
+    plan_key,
+    read_saved,
+    saved_job,
+    saved_text,
+    still_holds,
+)
 from tests.reconciler.test_lockfile import pins
 
 PINS = pins("1" * 16)
@@ -163,3 +171,40 @@ def test_a_row_that_changed_is_named() -> None:
     assert still_holds(saved.jobs[0], PLAN, other) == (
         "its requests are not the ones that were planned: temperature changed: 0 to 1"
     )
+
+
+KEY = b"k" * 32
+SIGNED = saved_text("p", "0.1.0", [saved_job(PLAN, PINS, FRESH)], ["b1"], KEY)
+
+
+def test_without_a_key_the_file_is_what_it_was() -> None:
+    assert b"signature" not in FILE
+    assert json.loads(SIGNED) == {**json.loads(FILE), "signature": json.loads(SIGNED)["signature"]}
+    check_signature(read_saved(SIGNED, "plan.json", "p"), "plan.json", KEY)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(FILE, id="not signed"),
+        pytest.param(SIGNED.replace(b'"new": 3', b'"new": 4'), id="edited upward"),
+        pytest.param(SIGNED.replace(b'"new": 3', b'"new": 2'), id="edited downward"),
+        pytest.param(SIGNED.replace(b'"rounds": 3', b'"rounds": 30'), id="rounds"),
+        pytest.param(SIGNED.replace(b'"b1"', b'"b2"'), id="cancels"),
+        pytest.param(SIGNED.replace(b'"signature": "', b'"signature": "0'), id="another signature"),
+        pytest.param(saved_text("p", "0.1.0", [saved_job(PLAN, PINS, FRESH)], ["b1"], b"x" * 32), id="another key"),
+        pytest.param(SIGNED[: SIGNED.index(b'"signature": "') + 14] + 'é"}'.encode(), id="no hexadecimal"),
+    ],
+)
+def test_with_a_key_an_unsigned_or_altered_plan_is_refused(data: bytes) -> None:
+    assert data != SIGNED
+    with pytest.raises(BatchspecError, match="is not signed|was altered") as caught:
+        check_signature(read_saved(data, "plan.json", "p"), "plan.json", KEY)
+    assert caught.value.codes == ("BS609",)
+
+
+def test_a_short_key_is_refused_and_an_empty_one_is_none() -> None:
+    assert plan_key({}) is plan_key({"BATCHSPEC_PLAN_KEY": ""}) is None
+    assert plan_key({"BATCHSPEC_PLAN_KEY": "k" * 32}) == KEY
+    with pytest.raises(BatchspecError, match="31 characters"):
+        plan_key({"BATCHSPEC_PLAN_KEY": "k" * 31})
