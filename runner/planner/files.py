@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from runner import lfs
 from runner.errors import InputError, Problem
+from runner.planner.limits import INPUT_BYTES, INPUT_RATIO, Limits, limits_of
 from runner.planner.rows import NOT_UTF8, RECORD_BYTES
 
 CHUNK_BYTES = 1 << 20
@@ -28,12 +29,15 @@ _BITE = 1 << 11
 class InputFiles:
     """What was read: paths relative to the project's root, and the SHA-256 over all files' bytes and names.
 
-    `size` is how many bytes were read, `total` how many there are, for progress.
+    `size` is how many bytes were read, `total` how many there are, for progress. `unpacked` is how many bytes came of
+    compressed files and queries, which `limits` bounds.
     """
 
     paths: list[str] = field(default_factory=list)
     size: int = 0
     total: int = 0
+    unpacked: int = 0
+    limits: Limits = field(default_factory=limits_of)
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def digest(self) -> str:
@@ -49,6 +53,32 @@ class InputFiles:
         """Take in bytes as they stand on disk."""
         self.size += len(data)
         self._digest.update(data)
+
+    def unpack(self, count: int, path: str) -> None:
+        """Take in bytes that came of a compressed file or a query. Raises InputError beyond what there may be."""
+        self.unpacked += count
+        most = self.limits.unpacked(max(self.size, self.total))
+        if self.unpacked > most:
+            name = INPUT_BYTES if most == self.limits.input_bytes else INPUT_RATIO
+            message = f"the input unpacks to more than {most} bytes"
+            hint = f"if you trust it, raise the limit with the environment variable {name}"
+            raise InputError([Problem(path, 0, 0, message, hint, code="BS202")])
+
+
+class _Unpacked(io.RawIOBase):
+    """What a decompressor gives, counted."""
+
+    def __init__(self, stream: Any, files: InputFiles, path: str) -> None:
+        super().__init__()
+        self._stream, self._files, self._path = stream, files, path
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self._stream.readinto(buffer)
+        self._files.unpack(count, self._path)
+        return count
 
 
 class _Hashing(io.RawIOBase):
@@ -234,9 +264,9 @@ def open_stream(path: Path, shown: str, files: InputFiles, encoding: str) -> Str
         hashing = _Hashing(raw, files)
         stream: IO[bytes] = io.BufferedReader(hashing, CHUNK_BYTES)
         if path.suffix.lower() == ".gz":
-            stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]  # typeshed: no IO[bytes]
+            stream = io.BufferedReader(_Unpacked(gzip.GzipFile(fileobj=stream), files, shown), 1 << 18)
         elif path.suffix.lower() == ".zst":
-            stream = io.BufferedReader(_Unzstd(stream), 1 << 18)
+            stream = io.BufferedReader(_Unpacked(_Unzstd(stream), files, shown), 1 << 18)
         if encoding.lower().replace("_", "-") not in {"utf-8", "utf8"}:
             stream = io.BufferedReader(_Recoded(stream, encoding, shown), 1 << 18)
         else:

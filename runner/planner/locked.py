@@ -5,7 +5,6 @@ It works in the project's root. A frame with line 0 says why there are no more r
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import math
 import os
@@ -22,12 +21,15 @@ from uuid import UUID
 import orjson
 
 from runner import lfs
+from runner.planner.confine import confine
 from runner.planner.rows import RECORD_BYTES, frame_record
 
 _ROWS = 1_000
 """Rows that are taken from DuckDB at a time."""
 _MEMORY = 4 << 30
 """Bytes that this process may take; DuckDB's own buffers spill to disk at a quarter of it."""
+_SPILL = "20GB"
+"""What DuckDB may spill to disk."""
 _ENTRIES = 1_000_000
 """Files and folders of a project that are looked at."""
 _HARMLESS = frozenset({".DS_Store", ".gitkeep", ".keep", ".gitignore", ".gitattributes"})
@@ -48,7 +50,7 @@ def main() -> None:
     order = orjson.loads(sys.stdin.buffer.read())
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints is no row
-    _bound_memory()
+    confine(memory=_MEMORY, seconds=order["seconds"] + 1)
     try:
         for number, row in enumerate(_rows(order), 1):
             out.write(frame_record(number, row))
@@ -59,13 +61,14 @@ def main() -> None:
     out.flush()
 
 
-def _rows(order: dict[str, str]) -> Iterator[bytes]:
+def _rows(order: dict[str, Any]) -> Iterator[bytes]:
     import duckdb  # noqa: PLC0415  the message where it is missing comes from the parent
 
     try:
         # Without these an unknown function or file type would fetch code from the network.
         closed: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
         spill = {"temp_directory": order["spill"], "memory_limit": f"{_MEMORY >> 32}GB"}
+        spill["max_temp_directory_size"] = _SPILL
         connection = duckdb.connect(":memory:", config={**closed, **spill})
         _lock(
             connection,
@@ -142,13 +145,6 @@ def _timestamps(values: tuple[Any, ...], nanos: dict[int, str]) -> tuple[Any, ..
             text = (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="microseconds" if rest else "auto")
             row[at] = f"{text}{rest:03d}{zone}" if rest else text + zone
     return tuple(row)
-
-
-def _bound_memory() -> None:
-    with contextlib.suppress(ImportError, OSError, ValueError):  # not everywhere, and a lower bound may stand already
-        import resource  # noqa: PLC0415
-
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
 
 
 def _readable(sql: str) -> tuple[list[str], list[str]]:

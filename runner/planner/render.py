@@ -16,6 +16,7 @@ from runner.errors import InputError, Problem, SpecError
 from runner.planner.bodies import Frame, frame
 from runner.planner.files import InputFiles
 from runner.planner.kept import WORTH_BYTES, Kept, Made
+from runner.planner.limits import INPUT_BYTES
 from runner.planner.pins import Pins, pins_of
 from runner.planner.renderer import Renderer
 from runner.planner.rows import Chunk, Trouble, rows
@@ -92,13 +93,16 @@ class _Rendering:
         """Render all rows into `scratch`."""
         job = self._spec.job
         files = InputFiles()
-        troubles = _Troubles(files)
+        troubles, made = _Troubles(files), 0
         with ExitStack() as stack:
             writer = stack.enter_context(SpoolWriter(scratch))
             chunks = _Whole(read_chunks(self._root, self._spec, files))
             for part in self._parts(chunks, scratch, stack):
                 writer.add(part)
                 troubles.take(part)
+                made += sum(size for *_, size in part.spans)
+                if made > files.limits.rendered(max(files.size, files.unpacked)):
+                    raise SpecError([self._spec.problem(_TOO_MUCH.format(made), "prompt", key=True, code="BS206")])
                 if self._progress is not None:
                     self._progress(files.size, files.total)
             spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=not job.input.id_columns)
@@ -145,6 +149,7 @@ class _Rendering:
         return stack.enter_context(workers).render(chain(few, chunks))
 
 
+_TOO_MUCH = f"the requests have more than {{}} bytes together; {INPUT_BYTES} in the environment raises the limit"
 _AGAIN = "run the command again"
 _SHOWN = 100
 """Bytes of an id that are shown."""

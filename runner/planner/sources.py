@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from runner.errors import InputError, Problem, TrustError
+from runner.planner import globs
 from runner.planner.choose import limited, sampled
 from runner.planner.files import CHUNK_BYTES, InputFiles, Stream, open_stream, utf16_of
 from runner.planner.records import json_array, lines, separated
@@ -44,7 +45,6 @@ _CUTTERS = {"jsonl": lines, "json": json_array}
 _SEPARATED = {"csv", "tsv"}
 _UNREADABLE = (OSError, EOFError, zlib.error)
 _PACKED = {".gz", ".zst"}
-_MARKS = "*?["
 _LOOKED_AT = 1_000
 MOST_FILES = (1 << 16) - 1
 """Files of one input: a row's file is kept as a number of two bytes."""
@@ -100,13 +100,12 @@ def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
 
 def _matches(root: Path, pattern: str) -> list[str]:
     """The files of a glob. Raises TrustError for one that leads outside the project."""
-    if not any(mark in pattern for mark in _MARKS):
+    if not any(mark in pattern for mark in globs.MARKS):
         return []
     named = {part for part in Path(pattern).parts if part.startswith(".")}
     found = []
-    for path in root.glob(pattern):
-        shown = path.relative_to(root)
-        if all(not part.startswith(".") or named for part in shown.parts) and path.is_file():
+    for shown in globs.find(root, pattern):
+        if all(not part.startswith(".") or named for part in shown.parts):
             found.append(shown.as_posix())
             inside(root, found[-1])
     return sorted(found)
@@ -115,7 +114,7 @@ def _matches(root: Path, pattern: str) -> list[str]:
 def _not_found(root: Path, pattern: str) -> str:
     if "://" in pattern:
         return f"{pattern} is no file of this project; rows are read from files, so fetch it first"
-    if any(mark in pattern for mark in _MARKS):
+    if any(mark in pattern for mark in globs.MARKS):
         return f"no file matches {pattern}, which is relative to the project's root"
     path = root / pattern
     if path.is_dir():

@@ -7,9 +7,10 @@ no extensions, no settings. Rows come in the query's order; one thread keeps tha
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,11 +19,14 @@ from typing import IO
 import orjson
 
 from runner.errors import InputError, Problem
+from runner.planner.confine import environment, import_path
 from runner.planner.files import CHUNK_BYTES, InputFiles, check_no_pointer
+from runner.planner.limits import SQL_SECONDS
 from runner.planner.rows import FRAMED, Chunk, frame_record
 from runner.spec.trust import inside
 
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from runner.planner.locked import main; main()"
+_SLOWER = f"if you trust it, give it more time with the environment variable {SQL_SECONDS}"
 QUERY = "the rows of input.sql"
 """What stands in the place of a file name in problems with a query's rows."""
 
@@ -54,36 +58,78 @@ def _run(root: Path, order: dict[str, str], place: Problem, files: InputFiles, *
     with (
         TemporaryDirectory(prefix="batchspec-") as spill,
         subprocess.Popen(  # noqa: S603  our own program, no shell
-            [sys.executable, "-c", _BOOT, *sys.path],
+            [sys.executable, "-I", "-S", "-c", _BOOT, *import_path()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=root,
-            env={"PATH": os.environ.get("PATH", "")},  # no key of the user's is within reach of the query
+            env=environment(),  # no key of the user's is within reach of the query
         ) as process,
     ):
         try:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(orjson.dumps({**order, "spill": spill}))
+            seconds = files.limits.sql_seconds
+            process.stdin.write(orjson.dumps({**order, "spill": spill, "seconds": seconds}))
             process.stdin.close()
-            records, size = [], 0
-            for line, text in _frames(process.stdout):
-                if line == 0:
-                    raise InputError([_at(place, text.decode())])
-                if hashed:
-                    files.add_bytes(text)
-                records.append(frame_record(line, text))
-                size += len(text)
-                if size >= CHUNK_BYTES:
-                    yield Chunk(number, 1, f"jsonl{FRAMED}", b"".join(records))
-                    records, size = [], 0
-            if process.wait() != 0:
+            clock, frames = _Clock(process, seconds), _frames(process.stdout)
+            while True:
+                with clock:
+                    records = _some(frames)
+                    code = None if records else process.wait()
+                if clock.is_over:
+                    raise InputError([_at(place, f"the query took more than {seconds} s", _SLOWER)])
+                if code is not None:
+                    break
+                if records[-1][0] == 0:
+                    raise InputError([_at(place, records[-1][1].decode())])
+                for _, text in records:
+                    if hashed:
+                        files.add_bytes(text)
+                    files.unpack(len(text), files.paths[number])
+                yield Chunk(number, 1, f"jsonl{FRAMED}", b"".join(frame_record(*record) for record in records))
+            if code != 0:
                 raise InputError([_at(place, "DuckDB ended before its time; is this machine short of memory?")])
-            if records:
-                yield Chunk(number, 1, f"jsonl{FRAMED}", b"".join(records))
         finally:
             process.kill()
+
+
+class _Clock:
+    """Ends a process that works for more than some seconds, as a context for each wait for it.
+
+    The time that passes outside of the context, while its rows are rendered, does not count.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        self.is_over = False
+        self._process, self._left, self._since = process, seconds, 0.0
+        self._timer = threading.Timer(0, self._end)
+
+    def __enter__(self) -> None:
+        self._since = time.monotonic()
+        self._timer = threading.Timer(max(self._left, 0.0), self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        self._left -= time.monotonic() - self._since
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._process.kill()
+
+
+def _some(frames: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return the rows of about one chunk; the last one says why there are no more, where its line is 0."""
+    records, size = [], 0
+    for line, text in frames:
+        records.append((line, text))
+        size += len(text)
+        if size >= CHUNK_BYTES or line == 0:
+            break
+    return records
 
 
 def _frames(pipe: IO[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -95,5 +141,5 @@ def _frames(pipe: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         yield line, text
 
 
-def _at(place: Problem, message: str) -> Problem:
-    return Problem(place.file, place.line, place.column, message, "", place.excerpt, "BS209")
+def _at(place: Problem, message: str, hint: str = "") -> Problem:
+    return Problem(place.file, place.line, place.column, message, hint, place.excerpt, "BS209")

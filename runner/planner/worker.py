@@ -1,7 +1,8 @@
 """A rendering process: takes chunks from slots of a file, leaves lines in a file of its own and records in a slot.
 
 Started by `runner.planner.workers` with two pipes; only small messages go through them. It imports what rendering
-needs and no more, reads no environment, and ends when its pipe does, so that it never outlives its parent.
+needs and no more. It has no key in its environment, no network and bounded memory, and it ends when its pipe does, so
+that it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from runner.planner.bodies import Frame
+from runner.planner.confine import confine
 from runner.planner.renderer import Renderer
 from runner.planner.rows import Chunk, Trouble
 from runner.planner.templates import Loaded, Templates
@@ -77,6 +79,7 @@ class Failed:
 def main(read: int, write: int) -> None:
     """Work until the pipe `read` ends; both are file descriptors."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends its workers
+    confine()
     incoming, outgoing = Connection(read, writable=False), Connection(write, readable=False)
     try:
         start: Start = incoming.recv()

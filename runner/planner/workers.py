@@ -19,6 +19,7 @@ from typing import Self
 
 from runner.errors import WorkerError
 from runner.planner.bodies import Frame
+from runner.planner.confine import environment, import_path
 from runner.planner.rows import Chunk
 from runner.planner.spool import Part
 from runner.planner.templates import Loaded, Templates
@@ -107,10 +108,11 @@ class _Worker:
         self._tasks, self.results = Connection(tasks, readable=False), Connection(results, writable=False)
         try:
             self.process = subprocess.Popen(  # noqa: S603  this interpreter, with our own code
-                [sys.executable, "-I", "-S", "-c", _BOOT, str(task_end), str(result_end), *_path()],
+                [sys.executable, "-I", "-S", "-c", _BOOT, str(task_end), str(result_end), *import_path()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                env=environment(),
                 pass_fds=(task_end, result_end),
             )
         finally:
@@ -173,9 +175,3 @@ class _Worker:
             f"a rendering process {how} before its work was done; nothing was submitted",
             hint=_HINT,
         )
-
-
-def _path() -> list[str]:
-    """Where workers import from: where this process does, but never the folder it happens to be in."""
-    package = str(Path(__file__).resolve().parents[2])
-    return [package, *(entry for entry in sys.path if entry and Path(entry).is_absolute() and entry != package)]

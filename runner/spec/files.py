@@ -6,6 +6,7 @@ import re
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from runner.errors import Problem, SpecError, TrustError
@@ -17,6 +18,11 @@ SETTINGS_FILES = ("batchspec.yaml", "batchspec.yml")
 _SUFFIXES = {".yaml", ".yml"}
 _JOB = re.compile(r"[\w-]+(\[.*\])?")
 """What may be meant as a job's address, since it is no path."""
+MOST_SPECS = 5_000
+"""Spec files that one command reads."""
+MOST_BYTES = 20_000_000
+"""Characters of YAML that one command reads, in all files together."""
+_FEWER = "name the specs that you want; a `matrix` makes many jobs of one"
 _INIT = "`batchspec init` writes a first spec"
 
 
@@ -67,13 +73,17 @@ def spec_files(root: Path, paths: Sequence[Path], *, none_is_fine: bool = False)
             problems.append(Problem(shown, 0, 0, "this is no spec: a spec ends in .yaml or .yml", code="BS106"))
         else:
             found[relative.as_posix()] = None
+    if len(found) > MOST_SPECS:
+        message = f"there are more than {MOST_SPECS} specs; at most {MOST_SPECS} are read at once"
+        problems.append(Problem("specs", 0, 0, message, _FEWER, code="BS105"))
     if problems:
         raise SpecError(problems)
     return list(found)
 
 
 def _specs_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES and not path.is_dir())
+    found = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES and not path.is_dir())
+    return sorted(islice(found, MOST_SPECS + 1))
 
 
 class YamlFiles:
@@ -82,11 +92,13 @@ class YamlFiles:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._read: dict[str, tuple[Lines, list[Document], list[Problem]]] = {}
+        self._left = MOST_BYTES
 
     def __call__(self, file: str, problems: list[Problem]) -> tuple[Lines, list[Document]]:
         """A file's lines and documents; what is wrong with it goes into `problems`."""
         if file not in self._read:
-            self._read[file] = _read(self._root, file)
+            self._read[file] = _read(self._root, file) if self._left > 0 else _one_too_many(file)
+            self._left -= self._read[file][0].size
         lines, found, wrong = self._read[file]
         problems += wrong
         return lines, found
@@ -100,6 +112,11 @@ class YamlFiles:
         private = {(lines.file, line) for lines, _, _ in self._read.values() for line in lines.private}
         kept = (p for p in dict.fromkeys(problems) if first.get((p.file, p.line, p.column), p) == p)
         return [replace(p, excerpt="") if (p.file, p.line) in private else p for p in kept]
+
+
+def _one_too_many(file: str) -> tuple[Lines, list[Document], list[Problem]]:
+    message = f"the files before it have {MOST_BYTES} characters together; no more are read at once"
+    return Lines(file, ""), [], [Problem(file, 0, 0, message, _FEWER, code="BS105")]
 
 
 def _read(root: Path, file: str) -> tuple[Lines, list[Document], list[Problem]]:

@@ -46,6 +46,12 @@ _READ_AS = {"timestamp": "a date", "int": "a number", "float": "a number"}
 """What YAML 1.1 takes a plain value for, by its tag."""
 _LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 """What ends a line in YAML 1.1, and so in the parser's line numbers."""
+_LONGEST_NUMBER = 399
+"""Characters of a number."""
+_SHOWN = 100
+"""Characters of a value that a message shows."""
+_EXCERPT = 1_000
+"""Characters of a line that a problem shows."""
 _SURELY_SMALL = 100_000
 """Characters that can't hold more than MAX_NODES values."""
 
@@ -73,6 +79,7 @@ class Lines:
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
+        self.size = len(text)
         self.private: set[int] = set()
         self._lines = _LINE_END.split(text)
 
@@ -80,6 +87,8 @@ class Lines:
         """A problem at a place, with the line as it stands."""
         line, column = place
         excerpt = self._lines[line - 1] if 0 < line <= len(self._lines) else ""
+        if len(excerpt) > _EXCERPT:
+            excerpt = excerpt[:_EXCERPT] + "…"
         return Problem(self.file, line, column, message, hint, excerpt, code)
 
 
@@ -224,19 +233,25 @@ class _Reader:
             return text
         new, old = _core(text), _old(node)
         if isinstance(new, float) and not math.isfinite(new):
+            text = _short(text)
             self._say(node, f'{text} is not a number that JSON can carry; write "{text}" if you mean the text', "BS102")
             return text
         if type(new) is not type(old) or new != old:
             self._say(node, _differs(text, new, node.tag.removeprefix(_CORE)), "BS102")
             return text
         if isinstance(new, int) and not isinstance(new, bool) and not -(1 << 63) <= new < 1 << 63:
-            self._say(node, f'{text} is beyond 64 bits; write it as text: "{text}"', "BS102")
+            shown = _short(text)
+            self._say(node, f'{shown} is beyond 64 bits; write it as text: "{shown}"', "BS102")
         return new
 
     def _say(self, node: Node, message: str, code: str) -> None:
         if len(self.problems) >= MAX_PROBLEMS:
             raise _TooMuchError(f"there are more problems in this document than {MAX_PROBLEMS}; these come first")
         self.problems.append(self._lines.problem(_place(node), message, code=code))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _core(text: str) -> Any:
@@ -246,9 +261,9 @@ def _core(text: str) -> Any:
     if text in {"true", "True", "TRUE", "false", "False", "FALSE"}:
         return text.lower() == "true"
     if _INT.fullmatch(text):
-        return int(text) if len(text) < 400 else text
+        return int(text) if len(text) <= _LONGEST_NUMBER else text
     if _OTHER_INT.fullmatch(text):
-        return int(text, 0)
+        return int(text, 0) if len(text) <= _LONGEST_NUMBER else text
     if _FLOAT.fullmatch(text):
         return float(text)
     if _SPECIAL.fullmatch(text):
@@ -264,6 +279,8 @@ def _old(node: ScalarNode) -> Any:
     """The same scalar by YAML 1.1, as PyYAML resolves it."""
     kind = node.tag.removeprefix(_CORE)
     constructor = SafeConstructor()
+    if kind in {"int", "float"} and len(node.value) > _LONGEST_NUMBER:
+        return _Changed()  # PyYAML's time grows with the square of the length of `1:1:1:…`
     try:
         if kind == "null":
             return None
@@ -280,6 +297,7 @@ def _old(node: ScalarNode) -> Any:
 
 
 def _differs(text: str, new: Any, kind: str) -> str:
+    text = _short(text)
     quoted = f'write "{text}" if you mean the text'
     if isinstance(new, bool) or text.lower() in {"on", "off", "yes", "no", "y", "n"}:
         plain = "true" if text.lower() in {"on", "yes", "y"} else "false"

@@ -1,0 +1,58 @@
+"""What one input may take at plan: bytes that it unpacks to, and seconds of a query.
+
+Only the environment changes these limits, because a specification may come from an untrusted pull request.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.errors import TrustError
+
+INPUT_BYTES, INPUT_RATIO, SQL_SECONDS = "BATCHSPEC_INPUT_BYTES", "BATCHSPEC_INPUT_RATIO", "BATCHSPEC_SQL_SECONDS"
+"""The variables that change the limits."""
+FREE_BYTES = 1_000_000_000
+"""An input may always unpack to this many bytes, whatever its compressed size is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`input_bytes` and `ratio`: what an input may unpack to, in bytes and in times its size on disk.
+
+    `sql_seconds`: how long a query may work, without the time that others take for its rows.
+    """
+
+    input_bytes: int = 20_000_000_000
+    ratio: int = 100
+    sql_seconds: int = 600
+    free_bytes: int = FREE_BYTES
+
+    def unpacked(self, packed: int) -> int:
+        """Return the bytes that an input of `packed` bytes on disk may unpack to."""
+        return min(self.input_bytes, max(self.free_bytes, self.ratio * packed))
+
+    def rendered(self, size: int) -> int:
+        """Return the bytes that the requests of an input of `size` bytes may have together."""
+        return max(self.input_bytes, self.ratio * size)
+
+
+def limits_of(environ: Mapping[str, str] | None = None) -> Limits:
+    """Return the limits that an environment sets. Raises TrustError for a value that is no whole number above 0."""
+    given = os.environ if environ is None else environ
+    usual = Limits()
+    return Limits(
+        _number(given, INPUT_BYTES, usual.input_bytes),
+        _number(given, INPUT_RATIO, usual.ratio),
+        _number(given, SQL_SECONDS, usual.sql_seconds),
+    )
+
+
+def _number(environ: Mapping[str, str], name: str, usual: int) -> int:
+    text = environ.get(name, "").strip()
+    if not text:
+        return usual
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text)):
+        raise TrustError(f"{name} is {text[:40]!r}; it must be a whole number above 0", hint=f"correct or unset {name}")
+    return int(text)
