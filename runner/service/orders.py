@@ -21,6 +21,7 @@ from runner.service.webhooks import signer
 
 _PROVIDERS = ("openai", "anthropic")
 _MAX_NAME = 512
+_MAX_URL = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def _webhook(body: dict[str, Any], targets: Targets) -> dict[str, str] | None:
         raise Problem(422, "webhook must be an object with url and secret.")
     url, secret = value.get("url"), value.get("secret")
     if not isinstance(url, str) or not _is_web_url(url):
-        raise Problem(422, "webhook.url must be an http or https URL.")
+        raise Problem(422, f"webhook.url must be an http or https URL of at most {_MAX_URL} characters.")
     if refusal := targets.refusal(urlsplit(url).hostname or ""):
         raise Problem(422, f"webhook.url: {refusal}.")
     if not isinstance(secret, str) or not secret:
@@ -162,8 +163,11 @@ def _webhook(body: dict[str, Any], targets: Targets) -> dict[str, str] | None:
 
 
 def _is_web_url(text: str) -> bool:
+    # urlsplit drops some control characters; others would reach the resolver.
+    if len(text) > _MAX_URL or not text.isprintable() or " " in text or "\\" in text:
+        return False
     try:
         parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False

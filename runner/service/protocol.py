@@ -163,14 +163,20 @@ class BoundedProtocol(HttpToolsProtocol):
         status, message = self._refusal or (400, msg)
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and not cycle.response_complete:
-            # An answer is under way: a second one in the middle of it would be taken for a part of it.
-            self.transport.abort()
-            return
+            if self._in_headers or self.pipeline or cycle.response_started:
+                # This would be taken for the answer to an earlier request, or for a part of it.
+                self.transport.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
         response = problem_response(status, message, str(uuid.uuid4()), {"connection": "close"})
         head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
         head += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join((*head, b"", bytes(response.body))))
         self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: the request is answered as if it asked for no upgrade."""
 
     def _count(self, size: int) -> None:
         self._parsed_any = True

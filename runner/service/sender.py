@@ -11,7 +11,9 @@ import asyncio
 import base64
 import ipaddress
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from urllib.parse import unquote_to_bytes
 
 import httpcore
@@ -98,5 +100,30 @@ class _Pinned(httpcore.AsyncNetworkBackend):
 
 
 async def _resolve(host: str, port: int) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    """Ask the system's resolver, in a thread of its own: slow name servers must hold up neither others nor the end."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def settle(found: list[str] | OSError) -> None:
+        if answer.done():
+            return
+        if isinstance(found, OSError):
+            answer.set_exception(found)
+        else:
+            answer.set_result(found)
+
+    def ask() -> None:
+        try:
+            found: list[str] | OSError = [
+                str(address[0]) for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            ]
+        except OSError as error:
+            found = error
+        except UnicodeError:
+            found = OSError(f"{host} is no host name")
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, found)
+
+    threading.Thread(target=ask, name="batchspec-resolve", daemon=True).start()
+    return await answer

@@ -84,6 +84,6 @@ def _is_odd_address(name: str) -> bool:
     """Return whether resolvers take a name for an IPv4 address: 127.1, 0x7f000001, 2130706433, 0177.0.0.1."""
     try:
         socket.inet_aton(name)
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):
         return False
     return True

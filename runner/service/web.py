@@ -258,9 +258,10 @@ class Gate:
     def _admit(self, scope: Scope, more: dict[str, str]) -> str:
         """Whose call this is. What its answer has to tell of the limits is put into `more`. Raises Problem."""
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
+        hosts = headers.getlist("host")
+        host = hosts[0] if len(hosts) == 1 else ""
         if not _HOST.fullmatch(host):
-            raise Problem(400, "The Host header is missing or malformed.")
+            raise Problem(400, "The Host header is missing, malformed or doubled.")
         if scope["path"].startswith(self._free):
             return ""
         if self._accounts.open:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 
 from runner.errors import ServiceError
@@ -208,3 +209,52 @@ def test_garbage_on_the_socket_does_no_harm(api: Caller) -> None:
         with socket.create_connection((parts.hostname or "", parts.port or 0)) as connection:
             connection.sendall(garbage)
     assert api.http.get("/v1/batches").status_code == 200
+
+
+BODY = b"POST /v1/batches HTTP/1.1\r\nHost: localhost\r\n"
+SECOND = b"GET /v1/batches HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(
+            BODY + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SECOND, id="cl-and-te"
+        ),
+        pytest.param(BODY + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\n{}  " + SECOND, id="two-lengths"),
+        pytest.param(BODY + b"Content-Length: +2\r\n\r\n{}" + SECOND, id="signed-length"),
+        pytest.param(BODY + b"Transfer-Encoding: xchunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + SECOND, id="unknown-te"),
+        pytest.param(BODY + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n" + SECOND, id="chunk-with-lf"),
+        pytest.param(BODY + b"Content-Length : 2\r\n\r\n{}" + SECOND, id="space-before-colon"),
+        pytest.param(BODY + b"X: a\r\n b\r\n\r\n" + SECOND, id="folded"),
+        pytest.param(BODY + b"X: a\x00b\r\n\r\n" + SECOND, id="nul"),
+        pytest.param(BODY + b"Host: evil.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", id="two-hosts"),
+    ],
+)
+def test_a_request_that_two_servers_could_read_differently_is_refused(shared: Caller, sent: bytes) -> None:
+    """One answer, 400 in the documented shape, and the connection is closed: nothing behind it counts as a request."""
+    parts = urlsplit(str(shared.http.base_url))
+    with socket.create_connection((parts.hostname or "", parts.port or 0), 5) as connection:
+        connection.sendall(sent)
+        received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert orjson.loads(received.partition(b"\r\n\r\n")[2])["id"] == "bad_request"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a\u0000b/",
+        "http://a b/",
+        "http://a\tb/",
+        "http://a\\@b/",
+        f"http://{'a.' * 2000}/",
+        "http://a:0/",
+        "file:///x",
+    ],
+)
+def test_a_webhook_url_that_is_none_is_refused(shared: Caller, url: str) -> None:
+    reply = shared.http.post("/v1/batches", json={"file_id": "x", "webhook": {"url": url, "secret": "x"}})
+    assert reply.status_code == 422
+    assert "webhook.url" in reply.json()["message"]
