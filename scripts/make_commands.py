@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "commands.md"
@@ -25,20 +26,20 @@ Written by `make docs-commands` from the commands' own help. Results go to stdou
 """
 
 
-def text() -> str:
-    """The page."""
+def text(command: Sequence[str] = (sys.executable, "-m", "runner")) -> str:
+    """Return the page; `command` is how `batchspec` is started."""
     parts = [_HEAD]
     for title, verbs in GROUPS.items():
         parts.append(f"## {title}\n")
         for verb in verbs:
             parts.append(f"### batchspec {verb}\n")
-            parts.append(f"```text\n{_help(verb)}\n```\n")
+            parts.append(f"```text\n{_help(command, verb)}\n```\n")
     return "\n".join(parts)
 
 
-def _help(verb: str) -> str:
+def _help(command: Sequence[str], verb: str) -> str:
     done = subprocess.run(  # noqa: S603  our own command
-        [sys.executable, "-m", "runner", verb, "--help"],
+        [*command, verb, "--help"],
         capture_output=True,
         text=True,
         check=True,

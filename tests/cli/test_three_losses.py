@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli_runner import cli_path
+from tests.cli_runner import cli_path, run_cli
 from tests.executor.story import ROWS, SHARD, TEXTS, Books, checkout
 
 KEY = "a-key-of-these-tests"
@@ -50,9 +50,8 @@ def start(root: Path) -> subprocess.Popen[str]:
 
 
 def apply(root: Path) -> None:
-    process = start(root)
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
+    done = run_cli(["apply", "--yes"], cwd=root, env={**os.environ, "MODEL_ACCESS_KEY": KEY})
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture

@@ -201,6 +201,7 @@ def gitlab(forge: Forge, checkout: Path, job: str, source: str, **more: str) -> 
     return forge.sh(checkout, gitlab_script(job), {**known, **more}, key=job == "batchspec-apply")
 
 
+@pytest.mark.slow
 def test_the_loop_on_gitlab(forge: Forge) -> None:
     forge.sh(forge.remote, "git config receive.advertisePushOptions true")
     assert "nobody has reviewed: 6" in gitlab(forge, forge.clone(), "batchspec-apply", "schedule")

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import REPOSITORY
 
 TABLE = (REPOSITORY / "docs/guarantees.md").read_text()
@@ -21,6 +23,7 @@ def test_every_row_names_a_file() -> None:
     assert len(ROWS) == sum(line.startswith("| ") for line in TABLE.splitlines()) - headings
 
 
+@pytest.mark.slow
 def test_each_row_selects_at_least_one_test() -> None:
     """By pytest's own words: every file is collected once, and each expression held against what is in it."""
     files = sorted({file for file, _, _ in ROWS})

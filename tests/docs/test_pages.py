@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli_runner import cli_path
 from tests.conftest import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -134,7 +135,8 @@ def help_of(verb: str) -> str:
 def test_the_page_of_commands_is_fresh() -> None:
     """`make docs-commands` writes it."""
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.path.insert(0, 'scripts'); import make_commands; print(make_commands.text(), end='')"],
+        [sys.executable, "-c", "import sys; sys.path.insert(0, 'scripts'); import make_commands; print(make_commands.text(sys.argv[1:]), end='')",
+         cli_path()],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert (DOCS / "reference/commands.md").read_text(encoding="utf-8") == done.stdout

@@ -86,6 +86,7 @@ def ran(team: Team, verb: str, files: int) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(team: Callable[[str], Team]) -> None:
     """Forty thousand rows more, in twenty batches more, may take 2.3 MB: of that the batches' own records take half.
     Their keys and where their answers lie are 63 bytes a row, 2.5 MB, and may not all be in memory at once."""

@@ -206,6 +206,7 @@ print(resident, opened, written, requests, sum(b for _, b in shards))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts are read from /proc")
+@pytest.mark.slow
 def test_memory_and_files_do_not_grow_with_the_rows(project: Callable[..., Path], tmp_path: Path) -> None:
     """Keys, ids, order, verdicts and shards included. Six times the rows, 200,000 more, may take one megabyte more:
     a byte string for each key would take eleven."""

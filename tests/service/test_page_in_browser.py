@@ -11,6 +11,8 @@ from tests.service.browser import Browser, open_browser
 from tests.service.conftest import Caller, Serve, chat
 from tests.service.test_page import NASTY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:

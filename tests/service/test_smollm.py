@@ -31,6 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
         caller.close()
 
 
+@pytest.mark.slow
 def test_a_real_model_answers_all_formats(model: Caller) -> None:
     """Each in its own response object, under the model's name that was asked for, within the token limit."""
     ask = "What is the capital of France?"
@@ -54,12 +55,14 @@ def test_a_real_model_answers_all_formats(model: Caller) -> None:
     assert [answer["model"] for answer in answers] == ["m-1", "m-1", "claude-1"]
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_the_context_is_an_error_line(model: Caller) -> None:
     batch = model.run([chat("long", "word " * 9000, max_tokens=5), chat("odd", max_tokens="many")])
     errors = {line["custom_id"]: line["error"]["code"] for line in model.results(batch["id"])[1]}
     assert errors == {"long": "context_length_exceeded", "odd": "invalid_request"}
 
 
+@pytest.mark.slow
 def test_answers_follow_a_json_schema(model: Caller) -> None:
     schema = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "mood", "schema": schema}}
@@ -68,6 +71,7 @@ def test_answers_follow_a_json_schema(model: Caller) -> None:
     assert json.loads(line["response"]["choices"][0]["message"]["content"]) in ({"mood": "good"}, {"mood": "bad"})
 
 
+@pytest.mark.slow
 def test_stopping_does_not_wait_for_a_long_answer(
     serve: Serve, capfd: pytest.CaptureFixture[str], model: Caller
 ) -> None:
@@ -86,6 +90,7 @@ def test_stopping_does_not_wait_for_a_long_answer(
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads open ports from /proc")
+@pytest.mark.slow
 def test_the_model_opens_no_port(model: Caller) -> None:
     """Its library serves with open CORS and to everybody on the machine; ours must be the only port."""
     model.run([chat("a", max_tokens=2)])
