@@ -20,6 +20,7 @@ from runner.executor.listing import Lists
 from runner.executor.observe import Observed, Word, observe
 from runner.executor.orphans import find_orphans, prune, renamed_note
 from runner.executor.pins import pins_line, tool
+from runner.executor.refusals import as_error, limits_of, row_warnings
 from runner.executor.run import Outcome, Prepared
 from runner.git import commit_of
 from runner.logfields import bound
@@ -134,6 +135,7 @@ class Opened:
                     jobs=self._jobs,
                     progress=partial(self.context.watcher.progress, f"render {spec.address}"),
                     keep_in=self.context.places.rendered(spec.address),
+                    limits=limits_of(spec),
                 )
             except (BatchspecError, OSError) as error:
                 errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
@@ -150,14 +152,19 @@ class Opened:
         exact: bool = False,
         review: bool = False,
         needs_key: bool = False,
+        strict: bool = False,
     ) -> Planned:
         """Plan jobs. Changes nothing on the service; reads it unless `offline`, or where there is no key.
 
         `exact` counts the tokens of every request, however many. `review` makes it for people who may see of the input
         only what a job's `review` allows: prompts that changed where it lets them be shown, else errors without rows.
-        `needs_key` is for a plan that is applied: that there is no key is an error of the job then.
+        `needs_key` is for a plan that is applied: that there is no key is an error of the job then. With `strict`,
+        requests that the service will refuse are an error of their job.
         """
         prepared, errors = self.prepare(jobs)
+        if strict:
+            errors |= {one.desired.spec.address: as_error(one.desired) for one in prepared if one.desired.findings}
+            prepared = tuple(one for one in prepared if one.desired.spec.address not in errors)
         reason = "`--offline`" if offline else ""
         word = self._by_address(word)
         plans: list[JobPlan] = []
@@ -242,8 +249,11 @@ class Opened:
             examples = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
         renamed = renamed_note(self.context, spec, one.pins, plan.realm) if project.whole else ""
         notes = (*plan.notes, renamed) if renamed else plan.notes
+        warnings = row_warnings(one.desired, hidden=review and not shown)
         before = spent(seen.lockfile.of(spec.address, plan.realm))
-        return replace(plan, estimate=found, spent=before, shown=shown, examples=examples, notes=notes)
+        return replace(
+            plan, estimate=found, spent=before, shown=shown, examples=examples, notes=notes, warnings=warnings
+        )
 
     def _observe(
         self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word, gone: Collection[str] = ()

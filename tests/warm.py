@@ -17,7 +17,7 @@ MODULES = (
 def warm() -> None:
     """Import all modules of `runner` and what they import later; load the tables of OpenAI's tokenizers."""
     import runner
-    from runner.money import tokens as counted
+    from runner import tokenizer
     from runner.service.backends import tokens as served
 
     for module in pkgutil.walk_packages(runner.__path__, "runner."):
@@ -26,5 +26,5 @@ def warm() -> None:
     for name in MODULES:
         importlib.import_module(name)
     for encoding in ("cl100k_base", "o200k_base"):
-        counted._tokenizer(encoding)
+        tokenizer.token_counter(encoding)
         served._load(encoding)

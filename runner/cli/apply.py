@@ -26,6 +26,7 @@ from runner.cli.options import (
     Provider,
     Prune,
     RetryFailed,
+    Strict,
     Var,
     Verbose,
 )
@@ -68,6 +69,7 @@ def apply(
         typer.Option("--budget-override", metavar="REASON", help="Go over a budget; the lockfile keeps the reason."),
     ] = None,
     exact: Exact = False,
+    strict: Strict = False,
     as_json: Json = False,
     jobs: Jobs = None,
     no_color: NoColor = False,
@@ -94,7 +96,7 @@ def apply(
                 "--no-new submits nothing anew, and --ask-unknown does", hint="leave one of them out", code="BS802"
             )
         plan_file = _plan_file(paths)
-        project, chosen = load_jobs(None if plan_file else paths, var, job, provider)
+        project, chosen = load_jobs(None if plan_file else paths, var, job, provider, strict=strict)
         saved = None if plan_file is None else signed_plan(plan_file, project)
         if plan_file is not None and saved is not None:
             chosen = planned_jobs(saved, plan_file, project, chosen)
@@ -104,7 +106,7 @@ def apply(
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
             open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
         ):
-            planned = opened.plan(chosen, word, exact=exact, needs_key=True)
+            planned = opened.plan(chosen, word, exact=exact, needs_key=True, strict=strict)
             terminal.clear()
             if lines is not None:
                 lines.plan(planned.plan)

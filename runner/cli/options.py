@@ -48,6 +48,7 @@ NoNew = Annotated[
     bool,
     typer.Option("--no-new", help="Download, retry and write; submit no request that was never asked."),
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Take warnings for errors.")]
 Exact = Annotated[bool, typer.Option("--exact", help="Count the tokens of every request, not of a sample.")]
 Json = Annotated[bool, typer.Option("--json", help="Lines of JSON on stdout, for machines; see schemas/.")]
 RetryFailed = Annotated[

@@ -24,6 +24,7 @@ from runner.cli.options import (
     Provider,
     Prune,
     RetryFailed,
+    Strict,
     Var,
     Verbose,
 )
@@ -66,6 +67,7 @@ def plan(
         Literal["text", "markdown"], typer.Option("--format", help="markdown is for a pull request's comment.")
     ] = "text",
     exact: Exact = False,
+    strict: Strict = False,
     as_json: Json = False,
     jobs: Jobs = None,
     no_color: NoColor = False,
@@ -85,7 +87,7 @@ def plan(
         if out is not None:
             check_target(out, "a saved plan")
         with _reviewed(wanted=form == "markdown" and not as_json):
-            project, chosen = load_jobs(paths, var, job, provider)
+            project, chosen = load_jobs(paths, var, job, provider, strict=strict)
         bound = None if within is None else saved_plan(within, project)
         if within is not None and bound is not None:
             chosen = planned_jobs(bound, within, project, chosen)
@@ -95,7 +97,7 @@ def plan(
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
             open_project(project, watcher=terminal, jobs=jobs) as opened,
         ):
-            made = opened.plan(chosen, word, offline=offline, exact=exact, review=form == "markdown")
+            made = opened.plan(chosen, word, offline=offline, exact=exact, review=form == "markdown", strict=strict)
         planned = made.plan
         if lines is not None:
             lines.plan(planned)

@@ -21,10 +21,12 @@ def load_jobs(
     provider: str | None,
     *,
     recorded: bool = False,
+    strict: bool = False,
 ) -> tuple[Project, tuple[JobSpec, ...]]:
     """The project and the jobs that were asked for; warnings go to stderr. Raises BatchspecError.
 
     With `recorded`, a job whose partition is not said is each one that the lockfiles know, beside its default's.
+    With `strict`, warnings are a SpecError.
     """
     project = read_project(paths, variables, provider, some=True)
     if recorded and project.partitioned:
@@ -39,7 +41,7 @@ def load_jobs(
     if missing:
         raise SpecError([problem for job in missing for problem in job.unset])
     jobs = chosen(project, names)
-    warn(project.warnings, jobs)
+    warn(project.warnings, jobs, strict=strict)
     return project, jobs
 
 
@@ -112,9 +114,11 @@ def read_project(
     )
 
 
-def warn(warnings: Sequence[Problem], jobs: Sequence[JobSpec]) -> None:
-    """Print the warnings about these jobs' files to stderr."""
+def warn(warnings: Sequence[Problem], jobs: Sequence[JobSpec], *, strict: bool = False) -> None:
+    """Print the warnings about these jobs' files to stderr; with `strict`, raise them as a SpecError."""
     files = {job.file for job in jobs}
+    if strict and (problems := [warning for warning in warnings if warning.file in files]):
+        raise SpecError(problems)
     for warning in warnings:
         if warning.file in files:
             from runner.cli.console import problem_text  # noqa: PLC0415  most specs give no warning

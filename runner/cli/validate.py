@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runner.cli.options import Paths, Provider, Var
+from runner.cli.options import Paths, Provider, Strict, Var
 from runner.cli.printing import give, say
 from runner.cli.project import read_project, warn
 from runner.errors import Problem, SpecError
@@ -22,6 +22,7 @@ def validate(
     paths: Paths = None,
     var: Var = None,
     provider: Provider = None,
+    strict: Strict = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: valid, problems, warnings, jobs.")] = False,
 ) -> None:
     """Check specs and their templates, and say everything that is wrong at once. Reads no input rows, asks no service.
@@ -30,6 +31,8 @@ def validate(
     """
     try:
         project = read_project(paths, var, provider, placeholders=True, also=_templates)
+        if strict:
+            warn(project.warnings, project.jobs, strict=True)
     except SpecError as error:
         if not as_json:
             raise

@@ -7,24 +7,20 @@ rule: their JSON text is counted instead, and the count is marked assumed.
 
 from __future__ import annotations
 
-import functools
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from importlib.machinery import PathFinder
-from importlib.util import find_spec, module_from_spec
 from typing import Any
 
 import orjson
 
+from runner.model_facts import bare_model
+from runner.tokenizer import token_counter
+
 _MESSAGE = 3
 _PRIMING = 3
 _NAME = 1
-_PIECE = 50_000
-"""Characters that are tokenized at once, so that a long text is counted the same by every version of the tokenizer."""
-_COMPILED = "bpe_openai._bindings"
 
 
 class Certainty(Enum):
@@ -54,11 +50,6 @@ _ENCODINGS = (
 )
 
 
-def bare_model(model: str) -> str:
-    """A model's own name: without the vendor that catalogues put before it (`openai-gpt-4o`, `anthropic/claude-…`)."""
-    return re.sub(r"^(openai|anthropic)[-/]", "", model.lower())
-
-
 def encoding_of(model: str) -> Encoding | None:
     """The tokenizer of an OpenAI model; None for a model whose tokenizer isn't public."""
     name = bare_model(model)
@@ -78,7 +69,7 @@ class TokenCounter:
 
     def __init__(self, encoding: Encoding) -> None:
         self.encoding = encoding
-        self._tokens_of = _tokenizer(encoding.name)
+        self._text = token_counter(encoding.name)
         self._instructions: dict[str, int] = {}
 
     def count(self, request: Mapping[str, Any]) -> Count:
@@ -105,9 +96,6 @@ class TokenCounter:
                 self._instructions.clear()
             self._instructions[text] = self._text(text)
         return self._instructions[text]
-
-    def _text(self, text: str) -> int:
-        return sum(self._tokens_of(piece) for piece in _pieces(text))
 
 
 _FIXED = {"system", "developer"}
@@ -151,35 +139,3 @@ def _message(message: dict[str, Any]) -> Message:
         texts,
         orjson.dumps(other).decode() if other else "",
     )
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """A long text in pieces, cut before a space where there is one: words keep their leading space when tokenized."""
-    start = 0
-    while len(text) - start > _PIECE:
-        end = text.rfind(" ", start + 1, start + _PIECE)
-        end = end if end > start else start + _PIECE
-        yield text[start:end]
-        start = end
-    yield text[start:] if start else text
-
-
-@functools.cache
-def _tokenizer(name: str) -> Callable[[str], int]:
-    """How many tokens a text has. Raises RuntimeError where bpe-openai is not as it was in 0.1.4.
-
-    The package reads the tables of all its encodings into Python when it is imported, 450,000 entries, for what is
-    never asked here: 0.5 s of processor time and 73 MB. Its compiled module holds them already and is loaded without
-    the rest in 0.05 s.
-    """
-    package = find_spec("bpe_openai")
-    folders = None if package is None else package.submodule_search_locations
-    found = PathFinder.find_spec(_COMPILED, folders)
-    if found is None or found.loader is None:
-        raise RuntimeError(f"{_COMPILED} is not where it was; OpenAI's tokens can't be counted")
-    if _COMPILED not in sys.modules:
-        module = module_from_spec(found)
-        found.loader.exec_module(module)
-        sys.modules[_COMPILED] = module  # it can be loaded once, and the package may be imported later
-    count: Callable[[str], int] = sys.modules[_COMPILED].tokenizer_for_encoding(name).count
-    return count

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from runner.planner.rules import Limits, Rules, rule_of, rules_of
 from runner.planner.templates import is_constant
 
 if TYPE_CHECKING:
@@ -37,13 +38,15 @@ class Envelope:
 class Hole:
     """Where rendered text goes, as a JSON string. `text` is inline Jinja, or the path of a template where `is_file`.
 
-    `path` is where the text stands below `prompt` in the spec; `label` names inline text in messages.
+    `path` is where the text stands below `prompt` in the spec; `label` names inline text in messages. `rule` is what
+    the service asks of the text, as in `runner.planner.rules`.
     """
 
     path: tuple[str | int, ...]
     text: str
     is_file: bool
     label: str
+    rule: str = ""
 
 
 Piece = bytes | Hole
@@ -64,20 +67,24 @@ class Frame:
     variables: dict[str, Any]
     id_columns: tuple[str, ...]
     max_bytes: int
+    rules: Rules
 
 
-def frame(spec: JobSpec) -> Frame:
-    """The frame of a job."""
+def frame(spec: JobSpec, limits: Limits | None = None) -> Frame:
+    """Return the frame of a job; `limits` are those of its model, None where they are not checked."""
     job = spec.job
+    around, pieces = envelope(job), _pieces(spec)
+    constants = [around.head, around.middle, around.tail, *(piece for piece in pieces if isinstance(piece, bytes))]
     return Frame(
-        envelope(job),
-        _pieces(spec),
+        around,
+        pieces,
         job.line_format,
         job.url,
         job.salt,
         dict(job.vars),
         job.input.id_columns,
         job.shards.max_bytes,
+        rules_of(spec, constants, limits),
     )
 
 
@@ -104,7 +111,7 @@ def _fields(spec: JobSpec) -> Iterator[Piece]:
     """A body's pieces in the order they are sent: model, system prompt, messages, parameters by name."""
     job = spec.job
     parameters = spec.parameters
-    parts = [(turn.role, _text(spec, turn)) for turn in job.prompt.turns]
+    parts = [(turn.role, _text(spec, turn, rule_of(job, number))) for number, turn in enumerate(job.prompt.turns)]
     yield b'{"model":' + orjson.dumps(job.model)
     if job.url == "/v1/chat/completions":
         yield b',"messages":'
@@ -134,9 +141,9 @@ def _messages(parts: Sequence[tuple[Role, Piece]]) -> Iterator[Piece]:
     yield b"]"
 
 
-def _text(spec: JobSpec, turn: Turn) -> Piece:
+def _text(spec: JobSpec, turn: Turn, rule: str) -> Piece:
     text = turn.text
     if not isinstance(text, str):
-        return Hole(turn.path, text.template, True, text.template)
+        return Hole(turn.path, text.template, True, text.template, rule)
     label = f"{spec.file} prompt.{'.'.join(map(str, turn.path))}"
-    return orjson.dumps(text) if is_constant(text) else Hole(turn.path, text, False, label)
+    return orjson.dumps(text) if is_constant(text) else Hole(turn.path, text, False, label, rule)

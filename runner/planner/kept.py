@@ -17,26 +17,27 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from runner.digest import digest_json, sha256_file, sha256_hex
 from runner.planner.bodies import Frame
 from runner.planner.pins import Pins
+from runner.planner.rules import Finding
 from runner.planner.spool import Spool
 from runner.planner.templates import MOST_NAMES, Loaded, read_template
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 WORTH_BYTES = 8 << 20
 """An input of fewer bytes is rendered anew each time: that is quick, and leaves nothing behind."""
-_FORMAT = 1
+_FORMAT = 2
 _NAME = "made.json"
 _FILES = ("rows", "ids", "spans", "by-key")
-_MADE_BY = ("batchspec", "jinja2", "markupsafe", "orjson", "numpy")
+_MADE_BY = ("batchspec", "jinja2", "markupsafe", "orjson", "numpy", "genai-prices")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class Made:
     rows: int
     requests: str
     files: dict[str, str]
+    findings: list[dict[str, Any]]
+
+    def found(self) -> tuple[Finding, ...]:
+        """Return what a service would refuse of these rows."""
+        return tuple(Finding(**{**one, "rows": tuple(map(tuple, one["rows"]))}) for one in self.findings)
 
 
 class Kept:
@@ -93,7 +99,14 @@ class Kept:
             return None
         return made
 
-    def keep(self, spool: Spool, loaded: Mapping[str, Loaded], input_size: int, pins: Pins) -> None:
+    def keep(
+        self,
+        spool: Spool,
+        loaded: Mapping[str, Loaded],
+        input_size: int,
+        pins: Pins,
+        findings: Sequence[Finding] = (),
+    ) -> None:
         """Keep what was rendered in place of what was kept. A disk that refuses leaves nothing, or what there was."""
         if input_size < WORTH_BYTES or len(loaded) >= MOST_NAMES:
             return
@@ -114,6 +127,7 @@ class Kept:
                 pins.rows,
                 pins.requests,
                 digests,
+                [asdict(one) for one in findings],
             )
             beside = self._folder / f"{_NAME}.{os.getpid()}"
             beside.write_bytes(_sealed(made))

@@ -20,6 +20,7 @@ from runner.planner.limits import INPUT_BYTES
 from runner.planner.pins import Pins, pins_of
 from runner.planner.renderer import Renderer
 from runner.planner.rows import Chunk, Trouble, rows
+from runner.planner.rules import Finding, Found, Limits
 from runner.planner.sources import hash_files, is_whole, read_chunks, size_of
 from runner.planner.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
 from runner.planner.syntax import template_problems
@@ -37,12 +38,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What one job wants: its rendered requests on disk, and what they were made from."""
+    """What one job wants: its rendered requests on disk, what they were made from, and what a service would refuse."""
 
     spec: JobSpec
     root: Path
     spool: Spool
     pins: Pins
+    findings: tuple[Finding, ...] = ()
 
 
 def desire(
@@ -53,6 +55,7 @@ def desire(
     jobs: int | None = None,
     progress: Progress | None = None,
     keep_in: Path | None = None,
+    limits: Limits | None = None,
 ) -> Desired:
     """Render a whole job into `scratch`, in at most `jobs` processes, by default one for each core.
 
@@ -60,7 +63,7 @@ def desire(
     rendered until lines are asked for. Raises SpecError for templates and InputError for rows, all at once; WorkerError
     where a process ended before its time.
     """
-    rendering = _Rendering(spec, root, jobs, progress)
+    rendering = _Rendering(spec, root, jobs, progress, limits)
     if keep_in is None:
         return rendering.render(scratch)
     settings = [spec.job.replicates, spec.job.dedupe, spec.job.input.model_dump(mode="json")]
@@ -73,19 +76,21 @@ def desire(
         if made is not None:
             return rendering.recalled(made, scratch)
     desired = rendering.render(scratch)
-    kept.keep(desired.spool, rendering.templates.loaded, size, desired.pins)
+    kept.keep(desired.spool, rendering.templates.loaded, size, desired.pins, desired.findings)
     return desired
 
 
 class _Rendering:
     """One job on its way to being desired. Its templates are compiled, or SpecError is raised."""
 
-    def __init__(self, spec: JobSpec, root: Path, jobs: int | None, progress: Progress | None) -> None:
+    def __init__(
+        self, spec: JobSpec, root: Path, jobs: int | None, progress: Progress | None, limits: Limits | None
+    ) -> None:
         self._spec = spec
         self._root = root
         self._count = cores() if jobs is None else jobs
         self._progress = progress
-        self.frame = frame(spec)
+        self.frame = frame(spec, limits)
         self.templates = Templates(root, self.frame.variables)
         self._renderer = _compiled(spec, root, self.frame, self.templates)
 
@@ -93,7 +98,7 @@ class _Rendering:
         """Render all rows into `scratch`."""
         job = self._spec.job
         files = InputFiles()
-        troubles, made = _Troubles(files), 0
+        troubles, found, made = _Troubles(files), Found(), 0
         with ExitStack() as stack:
             writer = stack.enter_context(SpoolWriter(scratch))
             chunks = _Whole(read_chunks(self._root, self._spec, files))
@@ -103,6 +108,7 @@ class _Rendering:
                 made += sum(size for *_, size in part.spans)
                 if made > files.limits.rendered(max(files.size, files.unpacked)):
                     raise SpecError([self._spec.problem(_TOO_MUCH.format(made), "prompt", key=True, code="BS206")])
+                found.add(part.findings, part.seen)
                 if self._progress is not None:
                     self._progress(files.size, files.total)
             spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=not job.input.id_columns)
@@ -110,7 +116,7 @@ class _Rendering:
         if problems:
             raise InputError(problems)
         pins = pins_of(self._spec, self.templates.used, files.digest(), spool.rows, sequence_digest(spool))
-        return Desired(self._spec, self._root, spool, pins)
+        return Desired(self._spec, self._root, spool, pins, found.all())
 
     def recalled(self, made: Made, scratch: Path) -> Desired:
         """What was kept; lines are rendered when they are asked for, and must have the keys that were kept."""
@@ -137,7 +143,7 @@ class _Rendering:
             return desired.spool
 
         spool.render_when_needed(again)
-        return Desired(self._spec, self._root, spool, pins)
+        return Desired(self._spec, self._root, spool, pins, made.found())
 
     def _parts(self, chunks: Iterator[Chunk], scratch: Path, stack: ExitStack) -> Iterator[Part]:
         few = list(islice(chunks, SMALL_CHUNKS + 1))
@@ -213,7 +219,9 @@ def _here(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Itera
         for count, size in done.spans:
             spans.append(("lines", offset, count, size))
             offset += size
-        yield Part(chunk.file_number, done.records, done.ids, tuple(spans), done.seen, done.bad, done.troubles)
+        yield Part(
+            chunk.file_number, done.records, done.ids, tuple(spans), done.seen, done.bad, done.troubles, done.findings
+        )
 
 
 class _Whole:

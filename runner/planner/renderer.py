@@ -18,6 +18,7 @@ from runner.keys import DIGEST_BYTES, VERSION, key_state
 from runner.planner.bodies import Frame, Hole
 from runner.planner.meter import RowError
 from runner.planner.rows import Chunk, Trouble, rows
+from runner.planner.rules import Finding, RowChecks
 from runner.planner.templates import Render, Templates, columns
 
 PACK = struct.Struct("<20sI16sIH")
@@ -46,6 +47,7 @@ class Rendered:
     seen: int
     bad: int
     troubles: tuple[Trouble, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 class Renderer:
@@ -55,7 +57,9 @@ class Renderer:
         self._id_columns = frame.id_columns
         self._identity = _identifier(frame.id_columns)
         first, holes = _split(frame)
-        self._request = _requester(frame, templates, first, [(_compiled(templates, hole), end) for hole, end in holes])
+        self._checks = RowChecks(frame.rules)
+        compiled = [(_compiled(templates, hole), end, self._checks.of(hole.rule)) for hole, end in holes]
+        self._request = _requester(frame, templates, first, compiled, self._checks)
 
     def render(self, chunk: Chunk) -> Rendered:
         """Render all rows of a chunk."""
@@ -68,6 +72,7 @@ class Renderer:
         pack, file, numbered = PACK.pack, chunk.file_number, not self._id_columns
         request, identify, hashing = self._request, self._identity, blake2b(digest_size=16)
         identity, id_digest = b"", _NO_ID
+        checks, found = self._checks, self._checks.found
         for record in rows(chunk):
             seen += 1
             if type(record) is tuple:
@@ -84,6 +89,8 @@ class Renderer:
                 else:
                     if not numbered:
                         ids += identity + b"\n"
+                    if found:
+                        checks.note(seen - 1, identity)
                     records += pack(digest, len(line), id_digest, at, file)
                     lines += line
                     rows_of_span += 1
@@ -99,7 +106,7 @@ class Renderer:
                 troubles.append(trouble)
         if rows_of_span:
             spans.append((rows_of_span, len(lines) - span_at))
-        return Rendered(records, lines, ids, tuple(spans), seen, bad, tuple(troubles))
+        return Rendered(records, lines, ids, tuple(spans), seen, bad, tuple(troubles), checks.take())
 
     def requests(self, chunk: Chunk) -> Iterator[Trouble | tuple[bytes, bytes]]:
         """(row id as JSON, line) for each row of a chunk; the id is empty where rows are numbered."""
@@ -139,7 +146,11 @@ def _compiled(templates: Templates, hole: Hole) -> Render:
 
 
 def _requester(
-    frame: Frame, templates: Templates, first: bytes, holes: Sequence[tuple[Render, bytes]]
+    frame: Frame,
+    templates: Templates,
+    first: bytes,
+    holes: Sequence[tuple[Render, bytes, Callable[[str], None] | None]],
+    checks: RowChecks,
 ) -> Callable[[dict[str, Any]], tuple[bytes, bytes]]:
     """A function that gives the key's digest and the whole line for a row, and raises RowError."""
     namespace, dumps, max_bytes = templates.namespace, orjson.dumps, frame.max_bytes
@@ -147,14 +158,18 @@ def _requester(
     middle = frame.envelope.middle + first
     before = key_state(frame.line_format, frame.endpoint, frame.salt)
     before.update(first)
+    row_check, most_bytes = checks.row, checks.most_bytes
 
     def request(row: dict[str, Any]) -> tuple[bytes, bytes]:
         values = namespace(row)
         state = before.copy()
         parts = [head, b"", middle]
-        for render, after in holes:
+        for render, after, check in holes:
+            rendered = render(values)
+            if check is not None:
+                check(rendered)
             try:
-                text = dumps(render(values)) + after
+                text = dumps(rendered) + after
             except (orjson.JSONEncodeError, UnicodeError) as error:
                 raise RowError("the rendered prompt is not valid Unicode") from error
             state.update(text)
@@ -166,6 +181,8 @@ def _requester(
         # An ordinal would make the key longer by at most eleven bytes.
         if len(line) + 11 > max_bytes:
             raise _SizeError(f"the request has {len(line)} bytes; a file holds {max_bytes}")
+        if row_check is not None or len(line) > most_bytes:
+            checks.whole(line)
         return digest, line
 
     return request

@@ -22,6 +22,7 @@ from runner.keysort import order_of
 from runner.planner.buckets import RUN_RECORDS, Buckets
 from runner.planner.renderer import PACK
 from runner.planner.rows import Trouble
+from runner.planner.rules import Finding
 
 ROW = np.dtype([("digest", f"S{DIGEST_BYTES}"), ("length", "<u4"), ("id", "S16"), ("line", "<u4"), ("file", "<u2")])
 """A row: its key's digest, bytes of its line without an ordinal, the digest of its id, and where it stands in the
@@ -51,6 +52,7 @@ class Part:
     seen: int
     bad: int
     troubles: tuple[Trouble, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

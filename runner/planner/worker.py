@@ -18,6 +18,7 @@ from runner.planner.bodies import Frame
 from runner.planner.confine import confine
 from runner.planner.renderer import Renderer
 from runner.planner.rows import Chunk, Trouble
+from runner.planner.rules import Finding
 from runner.planner.templates import Loaded, Templates
 
 SLOTS = 2
@@ -66,6 +67,7 @@ class Done:
     seen: int
     bad: int
     troubles: tuple[Trouble, ...]
+    findings: tuple[Finding, ...]
     loaded: dict[str, Loaded]
 
 
@@ -120,6 +122,7 @@ def _work(start: Start, incoming: Connection, outgoing: Connection) -> None:
                     rendered.seen,
                     rendered.bad,
                     rendered.troubles,
+                    rendered.findings,
                     fresh,
                 )
             )

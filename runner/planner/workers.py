@@ -147,6 +147,7 @@ class _Worker:
             done.seen,
             done.bad,
             done.troubles,
+            done.findings,
         )
 
     def kill(self) -> None:

@@ -26,7 +26,7 @@ def explain(plan: Plan, *, override: bool = False) -> str:
     lines: list[str] = []
     if plan.offline:
         lines += [f"The service was not asked: {plan.offline}.", ""]
-    idle = [job for job in plan.jobs if not (job.actions or job.notes or job.failures)]
+    idle = [job for job in plan.jobs if not (job.actions or job.notes or job.failures or job.warnings)]
     idle = idle if len(idle) > _IDLE else []
     hidden = {job.address for job in idle}
     for job in plan.jobs:
@@ -69,6 +69,8 @@ def _job(job: JobPlan) -> Iterator[str]:
         yield from (f"      {line}" for line in _costs(job.estimate))
     if not job.actions:
         yield "    nothing to do"
+    for warning in job.warnings:
+        yield f"    warning: {warning}"
     for note in (*job.failures, *job.notes):
         yield f"    note: {note}"
 

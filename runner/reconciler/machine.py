@@ -108,6 +108,9 @@ class JobLine(MachineLine):
     cost: CostField | None = Field(default=None, description="Of the requests to submit; not there without any.")
     actions: tuple[ActionField, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] | None = Field(
+        default=None, description="Rows that the service will refuse, counted; not there without any."
+    )
 
 
 class OrphanLine(MachineLine):
@@ -348,6 +351,7 @@ def _job(job: JobPlan) -> JobLine:
         cost=_cost(job.estimate),
         actions=tuple(_action(action) for action in job.actions),
         notes=(*job.failures, *job.notes),
+        warnings=job.warnings or None,
     )
 
 

@@ -198,7 +198,7 @@ def _sections(jobs: Sequence[JobPlan]) -> list[Section]:
         for example in job.examples
         if example.before != example.after
     ]
-    held = (job for job in jobs if job.actions or job.notes or job.failures)
+    held = (job for job in jobs if job.actions or job.notes or job.failures or job.warnings)
     return [*prompts, *(partial(_details, job) for job in held)]
 
 
@@ -212,6 +212,7 @@ def _details(job: JobPlan) -> str:
     # What a service says of a failed batch may quote rows.
     failed = plural(len(job.failures), "reason")
     hidden = [f"{len(job.failures)} {failed} why batches failed; `batchspec plan` says more"] if job.failures else []
+    lines += [f"warning: {warning}" for warning in job.warnings]
     lines += [f"note: {note}" for note in (*(job.failures if job.shown else hidden), *job.notes)]
     if estimate is not None:
         lines += [f"input tokens: {certainty(estimate)} ({estimate.input.basis})"] if estimate.requests else []

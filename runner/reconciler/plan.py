@@ -162,6 +162,7 @@ class JobPlan:
     where that was done. `failures` say why batches failed, in the service's words, which may quote rows; `shown` is
     whether the spec lets a reviewer see those, and `examples` are there only where it does. `held_back` are requests
     that would be submitted, had the canary not failed, or were new requests allowed: `asks_new`.
+    `warnings` are about rows that the service will refuse.
     """
 
     address: str
@@ -180,6 +181,7 @@ class JobPlan:
     examples: tuple[Example, ...] = ()
     held_back: int = 0
     asks_new: bool = True
+    warnings: tuple[str, ...] = ()
 
     @property
     def changes(self) -> bool:

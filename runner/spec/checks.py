@@ -12,6 +12,7 @@ from runner.errors import Problem, TrustError
 from runner.spec.files import SETTINGS_FILES
 from runner.spec.models import Job, TemplateRef
 from runner.spec.parameters import known_parameters, strange_parameters, unfit_parameters, wrong_parameters
+from runner.spec.refusals import certain_refusals
 from runner.spec.suggest import did_you_mean
 from runner.spec.trust import check_webhook, inside, resolve_env
 
@@ -37,7 +38,9 @@ def check_job(
     ]
 
 
-def warn_job(root: Path, job: Job, say: Say, *, own_server: bool) -> Iterator[Problem]:
+def warn_job(
+    root: Path, job: Job, say: Say, *, own_server: bool, schema: Mapping[str, Any] | None = None
+) -> Iterator[Problem]:
     """What a person should look at, and what stops nothing."""
     for turn in job.prompt.turns:
         if isinstance(turn.text, str) and _names_a_file(root, turn.text):
@@ -67,6 +70,8 @@ def warn_job(root: Path, job: Job, say: Say, *, own_server: bool) -> Iterator[Pr
         yield say(f"{message} ({hint})" if hint else message, "parameters", name, key=True, code="BS191")
     for name, message in unfit_parameters(job, own_server=own_server):
         yield say(message, "parameters", name, key=True, code="BS193")
+    for path, message in () if own_server else certain_refusals(job, schema):
+        yield say(message, *path, key=True, code="BS195")
 
 
 def _names_a_file(root: Path, text: str) -> bool:

@@ -163,7 +163,11 @@ def load_project(
         problems += [problem for job in waiting for problem in job.unset]
     if problems:
         raise SpecError(read.told(problems))
-    warnings = (w for job in jobs for w in warn_job(root, job.job, job.problem, own_server=_own_server(job, settings)))
+    warnings = (
+        warning
+        for job in jobs
+        for warning in warn_job(root, job.job, job.problem, own_server=_own_server(job, settings), schema=job.schema)
+    )
     noted = tuple(sorted(read.told(list(warnings))))
     return Project(root, settings, tuple(jobs), noted, whole=not paths, waiting=waiting, provider=provider)
 
