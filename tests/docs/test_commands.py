@@ -46,6 +46,7 @@ CLAIMS = {
         'batchspec serve --data queue --backend openai --base-url "$UPSTREAM" --concurrency 32 --rate-limit off > queue.txt &': "tests/service/test_docs.py::test_the_same_round_in_front_of_another_server",
         "batchspec serve --data closed --host 0.0.0.0": "tests/service/test_docs.py::test_what_is_said_to_be_refused_is",
         "$ batchspec serve --fault lost-create --fault missing-lines=20%:5% --seed 7": f"{HERE}::test_services_start_as_the_pages_start_them",
+        "$ batchspec serve --webhook-allow loopback                       # a receiver on this machine": f"{HERE}::test_services_start_as_the_pages_start_them",
         "$ export BATCHSPEC_SERVE_TOKEN=$(openssl rand -hex 32)": f"{HERE}::test_services_start_as_the_pages_start_them",
     },
     "docs/service-faults.md": {
@@ -259,18 +260,21 @@ def test_services_start_as_the_pages_start_them(tmp_path: Path) -> None:
     started = 0
     for page, start in (
         ("docs/service.md", "$ batchspec serve --fault"),
+        ("docs/service.md", "$ batchspec serve --webhook-allow"),
         ("docs/service-faults.md", "$ batchspec serve --fault"),
     ):
         for number, (command, _) in enumerate(steps(block_of(page, start))):
             if command.startswith("batchspec serve"):
-                with served(f"{command.partition('#')[0].strip()} --data {page[5:-3]}-{number} --port 0", tmp_path):
+                with served(
+                    f"{command.partition('#')[0].strip()} --data {page[5:-3]}-{started}-{number} --port 0", tmp_path
+                ):
                     started += 1
     script = "\n".join(command for command, _ in steps(block_of("docs/service.md", "$ export BATCHSPEC_SERVE_TOKEN")))
     with served(f"{script} --data tokens", tmp_path) as url:
         code = "curl -s -o out.txt -w '%{http_code}' --cacert ca.pem"
         assert shell(f"{code} {url}/v1/batches", tmp_path) == "401"
         started += 1
-    assert started == 4
+    assert started == 6
 
 
 @pytest.mark.usefixtures("tools")

@@ -60,6 +60,7 @@ class Service:
         delay = self.numbers.choice(["0s", "0.002s", "0.02s"])
         command = [
             *(sys.executable, "-m", "runner", "serve", "--data", str(self.data), "--token", TOKEN),
+            *("--webhook-allow", "loopback"),
             *("--rate-limit", "off", "--completion-window", "30s", "--answer-delay", delay),
             *("--seed", str(self.kills), *options),
         ]
