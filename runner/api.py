@@ -19,9 +19,10 @@ from runner.executor.fetch import fetch
 from runner.executor.listing import Lists
 from runner.executor.observe import Observed, Word, observe
 from runner.executor.orphans import find_orphans, prune, renamed_note
+from runner.executor.outcome import Outcome, Prepared
 from runner.executor.pins import pins_line, tool
 from runner.executor.refusals import as_error, limits_of, row_warnings
-from runner.executor.run import Outcome, Prepared
+from runner.executor.status import without_key
 from runner.git import commit_of
 from runner.logfields import bound
 from runner.money.budget import overruns
@@ -33,7 +34,6 @@ from runner.reconciler.saved import SavedPlan, missing_jobs, saved_job, saved_te
 from runner.report.examples import changed_prompts
 from runner.spec.load import JobSpec, Project, find_root, load_project
 from runner.spec.settings import Settings
-from runner.spec.trust import KEY_NAMES
 from runner.store.index import KeyMap
 from runner.store.ledger import Create, Ledger
 from runner.store.places import Places
@@ -304,8 +304,7 @@ class Opened:
 
 def _without_key(spec: JobSpec) -> str:
     """Why a plan is made without the service, and what next."""
-    name = spec.profile.key.env if spec.profile.key is not None else KEY_NAMES[0]
-    return f"the environment has no {name}, so this plan knows the lockfile only; `--provider local` needs no key"
+    return f"{without_key(spec)}, so this plan knows the lockfile only; `--provider local` needs no key"
 
 
 def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[JobPlan]) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ The tree, so that a reader sees it whole::
             ├── NotReady         412
             ├── Rejected         400, 413, 422
             ├── RateLimited      429
+            │   └── QueueFull    the account has too many tokens or batches in its queue
+            ├── OutOfMoney       402, and codes that say that the account can't pay
             └── ServerError      5xx
 
 Each carries a code, BS and three digits, which never changes its meaning: what is raised says it, else its class does.
@@ -303,6 +305,20 @@ class RateLimited(ApiError):
     def __init__(self, message: str, *, retry_after: float | None = None, **rest: object) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]
         self.retry_after = retry_after
+
+
+class QueueFull(RateLimited):
+    """A create was refused because the account has too much in its queue; nothing was created or billed."""
+
+    code = "BS511"
+    usual_hint = "apply again when other batches of the account have ended, or set a smaller `shards.max_bytes`"
+
+
+class OutOfMoney(ApiError):
+    """The account can't pay: no quota, no credit, a spending limit. Nothing was created or billed."""
+
+    code = "BS512"
+    usual_hint = "add credit or raise the account's limit, then apply again"
 
 
 class ServerError(ApiError):

@@ -36,7 +36,7 @@ from runner.cli.project import known_words, load_jobs
 from runner.errors import BatchspecError, read_more
 
 if TYPE_CHECKING:
-    from runner.executor.run import Outcome
+    from runner.executor.outcome import Outcome
     from runner.reconciler.plan import JobPlan, Plan
     from runner.spec.output import Output
 
@@ -184,6 +184,8 @@ def _summary(
             say(f"    cost of batches submitted before, which came in now: {usd_text(outcome.earlier)}")
         if outcome.message:
             say(f"    {outcome.message}")
+        for text in outcome.failures:
+            say(f"    {text}")
         if outcome.plan and outcome.end == "failed":
             for line in _why_failed(outcome.plan, outputs[outcome.address]):
                 say(f"    {line}")

@@ -35,8 +35,8 @@ _SUM = "until now in all runs"
 def board(jobs: Sequence[JobStatus], *, height: int | None = None) -> RenderableType:
     """The table and its sum. On a screen of `height` lines a job has one, and those that run come first."""
     rows = [_row(job) for job in jobs]
-    errors = list(_errors(jobs))
-    return Group(Jobs(rows, height, until=_SUM), Text(summary(rows, _SUM)), *(errors if height is None else errors[:2]))
+    more = [*_errors(jobs), *_not_asked(jobs), *_failures(jobs)]
+    return Group(Jobs(rows, height, until=_SUM), Text(summary(rows, _SUM)), *(more if height is None else more[:2]))
 
 
 def _row(job: JobStatus) -> Row:
@@ -123,6 +123,30 @@ def _errors(jobs: Sequence[JobStatus]) -> Iterator[Text]:
     for reason, addresses in reasons.items():
         whose = addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1:,} more"
         yield Text(f"(!) {whose}: {reason}", style="red")
+
+
+def _not_asked(jobs: Sequence[JobStatus]) -> Iterator[Text]:
+    """That the service was not asked without a key, and since when the numbers are; each reason once."""
+    reasons: dict[str, list[JobStatus]] = {}
+    for job in jobs:
+        if job.not_asked:
+            reasons.setdefault(job.not_asked, []).append(job)
+    for reason, alike in reasons.items():
+        newest = max(job.since for job in alike)
+        since = f" They are from {newest}." if newest else ""
+        whose = alike[0].address if len(alike) == 1 else f"{len(alike):,} jobs"
+        yield Text(
+            f"(!) The service was not asked about {whose}: {reason}. These numbers are from the lockfile and the files "
+            f"here.{since}",
+            style="yellow",
+        )
+
+
+def _failures(jobs: Sequence[JobStatus]) -> Iterator[Text]:
+    """Why batches failed as a whole, in the service's words."""
+    for job in jobs:
+        for text in job.failures:
+            yield Text(f"(!) {job.address}: {text}", style="red")
 
 
 def _style(job: JobStatus) -> str:

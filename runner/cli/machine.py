@@ -32,7 +32,7 @@ from runner.reconciler.machine import (
 )
 
 if TYPE_CHECKING:
-    from runner.executor.run import Outcome
+    from runner.executor.outcome import Outcome
     from runner.executor.status import JobStatus
     from runner.executor.verify import Verified
     from runner.reconciler.plan import Plan
@@ -116,6 +116,7 @@ class Lines:
                     cost=_usd(outcome.cost),
                     expected=_usd(outcome.expected, at_most=outcome.at_most),
                     earlier=_usd(outcome.earlier),
+                    failures=outcome.failures or None,
                 )
             )
         self._exit(code)
@@ -125,6 +126,7 @@ class Lines:
         for job in jobs:
             fields = asdict(job)
             del fields["at_most"]  # a word for people
+            fields |= {name: fields[name] or None for name in ("failures", "not_asked", "since")}
             self._write(StatusLine(job=fields.pop("address"), **fields))
 
     def verified(self, found: Verified) -> None:

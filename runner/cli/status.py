@@ -58,10 +58,7 @@ def status(
 
         def look() -> list[JobStatus]:
             lists = Lists(opened.context.now)
-            return [
-                told_status(opened.context, spec, None if offline or not opened.context.has_key(spec) else lists)
-                for spec in jobs
-            ]
+            return [told_status(opened.context, spec, None if offline else lists) for spec in jobs]
 
         if lines is not None:
             seen = look()

@@ -14,7 +14,8 @@ from runner.executor.context import Context
 from runner.executor.limits import Flight
 from runner.executor.listing import NEW, Lists
 from runner.executor.observe import Word
-from runner.executor.run import Outcome, Prepared, Run
+from runner.executor.outcome import Outcome, Prepared
+from runner.executor.run import Run
 from runner.executor.wait import Waiting
 from runner.logfields import bound
 from runner.reconciler.ceiling import Ceiling

@@ -15,6 +15,7 @@ from runner.executor.fetch import restore
 from runner.providers.api import BatchApi, Counts, RemoteBatch
 from runner.reconciler.identity import belongs, is_create, metadata
 from runner.reconciler.lockfile import BatchLine, CountsField, UsageField
+from runner.reconciler.retry import is_queue_full
 from runner.store.index import KeyMap, ResultIndex, load_keys, safe_name
 from runner.store.ledger import Create
 from runner.store.ranges import Sorted
@@ -58,6 +59,18 @@ class Known:
         if self.gone:
             return "gone"
         return self.line.state if self.line.ended or self.remote is None else self.remote.status
+
+    @property
+    def refused(self) -> bool:
+        """Whether the account's queue was full: the batch failed as a whole, nothing ran and nothing was billed."""
+        if self.index is None or self.state != "failed" or self.completed:
+            return False
+        summary, usage = self.index.summary, self.line.usage
+        billed = usage is not None and (usage.input_tokens or usage.output_tokens)
+        reasons = list(zip(summary.failure_codes, summary.failure, strict=False))
+        if not reasons or summary.lines or any(summary.tokens) or billed:
+            return False
+        return all(is_queue_full(*reason, of_batch=True) for reason in reasons)
 
     @property
     def short(self) -> bool:

@@ -43,7 +43,7 @@ def stand(spec: JobSpec, pins: PinsLine, seen: Observed) -> Stand:
     canary = spec.job.canary
     if canary is None:
         return "none"
-    sent = [known for known in seen.batches if known.line.pins == pins.pins]
+    sent = [known for known in seen.batches if known.line.pins == pins.pins and not known.refused]
     marked = [known for known in sent if known.line.canary]
     if not marked:
         # Where the rest is under way already, or is no more than a canary, there is nothing to wait for.

@@ -19,7 +19,7 @@ from runner.providers.api import RemoteBatch
 from runner.reconciler.lockfile import BatchLine
 from runner.reconciler.plan import Fetch
 from runner.spec.load import JobSpec
-from runner.store.index import KeyMap
+from runner.store.index import KeyMap, ResultIndex
 
 
 class Collector:
@@ -32,6 +32,7 @@ class Collector:
         self._record = record
         self._tried: set[str] = set()
         self._late: list[ProviderError] = []
+        self._said: set[str] = set()
         self._ended_at: dict[str, datetime] = {}
 
     def again(self) -> None:
@@ -91,6 +92,7 @@ class Collector:
             line = ended_line(known.line, remote, index)
             line = with_cost(line, made, self._spec.job, self._context.project.settings)
             if index is not known.index:
+                self._tell_failure(batch, index)
                 self._context.watcher.event(
                     "batch.fetched",
                     job=self._spec.address,
@@ -118,6 +120,13 @@ class Collector:
             return None
         else:
             return line
+
+    def _tell_failure(self, batch: str, index: ResultIndex) -> None:
+        """Say why a batch failed as a whole, each cause once."""
+        for reason in index.summary.failure[:1]:
+            if reason not in self._said:
+                self._said.add(reason)
+                self._context.watcher.event("batch.failed", job=self._spec.address, batch=batch, reason=reason)
 
     def _later(self, batch: str, error: ProviderError) -> None:
         """One batch's results can't be had now: the others are fetched all the same."""

@@ -51,15 +51,21 @@ class _Sent:
     later: bool
 
 
+Failure = tuple[str, str]
+"""Why a whole batch failed: the service's code and words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Witness:
     """The evidence of all batches, in their files. `sources` are by the number of their `Answers`.
 
-    `ended` says of each `Held`, in a word, how its batch ended; empty where it has not.
+    `ended` says of each `Held`, in a word, how its batch ended, and `failures` why it failed as a whole; empty and None
+    if it has not.
     """
 
     sources: tuple[Source, ...]
     ended: tuple[str, ...]
+    failures: tuple[Failure | None, ...]
     answered: tuple[_Answered, ...]
     sent: tuple[_Sent, ...]
     whole: Evidence
@@ -110,6 +116,7 @@ def witness(
     """
     answered: list[_Answered] = []
     sent: list[_Sent] = []
+    failures: list[Failure | None] = []
     sources: list[Source] = []
     blocked = doubt = late_doubt = False
     retry = spec.job.retry
@@ -133,13 +140,28 @@ def witness(
             ended = known.state if known.ended else ""
             without = tuple(read) if hold is Hold.LOST else ()
             sent.append(_Sent(hold, _round(known), known.keys, ended, without, known.line.batch in later))
+            failures.append(failure_of(known))
         else:
             blocked |= hold is Hold.FLIGHT
             lost = hold is Hold.LOST
             doubt |= lost and known.line.batch not in later
             late_doubt |= lost and known.line.batch in later
     whole = Evidence((), (), blocked, doubt, late_doubt, retry.rounds, ask_unknown, retry_failed)
-    return Witness(tuple(sources), tuple(one.ended for one in sent), tuple(answered), tuple(sent), whole)
+    ended_words = tuple(one.ended for one in sent)
+    return Witness(tuple(sources), ended_words, tuple(failures), tuple(answered), tuple(sent), whole)
+
+
+def failure_of(known: Known) -> Failure | None:
+    """Why a whole batch failed, as the error of a row in it; None if the service gave no reason.
+
+    If the reason is about one line, the other rows of the batch only share its fate.
+    """
+    summary = known.index.summary if known.index is not None else None
+    if summary is None or not summary.failure:
+        return None
+    code, words = summary.failure_codes[0] if summary.failure_codes else "unknown_error", summary.failure[0]
+    of_one_line = bool(summary.failure_lines and summary.failure_lines[0])
+    return "batch_failed" if of_one_line else code, f"the whole batch failed: {words}"
 
 
 def _round(known: Known) -> int:
@@ -192,5 +214,7 @@ def _hold(known: Known, standing: Mapping[str, OutputAnswers], on: Sequence[str]
     summary = known.index.summary
     if summary.answers < (known.completed or 0):
         return Hold.LOST
+    if known.refused:
+        return Hold.REFUSED
     lasting = summary.failure_codes and not all(may_pass(code, on) for code in summary.failure_codes)
     return Hold.DEAD if lasting and not summary.answers else Hold.SPENT

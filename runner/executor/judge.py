@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runner.executor.batches import Known
-from runner.executor.evidence import Source, Witness, witness
+from runner.executor.evidence import Failure, Source, Witness, witness
 from runner.executor.standing import OutputAnswers
 from runner.planner.asks import ASK, AskWriter
 from runner.planner.render import Desired
@@ -23,10 +23,14 @@ from runner.store.ranges import OpenFiles
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The verdict on a whole job. `sources` are by the number that stands in asks, less one."""
+    """The verdict on a whole job. `sources` are by the number in asks, less one.
+
+    Numbers behind the last source are those of `failures`: why the batch failed that left an ask without an answer.
+    """
 
     tally: Tally
     sources: tuple[Source, ...]
+    failures: tuple[Failure | None, ...]
     used: frozenset[str]
 
 
@@ -55,7 +59,8 @@ def judge(
                 target = np.zeros(len(rows), ASK)
                 target["ordinal"], target["state"], target["round"] = ordinals, verdict.state, verdict.round
                 target["first"] = first
-                target["source"] = verdict.source + 1
+                left = (verdict.source < 0) & (verdict.left >= 0) & (verdict.state == KeyState.FAILED)
+                target["source"] = np.where(left, len(used) + verdict.left, verdict.source) + 1
                 for name in ("offset", "length", "file"):
                     target[name] = np.where(verdict.source >= 0, verdict.line[name], 0)
                 used |= np.bincount(verdict.source + 1, minlength=len(used) + 1)[1:] > 0
@@ -64,7 +69,7 @@ def judge(
                 for state in (KeyState.RETRY, KeyState.FAILED):
                     _explain(counter, state, verdict, first, told)
     answering = frozenset(source.batch for number, source in enumerate(told.sources) if used[number])
-    return Judged(counter.tally(spool.rows), told.sources, answering)
+    return Judged(counter.tally(spool.rows), told.sources, told.failures, answering)
 
 
 def _explain(counter: Counter, state: KeyState, verdict: Verdict, first: npt.NDArray[np.bool_], told: Witness) -> None:

@@ -25,6 +25,14 @@ class Flight:
         """Say what was seen in flight of a job: the tokens of each of its batches."""
         self._flying[address] = [tokens_of(known.line.bytes or 0) for known in batches if not known.ended]
 
+    def count(self) -> int:
+        """Batches in flight, of all jobs of the command."""
+        return sum(len(flying) for flying in self._flying.values())
+
+    def give_back(self, spec: JobSpec, shard: Shard) -> None:
+        """Give back the room of a shard whose create was refused."""
+        self._flying[spec.address].remove(tokens_of(shard.bytes))
+
     def has_room(self, spec: JobSpec) -> bool:
         """Whether another batch of the job may go out."""
         return all(

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from runner.digest import sha256_file
+from runner.executor.backoff import most_refusals
 from runner.executor.batches import Known, gather
 from runner.executor.changes import row_changes
 from runner.executor.context import Context, Realm
@@ -23,6 +24,7 @@ from runner.executor.fate import Fate, fate_of, fate_of_failed, is_somebodys_own
 from runner.executor.judge import Judged, judge, wanted_round
 from runner.executor.older import failed_rows_of, older_outputs
 from runner.executor.standing import OutputAnswers, read_outputs
+from runner.numbers import counted
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
 from runner.providers.api import BatchApi, RemoteBatch
@@ -136,24 +138,26 @@ def observe(
     if state is not OutputState.GOOD and apart is not None:
         said = line.errors if line is not None and line.errors and line.errors.path == spec.job.output.errors else None
         fate_apart = fate_of_failed(apart, said, batches, standing, recorded=apart_recorded)
+    shards = _measure(desired, judged)
     view = JobView(
         address=spec.address,
         realm=realm.name,
         output=context.places.shown(output),
         tally=judged.tally,
         batches=[_view(known, standing) for known in batches],
-        shards=_measure(desired, judged),
+        shards=shards,
         output_state=state,
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
         tolerated=allowed(spec.job.tolerate, judged.tally.requests),
         notes=[
             *_notes(context, batches, standing, judged),
+            *_refused(batches, len(shards) if judged.tally.missing else 0),
             *(_other_realms(lockfile, names, realm.name) if judged.tally.missing and not batches else ()),
             *fate.notes(context.places.shown(output)),
             *(() if apart is None else fate_apart.notes(context.places.shown(apart))),
         ],
-        failures=[text for known in batches for text in _failures(context, desired, realm, known)],
+        failures=list(reasons(desired, batches, realm.shards, context.places.shown(realm.shards))),
         rows=_changes(desired, lockfile, pins, output, trusted=trusted)
         if judged.tally.missing or state is OutputState.STALE
         else None,
@@ -262,8 +266,14 @@ def _output_state(
     return OutputState.GOOD if same else OutputState.STALE
 
 
-def _failures(context: Context, desired: Desired, realm: Realm, known: Known) -> Iterator[str]:
-    return reasons(desired, known, realm.shards, context.places.shown(realm.shards))
+def _refused(batches: Sequence[Known], shards: int) -> Iterator[str]:
+    """What was refused because the account's queue was full, while it is still to be submitted."""
+    refused = sum(known.refused for known in batches)
+    if refused and shards:
+        yield (
+            f"the service's queue was full for {counted(refused, 'batch', 'batches')}: nothing was billed; "
+            f"up to {most_refusals(shards):,} creates may be refused before they are accepted"
+        )
 
 
 def _other_realms(lockfile: Lockfile, names: Collection[str], realm: str) -> Iterator[str]:

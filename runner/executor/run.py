@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from decimal import Decimal
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,8 @@ import numpy.typing as npt
 from runner.errors import (
     BatchspecError,
     NotReady,
+    OutOfMoney,
+    QueueFull,
     RateLimited,
     ServerError,
     StoreError,
@@ -22,16 +23,18 @@ from runner.errors import (
     disk_error,
     with_code,
 )
+from runner.executor.backoff import Backoff, Room
 from runner.executor.batches import in_doubt
 from runner.executor.canary import stand
 from runner.executor.collect import Collector
 from runner.executor.context import Context
-from runner.executor.costs import expected_of, spent
+from runner.executor.costs import expected_of
 from runner.executor.doubt import Doubt, check_strangers, is_keyed
 from runner.executor.judge import wanted_round
 from runner.executor.limits import Flight
 from runner.executor.listing import Lists
 from runner.executor.observe import Observed, Word, observe
+from runner.executor.outcome import End, Outcome, Paid, Prepared
 from runner.executor.parallel import Meter, each
 from runner.executor.record import Record
 from runner.executor.salvage import salvage
@@ -40,53 +43,17 @@ from runner.executor.wait import Awaited, Stall, Stalled
 from runner.executor.writable import check_places
 from runner.executor.write import write_output
 from runner.logfields import tied
-from runner.money.estimate import Estimate
 from runner.money.sample import Spread
 from runner.numbers import counted
-from runner.planner.render import Desired
 from runner.planner.shards import Shard, cut
 from runner.providers.api import RemoteBatch
 from runner.reconciler.ceiling import Ceiling
-from runner.reconciler.lockfile import BatchLine, PinsLine
-from runner.reconciler.plan import JobPlan, OutputState, Submit
+from runner.reconciler.lockfile import BatchLine
+from runner.reconciler.plan import OutputState, Submit
 from runner.store.ledger import Ledger
 
 _SHORT = 12
 """Digits of a shard's digest in logs."""
-
-End = Literal["succeeded", "failed", "running", "skipped", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A job that is rendered, with its pins; for apply also what its plan expects, and why a budget may be broken."""
-
-    desired: Desired
-    pins: PinsLine
-    estimate: Estimate | None = None
-    override: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one job ended. `failed`: more requests stand failed than it tolerates. `error`: it stopped.
-
-    `message` says why, and `codes` are those of its errors. `cost` is USD of the batches that this apply submitted, as
-    far as they are recorded, and `expected` what was estimated for the same batches, a limit where `at_most`. `earlier`
-    is USD of batches that were submitted before and recorded now. None where nothing is known, or there are none.
-    """
-
-    address: str
-    end: End
-    plan: JobPlan | None = None
-    message: str = ""
-    submitted: int = 0
-    running: tuple[str, ...] = ()
-    codes: tuple[str, ...] = ()
-    cost: Decimal | None = None
-    expected: Decimal | None = None
-    at_most: bool = False
-    earlier: Decimal | None = None
 
 
 class Run:
@@ -110,6 +77,9 @@ class Run:
         self._salvaged: set[str] = set()
         self._sent: list[str] = []
         self._priced: frozenset[str] | None = None
+        self._backoff = Backoff()
+        self._room = Room()
+        self._broke: OutOfMoney | None = None
         self._doubt = Doubt(job.desired.spec.profile.kind)
         self._seen: Observed | None = None
         self._record = Record(context, job.desired.spec.lock_path, job.pins)
@@ -159,33 +129,24 @@ class Run:
 
     def awaited(self) -> Awaited:
         """The batches this job waits for."""
-        return Awaited(self.address, self._spec.profile.kind, self._context.api(self._spec), frozenset(self._running()))
+        api, running = self._context.api(self._spec), frozenset(self._running())
+        return Awaited(self.address, self._spec.profile.kind, api, running, self._room.wake)
 
     def left(self) -> Outcome:
         """The outcome of a job that is left while it runs."""
-        return self.outcome or self._ended("running")
+        if self.outcome is None and self._broke is not None:
+            self._fail(self._broke)
+        waits = f"the queue is full ({self._backoff.words}); apply again later" if self._room.batches == 0 else ""
+        return self.outcome or self._ended("running", waits)
 
     def _ended(self, end: End, message: str = "") -> Outcome:
         plan = self._seen.plan if self._seen else None
         running = self._running() if end in {"running", "error"} else ()
         codes = self._codes if end == "error" else ()
-        recorded = [known.line for known in self._seen.batches if known.line.cost is not None] if self._seen else []
-        own = [line for line in recorded if line.batch in self._sent]
-        before = [line for line in recorded if line.batch not in self._sent and line.batch not in (self._priced or ())]
-        share = None if self._estimate is None or not own else self._estimate.share(*_sizes(own))
-        return Outcome(
-            self.address,
-            end,
-            plan,
-            message,
-            submitted=sum(self._submitted.values()),
-            running=running,
-            codes=codes,
-            cost=spent(own),
-            expected=share.cost if share else None,
-            at_most=share.at_most if share else False,
-            earlier=spent(before),
-        )
+        batches = self._seen.batches if self._seen else ()
+        paid = Paid.of(batches, self._sent, self._priced or (), self._estimate)
+        submitted = sum(self._submitted.values())
+        return paid.into(Outcome(self.address, end, plan, message, submitted, running, codes))
 
     def _running(self) -> tuple[str, ...]:
         """Batches in flight: those that were seen, and those that were submitted since."""
@@ -201,11 +162,13 @@ class Run:
             self._adopt(seen)
             or self._collector.collect(seen, needed=True)
             or (seen.plan.changes and self._collector.collect(seen, needed=False))
-            or self._submit(seen, ledger, listed)
+            or self._submitted_now(seen, ledger, listed)
             or self._salvage(seen)
         ):
             listed = lists.of(api)
             seen = self._observe(ledger, listed)
+        if self._broke is not None and not self._running():
+            raise self._broke
         if self._running() or any(isinstance(action, Submit) for action in seen.plan.actions):
             return
         if seen.judged.tally.in_flight:
@@ -232,6 +195,8 @@ class Run:
             ended = frozenset(known.line.batch for known in self._seen.batches if known.ended)
             self._word = replace(self._word, ended=ended)
         self._flight.is_flying(self.address, self._seen.batches)
+        for known in self._backoff.look(self._seen.batches, self._sent, self._flight.count()):
+            self._submitted[known.line.round] -= known.line.requests  # nothing of it ran: the plan's limit holds
         return self._seen
 
     def _adopt(self, seen: Observed) -> bool:
@@ -251,10 +216,36 @@ class Run:
         self._record.save(*(known.line for known in adopted))
         return self._context.lockfile(self._spec.lock_path) != lockfile
 
+    def _submitted_now(self, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch]) -> bool:
+        """Submit what there is room for in the account's queue. False where nothing was submitted.
+
+        A create that is refused because the account can't pay ends all submitting: what is in flight is still fetched.
+        """
+        if self._broke is not None or not any(isinstance(action, Submit) for action in seen.plan.actions):
+            return False
+        self._room = self._room_for(seen)
+        if self._room.batches == 0:
+            return False
+        before = len(self._sent)
+        try:
+            return self._submit(seen, ledger, listed)
+        except OutOfMoney as error:
+            self._broke = error
+            self._context.watcher.event("create.refused", job=self.address, reason=error.message)
+        except QueueFull:
+            self._room = self._room_for(seen)
+        return len(self._sent) > before
+
+    def _room_for(self, seen: Observed) -> Room:
+        """What the account's queue has room for. Raises BatchspecError if waiting does not help."""
+        shards = sum(action.shards for action in seen.plan.actions if isinstance(action, Submit))
+        flying, now = self._flight.count(), self._context.now()
+        return self._backoff.room(self.address, seen.batches, shards, flying, now, self._context.watcher)
+
     def _submit(self, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch]) -> bool:
         """Submit what the plan says, as far as there is room; what is left over comes when a batch has ended."""
         actions = [action for action in seen.plan.actions if isinstance(action, Submit)]
-        if not actions or not self._flight.has_room(self._spec):
+        if not self._flight.has_room(self._spec):
             return False
         check_places(self._context, self._spec)
         canary = stand(self._spec, self._pins, seen)
@@ -302,15 +293,23 @@ class Run:
     ) -> Iterator[Callable[[], tuple[BatchLine, RemoteBatch]]]:
         """One task for each shard that there is room for, cut as it is asked for."""
         seen.realm.shards.mkdir(parents=True, exist_ok=True)
+        left = math.inf if self._room.batches is None else self._room.batches
         for shard in self._shards(action, seen.realm.shards, canary=canary):
-            if self._unwritten or not self._flight.take(self._spec, shard):
+            if left <= 0 or self._unwritten or not self._flight.take(self._spec, shard):
                 return
+            left -= 1
             yield tied(partial(self._submit_one, to, shard, action.round, seen, canary), shard=shard.digest[:_SHORT])
 
     def _submit_one(
         self, to: Submission, shard: Shard, number: int, seen: Observed, canary: bool
     ) -> tuple[BatchLine, RemoteBatch]:
-        line, remote = submit(to, shard, number, seen.batches, self._pins.pins)
+        try:
+            line, remote = submit(to, shard, number, seen.batches, self._pins.pins)
+        except (OutOfMoney, QueueFull) as error:
+            self._flight.give_back(self._spec, shard)
+            if isinstance(error, QueueFull):
+                self._backoff.refuse(shard.digest, shard.bytes, error, self._context.now(), self._flight.count())
+            raise
         said = {
             "estimate": expected_of(self._estimate, shard.requests, shard.bytes),
             "canary": canary,
@@ -389,11 +388,6 @@ class Run:
         self._context.watcher.event(
             "output.written", job=self.address, path=self._context.places.shown(path), rows=line.rows
         )
-
-
-def _sizes(lines: Sequence[BatchLine]) -> tuple[int, int]:
-    """Requests and bytes of batches that were cut here."""
-    return sum(line.requests for line in lines), sum(line.bytes or 0 for line in lines)
 
 
 def _chosen(spread: Spread, number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:

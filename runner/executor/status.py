@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache, partial
@@ -16,10 +16,12 @@ from runner.executor.batches import Known, gather, newest_run
 from runner.executor.context import Context
 from runner.executor.costs import planned, spent, with_cost
 from runner.executor.failed_rows import Failed, failed_of
+from runner.executor.failures import causes
 from runner.executor.listing import Lists
 from runner.numbers import counted
 from runner.reconciler.lockfile import BatchLine, CountsField, Lockfile, UsageField
 from runner.spec.load import JobSpec
+from runner.spec.trust import KEY_NAMES
 from runner.store.ledger import Create, Ledger
 
 
@@ -58,7 +60,9 @@ class JobStatus:
     is in requests a minute since the running batches were created, `left` in seconds. `tokens` and `cost`, in USD, are
     those of all the job's batches until now; `expected` is what was estimated for those whose cost is recorded, where
     all of them have an estimate of one kind: a limit where `at_most`, for want of earlier answers. None where nothing
-    is known. `error` says why the service could not be asked, and `passing` whether that may pass.
+    is known. `error` says why the service could not be asked, and `passing` whether that may pass. `failures` say why
+    batches of the newest run failed as a whole. `not_asked` says why nobody tried to ask the service, without a key;
+    `since` is when the newest fact was recorded, if it was not asked.
     """
 
     address: str
@@ -78,6 +82,9 @@ class JobStatus:
     error: str = ""
     passing: bool = False
     at_most: bool = False
+    failures: tuple[str, ...] = ()
+    not_asked: str = ""
+    since: str = ""
 
     @property
     def running(self) -> bool:
@@ -93,11 +100,19 @@ def job_status(context: Context, spec: JobSpec, lists: Lists | None) -> JobStatu
 
 def told_status(context: Context, spec: JobSpec, lists: Lists | None) -> JobStatus:
     """The same; where the service can't be asked, what is known without it, and why. Raises LockfileError."""
+    if lists is not None and not context.has_key(spec):
+        return replace(job_status(context, spec, None), not_asked=without_key(spec))
     try:
         return job_status(context, spec, lists)
     except BatchspecError as error:
         passing = isinstance(error, (Unreachable, ServerError, RateLimited))
         return _status(context, spec, _gather(context, spec, None), error=error.message, passing=passing)
+
+
+def without_key(spec: JobSpec) -> str:
+    """Why the service of a job can't be asked: the variable of its key is not set."""
+    name = spec.profile.key.env if spec.profile.key is not None else KEY_NAMES[0]
+    return f"the environment has no {name}"
 
 
 def _gather(context: Context, spec: JobSpec, lists: Lists | None) -> tuple[Known, ...]:
@@ -164,7 +179,15 @@ def _status(
         error,
         passing,
         at_most,
+        causes(known),
+        since="" if asked else _newest_fact(known),
     )
+
+
+def _newest_fact(known: Sequence[Known]) -> str:
+    """When a batch was created or ended that is recorded last, as the lockfile writes it; empty if none is."""
+    moments = [text for one in known for text in (one.line.created_at, one.line.ended_at) if text]
+    return max(moments, default="")
 
 
 def _rows_beyond_canary(lockfile: Lockfile, run: Sequence[Known]) -> int:

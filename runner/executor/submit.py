@@ -14,6 +14,8 @@ from runner.errors import (
     Conflict,
     ConflictError,
     NotFound,
+    OutOfMoney,
+    QueueFull,
     RateLimited,
     Rejected,
     ServerError,
@@ -96,9 +98,10 @@ def submit(
             metadata(project, address, shard.digest, attempt, number),
             webhook,
         )
+        doubtful = to.ledger.is_intended(to.realm.name, identity)
         to.ledger.create_intended(create)
         try:
-            remote = _create(to, order, shard)
+            remote = _create(to, order, shard, doubtful=doubtful)
         except (NotFound, Rejected):
             to.ledger.refused(to.realm.name, identity)
             # A file the ledger remembered may be gone at the service: once more, with a fresh upload.
@@ -132,8 +135,11 @@ def _uploaded(to: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]:
     raise AssertionError("the last try returns or raises")
 
 
-def _create(to: Submission, order: Order, shard: Shard) -> RemoteBatch:
+def _create(to: Submission, order: Order, shard: Shard, *, doubtful: bool) -> RemoteBatch:
     """Send the create until its outcome is known. Never a second one without a look at the list.
+
+    `doubtful`: an earlier create with this key was not answered. A refusal (no money, queue full) says nothing of that
+    one, so its intent stays; else the ledger records the refusal.
 
     What is raised while an outcome is not known leaves the intent in the ledger: the job's next round looks for its
     batch. A service that is not seen to know keys is never asked again here, since only time can tell there.
@@ -141,6 +147,10 @@ def _create(to: Submission, order: Order, shard: Shard) -> RemoteBatch:
     for attempt in range(TRIES):
         try:
             return _agreeing(to.api.create_batch(order), shard, order)
+        except (OutOfMoney, QueueFull):
+            if not doubtful:
+                to.ledger.refused(to.realm.name, order.request_id)
+            raise
         except RateLimited as limited:
             wait = 2.0**attempt if limited.retry_after is None else limited.retry_after
             if attempt == TRIES - 1 or wait > PATIENCE:
@@ -149,6 +159,7 @@ def _create(to: Submission, order: Order, shard: Shard) -> RemoteBatch:
         except Conflict as conflict:
             return _agreeing(_holder(to, order, conflict), shard, order)
         except (Unreachable, ServerError) as lost:
+            doubtful = True
             to.context.watcher.event("create.lost", job=to.spec.address, reason=lost.message)
             if attempt == TRIES - 1 or not to.keyed:
                 raise

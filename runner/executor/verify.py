@@ -15,7 +15,7 @@ from runner.digest import sha256_file
 from runner.errors import StoreError
 from runner.executor.context import Context, Silent
 from runner.executor.observe import Word, observe
-from runner.executor.run import Prepared
+from runner.executor.outcome import Prepared
 from runner.executor.standing import output_rows
 from runner.executor.write import write_output
 from runner.numbers import counted

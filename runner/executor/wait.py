@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +25,13 @@ ASKED = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """Batches of one job at one service."""
+    """Batches of one job at one service. After `wake` seconds the job goes on, whatever has ended."""
 
     address: str
     kind: str
     api: BatchApi
     batches: frozenset[str]
+    wake: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,12 @@ class Waiting:
         return seconds
 
     def until_one_ends(self, jobs: Sequence[Awaited], deadline: datetime | None) -> bool:
-        """Wait until a batch of `jobs` has ended. False where the deadline passed first.
+        """Wait until a batch of `jobs` has ended, or one wakes. False if the deadline passed first.
 
         A service that can't be reached is waited out and told of once. Raises Unauthorized: that does not mend itself.
         """
         shortest = min(SHORTEST[job.kind] for job in jobs)
+        wake = self._slept + min(job.wake for job in jobs)
         while True:
             pause = 0.0
             try:
@@ -126,10 +129,13 @@ class Waiting:
                     self._tell(SILENT, reason=error.message)
             if self.is_over(deadline):
                 return False
+            if self._slept >= wake:
+                return True
             # A tenth of what was waited already: quick for short batches, a minute for long ones.
             usual = min(max(self._slept / 10, shortest), LONGEST)
             jitter = random.uniform(0.9, 1.1)  # noqa: S311 - no secret
-            self._sleep(max(usual * jitter, pause * max(jitter, 1.0)), deadline)
+            seconds = max(usual * jitter, pause * max(jitter, 1.0))
+            self._sleep(min(seconds, max(wake - self._slept, pause)), deadline)
 
     def _look(self, jobs: Sequence[Awaited]) -> bool:
         """Look at all batches, with one list for each service. Whether one has ended."""
@@ -138,7 +144,7 @@ class Waiting:
         for job in jobs:
             if id(job.api) not in seen:
                 everyone = frozenset().union(*(other.batches for other in jobs if other.api is job.api))
-                seen[id(job.api)] = _find(job.api, everyone, self._context.now())
+                seen[id(job.api)] = _find(job.api, everyone, self._context.now()) if everyone else {}
             found = [seen[id(job.api)][batch] for batch in sorted(job.batches) if batch in seen[id(job.api)]]
             # Also those that have ended since: what was waited for is one thing, from its beginning to its end.
             awaited = self._counts.setdefault(job.address, {})

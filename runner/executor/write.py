@@ -104,7 +104,7 @@ def _rows(desired: Desired, judged: Judged, files: OpenFiles) -> Iterator[dict[s
     spool, check = desired.spool, _check_of(desired)
     ids = spool.ids()
     inputs = input_rows(desired) if desired.spec.job.output.needs_input else None
-    count = spool.replicates
+    count, known = spool.replicates, len(judged.sources)
     width = 2 * DIGEST_BYTES
     foreign: dict[str, Mapping[str, bytes]] = {}
     identity: Any = None
@@ -124,7 +124,8 @@ def _rows(desired: Desired, judged: Judged, files: OpenFiles) -> Iterator[dict[s
                 digest = digests[row * width : (row + 1) * width]
                 key = f"{VERSION}-{digest}-{ordinals[at]}" if ordinals[at] else f"{VERSION}-{digest}"
                 if data is None:
-                    fields = _row(failed(_UNSETTLED[states[at]]), None, key, None)
+                    why = judged.failures[sources[at] - known - 1] if sources[at] > known else None
+                    fields = _row(failed(why or _UNSETTLED[states[at]]), None, key, None)
                 elif saved[at]:
                     fields = _kept(_saved_row(data, judged.sources[sources[at] - 1], key), check)
                 else:
@@ -139,7 +140,7 @@ def _rows(desired: Desired, judged: Judged, files: OpenFiles) -> Iterator[dict[s
 def _answers(asks: Asks, judged: Judged, files: OpenFiles) -> list[bytes | None]:
     """The result line of each ask, None for one that has none; read file by file, in the order they lie there."""
     found: list[bytes | None] = [None] * len(asks)
-    wanted = np.flatnonzero(asks["source"])
+    wanted = np.flatnonzero((asks["source"] > 0) & (asks["source"] <= len(judged.sources)))
     wanted = wanted[np.lexsort((asks["offset"][wanted], asks["file"][wanted], asks["source"][wanted]))]
     if not len(wanted):
         return found

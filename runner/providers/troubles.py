@@ -22,7 +22,9 @@ from runner.errors import (
     Malformed,
     NotFound,
     NotReady,
+    OutOfMoney,
     ProviderError,
+    QueueFull,
     RateLimited,
     Rejected,
     ServerError,
@@ -30,6 +32,7 @@ from runner.errors import (
     Unreachable,
 )
 from runner.providers.text import redacted
+from runner.reconciler.retry import is_out_of_money, is_queue_full
 
 FOREIGN: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
     # The first that fits counts. Where it is not known whether the request had its effect, it is Unreachable.
@@ -79,18 +82,23 @@ def refusal(
 ) -> ApiError:
     """The error for an answer with an error status.
 
-    The body's own words are shown (`{"id", "message", "request_id"}`), without what is in `hide`. `key_hint` says what
-    to do where the key is refused.
+    The body's own words are shown, without what is in `hide`; a page of HTML has none. `key_hint` says what to do if
+    the key is refused.
     """
     told = _told(body)
-    code = _word(told.get("id")) or _word(told.get("code"))
-    message = told.get("message")
+    code = _code(told)
     # The message is quoted after a colon, the id only where there is no message.
-    reason = redacted(message, hide) if isinstance(message, str) and message else code
+    reason = redacted(_message(told), hide) or code
     request_id = redacted(_string(told.get("request_id")) or headers.get("x-request-id", ""), hide, 100)
     text = f"{what}: {status} {reason}" if reason else f"{what}: {status}"
     if request_id:
         text = f"{text} (request {request_id})"
+    said: dict[str, Any] = {"status": status, "error_id": code, "request_id": request_id}
+    if status < httpx.codes.INTERNAL_SERVER_ERROR:
+        if status == httpx.codes.PAYMENT_REQUIRED or is_out_of_money(code, reason):
+            return OutOfMoney(text, **said)
+        if is_queue_full(code, reason):
+            return QueueFull(text, retry_after=retry_after(status, headers, now), **said)
     return _by_status(status, text, code, request_id, retry_after(status, headers, now), key_hint)
 
 
@@ -156,12 +164,29 @@ def _told(body: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return {}
+        text = body.decode("utf-8", "replace").strip()
+        return {} if text.startswith("<") else {"message": text}
+    if isinstance(value, list) and value:
+        value = value[0]
     if not isinstance(value, dict):
         return {}
-    # OpenAI and servers that speak like it nest the same words under `error`.
-    nested = value.get("error")
-    return nested if isinstance(nested, dict) and "message" not in value else value
+    # OpenAI and servers that speak like it nest the same words under `error`; FastAPI has them under `detail`.
+    nested = (value.get(name) for name in ("error", "detail", "errors"))
+    inner = (found[0] if isinstance(found, list) and found else found for found in nested)
+    whole = next((found for found in inner if isinstance(found, dict)), None)
+    return value if whole is None or "message" in value else whole
+
+
+def _code(told: Mapping[str, Any]) -> str:
+    """The error's code. A `type` is a class of errors, and counts where it says that money or room is missing."""
+    kind, code = _word(told.get("type")), _word(told.get("id")) or _word(told.get("code"))
+    return kind if is_out_of_money(kind, "") and not is_out_of_money(code, "") else code or kind
+
+
+def _message(told: Mapping[str, Any]) -> str:
+    """The error's words, wherever they are."""
+    names = ("message", "msg", "detail", "error", "error_message", "error_description", "reason", "title")
+    return next((text for name in names if isinstance(text := told.get(name), str) and text.strip()), "")
 
 
 def _word(value: object) -> str:

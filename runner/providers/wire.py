@@ -105,7 +105,7 @@ def read_batch(answer: object) -> RemoteBatch:
         metadata=_metadata(fields.get("metadata")),
         counts=_counts(fields.get("request_counts")),
         usage=_usage(fields.get("usage")),
-        errors=_errors(fields.get("errors")),
+        errors=_errors(fields, status),
         created_at=read_time(fields.get("created_at")),
         ended_at=_ended_at(fields, status),
         expires_at=read_time(fields.get("expires_at")),
@@ -230,22 +230,39 @@ def _usage(value: object) -> Usage | None:
     )
 
 
-def _errors(value: object) -> tuple[BatchError, ...]:
-    if isinstance(value, dict):  # OpenAI's own shape: {"object": "list", "data": [...]}
-        value = value.get("data")
-    if not isinstance(value, list):
-        return ()
-    return tuple(_error(entry) for entry in value[:MAX_ERRORS])
+def _errors(fields: Mapping[str, Any], status: str) -> tuple[BatchError, ...]:
+    """Why a batch failed, wherever its service says so: in `errors.data`, a list, an object or a text."""
+    found = [one for name in ("errors", "error", "last_error") for one in _listed(fields.get(name))]
+    if not found and status == "failed":
+        names = ("failure_reason", "error_message", "status_message", "status_details", "message", "reason", "detail")
+        code = _text(_first(fields, "error_code", "failure_code"))
+        texts = (one for name in names for one in _listed(fields.get(name)))
+        found = [{"code": code, "message": one} if isinstance(one, str) else one for one in texts][:1]
+        found = found or ([{"code": code}] if code else [])
+    return tuple(_error(entry) for entry in found[:MAX_ERRORS])
+
+
+def _listed(value: object) -> list[Any]:
+    """A value that is one reason or several, as a list; empty where it says nothing."""
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        value = value["data"]
+    if isinstance(value, list):
+        return value
+    return [value] if isinstance(value, (dict, str)) and value else []
 
 
 def _error(entry: object) -> BatchError:
     if not isinstance(entry, dict):
         return BatchError("unknown_error", shown(str(entry), 500), None)
+    nested = entry.get("error")
+    if isinstance(nested, dict):
+        entry = {**entry, **nested}
     line = entry.get("line")
     counted = isinstance(line, int) and not isinstance(line, bool) and line > 0
-    return BatchError(
-        _text(entry.get("code")) or "unknown_error", _text(entry.get("message")), line if counted else None
-    )
+    code = next((text for name in ("code", "type", "id") if (text := _text(entry.get(name)))), "")
+    names = ("message", "msg", "detail", "details", "error", "reason", "description")
+    message = next((text for name in names if (text := _text(entry.get(name)))), "")
+    return BatchError(code or "unknown_error", message or code, line if counted else None)
 
 
 def _ended_at(fields: Mapping[str, Any], status: str) -> datetime | None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from runner.reconciler.plan import JobPlan
 
+REFUSALS = 24
+"""Creates of one batch that a full queue may refuse in one apply; nothing is billed for those."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:

@@ -64,6 +64,8 @@ class Hold(Enum):
     """Ended, but its results can't be read or are fewer than it counts: a key without a line may have been billed."""
     DEAD = "dead"
     """The batch failed as a whole, for a reason that asking again can't mend; nothing was billed."""
+    REFUSED = "refused"
+    """The account's queue was full: nothing ran, nothing was billed, and no round is used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,8 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
     left = np.full(count, -1, np.int32)
     newest = np.zeros(count, np.int32)  # the round of the batch in `left`
     for number, held in enumerate(evidence.held):
+        if held.hold is Hold.REFUSED:
+            continue
         _, at = among.find(held.keys)
         spent[at] |= held.later
         match held.hold:

@@ -196,6 +196,9 @@ class OutcomeLine(MachineLine):
     cost: float | None = None
     expected: float | None = None
     earlier: float | None = None
+    failures: tuple[str, ...] | None = Field(
+        default=None, description="Why batches failed as a whole, in the service's words, each cause once."
+    )
 
 
 class ExitLine(MachineLine):
@@ -254,6 +257,13 @@ class StatusLine(MachineLine):
     expected: float | None = None
     error: str = ""
     passing: bool = False
+    failures: tuple[str, ...] | None = Field(
+        default=None, description="Why batches of the newest run failed as a whole, each cause once."
+    )
+    not_asked: str | None = Field(default=None, description="Why the service was not asked, though not `--offline`.")
+    since: str | None = Field(
+        default=None, description="When the newest fact here was recorded (RFC 3339), if the service was not asked."
+    )
 
 
 class VerifiedLine(MachineLine):

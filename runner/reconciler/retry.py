@@ -1,7 +1,11 @@
-"""Which error codes may pass when the request is asked again. docs/spec.md lists them under `retry`."""
+"""Which errors may pass: of a request, of a batch that failed as a whole, of a create that was refused.
+
+docs/spec.md lists the codes of requests under `retry`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,6 +42,74 @@ PASSING = frozenset(
 )
 """Codes of OpenAI's and Anthropic's APIs and statuses that stand for rate limits, server errors, timeouts and expiry.
 Any other code is taken for lasting: context length, content policy, invalid request."""
+
+
+QUEUE_FULL = frozenset(
+    {
+        "batch_limit_exceeded",
+        "batch_queue_full",
+        "batch_rate_limit_exceeded",
+        "enqueued_token_limit_exceeded",
+        "enqueued_token_limit_reached",
+        "enqueued_tokens_exceeded",
+        "max_enqueued_tokens_exceeded",
+        "queue_full",
+        "too_many_batches",
+        "token_limit_exceeded",
+        "token_quota_exceeded",
+    }
+)
+"""Codes that say that an account has too much in its queue. `token_limit_exceeded` is OpenAI's and Azure's
+(batch guides: "Enqueued token limit reached")."""
+BATCH_LIMITS = QUEUE_FULL | {"rate_limit_error", "rate_limit_exceeded", "too_many_requests", "http_429"}
+"""Codes of a batch that failed as a whole because of such a limit. On a request they have their usual meaning."""
+NO_MONEY = frozenset(
+    {
+        "account_deactivated",
+        "billing_error",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "credit_balance_too_low",
+        "insufficient_balance",
+        "insufficient_credits",
+        "insufficient_funds",
+        "insufficient_quota",
+        "payment_required",
+    }
+)
+"""Codes that say that an account can't pay (OpenAI's and Anthropic's error pages). Waiting does not help."""
+_QUEUE_WORDS = re.compile(
+    r"enqueued[ _-]token|token limit reached|queue (?:is|was) full|too many (?:\w+ ){0,2}batches", re.IGNORECASE
+)
+_MONEY_WORDS = re.compile(
+    r"exceeded your current quota|billing hard limit|credit balance is too low"
+    r"|insufficient (?:quota|credit|balance|funds)",
+    re.IGNORECASE,
+)
+_GENERAL = frozenset({"", "bad_request", "invalid_request", "invalid_request_error", "unknown_error"})
+"""Codes that say nothing: the words that come with them count."""
+
+
+def is_queue_full(code: str, words: str, *, of_batch: bool = False) -> bool:
+    """Whether a code, or the words behind a code that says nothing, mean that the account's queue is full.
+
+    `of_batch`: the batch failed as a whole, so a rate limit is one of batches.
+    """
+    code = _snake(code)
+    return code in (BATCH_LIMITS if of_batch else QUEUE_FULL) or (
+        code in _GENERAL and _QUEUE_WORDS.search(words) is not None
+    )
+
+
+def is_out_of_money(code: str, words: str) -> bool:
+    """Whether a code, or the words behind a code that says nothing, mean that the account can't pay."""
+    code = _snake(code)
+    return code in NO_MONEY or (code in _GENERAL and _MONEY_WORDS.search(words) is not None)
+
+
+def _snake(code: str) -> str:
+    """A code in the spelling of the sets: `TokenLimitExceeded` and `token-limit-exceeded` are one."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", code).replace("-", "_").lower()
 
 
 def may_pass(code: str, on: Sequence[str] | None) -> bool:

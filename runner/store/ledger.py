@@ -161,6 +161,11 @@ class Ledger:
                 ),
             )
 
+    def is_intended(self, realm: str, request_id: str) -> bool:
+        """Whether a create with this key was sent, as far as is known, and never answered."""
+        query = "select 1 from creates where realm = ? and request_id = ? and state = 'intended'"
+        return bool(self._read(query, (realm, request_id)))
+
     def created(self, realm: str, request_id: str, batch_id: str) -> None:
         """The create was answered with a batch, or the batch was found in the list."""
         with self._writing() as db:

@@ -10,7 +10,7 @@ from typing import get_args
 
 from runner.cli import progress
 from runner.executor import batches, status
-from runner.executor.run import End
+from runner.executor.outcome import End
 from runner.service.batches import STATUS_ORDER
 from tests.conftest import REPOSITORY
 from tests.docs.test_pages import help_of

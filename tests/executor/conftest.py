@@ -15,7 +15,7 @@ from runner.api import load, open_project
 from runner.executor import wait
 from runner.executor.context import SETTLING
 from runner.executor.observe import Word
-from runner.executor.run import Outcome
+from runner.executor.outcome import Outcome
 from runner.reconciler.plan import Plan
 from tests.executor.crash import service
 from tests.executor.scenes import TOKEN

@@ -26,7 +26,7 @@ import structlog
 import runner
 from runner.api import open_project
 from runner.executor.observe import Word
-from runner.executor.run import Outcome
+from runner.executor.outcome import Outcome
 from runner.reconciler.plan import JobPlan
 from runner.service import BackgroundService, ServiceConfig
 from runner.service.faults import KINDS

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.executor.run import Outcome
+from runner.executor.outcome import Outcome
 from tests.executor.story import ROWS, SHARD, TEXTS, apply, checkout, plan
 from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
 

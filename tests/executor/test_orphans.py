@@ -15,7 +15,7 @@ from runner.errors import BatchspecError
 from runner.executor import orphans
 from runner.executor.context import SETTLING
 from runner.executor.observe import Word
-from runner.executor.run import Outcome
+from runner.executor.outcome import Outcome
 from runner.spec.load import load_project
 from tests.executor.story import ENVIRON, TEXTS, Clock, apply, checkout
 from tests.providers.stub import Instead, Reply, Seen, Stub

@@ -15,6 +15,7 @@ from runner.errors import (
     Malformed,
     NotFound,
     NotReady,
+    OutOfMoney,
     ProviderError,
     RateLimited,
     Rejected,
@@ -33,7 +34,7 @@ from tests.providers.stub import KEY, Hang, Raw, Reply, Reset, Stub
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, Rejected), (401, Unauthorized), (402, ApiError), (403, Unauthorized), (404, NotFound), (405, ApiError),
+        (400, Rejected), (401, Unauthorized), (402, OutOfMoney), (403, Unauthorized), (404, NotFound), (405, ApiError),
         (408, ServerError), (409, Conflict), (410, NotFound), (412, NotReady), (413, Rejected), (418, ApiError),
         (422, Rejected), (429, RateLimited), (500, ServerError), (502, ServerError), (503, ServerError),
         (504, ServerError), (301, ApiError), (302, ApiError), (304, ApiError), (307, ApiError), (308, ApiError),

@@ -1,0 +1,136 @@
+"""When what a full queue refused is submitted again: nothing ran and nothing was billed, so no round is used up.
+
+After a refusal one batch goes at a time: when a batch of the job has ended, or after a pause that doubles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from runner.errors import BatchspecError, QueueFull
+from runner.executor.batches import Known, moment_of
+from runner.executor.context import Watcher
+from runner.reconciler.ceiling import REFUSALS
+
+SHORTEST = 300.0
+"""Seconds before the first new try while nothing has ended."""
+LONGEST = 3600.0
+FORGOTTEN = timedelta(hours=24)
+"""How long a refusal counts: a batch's whole window."""
+ALONE = 3
+"""Refusals of one shard with nothing else in flight, after which the job stops: the shard does not fit the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many batches may be submitted now, None without a limit, and the seconds until one more may be."""
+
+    batches: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def wake(self) -> float:
+        """Seconds after which to look again, if nothing may be submitted until then."""
+        return self.seconds if self.batches == 0 else math.inf
+
+
+class Backoff:
+    """The refusals of one job in one apply, and what follows from them. `words` are the service's last ones."""
+
+    def __init__(self) -> None:
+        self.words = ""
+        self.size = 0
+        self._alone: Counter[str] = Counter()
+        self._creates: list[tuple[str, datetime]] = []
+        self._counted: set[str] = set()
+        self._marks: frozenset[str] | None = None
+        self._ended: frozenset[str] = frozenset()
+        self._since: datetime | None = None
+        self._said: str = ""
+
+    def look(self, batches: Sequence[Known], sent: Collection[str], flying: int) -> list[Known]:
+        """Count refused batches that were not seen before; returns those that this apply submitted.
+
+        `sent` are the batches that this apply submitted, `flying` is what is in flight at the service.
+        """
+        new = [one for one in batches if one.refused and one.line.batch not in self._counted]
+        self._counted.update(one.line.batch for one in new)
+        for one in new:
+            self.words = one.index.summary.failure[0] if one.index is not None else ""
+            self.size = one.line.bytes or 0
+        mine = [one for one in new if one.line.batch in sent]
+        if len(mine) == 1 and not flying:
+            self._alone[_name(mine[0])] += 1
+        return mine
+
+    def refuse(self, shard: str, size: int, error: QueueFull, now: datetime, flying: int) -> None:
+        """Count a create that was refused at once."""
+        self._creates.append((shard, now))
+        self.words, self.size = error.message, size
+        if not flying:
+            self._alone[shard] += 1
+
+    def room(
+        self, address: str, batches: Sequence[Known], shards: int, flying: int, now: datetime, watcher: Watcher
+    ) -> Room:
+        """What may be submitted now of `shards` shards, by the newest refusal and what has happened since.
+
+        `batches` are all of the job's. Raises BatchspecError if waiting does not help.
+        """
+        hopeless = not flying and max(self._alone.values(), default=0) >= ALONE
+        if hopeless or len(self._counted) + len(self._creates) > most_refusals(shards):
+            raise BatchspecError(
+                f"{address}: the service's queue has no room for this batch: {self.words}",
+                hint=f"nothing was billed for it; set `shards.max_bytes` to {max(self.size // 2, 1)} or less, or apply "
+                "again when other batches of the account have ended",
+                code="BS511",
+            )
+        found = self._room(batches, now)
+        if found.batches == 0 and self._said != str(self._since):
+            self._said = str(self._since)
+            watcher.event("queue.full", job=address, reason=self.words, seconds=round(found.seconds))
+        return found
+
+    def _room(self, batches: Sequence[Known], now: datetime) -> Room:
+        refused = [one for one in batches if one.refused and now - _moment(one, now) < FORGOTTEN]
+        if not refused and not self._creates:
+            return Room()
+        last = batches.index(refused[-1]) if refused else -1
+        later = [one for one in batches[last + 1 :] if not one.refused] if refused else []
+        ended = frozenset(one.line.batch for one in batches if one.ended and not one.refused)
+        marks = frozenset({*(one.line.batch for one in (*refused, *later)), f"{len(self._creates)} creates"})
+        if marks != self._marks or self._since is None:
+            # What was refused before this apply began has waited since then.
+            first = self._marks is None and refused and not later and not self._creates
+            self._since = min(_moment(refused[-1], now), now) if first else now
+            self._marks, self._ended = marks, ended
+        if fresh := ended - self._ended:
+            return Room(len(fresh))
+        pause = min(SHORTEST * 2.0 ** min(self._in_a_row(refused, later) - 1, 10), LONGEST)
+        left = pause - (now - self._since).total_seconds()
+        return Room(1) if left <= 0 else Room(0, math.ceil(left))
+
+    def _in_a_row(self, refused: Sequence[Known], later: Sequence[Known]) -> int:
+        """How often the shard that was refused most has been, since a batch was accepted."""
+        if any(one.ended or one.state not in {"submitted", "validating"} for one in later):
+            return 1
+        names = Counter([*(_name(one) for one in refused), *(shard for shard, _ in self._creates)])
+        return max(names.values(), default=1)
+
+
+def most_refusals(shards: int) -> int:
+    """Creates that may be refused in one apply that submits so many shards."""
+    return REFUSALS * max(1, shards)
+
+
+def _name(one: Known) -> str:
+    return one.line.shard or one.line.batch
+
+
+def _moment(one: Known, now: datetime) -> datetime:
+    """When a batch ended, else when it was created."""
+    return moment_of(one.line.ended_at or "") or moment_of(one.line.created_at) or now
