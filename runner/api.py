@@ -111,6 +111,17 @@ def kept_to(saved: SavedPlan, planned: Planned) -> dict[str, Ceiling]:
     return {job.address: job.ceiling.within(fresh[job.address]) for job in saved.jobs}
 
 
+def refuse_unknown(plan: Plan) -> None:
+    """Raise BatchspecError where answers are of batches that the service does not know: what `--strict` is for."""
+    found = [f"{job.address}: batch {batch}" for job in plan.jobs for batch in job.unknown_batches]
+    if found:
+        raise BatchspecError(
+            "answers of batches that the service does not know:\n  " + "\n  ".join(found),
+            hint="nothing was done; see who wrote these lines of the lockfile and the output (`git log -p`)",
+            code="BS413",
+        )
+
+
 class Opened:
     """A project with its scratch folder and services. Made by `open_project`."""
 

@@ -80,7 +80,7 @@ def apply(
 
     With a saved plan (`batchspec plan --out plan.json`) it does no more than that plan says, and does not ask.
     """
-    from runner.api import open_project  # noqa: PLC0415
+    from runner.api import open_project, refuse_unknown  # noqa: PLC0415
     from runner.cli.console import Terminal  # noqa: PLC0415
     from runner.cli.machine import lines_of  # noqa: PLC0415
     from runner.cli.paper import show_plan  # noqa: PLC0415
@@ -112,6 +112,8 @@ def apply(
                 lines.plan(planned.plan)
             else:
                 show_plan(planned.plan, opened.context.places.root, no_color=no_color, override=bool(override))
+            if strict:
+                refuse_unknown(planned.plan)
             if planned.plan.over_budget and not override and lines is None:
                 raise BatchspecError(
                     "over budget, as the plan says",

@@ -75,7 +75,7 @@ def plan(
     log_format: LogFormat = "console",
 ) -> None:
     """Show what apply would submit, reuse, wait for and write. Changes nothing on the service."""
-    from runner.api import kept_to, open_project  # noqa: PLC0415
+    from runner.api import kept_to, open_project, refuse_unknown  # noqa: PLC0415
     from runner.cli.console import Terminal  # noqa: PLC0415
     from runner.cli.machine import lines_of  # noqa: PLC0415
     from runner.cli.paper import show_plan  # noqa: PLC0415
@@ -107,6 +107,8 @@ def plan(
             say(markdown(planned), end="")
         else:
             show_plan(planned, opened.context.places.root, no_color=no_color)
+        if strict:
+            refuse_unknown(planned)
         if bound is not None and out is None:
             kept_to(bound, made)
         if out is not None:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
 
-from runner.cli.options import JobName, Json, Paths, Provider, Var
+from runner.cli.options import JobName, Json, Paths, Provider, Strict, Var
 from runner.cli.printing import say
 from runner.cli.project import load_jobs
+from runner.errors import BatchspecError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runner.executor.verify import Verified
+    from runner.reconciler.plan import Plan
 
 
 def verify(
-    paths: Paths = None, job: JobName = None, var: Var = None, provider: Provider = None, as_json: Json = False
+    paths: Paths = None,
+    job: JobName = None,
+    var: Var = None,
+    provider: Provider = None,
+    strict: Strict = False,
+    as_json: Json = False,
 ) -> None:
     """Prove that specs, inputs and templates give the recorded requests, and outputs hold the recorded answers.
 
-    Asks no service and changes nothing. Exit code 1 where anything differs.
+    Asks no service and changes nothing, but with --strict, where it asks whether the service knows the batches. Exit
+    code 1 where anything differs.
     """
     from runner.api import open_project, told  # noqa: PLC0415
     from runner.cli.machine import lines_of  # noqa: PLC0415
@@ -30,10 +41,14 @@ def verify(
     with ExitStack() as stack:
         lines = stack.enter_context(lines_of("verify", wanted=as_json))
         project, jobs = load_jobs(paths, var, job, provider, recorded=True)
-        opened = stack.enter_context(open_project(project, reads=True))
+        opened = stack.enter_context(open_project(project, reads=not strict))
         prepared, errors = opened.prepare(jobs)
+        planned = opened.plan(jobs, needs_key=True).plan if strict else None
+        errors |= {} if planned is None else _unasked(planned, errors)
         for one in prepared:
             found = check(opened.context, one)
+            if planned is not None:
+                found = with_unknown(found, planned)
             bad += bool(found.wrong)
             if lines is not None:
                 lines.verified(found)
@@ -46,6 +61,19 @@ def verify(
                 say(f"{address}: can't be rendered\n  ! {told(error)}")
     if bad or errors:
         raise typer.Exit(1)
+
+
+def _unasked(planned: Plan, errors: Mapping[str, BatchspecError]) -> dict[str, BatchspecError]:
+    """Return why jobs could not be asked about at the service."""
+    new = planned.errors.keys() - errors.keys()
+    return {address: BatchspecError(planned.errors[address], code="BS413") for address in sorted(new)}
+
+
+def with_unknown(found: Verified, planned: Plan) -> Verified:
+    """Return what holds of a job, with the batches of its answers that the service does not know."""
+    unknown = (batch for job in planned.jobs if job.address == found.address for batch in job.unknown_batches)
+    wrong = (f"answers of a batch that the service does not know: {batch}" for batch in unknown)
+    return replace(found, wrong=(*found.wrong, *wrong))
 
 
 def _text(found: Verified) -> str:

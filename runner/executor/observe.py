@@ -23,13 +23,14 @@ from runner.executor.failures import reasons
 from runner.executor.fate import Fate, fate_of, fate_of_failed, is_somebodys_own
 from runner.executor.judge import Judged, judge, wanted_round
 from runner.executor.older import failed_rows_of, older_outputs
+from runner.executor.proof import prove
 from runner.executor.standing import OutputAnswers, read_outputs
 from runner.numbers import counted
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
 from runner.providers.api import BatchApi, RemoteBatch
 from runner.reconciler.lockfile import Lockfile, PinsLine
-from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide, without_new
+from runner.reconciler.plan import BatchView, JobPlan, JobView, OutputState, ShardSize, decide, with_proof, without_new
 from runner.reconciler.reasons import RowChanges
 from runner.spec.money import allowed
 from runner.store.index import KEY
@@ -165,7 +166,9 @@ def observe(
         output_before="" if line is not None else _output_before(lockfile, names),
     )
     sizes = frozenset(shard.requests for shard in view.shards)
-    plan = without_new(decide(view)) if word.no_new else decide(view)
+    proof = prove(context, spec, batches, standing, judged.used, api)
+    plan = with_proof(decide(view), proof.unknown, proof.unproven)
+    plan = without_new(plan) if word.no_new else plan
     return Observed(desired, realm, lockfile, batches, standing, judged, state, fate, fate_apart, plan, sizes)
 
 

@@ -191,7 +191,7 @@ def _summary(plan: Plan) -> str:
     flight = sum(job.tally.in_flight for job in plan.jobs)
     failed = sum(job.tally.failed for job in plan.jobs)
     unknown = sum(job.tally.unknown for job in plan.jobs)
-    facts = [*to_submit(plan, ""), f"{number(reused)} reused"]
+    facts = [*to_submit(plan, ""), reused_text(plan, reused)]
     facts += [f"{number(flight)} in flight"] if flight else []
     facts += [f"{number(failed)} failed"] if failed else []
     facts += [f"{number(unknown)} unknown"] if unknown else []
@@ -208,6 +208,12 @@ def _summary(plan: Plan) -> str:
         )
         return f"Nothing to do: {', '.join(facts[1:])}.{again}"
     return f"Plan: {', '.join(facts)}."
+
+
+def reused_text(plan: Plan, reused: int) -> str:
+    """How many answers are reused, and of how many only lockfile and output say that they were given."""
+    unproven = min(reused, sum(job.unproven for job in plan.jobs))
+    return f"{number(reused)} reused" + (f" ({number(unproven)} by lockfile and output alone)" if unproven else "")
 
 
 def to_submit(plan: Plan, what: str) -> list[str]:

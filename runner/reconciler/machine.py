@@ -111,6 +111,12 @@ class JobLine(MachineLine):
     warnings: tuple[str, ...] | None = Field(
         default=None, description="Rows that the service will refuse, counted; not there without any."
     )
+    unknown_batches: tuple[str, ...] | None = Field(
+        default=None, description="Batches with answers that the service does not know; not there without any."
+    )
+    unproven: int | None = Field(
+        default=None, description="Answers that lockfile and output alone vouch for; not there without any."
+    )
 
 
 class OrphanLine(MachineLine):
@@ -362,6 +368,8 @@ def _job(job: JobPlan) -> JobLine:
         actions=tuple(_action(action) for action in job.actions),
         notes=(*job.failures, *job.notes),
         warnings=job.warnings or None,
+        unknown_batches=job.unknown_batches or None,
+        unproven=job.unproven or None,
     )
 
 

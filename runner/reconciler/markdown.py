@@ -15,7 +15,7 @@ from runner.differences import WIDTH, differing_lines, shortened
 from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
 from runner.numbers import counted, number, plural
-from runner.reconciler.explain import action_text, certainty, money, paid_again, to_submit
+from runner.reconciler.explain import action_text, certainty, money, paid_again, reused_text, to_submit
 from runner.reconciler.plan import Example, JobPlan, Orphan, Plan, Submit
 from runner.visible import visible_line
 
@@ -62,15 +62,18 @@ def refused(message: str) -> str:
 
 def _summary(plan: Plan) -> str:
     reused = sum(job.tally.answered for job in plan.jobs)
-    facts = [*to_submit(plan, "request"), f"{number(reused)} reused"]
+    facts = [*to_submit(plan, "request"), reused_text(plan, reused)]
     unknown = sum(job.tally.unknown for job in plan.jobs)
     facts += [f"{number(unknown)} unknown"] if unknown else []
     removed = sum(job.removed for job in plan.jobs)
     facts += [f"{counted(removed, 'row')} removed"] if removed else []
+    doubted = sum(len(job.unknown_batches) for job in plan.jobs)
+    doubt = [f"**answers of {counted(doubted, 'batch', 'batches')} that the service does not know**"] if doubted else []
+    facts += doubt
     facts += [f"{counted(len(plan.errors), 'job')} with errors"] if plan.errors else []
     estimates = [job.estimate for job in plan.jobs if job.estimate is not None]
     if not plan.changes and not plan.errors:
-        return f"nothing to do, {facts[1]}"
+        return ", ".join(("nothing to do", facts[1], *doubt))
     priced = [one for one in estimates if one.price is not None]
     if priced:
         facts.append(money(total(one.expected for one in priced), total(one.ceiling for one in priced)))

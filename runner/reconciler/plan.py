@@ -163,6 +163,8 @@ class JobPlan:
     whether the spec lets a reviewer see those, and `examples` are there only where it does. `held_back` are requests
     that would be submitted, had the canary not failed, or were new requests allowed: `asks_new`.
     `warnings` are about rows that the service will refuse.
+    `unknown_batches` are those with answers that the service does not know, though it should; `unproven` are answers
+    that lockfile and output alone vouch for.
     """
 
     address: str
@@ -182,6 +184,8 @@ class JobPlan:
     held_back: int = 0
     asks_new: bool = True
     warnings: tuple[str, ...] = ()
+    unknown_batches: tuple[str, ...] = ()
+    unproven: int = 0
 
     @property
     def changes(self) -> bool:
@@ -317,6 +321,12 @@ def hold_back(plan: JobPlan, reason: str) -> JobPlan:
     """The plan of a job whose canary has failed: what is missing is held, and no new answers are waited for."""
     left = [action for action in plan.actions if not isinstance(action, (Submit, Write))]
     return replace(plan, actions=(*left, Hold(plan.submits, reason)), held_back=plan.submits)
+
+
+def with_proof(plan: JobPlan, unknown: tuple[str, ...], unproven: int) -> JobPlan:
+    """Return the plan with what its answers rest on; batches that the service does not know are a note too."""
+    notes = tuple(f"answers of a batch that the service does not know: {batch}" for batch in unknown)
+    return replace(plan, unknown_batches=unknown, unproven=unproven, notes=(*plan.notes, *notes))
 
 
 def without_new(plan: JobPlan) -> JobPlan:

@@ -42,6 +42,7 @@ CLASSES = [
 ELSEWHERE = {
     "BS207": "tests/planner/test_kept.py::test_an_input_that_changes_in_this_moment_is_told",
     "BS210": "tests/planner/test_scale.py::test_a_worker_that_dies_is_an_error_with_a_sentence",
+    "BS413": "tests/executor/test_proof.py::test_answers_of_a_batch_that_never_was_are_refused",
     "BS510": "tests/docs/test_errors.py::test_a_batch_that_contradicts",
     "BS511": "tests/executor/test_refusals.py::test_a_shard_that_never_fits_stops_the_job",
     "BS606": "tests/docs/test_errors.py::test_more_than_the_plan_said",
