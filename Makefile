@@ -47,6 +47,7 @@ test-fast: $(VENV)/.dev  ## run the tests for the edit loop: no services, no pro
 
 fuzz: $(VENV)/.dev  ## ask the service what its API description allows; needs BATCHSPEC_OPENAPI=FILE
 	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/service/test_conformance.py -k schemathesis
+	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/executor/test_answers.py -k mutation
 
 soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; every request answered once
 	$(BIN)/python -m tests.service.soak --jobs 2000 --minutes 30

@@ -79,7 +79,7 @@ class Known:
             return False
         summary, counts = self.index.summary, self._counts
         counted = counts.completed + counts.failed if counts is not None and summary.partial else 0
-        return summary.answers < (self.completed or 0) or summary.lines < counted
+        return summary.delivered < (self.completed or 0) or summary.lines < counted
 
     @property
     def _counts(self) -> Counts | CountsField | None:
@@ -106,7 +106,8 @@ class Known:
             return None
         if self.state != "completed":
             return counts.completed
-        failed = max(counts.failed, self.index.summary.failures if self.index is not None else 0)
+        refused = self.index.summary.failures - self.index.summary.empty if self.index is not None else 0
+        failed = max(counts.failed, refused)
         return max(counts.completed, self.line.requests - failed)
 
 
@@ -254,7 +255,13 @@ def ended_line(line: BatchLine, remote: RemoteBatch, index: ResultIndex) -> Batc
             "requests": line.requests or remote.counts.total,
             "ended_at": timestamp(remote.ended_at),
             "counts": _counts(remote),
-            "usage": UsageField(input_tokens=counted[0], output_tokens=counted[1], cached_tokens=counted[2]),
+            "usage": UsageField(
+                input_tokens=counted[0],
+                output_tokens=counted[1],
+                cached_tokens=counted[2],
+                cache_write_tokens=summary.written[0],
+                cache_write_1h_tokens=summary.written[1],
+            ),
             "models": summary.models,
             "results": {name: digest for name, digest in results.items() if digest},
             "gone": False,

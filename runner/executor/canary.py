@@ -156,7 +156,7 @@ def _checker(spec: JobSpec) -> Callable[[Answer], str]:
     if spec.schema is not None:
         from runner.executor.validity import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
 
-        return partial(_misfit, AnswerSchema(spec.schema))
+        return partial(_misfit, AnswerSchema.of(spec))
     return partial(_bad, asks_for_json(spec.parameters))
 
 
@@ -167,7 +167,7 @@ def _misfit(schema: AnswerSchema, answer: Answer) -> str:
 
 def _bad(wants_json: bool, answer: Answer) -> str:
     text = (answer.text or "").strip()
-    if answer.refusal:
+    if answer.refusal or answer.calls:
         return ""
     if not text:
         return f"an empty answer (finish_reason: {answer.finish_reason})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -13,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from runner.executor.answers import INVALID
+from runner.executor.answers import INVALID, NO_TEXT
 from runner.executor.evidence import is_indexed
 from runner.executor.judge import wanted_round
 from runner.executor.observe import Observed
 from runner.money.budget import Budget
 from runner.money.estimate import (
+    Caching,
     Estimate,
     Later,
     Measured,
@@ -34,11 +36,12 @@ from runner.money.tokens import Certainty, TokenCounter, encoding_of
 from runner.planner.render import Desired
 from runner.planner.shards import Wanted, cut, measure
 from runner.reconciler.classify import KeyState
-from runner.reconciler.lockfile import BatchLine, EstimateField, Lockfile, PinsLine, PriceField
+from runner.reconciler.lockfile import BatchLine, EstimateField, Lockfile, PinsLine, PriceField, UsageField
 from runner.reconciler.plan import Submit
 from runner.spec.models import Job
 from runner.spec.money import BudgetLimits
 from runner.spec.settings import Settings
+from runner.spec.tools import cache_ttl
 
 SAMPLE = 2_000
 """Requests of which tokens are counted; of more, a sample of this size is. `--exact` counts all."""
@@ -67,12 +70,14 @@ def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *
     output = output_range(requests, earlier, job.parameters)
     mean = tokens.expected // requests if requests else later.input // later.requests
     price = price_of(job.model, job.line_format, settings, at, request_tokens=mean)
-    return Estimate(requests, size, job.model, tokens, output, price, _times(job, submits), later)
+    caching = Caching.measured(earlier, cache_ttl(job))
+    return Estimate(requests, size, job.model, tokens, output, price, _times(job, submits), later, caching)
 
 
 def _pays_again(job: Job) -> bool:
-    """Whether answers that do not fit, which are billed, are asked again."""
-    return job.answer_schema is not None and INVALID in (job.retry.on or ())
+    """Whether answers that do not fit, or responses without one, which are billed, are asked again."""
+    on = job.retry.on or ()
+    return NO_TEXT in on or (job.answer_schema is not None and INVALID in on)
 
 
 def _times(job: Job, submits: Sequence[Submit]) -> int:
@@ -118,12 +123,23 @@ def history(lockfile: Lockfile, realm: str, pins: PinsLine) -> tuple[Measured, .
         made = lockfile.pins.get(line.pins or "")
         if not line.ended or line.usage is None or line.counts is None or line.bytes is None or made is None:
             continue
-        if (made.model, made.format) == (pins.model, pins.format) and line.usage.input_tokens:
-            used = line.usage
-            found.append(
-                Measured(line.bytes, line.requests, line.counts.completed, used.input_tokens, used.output_tokens)
-            )
+        used = _used(line.usage, made.format)
+        if (made.model, made.format) == (pins.model, pins.format) and used.given:
+            counts = line.requests, line.counts.completed
+            found.append(Measured(line.bytes, *counts, used.given, used.output, replace(used, input=used.given)))
     return tuple(found)
+
+
+def _used(usage: UsageField, line_format: str) -> Usage:
+    """What an ended batch used, as its service counts."""
+    return Usage(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        line_format == "openai",
+        usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
+    )
 
 
 def price_of(
@@ -136,6 +152,8 @@ def price_of(
             _exactly(entry.output),
             _exactly(entry.input if entry.cached is None else entry.cached),
             "batchspec.yaml",
+            written=None if entry.cache_write is None else _exactly(entry.cache_write),
+            written_hour=None if entry.cache_write_1h is None else _exactly(entry.cache_write_1h),
         )
         for name, entry in settings.prices.items()
     }
@@ -150,7 +168,7 @@ def with_cost(line: BatchLine, made: PinsLine | None, job: Job | None, settings:
     usage = line.usage
     if usage is None or line.counts is None or not line.created_at:
         return line
-    if line.counts.completed and not (usage.input_tokens or usage.output_tokens):
+    if line.counts.completed and not any(usage.model_dump().values()):
         return line  # a service that counts no tokens
     if made is not None:
         model, line_format = made.model, made.format
@@ -158,13 +176,14 @@ def with_cost(line: BatchLine, made: PinsLine | None, job: Job | None, settings:
         model, line_format = job.model, job.line_format
     else:
         return line
-    mean = usage.input_tokens // max(1, line.counts.completed)
+    used = _used(usage, line_format)
+    mean = used.given // max(1, line.counts.completed)
     price = price_of(model, line_format, settings, datetime.fromisoformat(line.created_at), request_tokens=mean)
     if price is None:
         return line
-    used = Usage(usage.input_tokens, usage.output_tokens, usage.cached_tokens, within=line_format == "openai")
-    rates = (float(usd(rate)) for rate in (price.input, price.output, price.cached))
-    billed = PriceField(**dict(zip(("input", "output", "cached"), rates, strict=True)))
+    rates = [price.input, price.output, price.cached, *(price.write_rates if used.written else ())]
+    names = ("input", "output", "cached", "cache_write", "cache_write_1h")
+    billed = PriceField(**{name: float(usd(rate)) for name, rate in zip(names, rates, strict=False)})
     return line.model_copy(update={"cost": float(usd(price.cost(used))), "price": billed})
 
 

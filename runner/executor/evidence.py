@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -121,20 +120,23 @@ def witness(
     blocked = doubt = late_doubt = False
     retry = spec.job.retry
 
-    def take(known: Known, entries: Sorted, codes: tuple[str, ...], files: tuple[Path, ...]) -> Sorted:
+    def take(
+        known: Known, entries: Sorted, codes: tuple[str, ...], kinds: tuple[int, ...], files: tuple[Path, ...]
+    ) -> Sorted:
         said = known.line.batch in later
-        answered.append(_Answered(_round(known), entries, passing_codes(codes, retry.on), said))
+        answered.append(_Answered(_round(known), entries, passing_codes(codes, retry.on, kinds), said))
         sources.append(Source(known.line.batch, files, codes))
         return entries
 
     for known in batches:
         read: list[Sorted] = []
         if known.index is not None:
-            read.append(take(known, *_held_against(spec.schema, known.index), known.index.files))
+            held = _held_against(spec, known.index)
+            read.append(take(known, *held, known.index.summary.kinds, known.index.files))
         if (known.index is None or known.short) and known.line.batch in standing:
             # Where results are gone or came short, the output may hold what they do not.
             stood = standing[known.line.batch]
-            read.append(take(known, stood.entries, stood.codes, (stood.lines,) * (OUTPUT_FILE + 1)))
+            read.append(take(known, stood.entries, stood.codes, stood.kinds, (stood.lines,) * (OUTPUT_FILE + 1)))
         hold = _hold(known, standing, retry.on)
         if known.keys is not None:
             ended = known.state if known.ended else ""
@@ -169,13 +171,13 @@ def _round(known: Known) -> int:
     return min(known.line.round, _MOST_ROUNDS)
 
 
-def _held_against(schema: Mapping[str, Any] | None, index: ResultIndex) -> tuple[Sorted, tuple[str, ...]]:
+def _held_against(spec: JobSpec, index: ResultIndex) -> tuple[Sorted, tuple[str, ...]]:
     """An index's entries and codes; where the job has a schema, answers that do not fit it are errors."""
-    if schema is None:
+    if spec.schema is None:
         return index.entries, index.summary.codes
     from runner.executor.validity import AnswerSchema, checked  # noqa: PLC0415  only jobs with a schema need it
 
-    return checked(index, AnswerSchema(schema))
+    return checked(index, AnswerSchema.of(spec))
 
 
 def is_read(known: Known, standing: Mapping[str, OutputAnswers]) -> bool:
@@ -212,7 +214,7 @@ def _hold(known: Known, standing: Mapping[str, OutputAnswers], on: Sequence[str]
     if known.index is None:
         return Hold.SPENT
     summary = known.index.summary
-    if summary.answers < (known.completed or 0):
+    if summary.delivered < (known.completed or 0):
         return Hold.LOST
     if known.refused:
         return Hold.REFUSED

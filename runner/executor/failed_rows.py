@@ -13,7 +13,8 @@ from runner.executor.answers import INVALID
 from runner.executor.standing import output_rows
 from runner.spec.load import JobSpec
 from runner.spec.money import allowed
-from runner.spec.output import OUTPUT_FIELDS, Output
+from runner.spec.output import Output
+from runner.spec.tools import output_fields
 
 _MARK = b'"error":{'
 """In a line as it is written here this is the key of an error: within a text its quotes would be escaped."""
@@ -38,7 +39,7 @@ class Failed:
 
 def failed_of(spec: JobSpec, path: Path, apart: Path | None) -> Failed:
     """Count an output that is what the lockfile says; `apart` is the file of its failed rows. Raises StoreError."""
-    included = OUTPUT_FIELDS if spec.job.output.include is None else spec.job.output.include
+    included = output_fields(spec.job)
     if apart is None and "error" not in included:
         return Failed(known=spec.schema is None, told=False)
     stamps = tuple(file.stat().st_mtime_ns for file in (path, apart) if file is not None)

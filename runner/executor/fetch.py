@@ -7,6 +7,7 @@ lies in the store already is the least that there is afterwards.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,13 +20,15 @@ import orjson
 
 from runner.digest import sha256_file
 from runner.errors import Malformed, NotFound, NotReady, ProviderError, RateLimited, ServerError, Unreachable
-from runner.executor.answers import INVALID
-from runner.executor.glance import Glance, glance
+from runner.executor.answers import INVALID, answer_of_row
+from runner.executor.glance import Glance, Marks, glance, repaired
 from runner.executor.standing import OUTPUT_FILE
+from runner.executor.tolerant import REPAIRS
 from runner.keys import parse_key
 from runner.providers.api import BatchApi, BatchError, Progress, RemoteBatch
+from runner.reconciler.retry import ErrorKind
 from runner.store.files import sync_file
-from runner.store.index import ENTRY, Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
+from runner.store.index import ENTRY, READING, Entries, KeyMap, ResultIndex, ResultStore, Summary, entries_of
 
 
 def fetch(
@@ -89,7 +92,18 @@ def _restored(
     if standing is not None or not any(path.exists() for path in files):
         return standing
     entries, summary = index(files, mapping, errors, progress)
-    return store.save(batch_id, entries, replace(summary, partial=True))
+    before = store.load(batch_id, any_reading=True)
+    if before is None:
+        return store.save(batch_id, entries, replace(summary, partial=True))
+    old = before.summary
+    whole = replace(
+        summary,
+        partial=old.partial,
+        failure=old.failure,
+        failure_codes=old.failure_codes,
+        failure_lines=old.failure_lines,
+    )
+    return store.save(batch_id, entries, whole)
 
 
 def _fetched(
@@ -208,15 +222,17 @@ def index(
     entries = entries_of(found)
     entries, strangers = mapping.only_sent(entries)
     # A row with an answer that does not fit a schema is an answer all the same.
-    unfit = (entries["file"] == OUTPUT_FILE) & (entries["code"] == reading.codes.get(INVALID, -1))
+    unfit = (entries["file"] == OUTPUT_FILE) & (entries["code"] == reading.codes.get((INVALID, ErrorKind.REFUSED), -1))
     answers = int(((entries["code"] == 0) | unfit).sum())
+    kinds = tuple(int(kind) for _, kind in reading.codes)
+    empty = [number for number, kind in enumerate(kinds, 1) if kind in {ErrorKind.EMPTY, ErrorKind.BILLED}]
     summary = Summary(
         answers=answers,
         failures=len(entries) - answers,
         doubled=len(found) - len(entries) - strangers,
         unknown=reading.unknown + strangers,
         malformed=reading.malformed,
-        codes=tuple(reading.codes),
+        codes=tuple(code for code, _ in reading.codes),
         output_digest=digests[0].result() if digests[0] else "",
         error_digest=digests[1].result() if digests[1] else "",
         models=tuple(sorted(reading.models)),
@@ -224,6 +240,13 @@ def index(
         failure=tuple(_failure(e.code, e.message, e.line) for e in errors),
         failure_codes=tuple(e.code for e in errors),
         failure_lines=tuple(e.line or 0 for e in errors),
+        kinds=kinds,
+        empty=int(np.isin(entries["code"], empty).sum()),
+        cut=reading.count(Marks.CUT),
+        odd_usage=reading.count(Marks.ODD_USAGE),
+        repaired=tuple((words, n) for repair, words in REPAIRS.items() if (n := reading.count(repaired(repair)))),
+        written=(reading.tokens[3], reading.tokens[4]),
+        reading=READING,
     )
     return entries, summary
 
@@ -242,9 +265,10 @@ class _Reading:
         self._mapping = mapping
         self._progress = progress
         self.entries: list[Entries] = []
-        self.codes: dict[str, int] = {}
+        self.codes: dict[tuple[str, ErrorKind], int] = {}
         self.models: set[str] = set()
-        self.tokens = [0, 0, 0]
+        self.tokens = [0, 0, 0, 0, 0]
+        self._marks = Counter[int]()
         self.unknown = 0
         self.malformed = 0
 
@@ -280,9 +304,9 @@ class _Reading:
                 if key is None:
                     self.malformed += not line.isspace()
                     continue
-                error = row.get("error")
-                code = str(error.get("code") or "unknown_error") if isinstance(error, dict) else None
-                found.append((key, start, len(line.rstrip(b"\r\n")), self._code(code), number))
+                answer = answer_of_row(row)
+                code = self._code(answer.error[0] if answer.error else None, answer.kind)
+                found.append((key, start, len(line.rstrip(b"\r\n")), code, number))
         self.entries.append(np.array(found, ENTRY))
         if self._progress is not None:
             self._progress(end, 0)
@@ -296,12 +320,14 @@ class _Reading:
             keys = keys[known]
         if not seen:
             return
-        _, errors, models, *counts = zip(*seen, strict=True)
+        _, errors, kinds, models, *counts, marks = zip(*seen, strict=True)
         made = np.zeros(len(seen), ENTRY)
         made["key"], made["file"] = keys, number
         made["offset"], made["length"] = zip(*places, strict=True)
         if any(errors):
-            made["code"] = [self._code(error) for error in errors]
+            made["code"] = list(map(self._code, errors, kinds))
+        if any(marks):
+            self._marks.update(mark for mark in marks if mark)
         self.entries.append(made)
         for model in dict.fromkeys(models):
             if model and len(self.models) < _MOST_MODELS:
@@ -309,11 +335,15 @@ class _Reading:
         for position, count in enumerate(counts):
             self.tokens[position] += sum(count)
 
-    def _code(self, error: str | None) -> int:
+    def count(self, mark: int) -> int:
+        """How many lines have a mark."""
+        return sum(lines for marks, lines in self._marks.items() if marks & mark)
+
+    def _code(self, error: str | None, kind: ErrorKind) -> int:
         if error is None:
             return 0
-        known = error in self.codes or len(self.codes) < _MOST_CODES
-        return self.codes.setdefault(error if known else "other_error", len(self.codes) + 1)
+        known = (error, kind) in self.codes or len(self.codes) < _MOST_CODES
+        return self.codes.setdefault((error if known else "other_error", kind), len(self.codes) + 1)
 
 
 def _failure(code: str, message: str, line: int | None) -> str:

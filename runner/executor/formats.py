@@ -13,6 +13,7 @@ import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
@@ -20,15 +21,26 @@ from typing import IO, Any, BinaryIO, Protocol
 import orjson
 
 from runner.errors import StoreError
-from runner.spec.output import OUTPUT_FIELDS, Output
+from runner.executor.usage import ROW_FIELDS
+from runner.spec.output import Output
 
-_FLAT = {
-    "usage": ("input_tokens", "output_tokens", "cached_tokens"),
-    "error": ("error_code", "error_message"),
-}
-_COUNTS = frozenset(_FLAT["usage"])
+_ERROR = ("error_code", "error_message")
+_USAGE = ("input_tokens", "output_tokens", "cached_tokens")
 _COST = "cost"
 _TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What rows hold: `fields` after the id, parsed answers of `schema`, and replicates.
+
+    `written` is whether tokens written to a cache have columns in flat files.
+    """
+
+    fields: tuple[str, ...]
+    schema: Mapping[str, Any] | None = None
+    replicated: bool = False
+    written: bool = False
 
 
 class Writer(Protocol):
@@ -40,16 +52,14 @@ class Writer(Protocol):
 
 
 @contextmanager
-def writing(
-    file: BinaryIO, output: Output, schema: Mapping[str, Any] | None, digest: Any, *, replicated: bool
-) -> Iterator[Writer]:
+def writing(file: BinaryIO, output: Output, shape: Shape, digest: Any) -> Iterator[Writer]:
     """A writer of an output's rows to `file`, whose bytes `digest` takes in. Raises StoreError."""
     hashed = Hashing(file, digest)
     with packed(hashed, output.path) as stream:
         if output.kind == "jsonl":
-            yield _JsonLines(stream, output.include)
+            yield _JsonLines(stream, shape.fields)
             return
-        columns = flat_columns(output.include, schema, replicated=replicated)
+        columns = flat_columns(shape)
         if output.kind == "csv":
             yield _Csv(stream, columns)
             return
@@ -95,17 +105,17 @@ def packed(file: io.RawIOBase, path: str) -> Iterator[IO[bytes]]:
         yield file  # type: ignore[misc]  # a raw file is enough
 
 
-def flat_columns(
-    include: Sequence[str] | None, schema: Mapping[str, Any] | None, *, replicated: bool = False
-) -> dict[str, str]:
+def flat_columns(shape: Shape) -> dict[str, str]:
     """The columns of a flat output and DuckDB's type of each; parsed fields that the schema names get one each."""
     columns = {"id": "VARCHAR"}
-    if replicated:
+    if shape.replicated:
         columns["replicate"] = "BIGINT"
-    properties = (schema or {}).get("properties")
-    for field in OUTPUT_FIELDS if include is None else include:
-        if field in _FLAT:
-            columns |= {name: "BIGINT" if name in _COUNTS else "VARCHAR" for name in _FLAT[field]}
+    properties = (shape.schema or {}).get("properties")
+    for field in shape.fields:
+        if field == "usage":
+            columns |= dict.fromkeys(ROW_FIELDS if shape.written else _USAGE, "BIGINT")
+        elif field == "error":
+            columns |= dict.fromkeys(_ERROR, "VARCHAR")
         elif field == _COST:
             columns[_COST] = "DOUBLE"
         elif field == "parsed" and isinstance(properties, dict) and properties:
@@ -123,10 +133,8 @@ def _type(rules: Any) -> str:
     return _TYPES.get(kind, "VARCHAR") if isinstance(kind, str) else "VARCHAR"
 
 
-def chosen(row: Mapping[str, Any], include: Sequence[str] | None) -> dict[str, Any]:
+def chosen(row: Mapping[str, Any], include: Sequence[str]) -> dict[str, Any]:
     """A row's id and the fields that the spec asks for, in that order."""
-    if include is None:
-        return {name: value for name, value in row.items() if name != "row"}
     kept = {name: row[name] for name in ("id", "replicate") if name in row}
     for field in include:
         outer, _, inner = field.partition(".")
@@ -141,7 +149,7 @@ def chosen(row: Mapping[str, Any], include: Sequence[str] | None) -> dict[str, A
 
 
 class _JsonLines:
-    def __init__(self, stream: IO[bytes], include: Sequence[str] | None) -> None:
+    def __init__(self, stream: IO[bytes], include: Sequence[str]) -> None:
         self._stream = stream
         self._include = include
 
@@ -161,9 +169,9 @@ def flat(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _value(row: Mapping[str, Any], name: str) -> Any:
-    if name in _COUNTS:
+    if name in ROW_FIELDS:
         return (row.get("usage") or {}).get(name)
-    if name in _FLAT["error"]:
+    if name in _ERROR:
         return (row.get("error") or {}).get(name.removeprefix("error_"))
     outer, _, inner = name.partition(".")
     value = row.get(outer)

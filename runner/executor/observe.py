@@ -22,6 +22,7 @@ from runner.executor.evidence import is_indexed, is_read, leaves_open
 from runner.executor.failures import reasons
 from runner.executor.fate import Fate, fate_of, fate_of_failed, is_somebodys_own
 from runner.executor.judge import Judged, judge, wanted_round
+from runner.executor.line_notes import line_notes
 from runner.executor.older import failed_rows_of, older_outputs
 from runner.executor.proof import prove
 from runner.executor.standing import OutputAnswers, read_outputs
@@ -295,14 +296,15 @@ def _notes(context: Context, batches: Sequence[Known], standing: dict[str, Outpu
                 notes.append(f"answers of batch {known.line.batch} are read from {files}{until}")
             continue
         summary = known.index.summary
-        missing = (known.completed or 0) - summary.answers
+        missing = (known.completed or 0) - summary.delivered
         if missing > 0:
-            notes.append(f"batch {known.line.batch} counts {known.completed} answers and delivered {summary.answers}")
+            notes.append(f"batch {known.line.batch} counts {known.completed} answers and delivered {summary.delivered}")
         elif known.short and known.line.counts is not None:
             notes.append(
                 f"batch {known.line.batch} counts {known.line.counts.failed} failed requests and delivered "
-                f"{summary.failures} lines that say why"
+                f"{summary.failures - summary.empty} lines that say why"
             )
+        notes += line_notes(known.line.batch, summary)
         for count, what in ((summary.unknown, "of unknown requests"), (summary.malformed, "that can't be read")):
             if count:
                 notes.append(

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from runner.executor.usage import ROW_FIELDS
 from runner.money.prices import Price, Usage
-from runner.reconciler.lockfile import BatchLine
+from runner.reconciler.lockfile import BatchLine, PriceField
 
 
 class RowCosts:
@@ -18,19 +19,22 @@ class RowCosts:
 
     def __init__(self, batches: Mapping[str, BatchLine], line_format: str) -> None:
         self._within = line_format == "openai"
-        self._prices = {
-            batch: Price(_exactly(p.input), _exactly(p.output), _exactly(p.cached), "the lockfile")
-            for batch, line in batches.items()
-            if (p := line.price) is not None
-        }
+        self._prices = {batch: _price(line.price) for batch, line in batches.items() if line.price is not None}
 
     def of(self, row: Mapping[str, Any]) -> float | None:
         """USD, not rounded; None where nothing was billed or the batch's line has no price."""
         price, usage = self._prices.get(row["batch"]), row["usage"]
         if price is None or not isinstance(usage, dict):
             return None
-        given, taken, cached = (usage.get(f"{name}_tokens") or 0 for name in ("input", "output", "cached"))
-        return float(price.cost(Usage(given, taken, cached, within=self._within)))
+        given, taken, cached, written, hour = (usage.get(name) or 0 for name in ROW_FIELDS)
+        return float(price.cost(Usage(given, taken, cached, self._within, written, hour)))
+
+
+def _price(found: PriceField) -> Price:
+    written = None if found.cache_write is None else _exactly(found.cache_write)
+    hour = None if found.cache_write_1h is None else _exactly(found.cache_write_1h)
+    rates = _exactly(found.input), _exactly(found.output), _exactly(found.cached)
+    return Price(*rates, "the lockfile", written=written, written_hour=hour)
 
 
 def _exactly(amount: float) -> Decimal:

@@ -23,10 +23,13 @@ import numpy as np
 import orjson
 
 from runner.errors import StoreError
-from runner.executor.answers import INVALID
+from runner.executor.answers import INVALID, answer_of_row
+from runner.executor.usage import ROW_FIELDS
 from runner.keys import parse_key
+from runner.reconciler.retry import ErrorKind
 from runner.spec.load import JobSpec
-from runner.spec.output import OUTPUT_FIELDS, Output, OutputFormat
+from runner.spec.output import Output, OutputFormat
+from runner.spec.tools import TOOL_CALLS, forced_function, output_fields
 from runner.store.index import ENTRY, entries_of
 from runner.store.ranges import Sorted
 
@@ -43,12 +46,13 @@ _COLUMNS = {"usage": _COUNTS, "error": ("error_code", "error_message"), "parsed"
 class OutputAnswers:
     """The answers of one batch that stand in an output of ours: where their rows lie in `lines`.
 
-    `lines` is the output itself, or what was made of `outputs`. `answered` counts distinct keys with an answer, whether
-    it fits the job's schema or not.
+    `lines` is the output itself, or what was made of `outputs`. `kinds` are the kinds of `codes`. `answered` counts
+    distinct keys that were billed, whether the answer fits the job's schema, or is one, or not.
     """
 
     entries: Sorted
     codes: tuple[str, ...]
+    kinds: tuple[int, ...]
     outputs: tuple[Path, ...]
     lines: Path
     answered: int
@@ -66,20 +70,24 @@ class _Needed:
 
     @classmethod
     def of(cls, spec: JobSpec) -> _Needed:
-        include = OUTPUT_FIELDS if spec.job.output.include is None else spec.job.output.include
+        include = output_fields(spec.job)
         fields = {name.partition(".")[0] for name in include}
         priced = {"usage", "model"} if "cost" in fields else set()
         within = {name.removeprefix("parsed.") for name in include if name.startswith("parsed.")}
         if "parsed" in include:  # an output that has some of its names alone lacks what the schema asks for
             required = (spec.schema or {}).get("required")
             within.update(required if isinstance(required, list) else ())
+        if forced_function(spec.job.parameters) is not None:
+            fields.add(TOOL_CALLS)  # what is parsed stands there, and not in the text
         return cls(_IDENTITY.union(fields, priced) - {"row", "cost"}, frozenset(within))
 
     def in_row(self, row: Mapping[str, Any]) -> bool:
         lacking = self.fields - row.keys()
-        if "text" in row:
-            return lacking <= {"parsed"}
         parsed = row.get("parsed")
+        if row.get("text"):
+            return lacking <= {"parsed", TOOL_CALLS}
+        if "text" in row:
+            return lacking <= ({"parsed"} if parsed is None else {"parsed", TOOL_CALLS})
         return not lacking and (not isinstance(parsed, dict) or parsed.keys() >= self.parsed)
 
 
@@ -204,16 +212,16 @@ def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 def _unflat(row: Mapping[str, Any]) -> dict[str, Any]:
     """A flat row as it stands in JSON lines. A cell has no null: a text that is empty may have been none."""
     code, text = row["error_code"], row.get("text")
-    if text is None and code is None and row.get("refusal") is None:
-        text = ""
-    counts = {name: None if row.get(name) is None else int(row[name]) for name in _COUNTS}
+    counts = {name: int(row[name]) for name in ROW_FIELDS if row.get(name) is not None}
+    usage = {**dict.fromkeys(_COUNTS), **counts}
     shaped = any(value is not None for name, value in row.items() if name.partition(".")[0] == "parsed")
     return {
         "text": text,
         "parsed": json.loads(text) if shaped and text and code is None else None,
         "finish_reason": row.get("finish_reason"),
         "refusal": row.get("refusal"),
-        "usage": None if code not in {None, INVALID} else counts,
+        TOOL_CALLS: json.loads(calls) if (calls := row.get(TOOL_CALLS)) else None,
+        "usage": None if code not in {None, INVALID} and not counts else usage,
         "model": row.get("model"),
         "error": None if code is None else {"code": code, "message": row["error_message"]},
         "request": row["request"],
@@ -222,7 +230,7 @@ def _unflat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _indexed(paths: tuple[Path, ...], lines: Path, needed: _Needed, folder: Path) -> dict[str, OutputAnswers]:
-    codes: dict[str, dict[str, int]] = {}
+    codes: dict[str, dict[tuple[str, ErrorKind], int]] = {}
     waiting: dict[str, list[tuple[bytes, int, int, int, int]]] = {}
     names: dict[str, Path] = {}
 
@@ -234,9 +242,9 @@ def _indexed(paths: tuple[Path, ...], lines: Path, needed: _Needed, folder: Path
 
     for left in folder.glob("batch-*"):
         left.unlink()
-    for count, (key, batch, code, offset, length) in enumerate(_records(lines, needed), 1):
+    for count, (key, batch, error, offset, length) in enumerate(_records(lines, needed), 1):
         table = codes.setdefault(batch, {})
-        number = table.setdefault(code, len(table) + 1) if code else 0
+        number = table.setdefault(error, len(table) + 1) if error is not None else 0
         waiting.setdefault(batch, []).append((key, offset, length, number, OUTPUT_FILE))
         if count % _BUFFERED_ROWS == 0:
             flush()
@@ -244,8 +252,11 @@ def _indexed(paths: tuple[Path, ...], lines: Path, needed: _Needed, folder: Path
     return {batch: _answers(file, tuple(codes[batch]), paths, lines) for batch, file in names.items()}
 
 
-def _records(lines: Path, needed: _Needed) -> Iterator[tuple[bytes, str, str, int, int]]:
-    """(key, batch id, error code or empty, offset, length) of each answered or failed row."""
+_Error = tuple[str, ErrorKind]
+
+
+def _records(lines: Path, needed: _Needed) -> Iterator[tuple[bytes, str, _Error | None, int, int]]:
+    """(key, batch id, error's code and kind, offset, length) of each answered or failed row."""
     for offset, line in _lines(lines):
         try:
             row = orjson.loads(line)
@@ -254,9 +265,9 @@ def _records(lines: Path, needed: _Needed) -> Iterator[tuple[bytes, str, str, in
         key = parse_key(row.get("request")) if isinstance(row, dict) else None
         if key is None or not isinstance(row.get("batch"), str) or not needed.in_row(row):
             continue
-        error = row.get("error")
-        code = str(error.get("code") or "unknown_error") if isinstance(error, dict) else ""
-        yield key, row["batch"], code, offset, len(line)
+        answer = answer_of_row(row)
+        error = None if answer.error is None else (answer.error[0], answer.kind)
+        yield key, row["batch"], error, offset, len(line)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -269,9 +280,11 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             offset += len(line)
 
 
-def _answers(file: Path, codes: tuple[str, ...], outputs: tuple[Path, ...], lines: Path) -> OutputAnswers:
+def _answers(file: Path, codes: tuple[_Error, ...], outputs: tuple[Path, ...], lines: Path) -> OutputAnswers:
     """The answers of one batch, from a file of unsorted entries, sorted in another."""
     entries = entries_of(np.fromfile(file, ENTRY))
-    counted = np.isin(entries["code"], [0, *(n for n, code in enumerate(codes, 1) if code == INVALID)])
+    paid = (n for n, (code, kind) in enumerate(codes, 1) if code == INVALID or kind == ErrorKind.BILLED)
+    counted = np.isin(entries["code"], [0, *paid])
     np.save(file.with_suffix(".npy"), entries)
-    return OutputAnswers(Sorted.of(file.with_suffix(".npy"), ENTRY), codes, outputs, lines, int(counted.sum()))
+    names, kinds = tuple(code for code, _ in codes), tuple(int(kind) for _, kind in codes)
+    return OutputAnswers(Sorted.of(file.with_suffix(".npy"), ENTRY), names, kinds, outputs, lines, int(counted.sum()))

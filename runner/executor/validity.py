@@ -17,16 +17,25 @@ from runner.errors import StoreError
 from runner.executor.answers import INVALID, Answer, answer_of, read_line
 from runner.spec.bounded import MAX_STEPS, BoundedValidator, TooMuch
 from runner.spec.exact import read_exactly
-from runner.store.index import ENTRY, Entries, ResultIndex
+from runner.spec.load import JobSpec
+from runner.spec.tools import forced_function
+from runner.store.index import ENTRY, READING, Entries, ResultIndex
 from runner.store.ranges import Sorted, save_sorted
 
 
 class AnswerSchema:
     """A JSON Schema, ready to check answers."""
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        self.digest = digest_json(schema)[:16]
+    def __init__(self, schema: Mapping[str, Any], function: str | None = None) -> None:
+        self.digest = digest_json(schema if function is None else {"schema": schema, "function": function})[:16]
+        self._function = function
         self._validator = BoundedValidator(schema)
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> AnswerSchema:
+        """The schema of a job that has one. If it makes the model call one function, answers are its arguments."""
+        assert spec.schema is not None
+        return cls(spec.schema, forced_function(spec.job.parameters))
 
     def parse(self, text: str) -> tuple[Any, str]:
         """The answer's value, and what is wrong with it in the validator's words; empty where it fits."""
@@ -34,6 +43,9 @@ class AnswerSchema:
             value = read_exactly(text)
         except ValueError as error:
             return None, f"not JSON: {error}"[:500]
+        return self._judge(value)
+
+    def _judge(self, value: Any) -> tuple[Any, str]:
         try:
             first = self._validator.first_problem(value)
         except RecursionError:
@@ -47,9 +59,16 @@ class AnswerSchema:
 
     def check(self, answer: Answer) -> tuple[Answer, Any]:
         """The answer, an error where it does not fit, and its value where it does. Refusals are left alone."""
-        if answer.error is not None or answer.text is None:
+        if answer.error is not None:
             return answer, None
-        value, wrong = self.parse(answer.text)
+        called = next((call for call in answer.calls if call.name == self._function), None)
+        if called is not None:
+            arguments = called.arguments
+            value, wrong = self.parse(arguments) if isinstance(arguments, str) else self._judge(arguments)
+        elif answer.text is None or (answer.calls and answer.text.isspace()):
+            return answer, None
+        else:
+            value, wrong = self.parse(answer.text)
         return (answer._replace(error=(INVALID, wrong)), None) if wrong else (answer, value)
 
 
@@ -60,7 +79,7 @@ def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[Sorted, tuple[str
     """
     codes = (*index.summary.codes, INVALID)
     results = index.files[0]
-    version = f"{schema.digest}-{index.summary.output_digest[:16]}-{len(index.entries)}"
+    version = f"{schema.digest}-{index.summary.output_digest[:16]}-{len(index.entries)}-{READING}"
     path = results.with_name(f"{results.name.removesuffix('.output.jsonl')}.{version}.npy")
     if not path.exists():
         entries = index.entries.all()

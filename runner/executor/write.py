@@ -19,16 +19,19 @@ from runner.errors import StoreError
 from runner.executor.answers import INVALID, Answer, answer_of, answer_of_row, failed, read_line
 from runner.executor.context import Watcher
 from runner.executor.evidence import Source
-from runner.executor.formats import writing
+from runner.executor.formats import Shape, writing
 from runner.executor.judge import Judged
 from runner.executor.rowcost import RowCosts
 from runner.executor.standing import OUTPUT_FILE
+from runner.executor.usage import Tokens, row_usage
 from runner.keys import DIGEST_BYTES, VERSION, parse_key
 from runner.planner.asks import Asks, read_asks
 from runner.planner.render import Desired, input_rows
 from runner.reconciler.classify import KeyState
 from runner.reconciler.lockfile import BatchLine, ErrorsField, OutputLine
+from runner.reconciler.retry import ErrorKind
 from runner.spec.output import OUTPUT_FIELDS
+from runner.spec.tools import TOOL_CALLS, output_fields, writes_caches
 from runner.store.files import replacing
 from runner.store.index import ResultStore
 from runner.store.ranges import OpenFiles
@@ -62,7 +65,8 @@ def write_output(
     failed rows go where the spec keeps them apart.
     """
     spool, spec = desired.spool, desired.spec
-    output, replicated = spec.job.output, spec.job.replicates > 1
+    output = spec.job.output
+    shape = Shape(output_fields(spec.job), spec.schema, spec.job.replicates > 1, writes_caches(spec.job))
     digest, digest_apart = hashlib.sha256(), hashlib.sha256()
     rows = rows_apart = 0
     costs = RowCosts(batches, spec.job.line_format) if output.needs_cost else None
@@ -70,12 +74,12 @@ def write_output(
     with ExitStack() as stack:
         lines = stack.enter_context(OpenFiles())
         main = stack.enter_context(replacing(path))
-        into = stack.enter_context(writing(main, output, spec.schema, digest, replicated=replicated))
+        into = stack.enter_context(writing(main, output, shape, digest))
         apart = None
         if output.errors is not None:
             beside = stack.enter_context(replacing(errors or path.with_name(f"{path.name}.errors")))
             kept = output.model_copy(update={"path": output.errors, "format": "jsonl"})
-            apart = stack.enter_context(writing(beside, kept, spec.schema, digest_apart, replicated=replicated))
+            apart = stack.enter_context(writing(beside, kept, shape, digest_apart))
         for row in _rows(desired, judged, lines):
             if costs is not None:
                 row["cost"] = costs.of(row)
@@ -167,7 +171,7 @@ def _check_of(desired: Desired) -> Check:
         return lambda answer: (answer, None)
     from runner.executor.validity import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
 
-    return AnswerSchema(desired.spec.schema).check
+    return AnswerSchema.of(desired.spec).check
 
 
 def _answer(data: bytes, source: Source, key: str, foreign: dict[str, Mapping[str, bytes]]) -> Answer:
@@ -205,30 +209,45 @@ def _saved_row(data: bytes, source: Source, key: str) -> dict[str, Any]:
 
 def _kept(old: Mapping[str, Any], check: Check) -> dict[str, Any]:
     """The fields of an old output's row, which says all there is, but that it may have parsed some of its text only."""
-    fields = {name: old.get(name) for name in OUTPUT_FIELDS}
-    if fields["text"] is not None and fields["error"] is None:
-        answer, parsed = check(answer_of_row(old))
-        if answer.error is None:
+    fields = {name: old.get(name) for name in (*OUTPUT_FIELDS, TOOL_CALLS)}
+    if fields["error"] is not None:
+        return fields
+    answer = answer_of_row(old)
+    if answer.error is not None:
+        return {**fields, "text": answer.text or None, "error": _error(answer)}
+    if answer.text is not None or answer.calls:
+        answer, parsed = check(answer)
+        if answer.error is None and (parsed is not None or answer.text is not None):
             fields["parsed"] = parsed
     return fields
 
 
 def _row(answer: Answer, parsed: Any, key: str, batch: str | None) -> dict[str, Any]:
     usage = None
-    if answer.error is None or answer.error[0] == INVALID:  # an answer that does not fit was billed too
-        usage = {
-            "input_tokens": answer.input_tokens,
-            "output_tokens": answer.output_tokens,
-            "cached_tokens": answer.cached_tokens,
-        }
+    # What holds no answer, or one that does not fit, was billed too.
+    if answer.error is None or answer.error[0] == INVALID or answer.kind == ErrorKind.BILLED:
+        usage = row_usage(
+            Tokens(
+                answer.input_tokens,
+                answer.output_tokens,
+                answer.cached_tokens,
+                answer.written_tokens,
+                answer.written_hour_tokens,
+            )
+        )
     return {
         "text": answer.text,
         "parsed": parsed,
+        TOOL_CALLS: [call._asdict() for call in answer.calls] or None,
         "finish_reason": answer.finish_reason,
         "refusal": answer.refusal,
         "usage": usage,
         "model": answer.model,
-        "error": None if answer.error is None else {"code": answer.error[0], "message": answer.error[1]},
+        "error": _error(answer),
         "request": key,
         "batch": batch,
     }
+
+
+def _error(answer: Answer) -> dict[str, str] | None:
+    return None if answer.error is None else {"code": answer.error[0], "message": answer.error[1]}

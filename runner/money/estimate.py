@@ -19,13 +19,56 @@ _MARGIN = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What an earlier batch of the same model took: bytes sent, requests answered, tokens as the service counted."""
+    """What an earlier batch of the same model took: bytes sent, requests answered, tokens as the service counted.
+
+    `input_tokens` are all tokens of the prompts; `used` is how many of them were read from a cache, or written to one.
+    """
 
     bytes: int
     requests: int
     answered: int
     input_tokens: int
     output_tokens: int
+    used: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """What prompt caching does to costs: the shares that earlier batches measured, and how long requests ask for.
+
+    `ttl` is `5m` or `1h` if requests ask to be written to a cache, else None.
+    """
+
+    given: int = 0
+    cached: int = 0
+    written: int = 0
+    written_hour: int = 0
+    ttl: str | None = None
+
+    @classmethod
+    def measured(cls, earlier: Sequence[Measured], ttl: str | None) -> Caching:
+        """The shares of some earlier batches."""
+        used = [one.used for one in earlier if one.used is not None]
+        given = sum(one.input_tokens for one in earlier)
+        cached, written = sum(one.cached for one in used), sum(one.written for one in used)
+        return cls(given, cached, written, sum(one.written_hour for one in used), ttl)
+
+    def likely(self, given: int, output: int) -> Usage:
+        """Usage with the shares that were measured."""
+        if not self.given:
+            return Usage(given, output)
+        cached, written, hour = (given * part // self.given for part in (self.cached, self.written, self.written_hour))
+        return Usage(given, output, cached, written=written, written_hour=hour)
+
+    def least(self, given: int) -> Usage:
+        """Usage that costs least: all is read from a cache, if anything can be."""
+        return Usage(given, 0, given if self.cached or self.ttl else 0)
+
+    def most(self, given: int, output: int, price: Price) -> Usage:
+        """Usage that costs most: all is written to a cache, if the requests ask for it or the model does it unasked."""
+        unasked = price.written is not None and price.written > price.input and self.written > 0
+        written = given if self.ttl or unasked else 0
+        return Usage(given, output, written=written, written_hour=written if self.ttl == "1h" else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +129,7 @@ class Estimate:
     price: Price | None
     times: int = 1
     later: Later = Later()
+    caching: Caching = Caching()
 
     @property
     def likely_output(self) -> int | None:
@@ -95,13 +139,15 @@ class Estimate:
     @property
     def least(self) -> Decimal | None:
         """USD for the input alone: what the answers cost at least."""
-        return None if self.price is None else self.price.cost(Usage(self.input.low, 0))
+        return None if self.price is None else self.price.cost(self.caching.least(self.input.low))
 
     @property
     def expected(self) -> Decimal | None:
         """USD that are likely; None without a price, or with neither earlier runs nor a limit."""
         output = self.likely_output
-        return None if self.price is None or output is None else self.price.cost(Usage(self.input.expected, output))
+        if self.price is None or output is None:
+            return None
+        return self.price.cost(self.caching.likely(self.input.expected, output))
 
     @property
     def ceiling(self) -> Decimal | None:
@@ -109,14 +155,15 @@ class Estimate:
         high, later = self.output.high, self.later
         if self.price is None or high is None or later.output is None:
             return None
-        return self.price.cost(Usage(self.input.high * self.times + later.input, high * self.times + later.output))
+        given, taken = self.input.high * self.times + later.input, high * self.times + later.output
+        return self.price.cost(self.caching.most(given, taken, self.price))
 
     def share(self, requests: int, size: int) -> Share:
         """What some of these requests are expected to take."""
         given = round(self.input.expected * size / self.size) if self.size else 0
         likely = self.likely_output
         taken = None if likely is None or not self.requests else round(likely * requests / self.requests)
-        cost = None if self.price is None or taken is None else self.price.cost(Usage(given, taken))
+        cost = None if self.price is None or taken is None else self.price.cost(self.caching.likely(given, taken))
         return Share(given, taken, cost, self.output.expected is None and taken is not None)
 
     @property

@@ -13,37 +13,64 @@ from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from runner.model_facts import bare_model
 
 MILLION = Decimal(1_000_000)
+_WRITE, _WRITE_HOUR = Decimal("1.25"), Decimal(2)
 _CENT_OF_A_CENT = Decimal("0.000001")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that were used. `cached` are read from a cache; `within` says whether `input` includes them already.
+    """Tokens that were used. `cached` are read from a cache, `written` to one, `written_hour` of these for an hour.
 
-    OpenAI counts them in, Anthropic does not.
+    `within` says whether `input` includes what was read and written already: OpenAI counts it in, Anthropic does not.
     """
 
     input: int
     output: int
     cached: int = 0
     within: bool = True
+    written: int = 0
+    written_hour: int = 0
+
+    @property
+    def given(self) -> int:
+        """All tokens of the prompts, cached or not."""
+        return self.input if self.within else self.input + self.cached + self.written
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD for a million tokens. `batch` is False where no batch rate is known and these are the full rates."""
+    """USD for a million tokens. `batch` is False where no batch rate is known and these are the full rates.
+
+    `written` and `written_hour` are for tokens written to a cache for five minutes and for an hour. If they are not
+    known, they are 1.25 and 2 times `input`, as Anthropic bills them
+    (platform.claude.com/docs/en/build-with-claude/prompt-caching, "Pricing"; genai-prices has the same rates).
+    """
 
     input: Decimal
     output: Decimal
     cached: Decimal
     source: str
     batch: bool = True
+    written: Decimal | None = None
+    written_hour: Decimal | None = None
+
+    @property
+    def write_rates(self) -> tuple[Decimal, Decimal]:
+        """USD for a million tokens written to a cache, for five minutes and for an hour."""
+        minutes = self.input * _WRITE if self.written is None else self.written
+        return minutes, self.input * _WRITE_HOUR if self.written_hour is None else self.written_hour
 
     def cost(self, usage: Usage) -> Decimal:
         """USD for some usage, not rounded."""
-        cached = min(usage.cached, usage.input) if usage.within else usage.cached
-        fresh = usage.input - cached if usage.within else usage.input
-        return (self.input * fresh + self.cached * cached + self.output * usage.output) / MILLION
+        cached, written, fresh = usage.cached, usage.written, usage.input
+        if usage.within:
+            cached = min(cached, fresh)
+            written = min(written, fresh - cached)
+            fresh -= cached + written
+        hour = min(usage.written_hour, written)
+        minutes_rate, hour_rate = self.write_rates
+        given = self.input * fresh + self.cached * cached + minutes_rate * (written - hour) + hour_rate * hour
+        return (given + self.output * usage.output) / MILLION
 
 
 def find_price(
@@ -66,12 +93,13 @@ def find_price(
     source = (
         f"genai-prices {version('genai-prices')}, {'batch rate' if discounted else 'full price: it has no batch rate'}"
     )
-    return Price(*batch, source, discounted)
+    return Price(batch[0], batch[1], batch[2], source, discounted, batch[3], batch[4])
 
 
 def _rates(
     model: str, line_format: str, at: datetime, request_tokens: int, *, batch: bool
-) -> tuple[Decimal, Decimal, Decimal] | None:
+) -> tuple[Decimal, Decimal, Decimal, Decimal, Decimal] | None:
+    """USD for a million tokens: input, output, read from a cache, and written to one for five minutes, for an hour."""
     from genai_prices import Usage as Priced  # noqa: PLC0415  it costs to import
     from genai_prices import calc_price  # noqa: PLC0415
 
@@ -92,9 +120,14 @@ def _rates(
     try:
         fresh, output = priced(input_tokens=size, output_tokens=size)
         cached, _ = priced(input_tokens=size, cache_read_tokens=size)
+        written, _ = priced(input_tokens=size, cache_write_tokens=size)
+        hour, _ = priced(input_tokens=size, cache_write_tokens=size, cache_write_1h_tokens=size)
     except LookupError:
         return None
-    return fresh * MILLION / size, output * MILLION / size, cached * MILLION / size
+    if vendor == "anthropic":  # a model whose rates for writes are not known is billed as the others are
+        written, hour = max(written, fresh * _WRITE), max(hour, fresh * _WRITE_HOUR)
+    rates = (rate * MILLION / size for rate in (fresh, output, cached, written, hour))
+    return next(rates), next(rates), next(rates), next(rates), next(rates)
 
 
 def usd(amount: Decimal, *, at_most: bool = False) -> Decimal:

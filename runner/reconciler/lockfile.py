@@ -73,11 +73,13 @@ class CountsField(Line):
 
 
 class UsageField(Line):
-    """Tokens an ended batch took, as the service counts them."""
+    """Tokens an ended batch took, as the service counts them; what was written to caches only if it is not 0."""
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
 
 
 class EstimateField(Line):
@@ -89,11 +91,13 @@ class EstimateField(Line):
 
 
 class PriceField(Line):
-    """What a batch was billed by: USD for a million tokens, to a millionth."""
+    """What a batch was billed by: USD for a million tokens, to a millionth; for writes only if there were any."""
 
     input: float
     output: float
     cached: float
+    cache_write: float | None = None
+    cache_write_1h: float | None = None
 
 
 class BatchLine(Line):
@@ -404,6 +408,9 @@ def _dump(line: Header | AnyLine) -> bytes:
         for name in ("estimate", "canary", "override", "price", "gone"):
             if not fields[name]:
                 del fields[name]
+    for part in ("usage", "price"):
+        if fields.get(part):
+            fields[part] = {name: n for name, n in fields[part].items() if n or not name.startswith("cache_write")}
     if isinstance(line, OutputLine):
         for name in ("pins", "errors"):
             if fields[name] is None:

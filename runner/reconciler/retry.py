@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ PASSING = frozenset(
         "expired",
         "internal_error",
         "internal_server_error",
+        "no_response",
         "overloaded",
         "overloaded_error",
         "rate_limit_error",
@@ -112,11 +114,36 @@ def _snake(code: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", code).replace("-", "_").lower()
 
 
-def may_pass(code: str, on: Sequence[str] | None) -> bool:
+PAID = frozenset({"invalid", "no_text"})
+"""Codes of what was billed like an answer: asked again only if the spec's `retry.on` names them."""
+_SERVER_ERROR = "http_5"
+
+
+class ErrorKind(IntEnum):
+    """How an error came, which decides with its code whether the request is asked again."""
+
+    REFUSED = 0
+    """As an error: its code decides."""
+    PASSING = 1
+    """With a transient status, or without any HTTP answer."""
+    EMPTY = 2
+    """Under a success, without an answer, and with no token counted: its code decides."""
+    BILLED = 3
+    """Under a success, without an answer, and with tokens counted: the same request would be paid for again."""
+
+
+def may_pass(code: str, on: Sequence[str] | None, kind: int = ErrorKind.REFUSED) -> bool:
     """Whether a request with this error is asked again; `on` is the spec's own list, None for the defaults."""
-    return code in (PASSING if on is None else on)
+    if kind == ErrorKind.BILLED:
+        return code in PAID and code in (on or ())
+    if on is not None:
+        return code in on
+    if code in PASSING or (kind == ErrorKind.EMPTY and code.startswith(_SERVER_ERROR)):
+        return True
+    return kind == ErrorKind.PASSING and not is_out_of_money(code, "")
 
 
-def passing_codes(codes: Sequence[str], on: Sequence[str] | None) -> npt.NDArray[np.bool_]:
-    """`may_pass` for an index's codes, by their number; number 0 is an answer."""
-    return np.array([False, *(may_pass(code, on) for code in codes)], bool)
+def passing_codes(codes: Sequence[str], on: Sequence[str] | None, kinds: Sequence[int] = ()) -> npt.NDArray[np.bool_]:
+    """`may_pass` for an index's codes, by their number; number 0 is an answer. `kinds` are theirs, REFUSED beyond."""
+    whole = (*kinds, *(ErrorKind.REFUSED,) * (len(codes) - len(kinds)))
+    return np.array([False, *(may_pass(code, on, kind) for code, kind in zip(codes, whole, strict=True))], bool)

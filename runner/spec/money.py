@@ -62,6 +62,12 @@ class PriceEntry(Model):
     input: Usd = Field(description="USD for a million input tokens.")
     output: Usd = Field(description="USD for a million output tokens.")
     cached: Usd | None = Field(default=None, description="USD for a million cached input tokens; `input` by default.")
+    cache_write: Usd | None = Field(
+        default=None, description="USD for a million tokens written to a cache; 1.25 times `input` by default."
+    )
+    cache_write_1h: Usd | None = Field(
+        default=None, description="USD for a million tokens written to a cache for an hour; twice `input` by default."
+    )
 
 
 def parse_share(value: str | float) -> tuple[float, int]:

@@ -14,7 +14,7 @@ OutputFormat = Literal["jsonl", "csv", "parquet"]
 
 OUTPUT_FIELDS = ("text", "parsed", "finish_reason", "refusal", "usage", "model", "error", "request", "batch")
 """What an output row holds beside its id, in this order, where the spec does not choose."""
-_CHOSEN = (*OUTPUT_FIELDS, "cost", "row")
+_CHOSEN = (*OUTPUT_FIELDS, "tool_calls", "cost", "row")
 
 
 def _known_field(name: str) -> str:
@@ -47,8 +47,8 @@ class Output(Model):
         default=None,
         strict=False,
         description="Fields beside the id, in this order: text, parsed, finish_reason, refusal, usage, model, error, "
-        "request, batch, cost (USD), row (the input columns), also parsed.NAME and row.NAME. All but cost and row by "
-        "default.",
+        "request, batch, tool_calls, cost (USD), row (the input columns), also parsed.NAME and row.NAME. All but "
+        "tool_calls, cost and row by default; tool_calls too if the job has `tools`.",
     )
     errors: FilePath | None = Field(
         default=None, description="A .jsonl file for the rows that failed, which then don't stand in `path`."

@@ -48,6 +48,10 @@ class Summary:
     `failure` says in words why the whole batch failed, `failure_codes` in codes, and `failure_lines` at which line of
     the uploaded file, from 1, or 0; all empty where it did not. `partial` says that lines may be missing that the
     service had: a file could not be had, or what a crash left was indexed as it lay there.
+    `kinds` are the kinds of `codes` (`ErrorKind`). `empty` counts those of `failures` that came as a success and hold
+    no answer. `cut` counts lines that end at the token limit, `odd_usage` lines whose usage is not plausible, and
+    `repaired` (what, lines) those that only a tolerant read could read. `written` is (all, for an hour) tokens written
+    to caches. `reading` is the version of the rules by which the lines were read.
     """
 
     answers: int
@@ -64,6 +68,18 @@ class Summary:
     failure_codes: tuple[str, ...] = ()
     failure_lines: tuple[int, ...] = ()
     partial: bool = False
+    kinds: tuple[int, ...] = ()
+    empty: int = 0
+    cut: int = 0
+    odd_usage: int = 0
+    repaired: tuple[tuple[str, int], ...] = ()
+    written: tuple[int, int] = (0, 0)
+    reading: int = 1
+
+    @property
+    def delivered(self) -> int:
+        """Distinct keys of which there is a line that came as a success, whether it holds an answer or not."""
+        return self.answers + self.empty
 
     @property
     def lines(self) -> int:
@@ -71,6 +87,8 @@ class Summary:
         return self.answers + self.failures
 
 
+READING = 2
+"""The version of the rules by which lines are read. Version 1 took lines without text for answers."""
 _FRESH = ".fresh-"
 STALE = 86_400.0
 """Seconds after which what was being downloaded is a dead process's."""
@@ -209,8 +227,11 @@ class ResultStore:
         """The names of batches of which lines lie here, with an index or without."""
         return frozenset(path.name.removesuffix(end) for end in _ENDS for path in self.folder.glob(f"*{end}"))
 
-    def load(self, batch_id: str) -> ResultIndex | None:
-        """The index of a batch; None where it is not here whole. Raises StoreError where it is damaged."""
+    def load(self, batch_id: str, *, any_reading: bool = False) -> ResultIndex | None:
+        """The index of a batch; None where it is not here whole. Raises StoreError where it is damaged.
+
+        One that an earlier version read by other rules counts only with `any_reading`; else the files are read again.
+        """
         name = safe_name(batch_id)
         summary_path = self._summary(batch_id)
         try:
@@ -225,6 +246,8 @@ class ResultStore:
             ) from error
         files = self.files(batch_id)
         if (summary.output_digest and not files[0].exists()) or (summary.error_digest and not files[1].exists()):
+            return None
+        if summary.reading < READING and any(path.exists() for path in files) and not any_reading:
             return None
         return ResultIndex(summary, entries, files)
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from runner.executor import glance as short
 from runner.executor.answers import answer_of, read_line
-from runner.executor.glance import glance
+from runner.executor.glance import Glance, Marks, glance, repaired
+from runner.reconciler.retry import ErrorKind
 
 KEY = "k1-" + "a" * 40
 CHAT: dict[str, Any] = {
@@ -61,19 +62,25 @@ FAILED: list[dict[str, Any]] = [
 ]
 
 
+ANSWERED: Glance = (KEY, None, ErrorKind.REFUSED, "m", 5, 3, 1, 0, 0, 0)
+
+
 def long_way(data: bytes) -> object:
     line = read_line(data)
     if line is None:
         return None
     answer = answer_of(line)
-    tokens = (answer.input_tokens or 0, answer.output_tokens or 0, answer.cached_tokens or 0)
-    return line.custom_id, answer.error and answer.error[0], answer.model, *tokens
+    counts = answer.input_tokens, answer.output_tokens, answer.cached_tokens
+    tokens = (*counts, answer.written_tokens, answer.written_hour_tokens)
+    marks = repaired(line.repair) + Marks.CUT * answer.is_cut + Marks.ODD_USAGE * answer.odd_usage
+    code = answer.error and answer.error[0]
+    return line.custom_id, code, answer.kind, answer.model, *(count or 0 for count in tokens), marks
 
 
 @pytest.mark.parametrize("line", USUAL.values(), ids=USUAL)
 def test_usual_lines_are_read_the_short_way(line: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(short, "_the_long_way")
-    assert glance(json.dumps(line).encode()) == (KEY, None, "m", 5, 3, 1)
+    assert glance(json.dumps(line).encode()) == ANSWERED
     assert glance(json.dumps({**line, "custom_id": "ü\U0001f600"}, ensure_ascii=False).encode())
 
 
@@ -85,12 +92,12 @@ def test_an_empty_error_beside_an_answer_is_none(error: object) -> None:
     """The answer was paid for. Beside no answer it says at least that something went wrong."""
     for line in USUAL.values():
         data = json.dumps({**line, "error": error}).encode()
-        assert glance(data) == long_way(data) == (KEY, None, "m", 5, 3, 1)
+        assert glance(data) == long_way(data) == ANSWERED
     for response in (None, {}, {"status_code": 200, "body": None}, {"choices": None}):
         data = json.dumps({"custom_id": KEY, "response": response, "error": error}).encode()
-        assert glance(data) == long_way(data) == (KEY, "unknown_error", None, 0, 0, 0)
+        assert glance(data) == long_way(data) == (KEY, "no_text", ErrorKind.EMPTY, None, 0, 0, 0, 0, 0, 0)
     data = json.dumps({**USUAL["guide, chat"], "error": {"code": "", "message": "no"}}).encode()
-    assert glance(data) == long_way(data) == (KEY, "unknown_error", None, 0, 0, 0)
+    assert glance(data) == long_way(data) == (KEY, "unknown_error", ErrorKind.REFUSED, None, 0, 0, 0, 0, 0, 0)
 
 
 # What a hostile or careless writer may put in place of a value, as it stands in the text.
@@ -158,4 +165,4 @@ def test_a_number_that_nobody_reads_loses_no_answer(number: str) -> None:
     line = read_line(data)
     assert line is not None
     assert answer_of(line).text == "yes\n"
-    assert glance(data) == (KEY, None, "m", 5, 3, 1)
+    assert glance(data) == ANSWERED

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from runner.money.estimate import Caching, Measured
 from runner.money.prices import Price, Usage, drift_text, find_price, most_text, usd, usd_text
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -82,3 +83,27 @@ def test_the_drift_in_words() -> None:
 def test_amounts_are_written_to_a_millionth() -> None:
     assert usd(Decimal("0.0000005")) == Decimal("0.000001")
     assert float(usd(Decimal("123456.7890125"))) == 123456.789013
+
+
+def test_tokens_written_to_a_cache_cost_more() -> None:
+    """Five minutes cost 1.25 times the input, an hour twice; OpenAI counts writes within its input."""
+    price = Price(Decimal(10), Decimal(0), Decimal(1), "test")
+    assert price.cost(Usage(100_000, 0, 200_000, False, 300_000, 100_000)) == Decimal("5.7")
+    assert price.cost(Usage(1_000_000, 0, 400_000, written=600_000)) == Decimal("7.9")
+    known = find_price("claude-sonnet-4-5", "anthropic", {}, NOW)
+    assert known is not None
+    assert known.write_rates == (known.input * Decimal("1.25"), known.input * 2)
+
+
+def test_estimates_know_what_caching_costs() -> None:
+    """What is likely has the measured shares; a ceiling takes all prompts for written; the least takes them for read."""
+    price = Price(Decimal(10), Decimal(0), Decimal(1), "test")
+    used = Usage(1_000_000, 0, 400_000, written=200_000, written_hour=0)
+    caching = Caching.measured([Measured(1, 1, 1, 1_000_000, 0, used)], "1h")
+    assert price.cost(caching.likely(1_000_000, 0)) == Decimal("6.9")
+    assert price.cost(caching.most(1_000_000, 0, price)) == Decimal(20)
+    assert price.cost(caching.least(1_000_000)) == Decimal(1)
+    plain = Caching.measured([], None)
+    assert {price.cost(usage) for usage in (plain.likely(10, 0), plain.most(10, 0, price), plain.least(10))} == {
+        Decimal("0.0001")
+    }

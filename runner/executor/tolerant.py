@@ -1,0 +1,91 @@
+"""The last, tolerant read of a result line that strict JSON refuses. Every repair has a name, so that none is silent.
+
+An answer that was paid for is not lost for one odd byte. What no repair here can read stays unreadable.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import IntFlag
+
+_BOM = "\ufeff"
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+"""One escape of a JSON text: a surrogate pair, half of one (the group), or any other."""
+_INT_DIGITS = 18
+"""Digits of an integer that fits into 64 bits for certain."""
+
+
+class Repair(IntFlag):
+    """What a tolerant read changed in a line."""
+
+    NONE = 0
+    BYTE_ORDER_MARK = 1
+    SURROGATE = 2
+    NUMBER = 4
+    CONTROL = 8
+    ENCODING = 16
+
+
+REPAIRS = {
+    Repair.BYTE_ORDER_MARK: "a byte order mark",
+    Repair.SURROGATE: "half of a surrogate pair, read as U+FFFD",
+    Repair.NUMBER: "NaN or Infinity, read as null",
+    Repair.CONTROL: "raw control characters",
+    Repair.ENCODING: "bytes that are not UTF-8, read as U+FFFD",
+}
+"""Each repair in words."""
+
+
+def read_tolerantly(data: bytes) -> tuple[object, Repair]:
+    """Return the value of a line that strict JSON refuses, and what was repaired.
+
+    A number beyond a double is valid JSON, so reading it is no repair. Raises ValueError for what stays unreadable.
+    """
+    repair = Repair.NONE
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = data.decode(errors="replace")
+        repair |= Repair.ENCODING
+    bare = text.strip("\0 \t\r\n" + _BOM)
+    if _BOM in text[: len(text) - len(text.lstrip("\0 \t\r\n" + _BOM))]:
+        repair |= Repair.BYTE_ORDER_MARK
+    if "\0" in text.replace(bare, "", 1):
+        repair |= Repair.CONTROL
+    halves = 0
+
+    def escape(match: re.Match[str]) -> str:
+        nonlocal halves
+        if match[1] is None:
+            return match[0]
+        halves += 1
+        return "\\ufffd"
+
+    bare = _ESCAPE.sub(escape, bare)
+    odd_numbers = 0
+
+    def constant(_name: str) -> None:
+        nonlocal odd_numbers
+        odd_numbers += 1
+
+    try:
+        try:
+            value = json.loads(bare, parse_int=_whole, parse_constant=constant)
+        except json.JSONDecodeError:
+            odd_numbers = 0
+            value = json.loads(bare, parse_int=_whole, parse_constant=constant, strict=False)
+            repair |= Repair.CONTROL
+    except RecursionError as error:
+        raise ValueError("the line is nested too deep") from error
+    if halves:
+        repair |= Repair.SURROGATE
+    if odd_numbers:
+        repair |= Repair.NUMBER
+    return value, repair
+
+
+def _whole(digits: str) -> float:
+    return int(digits) if len(digits) <= _INT_DIGITS else float(digits)
