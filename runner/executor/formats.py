@@ -27,6 +27,12 @@ from runner.spec.output import Output
 _ERROR = ("error_code", "error_message")
 _USAGE = ("input_tokens", "output_tokens", "cached_tokens")
 _COST = "cost"
+BOM = b"\xef\xbb\xbf"
+"""What a csv begins with whose cells are safe in spreadsheets; no other output does."""
+QUOTE = "'"
+"""What stands before a cell that would run as a formula, or that begins with it already."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula may begin with, full-width signs included."""
 _TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 
 
@@ -61,7 +67,7 @@ def writing(file: BinaryIO, output: Output, shape: Shape, digest: Any) -> Iterat
             return
         columns = flat_columns(shape)
         if output.kind == "csv":
-            yield _Csv(stream, columns)
+            yield _Csv(stream, columns, safe=output.cells == "safe")
             return
         with tempfile.TemporaryDirectory(prefix="batchspec-") as folder:
             rows = Path(folder) / "rows.jsonl"
@@ -182,14 +188,17 @@ class _Csv:
     _END = "\r\n"
     """What a writer quotes a cell for is what ends its lines: a bare CR ends one too for those who read the file."""
 
-    def __init__(self, stream: IO[bytes], columns: dict[str, str]) -> None:
+    def __init__(self, stream: IO[bytes], columns: dict[str, str], *, safe: bool) -> None:
         self._stream = stream
         self._columns = columns
+        self._cell = _safe_cell if safe else _cell
         self._writer = csv.writer(self, lineterminator=self._END)
+        if safe:
+            stream.write(BOM)
         self._writer.writerow(columns)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        self._writer.writerow(_cell(name, value) for name, value in flat(row, self._columns).items())
+        self._writer.writerow(self._cell(name, value) for name, value in flat(row, self._columns).items())
 
     def write(self, line: str) -> None:
         """Take a line from csv's writer, which hands them over one by one; lines end in LF here."""
@@ -202,6 +211,13 @@ def _cell(name: str, value: Any) -> Any:
     if name == _COST and value is not None:
         return f"{Decimal(repr(value)):f}"  # fractions of a cent, and no exponents for spreadsheets to stumble over
     return "" if value is None else value
+
+
+def _safe_cell(name: str, value: Any) -> Any:
+    """A cell that no spreadsheet runs as a formula (OWASP, "CSV Injection")."""
+    if isinstance(value, str) and value.startswith((*FORMULA, QUOTE)):
+        return QUOTE + value
+    return _cell(name, value)
 
 
 class _Flat:

@@ -16,6 +16,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -24,6 +25,7 @@ import orjson
 
 from runner.errors import StoreError
 from runner.executor.answers import INVALID, answer_of_row
+from runner.executor.formats import BOM, QUOTE
 from runner.executor.usage import ROW_FIELDS
 from runner.keys import parse_key
 from runner.reconciler.retry import ErrorKind
@@ -190,8 +192,15 @@ def _unpacked(path: Path) -> IO[bytes]:
 def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     csv.field_size_limit(sys.maxsize)
     with _unpacked(path) as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
-        for row in csv.DictReader(text, restkey=""):
-            yield {name: value or None for name, value in row.items()}
+        first = text.readline()
+        safe = first.startswith(BOM.decode())
+        for row in csv.DictReader(chain([first.removeprefix(BOM.decode())], text), restkey=""):
+            yield {name: (_plain_cell(value) if safe else value) or None for name, value in row.items()}
+
+
+def _plain_cell(value: str | list[str] | None) -> str | list[str] | None:
+    """Return what a cell held before it was made safe for spreadsheets."""
+    return value[1:] if isinstance(value, str) and value.startswith(QUOTE) else value
 
 
 def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:

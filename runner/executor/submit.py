@@ -30,7 +30,7 @@ from runner.providers.api import BatchApi, Order, RemoteBatch
 from runner.reconciler.identity import is_create, metadata, request_id
 from runner.reconciler.lockfile import BatchLine
 from runner.spec.load import JobSpec
-from runner.spec.trust import resolve_env
+from runner.spec.trust import resolve_webhook_secret
 from runner.store.files import sync_file
 from runner.store.index import save_keys
 from runner.store.ledger import Create, Ledger
@@ -217,4 +217,4 @@ def _with_key(remote: RemoteBatch, order: Order) -> RemoteBatch:
 
 def _webhook(to: Submission) -> tuple[str, str] | None:
     hook = to.spec.job.webhook
-    return None if hook is None else (hook.url, resolve_env(hook.secret.env, to.context.environ))
+    return None if hook is None else (hook.url, resolve_webhook_secret(hook.secret.env, to.context.environ))

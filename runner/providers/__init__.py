@@ -39,17 +39,20 @@ def open_api(
         case "local":
             from runner.providers.local import embedded  # noqa: PLC0415
 
-            if profile.base_url is not None and profile.key is not None:
-                _check_upstream(profile.base_url, profile.key.env, environ)
+            if profile.base_url is not None:
+                _check_upstream(profile.base_url, profile.key.env if profile.key else None, environ)
             return embedded(service_folder, profile, environ=environ, sleep=sleep)
         case _:
             assert_never(profile.kind)
 
 
-def _check_upstream(base_url: str, name: str, environ: Mapping[str, str]) -> None:
-    """Refuse a server that the embedded service would ask with a key which the environment does not allow there."""
+def _check_upstream(base_url: str, name: str | None, environ: Mapping[str, str]) -> None:
+    """Refuse a server that the environment does not trust with the requests, or with the key in the variable `name`."""
     from runner.spec.trust import check_key_host, resolve_env  # noqa: PLC0415
 
+    if name is None:
+        check_key_host(base_url, environ, "requests are")
+        return
     resolve_env(name, environ)
     check_key_host(base_url, environ)
 

@@ -14,7 +14,7 @@ from runner.spec.models import Job, TemplateRef
 from runner.spec.parameters import known_parameters, strange_parameters, unfit_parameters, wrong_parameters
 from runner.spec.refusals import certain_refusals
 from runner.spec.suggest import did_you_mean
-from runner.spec.trust import check_webhook, inside, resolve_env
+from runner.spec.trust import check_webhook, inside, resolve_webhook_secret
 
 Say = Callable[..., Problem]
 """Makes a problem from a message and the path of a value in the spec."""
@@ -175,7 +175,7 @@ def _webhook(job: Job, say: Say, environ: Mapping[str, str]) -> Iterator[Problem
         yield say(error.message, "webhook", "url", code=error.code)
     try:
         # Whether the name may be used is checked now; whether it is set only matters when something is submitted.
-        resolve_env(job.webhook.secret.env, {**environ, job.webhook.secret.env: "x"})
+        resolve_webhook_secret(job.webhook.secret.env, {**environ, job.webhook.secret.env: "x"})
     except TrustError as error:
         yield say(f"{error.message}: {error.hint}", "webhook", "secret", "env", code=error.code)
 

@@ -54,6 +54,12 @@ class Output(Model):
         default=None, description="A .jsonl file for the rows that failed, which then don't stand in `path`."
     )
 
+    cells: Literal["safe"] | None = Field(
+        default=None,
+        description="For csv that people open in spreadsheets: `safe` puts a ' before text that a spreadsheet would "
+        "run as a formula. The file begins with a byte order mark, by which batchspec knows to take the ' away again.",
+    )
+
     @field_validator("include")
     @classmethod
     def _each_once(cls, include: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -69,6 +75,8 @@ class Output(Model):
             raise ValueError("parquet is packed by itself; take the .gz or .zst away")
         if self.kind != "jsonl" and "row" in (self.include or ()):
             raise ValueError(f"a {self.kind} output names input columns one by one: row.NAME")
+        if self.cells is not None and self.kind != "csv":
+            raise ValueError(f"`cells` is for csv; a {self.kind} output runs no formulas")
         if self.errors is not None and not self.errors.endswith(".jsonl"):
             raise ValueError("`errors` must end in .jsonl")
         return self

@@ -19,6 +19,7 @@ OWN_HOSTS = frozenset({"inference.do-ai.run", "api.digitalocean.com"})
 """DigitalOcean's own hosts: the only ones, beside loopback, that get its key unasked."""
 _ALLOW_ENV = "BATCHSPEC_ALLOW_ENV"
 _TRUST_HOSTS = "BATCHSPEC_TRUST_HOSTS"
+_WEBHOOK = "BATCHSPEC_WEBHOOK_"
 _NEVER = frozenset({_ALLOW_ENV, _TRUST_HOSTS, "BATCHSPEC_PLAN_KEY"})
 """What no spec may use, whatever is allowed: it decides about trust itself."""
 
@@ -42,13 +43,22 @@ def inside(root: Path, relative: str) -> Path:
 
 
 def resolve_env(name: str, environ: Mapping[str, str]) -> str:
-    """The secret in an environment variable that a spec names. Raises TrustError where it may not, or is not set."""
+    """Return the key that a profile names. Raises TrustError for a variable that it may not name or is not set."""
+    own = name.startswith("BATCHSPEC_") and not name.startswith(_WEBHOOK)
+    return _resolved(name, environ, usual=name in KEY_NAMES or own, prefix="BATCHSPEC_")
+
+
+def resolve_webhook_secret(name: str, environ: Mapping[str, str]) -> str:
+    """Return a webhook's secret. Raises TrustError for a variable that a webhook may not name, or that is not set."""
+    return _resolved(name, environ, usual=name.startswith(_WEBHOOK), prefix=_WEBHOOK)
+
+
+def _resolved(name: str, environ: Mapping[str, str], *, usual: bool, prefix: str) -> str:
     allowed = {part.strip() for part in environ.get(_ALLOW_ENV, "").split(",")}
-    own = name.startswith("BATCHSPEC_") and name not in _NEVER
-    if not (name in KEY_NAMES or own or name in allowed) or name in _NEVER:
+    if not (usual or name in allowed) or name in _NEVER:
         raise TrustError(
             f"the environment variable {name} may not be used by a spec",
-            hint=f"use a name that begins with BATCHSPEC_, or allow it with {_ALLOW_ENV}={name}",
+            hint=f"use a name that begins with {prefix}, or allow it with {_ALLOW_ENV}={name}",
             code="BS302",
         )
     value = environ.get(name, "")
@@ -69,8 +79,8 @@ def find_key(profile: DigitalOceanProfile | LocalProfile, environ: Mapping[str, 
     return next((environ[name] for name in KEY_NAMES if environ.get(name)), None)
 
 
-def check_key_host(base_url: str, environ: Mapping[str, str]) -> None:
-    """Raise TrustError unless a key may be sent to this URL's host."""
+def check_key_host(base_url: str, environ: Mapping[str, str], what: str = "the key is") -> None:
+    """Raise TrustError unless a key, or what else is named, may be sent to this URL's host."""
     parts = _parts(base_url)
     host = _host(parts)
     if is_loopback(host):
@@ -84,7 +94,7 @@ def check_key_host(base_url: str, environ: Mapping[str, str]) -> None:
     if (host in OWN_HOSTS and parts.port in (None, 443)) or host in trusted or with_port in trusted:
         return
     raise TrustError(
-        f"the key is not sent to {_origin(parts)}: it is not one of the provider's own hosts",
+        f"{what} not sent to {_origin(parts)}: it is not one of the provider's own hosts",
         hint=f"if you trust it, set {_TRUST_HOSTS}={host if parts.port in (None, 443) else with_port}",
         code="BS304",
     )

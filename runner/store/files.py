@@ -18,6 +18,13 @@ _NEW_MODE = 0o644
 """What a new file may be read by; the usual, since mkstemp would let its owner alone read a lockfile."""
 
 
+def private_folder(path: Path) -> None:
+    """Make a folder that its owner alone may enter, unless it is there; its parents have the usual rights."""
+    if not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write beside `path`; synced and renamed over it when the block ends well, removed otherwise.

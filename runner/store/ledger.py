@@ -67,6 +67,7 @@ class Ledger:
         self._turn = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.touch(mode=0o600)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = full")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from runner.digest import sha256_hex
 from runner.errors import REFUSED
+from runner.store.files import private_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Places:
     def _scratch(self) -> Iterator[Path]:
         from filelock import FileLock  # noqa: PLC0415  not every command needs a folder
 
+        private_folder(self.base)
         parent = self.home / "scratch"
         parent.mkdir(parents=True, exist_ok=True)
         ignore = self.base / ".gitignore"

@@ -14,6 +14,7 @@ import pytest
 import zstandard
 
 from runner.errors import SpecError
+from runner.executor.formats import FORMULA
 from runner.spec.load import load_project
 from tests.cli_runner import run_cli
 from tests.conftest import SPEC
@@ -143,6 +144,8 @@ def test_replicates_have_a_column(project: Write) -> None:
     [
         pytest.param("{path: out/x.txt}", "must end in .jsonl, .csv or .parquet", id="suffix"),
         pytest.param("{path: out/x.parquet.gz}", "parquet is packed by itself", id="packed twice"),
+        pytest.param("{path: out/x.jsonl, cells: safe}", "`cells` is for csv", id="cells of lines"),
+        pytest.param("{path: out/x.parquet, cells: safe}", "`cells` is for csv", id="cells of parquet"),
         pytest.param("{path: out/x.csv, include: [row]}", "one by one: row.NAME", id="row in csv"),
         pytest.param("{path: out/x.csv, include: [txt]}", "txt is no field of an output", id="unknown field"),
         pytest.param("{path: out/x.csv, include: [text, text]}", "a field stands twice", id="twice"),
@@ -156,3 +159,44 @@ def test_outputs_that_the_spec_gets_wrong(project: Write, output: str, says: str
     with pytest.raises(SpecError) as caught:
         load_project(project(files(output)), variables={}, provider="local", environ={})
     assert says in str(caught.value)
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\n=x", "\uff1dx", "'=1", "plain", "a=b", ""]
+
+
+@pytest.mark.parametrize("path", ["out/hello.csv", "out/hello.csv.zst"])
+def test_cells_that_are_safe_in_a_spreadsheet_are_read_back_as_they_were(project: Write, path: str) -> None:
+    texts = [f"{text} {number}" if text else "x" for number, text in enumerate(FORMULAS)]
+    rows = "".join(json.dumps({"id": number, "text": text}) + "\n" for number, text in enumerate(texts))
+    output = f"{{path: {path}, cells: safe}}"
+    spec = SPEC.replace('"Say {{ text }}."', '"{{ text }}"').replace("{path: out/hello.jsonl}", output)
+    root = project({"specs/hello.yaml": spec, "data/rows.jsonl": rows})
+    apply(root)
+    data = (root / HOME / path).read_bytes()
+    plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)).read() if path.endswith("zst") else data
+    assert plain.startswith(b"\xef\xbb\xbf")
+    cells = [row["text"] for row in csv.DictReader(io.StringIO(plain.decode("utf-8-sig"), newline=""))]
+    assert not [cell for cell in cells if cell.startswith(FORMULA)]
+    from runner.executor.standing import output_rows
+
+    [job] = load_project(root, variables={}, provider="local", environ={}).jobs
+    assert [(row or {})["text"] for row in output_rows(root / HOME / path, job.job.output)] == texts
+
+    # With the store and the service's results gone, the answers come back from the output.
+    import shutil
+
+    for folder in (root / HOME).iterdir():
+        if folder.name in {"results", "shards", "index"}:
+            shutil.rmtree(folder)
+    apply(root)
+    assert (root / HOME / path).read_bytes() == data
+    done = run_cli(["verify", "--provider", "local"], cwd=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_output_is_written_again_where_its_cells_are_to_be_safe(project: Write) -> None:
+    root, before = written(project, "out/hello.csv")
+    text = (root / "specs/hello.yaml").read_text()
+    (root / "specs/hello.yaml").write_text(text.replace("{path: out/hello.csv}", "{path: out/hello.csv, cells: safe}"))
+    apply(root)
+    assert (root / HOME / "out/hello.csv").read_bytes() == b"\xef\xbb\xbf" + before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from runner.errors import (
 from runner.providers import open_api
 from runner.providers.api import Order
 from runner.providers.digitalocean import DigitalOcean
-from runner.spec.settings import DigitalOceanProfile
+from runner.spec.settings import DigitalOceanProfile, LocalProfile
 from tests.providers.conftest import BATCH, GOOD, ORDER, Make, told_of
 from tests.providers.stub import KEY, Reply, Stub
 
@@ -125,3 +126,22 @@ def test_where_the_key_may_go(tmp_path: Path, url: str, trusted: str) -> None:
     api = open_api(profile, key=KEY, service_folder=tmp_path, environ={"BATCHSPEC_TRUST_HOSTS": trusted})
     assert KEY not in repr(api)
     api.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "trusted", "refused"),
+    [
+        pytest.param("http://models.example.com/v1", "", "is not https", id="plain http elsewhere"),
+        pytest.param("http://10.0.0.7/v1", "10.0.0.7", "is not https", id="plain http, trusted"),
+        pytest.param("https://models.example.com/v1", "", "requests are not sent to", id="a host that is not trusted"),
+        pytest.param("https://models.example.com/v1", "models.example.com", "", id="a host that is trusted"),
+        pytest.param("http://127.0.0.1:9/v1", "", "", id="this machine"),
+    ],
+)
+def test_an_openai_backend_without_a_key_is_asked_where_one_with_a_key_may_be(
+    tmp_path: Path, url: str, trusted: str, refused: str
+) -> None:
+    profile = LocalProfile(kind="local", backend="openai", base_url=url)
+    environ = {"BATCHSPEC_TRUST_HOSTS": trusted} if trusted else {}
+    with pytest.raises(TrustError, match=refused) if refused else nullcontext():
+        open_api(profile, key=None, service_folder=tmp_path, environ=environ)

@@ -24,7 +24,7 @@ moved: {from: old}
 retry: {rounds: 2, on: [timeout]}
 max_in_flight: {shards: 1, tokens: 5}
 tolerate: 1%
-webhook: {url: https://example.com/x, secret: {env: BATCHSPEC_X}}
+webhook: {url: https://example.com/x, secret: {env: BATCHSPEC_WEBHOOK_X}}
 shards: {max_requests: 10}
 """
 )

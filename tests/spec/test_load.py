@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runner.errors import SpecError, TrustError
 from runner.spec.load import Project, load_project
-from runner.spec.trust import check_key_host, find_key, inside, resolve_env
+from runner.spec.trust import check_key_host, find_key, inside, resolve_env, resolve_webhook_secret
 from tests.conftest import SPEC
 
 Load = Callable[..., Project]
@@ -106,9 +106,19 @@ def test_only_named_variables_are_secrets() -> None:
     environ = {"AWS_SECRET": "s", "BATCHSPEC_X": "x", "OWN": "o", "BATCHSPEC_ALLOW_ENV": "OWN"}
     assert resolve_env("BATCHSPEC_X", environ) == "x"
     assert resolve_env("OWN", environ) == "o"
-    for name in ("AWS_SECRET", "BATCHSPEC_ALLOW_ENV", "BATCHSPEC_MISSING"):
+    for name in ("AWS_SECRET", "BATCHSPEC_ALLOW_ENV", "BATCHSPEC_MISSING", "BATCHSPEC_WEBHOOK_X"):
         with pytest.raises(TrustError, match=name):
-            resolve_env(name, environ)
+            resolve_env(name, {"BATCHSPEC_WEBHOOK_X": "w", **environ})
+
+
+def test_a_webhook_takes_no_other_secret_of_batchspec() -> None:
+    secrets = ("BATCHSPEC_X", "BATCHSPEC_PLAN_KEY", "BATCHSPEC_GIT_TOKEN", "BATCHSPEC_ALLOW_ENV", "MODEL_ACCESS_KEY")
+    environ = dict.fromkeys(secrets, "x") | {"BATCHSPEC_WEBHOOK_A": "a", "OWN": "o", "BATCHSPEC_ALLOW_ENV": "OWN"}
+    assert resolve_webhook_secret("BATCHSPEC_WEBHOOK_A", environ) == "a"
+    assert resolve_webhook_secret("OWN", environ) == "o"
+    for name in secrets:
+        with pytest.raises(TrustError, match=f"{name} may not be used"):
+            resolve_webhook_secret(name, environ)
 
 
 def test_keys_are_looked_for_in_order(load: Load) -> None:

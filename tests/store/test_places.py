@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from runner.store.files import is_held, write_lock
+from runner.store.ledger import Ledger
 from runner.store.places import Places
 
 CODE = """\
@@ -54,3 +55,18 @@ def test_whether_a_lock_is_held(tmp_path: Path) -> None:
     with write_lock(lock):
         assert is_held(lock)
     assert not is_held(lock)
+
+
+def test_the_store_is_its_owners_alone(tmp_path: Path) -> None:
+    places = Places.of(tmp_path, ".batchspec", "local")
+    with places.scratch():
+        Ledger(places.ledger).close()
+    assert places.base.stat().st_mode & 0o777 == 0o700
+    assert places.ledger.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_store_that_is_there_keeps_its_rights(tmp_path: Path) -> None:
+    (tmp_path / ".batchspec").mkdir(mode=0o750)
+    with Places.of(tmp_path, ".batchspec", None).scratch():
+        pass
+    assert (tmp_path / ".batchspec").stat().st_mode & 0o777 == 0o750
