@@ -179,9 +179,9 @@ class Run:
         if not seen.plan.asks_new and seen.plan.held_back:
             text = f"{counted(seen.plan.held_back, 'request')} never asked; apply without `--no-new` submits them"
             self.outcome = self._ended("skipped", text)
-            return
-        self._write(seen)
-        self.outcome = self._ended("failed" if seen.plan.failed_beyond else "succeeded")
+        else:
+            self._write(seen)
+            self.outcome = self._ended("failed" if seen.plan.failed_beyond else "succeeded")
 
     def _observe(self, ledger: Ledger, listed: Mapping[str, RemoteBatch]) -> Observed:
         realm = self._context.realm(self._spec)

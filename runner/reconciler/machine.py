@@ -111,12 +111,8 @@ class JobLine(MachineLine):
     warnings: tuple[str, ...] | None = Field(
         default=None, description="Rows that the service will refuse, counted; not there without any."
     )
-    unknown_batches: tuple[str, ...] | None = Field(
-        default=None, description="Batches with answers that the service does not know; not there without any."
-    )
-    unproven: int | None = Field(
-        default=None, description="Answers that lockfile and output alone vouch for; not there without any."
-    )
+    unknown_batches: tuple[str, ...] | None = Field(default=None, description="Used, and unknown to the service.")
+    unproven: int | None = Field(default=None, description="Answers that lockfile and output alone vouch for.")
 
 
 class OrphanLine(MachineLine):

@@ -23,7 +23,7 @@ from runner.executor.observe import Word
 from runner.executor.verify import verify
 from runner.reconciler.identity import request_id
 from runner.reconciler.plan import Adopt, Fetch, Write
-from runner.reconciler.saved import read_saved
+from runner.reconciler.saved import check_signature, read_saved
 from tests.executor.conftest import Team, ends
 from tests.executor.scenes import TOKEN
 
@@ -318,6 +318,22 @@ def test_a_saved_plan_is_a_ceiling(team: Make) -> None:
             opened.apply(opened.plan(project.jobs), saved=edited)
         assert not one.remote()
         assert ends(opened.apply(opened.plan(project.jobs), saved=plan)) == ["succeeded"]
+
+
+def test_a_plan_within_another_goes_no_further_and_is_signed(team: Make) -> None:
+    """The reviewed plan comes from a job without secrets; the trusted job plans again and signs what both allow."""
+    one, key = team(), b"k" * 32
+    project = load(root=one.root, environ=one.environ)
+    with open_project(project, environ=one.environ) as opened:
+        planned = opened.plan(project.jobs)
+        reviewed = read_saved(planned.saved(one.root.name), "plan.json", one.root.name)
+        inflated = reviewed.model_copy(update={"jobs": (reviewed.jobs[0].model_copy(update={"new": 9, "rounds": 99}),)})
+        narrow = reviewed.model_copy(update={"jobs": (reviewed.jobs[0].model_copy(update={"new": 2}),)})
+        signed = read_saved(planned.saved(one.root.name, key, inflated), "signed.json", one.root.name)
+        with pytest.raises(BatchspecError, match="the plan allows 2 new requests"):
+            planned.saved(one.root.name, key, narrow)
+    check_signature(signed, "signed.json", key)
+    assert (signed.jobs, reviewed.signature) == (reviewed.jobs, None)
 
 
 def test_a_saved_plan_works_from_another_checkout(team: Make, tmp_path: object) -> None:
