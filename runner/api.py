@@ -305,7 +305,7 @@ class Opened:
     def _creates(self, spec: JobSpec) -> tuple[Create, ...]:
         if not self.context.places.ledger.exists():
             return ()
-        ledger = Ledger(self.context.places.ledger)
+        ledger = Ledger(self.context.places.ledger, reads=True)
         try:
             realm = self.context.realm(spec).name
             return tuple(create for name in self.context.names(spec) for create in ledger.creates(realm, name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from typing import NoReturn
 
@@ -31,7 +32,10 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True)) -> None:
+def _root(
+    version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True),
+    _folder: str = typer.Option("", "-C", metavar="DIR", help="Run in this folder; comes before the command."),
+) -> None:
     if version:
         from importlib.metadata import version as installed  # noqa: PLC0415
 
@@ -50,10 +54,22 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+def _in_folder(arguments: list[str]) -> list[str]:
+    """Go to the folder that `-C DIR` names, and return the arguments behind it."""
+    while arguments[:1] == ["-C"] and len(arguments) > 1:
+        try:
+            os.chdir(arguments[1])
+        except OSError as error:
+            raise BatchspecError(f"-C {arguments[1]}: {error.strerror or error}", code="BS802") from error
+        arguments = arguments[2:]
+    return arguments
+
+
 def run(arguments: list[str]) -> int:
     """Run the command with `arguments` and return its exit code. Errors are printed to stderr."""
     interrupt.listen()
     try:
+        arguments = _in_folder(arguments)
         code = app(arguments or ["--help"], prog_name="batchspec", standalone_mode=False)
         if code == interrupt.CODE and not interrupt.is_told():  # typer makes a code of KeyboardInterrupt
             interrupt.tell(again=arguments[:1] == ["apply"])

@@ -95,7 +95,7 @@ def plan(
         word = Word(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new)
         with (
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
-            open_project(project, watcher=terminal, jobs=jobs) as opened,
+            open_project(project, watcher=terminal, jobs=jobs, reads=True) as opened,
         ):
             made = opened.plan(chosen, word, offline=offline, exact=exact, review=form == "markdown", strict=strict)
         planned = made.plan

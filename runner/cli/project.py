@@ -97,14 +97,22 @@ def read_project(
     some: bool = False,
     also: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
 ) -> Project:
-    """The project around the current folder. Raises BatchspecError."""
+    """The project around the current folder, or around the first of `paths`. Raises BatchspecError."""
     import os  # noqa: PLC0415
 
+    from runner.spec.files import SETTINGS_FILES  # noqa: PLC0415
     from runner.spec.load import find_root, load_project  # noqa: PLC0415
 
+    root = find_root(Path.cwd())
+    if paths:
+        first = paths[0].resolve()
+        near = find_root(first if first.is_dir() else first.parent)
+        # A project below this one, or below a folder that is none, as in a repository of several.
+        if near.is_relative_to(root) and any((near / name).is_file() for name in SETTINGS_FILES):
+            root = near
     return load_project(
-        find_root(Path.cwd()),
-        paths or [],
+        root,
+        [path for path in paths or () if path.resolve() != root],  # the project's folder is all of its specs
         variables=_pairs(variables or []),
         provider=provider,
         environ=os.environ,

@@ -54,7 +54,7 @@ def status(
     with ExitStack() as stack:
         lines = stack.enter_context(lines_of("status", wanted=as_json))
         project, jobs = load_jobs(paths, var, job, provider, recorded=True)
-        opened = stack.enter_context(open_project(project))
+        opened = stack.enter_context(open_project(project, reads=True))
 
         def look() -> list[JobStatus]:
             lists = Lists(opened.context.now)

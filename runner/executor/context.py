@@ -121,8 +121,11 @@ class Context:
         return next((profile for profile in known if realm_name(profile) == realm), None)
 
     def has_key(self, spec: JobSpec) -> bool:
-        """Whether the service can be asked at all: a local one, or one with a key."""
-        return spec.profile.kind == "local" or find_key(spec.profile, self.environ) is not None
+        """Whether the service can be asked at all: a local one that can be started, or one with a key."""
+        if spec.profile.kind == "local":
+            folder = next(one for one in (self.places.service, *self.places.service.parents) if one.exists())
+            return folder.is_dir() and os.access(folder, os.W_OK)
+        return find_key(spec.profile, self.environ) is not None
 
     def close(self) -> None:
         """Close all services."""

@@ -110,7 +110,9 @@ def told_status(context: Context, spec: JobSpec, lists: Lists | None) -> JobStat
 
 
 def without_key(spec: JobSpec) -> str:
-    """Why the service of a job can't be asked: the variable of its key is not set."""
+    """Why the service of a job can't be asked: the variable of its key is not set, or the local one has no folder."""
+    if spec.profile.kind == "local":
+        return "the local service can't be started, because the project's store can't be written"
     name = spec.profile.key.env if spec.profile.key is not None else KEY_NAMES[0]
     return f"the environment has no {name}"
 
@@ -123,7 +125,7 @@ def _gather(context: Context, spec: JobSpec, lists: Lists | None) -> tuple[Known
     creates: tuple[Create, ...] = ()
     names = context.names(spec)
     if context.places.ledger.exists():
-        ledger = Ledger(context.places.ledger)
+        ledger = Ledger(context.places.ledger, reads=True)
         try:
             creates = tuple(c for name in names for c in ledger.creates(realm.name, name))
         finally:

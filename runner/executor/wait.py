@@ -155,12 +155,14 @@ class Waiting:
             states = ", ".join(sorted({batch.status for batch in found}))
             if awaited:
                 self._context.watcher.progress(f"answers {job.address}", done, total, failed, states)
-            gone = [self._is_gone(batch, job.kind) for batch in job.batches - seen[id(job.api)].keys()]
+            gone = [self._is_gone(batch, job.kind, job.address) for batch in job.batches - seen[id(job.api)].keys()]
             ended |= any(gone) or any(batch.ended for batch in found)
         return ended
 
-    def _is_gone(self, batch: str, kind: str) -> bool:
-        """Whether a batch that the service does not know has been missing for long enough to be gone."""
+    def _is_gone(self, batch: str, kind: str, address: str) -> bool:
+        """Whether a batch that the service does not know has been missing for so long that it is gone."""
+        if batch not in self._missing and SETTLING[kind]:
+            self._context.watcher.event("batch.missing", job=address, batch=batch, seconds=round(SETTLING[kind]))
         return self._slept - self._missing.setdefault(batch, self._slept) >= SETTLING[kind]
 
 

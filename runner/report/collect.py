@@ -75,16 +75,16 @@ def _output(context: Context, output: Output) -> tuple[OutputFacts | None, str]:
 def find_prompts(spec: JobSpec, root: Path, keys: Collection[str]) -> dict[str, str]:
     """The prompts behind request keys, by rendering the input until all are found; those that are gone are left out."""
     # The second and later asks of one body have its key with an ordinal.
-    wanted = {key[:43]: key for key in keys}
+    wanted: dict[str, list[str]] = {}
+    for key in keys:
+        wanted.setdefault(key[:43], []).append(key)
     found: dict[str, str] = {}
     try:
         for _, line in first_requests(spec, root, sys.maxsize):
             asked, prompt = key_and_prompt(line)
-            key = wanted.get(asked)
-            if key is not None:
-                found[key] = prompt
-                if len(found) == len(wanted):
-                    break
+            found |= dict.fromkeys(wanted.get(asked, ()), prompt)
+            if len(found) == len(keys):
+                break
     except BatchspecError:
         # An input that can't be rendered any more is what `validate` and `plan` are there to say.
         return found

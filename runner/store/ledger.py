@@ -6,6 +6,7 @@ and not answered. The lockfile and the service can rebuild everything else; losi
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -62,11 +63,17 @@ class Ledger:
     Raises StoreError.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, reads: bool = False) -> None:
+        """Open the file; what only `reads` needs no rights to write."""
         self._path = path
         self._turn = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if reads and not os.access(path.parent, os.W_OK):
+                # Nobody can write it here either, so it can be read without a lock; what is in its log may be missing.
+                address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+                self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+                return
             path.touch(mode=0o600)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")

@@ -43,10 +43,16 @@ def locked(applied: Path) -> Iterator[Path]:
 def test_what_only_looks_needs_no_rights_to_write(locked: Path) -> None:
     assert "hello: verified" in anybody(locked, "verify")
     assert '"job": "hello"' in anybody(locked, "report", "--format", "json", "--out", "-")
+    told = anybody(locked, "plan")
+    assert "Nothing to do" in told
+    assert "the local service can't be started" in told
+    told = anybody(locked, "status")
+    assert "done" in told
+    assert "The service was not asked about hello: the local service can't be started" in told
 
 
 def test_what_writes_says_that_it_is_the_rights(locked: Path) -> None:
-    for command in (["plan"], ["status"], ["apply", "--yes"], ["report"]):
+    for command in (["apply", "--yes"], ["report"]):
         told = anybody(locked, *command, expect=1)
         assert "Permission denied [BS411]" in told
         assert RIGHTS in told or "mend its rights" in told

@@ -96,6 +96,7 @@ def test_a_batch_that_shows_late_is_not_taken_for_gone(stub: Stub, tmp_path: Pat
     stub.late = 6
     events = well(stub, checkout(tmp_path, stub.url))
     assert "results.gone" not in events
+    assert "batch.missing" in events, "it is said at once that the service does not know it"
 
 
 def test_a_batch_that_was_taken_for_gone_and_shows_after_all_is_used(stub: Stub, tmp_path: Path) -> None:

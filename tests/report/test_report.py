@@ -70,6 +70,16 @@ def test_json_has_outcome_runs_and_prompts(shell: Shell) -> None:
     assert {one["prompt"] for one in job["output"]["samples"]} == {None}
 
 
+def test_replicates_have_their_prompts(shell: Shell) -> None:
+    """Several answers to one prompt have keys that differ by their ordinal only."""
+    shell.edit("specs/hello.yaml", "provider: local", "provider: local\nreplicates: 2")
+    shell.batchspec("apply", "--yes")
+    [job] = json.loads(shell.batchspec("report", "--format", "json", "--out", "-"))["jobs"]
+    prompts = [one["prompt"] for one in job["output"]["samples"]]
+    assert len(prompts) == 6
+    assert None not in prompts
+
+
 def test_csv_is_a_line_a_run(shell: Shell) -> None:
     shell.batchspec("apply", "--yes")
     [line] = csv.DictReader(io.StringIO(shell.batchspec("report", "--format", "csv", "--out", "-")))
