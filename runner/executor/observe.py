@@ -25,7 +25,7 @@ from runner.executor.judge import Judged, judge, wanted_round
 from runner.executor.line_notes import line_notes
 from runner.executor.older import failed_rows_of, older_outputs
 from runner.executor.proof import prove
-from runner.executor.standing import OutputAnswers, read_outputs
+from runner.executor.standing import OutputAnswers, read_outputs, takes_nothing_for_an_answer
 from runner.numbers import counted
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
@@ -129,6 +129,8 @@ def observe(
         judged = judging(batches)
         trusted = recorded.result()
     state = _output_state(output, trusted, lockfile, pins, judged, spec.job.output.path)
+    if state is OutputState.GOOD and any(known.index is not None and known.index.summary.empty for known in batches):
+        state = OutputState.STALE if takes_nothing_for_an_answer(output, spec.job.output) else state
     apart_recorded = line is not None and context.errors_recorded(spec, line)
     if state is OutputState.GOOD and not apart_recorded:
         state = OutputState.ERRORS

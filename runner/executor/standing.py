@@ -161,6 +161,19 @@ def output_rows(path: Path, output: Output) -> Iterator[Mapping[str, Any] | None
         raise StoreError(f"{path} can't be read: {str(error) or 'it ends too early'}") from error
 
 
+def takes_nothing_for_an_answer(path: Path, output: Output) -> bool:
+    """Whether a row without text, refusal, value, call and error is in an output, as earlier versions wrote them."""
+    return any(row is not None and _is_nothing(row) for row in output_rows(path, output))
+
+
+def _is_nothing(row: Mapping[str, Any]) -> bool:
+    held = (value for name, value in row.items() if name.partition(".")[0] in _HOLDING)
+    return "text" in row and not (row["text"] or "").strip() and all(value is None for value in held)
+
+
+_HOLDING = frozenset({"refusal", "parsed", "tool_calls", "error", "error_code"})
+
+
 def _broken(path: Path) -> tuple[type[Exception], ...]:
     """What reading a damaged file of its kind raises."""
     usual = (OSError, EOFError, ValueError, csv.Error, zlib.error)

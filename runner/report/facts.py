@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TypeVar
 
+from runner.executor.content import is_cut
 from runner.reconciler.lockfile import PinsLine
 from runner.report.rows import AnswerRow, answer_text, is_refused
 from runner.report.runs import Run
@@ -44,7 +45,10 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class OutputFacts:
-    """One output, counted. `codes` are errors by code, the commonest first; `finishes` reasons why answers ended."""
+    """One output, counted. `codes` are errors by code, the commonest first; `finishes` reasons why answers ended.
+
+    `cut` counts answers that ended at the token limit.
+    """
 
     rows: int
     answered: int
@@ -59,6 +63,7 @@ class OutputFacts:
     samples: tuple[Shown, ...]
     failures: tuple[Shown, ...]
     longest: tuple[Shown, ...]
+    cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ def look(rows: Iterable[AnswerRow]) -> OutputFacts:
                 failures.append(row)
             continue
         tally["refused" if is_refused(row) else "answered"] += 1
+        tally["cut"] += is_cut(row.finish_reason)
         reason = row.finish_reason or "not said"
         finishes[reason if reason in finishes or len(finishes) < _CODES else "other"] += 1
         known = row.has_text or row.parsed is not None
@@ -123,6 +129,7 @@ def look(rows: Iterable[AnswerRow]) -> OutputFacts:
         samples=tuple(_shown(row) for _, _, row in sorted(samples, key=lambda s: s[:2], reverse=True)),
         failures=tuple(_shown(row) for row in failures),
         longest=tuple(_shown(row) for _, _, row in sorted(longest, key=lambda s: s[:2], reverse=True)),
+        cut=tally["cut"],
     )
 
 

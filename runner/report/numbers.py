@@ -77,6 +77,7 @@ def _output(facts: OutputFacts) -> dict[str, Any]:
         "refused": facts.refused,
         "failed": facts.failed,
         "errors": dict(facts.codes),
+        "cut": facts.cut,
         "finish_reasons": dict(facts.finishes),
         "input_tokens": facts.input_tokens,
         "output_tokens": facts.output_tokens,

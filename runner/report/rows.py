@@ -34,6 +34,7 @@ class AnswerRow:
     batch: str | None
     has_text: bool = True
     has_refusal: bool = True
+    calls: Any = None
 
 
 READABLE = frozenset({"jsonl", "csv"})
@@ -132,6 +133,7 @@ def _row(row: Any) -> AnswerRow | None:
         batch=_text(row.get("batch")),
         has_text="text" in row,
         has_refusal="refusal" in row,
+        calls=row.get("tool_calls") or None,
     )
 
 
@@ -146,6 +148,8 @@ def answer_text(row: AnswerRow) -> str | None:
         return row.parsed if isinstance(row.parsed, str) else orjson.dumps(row.parsed).decode()
     if row.refusal is not None:
         return f"refused: {row.refusal}"
+    if row.calls is not None:
+        return row.calls if isinstance(row.calls, str) else orjson.dumps(row.calls).decode()
     return None if row.has_text else NOT_IN_OUTPUT
 
 
@@ -153,7 +157,13 @@ def is_refused(row: AnswerRow) -> bool:
     """Whether the model refused: as the output says, or since there is neither error nor text where it would stand."""
     if row.refusal is not None:
         return True
+    if row.calls is not None or row.finish_reason in _CALLED:
+        return False
     return row.has_text and row.has_refusal and row.text is None and row.parsed is None
+
+
+_CALLED = frozenset({"tool_calls", "tool_use", "function_call"})
+"""Finish reasons of answers that are tool calls, which an output may leave out."""
 
 
 def structured(row: AnswerRow) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ import pytest
 
 import runner
 from runner.api import open_project
+from runner.digest import sha256_file
 from runner.executor.context import SETTLING, Realm
 from runner.executor.fetch import fetch
 from runner.executor.observe import Word
@@ -348,3 +349,32 @@ class TestMixedUp:
             [path] = realm.results.folder.glob(".lock-*")
             with path.open("ab") as file, pytest.raises(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_row_that_an_earlier_version_took_for_an_answer_fails_and_is_not_asked_again(
+    stub: Stub, tmp_path: Path
+) -> None:
+    """Its index is read again from the store, the plan counts it and writes the output anew; then nothing is left."""
+    root = checkout(tmp_path, stub.url)
+    done(stub, root)
+    results = next(path for path in (root / ".batchspec").rglob("*.output.jsonl"))
+    line = json.loads(results.read_text().splitlines()[0])
+    body = line["response"].get("body", line["response"])
+    body["choices"][0]["message"]["content"] = None
+    body["choices"][0]["finish_reason"] = "length"
+    results.write_text("\n".join([json.dumps(line), *results.read_text().splitlines()[1:], ""]))
+    for path in (root / ".batchspec").rglob("*.summary.json"):
+        summary = json.loads(path.read_text())
+        path.write_text(json.dumps({name: value for name, value in summary.items() if name != "reading"}))
+    output, lockfile = root / "out/told.jsonl", root / "specs/told.lock"
+    old = [{**row, "text": None} if row["request"] == line["custom_id"] else row for row in rows(root)]
+    before = sha256_file(output)
+    output.write_text("".join(json.dumps(row) + "\n" for row in old))
+    lockfile.write_text(lock(root).replace(before, sha256_file(output)))
+    job = plan(root)
+    assert (job.tally.failed, job.submits) == (1, 0)
+    assert apply(root)[0].end == "failed"
+    assert len(stub.jobs) == SHARDS
+    found = {row["request"]: row for row in rows(root)}[line["custom_id"]]
+    assert (found["text"], found["error"]["code"], found["finish_reason"]) == (None, "no_text", "length")
+    assert not plan(root).actions
