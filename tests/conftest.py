@@ -43,6 +43,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "GRADIENT_API_KEY",
         "BATCHSPEC_ALLOW_ENV",
         "BATCHSPEC_TRUST_HOSTS",
+        "BATCHSPEC_TRUST_PATHS",
         "BATCHSPEC_SERVICE_FAULTS",
         "BATCHSPEC_SERVICE_SEED",
         "BATCHSPEC_SERVICE_TIME_SCALE",

@@ -152,7 +152,7 @@ def _delimiter(root: Path, path: str, encoding: str) -> str:
     if ".csv" not in (suffix.lower() for suffix in Path(path).suffixes[-2:]):
         return ""
     try:
-        stream = open_stream(root / path, path, InputFiles(), encoding)
+        stream = open_stream(root, path, InputFiles(), encoding)
         try:
             text = stream.read(_START_BYTES).decode(errors="replace")
         finally:

@@ -27,7 +27,7 @@ def complete_jobs(incomplete: str) -> list[str]:
     except BatchspecError:
         pass
     for path in sorted((root / "specs").rglob("*.lock")):
-        names |= dict.fromkeys(_addresses(path))
+        names |= dict.fromkeys(_addresses(root, path))
     return _offered(names, incomplete)
 
 
@@ -54,12 +54,13 @@ def _offered(names: Iterable[str], incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete) and visible_line(name) == name]
 
 
-def _addresses(lockfile: Path) -> list[str]:
+def _addresses(root: Path, lockfile: Path) -> list[str]:
     import json  # noqa: PLC0415
 
+    from runner.paths import LOCKFILE_BYTES, read_inside  # noqa: PLC0415
+
     try:
-        with lockfile.open(encoding="utf-8") as lines:
-            header = json.loads(lines.readline())
+        header = json.loads(read_inside(root, lockfile.relative_to(root).as_posix(), LOCKFILE_BYTES).splitlines()[0])
         return sorted(header["current"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (BatchspecError, OSError, ValueError, KeyError, IndexError, TypeError):
         return []

@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from runner.digest import sha256_file
+from runner.errors import LockfileError
+from runner.paths import LOCKFILE_BYTES, read_inside
 from runner.providers import open_api
 from runner.providers.api import BatchApi
 from runner.reconciler.lockfile import BatchLine, Lockfile, OutputLine, parse
@@ -143,9 +145,16 @@ class Context:
         stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         known = self._lockfiles.get(lock_path)
         if known is None or known[0] != stamp:
-            known = (stamp, parse(path.read_bytes(), self.places.shown(path), self.name))
+            known = (stamp, parse(self._read(lock_path), self.places.shown(path), self.name))
             self._lockfiles[lock_path] = known
         return known[1]
+
+    def _read(self, lock_path: str) -> bytes:
+        shown = self.places.shown(self.places.lockfile(lock_path))
+        try:
+            return read_inside(self.places.files, lock_path, LOCKFILE_BYTES)
+        except OSError as error:
+            raise LockfileError(f"{shown} can't be read: {error.strerror or error}", code="BS411") from error
 
     def lock_paths(self) -> tuple[str, ...]:
         """Every lockfile beside the project's specs, also those whose spec is gone."""

@@ -18,6 +18,7 @@ from runner.executor.batches import line_of
 from runner.executor.context import Context
 from runner.executor.fetch import fetch
 from runner.keys import DIGEST_BYTES, KEY_BYTES, body_digest, key_state
+from runner.paths import open_named
 from runner.planner.canonical import body_of, canonical
 from runner.planner.spool import Spool
 from runner.providers.api import BatchApi, RemoteBatch
@@ -143,7 +144,7 @@ def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:
     asked: Counter[bytes] = Counter()
     problems: list[Problem] = []
     try:
-        with path.open("rb") as file:
+        with open_named(path) as file:
             if lfs.is_pointer(file.peek(len(lfs.MARK) + 1)):
                 raise BatchspecError(f"{path} is a Git LFS pointer, not the file itself", hint=lfs.HINT, code="BS805")
             for number, line in enumerate(file, 1):

@@ -24,6 +24,7 @@ from runner.executor.fate import Fate, fate_of, fate_of_failed, is_somebodys_own
 from runner.executor.judge import Judged, judge, wanted_round
 from runner.executor.line_notes import line_notes
 from runner.executor.older import failed_rows_of, older_outputs
+from runner.executor.ownership import check_ownership
 from runner.executor.proof import prove
 from runner.executor.standing import OutputAnswers, read_outputs, takes_nothing_for_an_answer
 from runner.numbers import counted
@@ -134,6 +135,8 @@ def observe(
     apart_recorded = line is not None and context.errors_recorded(spec, line)
     if state is OutputState.GOOD and not apart_recorded:
         state = OutputState.ERRORS
+    if not (trusted and apart_recorded):
+        check_ownership(context, desired, names, {known.line.batch for known in batches})
     fate = fate_apart = Fate.WRITTEN
     if state is not OutputState.GOOD:
         fate = fate_of(output, line if trusted else None, batches, own, judged.tally.unknown)

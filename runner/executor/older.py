@@ -11,8 +11,8 @@ from pathlib import Path
 
 from runner.digest import sha256_file
 from runner.errors import TrustError
+from runner.paths import readable
 from runner.reconciler.lockfile import OutputLine
-from runner.spec.trust import inside
 
 
 def older_outputs(root: Path, recorded: Iterable[OutputLine], own: Iterable[Path]) -> tuple[Path, ...]:
@@ -41,4 +41,4 @@ def _inside(root: Path, names: Iterable[str]) -> Iterator[Path]:
     """A lockfile's paths are as much a stranger's as a spec's are: those that lead out are passed over."""
     for name in names:
         with suppress(TrustError):
-            yield inside(root, name)
+            yield readable(root, name)

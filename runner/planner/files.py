@@ -13,6 +13,7 @@ from typing import IO, Any
 from runner import lfs
 from runner.errors import InputError, Problem
 from runner.planner.limits import INPUT_BYTES, INPUT_RATIO, Limits, limits_of
+from runner.paths import open_inside
 from runner.planner.rows import NOT_UTF8, RECORD_BYTES
 
 CHUNK_BYTES = 1 << 20
@@ -256,9 +257,13 @@ def utf16_of(head: bytes) -> str:
     return ""
 
 
-def open_stream(path: Path, shown: str, files: InputFiles, encoding: str) -> Stream:
-    """Open a file of the input, `shown` in errors. Raises OSError, and EOFError or zlib.error where it is damaged."""
-    raw = path.open("rb")
+def open_stream(root: Path, shown: str, files: InputFiles, encoding: str) -> Stream:
+    """Open a file of the input by its path in the project.
+
+    Raises TrustError, OSError, and EOFError or zlib.error if it is damaged.
+    """
+    path = Path(shown)
+    raw = open_inside(root, shown)
     try:
         check_no_pointer(raw, shown)
         hashing = _Hashing(raw, files)

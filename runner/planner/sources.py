@@ -22,12 +22,12 @@ import orjson
 
 from runner.errors import InputError, Problem, TrustError
 from runner.planner import globs
+from runner.paths import open_inside, readable
 from runner.planner.choose import limited, sampled
 from runner.planner.files import CHUNK_BYTES, InputFiles, Stream, open_stream, utf16_of
 from runner.planner.records import json_array, lines, separated
 from runner.planner.rows import FRAMED, Chunk, frame_record
 from runner.spec.suggest import did_you_mean
-from runner.spec.trust import inside
 
 if TYPE_CHECKING:
     from runner.spec.load import JobSpec
@@ -78,11 +78,11 @@ def _all_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]
 def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
     """Files by the path or glob that stands under `input` by this name. Raises InputError where there is none.
 
-    They are sorted and relative to the root. A glob takes nothing hidden but what it names so itself.
+    They are sorted and relative to the root. A glob takes nothing hidden.
     """
     pattern, place = str(getattr(spec.job.input, name)), spec.problem("", "input", name)
     try:
-        inside(root, pattern)
+        readable(root, pattern)
         found = [pattern] if (root / pattern).is_file() else _matches(root, pattern)
     except TrustError as error:
         raise InputError([_at(place, error.message, error.code)]) from error
@@ -107,7 +107,7 @@ def _matches(root: Path, pattern: str) -> list[str]:
     for shown in globs.find(root, pattern):
         if all(not part.startswith(".") or named for part in shown.parts):
             found.append(shown.as_posix())
-            inside(root, found[-1])
+            readable(root, found[-1])
     return sorted(found)
 
 
@@ -160,7 +160,7 @@ def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
     for path in find_files(root, spec, "path"):
         files.add_file(path)
         try:
-            with (root / path).open("rb", buffering=0) as raw:
+            with open_inside(root, path) as raw:
                 while data := raw.read(CHUNK_BYTES):
                     files.add_bytes(data)
         except OSError as error:
@@ -260,7 +260,7 @@ class _reading:  # noqa: N801  used like a function
     def __enter__(self) -> Stream:
         self._files.add_file(self._path)
         try:
-            self._stream = open_stream(inside(self._root, self._path), self._path, self._files, self._encoding)
+            self._stream = open_stream(self._root, self._path, self._files, self._encoding)
         except _UNREADABLE as error:
             self._fail(error)
         assert self._stream is not None

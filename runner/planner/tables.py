@@ -19,11 +19,11 @@ from typing import IO
 import orjson
 
 from runner.errors import InputError, Problem
+from runner.paths import open_inside
 from runner.planner.confine import environment, import_path
 from runner.planner.files import CHUNK_BYTES, InputFiles, check_no_pointer
 from runner.planner.limits import SQL_SECONDS
 from runner.planner.rows import FRAMED, Chunk, frame_record
-from runner.spec.trust import inside
 
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from runner.planner.locked import main; main()"
 _SLOWER = f"if you trust it, give it more time with the environment variable {SQL_SECONDS}"
@@ -40,7 +40,7 @@ def query(root: Path, sql: str, place: Problem, files: InputFiles) -> Iterator[C
 def read_parquet(root: Path, path: str, place: Problem, files: InputFiles) -> Iterator[Chunk]:
     """The rows of a parquet file. Raises InputError at `place`."""
     files.add_file(path)
-    with inside(root, path).open("rb") as raw:
+    with open_inside(root, path) as raw:
         check_no_pointer(raw, path)
         while data := raw.read(CHUNK_BYTES):
             files.add_bytes(data)

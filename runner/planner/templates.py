@@ -200,21 +200,23 @@ def _join_bounded(pieces: Iterable[str]) -> str:
 
 
 def read_template(root: Path, name: str) -> Loaded:
-    """A template of a project by the name that a template or a spec calls it; with a problem where there is none."""
-    from runner.spec.trust import inside  # noqa: PLC0415  workers are given their templates and seldom read one
+    """Return a template by the name that a template or a spec has for it; with a problem if there is none."""
+    from runner.paths import TooLarge, check_ignored, read_inside, readable  # noqa: PLC0415  workers seldom read one
 
     for candidate in (name, f"templates/{name}"):
         try:
-            path = inside(root, candidate)
+            if not readable(root, candidate).is_file():
+                continue
+            check_ignored(root, candidate)
+            data = read_inside(root, candidate, TEMPLATE_BYTES)
         except TrustError as error:
             return Loaded("", "", "", error.message)
-        if not path.is_file():
-            continue
-        data = path.read_bytes()
+        except TooLarge:
+            return Loaded("", "", "", f"{candidate} is larger than {TEMPLATE_BYTES} bytes")
+        except OSError as error:
+            return Loaded("", "", "", f"{candidate} can't be read: {error.strerror or error}")
         if lfs.is_pointer(data):
             return Loaded("", "", "", lfs.message(candidate))
-        if len(data) > TEMPLATE_BYTES:
-            return Loaded("", "", "", f"{candidate} is larger than {TEMPLATE_BYTES} bytes")
         try:
             return Loaded(data.decode("utf-8-sig"), candidate, hashlib.sha256(data).hexdigest())
         except UnicodeDecodeError:

@@ -33,6 +33,8 @@ _SHORTEST = 32
 """Characters of that secret at least."""
 _DOMAIN = b"batchspec saved plan 1\n"
 """What the signed bytes begin with, so that a signature under the same secret for something else is none."""
+PLAN_BYTES = 64 << 20
+"""The largest plan file that is read; a job takes about 1,000 bytes of one."""
 
 
 class SavedModel(BaseModel):

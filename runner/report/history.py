@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from runner.errors import LockfileError
+from runner.paths import LOCKFILE_BYTES, read_inside
 from runner.reconciler.identity import belongs
 from runner.reconciler.lockfile import BatchLine, Lockfile, OutputLine, PinsLine, parse
 from runner.reconciler.reasons import why_new
@@ -58,7 +59,7 @@ def history(folder: Path, lock_path: str, project: str, address: str, limit: int
         (commit, git.read(commit.hash, lock_path) or b"") for commit in reversed(commits)
     ]
     file = folder / lock_path
-    here = file.read_bytes() if file.is_file() else b""
+    here = read_inside(folder, lock_path, LOCKFILE_BYTES) if file.is_file() else b""
     if not versions or here != versions[-1][1]:
         versions.append((None, here))
     parsed = [_parsed(commit, data, lock_path, project) for commit, data in versions]

@@ -14,9 +14,9 @@ from typing import Any
 
 from runner import lfs
 from runner.errors import TrustError
+from runner.paths import TooLarge, check_ignored, read_inside
 from runner.spec.exact import read_exactly
 from runner.spec.models import Job
-from runner.spec.trust import inside
 
 MAX_BYTES = 200_000
 """The largest schema file."""
@@ -29,17 +29,17 @@ class BadSchema(Exception):
 def read_schema(root: Path, path: str) -> dict[str, Any]:
     """The schema in a file of the project. Raises BadSchema."""
     try:
-        found = inside(root, path)
-        if not found.is_file():
-            raise BadSchema(f"there is no schema {path}")
-        if found.stat().st_size > MAX_BYTES:
-            raise BadSchema(f"{path} is larger than {MAX_BYTES} bytes")
-        data = found.read_bytes()
+        check_ignored(root, path)
+        data = read_inside(root, path, MAX_BYTES)
         if lfs.is_pointer(data):
             raise BadSchema(lfs.message(path))
         schema = read_exactly(data.decode("utf-8-sig"), once=True)
     except TrustError as error:
         raise BadSchema(error.message) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BadSchema(f"there is no schema {path}") from error
+    except TooLarge as error:
+        raise BadSchema(f"{path} is larger than {MAX_BYTES} bytes") from error
     except OSError as error:
         raise BadSchema(f"{path} cannot be read: {error.strerror}") from error
     except json.JSONDecodeError as error:

@@ -9,12 +9,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from runner.errors import Problem, TrustError
-from runner.spec.files import SETTINGS_FILES
+from runner.paths import readable, resolved
 from runner.spec.models import Job, TemplateRef
 from runner.spec.parameters import known_parameters, strange_parameters, unfit_parameters, wrong_parameters
 from runner.spec.refusals import certain_refusals
 from runner.spec.suggest import did_you_mean
-from runner.spec.trust import check_webhook, inside, resolve_webhook_secret
+from runner.spec.targets import forbidden, same_place
+from runner.spec.trust import check_webhook, resolve_webhook_secret
 
 Say = Callable[..., Problem]
 """Makes a problem from a message and the path of a value in the spec."""
@@ -86,43 +87,38 @@ def _names_a_file(root: Path, text: str) -> bool:
 
 def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
     """Paths stay inside the project; templates are there; an output replaces nothing that is not an output."""
-    for text, path in (
-        (job.input.path, ("input", "path")),
-        (job.input.text, ("input", "text")),
-        (job.output.path, ("output", "path")),
-        (job.output.errors or "", ("output", "errors")),
+    for text, path, rule in (
+        (job.input.path, ("input", "path"), readable),
+        (job.input.text, ("input", "text"), readable),
+        (job.output.path, ("output", "path"), resolved),
+        (job.output.errors or "", ("output", "errors"), resolved),
     ):
-        problem = _outside(root, text)
+        problem = _outside(root, text, rule)
         if problem:
             yield say(problem[0], *path, code=problem[1])
     for turn in job.prompt.turns:
         if not isinstance(turn.text, TemplateRef):
             continue
         template = turn.text.template
-        problem = _outside(root, template)
+        problem = _outside(root, template, readable)
         found = not problem and any((root / p).is_file() for p in (template, f"templates/{template}"))
         if problem or not found:
             hint = "" if problem else did_you_mean(template, _templates(root))
             message, code = problem or (f"there is no template {template}", "BS126")
             yield say(f"{message} ({hint})" if hint else message, "prompt", *turn.path, "template", code=code)
     for written, name in ((job.output.path, "path"), (job.output.errors, "errors")):
-        if written is None:
+        if written is None or _outside(root, written, resolved):
             continue
         output = PurePosixPath(written)
-        first = output.parts[0] if output.parts else ""
-        if (first.startswith(".") and first != "..") or first in {
-            "specs",
-            "templates",
-            PurePosixPath(store).parts[0],
-            *SETTINGS_FILES,
-        }:
-            where = f"below {first}/" if len(output.parts) > 1 else f"to {first}"
-            yield say(f"an output can't be written {where}", "output", name, code="BS124")
-        if output == PurePosixPath(job.input.path):
+        if reason := forbidden(root, store, written):
+            yield say(reason, "output", name, code="BS124")
+        source = job.input.path
+        if source and not _outside(root, source, readable) and same_place(root, written, source):
             yield say("the output would replace the input", "output", name, code="BS124")
         elif pattern := next((p for p in (job.input.path, job.input.text) if _takes(p, output)), ""):
             yield say(f"the output would be part of the input, {pattern}, the next time", "output", name, code="BS124")
-    if job.output.errors is not None and PurePosixPath(job.output.errors) == PurePosixPath(job.output.path):
+    errors = job.output.errors
+    if errors is not None and not _outside(root, errors, resolved) and same_place(root, errors, job.output.path):
         yield say("`errors` would replace the output", "output", "errors", code="BS122")
 
 
@@ -140,14 +136,14 @@ def _templates(root: Path) -> list[str]:
     return list(itertools.islice(found, 500))
 
 
-def _outside(root: Path, text: str) -> tuple[str, str] | None:
+def _outside(root: Path, text: str, rule: Callable[[Path, str], Path]) -> tuple[str, str] | None:
     """Why a path can't be used, and the code of that; None where it can."""
     if len(text) > _MAX_PATH or "\n" in text:
         return "this is not a path", "BS124"
     if ".." in PurePosixPath(text).parts:
         return f"{text} has `..` in it; write it relative to the project's root", "BS301"
     try:
-        inside(root, text)
+        rule(root, text)
     except TrustError as error:
         return error.message, error.code
     except (OSError, ValueError):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from runner.errors import Problem, SpecError, TrustError
+from runner.paths import TooLarge, read_inside
 from runner.spec.suggest import did_you_mean
-from runner.spec.trust import inside
 from runner.spec.yaml import MAX_BYTES, Document, Lines, documents, read_text
 
 SETTINGS_FILES = ("batchspec.yaml", "batchspec.yml")
@@ -122,14 +121,10 @@ def _one_too_many(file: str) -> tuple[Lines, list[Document], list[Problem]]:
 def _read(root: Path, file: str) -> tuple[Lines, list[Document], list[Problem]]:
     nothing = Lines(file, "")
     try:
-        path = inside(root, file)
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return nothing, [], [Problem(file, 0, 0, "cannot be read: it is not a file", code="BS106")]
-        if status.st_size > MAX_BYTES:
-            message = f"the file has {status.st_size} bytes; at most {MAX_BYTES} are read"
-            return nothing, [], [Problem(file, 0, 0, message, "rows belong into an input file", code="BS105")]
-        data = path.read_bytes()
+        data = read_inside(root, file, MAX_BYTES)
+    except TooLarge as error:
+        message = f"the file has {error.size} bytes; at most {MAX_BYTES} are read"
+        return nothing, [], [Problem(file, 0, 0, message, "rows belong into an input file", code="BS105")]
     except (OSError, TrustError, ValueError) as error:
         reason = error.message if isinstance(error, TrustError) else (getattr(error, "strerror", "") or str(error))
         return nothing, [], [Problem(file, 0, 0, f"cannot be read: {reason}", code=getattr(error, "code", "BS106"))]

@@ -6,15 +6,17 @@ One YAML document makes one job, or one for each combination of its matrix.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as made_by
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
-from runner.errors import Problem, SpecError, TrustError
+from runner.errors import BatchspecError, Problem, SpecError
+from runner.paths import check_store
 from runner.spec.answers import BadSchema, read_schema, taken_by_schema, with_schema
 from runner.spec.checks import check_job, warn_job
 from runner.spec.files import SETTINGS_FILES, YamlFiles, find_root, has_lockfiles, spec_files
@@ -24,7 +26,6 @@ from runner.spec.moves import moved_from
 from runner.spec.paths import fill, named_in, path_names
 from runner.spec.settings import DigitalOceanProfile, LocalProfile, Settings
 from runner.spec.suggest import did_you_mean
-from runner.spec.trust import inside
 from runner.spec.variables import partition_names, partition_of, set_vars, undeclared, vars_of
 from runner.spec.words import MAX_PROBLEMS, problems_of
 from runner.spec.yaml import Document, Lines
@@ -176,7 +177,9 @@ def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = 
     """batchspec.yaml, or its defaults where there is none; what is wrong goes into `problems`."""
     file = next((name for name in SETTINGS_FILES if (root / name).is_file()), None)
     if file is None:
-        return Settings()
+        settings = Settings()
+        problems += _wrong_store(root, settings, partial(Problem, SETTINGS_FILE, 0, 0))
+        return settings
     lines, found = (read or YamlFiles(root))(file, problems)
     if len(found) > 1:
         problems.append(
@@ -189,11 +192,18 @@ def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = 
     except ValidationError as error:
         problems += problems_of(error, found[0], lines, Settings)
         return Settings()
-    try:
-        inside(root, settings.store)
-    except TrustError as error:
-        problems.append(lines.problem(found[0].place(("store",)), error.message, code=error.code))
+    problems += _wrong_store(root, settings, partial(lines.problem, found[0].place(("store",))))
     return settings
+
+
+def _wrong_store(root: Path, settings: Settings, say: Callable[..., Problem]) -> Iterator[Problem]:
+    """Yield why the store can't be used, if it can't."""
+    try:
+        check_store(root, settings.store)
+    except BatchspecError as error:
+        yield say(error.message, error.hint, code=error.code)
+    except OSError as error:
+        yield say(f"the store {settings.store} can't be read: {error.strerror or error}", code="BS411")
 
 
 def _load_file(loading: _Loading, file: str) -> list[JobSpec]:

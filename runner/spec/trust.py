@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from runner.errors import TrustError
@@ -22,24 +21,6 @@ _TRUST_HOSTS = "BATCHSPEC_TRUST_HOSTS"
 _WEBHOOK = "BATCHSPEC_WEBHOOK_"
 _NEVER = frozenset({_ALLOW_ENV, _TRUST_HOSTS, "BATCHSPEC_PLAN_KEY"})
 """What no spec may use, whatever is allowed: it decides about trust itself."""
-
-
-def inside(root: Path, relative: str) -> Path:
-    """The path of a project's file. Raises TrustError for one that is not inside the project, symlinks resolved."""
-    if "\0" in relative:
-        raise TrustError("a path can't hold a zero byte")
-    if Path(relative).is_absolute():
-        raise TrustError(f"{relative} is an absolute path", hint="write it relative to the project's root")
-    resolved_root = root.resolve()
-    try:
-        resolved = (resolved_root / relative).resolve()
-    except (OSError, RuntimeError) as error:
-        raise TrustError(f"{relative} can't be resolved: {error}") from error
-    if not resolved.is_relative_to(resolved_root):
-        raise TrustError(f"{relative} leads outside the project", hint="keep specs, templates, input and outputs in it")
-    if any(part.lower() == ".git" for part in (*Path(relative).parts, *resolved.relative_to(resolved_root).parts)):
-        raise TrustError(f"{relative} is git's own", hint="it may hold credentials; nothing is read or written there")
-    return root / relative
 
 
 def resolve_env(name: str, environ: Mapping[str, str]) -> str:

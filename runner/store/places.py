@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from runner.digest import sha256_hex
 from runner.errors import REFUSED
+from runner.paths import MARKER, written
 from runner.store.files import private_folder
 
 
@@ -51,12 +53,12 @@ class Places:
         return self.base / "service"
 
     def lockfile(self, lock_path: str) -> Path:
-        """A lockfile, by its path in the project."""
-        return self.files / lock_path
+        """A lockfile, by its path in the project. Raises TrustError if that leads out of the project."""
+        return written(self.files, lock_path)
 
     def output(self, output_path: str) -> Path:
-        """An output, by its path in the project."""
-        return self.files / output_path
+        """An output, by its path in the project. Raises TrustError if that leads out of the project."""
+        return written(self.files, output_path)
 
     def shown(self, path: Path) -> str:
         """A path as messages show it: relative to the project's root."""
@@ -96,9 +98,7 @@ class Places:
         private_folder(self.base)
         parent = self.home / "scratch"
         parent.mkdir(parents=True, exist_ok=True)
-        ignore = self.base / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
+        self._mark()
         for left in parent.iterdir():
             if _is_left(left):
                 shutil.rmtree(left, ignore_errors=True)
@@ -109,18 +109,31 @@ class Places:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _mark(self) -> None:
+        """Make the store known as batchspec's own, and unknown to git."""
+        for name, text in (
+            (".gitignore", "*\n"),
+            (MARKER, "Batchspec made this folder, and deletes old files in it.\n"),
+        ):
+            with contextlib.suppress(FileExistsError), (self.base / name).open("x", encoding="utf-8") as file:
+                file.write(text)
+
 
 _IN_USE = "in-use"
+"""The file that a scratch folder holds, and whose lock its process holds: what has none is not deleted."""
 _YOUNG = 60.0
 """Seconds that a folder is taken for a process's that is about to lock it."""
 
 
 def _is_left(folder: Path) -> bool:
-    """Whether the process that a scratch folder was made for has ended: its lock died with it."""
+    """Return whether batchspec made a scratch folder, for a process that has ended: its lock died with it."""
     from filelock import FileLock, Timeout  # noqa: PLC0415
 
     try:
-        if time.time() - folder.stat().st_mtime < _YOUNG:
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or time.time() - status.st_mtime < _YOUNG:
+            return False
+        if not stat.S_ISREG((folder / _IN_USE).lstat().st_mode):
             return False
         with FileLock(folder / _IN_USE, timeout=0):
             return True

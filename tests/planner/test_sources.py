@@ -132,9 +132,16 @@ def test_a_glob_is_sorted(project: Write) -> None:
     assert [identity for identity, _ in found] == ["2", "1", "3"]
 
 
-def test_a_glob_takes_nothing_hidden_unless_it_says_so(project: Write) -> None:
+def test_a_glob_takes_nothing_hidden_unless_the_environment_allows_it(
+    project: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = {"data/.hidden.csv": b"id\n9\n", ".batchspec/out/a.csv": b"id\n8\n", "data/a.csv": b"id\n1\n"}
-    for glob, wanted in (("data/*.csv", ["1"]), ("**/*.csv", ["1"]), ("data/.*.csv", ["9"])):
+    for glob, trust, wanted in (
+        ("data/*.csv", "", ["1"]),
+        ("**/*.csv", "", ["1"]),
+        ("data/.*.csv", "data/.hidden.csv", ["9"]),
+    ):
+        monkeypatch.setenv("BATCHSPEC_TRUST_PATHS", trust)
         loaded = load(project, f"{{path: '{glob}', id: id}}", files)
         found = [orjson.loads(identity) for identity, _ in first_requests(loaded.jobs[0], loaded.root, 10)]
         assert found == wanted

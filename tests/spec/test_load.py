@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import SpecError, TrustError
+from runner.paths import readable
 from runner.spec.load import Project, load_project
-from runner.spec.trust import check_key_host, find_key, inside, resolve_env, resolve_webhook_secret
+from runner.spec.trust import check_key_host, find_key, resolve_env, resolve_webhook_secret
 from tests.conftest import SPEC
 
 Load = Callable[..., Project]
@@ -130,7 +131,7 @@ def test_keys_are_looked_for_in_order(load: Load) -> None:
 def test_paths_stay_inside_after_symlinks(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "link").symlink_to(tmp_path)
-    assert inside(tmp_path / "in", "a/b") == tmp_path / "in" / "a/b"
+    assert readable(tmp_path / "in", "a/b") == tmp_path / "in" / "a/b"
     for path in ("../x", "link/x", "/etc/passwd"):
         with pytest.raises(TrustError):
-            inside(tmp_path / "in", path)
+            readable(tmp_path / "in", path)
