@@ -26,6 +26,7 @@ COPY_BYTES = 20 << 30
 _ERROR_BYTES = 1 << 16
 _SETTINGS = (
     "safe.bareRepository=explicit",
+    "safe.directory=*",
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
     "core.pager=cat",
@@ -37,19 +38,20 @@ _SETTINGS = (
     "protocol.allow=never",
     "submodule.recurse=false",
 )
+"""`safe.directory` lets git read a checkout of another user, as in a container: nothing that it configures runs."""
 _PASSED = ("PATH", "HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "TMPDIR")
 """What git gets of the environment: where it and the user's own settings are, and no key."""
 _BARE = ("HEAD", "objects", "refs")
 
 
-class NoRepository(BatchspecError):
-    """The folder is in no git repository."""
+class GitUnusable(BatchspecError):
+    """Git can't say anything about the folder: it is in no repository, git is missing, or git fails."""
 
     code = "BS803"
 
 
 def top_of(folder: Path) -> Path:
-    """Return the top folder of the work tree that holds `folder`. Raises NoRepository if there is none.
+    """Return the top folder of the work tree that holds `folder`. Raises GitUnusable if there is none.
 
     Raises BatchspecError if a folder on the way looks like a bare repository: git before 2.38 would use it.
     """
@@ -63,7 +65,7 @@ def top_of(folder: Path) -> Path:
                 hint="remove its files HEAD, objects and refs from the project",
                 code="BS803",
             )
-    raise NoRepository(
+    raise GitUnusable(
         f"{start} is not in a git repository", hint="history is read from git; run it inside the project's repository"
     )
 
@@ -71,8 +73,8 @@ def top_of(folder: Path) -> Path:
 def run_git(folder: Path, *arguments: str, seconds: float = SECONDS, most: int = OUTPUT_BYTES) -> bytes:
     """Return what git prints for `arguments` in `folder`.
 
-    Raises NoRepository, or BatchspecError if git is missing, fails, takes longer than `seconds` or prints more than
-    `most` bytes.
+    Raises GitUnusable. Raises BatchspecError if git is refused, takes longer than `seconds` or prints more than `most`
+    bytes.
     """
     into = io.BytesIO()
     _run(folder, arguments, into, seconds, most)
@@ -112,21 +114,24 @@ def commit_of(folder: Path) -> str:
 def tracked(folder: Path, paths: Iterable[str], *, seconds: float = 10) -> frozenset[str]:
     """Return the files that git tracks at `paths` (files or folders, relative to `folder`), in any case of letters.
 
-    Empty outside git. Raises BatchspecError if git can't say.
+    Empty where git can't be used. Raises BatchspecError if it is refused or takes too long.
     """
     asked = [f":(icase,literal){path}" for path in paths]
     try:
         found = run_git(folder, "ls-files", "-z", "--cached", "--", *asked, seconds=seconds) if asked else b""
-    except NoRepository:
+    except GitUnusable:
         return frozenset()
     return frozenset(name for name in found.decode(errors="surrogateescape").split("\0") if name)
 
 
 def ignored(folder: Path, path: str) -> bool:
-    """Return whether git ignores an untracked file at a path relative to `folder`; False outside git."""
+    """Return whether git ignores an untracked file at a path relative to `folder`; False where git can't be used.
+
+    Raises BatchspecError if git is refused or takes too long.
+    """
     try:
         run_git(folder, "check-ignore", "--quiet", "--", path, seconds=10)
-    except BatchspecError:
+    except GitUnusable:  # it also fails for a file that is not ignored
         return False
     return True
 
@@ -173,7 +178,9 @@ def _run(folder: Path, arguments: tuple[str, ...], into: BinaryIO | io.BytesIO, 
             env=_environment(top),
         )
     except FileNotFoundError as error:
-        raise BatchspecError("git is not installed here", hint="install git, and run it again", code="BS803") from error
+        raise GitUnusable("git is not installed here", hint="install git, and run it again") from error
+    except OSError as error:
+        raise BatchspecError(f"git can't be started: {error.strerror or error}", code="BS803") from error
     with process:
         try:
             said = _take(process, into, time.monotonic() + seconds, most)
@@ -185,10 +192,9 @@ def _run(folder: Path, arguments: tuple[str, ...], into: BinaryIO | io.BytesIO, 
         finally:
             process.kill()
     if code:
-        raise BatchspecError(
+        raise GitUnusable(
             f"git {what} failed: {said.decode(errors='replace').strip() or f'exit code {code}'}",
             hint="history is read from git; run it inside the project's repository",
-            code="BS803",
         )
 
 

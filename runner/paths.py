@@ -13,7 +13,7 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from runner.errors import TrustError
+from runner.errors import BatchspecError, TrustError
 from runner.git import ignored, tracked
 
 TRUST_PATHS = "BATCHSPEC_TRUST_PATHS"
@@ -115,7 +115,13 @@ def check_ignored(root: Path, relative: str) -> None:
     """Raise TrustError for a text of the project that git ignores: it is in no commit, and may be a person's secret."""
     found = readable(root, relative)
     top = root.resolve()
-    if not _is_trusted(top, found) and found.is_relative_to(top) and ignored(top, found.relative_to(top).as_posix()):
+    if _is_trusted(top, found):
+        return
+    try:
+        is_ignored = ignored(top, found.relative_to(top).as_posix())
+    except BatchspecError as error:
+        raise TrustError(f"git can't say whether it ignores {relative}: {error.message}", code="BS307") from error
+    if is_ignored:
         raise TrustError(
             f"{relative} is ignored by git, so it may be private",
             hint=f"commit it; or, if you trust it, set {TRUST_PATHS}={relative}",

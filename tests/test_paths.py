@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import BatchspecError, TrustError
+from runner.errors import BatchspecError, InputError, TrustError
 from runner.paths import (
     MARKER,
     TRUST_PATHS,
@@ -22,6 +22,7 @@ from runner.paths import (
     read_named,
     written,
 )
+from runner.planner.templates import Loaded, Templates
 from runner.spec.load import load_project
 from runner.spec.targets import forbidden
 from runner.store.places import Places
@@ -170,8 +171,12 @@ def test_a_text_that_git_ignores_may_be_private(tmp_path: Path, monkeypatch: pyt
     check_ignored(tmp_path, "committed.txt")
     with pytest.raises(TrustError, match="ignored by git"):
         check_ignored(tmp_path, "private.txt")
+    learned = {"private.txt": Loaded("x", "private.txt", "0" * 64)}
+    with pytest.raises(InputError, match="ignored by git"):
+        Templates(tmp_path, {}).learn(learned)
     monkeypatch.setenv(TRUST_PATHS, "private.txt")
     check_ignored(tmp_path, "private.txt")
+    Templates(tmp_path, {}).learn(learned)
 
 
 # The store.

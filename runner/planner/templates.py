@@ -56,12 +56,14 @@ class Templates:
     """The templates of one project, for one job's `variables`.
 
     `loaded` collects each template by the name it was asked for; what is given stands for the files, so that several
-    processes render the same texts whatever happens to the files meanwhile.
+    processes render the same texts whatever happens to the files meanwhile. A process that is given templates can't ask
+    git whether it ignores another one; the one that learns of it does.
     """
 
     def __init__(self, root: Path, variables: Mapping[str, Any], loaded: Mapping[str, Loaded] | None = None) -> None:
         self._root = root
         self._variables = dict(variables)
+        self._asks_git = loaded is None
         self.loaded: dict[str, Loaded] = dict(loaded or {})
         self._environment = _environment(jinja2.FunctionLoader(self._load))
         self._globals = dict(self._environment.globals)
@@ -72,8 +74,18 @@ class Templates:
         return {one.path: one.digest for one in self.loaded.values() if not one.problem}
 
     def learn(self, loaded: Mapping[str, Loaded]) -> None:
-        """Take in templates that another process loaded. Raises InputError where the file was changed meanwhile."""
+        """Take in templates that another process loaded.
+
+        Raises InputError if the file was changed meanwhile, or if git ignores it.
+        """
+        from runner.paths import check_ignored  # noqa: PLC0415  as in read_template
+
         for name, one in loaded.items():
+            if name not in self.loaded and not one.problem:
+                try:
+                    check_ignored(self._root, one.path)
+                except TrustError as error:
+                    raise InputError([Problem(one.path, 0, 0, error.message, error.hint, code=error.code)]) from error
             if self.loaded.setdefault(name, one).digest != one.digest:
                 raise InputError(
                     [Problem(one.path or name, 0, 0, "the template was changed while it was rendered", code="BS207")]
@@ -151,7 +163,7 @@ class Templates:
     def _load(self, name: str) -> tuple[str, str, Callable[[], bool]]:
         found = self.loaded.get(name)
         if found is None:
-            found = read_template(self._root, name)
+            found = read_template(self._root, name, asks_git=self._asks_git)
             if not found.problem or len(self.loaded) < MOST_NAMES:
                 self.loaded[name] = found
         if found.problem:
@@ -199,15 +211,19 @@ def _join_bounded(pieces: Iterable[str]) -> str:
     return "".join(texts)
 
 
-def read_template(root: Path, name: str) -> Loaded:
-    """Return a template by the name that a template or a spec has for it; with a problem if there is none."""
+def read_template(root: Path, name: str, *, asks_git: bool = True) -> Loaded:
+    """Return a template by the name that a template or a spec has for it; with a problem if there is none.
+
+    With `asks_git`, one that git ignores is a problem too.
+    """
     from runner.paths import TooLarge, check_ignored, read_inside, readable  # noqa: PLC0415  workers seldom read one
 
     for candidate in (name, f"templates/{name}"):
         try:
             if not readable(root, candidate).is_file():
                 continue
-            check_ignored(root, candidate)
+            if asks_git:
+                check_ignored(root, candidate)
             data = read_inside(root, candidate, TEMPLATE_BYTES)
         except TrustError as error:
             return Loaded("", "", "", error.message)
