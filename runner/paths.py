@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from runner.errors import BatchspecError, TrustError
 from runner.git import ignored, tracked
@@ -76,7 +76,7 @@ def readable(root: Path, relative: str) -> Path:
     return found
 
 
-def open_inside(root: Path, relative: str) -> BinaryIO:
+def open_inside(root: Path, relative: str) -> BufferedReader:
     """Open a file that a repository names, for reading. Raises TrustError, and OSError if it is no regular file."""
     path = readable(root, relative)
     top = root.resolve()
@@ -100,7 +100,7 @@ def read_inside(root: Path, relative: str, most: int) -> bytes:
         return _bounded(file, most)
 
 
-def open_named(path: Path) -> BinaryIO:
+def open_named(path: Path) -> BufferedReader:
     """Open a file that a person names on the command line, for reading. Raises OSError if it is no regular file."""
     return _regular(os.open(path, _OPEN_FILE & ~os.O_NOFOLLOW), path)
 
@@ -202,7 +202,7 @@ def _is_trusted(top: Path, path: Path) -> bool:
     return any(path.is_relative_to((top / name).resolve()) for name in named if name)
 
 
-def _regular(handle: int, path: Path) -> BinaryIO:
+def _regular(handle: int, path: Path) -> BufferedReader:
     regular = stat.S_ISREG(os.fstat(handle).st_mode)
     if not regular:
         os.close(handle)
@@ -210,7 +210,7 @@ def _regular(handle: int, path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def _bounded(file: BinaryIO, most: int) -> bytes:
+def _bounded(file: BufferedReader, most: int) -> bytes:
     size = os.fstat(file.fileno()).st_size
     if size > most:
         raise TooLarge(size, most)

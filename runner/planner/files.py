@@ -12,8 +12,8 @@ from typing import IO, Any
 
 from runner import lfs
 from runner.errors import InputError, Problem
-from runner.planner.limits import INPUT_BYTES, INPUT_RATIO, Limits, limits_of
 from runner.paths import open_inside
+from runner.planner.limits import INPUT_BYTES, INPUT_RATIO, Limits, limits_of
 from runner.planner.rows import NOT_UTF8, RECORD_BYTES
 
 CHUNK_BYTES = 1 << 20

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 from runner.errors import InputError, Problem, TrustError
-from runner.planner import globs
 from runner.paths import open_inside, readable
+from runner.planner import globs
 from runner.planner.choose import limited, sampled
 from runner.planner.files import CHUNK_BYTES, InputFiles, Stream, open_stream, utf16_of
 from runner.planner.records import json_array, lines, separated
@@ -218,7 +218,7 @@ def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
 def _unicode_text(root: Path, paths: list[str], chosen: Input) -> str:
     """Return advice where the first file of unknown format is what Excel saves as "Unicode Text"; else nothing."""
     path = next((path for path in paths if _kind_suffix(Path(path)).lower() not in _SUFFIXES), paths[0])
-    with inside(root, path).open("rb") as raw:
+    with open_inside(root, path) as raw:
         head = raw.read(1 << 10)
     if not utf16_of(head):
         return ""
