@@ -41,7 +41,9 @@ def main() -> None:
             seen.append((event, repr(arguments[1:])))
         elif event in CHANGES:
             folder = arguments[{"os.rename": 2, "os.mkdir": 2, "os.remove": 1, "os.rmdir": 1}.get(event, 0)]
-            seen.append((event, _absolute(os.fsdecode(arguments[0]), folder)))
+            path = _absolute(os.fsdecode(arguments[0]), folder)
+            if event != "os.mkdir" or not Path(path).is_dir():  # making a folder that is there changes nothing
+                seen.append((event, path))
 
     from runner.cli.main import run  # imports are not what is watched
 
