@@ -72,7 +72,9 @@ def _output(context: Context, job: Prepared, lockfile: Lockfile, right: list[str
         if context.errors_recorded(spec, line) and line.errors is not None:
             right.append(f"{beside}: {counted(line.errors.rows, 'failed row')}, as recorded")
         else:
-            wrong.append(f"{beside} is not what the lockfile says (`apply` writes it again)")
+            place = context.places.output(spec.job.output.errors)
+            where = _first_difference(context, job, lockfile, line, place, failed=True) if place.is_file() else ""
+            wrong.append(f"{beside} is not what the lockfile says{where} (`apply` writes it again)")
 
 
 def _compare(into: list[str], old: PinsLine, new: PinsLine) -> None:
@@ -82,8 +84,10 @@ def _compare(into: list[str], old: PinsLine, new: PinsLine) -> None:
         into.append(f"the requests are not the recorded ones: {why_new(old, new)}")
 
 
-def _first_difference(context: Context, job: Prepared, lockfile: Lockfile, line: OutputLine, path: Path) -> str:
-    """Where an output departs from what its answers say, as far as those can be read here; with what to do."""
+def _first_difference(
+    context: Context, job: Prepared, lockfile: Lockfile, line: OutputLine, path: Path, *, failed: bool = False
+) -> str:
+    """Where an output, or its file of `failed` rows, departs from what its answers say, if those can be read here."""
     realm = context.realm(job.desired.spec)
     here = {batch for batch in line.batches if realm.results.load(batch) is not None}
     expected = job.desired.spool.folder / f"expected-{path.name}"  # its name says how it is packed
@@ -93,8 +97,13 @@ def _first_difference(context: Context, job: Prepared, lockfile: Lockfile, line:
             "; the answers it was written from are not in the store, so the row can't be named (`apply` fetches them)"
         )
     seen = observe(context, job.desired, job.pins, (), None, None, Word())
-    write_output(expected, job.desired, seen.judged, Silent(), batches=lockfile.batches)
+    rest = expected.with_name(f"rest-{path.name}")
+    main, apart = (rest, expected) if failed else (expected, rest)
+    write_output(main, job.desired, seen.judged, Silent(), batches=lockfile.batches, errors=apart)
     output = job.desired.spec.job.output
+    if failed:
+        output = output.model_copy(update={"path": output.errors, "format": "jsonl"})
+    recorded = line.digest if not failed else line.errors.digest if line.errors is not None else ""
     place = "line" if output.kind == "jsonl" else "number"
     try:
         rows = zip_longest(output_rows(path, output), output_rows(expected, output), fillvalue=_MISSING)
@@ -103,7 +112,7 @@ def _first_difference(context: Context, job: Prepared, lockfile: Lockfile, line:
                 return f"; the first row that differs is {place} {number}: {_difference(have, want)}"
     except StoreError as error:
         return f"; {error.message}"
-    if sha256_file(expected) == line.digest:
+    if sha256_file(expected) == recorded:
         return "; its rows are the recorded ones, spelled otherwise (`apply` writes it again)"
     return "; its rows are what the answers say now, so the lockfile's line is an older one (`apply` renews it)"
 

@@ -11,6 +11,7 @@ import pytest
 
 from runner.api import load, open_project
 from runner.executor.status import told_status
+from runner.executor.verify import verify
 from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan, texts
 from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
 
@@ -258,3 +259,18 @@ def test_a_refusal_after_a_lost_create_does_not_settle_it(stub: Stub, tmp_path: 
     outcome, _ = apply(root)
     assert outcome.end == "succeeded", outcome.message
     assert len(stub.jobs) == 1
+
+
+def test_verify_names_the_row_of_a_changed_file_of_failed_rows(stub: Stub, tmp_path: Path) -> None:
+    failing(stub, lambda number: number == 1, {"errors": [UNKNOWN]})
+    root = checkout(tmp_path, stub.url)
+    spec = root / "specs/told.yaml"
+    spec.write_text(spec.read_text().replace("told.jsonl}", "told.jsonl, errors: out/failed.jsonl}"))
+    apply(root)
+    file = root / "out/failed.jsonl"
+    file.write_text(file.read_text().replace("model_not_found", "changed", 1))
+    row = json.loads(file.read_text().splitlines()[0])["id"]
+    with open_project(load(root=root), environ={}, jobs=1, reads=True) as opened:
+        [prepared], _ = opened.prepare(opened.context.project.jobs)
+        [wrong] = verify(opened.context, prepared).wrong
+    assert f"the first row that differs is line 1: row {row}" in wrong
