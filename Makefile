@@ -104,5 +104,15 @@ dist: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 	rm -rf dist
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist .
 
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+
+lock:  ## write the pinned, hashed requirements of development and of docs/ci; needs uv and the network
+	$(LOCK) --extra dev --extra duckdb -o requirements/dev.txt pyproject.toml
+	$(LOCK) --extra duckdb -o docs/ci/requirements.txt pyproject.toml
+
+audit:  ## look for known vulnerabilities in the pinned requirements; needs pip-audit and the network
+	pip-audit --require-hashes --disable-pip --requirement requirements/dev.txt
+	pip-audit --require-hashes --disable-pip --requirement docs/ci/requirements.txt
+
 clean:  ## remove what was installed and built here, and .batchspec/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .batchspec build dist site

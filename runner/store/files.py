@@ -21,8 +21,7 @@ _NEW_MODE = 0o644
 def private_folder(path: Path) -> None:
     """Make a folder that its owner alone may enter, unless it is there; its parents have the usual rights."""
     if not path.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
