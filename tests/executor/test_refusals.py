@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from runner.api import load, open_project
+from runner.cli.main import run
 from runner.executor.status import told_status
 from runner.executor.verify import verify
 from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan, texts
@@ -274,3 +275,20 @@ def test_verify_names_the_row_of_a_changed_file_of_failed_rows(stub: Stub, tmp_p
         [prepared], _ = opened.prepare(opened.context.project.jobs)
         [wrong] = verify(opened.context, prepared).wrong
     assert f"the first row that differs is line 1: row {row}" in wrong
+
+
+def test_status_without_a_key_says_so_and_since_when_its_numbers_are(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = checkout(tmp_path, stub.url)
+    apply(root)
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("MODEL_ACCESS_KEY", raising=False)
+    assert run(["status"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "The service was not asked about told: the environment has no MODEL_ACCESS_KEY" in shown
+    assert "They are from 20" in shown
+    assert run(["status", "--json"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["not_asked"] == "the environment has no MODEL_ACCESS_KEY"
+    assert line["since"].startswith("20")
