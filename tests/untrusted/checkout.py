@@ -21,7 +21,7 @@ from pathlib import Path
 
 SECRET = "the-secret-of-this-machine"
 """No output of a plan, and no file that it writes, may hold this."""
-TOPICS = ("pieces_bombs", "pieces_paths")
+TOPICS = ("pieces_bombs", "pieces_paths", "pieces_terminal")
 """Modules of this package with a list `PIECES`, one for each topic."""
 SPEC = """\
 version: 1
