@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Tests that start neither a service nor a process.
-FAST := tests/test_architecture.py tests/spec tests/planner tests/reconciler tests/money tests/store
+FAST := tests/test_architecture.py tests/jobspec tests/planner tests/reconciler tests/money tests/state tests/base tests/outputs
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell awk -F: '/^[a-z-]+:.*\#\# / {print $$1}' $(firstword $(MAKEFILE_LIST)))
@@ -47,7 +47,7 @@ test-fast: $(VENV)/.dev  ## run the tests for the edit loop: no services, no pro
 
 fuzz: $(VENV)/.dev  ## ask the service what its API description allows; needs BATCHSPEC_OPENAPI=FILE
 	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/service/test_conformance.py -k schemathesis
-	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/executor/test_answers.py -k mutation
+	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/outputs/test_answers.py -k mutation
 
 soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; every request answered once
 	$(BIN)/python -m tests.service.soak --jobs 2000 --minutes 30

@@ -26,7 +26,7 @@ from bench.history import history
 from bench.results import SHAPES, write_results
 from bench.scene import answer, make
 from bench.watch import Ran, run
-from runner.numbers import counted
+from runner.base.humanize import counted
 
 PYTHON = sys.executable
 BATCHSPEC = [PYTHON, "-m", "runner"]
@@ -85,8 +85,8 @@ class Bench:
 
     def results(self) -> None:
         """Indexing results, against a loop that only parses them."""
-        from runner.executor.fetch import index  # noqa: PLC0415
-        from runner.store.index import KeyMap  # noqa: PLC0415
+        from runner.outputs.index import index  # noqa: PLC0415
+        from runner.state.results import CustomIdMap  # noqa: PLC0415
 
         path = self._folder / "results.jsonl"
 
@@ -96,7 +96,7 @@ class Bench:
                     orjson.loads(line)
 
         def take() -> None:
-            index((path, self._folder / "none"), KeyMap())
+            index((path, self._folder / "none"), CustomIdMap())
 
         for shape, line in SHAPES.items():
             write_results(path, line, self._rows)

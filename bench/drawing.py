@@ -13,7 +13,7 @@ from typing import TextIO
 
 from rich.console import Console
 
-from runner.cli.progress import Progress
+from runner.cli.terminal.progress import Progress
 
 _NEWS_EVERY = 0.01
 """Seconds between two pieces of news, each about another job."""

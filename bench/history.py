@@ -9,10 +9,10 @@ from pathlib import Path
 from bench.instant import Instant
 from bench.scene import make
 from runner.api import load, open_project
-from runner.executor.observe import Word, observe
-from runner.reconciler.lockfile import BatchLine, CountsField, Lockfile
-from runner.spec.realm import realm_of
-from runner.store.ledger import Create, Ledger
+from runner.jobspec.realm import realm_of
+from runner.reconciler.observe.observe import ApplyOptions, observe
+from runner.state.ledger import Create, Ledger
+from runner.state.lockfile import BatchLine, CountsField, Lockfile
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -40,7 +40,7 @@ def history(root: Path, batches: int) -> dict[str, float]:
         marks.append(time.perf_counter())
         lockfile = context.lockfile(spec.lock_path)
         marks.append(time.perf_counter())
-        observe(context, prepared.desired, prepared.pins, creates, {}, None, Word())
+        observe(context, prepared.desired, prepared.pins, creates, {}, None, ApplyOptions())
         marks.append(time.perf_counter())
         context.save_lockfile(spec.lock_path, lockfile.with_batches([_line(batches, spec.address, realm)]))
         marks.append(time.perf_counter())

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runner.errors import NotFound
-from runner.providers.api import Counts, FileIntent, Order, Progress, RemoteBatch, Renew, ResultUrls
+from runner.providers.protocol import Counts, CreateRequest, FileIntent, Progress, RemoteBatch, Renew, ResultUrls
 
 _KEY_AT = len(b'{"custom_id":"')
 _ANSWER = (
@@ -52,7 +52,7 @@ class Instant:
         count = answer_file(path, Path(intent.upload_url + ".answers"))
         Path(intent.upload_url).write_text(str(count), encoding="utf-8")
 
-    def create_batch(self, order: Order) -> RemoteBatch:
+    def create_batch(self, order: CreateRequest) -> RemoteBatch:
         """A batch that has completed."""
         count = int((self._folder / order.file_id).read_text(encoding="utf-8"))
         now = datetime.now(UTC)

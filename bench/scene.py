@@ -50,7 +50,7 @@ def make(root: Path, rows: int) -> None:
 def answer(root: Path) -> None:
     """Apply it at a service that answers at once, so that nothing is left to do."""
     from runner.api import load, open_project  # noqa: PLC0415  making a project needs nothing of it
-    from runner.spec.realm import realm_of  # noqa: PLC0415
+    from runner.jobspec.realm import realm_of  # noqa: PLC0415
 
     project = load(root=root)
     with open_project(project) as opened:

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from runner.providers.api import FileIntent
 from runner.providers.digitalocean import DigitalOcean
+from runner.providers.protocol import FileIntent
 
 MEGABYTE = 1_000_000
 

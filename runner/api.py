@@ -10,35 +10,35 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from runner.base.git import commit_of
+from runner.base.log_context import bind
+from runner.context import Context, NullWatcher, Watcher
 from runner.errors import BatchspecError, InputError, NotFound, ProviderError, disk_error
 from runner.executor.apply import apply as execute
-from runner.executor.canary import told as canary_told
-from runner.executor.context import Context, Silent, Watcher
-from runner.executor.costs import budget_of, estimate, spent
 from runner.executor.fetch import fetch
-from runner.executor.listing import Lists
-from runner.executor.observe import Observed, Word, observe
-from runner.executor.orphans import find_orphans, prune, renamed_note
-from runner.executor.outcome import Outcome, Prepared
-from runner.executor.pins import pins_line, tool
-from runner.executor.refusals import as_error, limits_of, row_warnings
-from runner.executor.status import without_key
-from runner.git import commit_of
-from runner.logfields import bound
+from runner.executor.outcome import Outcome, RenderedJob
+from runner.jobspec.loader import JobSpec, Project, find_root, load_project
+from runner.jobspec.settings import Settings
 from runner.money.budget import overruns
-from runner.planner.render import desire
-from runner.providers.api import RemoteBatch
-from runner.reconciler.ceiling import Ceiling, ceiling_of
-from runner.reconciler.plan import Example, Fetch, JobPlan, Orphan, Plan
-from runner.reconciler.saved import SavedPlan, missing_jobs, saved_job, saved_text, still_holds
+from runner.operations.orphans import find_orphans, prune, renamed_note
+from runner.operations.status import without_key
+from runner.planner.render import render_job
+from runner.providers.protocol import RemoteBatch
+from runner.reconciler.observe.batch_list import BatchListCache
+from runner.reconciler.observe.lockfile_pins import pins_line, tool
+from runner.reconciler.observe.observe import ApplyOptions, Observed, observe
+from runner.reconciler.plan.canary import annotate_plan as canary_told
+from runner.reconciler.plan.job_estimate import budget_of, estimate, spent
+from runner.reconciler.plan.plan import Example, Fetch, JobPlan, Orphan, Plan
+from runner.reconciler.plan.plan_limits import PlanLimits, plan_limits_of
+from runner.reconciler.plan.planfile import PlanFile, missing_jobs, saved_job, saved_text, staleness
+from runner.reconciler.plan.request_warnings import as_error, limits_of, row_warnings
 from runner.report.examples import changed_prompts
-from runner.spec.load import JobSpec, Project, find_root, load_project
-from runner.spec.settings import Settings
-from runner.store.index import KeyMap
-from runner.store.ledger import Create, Ledger
-from runner.store.places import Places
+from runner.state.ledger import Create, Ledger
+from runner.state.project_paths import ProjectPaths
+from runner.state.results import CustomIdMap
 
-__all__ = ["Opened", "Planned", "apply", "load", "open_project", "plan"]
+__all__ = ["Planned", "Session", "apply", "load", "open_project", "plan"]
 
 
 def load(
@@ -65,14 +65,14 @@ class Planned:
     """A plan, and the rendered jobs it was made from; the rendering lives as long as the project is open."""
 
     plan: Plan
-    prepared: tuple[Prepared, ...]
+    prepared: tuple[RenderedJob, ...]
 
-    def ceilings(self) -> dict[str, Ceiling]:
+    def ceilings(self) -> dict[str, PlanLimits]:
         """The most that apply may do, by address."""
         rounds = {one.desired.spec.address: one.desired.spec.job.retry.rounds for one in self.prepared}
-        return {job.address: ceiling_of(job, rounds[job.address]) for job in self.plan.jobs}
+        return {job.address: plan_limits_of(job, rounds[job.address]) for job in self.plan.jobs}
 
-    def saved(self, project: str, key: bytes | None = None, within: SavedPlan | None = None) -> bytes:
+    def saved(self, project: str, key: bytes | None = None, within: PlanFile | None = None) -> bytes:
         """Return the plan as a file that a later apply keeps to, signed with `key` where there is one.
 
         With `within`, it allows no more than that plan does either. Raises BatchspecError for a plan with errors, and
@@ -89,7 +89,7 @@ class Planned:
         return saved_text(project, tool(), jobs, self.plan.cancels, key)
 
 
-def kept_to(saved: SavedPlan, planned: Planned) -> dict[str, Ceiling]:
+def kept_to(saved: PlanFile, planned: Planned) -> dict[str, PlanLimits]:
     """What a saved plan and a fresh one allow, where it still holds. Raises BatchspecError that names what moved."""
     pins = {one.desired.spec.address: one.pins for one in planned.prepared}
     fresh, plans = planned.ceilings(), {job.address: job for job in planned.plan.jobs}
@@ -98,7 +98,7 @@ def kept_to(saved: SavedPlan, planned: Planned) -> dict[str, Ceiling]:
     for job in saved.jobs:
         if job.address in plans:
             address = job.address
-            why = still_holds(job, plans[address], pins[address])
+            why = staleness(job, plans[address], pins[address])
             moved += [f"{address}: {why}"] if why else []
     beyond = sorted(set(planned.plan.cancels) - set(saved.cancels))
     moved += [f"batch {batch} would be cancelled, and the plan did not say so" for batch in beyond]
@@ -122,7 +122,7 @@ def refuse_unknown(plan: Plan) -> None:
         )
 
 
-class Opened:
+class Session:
     """A project with its scratch folder and services. Made by `open_project`."""
 
     def __init__(self, context: Context, scratch: Path, jobs: int | None) -> None:
@@ -131,15 +131,15 @@ class Opened:
         self._scratch = scratch
         self._count = 0
 
-    def prepare(self, jobs: Sequence[JobSpec]) -> tuple[tuple[Prepared, ...], dict[str, BatchspecError]]:
+    def prepare(self, jobs: Sequence[JobSpec]) -> tuple[tuple[RenderedJob, ...], dict[str, BatchspecError]]:
         """Render jobs. A job that can't be rendered is an error by its address and stops no other."""
         commit = commit_of(self.context.project.root)
-        prepared: list[Prepared] = []
+        prepared: list[RenderedJob] = []
         errors: dict[str, BatchspecError] = {}
         for spec in jobs:
             self._count += 1
             try:
-                desired = desire(
+                desired = render_job(
                     spec,
                     self.context.project.root,
                     self._scratch / str(self._count),
@@ -151,13 +151,13 @@ class Opened:
             except (BatchspecError, OSError) as error:
                 errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
                 continue
-            prepared.append(Prepared(desired, pins_line(desired, commit)))
+            prepared.append(RenderedJob(desired, pins_line(desired, commit)))
         return tuple(prepared), errors
 
     def plan(
         self,
         jobs: Sequence[JobSpec],
-        word: Word = Word(),  # noqa: B008
+        word: ApplyOptions = ApplyOptions(),  # noqa: B008
         *,
         offline: bool = False,
         exact: bool = False,
@@ -179,16 +179,16 @@ class Opened:
         reason = "`--offline`" if offline else ""
         word = self._by_address(word)
         plans: list[JobPlan] = []
-        lists = Lists(self.context.now)
+        lists = BatchListCache(self.context.now)
         for one in prepared:
             spec = one.desired.spec
             try:
-                with bound(job=spec.address):
+                with bind(job=spec.address):
                     if offline or not (needs_key or self.context.has_key(spec)):
                         reason = reason or _without_key(spec)
                         seen = self._observe(one, None, word)
                     else:
-                        seen = self._exact(one, lists.of(self.context.api(spec)), word)
+                        seen = self._observe_after_fetching(one, lists.of(self.context.api(spec)), word)
                     plans.append(self._with_costs(one, seen, exact=exact, review=review))
             except (BatchspecError, OSError) as error:
                 errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
@@ -204,9 +204,9 @@ class Opened:
     def apply(
         self,
         planned: Planned,
-        word: Word = Word(),  # noqa: B008
+        word: ApplyOptions = ApplyOptions(),  # noqa: B008
         *,
-        saved: SavedPlan | None = None,
+        saved: PlanFile | None = None,
         wait: bool = True,
         timeout: timedelta | None = None,
         override: str = "",
@@ -239,7 +239,7 @@ class Opened:
         refused = tuple(Outcome("--prune", "error", None, problem, codes=("BS807",)) for problem in problems)
         return refused + execute(self.context, good, self._by_address(word), ceilings, waiting=wait, deadline=deadline)
 
-    def _by_address(self, word: Word) -> Word:
+    def _by_address(self, word: ApplyOptions) -> ApplyOptions:
         """A word with addresses: the name of a job stands for all that its matrix or partition makes."""
 
         def addresses(names: frozenset[str]) -> frozenset[str]:
@@ -248,7 +248,7 @@ class Opened:
 
         return replace(word, ask_unknown=addresses(word.ask_unknown), retry_failed=addresses(word.retry_failed))
 
-    def _with_costs(self, one: Prepared, seen: Observed, *, exact: bool, review: bool) -> JobPlan:
+    def _with_costs(self, one: RenderedJob, seen: Observed, *, exact: bool, review: bool) -> JobPlan:
         spec, project = one.desired.spec, self.context.project
         plan = canary_told(spec, one.pins, seen)
         held = bool(plan.held_back) and not plan.submits
@@ -267,14 +267,16 @@ class Opened:
         )
 
     def _observe(
-        self, one: Prepared, listed: Mapping[str, RemoteBatch] | None, word: Word, gone: Collection[str] = ()
+        self, one: RenderedJob, listed: Mapping[str, RemoteBatch] | None, word: ApplyOptions, gone: Collection[str] = ()
     ) -> Observed:
         spec = one.desired.spec
         api = None if listed is None else self.context.api(spec)
         creates = self._creates(spec)
         return observe(self.context, one.desired, one.pins, creates, listed, api, word, gone)
 
-    def _exact(self, one: Prepared, listed: Mapping[str, RemoteBatch], word: Word) -> Observed:
+    def _observe_after_fetching(
+        self, one: RenderedJob, listed: Mapping[str, RemoteBatch], word: ApplyOptions
+    ) -> Observed:
         """Observe, after fetching results without which it can't be told which requests are missing."""
         seen = self._observe(one, listed, word)
         api = self.context.api(one.desired.spec)
@@ -290,8 +292,8 @@ class Opened:
                 settled = True
                 try:
                     remote = known.remote or api.get_batch(known.line.batch)
-                    settled = again or not self.context.is_new(kind, remote.ended_at or self.context.now())
-                    mapping = KeyMap(known.sent(), seen.realm.results.foreign(known.line.batch))
+                    settled = again or not self.context.is_recent(kind, remote.ended_at or self.context.now())
+                    mapping = CustomIdMap(known.sent(), seen.realm.results.foreign(known.line.batch))
                     fetch(api, seen.realm.results, remote, mapping, settled=settled)
                     fetched = True
                 except NotFound:
@@ -350,24 +352,24 @@ def open_project(
     jobs: int | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     reads: bool = False,
-) -> Iterator[Opened]:
+) -> Iterator[Session]:
     """Open a project for planning and applying; services are closed and scratch files removed at the end.
 
     `jobs` is how many processes render, one for each core where it is None. What only `reads` needs no rights to write
     in the project. All jobs of a project share one provider setting: their own, or the one `--provider` names.
     """
-    places = Places.of(project.root, project.settings.store, project.apart)
+    places = ProjectPaths.of(project.root, project.settings.store, project.apart)
     with ExitStack() as stack:
         scratch = stack.enter_context(places.scratch(reads=reads))
         context = Context(
             project,
             places,
             environ=dict(os.environ if environ is None else environ),
-            watcher=watcher or Silent(),
+            watcher=watcher or NullWatcher(),
             now=now,
         )
         stack.callback(context.close)
-        yield Opened(context, scratch, jobs)
+        yield Session(context, scratch, jobs)
 
 
 def plan(project: Project, *, offline: bool = False) -> Plan:

@@ -25,11 +25,11 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from runner.errors import Conflict, Malformed, ProviderError, RateLimited, ServerError, Unauthorized, Unreachable
-from runner.providers import calls, wire
-from runner.providers.api import BatchError, Counts, RemoteBatch, Usage
+from runner.jobspec.trust import KEY_NAMES, check_key_host, is_loopback
+from runner.providers import endpoints, wire
 from runner.providers.http import Http
-from runner.providers.patience import Patience, Sleep
-from runner.spec.trust import KEY_NAMES, check_key_host, is_loopback
+from runner.providers.protocol import BatchError, Counts, RemoteBatch, Usage
+from runner.providers.retry import RetryPolicy, Sleep
 
 __all__ = ["Batch", "Batches", "Client", "Files", "ResultInfo", "UploadInfo"]
 
@@ -109,7 +109,7 @@ class Client:
         check_key_host(url, os.environ)
         if not key and not is_loopback(urlsplit(url).hostname or ""):
             raise Unauthorized(f"there is no key for {url}", status=401, hint=f"give api_key, or set {KEY_NAMES[0]}")
-        patience = Patience(sleep=sleep)
+        patience = RetryPolicy(sleep=sleep)
         self._http = Http(url, key, patience=patience)
         self.batches = Batches(self._http, patience)
 
@@ -143,7 +143,7 @@ class Files:
         body: dict[str, Any] = {"file_name": file_name}
         if file_size_in_bytes is not None:
             body["file_size_in_bytes"] = file_size_in_bytes
-        answer = self._http.post(calls.FILES, body)
+        answer = self._http.post(endpoints.FILES, body)
         intent = wire.read_intent(answer)
         return UploadInfo(intent.file_id, intent.upload_url, intent.expires_at, MappingProxyType(answer))
 
@@ -151,7 +151,7 @@ class Files:
 class Batches:
     """Batch jobs: `client.batches`. Every method raises `runner.errors.ProviderError`."""
 
-    def __init__(self, http: Http, patience: Patience) -> None:
+    def __init__(self, http: Http, patience: RetryPolicy) -> None:
         self.files = Files(http)
         self._http = http
         self._patience = patience
@@ -198,11 +198,11 @@ class Batches:
 
     def retrieve(self, batch_id: str) -> Batch:
         """The job as it is now. Raises NotFound."""
-        return _batch(calls.get_batch(self._http, batch_id))
+        return _batch(endpoints.get_batch(self._http, batch_id))
 
     def results(self, batch_id: str) -> ResultInfo:
         """Fresh download URLs. Raises NotReady before there are any, NotFound when they are gone."""
-        answer = calls.results(self._http, batch_id)
+        answer = endpoints.results(self._http, batch_id)
         urls = wire.read_results(answer)
         return ResultInfo(urls.output_url, urls.error_url, urls.expires_at, MappingProxyType(answer))
 
@@ -211,11 +211,11 @@ class Batches:
 
         Raises Conflict where the job has ended, or has not been submitted upstream yet.
         """
-        return _batch(calls.cancel_batch(self._http, batch_id))
+        return _batch(endpoints.cancel_batch(self._http, batch_id))
 
     def list(self, *, status: str | None = None) -> Iterator[Batch]:
         """All jobs of the account, newest first, or those in one status; fetched page by page as they are taken."""
-        for entry in calls.walk(self._http, status or ""):
+        for entry in endpoints.iter_batches(self._http, status or ""):
             yield _as_batch(entry.batch, entry.raw)
 
     def _create(self, body: dict[str, Any], key: str) -> Batch:
@@ -245,14 +245,14 @@ class Batches:
 
     def _create_once(self, body: dict[str, Any], hide: tuple[str, ...]) -> Batch:
         try:
-            return _batch(self._http.post_once(calls.BATCHES, body, hide=hide))
+            return _batch(self._http.post_once(endpoints.BATCHES, body, hide=hide))
         except Malformed as exc:
             raise Unreachable(f"the answer to a create can't be understood: {exc.message}") from exc
 
     def _find(self, key: str) -> Batch | None:
         """The job that a create with this key made, if it is among the newest; the key protects from the rest."""
         try:
-            recent = islice(calls.walk(self._http), RECENT)
+            recent = islice(endpoints.iter_batches(self._http), RECENT)
             return next((_as_batch(e.batch, e.raw) for e in recent if e.batch.request_id == key), None)
         except ProviderError:
             return None

@@ -161,11 +161,11 @@ def _end(helper: subprocess.Popen[bytes]) -> None:
 
 def _serve(address: str) -> None:
     """Fork for each connection until stdin ends. The fork waits for the command, which is a fork of its own."""
-    from runner.executor import wait
+    from runner.executor import poll
     from tests.warm import warm
 
     warm()
-    wait.SHORTEST = {"local": 0.05, "digitalocean": 0.05}
+    poll.MIN_INTERVAL = {"local": 0.05, "digitalocean": 0.05}
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from runner.spec.load import Project, load_project
+from runner.jobspec.loader import Project, load_project
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.planner.filters import FILTERS
-from runner.planner.templates import Templates
-from runner.spec.schema import json_schema, settings_schema
+from runner.jobspec.spec_schema import json_schema, settings_schema
+from runner.planner.templates.environment import Templates
+from runner.planner.templates.filters import FILTERS
 from tests.cli_runner import run_cli
 from tests.conftest import REPOSITORY
 

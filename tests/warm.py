@@ -17,7 +17,7 @@ MODULES = (
 def warm() -> None:
     """Import all modules of `runner` and what they import later; load the tables of OpenAI's tokenizers."""
     import runner
-    from runner import tokenizer
+    from runner.base import tokenizer
     from runner.service.backends import tokens as served
 
     for module in pkgutil.walk_packages(runner.__path__, "runner."):

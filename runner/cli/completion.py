@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from runner.cli.project import read_project
+from runner.base.visible import visible_line
+from runner.cli.loading import read_project
 from runner.errors import BatchspecError
-from runner.visible import visible_line
 
 _SPLIT = re.compile(r"\S+\[\S*(\s[=:]\s?\S*)+$")
 """An address as bash hands it over, which splits words at `=` and `:`."""
@@ -43,7 +43,7 @@ def complete_specs(incomplete: str) -> list[str]:
 
 def complete_providers(incomplete: str) -> list[str]:
     """Provider profiles."""
-    from runner.spec.load import find_root, load_settings  # noqa: PLC0415
+    from runner.jobspec.loader import find_root, load_settings  # noqa: PLC0415
 
     names = sorted({"digitalocean", "local", *load_settings(find_root(Path.cwd()), []).providers})
     return _offered(names, incomplete)
@@ -57,7 +57,7 @@ def _offered(names: Iterable[str], incomplete: str) -> list[str]:
 def _addresses(root: Path, lockfile: Path) -> list[str]:
     import json  # noqa: PLC0415
 
-    from runner.paths import LOCKFILE_BYTES, read_inside  # noqa: PLC0415
+    from runner.base.repository_paths import LOCKFILE_BYTES, read_inside  # noqa: PLC0415
 
     try:
         header = json.loads(read_inside(root, lockfile.relative_to(root).as_posix(), LOCKFILE_BYTES).splitlines()[0])

@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import typer
 
-from runner.cli import interrupt
-from runner.cli.printing import drop_stdout, flush, say, say_error, show_crash
-from runner.cli.verbs import VERBS, Verbs
+from runner.cli import signals
+from runner.cli.lazy_group import VERBS, LazyGroup
+from runner.cli.terminal.printing import drop_stdout, flush, say, say_error, show_crash
 from runner.errors import BatchspecError, disk_error
 
 _EPILOG = (
@@ -22,7 +22,7 @@ _EPILOG = (
 # rich_markup_mode=None: plain help, in half the time.
 app = typer.Typer(
     name="batchspec",
-    cls=Verbs,
+    cls=LazyGroup,
     help="Infrastructure-as-code for LLM batch jobs: a YAML spec, a plan, an apply, a lockfile in git.",
     epilog=_EPILOG,
     rich_markup_mode=None,
@@ -67,12 +67,12 @@ def _in_folder(arguments: list[str]) -> list[str]:
 
 def run(arguments: list[str]) -> int:
     """Run the command with `arguments` and return its exit code. Errors are printed to stderr."""
-    interrupt.listen()
+    signals.install()
     try:
         arguments = _in_folder(arguments)
         code = app(arguments or ["--help"], prog_name="batchspec", standalone_mode=False)
-        if code == interrupt.CODE and not interrupt.is_told():  # typer makes a code of KeyboardInterrupt
-            interrupt.tell(again=arguments[:1] == ["apply"])
+        if code == signals.CODE and not signals.reported():  # typer makes a code of KeyboardInterrupt
+            signals.report(again=arguments[:1] == ["apply"])
         flush()
     except BatchspecError as error:
         _say(error, arguments)
@@ -109,10 +109,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _say(error: BatchspecError, arguments: list[str]) -> None:
-    from runner.cli.console import error_text  # noqa: PLC0415
+    from runner.cli.terminal.terminal import error_text  # noqa: PLC0415
 
     say_error(error_text(error), end="")
     if "--json" in arguments:
-        from runner.cli.machine import tell_error  # noqa: PLC0415
+        from runner.cli.terminal.json_writer import tell_error  # noqa: PLC0415
 
         tell_error(arguments, error)

@@ -1,6 +1,6 @@
 """Apply: a round through all jobs under their lockfiles' locks, a wait without any, and again until all have ended.
 
-Each round reads everything afresh. What is done for one job stands in `runner.executor.run`.
+Each round reads everything afresh. What is done for one job stands in `runner.executor.job_run`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from runner.executor.context import Context
-from runner.executor.limits import Flight
-from runner.executor.listing import NEW, Lists
-from runner.executor.observe import Word
-from runner.executor.outcome import Outcome, Prepared
-from runner.executor.run import Run
-from runner.executor.wait import Waiting
-from runner.logfields import bound
-from runner.reconciler.ceiling import Ceiling
-from runner.store.files import is_held, lock_holder, write_lock
-from runner.store.ledger import Ledger
+from runner.base.log_context import bind
+from runner.context import Context
+from runner.executor.in_flight import InFlightLimit
+from runner.executor.job_run import JobRun
+from runner.executor.outcome import Outcome, RenderedJob
+from runner.executor.poll import Poller
+from runner.reconciler.observe.batch_list import MAX_AGE, BatchListCache
+from runner.reconciler.observe.observe import ApplyOptions
+from runner.reconciler.plan.plan_limits import PlanLimits
+from runner.state.atomic import is_held, lock_holder, write_lock
+from runner.state.ledger import Ledger
 
 
 class Interrupted(KeyboardInterrupt):
@@ -33,9 +33,9 @@ class Interrupted(KeyboardInterrupt):
 
 def apply(
     context: Context,
-    jobs: Sequence[Prepared],
-    word: Word,
-    ceilings: Mapping[str, Ceiling],
+    jobs: Sequence[RenderedJob],
+    word: ApplyOptions,
+    ceilings: Mapping[str, PlanLimits],
     *,
     waiting: bool = True,
     deadline: datetime | None = None,
@@ -44,56 +44,56 @@ def apply(
 
     With `waiting` False it returns once everything that can be submitted is. Raises Interrupted on Ctrl-C.
     """
-    flight = Flight(context.project.settings.max_in_flight)
-    runs = [Run(context, job, word, ceilings.get(job.desired.spec.address), flight) for job in jobs]
-    waits = Waiting(context)
+    flight = InFlightLimit(context.project.settings.max_in_flight)
+    runs = [JobRun(context, job, word, ceilings.get(job.desired.spec.address), flight) for job in jobs]
+    waits = Poller(context)
     try:
         while True:
             _round(context, [run for run in runs if run.outcome is None])
             stalls = [run.stalled for run in runs if run.outcome is None and run.stalled is not None]
             if not waiting:
                 stalls = [stall for stall in stalls if stall.settles]
-            if stalls and waits.until_it_goes_on(stalls, deadline):
+            if stalls and waits.wait_before_retry(stalls, deadline):
                 continue
             if stalls and waits.is_over(deadline):
                 break
             for run in runs:
                 if run.outcome is None and run.stalled is not None:
-                    run.give_up()
+                    run.abandon()
                     _tell_end(context, run)
             awaited = [run.awaited() for run in runs if run.outcome is None]
-            if not awaited or not waiting or not waits.until_one_ends(awaited, deadline):
+            if not awaited or not waiting or not waits.wait_for_any(awaited, deadline):
                 break
     except KeyboardInterrupt:
         raise Interrupted(tuple(run.left() for run in runs)) from None
     return tuple(run.left() for run in runs)
 
 
-def _round(context: Context, runs: Sequence[Run]) -> None:
+def _round(context: Context, runs: Sequence[JobRun]) -> None:
     """One round through all jobs, those of one lockfile under its lock; what somebody else is writing comes last."""
-    groups: dict[Path, list[Run]] = {}
+    groups: dict[Path, list[JobRun]] = {}
     for run in runs:
         groups.setdefault(context.places.lock(run.lock_path), []).append(run)
-    lists = Lists(context.now, NEW)
+    lists = BatchListCache(context.now, MAX_AGE)
     for lock in sorted(groups, key=is_held):
         with write_lock(lock, waiting=_telling(context, lock, lists)):
             ledger = Ledger(context.places.ledger)
             try:
                 for run in groups[lock]:
-                    with bound(job=run.address):
+                    with bind(job=run.address):
                         run.attempt(ledger, lists)
                         _tell_end(context, run)
             finally:
                 ledger.close()
 
 
-def _tell_end(context: Context, run: Run) -> None:
+def _tell_end(context: Context, run: JobRun) -> None:
     if run.outcome is not None:
         context.watcher.event("job.ended", job=run.address, end=run.outcome.end)
 
 
 @contextlib.contextmanager
-def _telling(context: Context, lock: Path, lists: Lists) -> Iterator[None]:
+def _telling(context: Context, lock: Path, lists: BatchListCache) -> Iterator[None]:
     """While another process writes. What was read before is read again."""
     context.watcher.event("lock.waiting", holder=lock_holder(lock))
     yield

@@ -11,10 +11,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from runner.context import Watcher
 from runner.errors import BatchspecError, QueueFull
-from runner.executor.batches import Known, moment_of
-from runner.executor.context import Watcher
-from runner.reconciler.ceiling import REFUSALS
+from runner.reconciler.observe.batches import BatchRecord, moment_of
+from runner.reconciler.plan.plan_limits import most_refusals
 
 SHORTEST = 300.0
 """Seconds before the first new try while nothing has ended."""
@@ -52,7 +52,7 @@ class Backoff:
         self._since: datetime | None = None
         self._said: str = ""
 
-    def look(self, batches: Sequence[Known], sent: Collection[str], flying: int) -> list[Known]:
+    def look(self, batches: Sequence[BatchRecord], sent: Collection[str], flying: int) -> list[BatchRecord]:
         """Count refused batches that were not seen before; returns those that this apply submitted.
 
         `sent` are the batches that this apply submitted, `flying` is what is in flight at the service.
@@ -75,7 +75,7 @@ class Backoff:
             self._alone[shard] += 1
 
     def room(
-        self, address: str, batches: Sequence[Known], shards: int, flying: int, now: datetime, watcher: Watcher
+        self, address: str, batches: Sequence[BatchRecord], shards: int, flying: int, now: datetime, watcher: Watcher
     ) -> Room:
         """What may be submitted now of `shards` shards, by the newest refusal and what has happened since.
 
@@ -95,7 +95,7 @@ class Backoff:
             watcher.event("queue.full", job=address, reason=self.words, seconds=round(found.seconds))
         return found
 
-    def _room(self, batches: Sequence[Known], now: datetime) -> Room:
+    def _room(self, batches: Sequence[BatchRecord], now: datetime) -> Room:
         refused = [one for one in batches if one.refused and now - _moment(one, now) < FORGOTTEN]
         if not refused and not self._creates:
             return Room()
@@ -114,7 +114,7 @@ class Backoff:
         left = pause - (now - self._since).total_seconds()
         return Room(1) if left <= 0 else Room(0, math.ceil(left))
 
-    def _in_a_row(self, refused: Sequence[Known], later: Sequence[Known]) -> int:
+    def _in_a_row(self, refused: Sequence[BatchRecord], later: Sequence[BatchRecord]) -> int:
         """How often the shard that was refused most has been, since a batch was accepted."""
         if any(one.ended or one.state not in {"submitted", "validating"} for one in later):
             return 1
@@ -122,15 +122,10 @@ class Backoff:
         return max(names.values(), default=1)
 
 
-def most_refusals(shards: int) -> int:
-    """Creates that may be refused in one apply that submits so many shards."""
-    return REFUSALS * max(1, shards)
-
-
-def _name(one: Known) -> str:
+def _name(one: BatchRecord) -> str:
     return one.line.shard or one.line.batch
 
 
-def _moment(one: Known, now: datetime) -> datetime:
+def _moment(one: BatchRecord, now: datetime) -> datetime:
     """When a batch ended, else when it was created."""
     return moment_of(one.line.ended_at or "") or moment_of(one.line.created_at) or now

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
-from runner.executor.batches import Known
-from runner.executor.costs import spent
 from runner.money.estimate import Estimate
 from runner.planner.render import Desired
-from runner.reconciler.lockfile import BatchLine, PinsLine
-from runner.reconciler.plan import JobPlan
+from runner.reconciler.observe.batches import BatchRecord
+from runner.reconciler.plan.job_estimate import spent
+from runner.reconciler.plan.plan import JobPlan
+from runner.state.lockfile import BatchLine, PinsLine
 
 End = Literal["succeeded", "failed", "running", "skipped", "error"]
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class RenderedJob:
     """A job that is rendered, with its pins; for apply also what its plan expects, and why a budget may be broken."""
 
     desired: Desired
@@ -65,7 +65,7 @@ class Paid:
 
     @classmethod
     def of(
-        cls, batches: Sequence[Known], sent: Collection[str], priced: Collection[str], estimate: Estimate | None
+        cls, batches: Sequence[BatchRecord], sent: Collection[str], priced: Collection[str], estimate: Estimate | None
     ) -> Paid:
         """Sum up recorded batches: those that were `sent` now, and those that were not `priced` before it."""
         recorded = [known.line for known in batches if known.line.cost is not None]

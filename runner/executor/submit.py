@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from runner.context import Context, Realm
 from runner.errors import (
     Conflict,
     ConflictError,
@@ -22,22 +23,21 @@ from runner.errors import (
     Unauthorized,
     Unreachable,
 )
-from runner.executor.batches import Known, line_of, list_back
-from runner.executor.context import Context, Realm
-from runner.executor.parallel import Meter
+from runner.executor.threads import TransferProgress
+from runner.jobspec.loader import JobSpec
+from runner.jobspec.trust import resolve_webhook_secret
 from runner.planner.shards import Shard
-from runner.providers.api import BatchApi, Order, RemoteBatch
-from runner.reconciler.identity import is_create, metadata, request_id
-from runner.reconciler.lockfile import BatchLine
-from runner.spec.load import JobSpec
-from runner.spec.trust import resolve_webhook_secret
-from runner.store.files import sync_file
-from runner.store.index import save_keys
-from runner.store.ledger import Create, Ledger
+from runner.providers.protocol import BatchApi, CreateRequest, RemoteBatch
+from runner.reconciler.observe.batches import BatchRecord, list_back, to_lockfile_line
+from runner.reconciler.plan.idempotency import matches_create, metadata, request_id
+from runner.state.atomic import sync_file
+from runner.state.ledger import Create, Ledger
+from runner.state.lockfile import BatchLine
+from runner.state.results import save_keys
 
-TRIES = 5
+MAX_ATTEMPTS = 5
 """How often a create is sent in one go: after a lost answer again, with the same key, after a look at the list."""
-PATIENCE = 20.0
+MAX_RATE_LIMIT_WAIT = 20.0
 """Seconds that a rate limit is waited for here, where the machine's lock is held."""
 
 
@@ -50,18 +50,18 @@ class Submission:
     realm: Realm
     api: BatchApi
     ledger: Ledger
-    sent: Meter
+    sent: TransferProgress
     keyed: bool
 
 
-def key_of(project: str, address: str, shard: Shard, batches: Sequence[Known]) -> tuple[int, str]:
+def key_of(project: str, address: str, shard: Shard, batches: Sequence[BatchRecord]) -> tuple[int, str]:
     """The attempt that a shard would go out in, and its idempotency key then; `batches` are all of its address."""
     attempt = 1 + sum(1 for known in batches if known.line.shard == shard.digest and known.ended)
     return attempt, request_id(project, address, shard.digest, attempt)
 
 
 def submit(
-    to: Submission, shard: Shard, number: int, batches: Sequence[Known], pins: str
+    to: Submission, shard: Shard, number: int, batches: Sequence[BatchRecord], pins: str
 ) -> tuple[BatchLine, RemoteBatch]:
     """Have a shard in a batch, once. Returns the lockfile's line and the batch as the service told it.
 
@@ -90,7 +90,7 @@ def submit(
             None,
             to.context.now(),
         )
-        order = Order(
+        order = CreateRequest(
             file_id,
             to.spec.job.line_format,
             to.spec.job.url,
@@ -110,7 +110,7 @@ def submit(
                 raise
             continue
         to.ledger.created(to.realm.name, identity, remote.batch_id)
-        return line_of(remote, address, to.realm.name, create).model_copy(update={"pins": pins}), remote
+        return to_lockfile_line(remote, address, to.realm.name, create).model_copy(update={"pins": pins}), remote
     raise AssertionError("the second upload is fresh and returns or raises")
 
 
@@ -135,7 +135,7 @@ def _uploaded(to: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]:
     raise AssertionError("the last try returns or raises")
 
 
-def _create(to: Submission, order: Order, shard: Shard, *, doubtful: bool) -> RemoteBatch:
+def _create(to: Submission, order: CreateRequest, shard: Shard, *, doubtful: bool) -> RemoteBatch:
     """Send the create until its outcome is known. Never a second one without a look at the list.
 
     `doubtful`: an earlier create with this key was not answered. A refusal (no money, queue full) says nothing of that
@@ -144,35 +144,35 @@ def _create(to: Submission, order: Order, shard: Shard, *, doubtful: bool) -> Re
     What is raised while an outcome is not known leaves the intent in the ledger: the job's next round looks for its
     batch. A service that is not seen to know keys is never asked again here, since only time can tell there.
     """
-    for attempt in range(TRIES):
+    for attempt in range(MAX_ATTEMPTS):
         try:
-            return _agreeing(to.api.create_batch(order), shard, order)
+            return _verified(to.api.create_batch(order), shard, order)
         except (OutOfMoney, QueueFull):
             if not doubtful:
                 to.ledger.refused(to.realm.name, order.request_id)
             raise
         except RateLimited as limited:
             wait = 2.0**attempt if limited.retry_after is None else limited.retry_after
-            if attempt == TRIES - 1 or wait > PATIENCE:
+            if attempt == MAX_ATTEMPTS - 1 or wait > MAX_RATE_LIMIT_WAIT:
                 raise
             to.context.sleep(wait)
         except Conflict as conflict:
-            return _agreeing(_holder(to, order, conflict), shard, order)
+            return _verified(_find_by_key(to, order, conflict), shard, order)
         except (Unreachable, ServerError) as lost:
             doubtful = True
             to.context.watcher.event("create.lost", job=to.spec.address, reason=lost.message)
-            if attempt == TRIES - 1 or not to.keyed:
+            if attempt == MAX_ATTEMPTS - 1 or not to.keyed:
                 raise
             to.context.sleep(2.0**attempt)
             found = _find(to, order)
             if found is not None:
-                return _agreeing(found, shard, order)
+                return _verified(found, shard, order)
     raise AssertionError("the last try returns or raises")
 
 
-def _holder(to: Submission, order: Order, conflict: Conflict) -> RemoteBatch:
+def _find_by_key(to: Submission, order: CreateRequest, conflict: Conflict) -> RemoteBatch:
     """The batch that has the key already; the list may show it late. Raises ConflictError where it never does."""
-    for attempt in range(TRIES):
+    for attempt in range(MAX_ATTEMPTS):
         found = _find(to, order)
         if found is not None:
             return found
@@ -183,11 +183,11 @@ def _holder(to: Submission, order: Order, conflict: Conflict) -> RemoteBatch:
     ) from conflict
 
 
-def _find(to: Submission, order: Order) -> RemoteBatch | None:
+def _find(to: Submission, order: CreateRequest) -> RemoteBatch | None:
     found = [
         batch
         for batch in list_back(to.api, to.context.now()).values()
-        if is_create(batch.metadata, batch.request_id, order.request_id, order.metadata)
+        if matches_create(batch.metadata, batch.request_id, order.request_id, order.metadata)
     ]
     if len(found) > 1:
         names = " and ".join(batch.batch_id for batch in found)
@@ -198,7 +198,7 @@ def _find(to: Submission, order: Order) -> RemoteBatch | None:
     return found[0] if found else None
 
 
-def _agreeing(remote: RemoteBatch, shard: Shard, order: Order) -> RemoteBatch:
+def _verified(remote: RemoteBatch, shard: Shard, order: CreateRequest) -> RemoteBatch:
     held = remote.metadata.get("shard", shard.digest)
     if held != shard.digest:
         raise ConflictError(
@@ -210,7 +210,7 @@ def _agreeing(remote: RemoteBatch, shard: Shard, order: Order) -> RemoteBatch:
     return remote if remote.request_id else _with_key(remote, order)
 
 
-def _with_key(remote: RemoteBatch, order: Order) -> RemoteBatch:
+def _with_key(remote: RemoteBatch, order: CreateRequest) -> RemoteBatch:
     """A create's answer need not repeat the key it was sent (the guide's does not)."""
     return replace(remote, request_id=order.request_id, metadata=remote.metadata or order.metadata)
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from runner.money.prices import Price, Usage
-from runner.money.sample import Tokens
+from runner.money.token_sample import Tokens
 from runner.money.tokens import Certainty
 
 BYTES_A_TOKEN = 4

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 
-from runner.model_facts import bare_model
+from runner.base.model_facts import bare_model
 
 MILLION = Decimal(1_000_000)
 _WRITE, _WRITE_HOUR = Decimal("1.25"), Decimal(2)

@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from runner.model_facts import bare_model
-from runner.tokenizer import token_counter
+from runner.base.model_facts import bare_model
+from runner.base.tokenizer import token_counter
 
 _MESSAGE = 3
 _PRIMING = 3

@@ -1,7 +1,7 @@
 """What takes rights from a child process that works on untrusted input: no network, no programs, bounded memory.
 
 Everything here is best effort and never fails: a right that a platform can't take away stays. The meter
-(`runner.planner.meter`) and DuckDB's own settings bound the work without it; this is the second line.
+(`runner.planner.templates.step_limit`) and DuckDB's own settings bound the work without it; this is the second line.
 """
 
 from __future__ import annotations

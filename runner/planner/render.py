@@ -13,19 +13,19 @@ from typing import Any, BinaryIO
 import jinja2
 
 from runner.errors import InputError, Problem, SpecError
-from runner.planner.bodies import Frame, frame
-from runner.planner.files import InputFiles
-from runner.planner.kept import WORTH_BYTES, Kept, Made
-from runner.planner.limits import INPUT_BYTES
-from runner.planner.pins import Pins, pins_of
-from runner.planner.renderer import Renderer
-from runner.planner.rows import Chunk, Trouble, rows
-from runner.planner.rules import Finding, Found, Limits
-from runner.planner.sources import hash_files, is_whole, read_chunks, size_of
-from runner.planner.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
-from runner.planner.syntax import template_problems
-from runner.planner.templates import Templates
-from runner.spec.load import JobSpec
+from runner.jobspec.loader import JobSpec
+from runner.planner.cache import WORTH_BYTES, CacheManifest, RenderCache
+from runner.planner.input.limits import INPUT_BYTES
+from runner.planner.input.parse import Chunk, RowProblem, rows
+from runner.planner.input.source import hash_files, is_whole, read_chunks, size_of
+from runner.planner.input.streams import InputFiles
+from runner.planner.requests.layout import RequestLayout, build_layout
+from runner.planner.requests.refusal_rules import Finding, Found, Limits
+from runner.planner.requests.renderer import Renderer
+from runner.planner.spool.pins import Pins, pins_of
+from runner.planner.spool.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
+from runner.planner.templates.check import template_problems
+from runner.planner.templates.environment import Templates
 
 MAX_PROBLEMS = 20
 """Problems of the input that are shown; one more says how many there are beyond."""
@@ -47,7 +47,7 @@ class Desired:
     findings: tuple[Finding, ...] = ()
 
 
-def desire(
+def render_job(
     spec: JobSpec,
     root: Path,
     scratch: Path,
@@ -67,7 +67,7 @@ def desire(
     if keep_in is None:
         return rendering.render(scratch)
     settings = [spec.job.replicates, spec.job.dedupe, spec.job.input.model_dump(mode="json")]
-    kept = Kept(keep_in, root, rendering.frame, settings)
+    kept = RenderCache(keep_in, root, rendering.frame, settings)
     size = size_of(root, spec) if is_whole(spec.job.input) else 0
     if size >= WORTH_BYTES and kept.may_hold(size):
         files = InputFiles()
@@ -90,7 +90,7 @@ class _Rendering:
         self._root = root
         self._count = cores() if jobs is None else jobs
         self._progress = progress
-        self.frame = frame(spec, limits)
+        self.frame = build_layout(spec, limits)
         self.templates = Templates(root, self.frame.variables)
         self._renderer = _compiled(spec, root, self.frame, self.templates)
 
@@ -98,10 +98,10 @@ class _Rendering:
         """Render all rows into `scratch`."""
         job = self._spec.job
         files = InputFiles()
-        troubles, found, made = _Troubles(files), Found(), 0
+        troubles, found, made = ProblemList(files), Found(), 0
         with ExitStack() as stack:
             writer = stack.enter_context(SpoolWriter(scratch))
-            chunks = _Whole(read_chunks(self._root, self._spec, files))
+            chunks = _ReadableChunks(read_chunks(self._root, self._spec, files))
             for part in self._parts(chunks, scratch, stack):
                 writer.add(part)
                 troubles.take(part)
@@ -118,7 +118,7 @@ class _Rendering:
         pins = pins_of(self._spec, self.templates.used, files.digest(), spool.rows, sequence_digest(spool))
         return Desired(self._spec, self._root, spool, pins, found.all())
 
-    def recalled(self, made: Made, scratch: Path) -> Desired:
+    def recalled(self, made: CacheManifest, scratch: Path) -> Desired:
         """What was kept; lines are rendered when they are asked for, and must have the keys that were kept."""
         job = self._spec.job
         spool = Spool(scratch / "kept", made.rows, job.replicates, job.dedupe, not job.input.id_columns)
@@ -148,8 +148,10 @@ class _Rendering:
     def _parts(self, chunks: Iterator[Chunk], scratch: Path, stack: ExitStack) -> Iterator[Part]:
         few = list(islice(chunks, SMALL_CHUNKS + 1))
         if self._count < 2 or len(few) <= SMALL_CHUNKS:
-            return _here(self._renderer, chain(few, chunks), stack.enter_context((scratch / "lines").open("wb")))
-        from runner.planner.workers import Workers  # noqa: PLC0415  small inputs need none
+            return _render_in_process(
+                self._renderer, chain(few, chunks), stack.enter_context((scratch / "lines").open("wb"))
+            )
+        from runner.planner.requests.worker_pool import Workers  # noqa: PLC0415  small inputs need none
 
         workers = Workers(self._count, self.frame, self.templates, self._root, scratch)
         return stack.enter_context(workers).render(chain(few, chunks))
@@ -187,7 +189,7 @@ def first_requests(
 
     `rows_of` names another job, and its root, whose rows are taken.
     """
-    shape = frame(spec)
+    shape = build_layout(spec)
     renderer = _compiled(spec, root, shape, Templates(root, shape.variables))
     files, number = InputFiles(), 0
     source, folder = rows_of or (spec, root)
@@ -196,20 +198,20 @@ def first_requests(
         for request in renderer.requests(chunk):
             if number >= count:
                 return
-            if isinstance(request, Trouble):
+            if isinstance(request, RowProblem):
                 raise InputError([_problem(request, files.paths[chunk.file_number], first)])
             number += 1
             yield request[0] or b"%d" % number, request[1]
 
 
-def _compiled(spec: JobSpec, root: Path, shape: Frame, templates: Templates) -> Renderer:
+def _compiled(spec: JobSpec, root: Path, shape: RequestLayout, templates: Templates) -> Renderer:
     try:
         return Renderer(shape, templates)
     except jinja2.TemplateError as error:
         raise SpecError(template_problems(root, [spec])) from error
 
 
-def _here(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Iterator[Part]:
+def _render_in_process(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Iterator[Part]:
     """Render in this process; the lines go into one segment."""
     offset = 0
     for chunk in chunks:
@@ -224,7 +226,7 @@ def _here(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Itera
         )
 
 
-class _Whole:
+class _ReadableChunks:
     """All chunks that can be read; what is wrong with files is kept, to be told with what is wrong with rows."""
 
     def __init__(self, chunks: Iterator[Chunk]) -> None:
@@ -243,7 +245,7 @@ class _Whole:
         raise StopIteration
 
 
-class _Troubles:
+class ProblemList:
     """Troubles of all parts, as problems, up to a bound."""
 
     def __init__(self, files: InputFiles) -> None:
@@ -267,7 +269,7 @@ class _Troubles:
         return self._problems + more
 
 
-def _problem(trouble: Trouble, path: str, before: int) -> Problem:
+def _problem(trouble: RowProblem, path: str, before: int) -> Problem:
     named = f"row {before + trouble.position + 1}: " if trouble.position >= 0 else ""
     return Problem(
         path, trouble.line, trouble.column, named + trouble.message, code=trouble.code, public=trouble.public

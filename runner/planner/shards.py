@@ -17,13 +17,13 @@ from typing import BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
-from runner.keys import DIGEST_BYTES, VERSION
-from runner.keysort import order_of
-from runner.planner.asks import Asks, read_asks
-from runner.planner.spool import Block, Spool, keys_of
-from runner.spec.models import Shards
+from runner.base.keys import DIGEST_BYTES, VERSION
+from runner.base.sorted_keys import order_of
+from runner.jobspec.models import Shards
+from runner.planner.spool.decisions import Decisions, read_decisions
+from runner.planner.spool.spool import Block, Spool, keys_of
 
-Wanted = Callable[[Asks], npt.NDArray[np.bool_]]
+Wanted = Callable[[Decisions], npt.NDArray[np.bool_]]
 """Chooses asks of a block that go into shards."""
 _KEY_AT = len(b'{"custom_id":"')
 _KEY_LENGTH = len(VERSION) + 1 + 2 * DIGEST_BYTES
@@ -102,7 +102,7 @@ def _shards(spool: Spool, limits: Shards, wanted: Wanted) -> Iterator[list[_Piec
     """The wanted asks, cut into shards; a shard's pieces are in order and never empty."""
     pieces: list[_Piece] = []
     requests = size = 0
-    for block, asks in read_asks(spool):
+    for block, asks in read_decisions(spool):
         piece = _piece(spool, block, asks, np.flatnonzero(wanted(asks)))
         ends = np.cumsum(piece.sizes)
         start = 0
@@ -122,7 +122,7 @@ def _shards(spool: Spool, limits: Shards, wanted: Wanted) -> Iterator[list[_Piec
         yield pieces
 
 
-def _piece(spool: Spool, block: Block, asks: Asks, chosen: npt.NDArray[np.intp]) -> _Piece:
+def _piece(spool: Spool, block: Block, asks: Decisions, chosen: npt.NDArray[np.intp]) -> _Piece:
     """The chosen asks of a block. Holds nothing of the others: few asks may be wanted of very many."""
     rows = chosen // spool.replicates
     ordinals = asks["ordinal"][chosen]

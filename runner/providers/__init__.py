@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 if TYPE_CHECKING:
-    from runner.providers.api import BatchApi
-    from runner.spec.settings import DigitalOceanProfile, LocalProfile
+    from runner.jobspec.settings import DigitalOceanProfile, LocalProfile
+    from runner.providers.protocol import BatchApi
 
 
 def open_api(
@@ -22,7 +22,8 @@ def open_api(
 ) -> BatchApi:
     """The service that a profile stands for. Nothing is sent or started before the first call.
 
-    `key` is the access key that `runner.spec.trust.find_key` found; it is not used for a local profile, whose service
+    `key` is the access key that `runner.jobspec.trust.find_key` found; it is not used for a local profile, whose
+    service
     has a token of its own. `service_folder` holds the embedded services' data. `sleep` waits between tries, in
     seconds, and may raise to stop them.
 
@@ -48,7 +49,7 @@ def open_api(
 
 def _check_upstream(base_url: str, name: str | None, environ: Mapping[str, str]) -> None:
     """Refuse a server that the environment does not trust with the requests, or with the key in the variable `name`."""
-    from runner.spec.trust import check_key_host, resolve_env  # noqa: PLC0415
+    from runner.jobspec.trust import check_key_host, resolve_env  # noqa: PLC0415
 
     if name is None:
         check_key_host(base_url, environ, "requests are")
@@ -59,7 +60,7 @@ def _check_upstream(base_url: str, name: str | None, environ: Mapping[str, str])
 
 def _key_hint(profile: DigitalOceanProfile, key: str | None, environ: Mapping[str, str]) -> str:
     """What to do where the service refuses the key, or that there is none: the variable is named."""
-    from runner.spec.trust import KEY_NAMES  # noqa: PLC0415
+    from runner.jobspec.trust import KEY_NAMES  # noqa: PLC0415
 
     named = (profile.key.env,) if profile.key is not None else KEY_NAMES
     elsewhere = "; or try it on this machine, without a key: `--provider local`"
@@ -74,7 +75,7 @@ def _check_key(profile: DigitalOceanProfile, key: str | None, environ: Mapping[s
     from urllib.parse import urlsplit  # noqa: PLC0415
 
     from runner.errors import Unauthorized  # noqa: PLC0415
-    from runner.spec.trust import check_key_host, is_loopback  # noqa: PLC0415
+    from runner.jobspec.trust import check_key_host, is_loopback  # noqa: PLC0415
 
     base_url = profile.base_url
     check_key_host(base_url, environ)

@@ -10,18 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.errors import Malformed, Unreachable
-from runner.providers import calls, wire
-from runner.providers.api import BatchApi, FileIntent, Order, Progress, RemoteBatch, Renew, ResultUrls
+from runner.providers import endpoints, wire
 from runner.providers.http import USUAL, Http, Limits, Now
-from runner.providers.patience import Patience, Sleep
-from runner.providers.storage import Storage
+from runner.providers.presigned import Storage
+from runner.providers.protocol import BatchApi, CreateRequest, FileIntent, Progress, RemoteBatch, Renew, ResultUrls
+from runner.providers.retry import RetryPolicy, Sleep
 
 
 class DigitalOcean(BatchApi):
     """One account at one base URL.
 
     `key` is sent as bearer token to the base URL only; whether it may go there is decided before
-    (`runner.spec.trust`). Empty sends none. `sleep` waits between tries and may raise to stop them; what it raises goes
+    (`runner.jobspec.trust`). Empty sends none. `sleep` waits between tries and may raise to stop them; what it
+    raises goes
     through. `key_hint` says what to do where the key is refused. Threads may share it, for parallel transfers.
 
     Reads, file intents and cancels are tried again after Unreachable, 5xx and 429; `create_batch` never is.
@@ -34,11 +35,11 @@ class DigitalOcean(BatchApi):
         *,
         sleep: Sleep = time.sleep,
         now: Now = time.time,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         limits: Limits = USUAL,
         key_hint: str = "",
     ) -> None:
-        patience = patience or Patience(sleep=sleep)
+        patience = patience or RetryPolicy(sleep=sleep)
         self._http = Http(base_url, key, patience=patience, now=now, limits=limits, key_hint=key_hint)
         self._storage = Storage(local=self._http.loopback, patience=patience, now=now, limits=limits)
 
@@ -47,7 +48,7 @@ class DigitalOcean(BatchApi):
 
     def create_file(self, name: str, size: int) -> FileIntent:
         """Ask for a place to upload `size` bytes. `name` must end in `.jsonl`."""
-        return wire.read_intent(self._http.post(calls.FILES, {"file_name": name, "file_size_in_bytes": size}))
+        return wire.read_intent(self._http.post(endpoints.FILES, {"file_name": name, "file_size_in_bytes": size}))
 
     def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
         """Stream a file to the intent's URL, again after a passing trouble until it expires.
@@ -57,7 +58,7 @@ class DigitalOcean(BatchApi):
         """
         self._storage.upload(intent.upload_url, path, intent.expires_at, progress)
 
-    def create_batch(self, order: Order) -> RemoteBatch:
+    def create_batch(self, order: CreateRequest) -> RemoteBatch:
         """Create a batch; sent exactly once.
 
         After Unreachable or ServerError the batch may exist: find out by listing. An answer that says yes but can't be
@@ -65,7 +66,7 @@ class DigitalOcean(BatchApi):
         """
         hide = (order.webhook[1],) if order.webhook else ()
         try:
-            return wire.read_batch(self._http.post_once(calls.BATCHES, wire.order_body(order), hide=hide))
+            return wire.read_batch(self._http.post_once(endpoints.BATCHES, wire.order_body(order), hide=hide))
         except Malformed as exc:
             raise Unreachable(
                 f"the answer to a create can't be understood: {exc.message}", hint="look for the batch in the list"
@@ -73,19 +74,19 @@ class DigitalOcean(BatchApi):
 
     def get_batch(self, batch_id: str) -> RemoteBatch:
         """The batch as it is now. Raises NotFound."""
-        return wire.read_batch(calls.get_batch(self._http, batch_id))
+        return wire.read_batch(endpoints.get_batch(self._http, batch_id))
 
     def list_batches(self) -> Iterator[RemoteBatch]:
         """All batches of the account, newest first; one request for each 100, as they are taken.
 
         Raises Malformed where the pages go in circles.
         """
-        for entry in calls.walk(self._http):
+        for entry in endpoints.iter_batches(self._http):
             yield entry.batch
 
     def results(self, batch_id: str) -> ResultUrls:
         """Fresh download addresses. Raises NotReady before there are any, NotFound when they are gone."""
-        return wire.read_results(calls.results(self._http, batch_id))
+        return wire.read_results(endpoints.results(self._http, batch_id))
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
         """Stream a result file to `path`, written beside and renamed, going on by range where a connection broke.
@@ -98,7 +99,7 @@ class DigitalOcean(BatchApi):
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
         """Ask for cancellation. Raises Conflict on a batch that has ended or has not reached its upstream."""
-        return wire.read_batch(calls.cancel_batch(self._http, batch_id))
+        return wire.read_batch(endpoints.cancel_batch(self._http, batch_id))
 
     def close(self) -> None:
         """Give back connections."""

@@ -14,9 +14,9 @@ from typing import IO
 import httpx
 
 from runner.errors import Malformed, Unreachable
-from runner.providers.api import Progress
 from runner.providers.http import MAX_REFUSAL, Now, read_start
-from runner.providers.troubles import mapped, storage_refusal
+from runner.providers.http_errors import map_httpx_errors, storage_error_from_response
+from runner.providers.protocol import Progress
 
 PIECE = 1 << 20
 """Bytes that compressed data is unpacked into at once, whatever its ratio."""
@@ -26,7 +26,7 @@ _PLAIN = {"identity", ""}
 _GZIP = {"gzip", "x-gzip"}
 
 
-class Moved:
+class ByteProgress:
     """How many bytes of one file have moved, told to somebody who shows it."""
 
     def __init__(self, progress: Progress | None) -> None:
@@ -46,7 +46,7 @@ class Moved:
             self._progress(0, total - self._expected)
         self._expected = total
 
-    def take_back(self) -> None:
+    def rewind(self) -> None:
         """It starts from the beginning."""
         self.add(-self.count)
         self.expect(0)
@@ -55,7 +55,7 @@ class Moved:
 class Download:
     """What has come of `target` so far, in `file`. `limit` is the most bytes that are written."""
 
-    def __init__(self, target: httpx.URL, file: IO[bytes], moved: Moved, *, limit: int, now: Now) -> None:
+    def __init__(self, target: httpx.URL, file: IO[bytes], moved: ByteProgress, *, limit: int, now: Now) -> None:
         self.target = target
         self.moved = moved
         self._file = file
@@ -75,7 +75,7 @@ class Download:
         if self.moved.count and self._etag:
             # If-Range: should the file have changed since, the whole new one comes instead of a mixture.
             headers = {"Range": f"bytes={self.moved.count}-", "If-Range": self._etag}
-        with mapped(self._what), client.stream("GET", self.target, headers=headers) as response:
+        with map_httpx_errors(self._what), client.stream("GET", self.target, headers=headers) as response:
             for piece in self._begin(response, asked_range=bool(headers)):
                 if self.moved.count + len(piece) > self._limit:
                     raise self._too_long()
@@ -103,7 +103,7 @@ class Download:
             # 204 or 206 unasked: taken for the file, it would be one without its answers.
             raise Malformed(f"{self._what}: {status} came where a whole file was asked for")
         told = read_start(response, MAX_REFUSAL)
-        raise storage_refusal(status, response.headers, told, self._what, now=self._now)
+        raise storage_error_from_response(status, response.headers, told, self._what, now=self._now)
 
     def _whole(self, response: httpx.Response) -> Iterator[bytes]:
         self._restart()
@@ -131,7 +131,7 @@ class Download:
     def _restart(self) -> None:
         self._file.seek(0)
         self._file.truncate()
-        self.moved.take_back()
+        self.moved.rewind()
         self._etag, self._total = "", None
 
     def _too_long(self) -> Malformed:

@@ -18,10 +18,10 @@ import httpx
 import orjson
 
 from runner.errors import Malformed, ProviderError, TrustError, Unreachable
-from runner.providers.gate import Gate
-from runner.providers.patience import Patience
-from runner.providers.troubles import mapped, refusal
-from runner.spec.trust import is_loopback
+from runner.jobspec.trust import is_loopback
+from runner.providers.http_errors import error_from_response, map_httpx_errors
+from runner.providers.rate_limit import RateLimiter
+from runner.providers.retry import RetryPolicy
 
 MAX_REFUSAL = 64_000
 """Bytes of an error's body that are read."""
@@ -70,7 +70,7 @@ class Http:
         base_url: str,
         key: str,
         *,
-        patience: Patience,
+        patience: RetryPolicy,
         now: Now = time.time,
         limits: Limits = USUAL,
         key_hint: str = "",
@@ -88,7 +88,7 @@ class Http:
         self._patience = patience
         self._now = now
         self._limits = limits
-        self._gate = Gate(patience, now)
+        self._gate = RateLimiter(patience, now)
         self._client = new_client(base, silence=limits.silence, connect=limits.connect)
 
     def __repr__(self) -> str:
@@ -152,7 +152,7 @@ class Http:
             content = orjson.dumps(body)
         self._gate.wait()
         with (
-            mapped(what),
+            map_httpx_errors(what),
             self._client.stream(
                 method, f"{self.base_url}{path}", params=params, content=content, headers=headers
             ) as response,
@@ -163,7 +163,7 @@ class Http:
             else:
                 hidden = (self._key, *hide)
                 told = read_start(response, MAX_REFUSAL)
-                error = refusal(
+                error = error_from_response(
                     response.status_code,
                     response.headers,
                     told,

@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
 
 import httpx
 
-from runner.digest import sha256_hex
+from runner.base.digest import sha256_hex
 from runner.errors import ProviderError, ServiceError, Unreachable
-from runner.providers import log
-from runner.providers.api import BatchApi, FileIntent, Order, Progress, RemoteBatch, Renew, ResultUrls
+from runner.jobspec.trust import is_loopback
+from runner.providers import logger
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import Now
-from runner.providers.patience import Patience, Sleep
-from runner.spec.trust import is_loopback
+from runner.providers.protocol import BatchApi, CreateRequest, FileIntent, Progress, RemoteBatch, Renew, ResultUrls
+from runner.providers.retry import RetryPolicy, Sleep
 
 if TYPE_CHECKING:
-    from runner.spec.settings import LocalProfile
+    from runner.jobspec.settings import LocalProfile
 
 ENDPOINT = "endpoint.json"
 ACCOUNT = "token"
@@ -40,7 +40,7 @@ LOCK = "lock"
 STARTING = 120
 """How often a process that is starting the service is looked at, `LOOK` seconds apart, before it counts as stuck."""
 LOOK = 0.5
-INCARNATIONS = 5
+MAX_RESTARTS = 5
 """How many times one call may find the service gone and go on with the next one."""
 
 T = TypeVar("T")
@@ -78,8 +78,8 @@ class Local(BatchApi):
         self._now = now
         self._guard = threading.RLock()
         self._service: Running | None = None
-        self._link: _Link | None = None
-        self._links: list[_Link] = []
+        self._link: _Connection | None = None
+        self._links: list[_Connection] = []
 
     def __repr__(self) -> str:
         return f"Local({str(self._data)!r})"
@@ -92,7 +92,7 @@ class Local(BatchApi):
         """Stream a file to the intent's URL, or to the same place in the service that has taken over since."""
         self._call(lambda api: api.upload(self._current(intent), path, progress))
 
-    def create_batch(self, order: Order) -> RemoteBatch:
+    def create_batch(self, order: CreateRequest) -> RemoteBatch:
         """Create a batch; sent exactly once."""
         return self._connected().api.create_batch(order)
 
@@ -103,14 +103,14 @@ class Local(BatchApi):
     def list_batches(self) -> Iterator[RemoteBatch]:
         """All batches, newest first. A list that is cut off by the service's end starts again without repeating."""
         seen: set[str] = set()
-        for _ in range(INCARNATIONS):
+        for _ in range(MAX_RESTARTS):
             link = self._connected()
             try:
                 for batch in link.api.list_batches():
                     if batch.batch_id not in seen:
                         seen.add(batch.batch_id)
                         yield batch
-            except (Unreachable, _Gone):
+            except (Unreachable, _ServiceGone):
                 if link.alive():
                     raise
             else:
@@ -123,7 +123,7 @@ class Local(BatchApi):
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
         """Stream a result file to `path`, also from the service that has taken over since `url` was given."""
-        self._call(lambda api: api.download(self._moved(url), path, progress, renew))
+        self._call(lambda api: api.download(self._rebase_url(url), path, progress, renew))
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
         """Ask for cancellation. Raises Conflict on a batch that has ended or has not reached its upstream."""
@@ -141,16 +141,16 @@ class Local(BatchApi):
             self._links.clear()
 
     def _call(self, call: Callable[[DigitalOcean], T]) -> T:
-        for _ in range(INCARNATIONS):
+        for _ in range(MAX_RESTARTS):
             link = self._connected()
             try:
                 return call(link.api)
-            except (Unreachable, _Gone):
+            except (Unreachable, _ServiceGone):
                 if link.alive():
                     raise
         raise Unreachable(f"the embedded service in {self._data} keeps ending")
 
-    def _connected(self) -> _Link:
+    def _connected(self) -> _Connection:
         """The service, joined or started. Threads that find it gone wait here for the one that starts it."""
         with self._guard:
             if self._link is None or not self._link.alive():
@@ -158,12 +158,12 @@ class Local(BatchApi):
                 self._links.append(self._link)
             return self._link
 
-    def _join_or_start(self) -> _Link:
+    def _join_or_start(self) -> _Connection:
         failed_alone = 0
         for _ in range(STARTING):
             joined = self._join()
             if joined is not None:
-                log.info("service.joined", url=joined.url)
+                logger.info("service.joined", url=joined.url)
                 return joined
             try:
                 return self._start()
@@ -180,7 +180,7 @@ class Local(BatchApi):
             hint=f"end that process, or look at {self._data / ENDPOINT} for its id",
         )
 
-    def _start(self) -> _Link:
+    def _start(self) -> _Connection:
         try:
             self._data.mkdir(parents=True, exist_ok=True)
             token = _token_of(self._data / ACCOUNT)
@@ -194,15 +194,15 @@ class Local(BatchApi):
             service.stop()
             raise ServiceError(f"{self._data / ENDPOINT} can't be written: {exc.strerror or exc}") from exc
         self._service = service
-        return _Link(service.url, token, pid=None, sleep=self._sleep, now=self._now)
+        return _Connection(service.url, token, pid=None, sleep=self._sleep, now=self._now)
 
-    def _join(self) -> _Link | None:
+    def _join(self) -> _Connection | None:
         """The service that `endpoint.json` tells of, where it answers to the token in it."""
         found = _read_endpoint(self._data / ENDPOINT)
         if found is None:
             return None
         url, token, pid = found
-        link = _Link(url, token, pid=pid, sleep=self._sleep, now=self._now)
+        link = _Connection(url, token, pid=pid, sleep=self._sleep, now=self._now)
         # The port of a service that was killed may be somebody else's by now: no token goes there.
         if link.alive() and link.answers():
             return link
@@ -221,9 +221,9 @@ class Local(BatchApi):
             return False
 
     def _current(self, intent: FileIntent) -> FileIntent:
-        return FileIntent(intent.file_id, self._moved(intent.upload_url), intent.expires_at)
+        return FileIntent(intent.file_id, self._rebase_url(intent.upload_url), intent.expires_at)
 
-    def _moved(self, url: str) -> str:
+    def _rebase_url(self, url: str) -> str:
         """A presigned URL of an earlier incarnation at the address of this one: its signature holds for the data."""
         with self._guard:
             link = self._link
@@ -232,11 +232,11 @@ class Local(BatchApi):
         return url if link is None or origin is None else link.url + url[len(origin) :]
 
 
-class _Gone(ProviderError):
+class _ServiceGone(ProviderError):
     """The service ended while something was about to be tried again."""
 
 
-class _Link:
+class _Connection:
     """A connection to one incarnation of the service. `pid` is the process that runs it, None for this object's own."""
 
     def __init__(self, url: str, token: str, *, pid: int | None, sleep: Sleep, now: Now) -> None:
@@ -244,9 +244,9 @@ class _Link:
         self._pid = pid
         self._sleep = sleep
         # On loopback a trouble passes soon or not at all.
-        patience = Patience(first=0.1, longest=5.0, sleep=self._rest)
+        patience = RetryPolicy(first=0.1, longest=5.0, sleep=self._sleep_while_alive)
         self.api = DigitalOcean(url, token, now=now, patience=patience)
-        self._probe = DigitalOcean(url, token, now=now, patience=Patience(tries=1, sleep=sleep))
+        self._probe = DigitalOcean(url, token, now=now, patience=RetryPolicy(tries=1, sleep=sleep))
 
     def alive(self) -> bool:
         """Whether the process is there and takes connections. True for this object's own, which ends with it."""
@@ -272,9 +272,9 @@ class _Link:
         finally:
             self._probe.close()
 
-    def _rest(self, seconds: float) -> None:
+    def _sleep_while_alive(self, seconds: float) -> None:
         if not self.alive():
-            raise _Gone(f"the embedded service at {self.url} has ended")
+            raise _ServiceGone(f"the embedded service at {self.url} has ended")
         self._sleep(seconds)
 
 
@@ -306,7 +306,7 @@ def embedded(
             key_env=profile.key.env if profile.key else "",
             concurrency=profile.concurrency,
             webhook_allow=("loopback",),
-            **_trouble_of(environ),
+            **_fault_settings(environ),
         )
         return BackgroundService.start(config)
 
@@ -321,7 +321,7 @@ class _Trouble(TypedDict):
     time_scale: float
 
 
-def _trouble_of(environ: Mapping[str, str]) -> _Trouble:
+def _fault_settings(environ: Mapping[str, str]) -> _Trouble:
     """Raises ServiceError that names the variable which can't be read."""
     prefix = "BATCHSPEC_SERVICE_"
     faults = environ.get(f"{prefix}FAULTS", "")

@@ -16,8 +16,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runner.errors import Malformed, NotReady
-from runner.providers.api import TERMINAL, BatchError, Counts, FileIntent, Order, RemoteBatch, ResultUrls, Usage
-from runner.providers.text import shown
+from runner.providers.protocol import (
+    TERMINAL,
+    BatchError,
+    Counts,
+    CreateRequest,
+    FileIntent,
+    RemoteBatch,
+    ResultUrls,
+    Usage,
+)
+from runner.providers.redact import shown
 
 WINDOW = "24h"
 """The only completion window there is (OpenAPI description, `completion_window`)."""
@@ -56,7 +65,7 @@ def is_id(value: object) -> bool:
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
-def order_body(order: Order) -> dict[str, Any]:
+def order_body(order: CreateRequest) -> dict[str, Any]:
     """The JSON body of a create. `endpoint` is required for openai, forbidden for anthropic (OpenAPI description)."""
     body: dict[str, Any] = {"provider": order.line_format, "file_id": order.file_id, "completion_window": WINDOW}
     if order.line_format == "openai":

@@ -7,16 +7,16 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
+from runner.context import Context
 from runner.errors import BatchspecError, StoreError
-from runner.executor.context import Context
-from runner.executor.failed_rows import failed_of
+from runner.jobspec.loader import JobSpec
+from runner.jobspec.output_options import Output
+from runner.outputs.failure_counts import failed_of
 from runner.planner.render import first_requests
 from runner.report.facts import JobFacts, OutputFacts, look, with_prompts
 from runner.report.prompts import key_and_prompt
 from runner.report.rows import READABLE, read_rows
 from runner.report.runs import runs
-from runner.spec.load import JobSpec
-from runner.spec.output import Output
 
 
 def collect(context: Context, jobs: Sequence[JobSpec], *, prompts: bool) -> tuple[JobFacts, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from runner.differences import windows
+from runner.base.differences import windows
 from runner.report.rows import AnswerRow, answer_text, parse_row, structured
 
 _SHOWN = 40

@@ -11,12 +11,12 @@ import shutil
 from pathlib import Path
 
 from runner.errors import BatchspecError, TrustError
+from runner.jobspec.loader import SETTINGS_FILE, JobSpec, Project, load_project
 from runner.planner.render import first_requests
-from runner.reconciler.lockfile import Lockfile, PinsLine
-from runner.reconciler.plan import Example
+from runner.reconciler.plan.plan import Example
 from runner.report.git import Git
 from runner.report.prompts import key_and_prompt
-from runner.spec.load import SETTINGS_FILE, JobSpec, Project, load_project
+from runner.state.lockfile import Lockfile, PinsLine
 
 LOOKED_AT = 50
 """Rows, the first of the input, that are rendered both ways."""

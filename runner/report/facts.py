@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TypeVar
 
-from runner.executor.content import is_cut
-from runner.reconciler.lockfile import PinsLine
+from runner.outputs.content import is_cut
 from runner.report.rows import AnswerRow, answer_text, is_refused
 from runner.report.runs import Run
+from runner.state.lockfile import PinsLine
 
 SAMPLES = 8
 FAILED = 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.base.git import copy_blob, run_git
 from runner.errors import BatchspecError
-from runner.git import copy_blob, run_git
 
 _FIELD, _RECORD = "\x1f", "\x1e"
 

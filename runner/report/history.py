@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from runner.base.repository_paths import LOCKFILE_BYTES, read_inside
 from runner.errors import LockfileError
-from runner.paths import LOCKFILE_BYTES, read_inside
-from runner.reconciler.identity import belongs
-from runner.reconciler.lockfile import BatchLine, Lockfile, OutputLine, PinsLine, parse
-from runner.reconciler.reasons import why_new
+from runner.reconciler.plan.idempotency import is_ours
+from runner.reconciler.plan.reasons import why_new
 from runner.report.git import Commit, Git
+from runner.state.lockfile import BatchLine, Lockfile, OutputLine, PinsLine, parse
 
 LIMIT = 1_000
 """Commits of a lockfile that are looked at, newest first."""
@@ -123,7 +123,7 @@ def _changed(old: PinsLine | None, new: PinsLine) -> Iterator[str]:
 
 def _is_imported(project: str, names: Sequence[str], batch: BatchLine) -> bool:
     """Whether a batch came by a file that was sent elsewhere: it has that file's size, and a key that is not ours."""
-    ours = any(belongs(project, name, batch.request_id, {}) for name in names)
+    ours = any(is_ours(project, name, batch.request_id, {}) for name in names)
     return batch.pins is None and batch.bytes is not None and not ours
 
 

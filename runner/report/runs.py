@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runner.money.estimate import total
-from runner.reconciler.lockfile import BatchLine, Lockfile, PinsLine
-from runner.reconciler.reasons import why_new
+from runner.reconciler.plan.reasons import why_new
+from runner.state.lockfile import BatchLine, Lockfile, PinsLine
 
 
 @dataclass(frozen=True, slots=True)

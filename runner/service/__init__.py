@@ -4,6 +4,6 @@
 """
 
 from runner.service.config import ServiceConfig
-from runner.service.serve import BackgroundService, run
+from runner.service.server.serve import BackgroundService, run
 
 __all__ = ["BackgroundService", "ServiceConfig", "run"]

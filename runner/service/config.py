@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from runner.errors import ServiceError
-from runner.service import limits
-from runner.service.bounds import Bounds
-from runner.service.faults import parse
-from runner.service.limits import Limit
-from runner.service.targets import Targets
+from runner.service.faults.faults import parse
+from runner.service.http import rate_limit
+from runner.service.http.rate_limit import Limit
+from runner.service.server.bounds import Bounds
+from runner.service.webhooks.targets import Targets
 
 BackendName = Literal["echo", "smollm", "openai"]
 ResultShape = Literal["guide", "openai", "anthropic"]
@@ -36,7 +36,7 @@ class ServiceConfig:
     `guess_limits` hold for the wrong tokens of each address.
     `bounds` limit what a peer may use of connections, headers and time.
     The limits and lifetimes are those of the vendor's guide, adjustable for tests; `time_scale` shortens all lifetimes
-    and windows at once (see `lasting`). `faults` are troubles to make (see `runner.service.faults`), by `seed`.
+    and windows at once (see `lasting`). `faults` are troubles to make (see `runner.service.faults.faults`), by `seed`.
 
     Raises ServiceError where the values contradict each other.
     """
@@ -74,7 +74,7 @@ class ServiceConfig:
     max_running: int = 4
 
     bounds: Bounds = field(default_factory=Bounds)
-    guess_limits: tuple[Limit, ...] = limits.parse(limits.GUESSES)
+    guess_limits: tuple[Limit, ...] = rate_limit.parse(rate_limit.GUESSES)
     rate_limits: tuple[Limit, ...] = ()
     faults: tuple[str, ...] = ()
     seed: int = 0

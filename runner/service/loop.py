@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from runner.service import log
+from runner.service import logger
 
 
 class LoopThread:
@@ -55,6 +55,6 @@ class LoopThread:
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits in `start`
             self._failure = error
             if self._ready.is_set():
-                log.error("service.thread_crashed", thread=self._thread.name)
+                logger.error("service.thread_crashed", thread=self._thread.name)
         finally:
             self._ready.set()

@@ -148,8 +148,8 @@ def test_while_workers_render(stub: Stub, root: Path) -> None:
 
 DEEP = """\
 import hashlib, sys
-from runner.cli import interrupt
-interrupt.listen()
+from runner.cli import signals
+signals.install()
 while True:
     try:
         print("deep", flush=True)

@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 from runner.cli.main import run
-from runner.executor import wait
+from runner.executor import poll
 from runner.service import BackgroundService, ServiceConfig
 from tests.conftest import REPOSITORY
 from tests.executor.story import ENVIRON, checkout
@@ -79,7 +79,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(wait, "SHORTEST", dict.fromkeys(wait.SHORTEST, 0.05))
+    monkeypatch.setattr(poll, "MIN_INTERVAL", dict.fromkeys(poll.MIN_INTERVAL, 0.05))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield start
     for number, handler in handlers.items():

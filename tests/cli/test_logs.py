@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import structlog
 
-from runner.cli.console import Terminal
-from runner.cli.progress import Progress
+from runner.cli.terminal.progress import Progress
+from runner.cli.terminal.terminal import Terminal
 from tests.cli_runner import cli_path, run_cli
 from tests.conftest import SPEC
 
@@ -113,7 +113,7 @@ def test_waiting_is_told_now_and_then() -> None:
 def test_where_logs_are_on_progress_is_an_entry_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("runner.cli.progress._SAID_FIRST", 0.0)
+    monkeypatch.setattr("runner.cli.terminal.progress._SAID_FIRST", 0.0)
     with Terminal(log_format="json") as terminal:
         terminal.progress("answers hello", 1, 3)
         terminal.progress("answers hello", 2, 3)

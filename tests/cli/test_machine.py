@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from runner.reconciler.machine import schema_of
-from runner.reconciler.saved import saved_schema
-from runner.spec.schema import schema_text
+from runner.jobspec.spec_schema import schema_text
+from runner.reconciler.plan.planfile import saved_schema
+from runner.views.json_lines import schema_of
 from tests.cli_runner import run_cli
 from tests.conftest import REPOSITORY
 

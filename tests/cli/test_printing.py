@@ -15,19 +15,19 @@ from types import ModuleType
 import pytest
 import structlog
 
-import runner.providers.log
-import runner.service.log
-from runner.cli.console import configure_logs
+import runner.providers.logger
+import runner.service.logger
+from runner.base.visible import is_seen, visible, visible_json
 from runner.cli.main import run
-from runner.cli.printing import give, say
-from runner.visible import is_seen, visible, visible_json
+from runner.cli.terminal.printing import give, say
+from runner.cli.terminal.terminal import configure_logs
 from tests.conftest import SPEC
 from tests.test_architecture import MODULES, PACKAGE
 
 EVIL = "\x1b]52;c;aGk=\x07\x1b]0;title\x07\x1b[2J\x9b2J\x90q\x9c\r\x7f\u202e\u2066\u200f\u061c\u200b\u00ad\u3164\ufe0f\U000e0041"
 """Clipboard, title, clear screen; their C1 forms; a line drawn over; text that runs backwards; what can't be seen."""
-HOME = Path("cli/printing.py")
-LOGS = {Path("cli/console.py"), Path("providers/log.py"), Path("service/log.py")}
+HOME = Path("cli/terminal/printing.py")
+LOGS = {Path("cli/terminal/terminal.py"), Path("providers/logger.py"), Path("service/logger.py")}
 """They hand stderr to structlog; `test_no_log_line_moves_a_terminal` is about them."""
 STREAMS = ("sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__")
 PRINTS = {
@@ -221,7 +221,7 @@ def test_no_log_line_moves_a_terminal(log_format: str, capsys: pytest.CaptureFix
     assert not any(line.startswith("b") for line in err.splitlines())
 
 
-@pytest.mark.parametrize("log", [runner.providers.log, runner.service.log])
+@pytest.mark.parametrize("log", [runner.providers.logger, runner.service.logger])
 def test_no_log_line_of_a_room_moves_a_terminal(log: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     log.warning(f"odd{EVIL}", why=EVIL)  # noqa: G004  it is the event that is hostile
     err = capsys.readouterr().err

@@ -9,8 +9,8 @@ import signal
 import pytest
 from rich.console import Console
 
-from runner.cli.pane import Pane
-from runner.cli.progress import Progress
+from runner.cli.terminal.live_region import LiveRegion
+from runner.cli.terminal.progress import Progress
 
 
 class Clock:
@@ -192,7 +192,7 @@ class Struck(io.StringIO):
 
 def test_a_picture_is_erased_also_where_it_was_interrupted_right_after_it_was_drawn() -> None:
     screen = Struck()
-    pane = Pane(Console(file=screen, width=40, height=10, force_terminal=True))
+    pane = LiveRegion(Console(file=screen, width=40, height=10, force_terminal=True))
     screen.strikes = True
     with pytest.raises(KeyboardInterrupt):
         pane.show("one\ntwo\nthree")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli.commands.init import init
 from runner.cli.completion import complete_jobs, complete_providers, complete_specs
-from runner.cli.console import error_text
-from runner.cli.init import init
+from runner.cli.terminal.terminal import error_text
 from runner.errors import BatchspecError
+from runner.jobspec.loader import load_project
 from runner.planner.render import first_requests
-from runner.spec.load import load_project
 from tests.cli_runner import cli_path, run_cli
 from tests.conftest import SPEC
 

@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runner.cli.board import board, details, line
-from runner.cli.table import time_text
-from runner.executor.batches import Known, line_of
-from runner.executor.status import BatchStatus, JobStatus, Tokens, pace
-from runner.providers.api import Counts, RemoteBatch
+from runner.operations.status import BatchStatus, JobStatus, Tokens, throughput
+from runner.providers.protocol import Counts, RemoteBatch
+from runner.reconciler.observe.batches import BatchRecord, to_lockfile_line
+from runner.views.job_table import time_text
+from runner.views.status_table import details, line, status_view
 from tests.cli_runner import cli_path, run_cli
 from tests.conftest import SPEC
 
@@ -47,7 +47,7 @@ def shown(renderable: Any, width: int, *, terminal: bool = False) -> str:
 
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_what_a_job_does_is_whole_at_any_width(width: int) -> None:
-    text = shown(board([JOB, DONE]), width)
+    text = shown(status_view([JOB, DONE]), width)
     assert max(map(len, text.splitlines())) <= width
     for fact in ("in_progress", "12,345/50,000", "17", "1,234/min", "30 min", "$12.50"):
         assert fact in text
@@ -75,7 +75,9 @@ def test_no_number_is_cut_to_look_like_another(width: int) -> None:
         table.count("17/50,000") == table.count("/50,000") - table.count("49,983/50,000") == columns.count("answered")
     )
     assert width < 60 or columns == ["batch", "state", "answered", "failed", "cost"]
-    text = shown(board([replace(JOB, state="2 in_progress, 1 queued", cost=0.000016), DONE]), width).split("\n\n")[0]
+    text = shown(status_view([replace(JOB, state="2 in_progress, 1 queued", cost=0.000016), DONE]), width).split(
+        "\n\n"
+    )[0]
     heads = text.splitlines()[0].split()
     assert set(heads) <= {"job", "state", "answered", "failed", "rate", "left", "cost"}
     assert ("$0.000016" in text) == ("cost" in heads)
@@ -95,7 +97,7 @@ def test_where_there_is_no_terminal_no_line_is_broken(project: Callable[..., Pat
 def test_many_jobs_fit_on_the_screen_the_running_ones_first(width: int, height: int) -> None:
     jobs = [replace(DONE, address=f"done-{n}") for n in range(30)]
     jobs += [replace(JOB, address=f"{JOB.address}[n={n}]") for n in range(10)]
-    text = shown(board(jobs, height=height), width)
+    text = shown(status_view(jobs, height=height), width)
     lines = text.splitlines()
     assert len(lines) < height
     assert max(map(len, lines)) <= width
@@ -113,7 +115,7 @@ def test_a_line_of_a_log_and_the_sum() -> None:
     )
     assert line(replace(JOB, address="a", requests=0, answered=0, failed=0, left=None, cost=None, state="x")) == "a: x"
     told = "2 jobs: 1 done, 1 running, 24,690 of 100,000 answered, 34 failed, $25.00 until now in all runs"
-    assert shown(board([JOB, DONE]), 200).splitlines()[-1] == told
+    assert shown(status_view([JOB, DONE]), 200).splitlines()[-1] == told
 
 
 @pytest.mark.parametrize(
@@ -130,23 +132,25 @@ def test_links_stand_only_where_they_were_asked_for() -> None:
     assert "\x1b]8" not in shown(details(DONE, Path("/p"), "specs/x.lock", links=False), 200, terminal=True)
 
 
-def running(done: int, total: int, minutes: int) -> Known:
+def running(done: int, total: int, minutes: int) -> BatchRecord:
     created = NOW - timedelta(minutes=minutes)
     remote = RemoteBatch(
         "b", "in_progress", "f", "openai", "", "", {}, Counts(total, done, 0), None, (), created, None, None
     )
-    return Known(line_of(remote, "job", "realm", None), remote, gone=False, adopted=False, index=None, keys=None)
+    return BatchRecord(
+        to_lockfile_line(remote, "job", "realm", None), remote, gone=False, adopted=False, index=None, keys=None
+    )
 
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 def test_the_rate_is_that_of_the_running_batches_and_gives_the_time_left() -> None:
-    rate, left = pace([running(300, 1_000, 10), running(0, 500, 1)], 1_200, NOW)
+    rate, left = throughput([running(300, 1_000, 10), running(0, 500, 1)], 1_200, NOW)
     assert rate == pytest.approx(30)
     assert left == pytest.approx(2_400)
-    assert pace([running(0, 500, 1)], 500, NOW) == (None, None)
-    assert pace([], 0, NOW) == (None, None)
+    assert throughput([running(0, 500, 1)], 500, NOW) == (None, None)
+    assert throughput([], 0, NOW) == (None, None)
 
 
 def batchspec(root: Path, *arguments: str, expect: int = 0, **environ: str) -> str:

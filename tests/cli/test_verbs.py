@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.verbs import VERBS
+from runner.cli.lazy_group import VERBS
 from tests.cli_runner import run_cli
 
 Write = Callable[..., Path]
@@ -37,8 +37,8 @@ def test_help_imports_no_verb_and_nothing_heavy(tmp_path: Path) -> None:
     modules = imported(tmp_path, "--help")
     assert not modules & {*HEAVY, "pydantic", "yaml", "orjson"}
     assert {name for name in modules if name.startswith("runner.")} == {
-        "runner.cli", "runner.cli.interrupt", "runner.cli.main", "runner.cli.printing", "runner.cli.verbs", "runner.errors",
-        "runner.visible",
+        "runner.base", "runner.cli", "runner.cli.terminal", "runner.cli.signals", "runner.cli.main", "runner.cli.terminal.printing", "runner.cli.lazy_group", "runner.errors",
+        "runner.base.visible",
     }  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_looking_at_specs_imports_nothing_that_renders_or_asks(project: Write, c
     """`validate` compiles templates, and that is all it needs of rendering."""
     modules = imported(project(), command)
     assert modules & HEAVY == needed
-    assert not modules & {"urllib.request", "ssl", "runner.planner.renderer"}
+    assert not modules & {"urllib.request", "ssl", "runner.planner.requests.renderer"}
 
 
 @pytest.mark.parametrize("arguments", [("plan", "--offline"), ("status", "--offline")], ids=" ".join)

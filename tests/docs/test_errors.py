@@ -23,11 +23,11 @@ import structlog
 from runner import errors
 from runner.api import open_project
 from runner.cli.main import run
-from runner.executor.submit import _agreeing
+from runner.executor.submit import _verified
+from runner.jobspec.loader import load_project
 from runner.planner.shards import Shard
-from runner.providers.api import Counts, Order, RemoteBatch
-from runner.reconciler.plan import Submit
-from runner.spec.load import load_project
+from runner.providers.protocol import Counts, CreateRequest, RemoteBatch
+from runner.reconciler.plan.plan import Submit
 from tests.conftest import REPOSITORY
 from tests.docs.test_pages import blocks, check, put, steps
 
@@ -40,11 +40,11 @@ CLASSES = [
     if isinstance(kind, type) and issubclass(kind, errors.BatchspecError) and not name.startswith("_")
 ]
 ELSEWHERE = {
-    "BS207": "tests/planner/test_kept.py::test_an_input_that_changes_in_this_moment_is_told",
+    "BS207": "tests/planner/test_cache.py::test_an_input_that_changes_in_this_moment_is_told",
     "BS210": "tests/planner/test_scale.py::test_a_worker_that_dies_is_an_error_with_a_sentence",
     "BS413": "tests/executor/test_proof.py::test_answers_of_a_batch_that_never_was_are_refused",
     "BS510": "tests/docs/test_errors.py::test_a_batch_that_contradicts",
-    "BS511": "tests/executor/test_refusals.py::test_a_shard_that_never_fits_stops_the_job",
+    "BS511": "tests/executor/test_queue_refusals.py::test_a_shard_that_never_fits_stops_the_job",
     "BS606": "tests/docs/test_errors.py::test_more_than_the_plan_said",
 }
 """Codes that no command gives by itself, and the tests that provoke them."""
@@ -183,12 +183,12 @@ def test_what_no_command_gives_is_provoked_by_the_test_that_its_page_names(code:
 
 
 def test_a_batch_that_contradicts() -> None:
-    order = Order("file-1", "openai", "/v1/chat/completions", "key-1", {})
+    order = CreateRequest("file-1", "openai", "/v1/chat/completions", "key-1", {})
     shard = Shard("d" * 64, 1, 1, None, np.array([], "S20"))
     nothing: dict[str, Any] = dict.fromkeys(("usage", "created_at", "ended_at", "expires_at"))
     remote = RemoteBatch("b1", "queued", "file-1", "openai", "", "key-2", {}, Counts(1), errors=(), **nothing)
     with pytest.raises(errors.ConflictError) as caught:
-        _agreeing(remote, shard, order)
+        _verified(remote, shard, order)
     assert caught.value.codes == ("BS510",)
 
 

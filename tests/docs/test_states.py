@@ -8,10 +8,11 @@ import re
 import textwrap
 from typing import get_args
 
-from runner.cli import progress
-from runner.executor import batches, status
+from runner.cli.terminal import progress
 from runner.executor.outcome import End
-from runner.service.batches import STATUS_ORDER
+from runner.operations import status
+from runner.reconciler.observe import batches
+from runner.service.db.batches import STATUS_ORDER
 from tests.conftest import REPOSITORY
 from tests.docs.test_pages import help_of
 
@@ -46,7 +47,7 @@ def test_states_of_jobs() -> None:
 
 
 def test_states_of_batches() -> None:
-    own = vars(batches.Known)["state"].fget
+    own = vars(batches.BatchRecord)["state"].fget
     assert sorted(listed("Of a batch")) == sorted({*STATUS_ORDER, *returned(own)})
     assert returned(own) == {"gone"}
 

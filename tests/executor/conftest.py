@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from runner.api import load, open_project
-from runner.executor import wait
-from runner.executor.context import SETTLING
-from runner.executor.observe import Word
+from runner.context import CONSISTENCY_WINDOW
+from runner.executor import poll
 from runner.executor.outcome import Outcome
-from runner.reconciler.plan import Plan
+from runner.reconciler.observe.observe import ApplyOptions
+from runner.reconciler.plan.plan import Plan
 from tests.executor.crash import service
 from tests.executor.scenes import TOKEN
 from tests.providers.stub import Stub
@@ -37,13 +37,13 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wait, "SHORTEST", {"local": 0.05, "digitalocean": 0.05})
+    monkeypatch.setattr(poll, "MIN_INTERVAL", {"local": 0.05, "digitalocean": 0.05})
 
 
 @pytest.fixture(autouse=True)
 def _settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded service is one machine: what it says at once holds."""
-    monkeypatch.setitem(SETTLING, "digitalocean", 0.0)
+    monkeypatch.setitem(CONSISTENCY_WINDOW, "digitalocean", 0.0)
 
 
 @dataclass
@@ -76,11 +76,11 @@ class Team:
     def environ(self) -> dict[str, str]:
         return {"BATCHSPEC_TEST_KEY": TOKEN}
 
-    def plan(self, word: Word = Word(), *, offline: bool = False) -> Plan:  # noqa: B008
+    def plan(self, word: ApplyOptions = ApplyOptions(), *, offline: bool = False) -> Plan:  # noqa: B008
         with open_project(load(root=self.root, environ=self.environ), environ=self.environ, jobs=1) as opened:
             return opened.plan(opened.context.project.jobs, word, offline=offline).plan
 
-    def apply(self, word: Word = Word(), *, waiting: bool = True) -> tuple[Outcome, ...]:  # noqa: B008
+    def apply(self, word: ApplyOptions = ApplyOptions(), *, waiting: bool = True) -> tuple[Outcome, ...]:  # noqa: B008
         project = load(root=self.root, environ=self.environ)
         with open_project(project, environ=self.environ, watcher=self, jobs=1) as opened:
             return opened.apply(opened.plan(project.jobs, word), word, wait=waiting)

@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 
-from runner.executor import wait
-from runner.store.ledger import Ledger
+from runner.executor import poll
+from runner.state.ledger import Ledger
 
 LEDGER = ("upload_intended", "uploaded", "forget_upload", "create_intended", "created", "refused")
 FILES = (
@@ -61,7 +61,7 @@ class Killer:
         self._wrap(httpx.Client, "send", lambda _, request, **__: f"{request.method} {_kind(request.url.path)}")
         self._wrap(Path, "replace", lambda path, _: f"file {_file_kind(path)}")
         self._wrap_pieces()
-        wait.SHORTEST = {"local": 0.05, "digitalocean": 0.05}
+        poll.MIN_INTERVAL = {"local": 0.05, "digitalocean": 0.05}
 
     def _step(self, kind: str) -> Callable[[str], None]:
         """Count a step; the function that is returned ends the process where it is the point, `before` or `after`."""

@@ -20,10 +20,10 @@ from typing import Any
 import httpx
 import structlog
 
-from runner.api import Opened, load, open_project
-from runner.executor.imports import import_batch
-from runner.executor.observe import Word
-from runner.reconciler.plan import Fetch, Submit
+from runner.api import Session, load, open_project
+from runner.operations.imports import import_batch
+from runner.reconciler.observe.observe import ApplyOptions
+from runner.reconciler.plan.plan import Fetch, Submit
 from runner.service import BackgroundService, ServiceConfig
 from tests.executor.kill import Killer, Point
 from tests.executor.story import Books, Clock
@@ -45,12 +45,12 @@ class Scene:
     files: Mapping[str, str]
     batches: int
     outputs: tuple[str, ...]
-    word: Word = Word()  # noqa: RUF009  it is frozen
+    word: ApplyOptions = ApplyOptions()  # noqa: RUF009  it is frozen
     losses: bool = True
     spare: int = 0
     service: Mapping[str, Any] = field(default_factory=dict)
     before: Callable[[Path, str], None] = lambda _root, _url: None
-    does: Callable[[Opened, Word], int] = lambda opened, word: applied(opened, word)  # noqa: PLW0108  defined below
+    does: Callable[[Session, ApplyOptions], int] = lambda opened, word: applied(opened, word)  # noqa: PLW0108  defined below
     wrong: Callable[[Path, str], str] = lambda _root, _url: ""
 
 
@@ -78,7 +78,7 @@ def write(root: Path, files: Mapping[str, str]) -> None:
         (root / path).write_text(text)
 
 
-def applied(opened: Opened, word: Word, *, waiting: bool = True) -> int:
+def applied(opened: Session, word: ApplyOptions, *, waiting: bool = True) -> int:
     """Apply, and look once more: the exit code, 75 where something is left to do."""
     jobs = opened.context.project.jobs
     planned = opened.plan(jobs, word)
@@ -90,7 +90,7 @@ def applied(opened: Opened, word: Word, *, waiting: bool = True) -> int:
     return 75 if waiting and opened.plan(jobs).plan.changes else 0
 
 
-def _run(root: Path, does: Callable[[Opened, Word], int], word: Word) -> int:
+def _run(root: Path, does: Callable[[Session, ApplyOptions], int], word: ApplyOptions) -> int:
     environ = {**os.environ, "BATCHSPEC_CRASH_KEY": TOKEN}
     clock = Clock(nap=0.05)
     with open_project(load(root=root, environ=environ), environ=environ, jobs=1, now=clock.now) as opened:
@@ -99,7 +99,11 @@ def _run(root: Path, does: Callable[[Opened, Word], int], word: Word) -> int:
 
 
 def in_fork(
-    root: Path, does: Callable[[Opened, Word], int], word: Word, point: Point | None = None, counts: Path | None = None
+    root: Path,
+    does: Callable[[Session, ApplyOptions], int],
+    word: ApplyOptions,
+    point: Point | None = None,
+    counts: Path | None = None,
 ) -> int:
     """Do it in a forked process; its exit code, negative for the signal that ended it."""
     child = os.fork()
@@ -205,7 +209,7 @@ def _must(code: int) -> None:
 
 def _leave(root: Path, _url: str) -> None:
     """`old` gets another name and one row more; `gone` leaves the specs while it runs."""
-    _must(in_fork(root, lambda opened, word: applied(opened, word, waiting=False), Word()))
+    _must(in_fork(root, lambda opened, word: applied(opened, word, waiting=False), ApplyOptions()))
     (root / "specs/gone.yaml").unlink()
     (root / "specs/old.yaml").unlink()
     write(root, {"specs/new.yaml": spec("new", "moved: {from: old}"), "data/rows.jsonl": rows(0, 1, 2, 3)})
@@ -224,12 +228,12 @@ def _left(root: Path, url: str) -> str:
 
 def _forget(root: Path, _url: str) -> None:
     """Answers stand in the output alone: no store, and the service has dropped the results; a row goes, one comes."""
-    _must(in_fork(root, applied, Word()))
+    _must(in_fork(root, applied, ApplyOptions()))
     shutil.rmtree(root / ".batchspec")
     write(root, {"data/rows.jsonl": rows(0, 2, 3)})
 
 
-def _without_old_results(opened: Opened, word: Word) -> int:
+def _without_old_results(opened: Session, word: ApplyOptions) -> int:
     """Apply at a service that has dropped the results of what the lockfile says has ended."""
     old = {
         line.batch
@@ -252,7 +256,7 @@ def _without_old_results(opened: Opened, word: Word) -> int:
 def _brought_back(root: Path, _url: str) -> str:
     """The row that went comes back, and its answer is still there."""
     write(root, {"data/rows.jsonl": rows(0, 1, 2, 3)})
-    code = in_fork(root, _without_old_results, Word())
+    code = in_fork(root, _without_old_results, ApplyOptions())
     return f"with the row back, apply ended with {code}" if code else _paid(root, 4)
 
 
@@ -277,7 +281,7 @@ def _made_elsewhere(root: Path, url: str) -> None:
     write(root, {"batch": made["batch_id"]})
 
 
-def _import_and_apply(opened: Opened, word: Word) -> int:
+def _import_and_apply(opened: Session, word: ApplyOptions) -> int:
     batch = (opened.context.project.root / "batch").read_text()
     job = opened.context.project.jobs[0]
     if batch not in opened.context.lockfile(job.lock_path).batches:
@@ -287,11 +291,11 @@ def _import_and_apply(opened: Opened, word: Word) -> int:
 
 def _ask(root: Path, _url: str) -> None:
     """One job is asked; another is written afterwards."""
-    _must(in_fork(root, lambda opened, word: applied(opened, word, waiting=False), Word()))
+    _must(in_fork(root, lambda opened, word: applied(opened, word, waiting=False), ApplyOptions()))
     write(root, {"specs/fresh.yaml": spec("fresh", say="Tell")})
 
 
-def _finished(opened: Opened, word: Word) -> int:
+def _finished(opened: Session, word: ApplyOptions) -> int:
     """Apply with `--no-new`: what was asked is finished, what was not is left."""
     jobs = opened.context.project.jobs
     ends = {outcome.address: outcome.end for outcome in opened.apply(opened.plan(jobs, word), word)}
@@ -339,7 +343,7 @@ SCENES = {
             },
             batches=3,
             outputs=("new",),
-            word=Word(prune=True),
+            word=ApplyOptions(prune=True),
             service={"answer_delay": 0.1, "drain": 0.1},
             before=_leave,
             wrong=_left,
@@ -361,7 +365,7 @@ SCENES = {
             {"specs/asked.yaml": spec("asked", _SHARDS), "data/rows.jsonl": rows(*range(5))},
             batches=3,
             outputs=("asked",),
-            word=Word(no_new=True),
+            word=ApplyOptions(no_new=True),
             service={"faults": ("expire-half=1",)},
             before=_ask,
             does=_finished,

@@ -25,11 +25,11 @@ import structlog
 
 import runner
 from runner.api import open_project
-from runner.executor.observe import Word
 from runner.executor.outcome import Outcome
-from runner.reconciler.plan import JobPlan
+from runner.reconciler.observe.observe import ApplyOptions
+from runner.reconciler.plan.plan import JobPlan
 from runner.service import BackgroundService, ServiceConfig
-from runner.service.faults import KINDS
+from runner.service.faults.faults import KINDS
 from tests.executor.beside import Trial, try_all
 from tests.providers.stub import KEY
 from tests.warm import warm
@@ -99,7 +99,7 @@ def checkout(folder: Path, url: str) -> Path:
     return folder
 
 
-def apply(root: Path, word: Word = Word()) -> tuple[Outcome, Watcher]:  # noqa: B008
+def apply(root: Path, word: ApplyOptions = ApplyOptions()) -> tuple[Outcome, Watcher]:  # noqa: B008
     """One apply of a checkout's job, as far as it gets."""
     clock, watcher = Clock(), Watcher()
     with open_project(runner.load(root=root), watcher=watcher, environ=ENVIRON, jobs=1, now=clock.now) as opened:
@@ -161,7 +161,7 @@ class Story:
                 break
         return self.outcome.end
 
-    def apply(self, word: Word = Word()) -> str:  # noqa: B008
+    def apply(self, word: ApplyOptions = ApplyOptions()) -> str:  # noqa: B008
         """Apply once more; how it ended."""
         self.outcome, watcher = apply(self.root, word)
         self.applies += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.executor.observe import Word
+from runner.reconciler.observe.observe import ApplyOptions
 from runner.service import BackgroundService, ServiceConfig
 from tests.cli_runner import cli_path
 from tests.executor.story import ENVIRON, FAULTS, ROWS, SHARD, TEXTS, Books, checkout, pairs, plan, story
@@ -20,7 +20,7 @@ RETRIED = {"fail-requests", "expire-half", "fail-half", "fail-job"}
 """After these one more batch goes out, with what was not answered."""
 LOST = {"missing-lines": 1, "garbled-lines": 1, "results-gone": SHARD}
 """What these take never comes back: so many answers are paid for and can't be read."""
-ASK = Word(ask_unknown=frozenset({"told"}))
+ASK = ApplyOptions(ask_unknown=frozenset({"told"}))
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in LOST])

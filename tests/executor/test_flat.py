@@ -21,16 +21,17 @@ CHILD = """
 import json, resource, sys
 from datetime import timedelta
 from pathlib import Path
-import runner.executor.write as write, runner.executor.fetch as fetch
-import runner.planner.buckets as buckets, runner.planner.records as records, runner.planner.spool as spool
+import runner.outputs.writer as write, runner.executor.fetch as fetch
+import runner.planner.spool.sort as buckets, runner.planner.input.chunks as records, runner.planner.spool.spool as spool
 buckets.RUN_RECORDS = spool.RUN_RECORDS = spool.BLOCK_ASKS = 2048
 records.CHUNK_BYTES = fetch._BLOCK = 1 << 16
 write._PIECE = 512
 from runner.api import load, open_project
-from runner.executor import run, wait
-from runner.executor.context import SETTLING
-wait.SHORTEST["digitalocean"] = 0.05
-SETTLING["digitalocean"] = 0.0
+from runner.executor import job_run
+from runner.executor import poll
+from runner.context import CONSISTENCY_WINDOW
+poll.MIN_INTERVAL["digitalocean"] = 0.05
+CONSISTENCY_WINDOW["digitalocean"] = 0.0
 most = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 def resident():
@@ -39,12 +40,12 @@ def resident():
     Path("/proc/self/clear_refs").write_text("5")
     return int(found.split()[1])
 phases = {}
-def writing(*arguments, _write=run.write_output, **named):
+def writing(*arguments, _write=job_run.write_output, **named):
     phases["apply"] = resident()
     written = _write(*arguments, **named)
     phases["output"] = resident()
     return written
-run.write_output = writing
+job_run.write_output = writing
 project = load(root=Path.cwd())
 with open_project(project, jobs=1) as opened:
     planned = opened.plan(project.jobs)

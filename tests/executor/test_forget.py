@@ -15,11 +15,11 @@ import typer
 
 import runner
 from runner.api import open_project
-from runner.cli.forget import forget
+from runner.cli.commands.forget import forget
+from runner.context import CONSISTENCY_WINDOW
 from runner.errors import BatchspecError, StoreError
-from runner.executor.context import SETTLING
-from runner.store.files import write_whole
-from runner.store.ledger import Ledger
+from runner.state.atomic import write_if_changed
+from runner.state.ledger import Ledger
 from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, apply, checkout
 from tests.providers.stub import Stub
 
@@ -141,10 +141,10 @@ def test_a_crash_between_ledger_and_lockfile_leaves_something_to_forget(
     def full(path: Path, data: bytes) -> None:
         if path.name == "told.lock":
             raise StoreError("the disk is full")
-        write_whole(path, data)
+        write_if_changed(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("runner.executor.context.write_whole", full)
+        patch.setattr("runner.context.write_if_changed", full)
         with pytest.raises(StoreError):
             forget("told", yes=True)
     assert len(batches(root)) == SHARDS
@@ -157,7 +157,7 @@ def test_a_batch_whose_results_are_here_counts_as_over_though_the_service_lost_i
     stub: Stub, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its line never got to say how it ended, and no command could make it."""
-    monkeypatch.setitem(SETTLING, "digitalocean", 0.0)
+    monkeypatch.setitem(CONSISTENCY_WINDOW, "digitalocean", 0.0)
     lines = [json.loads(line) for line in (root / LOCK).read_text().splitlines()]
     for line in lines:
         if "batch" in line:

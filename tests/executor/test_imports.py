@@ -13,7 +13,7 @@ import pytest
 
 from runner.api import load, open_project
 from runner.errors import BatchspecError, InputError
-from runner.executor.imports import import_batch
+from runner.operations.imports import import_batch
 from tests.cli_runner import run_cli
 from tests.executor.conftest import Team
 from tests.executor.scenes import TOKEN

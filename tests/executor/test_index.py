@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.executor import fetch
-from runner.executor.answers import answer_of, read_line
-from runner.executor.fetch import index
-from runner.keys import key_text, parse_key
-from runner.keysort import plain_keys
-from runner.store.index import KeyMap
-from tests.executor.test_glance import CHAT, MESSAGE, openai
+from runner.base.keys import key_text, parse_key
+from runner.base.sorted_keys import plain_keys
+from runner.outputs import index as index_module
+from runner.outputs.index import index
+from runner.outputs.result_lines import answer_of, read_line
+from runner.state.results import CustomIdMap
+from tests.outputs.test_line_scanner import CHAT, MESSAGE, openai
 
 
 def lines(count: int, chance: random.Random) -> list[bytes]:
@@ -67,12 +67,12 @@ def plainly(files: tuple[Path, Path]) -> tuple[dict[bytes, tuple[int, int, int, 
 @pytest.mark.parametrize("block", [1, 700, 1 << 18])
 @pytest.mark.parametrize("seed", range(3))
 def test_in_pieces_as_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, block: int) -> None:
-    monkeypatch.setattr(fetch, "_BLOCK", block)
+    monkeypatch.setattr(index_module, "_BLOCK", block)
     chance = random.Random(seed)
     files = tmp_path / "output", tmp_path / "errors"
     for path in files:
         path.write_bytes(b"".join(lines(300, chance)).rstrip())
-    entries, summary = index(files, KeyMap())
+    entries, summary = index(files, CustomIdMap())
     found, counts = plainly(files)
     codes = ("", *summary.codes)
     assert {
@@ -91,7 +91,7 @@ def test_a_foreign_batch_is_read_by_its_map(tmp_path: Path) -> None:
     keys = {"mine-1": bytes(range(24)), "k1-" + "a" * 40: bytes(range(1, 25))}
     text = "".join(json.dumps({**openai(CHAT), "custom_id": one}) + "\n" for one in (*keys, "k1-" + "b" * 40))
     (tmp_path / "output").write_text(text)
-    entries, summary = index((tmp_path / "output", tmp_path / "none"), KeyMap(None, keys))
+    entries, summary = index((tmp_path / "output", tmp_path / "none"), CustomIdMap(None, keys))
     assert list(entries["key"]) == sorted(keys.values())
     assert (summary.answers, summary.unknown, summary.tokens) == (2, 1, (10, 6, 2))
 
@@ -107,7 +107,7 @@ def test_names_of_a_stranger_are_bounded(tmp_path: Path) -> None:
                 json.dumps({**openai({**CHAT, "model": f"m{number}"}), "custom_id": key_text(b"\xff" * 20, number)})
                 + "\n"
             )
-    entries, summary = index((tmp_path / "output", tmp_path / "none"), KeyMap())
+    entries, summary = index((tmp_path / "output", tmp_path / "none"), CustomIdMap())
     assert (summary.failures, summary.answers) == (70_000, 50)
     assert len(summary.codes) == 1_001
     assert summary.codes[-1] == "other_error"
@@ -138,10 +138,10 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from runner.executor.fetch import index
-from runner.store.index import KeyMap
+from runner.outputs.index import index
+from runner.state.results import CustomIdMap
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-entries, _ = index((Path(sys.argv[1]), Path(sys.argv[1] + ".none")), KeyMap())
+entries, _ = index((Path(sys.argv[1]), Path(sys.argv[1] + ".none")), CustomIdMap())
 print(len(entries), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

@@ -14,12 +14,12 @@ import httpx
 import pytest
 import zstandard
 
-from runner.executor.observe import Word
-from runner.reconciler.plan import Write
+from runner.reconciler.observe.observe import ApplyOptions
+from runner.reconciler.plan.plan import Write
 from tests.executor.conftest import Team
 
 Make = Callable[..., Team]
-ASK = Word(ask_unknown=frozenset({"job"}))
+ASK = ApplyOptions(ask_unknown=frozenset({"job"}))
 SPEC = """\
 version: 1
 name: job
@@ -383,7 +383,7 @@ def test_a_canary_is_judged_by_what_was_saved_of_it(
     assert one.told("answers.salvaged")
     one.rows(*texts_asked)
     held_against(one, "{path: out/job.jsonl}", "tolerate: 2", f"canary: {{requests: 2, max_invalid: {invalid}}}")
-    [outcome] = one.apply(Word(retry_failed=frozenset({"job"})))
+    [outcome] = one.apply(ApplyOptions(retry_failed=frozenset({"job"})))
     assert (outcome.end, outcome.submitted) == (("succeeded", 2) if passes else ("error", 0)), outcome.message
     assert passes or "1 of 2 answers" in outcome.message
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.executor.observe import Word
-from runner.reconciler.ceiling import Ceiling, ceiling_of
-from runner.reconciler.classify import Tally
-from runner.reconciler.plan import Hold, JobPlan, Submit, Wait, Write, without_new
+from runner.reconciler.observe.observe import ApplyOptions
+from runner.reconciler.plan.classify import KeyCounts
+from runner.reconciler.plan.plan import Hold, JobPlan, Submit, Wait, Write, without_new
+from runner.reconciler.plan.plan_limits import PlanLimits, plan_limits_of
 from tests.executor.conftest import Team, ends
 
 Make = Callable[..., Team]
-NOTHING_NEW = Word(no_new=True)
+NOTHING_NEW = ApplyOptions(no_new=True)
 
 
 def test_a_job_that_was_never_asked_stays_so(team: Make) -> None:
@@ -71,23 +71,26 @@ def test_answers_of_a_job_with_new_rows_are_fetched_all_the_same(team: Make) -> 
     [
         pytest.param(
             (Submit(1, 3, 1, 300, "first run"), Submit(2, 2, 1, 200, "round 2"), Write("out/x", 5, "new")),
-            Tally(rows=5, submit=((1, 3), (2, 2))),
-            Ceiling(0, 2, 0, 3),
+            KeyCounts(rows=5, submit=((1, 3), (2, 2))),
+            PlanLimits(0, 2, 0, 3),
             id="retries are paid and stay in the ceiling",
         ),
         pytest.param(
             (Wait("b", 4, False, "it runs"),),
-            Tally(rows=5, in_flight=5),
-            Ceiling(0, 0, 5, 3),
+            KeyCounts(rows=5, in_flight=5),
+            PlanLimits(0, 0, 5, 3),
             id="what no batch holds is never asked, what fails of the others may be",
         ),
         pytest.param(
-            (Wait("b", 4, True, "it runs"),), Tally(rows=4, in_flight=4), Ceiling(0, 0, 4, 3), id="nothing is new"
+            (Wait("b", 4, True, "it runs"),),
+            KeyCounts(rows=4, in_flight=4),
+            PlanLimits(0, 0, 4, 3),
+            id="nothing is new",
         ),
     ],
 )
-def test_the_ceiling_has_retries_and_no_first_asks(actions: tuple, tally: Tally, ceiling: Ceiling) -> None:  # type: ignore[type-arg]
+def test_the_ceiling_has_retries_and_no_first_asks(actions: tuple, tally: KeyCounts, ceiling: PlanLimits) -> None:  # type: ignore[type-arg]
     plan = without_new(JobPlan("job", "r", "out/x", tally, actions, 0))
-    assert ceiling_of(plan, 3) == ceiling
+    assert plan_limits_of(plan, 3) == ceiling
     assert not plan.new
     assert not (plan.held_back and any(isinstance(action, Write) for action in plan.actions))

@@ -15,19 +15,19 @@ import pytest
 
 import runner
 from runner.api import open_project
-from runner.digest import sha256_file
-from runner.executor.context import SETTLING, Realm
+from runner.base.digest import sha256_file
+from runner.context import CONSISTENCY_WINDOW, Realm
 from runner.executor.fetch import fetch
-from runner.executor.observe import Word
-from runner.providers.api import BatchApi
-from runner.store.index import KeyMap
+from runner.providers.protocol import BatchApi
+from runner.reconciler.observe.observe import ApplyOptions
+from runner.state.results import CustomIdMap
 from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, apply, checkout, plan
 from tests.providers import dialects
 from tests.providers.stub import Instead, Reply, Seen, Stub
 
 SHARDS = ROWS // SHARD
 MANY = 10_000
-ASK = Word(ask_unknown=frozenset({"told"}))
+ASK = ApplyOptions(ask_unknown=frozenset({"told"}))
 GONE = Reply(404, {"id": "not_found", "message": "gone"})
 
 
@@ -98,7 +98,7 @@ class TestBehind:
 
     @pytest.fixture(autouse=True)
     def _as_in_life(self, monkeypatch: pytest.MonkeyPatch, _settled_at_once: None) -> None:
-        monkeypatch.setitem(SETTLING, "digitalocean", 600.0)
+        monkeypatch.setitem(CONSISTENCY_WINDOW, "digitalocean", 600.0)
 
     @pytest.mark.parametrize("outcome", ["expired", "failed"])
     @pytest.mark.parametrize("status", [404, 412])
@@ -210,8 +210,8 @@ class TestGone:
         stub.jobs = jobs
         return root
 
-    @pytest.mark.parametrize("word", [Word(), ASK], ids=["by itself", "before a word releases it"])
-    def test_what_the_list_shows_is_looked_for_again(self, stub: Stub, root: Path, word: Word) -> None:
+    @pytest.mark.parametrize("word", [ApplyOptions(), ASK], ids=["by itself", "before a word releases it"])
+    def test_what_the_list_shows_is_looked_for_again(self, stub: Stub, root: Path, word: ApplyOptions) -> None:
         outcome, _ = apply(root, word)
         assert outcome.end == "succeeded"
         assert texts(root) == TEXTS
@@ -264,7 +264,7 @@ class TestErrorFile:
     def test_is_none_where_nothing_failed(
         self, stub: Stub, tmp_path: Path, settling: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(SETTLING, "digitalocean", settling)
+        monkeypatch.setitem(CONSISTENCY_WINDOW, "digitalocean", settling)
         root = checkout(tmp_path, stub.url)
         done(stub, root)
         assert "gone" not in lock(root)
@@ -341,7 +341,7 @@ class TestMixedUp:
         with service(root) as (api, realm):
             before = realm.results.raw("batch-2")[0].read_bytes()
             held = realm.results.load("batch-2")
-            assert fetch(api, realm.results, api.get_batch("batch-2"), KeyMap()) == held
+            assert fetch(api, realm.results, api.get_batch("batch-2"), CustomIdMap()) == held
             assert realm.results.raw("batch-2")[0].read_bytes() == before
 
     def test_each_is_alone_with_the_files(self, stub: Stub, tmp_path: Path) -> None:

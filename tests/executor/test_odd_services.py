@@ -13,17 +13,17 @@ from filelock import FileLock
 
 import runner
 from runner.api import open_project
-from runner.executor.context import SETTLING
-from runner.executor.observe import Word
-from runner.reconciler.explain import explain
-from runner.reconciler.plan import Plan
-from runner.store.ledger import Create, Ledger
+from runner.context import CONSISTENCY_WINDOW
+from runner.reconciler.observe.observe import ApplyOptions
+from runner.reconciler.plan.plan import Plan
+from runner.state.ledger import Create, Ledger
+from runner.views.plan_text import explain
 from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, Clock, Watcher, apply, checkout, plan, texts
 from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
 
 SHARDS = ROWS // SHARD
 MANY = 10_000
-ASK = Word(ask_unknown=frozenset({"told"}))
+ASK = ApplyOptions(ask_unknown=frozenset({"told"}))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def nameless() -> Iterator[Stub]:
 
 @pytest.fixture(autouse=True)
 def _as_in_life(monkeypatch: pytest.MonkeyPatch, _settled_at_once: None) -> None:
-    monkeypatch.setitem(SETTLING, "digitalocean", 600.0)
+    monkeypatch.setitem(CONSISTENCY_WINDOW, "digitalocean", 600.0)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_batch_that_was_taken_for_gone_and_shows_after_all_is_used(stub: Stub,
     root = checkout(tmp_path, stub.url)
     stub.steps, stub.outcome = ["validating"], "in_progress"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SETTLING, "digitalocean", 0.0)
+        patch.setitem(CONSISTENCY_WINDOW, "digitalocean", 0.0)
         stub.late = MANY
         assert apply(root)[0].end == "failed"
     assert '"gone":true' in (root / "specs/told.lock").read_text()

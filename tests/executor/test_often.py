@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from runner.api import load, open_project
-from runner.cli.forget import forget
+from runner.cli.commands.forget import forget
 from runner.errors import BatchspecError
-from runner.reconciler.lockfile import Lockfile, parse
+from runner.state.lockfile import Lockfile, parse
 from tests.executor.conftest import Team
 
 Make = Callable[..., Team]

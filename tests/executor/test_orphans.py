@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from runner.api import open_project
-from runner.cli.cancel import cancel
+from runner.cli.commands.cancel import cancel
+from runner.context import CONSISTENCY_WINDOW
 from runner.errors import BatchspecError
-from runner.executor import orphans
-from runner.executor.context import SETTLING
-from runner.executor.observe import Word
 from runner.executor.outcome import Outcome
-from runner.spec.load import load_project
+from runner.jobspec.loader import load_project
+from runner.operations import orphans
+from runner.reconciler.observe.observe import ApplyOptions
 from tests.executor.story import ENVIRON, TEXTS, Clock, apply, checkout
 from tests.providers.stub import Instead, Reply, Seen, Stub
 
@@ -43,7 +43,7 @@ def root(stub: Stub, tmp_path: Path) -> Path:
     return made
 
 
-def go(root: Path, word: Word = Word(), *, waiting: bool = True) -> tuple[Outcome, ...]:  # noqa: B008
+def go(root: Path, word: ApplyOptions = ApplyOptions(), *, waiting: bool = True) -> tuple[Outcome, ...]:  # noqa: B008
     clock = Clock()
     project = load_project(root, variables={}, provider=None, environ=ENVIRON, some=True)
     with open_project(project, environ=ENVIRON, jobs=1, now=clock.now) as opened:
@@ -58,7 +58,7 @@ def line(root: Path) -> dict[str, Any]:
     return only
 
 
-PRUNE = Word(prune=True)
+PRUNE = ApplyOptions(prune=True)
 
 
 def test_a_batch_whose_cancel_is_refused_is_told_to_run_on(
@@ -74,7 +74,7 @@ def test_a_batch_whose_cancel_is_refused_is_told_to_run_on(
         "`batchspec cancel told` tries again",
     ):
         assert words in outcome.message
-    monkeypatch.setattr(orphans, "LOOKS", 0)
+    monkeypatch.setattr(orphans, "CANCEL_POLLS", 0)
     monkeypatch.setattr("os.environ", {**ENVIRON})
     monkeypatch.chdir(root)
     with pytest.raises(BatchspecError, match="runs on, and what it answers is billed"):
@@ -112,7 +112,7 @@ def test_what_a_pruned_batch_cost_is_recorded(root: Path) -> None:
 
 def test_results_that_come_late_are_not_taken_for_gone(stub: Stub, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch has just ended, and what it answered shows some time after."""
-    monkeypatch.setitem(SETTLING, "digitalocean", 600.0)
+    monkeypatch.setitem(CONSISTENCY_WINDOW, "digitalocean", 600.0)
     stub.jobs[0].steps = ["completed"]
     stub.on("GET", RESULTS, Reply(404, {"id": "not_found", "message": "no such results"}))
     [outcome] = go(root, PRUNE)

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from runner.api import load, open_project
-from runner.executor.failed_rows import failed_of
-from runner.executor.status import job_status
-from runner.executor.verify import Verified, verify
-from runner.reconciler.plan import Write
+from runner.operations.status import job_status
+from runner.operations.verify import Verified, verify
+from runner.outputs.failure_counts import failed_of
+from runner.reconciler.plan.plan import Write
 from tests.executor.conftest import Team
 
 Make = Callable[..., Team]

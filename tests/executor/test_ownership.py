@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from runner.api import open_project
-from runner.digest import sha256_file
+from runner.base.digest import sha256_file
+from runner.jobspec.loader import load_project
 from runner.planner.render import first_requests
-from runner.reconciler.lockfile import ErrorsField, Lockfile, OutputLine
-from runner.spec.load import load_project
+from runner.state.lockfile import ErrorsField, Lockfile, OutputLine
 from tests.conftest import SPEC
 from tests.untrusted.checkout import git
 

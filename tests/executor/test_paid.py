@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from runner.executor import record
-from runner.executor.observe import Word
+from runner.executor import lockfile_writer
+from runner.reconciler.observe.observe import ApplyOptions
 from tests.executor.conftest import Team, ends
 
 Make = Callable[..., Team]
@@ -31,7 +31,7 @@ def test_asking_again_what_failed_costs_what_was_asked_again(team: Make) -> None
     one.rows("one", "two", "fail " + "many words " * 70_000)
     [first] = one.apply()
     assert ends([first]) == ["failed"]
-    word = Word(retry_failed=frozenset({"job"}))
+    word = ApplyOptions(retry_failed=frozenset({"job"}))
     estimate = one.plan(word).jobs[0].estimate
     [second] = one.apply(word)
     assert (second.submitted, second.at_most) == (1, False)
@@ -108,7 +108,7 @@ class Spoiler(Team):
 
 def test_what_went_out_is_counted_where_it_can_not_be_written_down(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches that were under way when the lockfile was refused are submitted too, and no further ones."""
-    monkeypatch.setattr(record, "SAVED", 0.0)
+    monkeypatch.setattr(lockfile_writer, "SAVED", 0.0)
     made = team()
     one = Spoiler(made.root, made.url)
     one.rows(*(f"text {number}" for number in range(40)))

@@ -11,14 +11,14 @@ import httpx
 import pytest
 
 from runner.api import load, open_project, refuse_unknown
-from runner.cli.verify import with_unknown
+from runner.cli.commands.verify import with_unknown
+from runner.context import CONSISTENCY_WINDOW
 from runner.errors import BatchspecError
-from runner.executor.context import SETTLING
-from runner.executor.proof import MOST
-from runner.executor.verify import verify
-from runner.reconciler.explain import explain
-from runner.reconciler.markdown import markdown
-from runner.reconciler.plan import Plan
+from runner.operations.verify import verify
+from runner.reconciler.observe.proof import MOST
+from runner.reconciler.plan.plan import Plan
+from runner.views.plan_markdown import markdown
+from runner.views.plan_text import explain
 from tests.executor.conftest import Team, ends
 
 Make = Callable[..., Team]
@@ -84,7 +84,7 @@ def test_where_the_service_is_not_asked_they_are_counted(team: Make) -> None:
 def test_only_what_the_service_must_know_is_doubted(
     team: Make, monkeypatch: pytest.MonkeyPatch, age: timedelta, unknown: tuple[str, ...]
 ) -> None:
-    monkeypatch.setitem(SETTLING, "digitalocean", 3_600.0)
+    monkeypatch.setitem(CONSISTENCY_WINDOW, "digitalocean", 3_600.0)
     [job] = forge(team, created_at=(datetime.now(UTC) - age).isoformat()).plan().jobs
     assert (job.unknown_batches, job.unproven) == (unknown, 0 if unknown else 3)
 

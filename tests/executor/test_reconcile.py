@@ -18,12 +18,12 @@ import zstandard
 
 from runner.api import load, open_project
 from runner.errors import BatchspecError
-from runner.executor.imports import import_batch
-from runner.executor.observe import Word
-from runner.executor.verify import verify
-from runner.reconciler.identity import request_id
-from runner.reconciler.plan import Adopt, Fetch, Write
-from runner.reconciler.saved import check_signature, read_saved
+from runner.operations.imports import import_batch
+from runner.operations.verify import verify
+from runner.reconciler.observe.observe import ApplyOptions
+from runner.reconciler.plan.idempotency import request_id
+from runner.reconciler.plan.plan import Adopt, Fetch, Write
+from runner.reconciler.plan.planfile import check_signature, read_saved
 from tests.executor.conftest import Team, ends
 from tests.executor.scenes import TOKEN
 
@@ -201,10 +201,10 @@ def test_a_job_that_left_is_left_alone_until_pruned(team: Make, service_url: str
     before = lock.read_bytes()
     one.apply()
     assert lock.read_bytes() == before
-    pruned = one.plan(Word(prune=True))
+    pruned = one.plan(ApplyOptions(prune=True))
     for orphan in pruned.orphans:
         assert orphan.cancel == orphan.running
-    one.apply(Word(prune=True))
+    one.apply(ApplyOptions(prune=True))
     assert not one.plan().orphans
 
 
@@ -219,12 +219,12 @@ def test_prune_keeps_what_ended_by_itself(team: Make, monkeypatch: pytest.Monkey
         pass
     [orphan] = one.plan().orphans
     assert (orphan.running, orphan.fetch, len(orphan.over)) == ((), (), 1)
-    pruned = one.plan(Word(prune=True))
+    pruned = one.plan(ApplyOptions(prune=True))
     assert pruned.changes
     assert not pruned.cancels
     assert pruned.orphans[0].fetch == orphan.over
-    one.apply(Word(prune=True))
-    assert not one.plan(Word(prune=True)).orphans
+    one.apply(ApplyOptions(prune=True))
+    assert not one.plan(ApplyOptions(prune=True)).orphans
     [line] = one.lines("batch", "specs/gone.lock")
     assert (line["state"], line["counts"]["completed"]) == ("completed", 3)
     _forget_results(monkeypatch)
@@ -362,7 +362,7 @@ def test_answers_that_stand_in_the_output_alone_survive_its_rewriting(
     assert one.plan().jobs[0].submits == 1
     assert ends(one.apply(waiting=False)) == ["running"]
     monkeypatch.undo()
-    monkeypatch.setattr("runner.executor.wait.SHORTEST", {"digitalocean": 0.05})
+    monkeypatch.setattr("runner.executor.poll.MIN_INTERVAL", {"digitalocean": 0.05})
     assert ends(one.apply()) == ["succeeded"]
     assert [row["text"] for row in one.output()] == ["Say one.", "Say three.", "Say four."]
     assert asked(one) == 4
@@ -412,7 +412,7 @@ def test_results_that_are_gone_everywhere_are_unknown_and_never_asked_by_themsel
     assert not one.plan().changes
     # A person's word releases them, and only then are they asked again.
     assert one.plan().jobs[0].submits == 0
-    word = Word(ask_unknown=frozenset({"job"}))
+    word = ApplyOptions(ask_unknown=frozenset({"job"}))
     assert one.plan(word).jobs[0].submits == 3
     one.apply(word, waiting=False)
     assert asked(one) == 6

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.store.ledger import Ledger
+from runner.state.ledger import Ledger
 from tests.cli_runner import run_cli
 from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan
 from tests.providers.stub import Instead, Reply, Seen, Stub

@@ -12,7 +12,7 @@ from tests.executor.conftest import Team
 # Groups of keys are made small, so that a job of sixty rows is judged in many of them.
 PLAN = """
 import collections, contextlib, io, json, sys
-import runner.planner.buckets as buckets, runner.planner.spool as spool
+import runner.planner.spool.sort as buckets, runner.planner.spool.spool as spool
 buckets.RUN_RECORDS = spool.RUN_RECORDS = 8
 from runner.cli.main import main
 opened = collections.Counter()

@@ -18,7 +18,7 @@ from runner.money.estimate import (
     token_limit,
 )
 from runner.money.prices import Price
-from runner.money.sample import Tokens
+from runner.money.token_sample import Tokens
 from runner.money.tokens import Certainty
 
 PRICE = Price(Decimal(1), Decimal(2), Decimal("0.5"), "test")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.money.sample import Spread, Tokens, extrapolate
+from runner.money.token_sample import Spread, Tokens, extrapolate
 from runner.money.tokens import Certainty
 
 E = Certainty.ESTIMATED

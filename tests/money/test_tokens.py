@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.jobspec.loader import Project
 from runner.money.tokens import Certainty, Count, TokenCounter, encoding_of
 from runner.planner.render import first_requests
-from runner.spec.load import Project
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ import pytest
 import zstandard
 
 from runner.errors import InputError, SpecError, TrustError
-from runner.planner import globs
-from runner.planner.files import InputFiles
-from runner.planner.limits import Limits, limits_of
-from runner.planner.render import desire
-from runner.planner.sources import read_chunks
-from runner.planner.tables import _Clock
-from runner.spec.load import JobSpec, load_project
+from runner.jobspec.loader import JobSpec, load_project
+from runner.planner.input import globs
+from runner.planner.input.duckdb_client import _Clock
+from runner.planner.input.limits import Limits, limits_of
+from runner.planner.input.source import read_chunks
+from runner.planner.input.streams import InputFiles
+from runner.planner.render import render_job
 from tests.conftest import REPOSITORY, SPEC
 
 Write = Callable[..., Path]
@@ -155,7 +155,7 @@ def test_requests_that_would_fill_the_disk_are_an_error(
     (scratch := tmp_path / "scratch").mkdir()
     [spec] = load_project(root, [root / "specs/job.yaml"], variables={}, provider=None, environ={}).jobs
     with pytest.raises(SpecError, match="more than 2700"):
-        desire(spec, root, scratch)
+        render_job(spec, root, scratch)
 
 
 @pytest.mark.parametrize("name", ["BATCHSPEC_INPUT_BYTES", "BATCHSPEC_INPUT_RATIO", "BATCHSPEC_SQL_SECONDS"])

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from runner.errors import InputError, WorkerError
-from runner.planner.bodies import frame
-from runner.planner.files import InputFiles
-from runner.planner.render import desire
-from runner.planner.rows import Chunk
-from runner.planner.sources import read_chunks
-from runner.planner.spool import Part
-from runner.planner.templates import Loaded, Templates
-from runner.planner.workers import Workers
-from runner.spec.load import Project
+from runner.jobspec.loader import Project
+from runner.planner.input.parse import Chunk
+from runner.planner.input.source import read_chunks
+from runner.planner.input.streams import InputFiles
+from runner.planner.render import render_job
+from runner.planner.requests.layout import build_layout
+from runner.planner.requests.worker_pool import Workers
+from runner.planner.spool.spool import Part
+from runner.planner.templates.environment import Loaded, Templates
 
 SPEC = """\
 version: 1
@@ -53,10 +53,10 @@ def files(count: int, text: str = "é" * 230, extra: str = "") -> dict[str, str]
 RENDER = """
 import hashlib, json, sys
 from pathlib import Path
-from runner.planner.render import desire
-from runner.spec.load import load_project
+from runner.planner.render import render_job
+from runner.jobspec.loader import load_project
 project = load_project(Path(sys.argv[1]), variables={}, provider="local", environ={})
-desired = desire(project.jobs[0], project.root, Path(sys.argv[2]), jobs=int(sys.argv[3]))
+desired = render_job(project.jobs[0], project.root, Path(sys.argv[2]), jobs=int(sys.argv[3]))
 lines, ids = (hashlib.sha256(b"".join(found)).hexdigest() for found in (desired.spool.lines(), desired.spool.ids()))
 print(json.dumps([desired.pins.requests, desired.pins.templates, desired.pins.input_digest, lines, ids]))
 """
@@ -94,7 +94,7 @@ def test_problems_are_the_same_at_any_jobs(load: Callable[..., Project], tmp_pat
     found = []
     for jobs in (1, 2):
         with pytest.raises(InputError) as caught:
-            desire(loaded.jobs[0], loaded.root, tmp_path / str(jobs), jobs=jobs)
+            render_job(loaded.jobs[0], loaded.root, tmp_path / str(jobs), jobs=jobs)
         found.append(caught.value.problems)
     assert found[0] == found[1]
     assert len(found[0]) == 21
@@ -107,7 +107,7 @@ def test_rows_without_ids_are_numbered_over_all_chunks(load: Callable[..., Proje
     loaded = load({**content, "specs/hello.yaml": SPEC.replace(", id: id", "")})
     for jobs in (1, 2):
         with pytest.raises(InputError, match=rf"rows\.jsonl:{ROWS + 3}: row {ROWS + 1}: templates/t\.j2"):
-            desire(loaded.jobs[0], loaded.root, tmp_path / str(jobs), jobs=jobs)
+            render_job(loaded.jobs[0], loaded.root, tmp_path / str(jobs), jobs=jobs)
 
 
 def _killing(running: Workers, chunks: Iterable[Chunk]) -> Iterator[Part]:
@@ -118,7 +118,7 @@ def _killing(running: Workers, chunks: Iterable[Chunk]) -> Iterator[Part]:
 
 def workers(load: Callable[..., Project], tmp_path: Path) -> tuple[Project, Workers, Templates]:
     loaded = load(files(ROWS))
-    shape = frame(loaded.jobs[0])
+    shape = build_layout(loaded.jobs[0])
     templates = Templates(loaded.root, shape.variables)
     return loaded, Workers(2, shape, templates, loaded.root, tmp_path), templates
 
@@ -180,14 +180,14 @@ def _lives(pid: int) -> bool:
 MEASURE = """
 import sys
 from pathlib import Path
-import runner.planner.buckets as buckets, runner.planner.records as records, runner.planner.spool as spool
+import runner.planner.spool.sort as buckets, runner.planner.input.chunks as records, runner.planner.spool.spool as spool
 buckets.RUN_RECORDS = spool.RUN_RECORDS = spool.BLOCK_ASKS = 4096
 records.CHUNK_BYTES = 1 << 16
 from functools import partial
-from runner.executor.judge import judge, wanted_round
-from runner.planner.render import desire
+from runner.reconciler.plan.classify_job import classify_job, wanted_round
+from runner.planner.render import render_job
 from runner.planner.shards import measure
-from runner.spec.load import load_project
+from runner.jobspec.loader import load_project
 project = load_project(Path(sys.argv[1]), variables={}, provider="local", environ={})
 opened = 0
 def count(event, arguments):
@@ -195,8 +195,8 @@ def count(event, arguments):
     opened += event == "open" and sys.argv[2] in str(arguments[0])
 sys.addaudithook(count)
 spec, scratch = project.jobs[0], Path(sys.argv[2])
-desired = desire(spec, project.root, scratch, jobs=1)
-judged = judge(desired, (), {})
+desired = render_job(spec, project.root, scratch, jobs=1)
+judged = classify_job(desired, (), {})
 [(number, requests)] = judged.tally.submit
 shards = measure(desired.spool, spec.job.shards, partial(wanted_round, number))
 written = int(next(line for line in open("/proc/self/io") if line.startswith("wchar")).split()[1])

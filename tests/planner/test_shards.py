@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import runner.planner.spool as spool_module
-from runner.executor.judge import judge
-from runner.keys import key_text
-from runner.planner import renderer
-from runner.planner.asks import Asks, read_asks
-from runner.planner.render import Desired, desire
+import runner.planner.spool.spool as spool_module
+from runner.base.keys import key_text
+from runner.jobspec.loader import Project
+from runner.jobspec.models import Shards
+from runner.planner.render import Desired, render_job
+from runner.planner.requests import renderer
 from runner.planner.shards import cut, measure
-from runner.spec.load import Project
-from runner.spec.models import Shards
+from runner.planner.spool.decisions import Decisions, read_decisions
+from runner.reconciler.plan.classify_job import classify_job
 
 SPEC = """\
 version: 1
@@ -71,8 +71,8 @@ def test_shards_are_what_one_would_cut_by_hand(load: Callable[..., Project], tmp
     extra = extra.strip("{}").replace(", ", "\n")
     rows = "".join('{"t": "%s"}\n' % ("x" * (n % 5)) for n in range(23))
     loaded = load({"specs/hello.yaml": SPEC.format(extra=extra), "data/rows.jsonl": rows})
-    desired = desire(loaded.jobs[0], loaded.root, tmp_path / "scratch")
-    judge(desired, (), {})
+    desired = render_job(loaded.jobs[0], loaded.root, tmp_path / "scratch")
+    classify_job(desired, (), {})
     total = desired.spool.asks
     folder = tmp_path / "shards"
     folder.mkdir()
@@ -86,10 +86,10 @@ def test_shards_are_what_one_would_cut_by_hand(load: Callable[..., Project], tmp
     def check(chosen: set[int], requests: int, size: int) -> None:
         limits = Shards(max_requests=requests, max_bytes=size)
 
-        def wanted() -> Callable[[Asks], Any]:
+        def wanted() -> Callable[[Decisions], Any]:
             at = 0
 
-            def choose(asks: Asks) -> Any:
+            def choose(asks: Decisions) -> Any:
                 nonlocal at
                 picked = np.array([at + n in chosen for n in range(len(asks))], bool)
                 at += len(asks)
@@ -107,7 +107,7 @@ def test_shards_are_what_one_would_cut_by_hand(load: Callable[..., Project], tmp
         assert [shard.digest for shard in cut(desired.spool, limits, wanted(), None)] == [s.digest for s in shards]
 
     check()
-    sizes = [len(asks) for _, asks in read_asks(desired.spool)]
+    sizes = [len(asks) for _, asks in read_decisions(desired.spool)]
     assert sum(sizes) == total
     assert max(sizes) <= max(spool_module.BLOCK_ASKS, desired.spool.replicates), "memory is that of a block"
     assert not (folder / "cutting").exists()

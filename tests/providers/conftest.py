@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from runner.providers.api import FileIntent, Order
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import Limits
-from runner.providers.patience import Patience
+from runner.providers.protocol import CreateRequest, FileIntent
+from runner.providers.retry import RetryPolicy
 from tests.providers.stub import KEY, SIGNATURE, Reply, Stub
 
 SMALL = Limits(answer=200_000, file=1_000_000)
 """Sizes that tests can reach."""
 BATCH = "/v1/batches/b-1"
 LIST = "/v1/batches"
-ORDER = Order("file-1", "openai", "/v1/responses", "rid-1", {"job": "j"})
+ORDER = CreateRequest("file-1", "openai", "/v1/responses", "rid-1", {"job": "j"})
 GOOD = Reply(200, {"id": "b-1", "status": "queued"})
 UPLOAD = "/upload/.*"
 DOWNLOAD = "/download/.*"
@@ -62,7 +62,7 @@ def client(clock: Clock) -> Iterator[Make]:
     with ExitStack() as stack:
 
         def make(stub: Stub, *, key: str = KEY, chance: float = 0.0, limits: Limits = SMALL) -> DigitalOcean:
-            patience = Patience(sleep=clock.sleep, chance=lambda: chance)
+            patience = RetryPolicy(sleep=clock.sleep, chance=lambda: chance)
             api = DigitalOcean(stub.url, key, now=clock.now, patience=patience, limits=limits)
             stack.callback(api.close)
             return api

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from runner.errors import Conflict, NotFound, NotReady, Rejected, Unauthorized
-from runner.providers.api import BatchApi, FileIntent, Order, RemoteBatch
+from runner.jobspec.settings import LocalProfile
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.local import embedded
+from runner.providers.protocol import BatchApi, CreateRequest, FileIntent, RemoteBatch
 from runner.service import BackgroundService, ServiceConfig
-from runner.spec.settings import LocalProfile
 from tests.providers.stub import KEY, Stub, Told
 
 DEADLINE = 30.0
@@ -36,9 +36,11 @@ class World:
         self.api.upload(intent, path)
         return intent.file_id
 
-    def order(self, file_id: str, **more: str) -> Order:
+    def order(self, file_id: str, **more: str) -> CreateRequest:
         metadata = {"project": "p", "job": "j", "shard": "s"}
-        return Order(file_id, "openai", "/v1/chat/completions", more.get("request_id", str(uuid.uuid4())), metadata)
+        return CreateRequest(
+            file_id, "openai", "/v1/chat/completions", more.get("request_id", str(uuid.uuid4())), metadata
+        )
 
     def ended(self, batch_id: str) -> RemoteBatch:
         deadline = time.monotonic() + DEADLINE

@@ -23,10 +23,10 @@ from runner.errors import (
     Unauthorized,
     Unreachable,
 )
+from runner.jobspec.settings import DigitalOceanProfile
 from runner.providers import open_api
-from runner.providers.api import Order
 from runner.providers.digitalocean import DigitalOcean
-from runner.spec.settings import DigitalOceanProfile
+from runner.providers.protocol import CreateRequest
 from tests.providers.conftest import BATCH, GOOD, LIST, ORDER, SMALL, Clock, Make, has_no_secret, told_of
 from tests.providers.stub import KEY, Hang, Raw, Reply, Reset, Stub
 
@@ -163,7 +163,7 @@ def test_a_refusal_that_quotes_secrets(stub: Stub, api: DigitalOcean) -> None:
     """Neither the key, nor a webhook's secret, nor a presigned query, wherever the service repeats them."""
     said = f"key {KEY} and whsec-123 at https://s3.example/x?X-Amz-Signature=abc are wrong"
     stub.on("POST", LIST, Reply(400, {"id": "bad", "message": said, "request_id": KEY}))
-    order = Order("file-1", "openai", "/v1/responses", "rid-1", {}, ("https://h", "whsec-123"))
+    order = CreateRequest("file-1", "openai", "/v1/responses", "rid-1", {}, ("https://h", "whsec-123"))
     with pytest.raises(Rejected) as caught:
         api.create_batch(order)
     text = told_of(caught.value)

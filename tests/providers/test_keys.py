@@ -12,10 +12,10 @@ from runner.errors import (
     ApiError,
     TrustError,
 )
+from runner.jobspec.settings import DigitalOceanProfile, LocalProfile
 from runner.providers import open_api
-from runner.providers.api import Order
 from runner.providers.digitalocean import DigitalOcean
-from runner.spec.settings import DigitalOceanProfile, LocalProfile
+from runner.providers.protocol import CreateRequest
 from tests.providers.conftest import BATCH, GOOD, ORDER, Make, told_of
 from tests.providers.stub import KEY, Reply, Stub
 
@@ -41,7 +41,7 @@ def test_the_key_goes_to_the_api_and_not_to_storage(stub: Stub, api: DigitalOcea
     path.write_text('{"custom_id": "k-1"}\n')
     intent = api.create_file("in.jsonl", path.stat().st_size)
     api.upload(intent, path)
-    batch = api.create_batch(Order(intent.file_id, "openai", "/v1/responses", "rid", {}))
+    batch = api.create_batch(CreateRequest(intent.file_id, "openai", "/v1/responses", "rid", {}))
     while not api.get_batch(batch.batch_id).ended:
         pass
     url = api.results(batch.batch_id).output_url

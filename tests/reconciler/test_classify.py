@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.reconciler.classify import Answers, Counter, Evidence, Held, Hold, KeyState, classify
-from runner.store.index import ENTRY
+from runner.planner.spool.decisions import KeyState
+from runner.reconciler.plan.classify import Answers, BatchOutcome, Counter, Evidence, SentKeys, classify
+from runner.state.results import ENTRY
 
 A, B, C = (letter * 24 for letter in (b"a", b"b", b"c"))
 ANSWER, PASSES, LASTS = 0, 1, 2
@@ -47,14 +48,16 @@ def state(evidence: Evidence, key: bytes = A) -> KeyState:
             KeyState.ANSWERED,
             id="an answer beats an error",
         ),
-        pytest.param(Evidence(held=(Held(Hold.FLIGHT, 1, keys(A)),)), KeyState.IN_FLIGHT, id="in a running batch"),
         pytest.param(
-            Evidence((answers(0, (A, PASSES)),), (Held(Hold.FLIGHT, 2, keys(A)),), rounds=3),
+            Evidence(held=(SentKeys(BatchOutcome.IN_FLIGHT, 1, keys(A)),)), KeyState.IN_FLIGHT, id="in a running batch"
+        ),
+        pytest.param(
+            Evidence((answers(0, (A, PASSES)),), (SentKeys(BatchOutcome.IN_FLIGHT, 2, keys(A)),), rounds=3),
             KeyState.IN_FLIGHT,
             id="asked again and running",
         ),
         pytest.param(
-            Evidence((answers(0, (A, ANSWER)),), (Held(Hold.FLIGHT, 1, keys(A)),)),
+            Evidence((answers(0, (A, ANSWER)),), (SentKeys(BatchOutcome.IN_FLIGHT, 1, keys(A)),)),
             KeyState.ANSWERED,
             id="answered, and running elsewhere",
         ),
@@ -63,24 +66,38 @@ def state(evidence: Evidence, key: bytes = A) -> KeyState:
             Evidence((answers(0, (A, ANSWER)),), blocked=True), KeyState.ANSWERED, id="blocked does not hide answers"
         ),
         pytest.param(
-            Evidence(held=(Held(Hold.SPENT, 1, keys(A)),), rounds=3), KeyState.RETRY, id="its batch ended without it"
+            Evidence(held=(SentKeys(BatchOutcome.COMPLETE, 1, keys(A)),), rounds=3),
+            KeyState.RETRY,
+            id="its batch ended without it",
         ),
         pytest.param(
-            Evidence(held=(Held(Hold.SPENT, 3, keys(A)),), rounds=3), KeyState.FAILED, id="ended without it, thrice"
-        ),
-        pytest.param(Evidence(held=(Held(Hold.LOST, 1, keys(A)),)), KeyState.UNKNOWN, id="its results can't be read"),
-        pytest.param(
-            Evidence(held=(Held(Hold.LOST, 1, keys(A)),), ask_unknown=True), KeyState.ABSENT, id="--ask-unknown"
+            Evidence(held=(SentKeys(BatchOutcome.COMPLETE, 3, keys(A)),), rounds=3),
+            KeyState.FAILED,
+            id="ended without it, thrice",
         ),
         pytest.param(
-            Evidence((answers(0, (A, ANSWER)),), (Held(Hold.LOST, 1, keys(A)),)),
+            Evidence(held=(SentKeys(BatchOutcome.INCOMPLETE, 1, keys(A)),)),
+            KeyState.UNKNOWN,
+            id="its results can't be read",
+        ),
+        pytest.param(
+            Evidence(held=(SentKeys(BatchOutcome.INCOMPLETE, 1, keys(A)),), ask_unknown=True),
+            KeyState.ABSENT,
+            id="--ask-unknown",
+        ),
+        pytest.param(
+            Evidence((answers(0, (A, ANSWER)),), (SentKeys(BatchOutcome.INCOMPLETE, 1, keys(A)),)),
             KeyState.ANSWERED,
             id="lost, and found",
         ),
         pytest.param(Evidence(doubt=True), KeyState.UNKNOWN, id="an unreadable batch whose keys nobody knows"),
-        pytest.param(Evidence(held=(Held(Hold.DEAD, 1, keys(A)),), rounds=3), KeyState.FAILED, id="its batch failed"),
         pytest.param(
-            Evidence(held=(Held(Hold.DEAD, 1, keys(A)),), rounds=3, retry_failed=True),
+            Evidence(held=(SentKeys(BatchOutcome.REJECTED, 1, keys(A)),), rounds=3),
+            KeyState.FAILED,
+            id="its batch failed",
+        ),
+        pytest.param(
+            Evidence(held=(SentKeys(BatchOutcome.REJECTED, 1, keys(A)),), rounds=3, retry_failed=True),
             KeyState.RETRY,
             id="its batch failed, --retry-failed",
         ),
@@ -104,15 +121,19 @@ def test_an_answer_is_found_behind_errors_and_at_its_place() -> None:
 
 
 def test_of_batches_that_left_a_key_unanswered_the_newest_round_counts() -> None:
-    held = (Held(Hold.SPENT, 1, keys(A, B)), Held(Hold.DEAD, 2, keys(A)), Held(Hold.SPENT, 2, keys(A)))
-    verdict = classify(keys(A, B, C), Evidence(held=(*held, Held(Hold.FLIGHT, 3, keys(A, C))), rounds=3))
+    held = (
+        SentKeys(BatchOutcome.COMPLETE, 1, keys(A, B)),
+        SentKeys(BatchOutcome.REJECTED, 2, keys(A)),
+        SentKeys(BatchOutcome.COMPLETE, 2, keys(A)),
+    )
+    verdict = classify(keys(A, B, C), Evidence(held=(*held, SentKeys(BatchOutcome.IN_FLIGHT, 3, keys(A, C))), rounds=3))
     assert verdict.left.tolist() == [1, 0, -1]
 
 
 def test_evidence_is_gone_through_once() -> None:
     """It may be read while it is: nothing of a batch is needed when the next one's turn comes."""
     read = (answers(number, (key, ANSWER)) for number, key in enumerate((A, B, C)))
-    spent = (Held(Hold.SPENT, 1, keys(key)) for key in (A, B, C))
+    spent = (SentKeys(BatchOutcome.COMPLETE, 1, keys(key)) for key in (A, B, C))
     verdict = classify(keys(A, B, C), Evidence(read, spent))
     assert verdict.source.tolist() == [0, 1, 2]
     assert set(verdict.state.tolist()) == {KeyState.ANSWERED}

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from runner.executor.pins import pins_line
-from runner.planner.render import desire
-from runner.reconciler.classify import Tally
-from runner.reconciler.lockfile import Lockfile, PinsLine, parse
-from runner.reconciler.plan import BatchView, JobView, OutputState, ShardSize, Submit, decide
-from runner.reconciler.reasons import RowChanges, why_new
-from runner.spec.load import load_project
+from runner.jobspec.loader import load_project
+from runner.planner.render import render_job
+from runner.reconciler.observe.lockfile_pins import pins_line
+from runner.reconciler.plan.classify import KeyCounts
+from runner.reconciler.plan.plan import BatchFacts, JobFacts, OutputState, ShardSize, Submit, plan_job
+from runner.reconciler.plan.reasons import RowChanges, why_new
+from runner.state.lockfile import Lockfile, PinsLine, parse
 
 SPEC = """\
 version: 1
@@ -46,7 +46,7 @@ def pins(root: Path, files: dict[str, str]) -> PinsLine:
         (root / name).write_text(text)
     [spec] = load_project(root, variables={}, provider=None, environ={}).jobs
     scratch = root / "scratch" / str(len(list(root.glob("scratch/*"))))
-    return pins_line(desire(spec, root, scratch, jobs=1), "")
+    return pins_line(render_job(spec, root, scratch, jobs=1), "")
 
 
 def edited(*pairs: tuple[str, str]) -> dict[str, str]:
@@ -161,10 +161,10 @@ def test_parts_hold_no_prompts_and_an_older_line_without_them_still_reads(tmp_pa
 )
 def test_a_run_after_a_merge_is_not_called_the_first(tmp_path: Path, batches: int, reason: str) -> None:
     """Where two branches ran a job the merged lockfile has both, and no line says which is the newest."""
-    ended = BatchView("b", 1, ended=True, indexed=True, keys_known=True, adopted=False, state="completed", answers=1)
-    view = JobView(
-        "hello", "local:echo", "out/hello.jsonl", Tally(2, batches, submit=((1, 2 - batches),)), (ended,) * batches,
+    ended = BatchFacts("b", 1, ended=True, indexed=True, keys_known=True, adopted=False, state="completed", answers=1)
+    view = JobFacts(
+        "hello", "local:echo", "out/hello.jsonl", KeyCounts(2, batches, submit=((1, 2 - batches),)), (ended,) * batches,
         (ShardSize(1, 1, 100),), OutputState.STALE, pins(tmp_path, FILES), None, 0,
     )  # fmt: skip
-    [submit] = [action for action in decide(view).actions if isinstance(action, Submit)]
+    [submit] = [action for action in plan_job(view).actions if isinstance(action, Submit)]
     assert submit.reason == reason

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import pytest
 
-from runner.report.charts import bars, columns, share
 from runner.report.facts import look
 from runner.report.rows import AnswerRow, parse_row
+from runner.views.charts import bars, columns, share
 from tests.report.conftest import Shell
 
 EVIL = "</pre><script>alert(1)</script><img src=http://example.com/x>"

@@ -25,9 +25,9 @@ from typing import Any
 import httpx
 import orjson
 
-from runner.service.batches import TERMINAL, Batch, Batches
-from runner.service.db import Database
-from runner.service.faults import KINDS
+from runner.service.db.batches import TERMINAL, Batch, Batches
+from runner.service.db.database import Database
+from runner.service.faults.faults import KINDS
 from tests.service.conftest import chat, jsonl
 from tests.service.receiver import Receiver, serve_receiver
 

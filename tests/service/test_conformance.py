@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from runner.service import BackgroundService, ServiceConfig
-from runner.service.limits import Limit
+from runner.service.http.rate_limit import Limit
 from tests.service import description
 from tests.service.conftest import Caller, Json, Serve, chat, message
 

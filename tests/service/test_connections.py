@@ -19,8 +19,8 @@ import pytest
 
 from runner.errors import ServiceError
 from runner.service import ServiceConfig
-from runner.service.addresses import group
-from runner.service.bounds import Bounds
+from runner.service.server.addresses import group
+from runner.service.server.bounds import Bounds
 from tests.service.certificates import Certificate
 from tests.service.conftest import Caller, Serve, chat
 

@@ -17,8 +17,8 @@ import httpx
 import orjson
 import pytest
 
-from runner.service.journal import OUTPUT, Journal
-from runner.service.lines import Usage
+from runner.service.jobs.journal import OUTPUT, Journal
+from runner.service.jobs.lines import Usage
 from tests.service.conftest import Caller, Serve, chat
 from tests.service.upstream import Json, Reply, serve_upstream
 
@@ -165,7 +165,7 @@ def test_a_full_disk_pauses_a_job_and_loses_nothing(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Half a line is taken back; the job goes on when there is room again."""
-    monkeypatch.setattr("runner.service.engine.RETRY_AFTER", (0.2,))
+    monkeypatch.setattr("runner.service.jobs.scheduler.RETRY_AFTER", (0.2,))
     real, room = os.write, {"left": 2000, "failed": 0}
 
     def write(descriptor: int, data: bytes) -> int:
@@ -178,7 +178,7 @@ def test_a_full_disk_pauses_a_job_and_loses_nothing(
         room["left"] -= len(part)
         return real(descriptor, part)
 
-    monkeypatch.setattr("runner.service.journal.os.write", write)
+    monkeypatch.setattr("runner.service.jobs.journal.os.write", write)
     api = serve()
     batch = api.run([chat(f"r{index}") for index in range(30)])
     assert room["failed"] == 3

@@ -13,11 +13,11 @@ import orjson
 import pytest
 
 from runner.errors import ServiceError
+from runner.jobspec.settings import LocalProfile
 from runner.providers import open_api
-from runner.providers.api import Order
+from runner.providers.protocol import CreateRequest
 from runner.service import ServiceConfig
-from runner.service.faults import KINDS, Faults, parse, table
-from runner.spec.settings import LocalProfile
+from runner.service.faults.faults import KINDS, Faults, parse, table
 from tests.service.conftest import Caller, Serve, chat
 
 
@@ -341,7 +341,7 @@ def test_the_local_provider_makes_the_trouble_that_the_environment_asks_for(tmp_
         for number in range(3):
             intent = api.create_file("in.jsonl", path.stat().st_size)
             api.upload(intent, path)
-            order = Order(
+            order = CreateRequest(
                 file_id=intent.file_id,
                 line_format="openai",
                 endpoint="/v1/chat/completions",

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from runner.errors import ServiceError
-from runner.service.limits import DOCUMENTED, Guesses, Limit, Limiter, parse
+from runner.service.http.rate_limit import DOCUMENTED, Guesses, Limit, Limiter, parse
 from tests.service.conftest import Serve
 
 

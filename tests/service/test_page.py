@@ -119,7 +119,7 @@ def test_download_links_lead_to_the_results_and_do_not_expire(serve: Serve, tmp_
 
 
 def test_many_jobs_come_a_page_at_a_time(api: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.service.page.PAGE", 5)
+    monkeypatch.setattr("runner.service.dashboard.dashboard.PAGE", 5)
     file_id = api.upload([chat("a")])
     made = [api.create(file_id).json()["id"] for _ in range(12)]
     seen: list[str] = []
@@ -293,7 +293,7 @@ class TestSigningIn:
         assert httpx.get(api.http.base_url.join("/"), headers=headers).status_code == 303
 
     def test_a_session_ends(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("runner.service.sessions.LIFETIME", -1)
+        monkeypatch.setattr("runner.service.dashboard.sessions.LIFETIME", -1)
         api = serve(tokens=("a",))
         value = httpx.post(api.http.base_url.join("/login"), data={"token": "a"}).headers["set-cookie"]
         assert httpx.get(api.http.base_url.join("/"), headers={"cookie": value.split(";")[0]}).status_code == 303

@@ -13,10 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runner.cli import serve as command
+from runner.cli.commands import serve as command
 from runner.errors import ServiceError
-from runner.service import BackgroundService, ServiceConfig, limits
-from runner.service.running import running_url
+from runner.service import BackgroundService, ServiceConfig
+from runner.service.http import rate_limit
+from runner.service.server.running import running_url
 from tests.cli_runner import cli_path
 from tests.service.conftest import Serve, chat
 
@@ -126,7 +127,7 @@ def test_the_command_has_the_same_bounds_as_the_service(tmp_path: Path) -> None:
     """`serve --help` prints them; each is written there a second time, so that printing it imports no server."""
     printed = {name: parameter.default for name, parameter in inspect.signature(command.serve).parameters.items()}
     config = ServiceConfig(data=tmp_path)
-    assert limits.parse(printed["guesses"]) == config.guess_limits
+    assert rate_limit.parse(printed["guesses"]) == config.guess_limits
     for name, value in {
         "max_connections": config.bounds.connections,
         "max_connections_per_address": config.bounds.per_address,

@@ -16,9 +16,9 @@ import trustme
 
 from runner.errors import ServiceError
 from runner.service import ServiceConfig
-from runner.service.addresses import is_public
-from runner.service.sender import NotPermitted, Sender
-from runner.service.targets import Targets, is_this_machine
+from runner.service.server.addresses import is_public
+from runner.service.webhooks.pinned_sender import NotPermitted, Sender
+from runner.service.webhooks.targets import Targets, is_this_machine
 from tests.service.conftest import Caller, Serve, chat
 from tests.service.receiver import Receiver, serve_receiver
 from tests.service.test_webhooks import SECRET, hook, settled

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runner.service.validate import Rules, validate
+from runner.service.jobs.validate import Rules, validate
 from tests.service.conftest import Caller, Serve, chat, jsonl, message, response
 
 IMAGE = [{"type": "image_url", "image_url": {"url": "https://example.com/x.png"}}]

@@ -23,8 +23,8 @@ import orjson
 import pytest
 from standardwebhooks import Webhook
 
-from runner.service.db import Database
-from runner.service.outbox import Outbox
+from runner.service.db.database import Database
+from runner.service.db.outbox import Outbox
 from tests.service.conftest import Caller, Serve, chat
 from tests.service.receiver import Receiver, serve_receiver
 from tests.service.test_crash import process

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from runner.errors import ServiceError
 from runner.service.config import ServiceConfig
-from runner.service.lines import Format, Usage
+from runner.service.jobs.lines import Format, Usage
 
 Json = dict[str, Any]
 

@@ -14,7 +14,7 @@ import orjson
 from runner.service.backends import Answer, Json, RequestFailed
 from runner.service.backends.tokens import Tokenizer, tokenizer_of
 from runner.service.backends.translate import from_chat, text_of, to_chat
-from runner.service.lines import Format, usage_of
+from runner.service.jobs.lines import Format, usage_of
 
 CREATED = 1_767_225_600
 """1 January 2026 UTC: the `created` of every answer, so that it depends on nothing but the request."""

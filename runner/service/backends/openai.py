@@ -18,11 +18,11 @@ import httpx
 import orjson
 
 from runner.errors import ServiceError
-from runner.service import log
+from runner.service import logger
 from runner.service.backends import Answer, BackendFailed, Json, RequestFailed
 from runner.service.backends.translate import from_chat, to_chat
 from runner.service.config import ServiceConfig, is_loopback
-from runner.service.lines import Format, usage_of
+from runner.service.jobs.lines import Format, usage_of
 
 SERVER_ERROR_ATTEMPTS = 5
 """A 5xx or a timeout may be this request's own doing, so it is not asked for ever; 429 and no connection are not."""
@@ -61,7 +61,7 @@ class Upstream:
         self._slots = asyncio.Semaphore(config.concurrency)
         self._lacks_responses = False
         if config.key_env and not _is_private(config.base_url):
-            log.warning("upstream.key_sent_in_the_clear", hint="use https, or a network that is yours alone")
+            logger.warning("upstream.key_sent_in_the_clear", hint="use https, or a network that is yours alone")
         self._client = httpx.AsyncClient(
             base_url=_with_version(config.base_url),
             headers=_headers(config.key_env),
@@ -98,7 +98,7 @@ class Upstream:
         if wire is Format.RESPONSES and not self._lacks_responses:
             # Only an answer here shows that it was the path that the upstream did not know.
             self._lacks_responses = True
-            log.info("upstream.lacks_responses")
+            logger.info("upstream.lacks_responses")
         return from_chat(chat, body, wire)
 
     async def _post(self, path: str, body: Json) -> Json:
@@ -113,7 +113,7 @@ class Upstream:
             pause = self._pause(attempt, outcome)
             if (outcome.bounded and attempt >= SERVER_ERROR_ATTEMPTS) or time.monotonic() + pause > give_up_at:
                 raise RequestFailed(outcome.code, outcome.message)
-            log.info("upstream.retried", code=outcome.code, attempt=attempt, pause=round(pause, 2))
+            logger.info("upstream.retried", code=outcome.code, attempt=attempt, pause=round(pause, 2))
             await asyncio.sleep(pause)
 
     def _pause(self, attempt: int, trouble: _Trouble) -> float:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 from runner.errors import ServiceError
 from runner.service.backends import Answer, Json, RequestFailed
 from runner.service.backends.translate import from_chat, text_of, to_chat
-from runner.service.lines import Format, usage_of
+from runner.service.jobs.lines import Format, usage_of
 
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PARALLEL = 2

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from runner.service.backends import Json, RequestFailed
-from runner.service.lines import Format
+from runner.service.jobs.lines import Format
 
 _SAME_IN_CHAT = ("model", "temperature", "top_p", "seed", "user", "parallel_tool_calls")
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}

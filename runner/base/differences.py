@@ -1,0 +1,174 @@
+"""What differs between two texts, for review: no change hides in a long line, in spaces or in unseen characters.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher, unified_diff
+
+from runner.base.visible import visible_line
+
+WIDTH = 300
+"""Characters of a line that are shown where it is longer."""
+_COMPARED = 20_000
+"""Characters of two texts that are compared, from the line where they begin to differ."""
+_AROUND = 40
+"""Characters before and after a change that are shown of a long line."""
+_WORDS = 4_000
+"""Words of two lines that are compared; of longer ones all between their common start and end counts as changed."""
+_WORD = re.compile(r"\w+|\s+|[^\w\s]")
+_SPACES = str.maketrans({" ": "\u00b7", "\u3000": "\\u3000"})
+"""How spaces are shown where nothing else differs."""
+
+
+def differing_lines(before: str, after: str, *, width: int = WIDTH) -> list[str]:
+    """Return the lines of a unified diff without names, unseen characters escaped.
+
+    Long lines are windows around what changed, which say how much they leave out.
+    """
+    start = _common_start(before, after)
+    old, new = before[start:], after[start:]
+    left = max(len(old), len(new)) - _COMPARED
+    lines = list(unified_diff(_lines(old[:_COMPARED]), _lines(new[:_COMPARED]), lineterm="", n=2))[2:]
+    skipped = before.count("\n", 0, start)
+    found = [f"\u2026 {skipped:,} equal lines before"] if skipped else []
+    found += _windows(lines, width)
+    return found + ([f"\u2026 {left:,} more characters are not compared"] if left > 0 else [])
+
+
+def shortened(text: str, width: int = WIDTH) -> str:
+    """Return a text's start on one line, unseen characters escaped, and how much is left out."""
+    shown = visible_line(text[: width + 1])
+    if len(text) <= width and len(shown) <= width:
+        return shown
+    kept = _fitting(text, width)
+    return f"{visible_line(text[:kept])}\u2026 ({len(text) - kept:,} more characters)"
+
+
+def windows(old: str, new: str, width: int = WIDTH) -> tuple[str, str]:
+    """Return two differing texts, each on one line, cut to what differs where they are longer than `width`."""
+    if len(old) <= width and len(new) <= width:
+        pair = visible_line(old), visible_line(new)
+        if pair[0] == pair[1]:  # a character, and the letters of its escape
+            return ascii(old)[1:-1], ascii(new)[1:-1]
+    else:
+        spans = list(_changes(old, new))
+        pair = _window(old, [span[:2] for span in spans], width), _window(new, [span[2:] for span in spans], width)
+    return _told_apart(*pair)
+
+
+def _lines(text: str) -> list[str]:
+    """Return lines by newline alone: `splitlines` takes other characters for one too, and so hides a change of them."""
+    return text.split("\n")
+
+
+def _common_start(before: str, after: str) -> int:
+    """Return where the lines begin that are compared: two lines before the first that differs."""
+    same = _prefix(before, after)
+    place = same
+    for _ in range(3):
+        place = before.rfind("\n", 0, max(place, 0))
+        if place < 0:
+            return 0
+    # A first line of any length would take all the room there is.
+    return place + 1 if same - place < _COMPARED // 2 else max(0, before.rfind("\n", 0, same) + 1)
+
+
+def _prefix(one: str, other: str) -> int:
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _windows(lines: Sequence[str], width: int) -> Iterator[str]:
+    """Yield the lines of a diff; those that replace one another side by side, line for line."""
+    at = 0
+    while at < len(lines):
+        gone = _run(lines, at, "-")
+        come = _run(lines, at + len(gone), "+")
+        if not gone and not come:
+            yield lines[at] if lines[at].startswith("@@") else f" {shortened(lines[at][1:], width)}"
+            at += 1
+            continue
+        pairs = [windows(old[1:], new[1:], width) for old, new in zip(gone, come, strict=False)]
+        yield from (f"-{old}" for old, _ in pairs)
+        yield from (f"-{shortened(line[1:], width)}" for line in gone[len(pairs) :])
+        yield from (f"+{new}" for _, new in pairs)
+        yield from (f"+{shortened(line[1:], width)}" for line in come[len(pairs) :])
+        at += len(gone) + len(come)
+
+
+def _run(lines: Sequence[str], start: int, mark: str) -> Sequence[str]:
+    end = start
+    while end < len(lines) and lines[end].startswith(mark):
+        end += 1
+    return lines[start:end]
+
+
+def _changes(old: str, new: str) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the places that differ, as (start, end) in the old text and in the new one."""
+    head = _prefix(old, new)
+    tail = _prefix(old[head:][::-1], new[head:][::-1])
+    middles = old[head : len(old) - tail], new[head : len(new) - tail]
+    words = [_WORD.findall(middle) for middle in middles]
+    if sum(map(len, words)) > _WORDS:
+        yield head, len(old) - tail, head, len(new) - tail
+        return
+    offsets = [_offsets(head, one) for one in words]
+    for what, i1, i2, j1, j2 in SequenceMatcher(None, words[0], words[1], autojunk=False).get_opcodes():
+        if what != "equal":
+            yield offsets[0][i1], offsets[0][i2], offsets[1][j1], offsets[1][j2]
+
+
+def _offsets(start: int, words: Sequence[str]) -> list[int]:
+    found = [start]
+    for word in words:
+        found.append(found[-1] + len(word))
+    return found
+
+
+def _window(text: str, spans: Sequence[tuple[int, ...]], width: int) -> str:
+    """Return what lies around the spans, in about `width` characters, and say how much is left out where."""
+    parts: list[str] = []
+    done, room, left = 0, width, 0
+    for number, (start, end) in enumerate(spans):
+        first, last = max(done, start - _AROUND), min(len(text), end + _AROUND)
+        if number and room < _AROUND:
+            left = len(spans) - number
+            break
+        kept = first + _fitting(text[first:last], max(room, _AROUND * 3))
+        parts += [f"\u2026({first - done:,} characters)\u2026"] if first > done else []
+        parts.append(visible_line(text[first:kept]))
+        room -= len(parts[-1])
+        done = kept
+    more = f", {left:,} more changes" if left else ""
+    if done < len(text) or left:
+        parts.append(f"\u2026({len(text) - done:,} characters{more})\u2026")
+    return "".join(parts)
+
+
+def _fitting(text: str, room: int) -> int:
+    """Return how many characters of a text fit, once unseen ones are escaped."""
+    for at, character in enumerate(text):
+        room -= len(visible_line(character))
+        if room < 0:
+            return at
+    return len(text)
+
+
+def _told_apart(old: str, new: str) -> tuple[str, str]:
+    """Return two lines so that a reader sees them differ: spaces marked, letters that look alike as their numbers."""
+    if "".join(old.split()) == "".join(new.split()):
+        return old.translate(_SPACES), new.translate(_SPACES)
+    if unicodedata.normalize("NFKC", old) == unicodedata.normalize("NFKC", new):
+        return ascii(old)[1:-1], ascii(new)[1:-1]
+    return old, new

@@ -1,0 +1,57 @@
+"""The request key: what it is made of, how it is written, and its 24-byte form for sorted files.
+
+A key names one ask of one request body. As text it is the `custom_id` on the wire: `k1-` and 40 hex digits, and for
+the second and later asks of one body an ordinal, `k1-…-1`. As bytes it is 20 bytes of digest and a 4-byte ordinal,
+big-endian, so that sorting the bytes sorts by digest first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from runner.base.digest import digest_parts
+
+VERSION = "k1"
+"""Names the whole rendering contract: serialiser, defaults, number formats. Golden vectors guard it."""
+
+DIGEST_BYTES = 20
+KEY_BYTES = 24
+
+_PREFIX = f"{VERSION}-"
+_PLAIN = len(_PREFIX) + 2 * DIGEST_BYTES
+_TEXT = re.compile(r"k1-([0-9a-f]{40})(?:-([1-9][0-9]{0,9}))?")
+
+
+def key_state(line_format: str, endpoint: str, salt: str) -> hashlib._Hash:
+    """The hash state that all bodies of a job go on from: key version, line format, endpoint and salt."""
+    return digest_parts(VERSION.encode(), line_format.encode(), endpoint.encode(), salt.encode())
+
+
+def body_digest(state: hashlib._Hash, body: bytes) -> bytes:
+    """The 20 digest bytes of one request body under a job's `key_state`."""
+    copy = state.copy()
+    copy.update(body)
+    return copy.digest()[:DIGEST_BYTES]
+
+
+def key_text(digest: bytes, ordinal: int = 0) -> str:
+    """The key as it stands on the wire and in outputs; the first ask of a body has no ordinal."""
+    return f"{VERSION}-{digest.hex()}-{ordinal}" if ordinal else f"{VERSION}-{digest.hex()}"
+
+
+def parse_key(text: object) -> bytes | None:
+    """The 24 bytes of a key written as text; None where it is no key of ours."""
+    if type(text) is str and len(text) == _PLAIN and text.startswith(_PREFIX):
+        # Most keys have no ordinal; results come by the million.
+        digits = text[len(_PREFIX) :]
+        try:
+            digest = bytes.fromhex(digits)
+        except ValueError:
+            return None
+        return digest + b"\0\0\0\0" if digest.hex() == digits else None
+    match = _TEXT.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    ordinal = int(match[2] or 0)
+    return bytes.fromhex(match[1]) + ordinal.to_bytes(4, "big") if ordinal < 1 << 32 else None

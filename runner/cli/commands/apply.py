@@ -1,0 +1,242 @@
+"""`batchspec apply`: make it so."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli import signals
+from runner.cli.loading import load_jobs, validate_job_options
+from runner.cli.options import (
+    AskUnknown,
+    Exact,
+    JobName,
+    Jobs,
+    Json,
+    LogFormat,
+    NoColor,
+    NoNew,
+    Provider,
+    Prune,
+    RetryFailed,
+    Strict,
+    Var,
+    Verbose,
+)
+from runner.cli.saved_plan import planned_jobs, signed_plan
+from runner.cli.terminal.printing import confirm, say
+from runner.errors import BatchspecError, read_more
+
+if TYPE_CHECKING:
+    from runner.executor.outcome import Outcome
+    from runner.jobspec.output_options import Output
+    from runner.reconciler.plan.plan import JobPlan, Plan
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def apply(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Spec files or folders; specs/ by default. Or one saved plan.", show_default=False),
+    ] = None,
+    job: JobName = None,
+    var: Var = None,
+    provider: Provider = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Submit, and leave; a later apply fetches.")] = False,
+    timeout: Annotated[
+        str | None,
+        typer.Option("--timeout", metavar="TIME", help="Stop waiting after 90s, 30m or 24h; batches live on."),
+    ] = None,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="With --no-wait, exit with 4 while batches run.")
+    ] = False,
+    ask_unknown: AskUnknown = None,
+    retry_failed: RetryFailed = None,
+    prune: Prune = False,
+    no_new: NoNew = False,
+    override: Annotated[
+        str | None,
+        typer.Option("--budget-override", metavar="REASON", help="Go over a budget; the lockfile keeps the reason."),
+    ] = None,
+    exact: Exact = False,
+    strict: Strict = False,
+    as_json: Json = False,
+    jobs: Jobs = None,
+    no_color: NoColor = False,
+    verbose: Verbose = 0,
+    log_format: LogFormat = "console",
+) -> None:
+    """Submit what is missing, wait, and write the outputs. Shows the plan and asks first.
+
+    With a saved plan (`batchspec plan --out plan.json`) it does no more than that plan says, and does not ask.
+    """
+    from runner.api import open_project, refuse_unknown  # noqa: PLC0415
+    from runner.cli.terminal.json_writer import lines_of  # noqa: PLC0415
+    from runner.cli.terminal.plan_printer import show_plan  # noqa: PLC0415
+    from runner.cli.terminal.terminal import Terminal  # noqa: PLC0415
+    from runner.executor.apply import Interrupted  # noqa: PLC0415
+    from runner.reconciler.observe.observe import ApplyOptions  # noqa: PLC0415
+
+    with lines_of("apply", wanted=as_json) as lines:
+        limit = _duration(timeout)
+        if override is not None and not override.strip():
+            raise BatchspecError("--budget-override wants a reason", hint="say why, in a few words", code="BS802")
+        if no_new and ask_unknown:
+            raise BatchspecError(
+                "--no-new submits nothing anew, and --ask-unknown does", hint="leave one of them out", code="BS802"
+            )
+        plan_file = _plan_file(paths)
+        project, chosen = load_jobs(None if plan_file else paths, var, job, provider, strict=strict)
+        saved = None if plan_file is None else signed_plan(plan_file, project)
+        if plan_file is not None and saved is not None:
+            chosen = planned_jobs(saved, plan_file, project, chosen)
+        validate_job_options(project, chosen, ask_unknown, retry_failed, prune=prune)
+        word = ApplyOptions(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new)
+        with (
+            Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
+            open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
+        ):
+            planned = opened.plan(chosen, word, exact=exact, needs_key=True, strict=strict)
+            terminal.clear()
+            if lines is not None:
+                lines.plan(planned.plan)
+            else:
+                show_plan(planned.plan, opened.context.places.root, no_color=no_color, override=bool(override))
+            if strict:
+                refuse_unknown(planned.plan)
+            if planned.plan.over_budget and not override and lines is None:
+                raise BatchspecError(
+                    "over budget, as the plan says",
+                    hint="nothing was submitted; change the job or its budget, or say why with "
+                    "`--budget-override REASON`",
+                    code="BS601",
+                )
+            if not planned.plan.over_budget or override:
+                _confirm(planned.plan, yes=yes or saved is not None, apart=as_json)
+            broken = planned.plan.errors
+            terminal.expect({job.address: job.awaits for job in planned.plan.jobs if job.address not in broken})
+            try:
+                outcomes = opened.apply(
+                    planned, word, saved=saved, wait=not no_wait, timeout=limit, override=(override or "").strip()[:500]
+                )
+            except Interrupted as interrupted:
+                terminal.clear()
+                ends = [(one.address, batch) for one in interrupted.outcomes for batch in one.running]
+                signals.report([f"{address}: batch {batch} goes on at the service" for address, batch in ends])
+                if lines is not None:
+                    lines.outcomes(interrupted.outcomes, signals.CODE)
+                raise typer.Exit(signals.CODE) from None
+        code = _code(outcomes, bool(broken), no_wait=no_wait, detailed=detailed_exitcode)
+        if lines is not None:
+            lines.outcomes(outcomes, code)
+        else:
+            changed = {one.address for one in planned.plan.jobs if one.changes}
+            _summary(outcomes, broken, {one.address: one.job.output for one in chosen}, changed)
+    raise typer.Exit(code)
+
+
+def _plan_file(paths: list[Path] | None) -> Path | None:
+    """The saved plan, where one is given: a file that no spec can be."""
+    if not paths or len(paths) > 1 or paths[0].suffix in {".yaml", ".yml"}:
+        return None
+    return paths[0] if paths[0].suffix == ".json" or paths[0].is_file() else None
+
+
+def _confirm(plan: Plan, *, yes: bool, apart: bool) -> None:
+    """Ask, where there is something to do; `apart` from stdout, where that is for machines."""
+    if not plan.changes or yes:
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise BatchspecError(
+            "there is something to do and nobody to ask",
+            hint=f"run `{signals.command(sys.argv[1:])} --yes` to do what the plan says",
+            code="BS608",
+        )
+    confirm("\nDo this?", on_stderr=apart)
+
+
+def _summary(
+    outcomes: Sequence[Outcome], broken: dict[str, str], outputs: Mapping[str, Output], changed: set[str]
+) -> None:
+    """How each job ended, and what this apply paid for it beside the estimate."""
+    if not changed and not any(outcome.submitted or outcome.end != "succeeded" for outcome in outcomes) and not broken:
+        return
+    from runner.money.estimate import total  # noqa: PLC0415
+    from runner.money.prices import beside_text, usd_text  # noqa: PLC0415
+
+    say()
+    for outcome in outcomes:
+        tally = outcome.plan.tally if outcome.plan else None
+        counts = ((tally.failed, "failed"), (tally.unknown, "unknown")) if tally else ()
+        more = "".join(f", {count:,} {word}" for count, word in counts if count)
+        say(f"{outcome.address}: {outcome.end} (requests submitted: {outcome.submitted:,}{more})")
+        if outcome.cost is not None:
+            say(f"    cost {beside_text(outcome.cost, outcome.expected, at_most=outcome.at_most)}")
+        if outcome.earlier is not None:
+            say(f"    cost of batches submitted before, which came in now: {usd_text(outcome.earlier)}")
+        if outcome.message:
+            say(f"    {outcome.message}")
+        for text in outcome.failures:
+            say(f"    {text}")
+        if outcome.plan and outcome.end == "failed":
+            for line in _why_failed(outcome.plan, outputs[outcome.address]):
+                say(f"    {line}")
+    paid = [one for one in outcomes if one.cost is not None]
+    if len(paid) > 1:
+        sums = total(one.cost for one in paid) or Decimal(0), total(one.expected for one in paid)
+        at_most = any(one.at_most for one in paid)
+        say(f"{len(paid):,} jobs cost {beside_text(*sums, at_most=at_most)}")
+    for address in broken:
+        say(f"{address}: skipped, see its error above")
+    more = read_more(code for outcome in outcomes for code in outcome.codes)
+    if more:
+        say(more)
+    if any(outcome.end == "running" for outcome in outcomes):
+        say(f"Batches go on at the service; to fetch and write what they answer: {signals.command(sys.argv[1:])}")
+
+
+def _why_failed(plan: JobPlan, output: Output) -> Iterator[str]:
+    """Why a job ended as failed, what is unknown apart from what failed, and where to see it, if anywhere."""
+    tally = plan.tally
+    if tally.unknown:
+        yield (
+            f"{tally.unknown:,} unknown: an answer may have been paid for and can't be read; "
+            f"`--ask-unknown {plan.address}` asks them again"
+        )
+    if tally.failed:
+        where = ""
+        if output.errors is not None:
+            where = f"; see {output.errors}"
+        elif output.include is None or "error" in output.include:
+            where = f"; see `{'error' if output.kind == 'jsonl' else 'error_code'}` in {plan.output}"
+        yield f"{tally.failed:,} failed, and {plan.tolerated:,} may by `tolerate`{where}"
+        yield f"`batchspec apply --retry-failed {shlex.quote(plan.address)}` asks what failed again"
+
+
+def _code(outcomes: Sequence[Outcome], broken: bool, *, no_wait: bool, detailed: bool) -> int:
+    """Over several jobs the worst counts: 1, 3, 4, 0."""
+    ends = {outcome.end for outcome in outcomes}
+    if broken or "error" in ends:
+        return 1
+    if "failed" in ends:
+        return 3
+    return 4 if "running" in ends and (detailed or not no_wait) else 0
+
+
+def _duration(text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
+    if match is None:
+        raise BatchspecError(f"--timeout {text}: write a time such as 90s, 30m or 24h", code="BS802")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])

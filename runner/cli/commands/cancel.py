@@ -1,0 +1,112 @@
+"""`batchspec cancel`: end a job's batches."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.completion import complete_jobs
+from runner.cli.loading import load_project_at, only_job
+from runner.cli.options import Provider
+from runner.cli.terminal.printing import confirm, say
+from runner.errors import BatchspecError, Conflict
+from runner.jobspec.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from runner.context import Context
+
+
+def cancel(
+    address: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=complete_jobs, metavar="JOB", help="The job whose batches are cancelled.", show_default=False
+        ),
+    ],
+    batch: Annotated[str | None, typer.Option("--batch", help="Only this batch of it.")] = None,
+    provider: Provider = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")] = False,
+) -> None:
+    """Cancel the batches of a job that have not ended. Answers they have given are kept and billed."""
+    from runner.api import open_project  # noqa: PLC0415
+    from runner.operations.status import cancel_batch, job_status  # noqa: PLC0415
+    from runner.reconciler.observe.batch_list import BatchListCache  # noqa: PLC0415
+
+    project = load_project_at(provider)
+    if address.partition("[")[0] in project.partitioned:
+        project, job = only_job(address, provider)
+        jobs = [job]
+    else:
+        jobs = [job for job in project.jobs if job.address == address]
+    with open_project(project) as opened:
+        if not jobs:
+            _cancel_orphan(opened.context, address, yes=yes)
+            return
+        seen = job_status(opened.context, jobs[0], BatchListCache(opened.context.now)).batches
+        running = [b for b in seen if not b.ended]
+        lines = opened.context.lockfile(jobs[0].lock_path).batches
+        waiting = [b.batch for b in seen if b.ended and not (b.batch in lines and lines[b.batch].ended)]
+        if batch is not None:
+            running = [b for b in running if b.batch == batch]
+            if not running:
+                raise BatchspecError(
+                    f"{address} has no running batch {batch}", hint="`batchspec status` shows them", code="BS807"
+                )
+        if not running:
+            say(f"{address} has no running batch.")
+            if waiting:
+                named = ", ".join(waiting)
+                say(f"Ended at the service and not fetched yet: {named}; `batchspec apply` fetches what it answered.")
+            return
+        for one in running:
+            say(f"cancel batch {one.batch}: {one.state}, {one.completed:,} of {one.requests:,} answered")
+        _ask(yes=yes)
+        refused = []
+        for one in running:
+            try:
+                say(f"{one.batch}: {cancel_batch(opened.context, jobs[0], one.batch)}")
+            except Conflict as conflict:
+                say(f"{one.batch}: not cancelled")
+                refused.append(f"{address}: the service does not cancel batch {one.batch} ({conflict.message})")
+        if refused:
+            raise BatchspecError(
+                "\n".join(refused),
+                hint=f"it runs on, and what it answers is billed; `batchspec cancel {address}` tries again",
+                code="BS807",
+            )
+    say("`batchspec apply` fetches what was answered; it would also ask again what was not.")
+
+
+def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
+    """Cancel what runs of a job that has left the specs."""
+    from runner.operations.orphans import find_orphans, prune  # noqa: PLC0415
+
+    orphans = [orphan for orphan in find_orphans(context, ask=True, prune=True) if orphan.address == address]
+    if not orphans:
+        known = {job.address for job in context.project.jobs}
+        known |= {name for path in context.lock_paths() for name in context.lockfile(path).addresses()}
+        raise BatchspecError(
+            f"no spec makes a job {address}, and no lockfile has an open batch of it",
+            hint=did_you_mean(address, sorted(known)) or f"the jobs are: {', '.join(sorted(known)) or 'none'}",
+            code="BS807",
+        )
+    for orphan in orphans:
+        say(f"{address} has left the specs")
+        for batch in orphan.cancel:
+            say(f"cancel batch {batch}: it is running")
+        for batch in orphan.fetch:
+            say(f"fetch batch {batch}: it has ended")
+    _ask(yes=yes)
+    problems = prune(context, orphans)
+    if problems:
+        raise BatchspecError("\n".join(problems), code="BS807")
+    say("Done; what was answered is in the store.")
+
+
+def _ask(*, yes: bool) -> None:
+    if not yes:
+        if not sys.stdin.isatty():
+            raise BatchspecError("there is nobody to ask", hint="run it with --yes", code="BS608")
+        confirm("Cancel? What is answered is kept and billed.")

@@ -1,0 +1,121 @@
+"""`batchspec diff`: the answers that differ between two versions of a job's output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.base.differences import differing_lines, windows
+from runner.base.humanize import counted
+from runner.base.visible import visible_line
+from runner.cli.completion import complete_jobs
+from runner.cli.loading import only_job
+from runner.cli.options import Provider
+from runner.cli.terminal.printing import give, say
+from runner.errors import BatchspecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runner.report.compare import Comparison
+
+
+def diff(
+    revisions: Annotated[
+        str,
+        typer.Argument(metavar="REV..REV", help="Two commits; `REV` or `REV..` is against the files here."),
+    ],
+    address: Annotated[
+        str, typer.Argument(autocompletion=complete_jobs, metavar="JOB", help="The job.", show_default=False)
+    ],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Changed rows to show.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    provider: Provider = None,
+) -> None:
+    """Show which answers changed between two commits, row by row id; for structured answers also field by field.
+
+    It reads the output as it is committed, so outputs must be in git.
+    """
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from runner.api import open_project  # noqa: PLC0415
+    from runner.report.compare import compare  # noqa: PLC0415
+    from runner.report.rows import READABLE, plain  # noqa: PLC0415
+
+    project, spec = only_job(address, provider)
+    path = spec.job.output.path
+    if not spec.own_provider:
+        raise BatchspecError(
+            f"what ran with --provider {provider} is kept out of git",
+            hint="run it without --provider",
+            code="BS804",
+        )
+    kind = spec.job.output.kind
+    if kind not in READABLE:
+        raise BatchspecError(
+            f"{path} is {kind}", hint="outputs that are JSON lines or CSV can be compared", code="BS804"
+        )
+    older, dots, newer = revisions.partition("..")
+    with open_project(project, reads=True) as opened, opened.context.places.scratch(reads=True) as scratch:
+        before = _version(project.root, path, older or "HEAD", scratch / "before")
+        after = project.root / path if not dots or not newer else _version(project.root, path, newer, scratch / "after")
+        if not after.is_file():
+            raise BatchspecError(f"{path} is not there", hint="`batchspec apply` writes it", code="BS804")
+        before, after = (
+            plain(version, kind, path, scratch / f"{side}.jsonl") for side, version in (("old", before), ("new", after))
+        )
+        found = compare(before, after, scratch, limit)
+    if json:
+        import orjson  # noqa: PLC0415
+
+        give(orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+        return
+    say("\n".join(_lines(found, limit)))
+
+
+def _version(root: Path, path: str, revision: str, target: Path) -> Path:
+    from runner.report.git import Git  # noqa: PLC0415
+
+    git = Git(root)
+    commit = git.resolve(revision)
+    if not git.copy(commit, path, target):
+        raise BatchspecError(
+            f"{path} is not in commit {commit[:10]} ({revision})",
+            hint="diff reads outputs from git: commit them, or name a commit that has this one",
+            code="BS804",
+        )
+    return target
+
+
+def _lines(found: Comparison, limit: int) -> list[str]:
+    lines: list[str] = []
+    for change in found.changes:
+        names = f"  ({', '.join(change.fields)})" if change.fields else ""
+        lines += [f"{visible_line(change.id)}{names}", *_difference(change.before, change.after), ""]
+    if limit and found.changed > len(found.changes):
+        lines += [f"… and {found.changed - len(found.changes):,} more rows that changed; `--limit` shows more", ""]
+    if found.compared_fields:
+        lines.append(f"Fields, over {found.compared_fields:,} changed rows with structured answers:")
+        for one in found.fields:
+            lines.append(f"  {one.name}: {one.rows:,} changed")
+            lines += [f"      {count:>7,}  {before} -> {after}" for before, after, count in one.values]
+        lines.append("")
+    total = found.same + found.changed
+    share = f" ({found.changed / total:.1%})" if total else ""
+    facts = [f"{found.changed:,} of {total:,} answers changed{share}"]
+    facts += [f"{counted(found.added, 'row')} added"] if found.added else []
+    facts += [f"{counted(found.removed, 'row')} removed"] if found.removed else []
+    facts += [f"{found.now_failed:,} now failed"] if found.now_failed else []
+    facts += [f"{found.now_answered:,} now answered"] if found.now_answered else []
+    return [*lines, ", ".join(facts) + "."]
+
+
+def _difference(before: str, after: str, most: int = 24) -> list[str]:
+    """Return the lines that differ, those that went and those that came."""
+    if "\n" not in before + after:
+        lines = [f"{mark}{text}" for mark, text in zip("-+", windows(before, after), strict=True)]
+    else:
+        lines = differing_lines(before, after)
+    more = [f"  \u2026 {len(lines) - most:,} more lines"] if len(lines) > most else []
+    return [*(f"  {line[:1]} {line[1:]}".rstrip() for line in lines[:most] if line[:2] != "@@"), *more]

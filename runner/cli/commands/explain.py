@@ -1,0 +1,39 @@
+"""`batchspec explain`: the page of an error's code, offline."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from runner.cli.terminal.printing import say
+from runner.errors import BatchspecError
+
+_PLACES = (Path(__file__).parents[1] / "errors", Path(__file__).parents[3] / "docs" / "reference" / "errors")
+"""Where the pages are: in an installed package, and in a checkout."""
+
+
+def explain(
+    codes: Annotated[
+        list[str] | None, typer.Argument(metavar="[CODE]...", help="As an error shows them, such as BS110.")
+    ] = None,
+) -> None:
+    """Say what an error's code means and what to do about it; without a code, list all of them."""
+    pages = {page.stem: page for place in _PLACES if place.is_dir() for page in sorted(place.glob("BS*.md"))}
+    if not codes:
+        for page in pages.values():
+            say(_text(page).partition("\n")[0].removeprefix("# ").replace(": ", "  ", 1))
+        return
+    for code in codes:
+        if code.upper() not in pages:
+            raise BatchspecError(
+                f"there is no error {code}", hint="`batchspec explain` lists all of them", code="BS802"
+            )
+    say("\n\n".join(_text(pages[code.upper()]).rstrip() for code in codes))
+
+
+def _text(page: Path) -> str:
+    """A page as it stands; links to other pages become their names."""
+    return re.sub(r"\[([^\]]+)\]\([^)]*\.(?:md|yml|yaml)[^)]*\)", r"\1", page.read_text(encoding="utf-8"))

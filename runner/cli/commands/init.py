@@ -1,0 +1,158 @@
+"""`batchspec init`: a project that runs at once."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import unicodedata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from runner.cli.terminal.printing import say
+from runner.errors import BatchspecError
+
+_SETTINGS = """\
+version: 1
+# Part of every idempotency key: keep it once jobs have run.
+project: {project}
+providers:
+  # `--provider local` runs jobs on this machine. `echo` answers with the prompt's own words, for trying things out;
+  # `smollm` is a small real model (see the README).
+  local: {{kind: local, backend: echo}}
+"""
+
+_SPEC = """\
+# yaml-language-server: $schema=../.batchspec/schema.json
+version: 1
+name: hello
+model: gpt-4o-mini
+parameters: {temperature: 0, max_tokens: 64}
+input:
+  path: data/hello.jsonl
+  id: id
+prompt:
+  system: You answer in one short sentence.
+  user: {template: templates/hello.j2}
+output: {path: out/hello.jsonl}
+"""
+
+_TEMPLATE = """\
+Say hello to {{ name }}, who likes {{ likes }}.
+"""
+
+_DATA = """\
+{"id": 1, "name": "Ada", "likes": "engines"}
+{"id": 2, "name": "Grace", "likes": "compilers"}
+{"id": 3, "name": "Edsger", "likes": "short programs"}
+"""
+
+_IGNORE = ".batchspec/\n"
+_ATTRIBUTES = "specs/*.lock merge=union\nspecs/**/*.lock merge=union\n"
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where; here by default.")] = Path(),
+    project: Annotated[
+        str | None, typer.Option("--project", help="The project's name; the folder's by default.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Rows of your own, in the folder: csv, tsv, jsonl, json, parquet."),
+    ] = None,
+) -> None:
+    """Start a project: batchspec.yaml, and an example spec with its template and data, or a spec for rows of your own.
+
+    Overwrites nothing.
+    """
+    name = project or _name(folder)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise BatchspecError(f"{name} is no project name", hint="use letters, digits, `.`, `_` and `-`", code="BS808")
+    fresh = not any((folder / "specs").glob("*.y*ml"))
+    files, said = _rows_of(folder, data) if data is not None else ({}, "")
+    files = {"batchspec.yaml": _SETTINGS.format(project=name), **files}
+    if data is None and fresh:
+        files |= {"specs/hello.yaml": _SPEC, "templates/hello.j2": _TEMPLATE, "data/hello.jsonl": _DATA}
+    try:
+        for path, text in files.items():
+            _write(folder / path, text)
+        _add_lines(folder / ".gitignore", _IGNORE)
+        _add_lines(folder / ".gitattributes", _ATTRIBUTES)
+        _schema(folder)
+    except OSError as error:
+        raise BatchspecError(f"cannot write {error.filename}: {error.strerror}", code="BS808") from error
+    if said:
+        say(f"\n{said}")
+    say("\nTry it on this machine, without a key:")
+    if folder.resolve() != Path.cwd():
+        say(f"  cd {shlex.quote(str(folder))}")
+    say("  batchspec plan --provider local")
+    say("  batchspec apply --provider local")
+
+
+def _rows_of(folder: Path, data: Path) -> tuple[dict[str, str], str]:
+    """A spec and a template for a data file, made from its columns, and what to say of it. Raises BatchspecError."""
+    from runner.cli.infer_spec import inspect_file, spec_text, template_text, told  # noqa: PLC0415
+
+    root = folder.resolve()
+    if not data.is_file():
+        raise BatchspecError(
+            f"there is no file {data}", hint="name a file of rows: csv, tsv, jsonl, json or parquet", code="BS808"
+        )
+    try:
+        path = data.resolve().relative_to(root).as_posix()
+    except ValueError:
+        raise BatchspecError(
+            f"{data} is not below {root}", hint="copy it there, say into data/", code="BS808"
+        ) from None
+    name = _plain_name(Path(path).name.split(".")[0]) or "job"
+    found = inspect_file(root, path)
+    template = f"templates/{name}.j2"
+    spec = f"specs/{name}.yaml"
+    if (folder / spec).exists():
+        said = f"{spec} was there already and is kept, so nothing is new; to begin anew, take it and {template} away."
+    else:
+        said = told(path, template, found)
+    return {template: template_text(found), spec: spec_text(name, path, found)}, said
+
+
+def _name(folder: Path) -> str:
+    """A project name from the folder's, written into the file once; it is not looked up again."""
+    return _plain_name(folder.resolve().name) or "project"
+
+
+def _plain_name(text: str) -> str:
+    """A name of letters, digits, `.`, `_` and `-`, as near to a text as that goes."""
+    letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")[:64]
+
+
+def _write(path: Path, text: str) -> None:
+    if path.exists():
+        say(f"kept   {path}")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    say(f"wrote  {path}")
+
+
+def _add_lines(path: Path, text: str) -> None:
+    """Add the lines that are not there yet; the file may be the user's own."""
+    standing = path.read_text(encoding="utf-8") if path.exists() else ""
+    missing = [line for line in text.splitlines() if line not in standing.splitlines()]
+    if not missing:
+        say(f"kept   {path}")
+        return
+    gap = "" if not standing or standing.endswith("\n") else "\n"
+    path.write_text(standing + gap + "\n".join(missing) + "\n", encoding="utf-8")
+    say(f"{'added to' if standing else 'wrote '} {path}")
+
+
+def _schema(folder: Path) -> None:
+    """The schema that the spec's first line names, for editors; thrown away and made again at will."""
+    from runner.jobspec.spec_schema import json_schema, schema_text  # noqa: PLC0415
+
+    path = folder / ".batchspec" / "schema.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(schema_text(json_schema()), encoding="utf-8")

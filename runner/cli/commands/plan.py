@@ -1,0 +1,146 @@
+"""`batchspec plan`: what apply would do, and why."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from runner.cli.loading import load_jobs, validate_job_options
+from runner.cli.options import (
+    AskUnknown,
+    Exact,
+    JobName,
+    Jobs,
+    Json,
+    LogFormat,
+    NoColor,
+    NoNew,
+    Paths,
+    Provider,
+    Prune,
+    RetryFailed,
+    Strict,
+    Var,
+    Verbose,
+)
+from runner.cli.out_file import check_overwrite
+from runner.cli.saved_plan import planned_jobs, saved_plan
+from runner.cli.terminal.printing import say, say_error
+from runner.errors import BatchspecError
+
+if TYPE_CHECKING:
+    from runner.reconciler.observe.observe import ApplyOptions
+
+
+def plan(
+    paths: Paths = None,
+    job: JobName = None,
+    var: Var = None,
+    provider: Provider = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Don't ask the service.")] = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit with 2 where there are changes.")
+    ] = False,
+    ask_unknown: AskUnknown = None,
+    retry_failed: RetryFailed = None,
+    prune: Prune = False,
+    no_new: NoNew = False,
+    within: Annotated[
+        Path | None,
+        typer.Option("--within", metavar="FILE", help="Keep to a saved plan's jobs, and fail beyond its bounds."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Save the plan, over nothing but an older one; `apply FILE` does no more than it says.",
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["text", "markdown"], typer.Option("--format", help="markdown is for a pull request's comment.")
+    ] = "text",
+    exact: Exact = False,
+    strict: Strict = False,
+    as_json: Json = False,
+    jobs: Jobs = None,
+    no_color: NoColor = False,
+    verbose: Verbose = 0,
+    log_format: LogFormat = "console",
+) -> None:
+    """Show what apply would submit, reuse, wait for and write. Changes nothing on the service."""
+    from runner.api import kept_to, open_project, refuse_unknown  # noqa: PLC0415
+    from runner.cli.terminal.json_writer import lines_of  # noqa: PLC0415
+    from runner.cli.terminal.plan_printer import show_plan  # noqa: PLC0415
+    from runner.cli.terminal.terminal import Terminal  # noqa: PLC0415
+    from runner.reconciler.observe.observe import ApplyOptions  # noqa: PLC0415
+    from runner.reconciler.plan.planfile import plan_key  # noqa: PLC0415
+    from runner.state.atomic import write_if_changed  # noqa: PLC0415
+
+    with lines_of("plan", wanted=as_json) as lines:
+        if out is not None:
+            check_overwrite(out, "a saved plan")
+        with _reviewed(wanted=form == "markdown" and not as_json):
+            project, chosen = load_jobs(paths, var, job, provider, strict=strict)
+        bound = None if within is None else saved_plan(within, project)
+        if within is not None and bound is not None:
+            chosen = planned_jobs(bound, within, project, chosen)
+        validate_job_options(project, chosen, ask_unknown, retry_failed, prune=prune)
+        word = ApplyOptions(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new)
+        with (
+            Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
+            open_project(project, watcher=terminal, jobs=jobs, reads=True) as opened,
+        ):
+            made = opened.plan(chosen, word, offline=offline, exact=exact, review=form == "markdown", strict=strict)
+        planned = made.plan
+        if lines is not None:
+            lines.plan(planned)
+        elif form == "markdown":
+            from runner.views.plan_markdown import markdown  # noqa: PLC0415
+
+            say(markdown(planned), end="")
+        else:
+            show_plan(planned, opened.context.places.root, no_color=no_color)
+        if strict:
+            refuse_unknown(planned)
+        if bound is not None and out is None:
+            kept_to(bound, made)
+        if out is not None:
+            write_if_changed(out, made.saved(project.settings.project, plan_key(os.environ), bound))
+            say_error(f"Saved as {out}; `{_to_apply(out, word, provider, var)}` does no more than this.")
+    if planned.errors:
+        raise typer.Exit(1)
+    if detailed_exitcode and planned.changes:
+        raise typer.Exit(2)
+
+
+def _to_apply(out: Path, word: ApplyOptions, provider: str | None, variables: list[str] | None) -> str:
+    """The command that applies a saved plan: what a person's word released is said again."""
+    said = [
+        *(part for one in variables or () for part in ("--var", one)),
+        *(("--provider", provider) if provider else ()),
+        *(part for one in sorted(word.ask_unknown) for part in ("--ask-unknown", one)),
+        *(part for one in sorted(word.retry_failed) for part in ("--retry-failed", one)),
+        *(("--prune",) if word.prune else ()),
+        *(("--no-new",) if word.no_new else ()),
+    ]
+    return shlex.join(["batchspec", "apply", str(out), *said])
+
+
+@contextmanager
+def _reviewed(*, wanted: bool) -> Iterator[None]:
+    """Where specs can't be read, a review says so too: a pull request shows no more than that text."""
+    try:
+        yield
+    except BatchspecError as error:
+        if wanted:
+            from runner.views.plan_markdown import refused  # noqa: PLC0415
+
+            say(refused(error.message), end="")
+        raise

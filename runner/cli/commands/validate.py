@@ -1,0 +1,64 @@
+"""`batchspec validate`: whether the specs are right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runner.cli.loading import read_project, warn
+from runner.cli.options import Paths, Provider, Strict, Var
+from runner.cli.terminal.printing import give, say
+from runner.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from runner.jobspec.loader import JobSpec, Project
+
+
+def validate(
+    paths: Paths = None,
+    var: Var = None,
+    provider: Provider = None,
+    strict: Strict = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: valid, problems, warnings, jobs.")] = False,
+) -> None:
+    """Check specs and their templates, and say everything that is wrong at once. Reads no input rows, asks no service.
+
+    A partition that is given no value is checked with a stand-in.
+    """
+    try:
+        project = read_project(paths, var, provider, placeholders=True, also=_templates)
+        if strict:
+            warn(project.warnings, project.jobs, strict=True)
+    except SpecError as error:
+        if not as_json:
+            raise
+        give(_report(None, error.problems))
+        raise typer.Exit(1) from None
+    if as_json:
+        give(_report(project, ()))
+        return
+    warn(project.warnings, project.jobs)
+    for job in project.jobs:
+        say(f"{job.file}: {job.address} is valid")
+
+
+def _templates(root: Path, specs: Sequence[JobSpec]) -> Sequence[Problem]:
+    from runner.planner.templates.check import template_problems  # noqa: PLC0415  Jinja is not needed where no job is right
+
+    return template_problems(root, specs) if specs else ()
+
+
+def _report(project: Project | None, problems: tuple[Problem, ...]) -> str:
+    import json  # noqa: PLC0415
+
+    report = {
+        "valid": project is not None,
+        "problems": [asdict(problem) for problem in problems],
+        "warnings": [asdict(warning) for warning in project.warnings] if project else [],
+        "jobs": [{"address": job.address, "file": job.file} for job in project.jobs] if project else [],
+    }
+    return json.dumps(report, indent=2, ensure_ascii=False) + "\n"

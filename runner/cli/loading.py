@@ -1,0 +1,190 @@
+"""Loading the project around the current folder, and the jobs of it that a command was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.cli.terminal.printing import say_error
+from runner.errors import BatchspecError, Problem, SpecError
+from runner.jobspec.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from runner.jobspec.loader import JobSpec, Project
+
+
+def load_jobs(
+    paths: list[Path] | None,
+    variables: list[str] | None,
+    names: list[str] | None,
+    provider: str | None,
+    *,
+    recorded: bool = False,
+    strict: bool = False,
+) -> tuple[Project, tuple[JobSpec, ...]]:
+    """The project and the jobs that were asked for; warnings go to stderr. Raises BatchspecError.
+
+    With `recorded`, a job whose partition is not said is each one that the lockfiles know, beside its default's.
+    With `strict`, warnings are a SpecError.
+    """
+    project = read_project(paths, variables, provider, some=True)
+    if recorded and project.partitioned:
+        found = _recorded_jobs(project, _pairs(variables or []), names)
+        if found is not None:
+            return found
+    # NAME[date=2026-11-23] says by itself which partition is meant.
+    said = [f"{key}={value}" for name in names or () for key, value in _partition(project, name)]
+    if said:
+        project = read_project(paths, [*(variables or ()), *said], provider, some=True)
+    missing = [job for job in project.waiting if not names or job.job.name in names]
+    if missing:
+        raise SpecError([problem for job in missing for problem in job.unset])
+    jobs = chosen(project, names)
+    warn(project.warnings, jobs, strict=strict)
+    return project, jobs
+
+
+def _recorded_jobs(
+    project: Project, variables: dict[str, str], names: list[str] | None
+) -> tuple[Project, tuple[JobSpec, ...]] | None:
+    """Jobs with the partitions that lockfiles know; None where one is asked for that they don't."""
+    import os  # noqa: PLC0415
+
+    from runner.operations.partitions import with_partitions  # noqa: PLC0415
+
+    project = with_partitions(project, variables, os.environ)
+    here = {name for job in project.jobs for name in (job.address, job.job.name)}
+    new = {job.job.name for job in project.waiting} - here
+    if not (here | new).issuperset(names or ()):
+        return None
+    for name in sorted(new.intersection(names) if names else new):
+        say_error(f"{name}: no lockfile has a partition of it yet; `apply --var` makes the first")
+    wanted = [name for name in names or () if name not in new]
+    jobs = chosen(project, wanted) if wanted or not names else ()
+    warn(project.warnings, jobs)
+    return project, jobs
+
+
+def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
+    """The project and one job of it. Raises BatchspecError, also where several have the name."""
+    project, jobs = load_jobs(None, None, [address], provider, recorded=True)
+    if not jobs:
+        raise BatchspecError(
+            f"no lockfile has a partition of {address}", hint="say which: NAME[VAR=VALUE]", code="BS801"
+        )
+    if len(jobs) > 1:
+        known = ", ".join(job.address for job in jobs[:20])
+        raise BatchspecError(f"{address} is the name of {len(jobs)} jobs", hint=f"say one of: {known}", code="BS801")
+    return project, jobs[0]
+
+
+def _partition(project: Project, name: str) -> list[tuple[str, str]]:
+    """The values of partition vars that an address says."""
+    base, bracket, inside = name.partition("[")
+    jobs = (*project.jobs, *project.waiting)
+    wanted = {var for job in jobs if job.job.name == base for var in job.partition}
+    pairs = (part.partition("=") for part in inside.rstrip("]").split(",")) if bracket else ()
+    return [(key, value) for key, _, value in pairs if key in wanted]
+
+
+def read_project(
+    paths: list[Path] | None,
+    variables: list[str] | None,
+    provider: str | None,
+    *,
+    placeholders: bool = False,
+    some: bool = False,
+    also: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
+) -> Project:
+    """The project around the current folder, or around the first of `paths`. Raises BatchspecError."""
+    import os  # noqa: PLC0415
+
+    from runner.jobspec.discovery import SETTINGS_FILES  # noqa: PLC0415
+    from runner.jobspec.loader import find_root, load_project  # noqa: PLC0415
+
+    root = find_root(Path.cwd())
+    if paths:
+        first = paths[0].resolve()
+        near = find_root(first if first.is_dir() else first.parent)
+        # A project below this one, or below a folder that is none, as in a repository of several.
+        if near.is_relative_to(root) and any((near / name).is_file() for name in SETTINGS_FILES):
+            root = near
+    return load_project(
+        root,
+        [path for path in paths or () if path.resolve() != root],  # the project's folder is all of its specs
+        variables=_pairs(variables or []),
+        provider=provider,
+        environ=os.environ,
+        placeholders=placeholders,
+        some=some,
+        also=also,
+    )
+
+
+def warn(warnings: Sequence[Problem], jobs: Sequence[JobSpec], *, strict: bool = False) -> None:
+    """Print the warnings about these jobs' files to stderr; with `strict`, raise them as a SpecError."""
+    files = {job.file for job in jobs}
+    if strict and (problems := [warning for warning in warnings if warning.file in files]):
+        raise SpecError(problems)
+    for warning in warnings:
+        if warning.file in files:
+            from runner.cli.terminal.terminal import problem_text  # noqa: PLC0415  most specs give no warning
+
+            say_error(f"warning: {problem_text(warning)}")
+
+
+def load_project_at(provider: str | None) -> Project:
+    """The project here, but for partitions that have no value. Raises BatchspecError."""
+    return read_project(None, None, provider, some=True)
+
+
+def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]:
+    """The jobs with these addresses, or all jobs of these names; all without any. Raises BatchspecError for none."""
+    known = {job.address for job in project.jobs} | {job.job.name for job in project.jobs}
+    for name in names or ():
+        if name not in known:
+            shown = [job.address for job in project.jobs]
+            more = f" and {len(shown) - 20} more" if len(shown) > 20 else ""
+            raise BatchspecError(
+                f"there is no job {name}",
+                hint=did_you_mean(name, sorted(known)) or f"the jobs are: {', '.join(shown[:20]) or 'none'}{more}",
+                code="BS801",
+            )
+    return tuple(job for job in project.jobs if not names or job.address in names or job.job.name in names)
+
+
+def validate_job_options(
+    project: Project,
+    jobs: Sequence[JobSpec],
+    ask_unknown: list[str] | None,
+    retry_failed: list[str] | None,
+    *,
+    prune: bool,
+) -> None:
+    """Refuse words for jobs that there are not, or that the command is not about. Raises BatchspecError."""
+    if prune and not project.whole:
+        raise BatchspecError(
+            "--prune is about jobs that no spec has, and only some of the specs were read",
+            hint="leave the paths out; `--job` picks jobs",
+            code="BS802",
+        )
+    known = {job.address for job in jobs}
+    for option, names in (("--ask-unknown", ask_unknown), ("--retry-failed", retry_failed)):
+        for name in names or ():
+            if known.isdisjoint(job.address for job in chosen(project, [name])):
+                raise BatchspecError(
+                    f"{option} {name}: this command is about {', '.join(job.address for job in jobs[:20]) or 'no job'}",
+                    hint=f"ask for {name} too, or leave the option out",
+                    code="BS801",
+                )
+
+
+def _pairs(variables: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in variables:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise BatchspecError(f"--var {text}: write it as NAME=VALUE", code="BS802")
+        pairs[name] = value
+    return pairs

@@ -1,0 +1,76 @@
+"""Ctrl-C and SIGTERM: the first stops what is going on within some seconds, the second at once."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+from runner.cli.terminal.printing import say_error
+
+PATIENCE = 4.0
+"""Seconds that the first signal gives to what is going on."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CODE = 130
+_interrupted = False
+_told = False
+_listening = False
+
+
+def install() -> None:
+    """Take both signals from now on. Call it in the main thread."""
+    global _listening  # noqa: PLW0603  one process, one way to end it
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
+    if not _listening:
+        _listening = True
+        heard, report = os.pipe()
+        os.set_blocking(report, False)
+        signal.set_wakeup_fd(report, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(heard,), daemon=True).start()
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command that goes on where one with these arguments was stopped."""
+    import shlex  # noqa: PLC0415
+
+    return shlex.join(["batchspec", *(word for word in arguments if word != "--no-wait")])
+
+
+def report(running: Sequence[str] = (), *, again: bool = True) -> None:
+    """Say that it was stopped, what goes on elsewhere, and with `again` the command that goes on here."""
+    global _told  # noqa: PLW0603  said once a process
+    _told = True
+    lines = ["", "Interrupted. Everything known is on disk.", *(f"  {text}" for text in running)]
+    say_error("\n".join([*lines, *([f"To go on here: {command(sys.argv[1:])}"] if again else [])]))
+
+
+def reported() -> bool:
+    """Whether it was said."""
+    return _told
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    global _interrupted  # noqa: PLW0603  a signal has nowhere else to leave its mark
+    if _interrupted:
+        os._exit(CODE)
+    _interrupted = True
+    raise KeyboardInterrupt
+
+
+def _watch(heard: int) -> None:
+    """End the process where the main thread does not: it may be deep in a call that notices no signal.
+
+    Looking up a name and sorting keys are such calls. To leave in the middle is what the ledger is for.
+    """
+    while True:
+        number = os.read(heard, 1)[0]
+        if number in _SIGNALS and signal.getsignal(number) is _interrupt:
+            break  # else somebody else takes the signals now, as `serve` does
+    if not select.select([heard], [], [], PATIENCE)[0]:
+        report(["what was going on did not end in time and was left"], again=sys.argv[1:2] == ["apply"])
+    os._exit(CODE)

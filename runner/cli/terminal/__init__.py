@@ -1,0 +1,1 @@
+"""How a terminal shows text, progress, tables and logs."""

@@ -1,0 +1,55 @@
+"""A picture at the end of a terminal that is drawn anew in place. What is printed meanwhile stands above it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.base.visible import visible
+from runner.cli.terminal.printing import write_drawn
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_ERASE_BELOW = "\x1b[J"
+
+
+class LiveRegion:
+    """The picture. Whatever size the window comes to have, it fits, and the one before it is erased whole.
+
+    The cursor stays visible below it, so that a process that ends on the spot leaves a terminal that works.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._widths: list[int] = []
+        self._drawn = ""
+
+    def show(self, picture: RenderableType) -> None:
+        """Draw a picture instead of the one there is."""
+        from rich.segment import Segment, SegmentLines  # noqa: PLC0415
+
+        lines = self.console.render_lines(picture, pad=False)[: max(1, self.console.height - 1)]
+        with self.console.capture() as drawn:
+            self.console.print(SegmentLines(lines, new_lines=True), end="")
+        self._write(self._erased() + drawn.get(), [Segment.get_line_length(line) for line in lines], drawn.get())
+
+    def print(self, text: str) -> None:
+        """Text that stays for good, above the picture, which is not made anew for it."""
+        self._write(f"{self._erased()}{visible(text)}\n{self._drawn}", self._widths, self._drawn)
+
+    def clear(self) -> None:
+        """Take the picture away."""
+        self._write(self._erased(), [], "")
+
+    def _erased(self) -> str:
+        """What moves to the picture's first line and erases it. In a narrower window its lines have been wrapped."""
+        width = max(1, self.console.width)
+        lines = sum(max(1, -(-cells // width)) for cells in self._widths)
+        return f"\r\x1b[{lines}A{_ERASE_BELOW}" if lines else ""
+
+    def _write(self, text: str, widths: list[int], drawn: str) -> None:
+        """Write what leaves a picture of these widths on the screen, and know so also where Ctrl-C comes right then."""
+        try:
+            write_drawn(self.console.file, text)
+        finally:
+            self._widths, self._drawn = widths, drawn

@@ -1,0 +1,192 @@
+"""What people see: errors, events and progress. On a terminal a live table, elsewhere sparse plain lines; on stderr."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Mapping, MutableMapping
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from runner.base.humanize import counted
+from runner.base.log_context import fields as logged
+from runner.base.visible import visible, visible_fields
+from runner.cli.terminal.printing import console_on, write
+from runner.cli.terminal.progress import Progress
+from runner.errors import BatchspecError, InputError, Problem, SpecError, read_more
+
+_EXCERPT = 120
+"""Characters of a line that are shown above the caret."""
+
+_EVENTS = {
+    "batch.adopted": "{job}: adopted batch {batch}, of which its lockfile had no line; requests: {requests:,}",
+    "batch.cancelled": "{job}: asked to cancel batch {batch}; it is {state}",
+    "batch.submitted": "{job}: submitted batch {batch}, requests: {requests:,}",
+    "batch.fetched": "{job}: batch {batch} has {state}: answers: {answers:,}, failed: {failed:,}",
+    "answers.salvaged": "{job}: answers of batch {batch} stood in the output alone; kept in the store: {answers:,}",
+    "batch.failed": "{job}: batch {batch} failed: {reason}",
+    "batch.missing": "{job}: the service does not know batch {batch} any more; waiting up to {seconds} s for it",
+    "create.refused": "{job}: {reason}; nothing more is submitted",
+    "queue.full": "{job}: the service's queue is full ({reason}); nothing was billed, next try in {seconds} s",
+    "create.doubtful": "{job}: a create was sent and not answered; looking for its batch in {seconds} s",
+    "job.renamed": "{job}: took over what {old} made",
+    "create.lost": "{job}: the answer to a create was lost ({reason}); looking for the batch",
+    "lock.waiting": "waiting for {holder}, which is writing",
+    "output.kept": "a copy of the replaced output is kept at {path}: it may hold the only copy of some answers",
+    "output.written": "{job}: wrote {path} ({rows})",
+    "results.gone": "{job}: the results of batch {batch} can't be had any more ({reason})",
+    "results.late": "{job}: results are not there yet ({reason}); waiting goes on",
+    "service.silent": "the service does not answer ({reason}); waiting goes on",
+}
+
+
+def error_text(error: BatchspecError) -> str:
+    """An error as people read it, with a line end. The last line says where to read more."""
+    if isinstance(error, (SpecError, InputError)):
+        lines = [problem_text(problem) for problem in error.problems]
+    else:
+        lines = [f"Error: {error.coded()}"]
+    if error.hint:
+        lines.append(f"{error.hint[:1].upper()}{error.hint[1:]}{'' if error.hint.endswith('?') else '.'}")
+    return "\n".join([*lines, *filter(None, (read_more(error.codes),)), ""])
+
+
+def problem_text(problem: Problem) -> str:
+    """A problem with its line and a caret below the column, where that is known; of a long line, the part around it."""
+    text = visible(str(problem))
+    if not problem.excerpt:
+        return text
+    if problem.column <= 0:
+        return f"{text}\n    {visible(problem.excerpt[:_EXCERPT].replace(chr(9), ' '))}"
+    from rich.cells import cell_len  # noqa: PLC0415  a letter may be two columns wide, or none
+
+    start = max(0, problem.column - 1 - _EXCERPT // 2) if problem.column > _EXCERPT else 0
+    line = problem.excerpt[start : start + _EXCERPT].replace("\t", " ")
+    before = visible(line[: problem.column - 1 - start])
+    return f"{text}\n    {visible(line)}\n    {' ' * cell_len(before)}^"
+
+
+class Terminal:
+    """A watcher that shows events and progress on stderr. Use as a context manager."""
+
+    def __init__(self, *, verbose: int = 0, log_format: str = "console", no_color: bool = False) -> None:
+        if log_format not in {"console", "json"}:
+            raise BatchspecError("--log-format is console or json", code="BS802")
+        self._log = configure_logs(verbose, log_format, no_color) if verbose or log_format == "json" else None
+        color = not no_color and not os.environ.get("NO_COLOR")
+        live = _is_live() and self._log is None
+        self._stderr = sys.stderr
+        self._progress = Progress(self._progress_line, partial(console_on, self._stderr, color=color) if live else None)
+        if live:
+            sys.stderr = _StderrAboveTable(self._stderr, self._progress)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+        sys.stderr = self._stderr
+
+    def event(self, name: str, **fields: object) -> None:
+        """Say what happened: as a log entry where logs are on, else as a sentence."""
+        if self._log is not None:
+            self._log.info(name, **fields)
+            return
+        match name, fields:
+            case "batch.submitted", {"job": str(job)}:
+                self._progress.submitted(job)
+            case "output.written", {"rows": int(rows)}:
+                fields["rows"] = counted(rows, "row")
+            case "batch.fetched", {"job": str(job), "answers": int(answers), "cost": float() | None as cost}:
+                self._progress.fetched(job, answers, cost)
+            case "job.ended", {"job": str(job), "end": str(end)}:
+                self._progress.ended(job, end)
+        if name in _EVENTS:
+            self._progress.line(_EVENTS[name].format_map(fields))
+
+    def expect(self, jobs: Mapping[str, int]) -> None:
+        """Show these jobs from now on, each with its requests to come."""
+        self._progress.expect(jobs)
+
+    def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
+        """Show how far `what` is."""
+        self._progress.update(what, done, total, failed, note)
+
+    def _progress_line(self, text: str) -> None:
+        """A line about progress: an entry where logs are on, so that each of their lines is one."""
+        if self._log is not None:
+            self._log.info("work.counted", told=text)
+        else:
+            write(self._stderr, f"{text}\n")
+
+    def clear(self) -> None:
+        """Take the table away, before something is asked."""
+        self._progress.clear()
+
+
+def _is_live() -> bool:
+    """Whether stderr is a terminal that can draw, with a person before it: some CI services have one with nobody."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"} and "CI" not in os.environ
+
+
+class _StderrAboveTable(io.TextIOBase):
+    """stderr for whoever else writes to it, such as warnings of the embedded service: whole lines, above the table."""
+
+    def __init__(self, stream: TextIO, progress: Progress) -> None:
+        self._stream = stream
+        self._progress = progress
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        if not self._progress.shown:
+            self._begun = ""
+            write(self._stream, text)
+            return len(text)
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._progress.line(line)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+def _with_fields(_logger: object, _name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A log entry with the job, shard and batch that are worked on; what it says itself stands."""
+    return {**logged(), **entry}
+
+
+def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:
+    """Set structlog up for this process: to stderr, at info, or debug with -vv. Returns a logger."""
+    import structlog  # noqa: PLC0415  it costs to import, and most commands log nothing
+
+    plain = no_color or bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
+    renderers: list[Any] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if log_format == "json"
+        else [
+            structlog.processors.format_exc_info,
+            visible_fields,
+            structlog.dev.ConsoleRenderer(colors=not plain, exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
+    structlog.configure(
+        processors=[
+            _with_fields,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *renderers,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose > 1 else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    return structlog.get_logger()

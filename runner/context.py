@@ -1,0 +1,200 @@
+"""What one command works with: the project's places, the services, the clock, and who is told what happens.
+
+Clock and sleep are arguments, so that tests hold them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from runner.base.digest import sha256_file
+from runner.base.repository_paths import LOCKFILE_BYTES, read_inside
+from runner.errors import LockfileError
+from runner.jobspec.loader import JobSpec, Project
+from runner.jobspec.realm import realm_folder, realm_name, realm_of
+from runner.jobspec.settings import DigitalOceanProfile, LocalProfile
+from runner.jobspec.trust import find_key
+from runner.providers import open_api
+from runner.providers.protocol import BatchApi
+from runner.state.atomic import write_if_changed
+from runner.state.lockfile import BatchLine, Lockfile, OutputLine, parse
+from runner.state.project_paths import ProjectPaths
+from runner.state.results import ResultStore
+
+Profile = DigitalOceanProfile | LocalProfile
+
+CONSISTENCY_WINDOW = {"local": 0.0, "digitalocean": 600.0}
+"""Seconds for which a service is not believed that it does not know a batch it has just made, or has no results of one
+that has just ended, by kind of provider: what was written at one of its machines may not show at the others yet."""
+
+
+class Watcher(Protocol):
+    """Who is told what happens. Implementations print, or don't; they never fail."""
+
+    def event(self, name: str, **fields: object) -> None:
+        """Something happened: a dotted noun such as `batch.submitted`, with fields such as `job` and `batch`."""
+        ...
+
+    def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
+        """How far `what` is, of a `total` that is 0 where nobody knows it.
+
+        `render JOB`, `upload JOB`, `fetch JOB` and `index JOB` count bytes, `answers JOB` requests, and `write JOB`
+        rows. `note` is what else there is to say. Called from several threads.
+        """
+        ...
+
+
+class NullWatcher:
+    """A watcher that tells nobody."""
+
+    def event(self, name: str, **fields: object) -> None:
+        """Tell nobody."""
+
+    def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
+        """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Realm:
+    """A realm's name and where its raw results and shards are kept."""
+
+    name: str
+    results: ResultStore
+    shards: Path
+
+
+@dataclass(slots=True)
+class Context:
+    """Everything a command's jobs share. Services are opened when they are first needed, one a provider."""
+
+    project: Project
+    places: ProjectPaths
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    watcher: Watcher = field(default_factory=NullWatcher)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], None] = time.sleep
+    _apis: dict[str, BatchApi] = field(default_factory=dict)
+    _lockfiles: dict[str, tuple[tuple[int, int, int], Lockfile]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+        return self.project.settings.project
+
+    def realm(self, spec: JobSpec) -> Realm:
+        """The realm of a job."""
+        return self.realm_called(realm_of(spec))
+
+    def realm_called(self, name: str) -> Realm:
+        """A realm by its name."""
+        folder = realm_folder(name)
+        return Realm(name, ResultStore(self.places.results(folder)), self.places.shards(folder))
+
+    def names(self, spec: JobSpec) -> tuple[str, ...]:
+        """A job's address and the ones it had before it was renamed, by its lockfile and its `moved`."""
+        names = self.lockfile(spec.lock_path).names(spec.address)
+        return names if not spec.moved_from or spec.moved_from in names else (*names, spec.moved_from)
+
+    def api(self, spec: JobSpec) -> BatchApi:
+        """The service of a job. Raises TrustError or ProviderError where it can't be used."""
+        return self.api_of(spec.profile)
+
+    def api_of(self, profile: Profile) -> BatchApi:
+        """The service of a profile. Raises TrustError or ProviderError where it can't be used."""
+        name = realm_name(profile)
+        if name not in self._apis:
+            key = find_key(profile, self.environ)
+            self._apis[name] = open_api(
+                profile, key=key, service_folder=self.places.service, environ=self.environ, sleep=self.sleep
+            )
+        return self._apis[name]
+
+    def profile_of(self, realm: str) -> Profile | None:
+        """A profile of the project whose realm is `realm`; None where none is."""
+        settings = self.project.settings
+        known = [job.profile for job in self.project.jobs] + list(settings.providers.values())
+        known += [profile for name in ("digitalocean", "local") if (profile := settings.profile(name))]
+        return next((profile for profile in known if realm_name(profile) == realm), None)
+
+    def has_key(self, spec: JobSpec) -> bool:
+        """Whether the service can be asked at all: a local one that can be started, or one with a key."""
+        if spec.profile.kind == "local":
+            folder = next(one for one in (self.places.service, *self.places.service.parents) if one.exists())
+            return folder.is_dir() and os.access(folder, os.W_OK)
+        return find_key(spec.profile, self.environ) is not None
+
+    def close(self) -> None:
+        """Close all services."""
+        for api in self._apis.values():
+            api.close()
+        self._apis.clear()
+
+    def lockfile(self, lock_path: str) -> Lockfile:
+        """The lockfile at a path of the project, as it is now. Raises LockfileError."""
+        path = self.places.lockfile(lock_path)
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return Lockfile(self.name)
+        stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        known = self._lockfiles.get(lock_path)
+        if known is None or known[0] != stamp:
+            known = (stamp, parse(self._read(lock_path), self.places.shown(path), self.name))
+            self._lockfiles[lock_path] = known
+        return known[1]
+
+    def _read(self, lock_path: str) -> bytes:
+        shown = self.places.shown(self.places.lockfile(lock_path))
+        try:
+            return read_inside(self.places.files, lock_path, LOCKFILE_BYTES)
+        except OSError as error:
+            raise LockfileError(f"{shown} can't be read: {error.strerror or error}", code="BS411") from error
+
+    def lock_paths(self) -> tuple[str, ...]:
+        """Every lockfile beside the project's specs, also those whose spec is gone."""
+        folders = {"specs", *(str(PurePosixPath(job.lock_path).parent) for job in self.project.jobs)}
+        found = {
+            path.relative_to(self.places.files).as_posix()
+            for folder in folders
+            for path in (self.places.files / folder).rglob("*.lock")
+            if path.is_file()
+        }
+        return tuple(sorted(found))
+
+    def is_recent(self, kind: str, moment: datetime | None) -> bool:
+        """Whether what a service of a kind did at a moment may not show there everywhere yet."""
+        return moment is not None and (self.now() - moment).total_seconds() < CONSISTENCY_WINDOW[kind]
+
+    def elsewhere(self, spec: JobSpec, names: Sequence[str], realm: str) -> tuple[BatchLine, ...]:
+        """Batches of a job in other lockfiles than its own: it stood in another spec file once."""
+        wanted = frozenset(names)
+        return tuple(
+            line
+            for path in self.lock_paths()
+            if path != spec.lock_path
+            for line in self.lockfile(path).batches.values()
+            if line.job in wanted and line.realm == realm
+        )
+
+    def outputs_of(self, names: Sequence[str]) -> tuple[OutputLine, ...]:
+        """Every output that lockfiles record of a job, under any of its names."""
+        found = (self.lockfile(path).outputs.values() for path in self.lock_paths())
+        return tuple(line for lines in found for line in lines if line.job in names)
+
+    def errors_recorded(self, spec: JobSpec, line: OutputLine, digest: Callable[[Path], str] = sha256_file) -> bool:
+        """Whether the file of failed rows is what an output's line says; True where the spec has none."""
+        path, said = spec.job.output.errors, line.errors
+        if path is None:
+            return True
+        file = self.places.output(path)
+        return said is not None and said.path == path and file.is_file() and digest(file) == said.digest
+
+    def save_lockfile(self, lock_path: str, lockfile: Lockfile) -> None:
+        """Write a lockfile, if its bytes differ from those there are."""
+        write_if_changed(self.places.lockfile(lock_path), lockfile.text())

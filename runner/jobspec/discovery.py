@@ -1,0 +1,136 @@
+"""Which files specs are read from, and reading YAML files of a project: bounded, inside it, each once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from runner.base.repository_paths import TooLarge, read_inside
+from runner.errors import Problem, SpecError, TrustError
+from runner.jobspec.suggest import did_you_mean
+from runner.jobspec.yaml_reader import MAX_BYTES, Document, Lines, documents, read_text
+
+SETTINGS_FILES = ("batchspec.yaml", "batchspec.yml")
+_SUFFIXES = {".yaml", ".yml"}
+_JOB = re.compile(r"[\w-]+(\[.*\])?")
+"""What may be meant as a job's address, since it is no path."""
+MOST_SPECS = 5_000
+"""Spec files that one command reads."""
+MOST_BYTES = 20_000_000
+"""Characters of YAML that one command reads, in all files together."""
+_FEWER = "name the specs that you want; a `matrix` makes many jobs of one"
+_INIT = "`batchspec init` writes a first spec"
+
+
+def find_root(start: Path) -> Path:
+    """The project's root: the nearest folder upward with batchspec.yaml, else with .git, else `start`."""
+    start = start.resolve()
+    folders = (start, *start.parents)
+    for folder in folders:
+        if any((folder / name).is_file() for name in SETTINGS_FILES):
+            return folder
+    return next((folder for folder in folders if (folder / ".git").exists()), start)
+
+
+def has_lockfiles(root: Path, store: str, provider: str | None) -> bool:
+    """Whether lockfiles stand beside the specs, or with the files that are kept apart for `provider`."""
+    folders = [root / "specs", *([root / store / "realms" / provider / "specs"] if provider else [])]
+    return any(path.is_file() for folder in folders for path in folder.rglob("*.lock"))
+
+
+def spec_files(root: Path, paths: Sequence[Path], *, none_is_fine: bool = False) -> list[str]:
+    """Spec files relative to the root, sorted within each folder, each once.
+
+    Raises SpecError with all problems; that `specs/` has no spec is none where `none_is_fine`.
+    """
+    if none_is_fine and not paths and not _specs_in(root / "specs"):
+        return []
+    found: dict[str, None] = {}
+    problems = []
+    for path in paths or [root / "specs"]:
+        shown = str(path) if paths else "specs"
+        absolute = path if path.is_absolute() else Path.cwd() / path
+        try:
+            relative = absolute.resolve().relative_to(root)
+        except (ValueError, OSError, RuntimeError):
+            problems.append(Problem(shown, 0, 0, f"it is outside the project at {root}", code="BS301"))
+            continue
+        if absolute.is_dir():
+            files = _specs_in(absolute.resolve())
+            found.update((file.relative_to(root).as_posix(), None) for file in files)
+            if not files:
+                problems.append(Problem(shown, 0, 0, "there is no spec in this folder", _INIT, code="BS106"))
+        elif not absolute.exists():
+            specs = [path.relative_to(root).as_posix() for path in _specs_in(root / "specs")]
+            hint = did_you_mean(shown, specs) or (f"the specs are: {', '.join(specs[:20])}" if specs else _INIT)
+            hint += f"; a job is named by `--job {shown}`" if paths and _JOB.fullmatch(shown) else ""
+            problems.append(Problem(shown, 0, 0, "there is no such file or folder", hint, code="BS106"))
+        elif absolute.suffix not in _SUFFIXES:
+            problems.append(Problem(shown, 0, 0, "this is no spec: a spec ends in .yaml or .yml", code="BS106"))
+        else:
+            found[relative.as_posix()] = None
+    if len(found) > MOST_SPECS:
+        message = f"there are more than {MOST_SPECS} specs; at most {MOST_SPECS} are read at once"
+        problems.append(Problem("specs", 0, 0, message, _FEWER, code="BS105"))
+    if problems:
+        raise SpecError(problems)
+    return list(found)
+
+
+def _specs_in(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES and not path.is_dir())
+    return sorted(islice(found, MOST_SPECS + 1))
+
+
+class YamlFiles:
+    """Reads YAML files of a project; a file that several jobs name is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._read: dict[str, tuple[Lines, list[Document], list[Problem]]] = {}
+        self._left = MOST_BYTES
+
+    def __call__(self, file: str, problems: list[Problem]) -> tuple[Lines, list[Document]]:
+        """A file's lines and documents; what is wrong with it goes into `problems`."""
+        if file not in self._read:
+            self._read[file] = _read(self._root, file) if self._left > 0 else _one_too_many(file)
+            self._left -= self._read[file][0].size
+        lines, found, wrong = self._read[file]
+        problems += wrong
+        return lines, found
+
+    def told(self, problems: list[Problem]) -> list[Problem]:
+        """The problems, each once, without those that only follow from what is wrong with the YAML at their place.
+
+        A line that may hold a secret is not shown.
+        """
+        first = {(p.file, p.line, p.column): p for _, _, wrong in self._read.values() for p in wrong}
+        private = {(lines.file, line) for lines, _, _ in self._read.values() for line in lines.private}
+        kept = (p for p in dict.fromkeys(problems) if first.get((p.file, p.line, p.column), p) == p)
+        return [replace(p, excerpt="") if (p.file, p.line) in private else p for p in kept]
+
+
+def _one_too_many(file: str) -> tuple[Lines, list[Document], list[Problem]]:
+    message = f"the files before it have {MOST_BYTES} characters together; no more are read at once"
+    return Lines(file, ""), [], [Problem(file, 0, 0, message, _FEWER, code="BS105")]
+
+
+def _read(root: Path, file: str) -> tuple[Lines, list[Document], list[Problem]]:
+    nothing = Lines(file, "")
+    try:
+        data = read_inside(root, file, MAX_BYTES)
+    except TooLarge as error:
+        message = f"the file has {error.size} bytes; at most {MAX_BYTES} are read"
+        return nothing, [], [Problem(file, 0, 0, message, "rows belong into an input file", code="BS105")]
+    except (OSError, TrustError, ValueError) as error:
+        reason = error.message if isinstance(error, TrustError) else (getattr(error, "strerror", "") or str(error))
+        return nothing, [], [Problem(file, 0, 0, f"cannot be read: {reason}", code=getattr(error, "code", "BS106"))]
+    text, unreadable = read_text(file, data)
+    if unreadable:
+        return nothing, [], unreadable
+    lines = Lines(file, text)
+    found, wrong = documents(lines, text)
+    return lines, found, wrong

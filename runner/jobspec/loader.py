@@ -1,0 +1,395 @@
+"""Specs and batchspec.yaml, from files to frozen values: everything that is wrong with all of them comes at once.
+
+One YAML document makes one job, or one for each combination of its matrix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from dataclasses import field as made_by
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from runner.base.repository_paths import check_store
+from runner.errors import BatchspecError, Problem, SpecError
+from runner.jobspec.answer_schema import BadSchema, read_schema, taken_by_schema, with_schema
+from runner.jobspec.discovery import SETTINGS_FILES, YamlFiles, find_root, has_lockfiles, spec_files
+from runner.jobspec.lint import check_job, lint_warnings
+from runner.jobspec.matrix import Variant, address_of, variants
+from runner.jobspec.models import Job
+from runner.jobspec.moved import moved_from
+from runner.jobspec.path_template import fill, named_in, path_names
+from runner.jobspec.settings import DigitalOceanProfile, LocalProfile, Settings
+from runner.jobspec.suggest import did_you_mean
+from runner.jobspec.validation_messages import MAX_PROBLEMS, problems_of
+from runner.jobspec.variables import partition_names, partition_of, set_vars, undeclared, vars_of
+from runner.jobspec.yaml_reader import Document, Lines
+
+__all__ = ["SETTINGS_FILE", "JobSpec", "Project", "find_root", "load_project", "load_settings"]
+
+SETTINGS_FILE = SETTINGS_FILES[0]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One job as it stands in a spec file, with all that other layers need to know of where it came from.
+
+    `job` has its vars, its matrix values and its paths in place. `lock_path` is its lockfile's path in the project;
+    `own_provider` is False where `--provider` names another one; `moved_from` is the address it had before, or empty.
+    `partition` names the vars it is partitioned by, and `unset` tells of those that were given no value.
+    """
+
+    job: Job
+    file: str
+    address: str
+    lock_path: str
+    profile_name: str
+    profile: DigitalOceanProfile | LocalProfile
+    own_provider: bool
+    document: Document
+    lines: Lines
+    moved_from: str = ""
+    schema: Mapping[str, Any] | None = None
+    partition: tuple[str, ...] = ()
+    unset: tuple[Problem, ...] = ()
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The request's parameters: the job's own, and the field that asks for answers that fit its schema."""
+        return with_schema(self.job, self.schema)
+
+    def problem(self, message: str, *path: str | int, key: bool = False, code: str = "") -> Problem:
+        """A problem at the value that stands under `path` in the spec, or at its key."""
+        return self.lines.problem(self.document.place(path, key=key), message, code=code)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project's root, its settings and its jobs, in order of files, documents and combinations.
+
+    `waiting` are jobs whose partition was given no value; they can't be worked with before one is. `provider` is the
+    one that was named in place of each spec's own.
+    `warnings` are things that a person should look at and that stop nothing. `whole` is whether all of `specs/` was
+    read, so that a job that is not here has left.
+    """
+
+    root: Path
+    settings: Settings
+    jobs: tuple[JobSpec, ...]
+    warnings: tuple[Problem, ...] = ()
+    whole: bool = True
+    waiting: tuple[JobSpec, ...] = ()
+    provider: str | None = None
+
+    @property
+    def apart(self) -> str | None:
+        """The provider whose files are kept apart; None where all jobs are with their own."""
+        jobs = (*self.jobs, *self.waiting)
+        own = jobs and all(job.own_provider for job in jobs)
+        return None if own else self.provider
+
+    @property
+    def partitioned(self) -> frozenset[str]:
+        """The names of the jobs that are partitioned, whether their partition has a value or not."""
+        return frozenset(job.job.name for job in (*self.jobs, *self.waiting) if job.partition)
+
+
+@dataclass(slots=True)
+class _Loading:
+    """What loading one project shares: what is known, and what is found on the way.
+
+    Without `sure`, batchspec.yaml could not be read whole, and a profile that is not known may well be there.
+    """
+
+    root: Path
+    settings: Settings
+    variables: Mapping[str, str]
+    provider: str | None
+    placeholders: bool
+    read: YamlFiles
+    problems: list[Problem]
+    sure: bool
+    declared: set[str] = made_by(default_factory=set)
+    partial: list[JobSpec] = made_by(default_factory=list)
+
+
+def load_project(
+    root: Path,
+    paths: Sequence[Path] = (),
+    *,
+    variables: Mapping[str, str],
+    provider: str | None,
+    environ: Mapping[str, str],
+    placeholders: bool = False,
+    some: bool = False,
+    read: YamlFiles | None = None,
+    also: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
+) -> Project:
+    """Load specs: `paths` (files or folders), else all of `specs/`. Raises SpecError with every problem there is.
+
+    `variables` set declared vars; `provider` names a profile to use in place of each spec's own; with `placeholders`
+    partitions that are given no value are checked with a stand-in. With `some`, a job whose partition has no value is
+    no error but one of the project's `waiting`; nor is it one that there is no spec at all, where lockfiles are left.
+    Projects that share `read` read each file once. `also` looks for more that is wrong with jobs whose shape is right.
+    """
+    root = root.resolve()
+    problems: list[Problem] = []
+    read = read or YamlFiles(root)
+    settings = load_settings(root, problems, read)
+    sure = not problems
+    if provider is not None and settings.profile(provider) is None and sure:
+        raise SpecError([*problems, _no_profile(Problem(SETTINGS_FILE, 0, 0, ""), provider, settings)])
+    loading = _Loading(root, settings, variables, provider, placeholders, read, problems, sure)
+    left = some and not paths and has_lockfiles(root, settings.store, provider)
+    jobs = [job for file in spec_files(root, paths, none_is_fine=left) for job in _load_file(loading, file)]
+    problems += _clashes(jobs)
+    for spec in (*jobs, *loading.partial):
+        problems += check_job(
+            root, settings.store, spec.job, spec.problem, environ, own_server=_own_server(spec, settings)
+        )
+    if also is not None:
+        told = {(problem.file, problem.line, problem.column) for problem in problems}
+        more = also(root, (*jobs, *loading.partial))
+        problems += [problem for problem in more if (problem.file, problem.line, problem.column) not in told]
+    waiting = tuple(job for job in jobs if job.unset)
+    jobs = [job for job in jobs if not job.unset]
+    if not problems:
+        problems += [undeclared(name, loading.declared) for name in variables if name not in loading.declared]
+    if not some:
+        problems += [problem for job in waiting for problem in job.unset]
+    if problems:
+        raise SpecError(read.told(problems))
+    warnings = (
+        warning
+        for job in jobs
+        for warning in lint_warnings(
+            root, job.job, job.problem, own_server=_own_server(job, settings), schema=job.schema
+        )
+    )
+    noted = tuple(sorted(read.told(list(warnings))))
+    return Project(root, settings, tuple(jobs), noted, whole=not paths, waiting=waiting, provider=provider)
+
+
+def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:
+    """batchspec.yaml, or its defaults where there is none; what is wrong goes into `problems`."""
+    file = next((name for name in SETTINGS_FILES if (root / name).is_file()), None)
+    if file is None:
+        settings = Settings()
+        problems += _wrong_store(root, settings, partial(Problem, SETTINGS_FILE, 0, 0))
+        return settings
+    lines, found = (read or YamlFiles(root))(file, problems)
+    if len(found) > 1:
+        problems.append(
+            lines.problem(found[1].place(()), "batchspec.yaml is one document; remove the `---`", code="BS103")
+        )
+    if not found:
+        return Settings()
+    try:
+        settings = Settings.model_validate(found[0].value)
+    except ValidationError as error:
+        problems += problems_of(error, found[0], lines, Settings)
+        return Settings()
+    problems += _wrong_store(root, settings, partial(lines.problem, found[0].place(("store",))))
+    return settings
+
+
+def _wrong_store(root: Path, settings: Settings, say: Callable[..., Problem]) -> Iterator[Problem]:
+    """Yield why the store can't be used, if it can't."""
+    try:
+        check_store(root, settings.store)
+    except BatchspecError as error:
+        yield say(error.message, error.hint, code=error.code)
+    except OSError as error:
+        yield say(f"the store {settings.store} can't be read: {error.strerror or error}", code="BS411")
+
+
+def _load_file(loading: _Loading, file: str) -> list[JobSpec]:
+    problems = loading.problems
+    before = len(problems)
+    lines, found = loading.read(file, problems)
+    if not found and len(problems) == before:
+        problems.append(Problem(file, 0, 0, "the file is empty; a spec begins with `version: 1`", code="BS111"))
+    jobs = []
+    for document in found:
+        made = [job for one in variants(document, lines, problems) if (job := _job(loading, one, lines)) is not None]
+        problems += _shared_outputs(made)
+        jobs += made
+    return jobs
+
+
+def _job(loading: _Loading, variant: Variant, lines: Lines) -> JobSpec | None:
+    """One job of a document. None where it is not valid; what can be checked of it still goes into `partial`."""
+    document = variant.document
+    try:
+        return _build_job(loading, Job.model_validate(document.value), variant, lines)
+    except ValidationError as error:
+        loading.problems += problems_of(error, document, lines, Job)
+        rest = _salvageable(document, error)
+        spec = rest and _build_job(loading, rest, variant, lines)
+        if spec:
+            loading.partial.append(spec)
+    return None
+
+
+_STAND_INS: dict[str, Any] = {
+    "version": 1,
+    "name": "job",
+    "input": {"rows": [{"id": 1}], "id": "id"},
+    "prompt": {"user": "Hello"},
+    "output": {"path": "out/{{ address }}.jsonl"},
+}
+"""What takes the place of a needed key that is missing or wrong. Not of the model: what a job may say depends on it."""
+
+
+def _salvageable(document: Document, error: ValidationError) -> Job | None:
+    """The job without what is wrong with it, so that more problems can be found; None where too little is left."""
+    if error.error_count() > MAX_PROBLEMS or not isinstance(document.value, dict):
+        return None
+    if type(document.value.get("version")) is int and document.value["version"] != 1:
+        return None  # of another language, whose rules are not known
+    wrong = [[part for part in details["loc"] if isinstance(part, str)] for details in error.errors(include_url=False)]
+    if any(not path or path[0] in {"vars", "vars_file", "parameters", "matrix", "partition"} for path in wrong):
+        return None
+    less, least = document.value, document.value
+    for path in wrong:
+        less, least = _without(less, path), _without(least, path[:1])
+    for value in (less, least):
+        try:
+            return Job.model_validate({**_STAND_INS, **value})
+        except ValidationError:
+            continue
+    return None
+
+
+def _without(value: Any, path: Sequence[str]) -> Any:
+    if not isinstance(value, dict) or path[0] not in value:
+        return value
+    if len(path) > 1 and isinstance(value[path[0]], dict):
+        return {**value, path[0]: _without(value[path[0]], path[1:])}
+    return {key: item for key, item in value.items() if key != path[0]}
+
+
+def _build_job(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpec | None:
+    """The job with its vars, its address and its paths. None where one of them is not valid."""
+    problems, document, settings = loading.problems, variant.document, loading.settings
+    before = len(problems)
+
+    def say(message: str, *path: str | int, code: str = "") -> Problem:
+        return lines.problem(document.place(path), message, code=code)
+
+    declared = vars_of(job, document, lines, loading.read, problems)
+    partition = partition_names(job)
+    loading.declared |= {*declared, *partition}
+    values, wrong = set_vars(declared, partition, loading.variables, say, variant.matrix)
+    problems += wrong
+    chosen, wrong, unset = partition_of(job, values, say)
+    problems += wrong
+    name = loading.provider or job.provider_name
+    profile = settings.profile(name)
+    if profile is None and loading.sure:
+        problems.append(_no_profile(say("", "provider"), name, settings))
+    address = address_of(job.name, {**variant.address, **chosen})
+    names = {
+        part: path_names(job.name, address, job.model, values, variant.matrix, apart)
+        for part, apart in (("input", {}), ("output", chosen))
+    }
+    problems += _partitions_apart(job, say)
+    paths: dict[str, Any] = {}
+    for part, field in (("input", "path"), ("input", "text"), ("output", "path"), ("output", "errors")):
+        model = paths.get(part) or getattr(job, part)
+        if getattr(model, field) is None:
+            continue
+        try:
+            paths[part] = model.model_copy(update={field: fill(getattr(model, field), names[part])})
+        except ValueError as error:
+            problems.append(say(str(error), part, field, code="BS125"))
+    schema = _schema(loading, job, say)
+    if len(problems) > before or profile is None:
+        return None
+    moved = moved_from(job, address, {**variant.address, **chosen}, say, problems)
+    done = job.model_copy(update={"vars": values, **paths, **dict.fromkeys(Job.SPREAD)})
+    file = lines.file
+    lock = re.sub(r"\.ya?ml$", "", file) + ".lock"
+    made = JobSpec(done, file, address, lock, name, profile, name == job.provider_name, document, lines, moved, schema)
+    return replace(made, partition=partition, unset=() if loading.placeholders else unset)
+
+
+def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[str, Any] | None:
+    if job.answer_schema is None:
+        return None
+    if (taken := taken_by_schema(job)) is not None:
+        loading.problems.append(say("`schema` says this; remove one of them", "parameters", *taken, code="BS134"))
+    try:
+        return read_schema(loading.root, job.answer_schema)
+    except BadSchema as error:
+        loading.problems.append(say(str(error), "schema", code="BS134"))
+        return None
+
+
+def _partitions_apart(job: Job, say: Any) -> list[Problem]:
+    """Each partition has files of its own to write, so that one does not replace another's."""
+    problems = []
+    for path, name in ((job.output.path, "path"), (job.output.errors, "errors")):
+        named = named_in(path or "{{ address }}")
+        missing = [var for var in partition_names(job) if f"vars.{var}" not in named and "address" not in named]
+        if missing:
+            message = f"one partition's output would replace another's: put {{{{ vars.{missing[0]} }}}} into the path"
+            problems.append(say(message, "output", name, code="BS122"))
+    return problems
+
+
+def _own_server(spec: JobSpec, settings: Settings) -> bool:
+    """Whether the job's own provider is a server of the user's, which may take more than the vendors do."""
+    profile = settings.profile(spec.job.provider_name)
+    return isinstance(profile, LocalProfile) and profile.backend == "openai"
+
+
+def _shared_outputs(jobs: Sequence[JobSpec]) -> list[Problem]:
+    """Combinations of one matrix that would write one file, told once."""
+    seen: dict[PurePosixPath, JobSpec] = {}
+    for spec in jobs:
+        for path, name in ((spec.job.output.path, "path"), (spec.job.output.errors, "errors")):
+            other = spec if path is None else seen.setdefault(PurePosixPath(path), spec)
+            if other is not spec:
+                message = (
+                    f"{other.address} and {spec.address} would write one file: put {{{{ address }}}} into the path"
+                )
+                return [spec.problem(message, "output", name, code="BS122")]
+    return []
+
+
+def _clashes(jobs: Sequence[JobSpec]) -> list[Problem]:
+    """Two jobs with one address, or jobs of two documents with one output; and a move from a job that is there."""
+    problems = []
+    addresses: dict[str, JobSpec] = {}
+    outputs: dict[PurePosixPath, tuple[JobSpec, str]] = {}
+    for spec in jobs:
+        first = addresses.setdefault(spec.address, spec)
+        if first is not spec:
+            other = first.problem("", "name").where()
+            problems.append(spec.problem(f"another job has this name already: {other}", "name", code="BS121"))
+        for path, name in ((spec.job.output.path, "path"), (spec.job.output.errors, "errors")):
+            writer, its = outputs.setdefault(PurePosixPath(path), (spec, name)) if path else (spec, name)
+            if writer.file != spec.file or writer.document.place(()) != spec.document.place(()):
+                other = writer.problem("", "output", its).where()
+                problems.append(
+                    spec.problem(f"another job writes this file already: {other}", "output", name, code="BS122")
+                )
+    for spec in jobs:
+        if spec.moved_from in addresses and spec.moved_from != spec.address:
+            other = addresses[spec.moved_from].problem("", "name").where()
+            message = f"there still is a job {spec.moved_from}, at {other}; its answers can't be this one's too"
+            problems.append(spec.problem(message, "moved", "from", code="BS123"))
+    return problems
+
+
+def _no_profile(place: Problem, name: str, settings: Settings) -> Problem:
+    known = sorted({"digitalocean", "local", *settings.providers})
+    hint = did_you_mean(name, known) or f"known are: {', '.join(known)}"
+    message = f"there is no provider {name}; profiles stand in batchspec.yaml under `providers`"
+    return Problem(place.file, place.line, place.column, message, hint, place.excerpt, "BS120")

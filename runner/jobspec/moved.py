@@ -1,0 +1,35 @@
+"""`moved:` - the address a job had before it was renamed, or before its matrix had all its axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from runner.errors import Problem
+from runner.jobspec.matrix import address_of, address_value
+from runner.jobspec.models import Job, Scalar
+
+
+def moved_from(
+    job: Job, address: str, values: Mapping[str, Scalar], say: Callable[..., Problem], problems: list[Problem]
+) -> str:
+    """The address before: as it is written, or with this job's matrix and partition values behind the old name.
+
+    Axes that were added are not among those values; empty for a job with another value of them, or none.
+    """
+    if job.moved is None:
+        return ""
+    old, added = job.moved.from_, job.moved.added
+    axes = values.keys() | ((job.matrix.model_extra or {}).keys() if job.matrix is not None else set())
+    problems += [
+        say(f"this job has no axis {axis}", "moved", "added", axis, code="BS123") for axis in added if axis not in axes
+    ]
+    if any(axis not in values or address_value(values[axis]) != address_value(added[axis]) for axis in added):
+        return ""
+    if "[" not in old:
+        old = address_of(old, {axis: value for axis, value in values.items() if axis not in added})
+    if old == address:
+        message = "this job has that address now"
+        if values:
+            message += "; where its matrix has more axes since, `added` says with which values: {AXIS: VALUE}"
+        problems.append(say(message, "moved", "from", code="BS123"))
+    return old

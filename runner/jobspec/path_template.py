@@ -1,0 +1,76 @@
+"""Names filled into paths: `out/{{ name }}/{{ vars.date }}.jsonl`. Not Jinja: a path has names, no logic.
+
+A value is made a plain part of a path: what is not a letter, digit, `.`, `_` or `-` becomes `-`, so that no value leads
+to another folder. A partition's value that is changed by that has some digits of its digest behind it, so that no two
+partitions have one output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from runner.base.digest import sha256_hex
+from runner.jobspec.matrix import Scalar, address_value
+from runner.jobspec.suggest import did_you_mean
+
+_HOLE = re.compile(r"\{\{\s*(.*?)\s*\}\}")
+_MARKS = re.compile(r"\{\{|\}\}|\{%|\{#")
+
+
+def path_names(
+    name: str,
+    address: str,
+    model: str,
+    variables: Mapping[str, Any],
+    matrix: Mapping[str, Scalar],
+    partition: Mapping[str, Scalar],
+) -> dict[str, str]:
+    """What may be filled in: `name`, `address`, `model`, `vars.NAME` and `matrix.AXIS`, as plain parts of a path.
+
+    `partition` are the values that no other partition may share a path with.
+    """
+    own = {var: _of_its_own(address_value(value)) for var, value in partition.items()}
+    changed = any(own[var] != address_value(value) for var, value in partition.items())
+    return {
+        "name": name,
+        "address": _of_its_own(address) if changed else _plain(address),
+        "model": _plain(model),
+        **{f"vars.{k}": _plain(address_value(v)) for k, v in variables.items() if isinstance(v, (str, int, float))},
+        **{f"vars.{k}": part for k, part in own.items()},
+        **{f"matrix.{k}": _plain(address_value(v)) for k, v in matrix.items()},
+    }
+
+
+def fill(path: str, names: Mapping[str, str]) -> str:
+    """The path with names filled in. Raises ValueError, in words, where one is not known or has no value."""
+
+    def value(match: re.Match[str]) -> str:
+        wanted = match[1]
+        if wanted not in names:
+            known = did_you_mean(wanted, names) or f"known are: {', '.join(names)}"
+            raise ValueError(f"there is no `{wanted[:60]}` to fill into this path; {known}")
+        if not names[wanted].strip("."):
+            raise ValueError(f"the value of `{wanted}` can't stand in a path")
+        return names[wanted]
+
+    filled = _HOLE.sub(value, path)
+    if _MARKS.search(filled):
+        raise ValueError("a path takes names in {{ }}, such as {{ name }} or {{ vars.date }}, and no other Jinja")
+    return filled
+
+
+def named_in(path: str) -> frozenset[str]:
+    """The names that a path fills in."""
+    return frozenset(match[1] for match in _HOLE.finditer(path))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[:120]
+
+
+def _of_its_own(text: str) -> str:
+    """A text as a part of a path that no other text is."""
+    part = _plain(text)
+    return part if part == text or not part.strip(".") else f"{part}-{sha256_hex(text.encode())[:8]}"

@@ -1,0 +1,119 @@
+"""What a repository may do: only the environment can allow more, because a plan may run a stranger's pull request.
+
+Pure functions over an environment mapping; DESIGN section 5 has the rules.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import SplitResult, urlsplit
+
+from runner.errors import TrustError
+from runner.jobspec.settings import DigitalOceanProfile, LocalProfile
+
+KEY_NAMES = ("MODEL_ACCESS_KEY", "DIGITALOCEAN_TOKEN", "GRADIENT_API_KEY")
+"""Where a key is looked for when a provider names no variable, in this order."""
+OWN_HOSTS = frozenset({"inference.do-ai.run", "api.digitalocean.com"})
+"""DigitalOcean's own hosts: the only ones, beside loopback, that get its key unasked."""
+_ALLOW_ENV = "BATCHSPEC_ALLOW_ENV"
+_TRUST_HOSTS = "BATCHSPEC_TRUST_HOSTS"
+_WEBHOOK = "BATCHSPEC_WEBHOOK_"
+_NEVER = frozenset({_ALLOW_ENV, _TRUST_HOSTS, "BATCHSPEC_PLAN_KEY"})
+"""What no spec may use, whatever is allowed: it decides about trust itself."""
+
+
+def resolve_env(name: str, environ: Mapping[str, str]) -> str:
+    """Return the key that a profile names. Raises TrustError for a variable that it may not name or is not set."""
+    own = name.startswith("BATCHSPEC_") and not name.startswith(_WEBHOOK)
+    return _resolved(name, environ, usual=name in KEY_NAMES or own, prefix="BATCHSPEC_")
+
+
+def resolve_webhook_secret(name: str, environ: Mapping[str, str]) -> str:
+    """Return a webhook's secret. Raises TrustError for a variable that a webhook may not name, or that is not set."""
+    return _resolved(name, environ, usual=name.startswith(_WEBHOOK), prefix=_WEBHOOK)
+
+
+def _resolved(name: str, environ: Mapping[str, str], *, usual: bool, prefix: str) -> str:
+    allowed = {part.strip() for part in environ.get(_ALLOW_ENV, "").split(",")}
+    if not (usual or name in allowed) or name in _NEVER:
+        raise TrustError(
+            f"the environment variable {name} may not be used by a spec",
+            hint=f"use a name that begins with {prefix}, or allow it with {_ALLOW_ENV}={name}",
+            code="BS302",
+        )
+    value = environ.get(name, "")
+    if not value:
+        raise TrustError(
+            f"the environment variable {name} is not set", hint=f"set {name} and run this again", code="BS303"
+        )
+    return value
+
+
+def find_key(profile: DigitalOceanProfile | LocalProfile, environ: Mapping[str, str]) -> str | None:
+    """The access key for a provider; None where there is none. Raises TrustError for a name that is not allowed."""
+    if isinstance(profile, LocalProfile):
+        return None
+    if profile.key is not None:
+        # A name that may not be used is an error; one that is not set yet only means that there is no key.
+        return resolve_env(profile.key.env, {profile.key.env: "x", **environ}) if environ.get(profile.key.env) else None
+    return next((environ[name] for name in KEY_NAMES if environ.get(name)), None)
+
+
+def check_key_host(base_url: str, environ: Mapping[str, str], what: str = "the key is") -> None:
+    """Raise TrustError unless a key, or what else is named, may be sent to this URL's host."""
+    parts = _parts(base_url)
+    host = _host(parts)
+    if is_loopback(host):
+        return
+    if parts.scheme != "https":
+        raise TrustError(
+            f"{_origin(parts)} is not https, and not on this machine", hint="use an https address", code="BS304"
+        )
+    trusted = {part.strip().lower().rstrip(".") for part in environ.get(_TRUST_HOSTS, "").split(",") if part.strip()}
+    with_port = f"{host}:{parts.port or 443}"
+    if (host in OWN_HOSTS and parts.port in (None, 443)) or host in trusted or with_port in trusted:
+        return
+    raise TrustError(
+        f"{what} not sent to {_origin(parts)}: it is not one of the provider's own hosts",
+        hint=f"if you trust it, set {_TRUST_HOSTS}={host if parts.port in (None, 443) else with_port}",
+        code="BS304",
+    )
+
+
+def check_webhook(url: str) -> None:
+    """Raise TrustError for a webhook that is neither https nor on this machine, or that carries a password."""
+    parts = _parts(url)
+    if parts.scheme != "https" and not is_loopback(_host(parts)):
+        raise TrustError(f"the webhook {_origin(parts)} is not https", hint="use an https address", code="BS304")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as written in a URL, can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise TrustError(f"{url!r} is not a URL", code="BS305") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0 or "\\" in url or "@" in parts.netloc:
+        raise TrustError(
+            "a base_url or webhook is http(s)://HOST[:PORT][/PATH], without a user or password in it", code="BS305"
+        )
+    return parts
+
+
+def _host(parts: SplitResult) -> str:
+    return (parts.hostname or "").lower().rstrip(".")
+
+
+def _origin(parts: SplitResult) -> str:
+    return f"{parts.scheme}://{_host(parts)}" + (f":{parts.port}" if parts.port else "")

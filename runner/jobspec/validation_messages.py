@@ -1,0 +1,212 @@
+"""pydantic's errors in plain words, at the place in the file: what is wrong, what is allowed, did you mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from runner.errors import Problem
+from runner.jobspec.parameters import known_parameters
+from runner.jobspec.suggest import did_you_mean, question
+from runner.jobspec.yaml_reader import PRIVATE, Document, Lines, Path
+
+MAX_PROBLEMS = 50
+"""Problems of one document that are told; one more says how many there are beyond."""
+
+_TYPES = {
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping: `key: value` lines, indented below",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "model_type": "must be a mapping: `key: value` lines, indented below",
+    "model_attributes_type": "must be a mapping: `key: value` lines, indented below",
+}
+_PATTERNS = {
+    "name": "use letters, digits, `.`, `_` and `-`, at most 64, the first a letter or digit",
+    "provider": "use letters, digits, `.`, `_` and `-`, at most 64, the first a letter or digit",
+    "project": "use letters, digits, `.`, `_` and `-`, at most 64, the first a letter or digit",
+    "url": "write a URL that begins with https://",
+    "base_url": "write a URL that begins with https://",
+    "env": "use letters, digits and `_`, the first no digit",
+    "partition": "use letters, digits and `_`, the first no digit, at most 64",
+    "delimiter": 'write one character in quotes, such as ";", "|" or "\\t"',
+    "account": "use letters, digits, `.`, `_` and `-`, at most 64",
+}
+
+
+_INNER = {
+    "prompt": ("system", "user", "messages", "template"),
+    "input": ("path", "data", "rows", "sql", "id", "encoding", "delimiter", "limit", "sample"),
+    "output": ("errors", "include"),
+    "matrix": ("exclude",),
+}
+"""Keys that people write at the top of a spec, by where they belong."""
+
+
+def problems_of(error: ValidationError, document: Document, lines: Lines, model: type[BaseModel]) -> list[Problem]:
+    """All of a validation error's findings as problems in the file, each place once."""
+    found: dict[tuple[int, int], Problem] = {}
+    missing: dict[Path, list[str]] = {}
+    details_list = error.errors(include_url=False)
+    for details in details_list[:MAX_PROBLEMS]:
+        if details["type"] == "missing":
+            path = _written(details["loc"], document)
+            missing.setdefault(path, []).append(str(details["loc"][-1]))
+            continue
+        problem = _problem(details, document, lines, model)
+        # A union reports each of its branches; the first says enough.
+        found.setdefault((problem.line, problem.column), problem)
+    problems = list(found.values())
+    # A key that is only misspelt is told of once, where it stands.
+    meant = {problem.hint for problem in problems}
+    for path, names in missing.items():
+        if left := [f"`{'.'.join((*map(str, path), name))}`" for name in names if question(name) not in meant]:
+            said = f"{_listed(left)} {'are' if len(left) > 1 else 'is'} missing"
+            problems.append(lines.problem(document.place(path), said, code="BS111"))
+    if len(details_list) > MAX_PROBLEMS:
+        more = f"and {len(details_list) - MAX_PROBLEMS} more problems in this document"
+        problems.append(lines.problem((max(p.line for p in problems), 0), more, code="BS112"))
+    return problems
+
+
+def _problem(details: ErrorDetails, document: Document, lines: Lines, model: type[BaseModel]) -> Problem:
+    kind = details["type"]
+    path = _written(details["loc"], document)
+    name = str(details["loc"][-1]) if details["loc"] else ""
+    if kind == "extra_forbidden":
+        path = (*path[:-1], name) if path and path[-1] == name else (*path, name)
+        place = document.place(path, key=True)
+        known = _known(model, path[:-1], document)
+        hint = _belongs(name, model, path) or did_you_mean(name, known) or f"known here: {', '.join(known)}"
+        return lines.problem(place, f"there is no key `{name[:60]}` here", hint, code="BS110")
+    place = document.place(path)
+    what = f"`{'.'.join(map(str, path))}`" if path else "a spec"
+    if _last_name(path) in PRIVATE:
+        return lines.problem(
+            place, f"{what} names an environment variable, as {{env: NAME}}; no secret stands in a file", code="BS113"
+        )
+    if kind == "string_pattern_mismatch":
+        return lines.problem(place, f"{what} is not a valid value", _PATTERNS.get(_last_name(path), ""), code="BS112")
+    sentence = _message(details)
+    return lines.problem(place, what + sentence if sentence.startswith(":") else f"{what} {sentence}", code="BS112")
+
+
+def _belongs(name: str, model: type[BaseModel], path: Path) -> str:
+    """Where a key belongs that stands at the top of a spec, as other tools have it."""
+    if len(path) > 1 or "prompt" not in model.model_fields:
+        return ""
+    if name in {"project", "store", "providers", "prices"}:
+        return "it stands in batchspec.yaml"
+    for outer, inner in _INNER.items():
+        if name in inner:
+            return f"write it under `{outer}`"
+    return f"write it under `parameters`: {{{name}: …}}" if name in known_parameters() - {"text"} else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _message(details: ErrorDetails) -> str:
+    kind, context, value = details["type"], details.get("ctx", {}), details["input"]
+    if kind in _TYPES:
+        return f"{_TYPES[kind]}, not {_shown(value)}"
+    match kind:
+        case "literal_error" if isinstance(value, str) and value == context["expected"]:
+            return f"is the text {_shown(value)}; write {value}, without quotes"
+        case "literal_error" | "enum":
+            return f"is {_shown(value)}; allowed: {context['expected']}"
+        case "union_tag_invalid":
+            return f"has kind {_shown(context.get('tag'))}; allowed: {context['expected_tags']}"
+        case "union_tag_not_found":
+            return "needs a `kind`: digitalocean or local"
+        case "greater_than_equal":
+            return f"is {_shown(value)}; it must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"is {_shown(value)}; it may be at most {context['le']}"
+        case "string_too_short":
+            return "must not be empty"
+        case "string_too_long":
+            return f"has {len(value)} characters; at most {context['max_length']} are allowed"
+        case "too_short":
+            return "is empty; it needs at least 1 entry"
+        case "too_long":
+            return f"has {context['actual_length']} entries; at most {context['max_length']} are allowed"
+        case "value_error":
+            return f": {context['error']}"
+    return f"is {_shown(value)}, which is not allowed here"
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case str():
+            return f'"{value[:60]}"' if value else "empty"
+    return str(value)[:60]
+
+
+def _last_name(path: Path) -> str:
+    return next((part for part in reversed(path) if isinstance(part, str)), "")
+
+
+def _written(loc: tuple[int | str, ...], document: Document) -> Path:
+    """The part of pydantic's path that stands in the file: its names of union branches are left out."""
+    path: Path = ()
+    for part in loc:
+        if (*path, part) in document.places or (*path, part) in document.keys:
+            path = (*path, part)
+    return path
+
+
+def _known(model: type[BaseModel], path: Path, document: Document) -> list[str]:
+    """The keys that the models know at a path; a union is told by its `kind` in the file."""
+    current: Any = model
+    value: Any = document.value
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+        current = _step(current, part, value)
+    if not (isinstance(current, type) and issubclass(current, BaseModel)):
+        return []
+    return [field.alias or name for name, field in current.model_fields.items()]
+
+
+def _step(model: Any, part: str | int, value: Any) -> Any:
+    if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+        choices = _models(model.model_fields[str(part)].annotation)
+    elif isinstance(model, list):
+        choices = model
+    else:
+        return None
+    if len(choices) > 1:
+        kind = value.get("kind") if isinstance(value, dict) else None
+        fitting = [m for m in choices if "kind" in m.model_fields and kind in _literal(m)]
+        return fitting[0] if fitting else choices
+    return choices[0] if choices else None
+
+
+def _literal(model: type[BaseModel]) -> tuple[Any, ...]:
+    from typing import get_args  # noqa: PLC0415
+
+    return get_args(model.model_fields["kind"].annotation)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    from typing import get_args  # noqa: PLC0415
+
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]

@@ -1,0 +1,99 @@
+"""Forgetting a job: what its lockfiles and the ledger have of it is dropped, so that nothing here brings it back."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from runner.context import Context
+from runner.errors import BatchspecError
+from runner.state.atomic import write_lock
+from runner.state.ledger import Create, Ledger
+from runner.state.lockfile import BatchLine
+from runner.state.results import safe_name
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecords:
+    """What there is to forget of an address: the lockfiles that have it, and its batches in them."""
+
+    address: str
+    paths: tuple[str, ...]
+    lines: tuple[BatchLine, ...]
+
+    @property
+    def batches(self) -> frozenset[str]:
+        """Their ids."""
+        return frozenset(line.batch for line in self.lines)
+
+
+def find_records(context: Context, address: str) -> JobRecords:
+    """What lockfiles have of an address. Raises BatchspecError where none has, or where a batch of it is open."""
+    holding = tuple(path for path in context.lock_paths() if address in context.lockfile(path).addresses())
+    if not holding:
+        known = sorted({name for path in context.lock_paths() for name in context.lockfile(path).addresses()})
+        raise BatchspecError(
+            f"no lockfile knows a job {address}",
+            hint=f"the jobs they know: {', '.join(known)}" if known else "they know no job of this provider",
+            code="BS806",
+        )
+    lines = tuple(line for path in holding for line in _lines(context, path, address))
+    running = [line.batch for line in lines if not (line.ended or line.gone or _is_fetched(context, line))]
+    if running:
+        raise BatchspecError(
+            f"{address} has a batch that runs, or that ended at the service and is not fetched yet: "
+            f"{', '.join(running)}",
+            hint="`batchspec apply` fetches it, `batchspec cancel` ends it while it runs, and where no spec has "
+            "the job, `batchspec apply --prune`; forgetting it could pay for it twice",
+            code="BS806",
+        )
+    return JobRecords(address, holding, lines)
+
+
+def forget(context: Context, shown: JobRecords) -> None:
+    """Forget what was `shown`. Raises BatchspecError where there is something else by now; then nothing is forgotten.
+
+    The ledger comes first. What a crash leaves in the lockfile can be forgotten once more; what it left in the ledger
+    alone would come back, and no command could reach it.
+    """
+    with ExitStack() as held:
+        for path in shown.paths:
+            held.enter_context(write_lock(context.places.lock(path)))
+        now = find_records(context, shown.address)
+        if (now.paths, now.batches) != (shown.paths, shown.batches):
+            raise BatchspecError(
+                f"{shown.address} has other batches by now than were shown",
+                hint="nothing was forgotten; run it again, and look at what it says",
+                code="BS806",
+            )
+        if context.places.ledger.exists():
+            ledger = Ledger(context.places.ledger)
+            try:
+                for path in shown.paths:
+                    ledger.forget(_creates(context, ledger, path, shown.address))
+            finally:
+                ledger.close()
+        for path in shown.paths:
+            context.save_lockfile(path, context.lockfile(path).without(shown.address))
+
+
+def _lines(context: Context, path: str, address: str) -> list[BatchLine]:
+    """The lines that a lockfile has of an address, also under its earlier names."""
+    lockfile = context.lockfile(path)
+    names = frozenset(lockfile.names(address))
+    return [line for line in lockfile.batches.values() if line.job in names]
+
+
+def _creates(context: Context, ledger: Ledger, path: str, address: str) -> list[Create]:
+    """The creates behind a lockfile's lines of an address, and those that were refused.
+
+    One whose batch no line has stays: what it has made may run, and be paid.
+    """
+    lines = _lines(context, path, address)
+    known = {line.batch for line in lines} | {line.request_id or line.file for line in lines}
+    creates = (one for name in context.lockfile(path).names(address) for one in ledger.creates(None, name))
+    return [one for one in creates if one.state == "refused" or {one.batch_id, one.request_id, one.file_id} & known]
+
+
+def _is_fetched(context: Context, line: BatchLine) -> bool:
+    return safe_name(line.batch) in context.realm_called(line.realm).results.held()

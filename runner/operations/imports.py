@@ -1,0 +1,186 @@
+"""Import: a batch that was made elsewhere becomes one of a job. The bytes that were sent give its keys."""
+
+from __future__ import annotations
+
+import codecs
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from runner.base import lfs
+from runner.base.digest import sha256_file
+from runner.base.keys import DIGEST_BYTES, KEY_BYTES, body_digest, key_state
+from runner.base.repository_paths import open_named
+from runner.context import Context
+from runner.errors import BatchspecError, InputError, NotFound, NotReady, Problem
+from runner.executor.fetch import fetch
+from runner.jobspec.loader import JobSpec
+from runner.planner.requests.canonical import body_of, canonical
+from runner.planner.spool.spool import Spool
+from runner.providers.protocol import BatchApi, RemoteBatch
+from runner.reconciler.observe.batches import to_lockfile_line
+from runner.state.atomic import write_lock
+from runner.state.lockfile import BatchLine
+from runner.state.results import CustomIdMap, ResultStore, save_keys
+
+MAX_PROBLEMS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was imported: the batch as the service tells it, and how often each body was asked in it, by digest."""
+
+    batch: RemoteBatch
+    asked: Mapping[bytes, int]
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent in it."""
+        return sum(self.asked.values())
+
+    def used_by(self, spool: Spool) -> int:
+        """How many of its requests are those of a job, by what the job asks now."""
+        digests = np.array(sorted(self.asked), f"S{DIGEST_BYTES}")
+        found = 0
+        for _, _, _, group in spool.groups():
+            at = np.minimum(np.searchsorted(digests, group), len(digests) - 1)
+            for digest, rows in zip(*np.unique(group[digests[at] == group], return_counts=True), strict=True):
+                asks = spool.replicates * (1 if spool.dedupe else int(rows))
+                found += min(asks, self.asked[bytes(digest).ljust(DIGEST_BYTES, b"\0")])
+        return found
+
+
+def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path) -> Imported:
+    """Take a batch of the service into a job, by the file that was uploaded for it.
+
+    Done again where the store was lost, it brings back what the batch's own ids stand for.
+
+    Raises InputError for a file that is not of the job's format, BatchspecError where the batch is known already, is
+    another job's, or is not of the file's requests, and ProviderError.
+    """
+    remote = context.api(spec).get_batch(batch_id)
+    mapping = _read(spec, requests)
+    if remote.counts.total not in (0, len(mapping)):
+        raise BatchspecError(
+            f"batch {batch_id} has {remote.counts.total:,} requests, and {requests} has {len(mapping):,}",
+            hint="give the file that was uploaded for this batch",
+            code="BS805",
+        )
+    theirs = remote.metadata.get("job")
+    if theirs is not None and theirs not in context.names(spec):
+        raise BatchspecError(
+            f"batch {batch_id} was made by the job {theirs}, and batches belong to one job",
+            hint=f"import it there; or, where the job was renamed, write `moved: {{from: {theirs}}}`",
+            code="BS805",
+        )
+    realm, names = context.realm(spec), context.names(spec)
+    results = realm.results
+    with write_lock(context.places.lock(spec.lock_path)):
+        for path in context.lock_paths():
+            line = context.lockfile(path).batches.get(batch_id)
+            if line is not None and (line.job not in names or results.foreign(batch_id) is not None):
+                raise BatchspecError(
+                    f"batch {batch_id} is known already, as one of {line.job} in {path}",
+                    hint=f"there is nothing to do; `batchspec forget {line.job}` would let it go",
+                    code="BS805",
+                )
+        digest = sha256_file(requests)
+        keys = np.sort(np.array(list(mapping.values()), f"S{KEY_BYTES}"))
+        results.forget_index(batch_id)
+        if remote.ended:
+            settled = not context.is_recent(spec.profile.kind, remote.ended_at or context.now())
+            _check_answers(context.api(spec), results, remote, CustomIdMap(keys, mapping), requests, settled=settled)
+        # The map comes first: without it the batch's answers can't be told, and its line would hold everything up.
+        results.folder.mkdir(parents=True, exist_ok=True)
+        results.save_foreign(batch_id, mapping)
+        realm.shards.mkdir(parents=True, exist_ok=True)
+        save_keys(realm.shards / f"{digest}.keys.npy", keys)
+        line = to_lockfile_line(remote, spec.address, realm.name, None)
+        line = line.model_copy(
+            update={
+                "shard": digest,
+                "requests": len(mapping),
+                "bytes": requests.stat().st_size,
+                "attempt": 1,
+                "round": 1,
+            }
+        )
+        lockfile = context.lockfile(spec.lock_path)
+        context.save_lockfile(spec.lock_path, lockfile.with_batches([line]))
+    return Imported(remote, Counter(key[:DIGEST_BYTES] for key in mapping.values()))
+
+
+def is_imported(context: Context, line: BatchLine) -> bool:
+    """Whether only the lockfile says that a batch is the job's: the service has no metadata of ours for it."""
+    return not line.request_id or context.realm_called(line.realm).results.foreign(line.batch) is not None
+
+
+def _check_answers(
+    api: BatchApi, store: ResultStore, batch: RemoteBatch, mapping: CustomIdMap, requests: Path, *, settled: bool
+) -> None:
+    """Refuse a file of which nothing was asked in a batch that has ended: with it, no answer could ever be told."""
+    try:
+        summary = fetch(api, store, batch, mapping, settled=settled).summary
+    except (NotFound, NotReady):
+        return  # apply says so
+    if summary.unknown and not summary.answers + summary.failures:
+        store.forget_index(batch.batch_id)
+        raise BatchspecError(
+            f"batch {batch.batch_id} answers none of the requests in {requests}",
+            hint="give the file that was uploaded for this batch",
+            code="BS805",
+        )
+
+
+def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:
+    """Each custom_id's key, in the order of the file. Equal bodies carry ordinals, as ours do."""
+    job = spec.job
+    state = key_state(job.line_format, job.url, job.salt)
+    found: dict[str, bytes] = {}
+    asked: Counter[bytes] = Counter()
+    problems: list[Problem] = []
+    try:
+        with open_named(path) as file:
+            if lfs.is_pointer(file.peek(len(lfs.MARK) + 1)):
+                raise BatchspecError(f"{path} is a Git LFS pointer, not the file itself", hint=lfs.HINT, code="BS805")
+            for number, line in enumerate(file, 1):
+                raw = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if not raw.strip():
+                    continue
+                wrong = _take(spec, raw, state, found, asked)
+                if wrong and len(problems) < MAX_PROBLEMS:
+                    problems.append(Problem(str(path), number, 0, wrong, code="BS805"))
+    except OSError as error:
+        raise BatchspecError(f"{path} can't be read: {error.strerror or error}", code="BS805") from error
+    if problems:
+        raise InputError(problems)
+    if not found:
+        raise BatchspecError(
+            f"{path} holds no requests", hint="give the file that was uploaded for this batch", code="BS805"
+        )
+    return found
+
+
+def _take(spec: JobSpec, raw: bytes, state: object, found: dict[str, bytes], asked: Counter[bytes]) -> str:
+    """Take in one line; what is wrong with it, else empty."""
+    try:
+        line = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        return f"not JSON: {error.msg}"
+    custom_id = line.get("custom_id") if isinstance(line, dict) else None
+    if not isinstance(custom_id, str):
+        return "the line has no custom_id"
+    body = body_of(spec.job, line)
+    if body is None:
+        where = spec.job.url or "the anthropic format"
+        return f"the line is not a request of {spec.address}, which asks {where}"
+    if custom_id in found:
+        return f"the custom_id {custom_id} stands in this file already"
+    digest = body_digest(state, canonical(spec.job, body))  # type: ignore[arg-type]
+    found[custom_id] = digest + asked[digest].to_bytes(4, "big")
+    asked[digest] += 1
+    return ""

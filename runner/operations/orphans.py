@@ -1,0 +1,199 @@
+"""Jobs that have left the specs: found in the lockfiles, shown, and ended only on a person's word."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from runner.context import Context, Profile
+from runner.errors import BatchspecError, Conflict, NotFound, ProviderError, TrustError
+from runner.executor.fetch import fetch
+from runner.jobspec.loader import JobSpec
+from runner.providers.protocol import BatchApi, RemoteBatch
+from runner.reconciler.observe.batches import ended_line, mark_results_gone, moment_of
+from runner.reconciler.plan.job_estimate import with_cost
+from runner.reconciler.plan.plan import Orphan
+from runner.state.atomic import write_lock
+from runner.state.lockfile import BatchLine, Lockfile, PinsLine
+from runner.state.results import CustomIdMap
+
+CANCEL_POLLS = 30
+"""How often a batch that was cancelled is looked at before it is left to end by itself, a second apart."""
+
+
+def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, ...]:
+    """What the lockfiles have of jobs that no spec has. With `ask` the service says which batches still run.
+
+    Call it only with all specs loaded: a job whose file was not read has not left.
+    """
+    found = []
+    for path in context.lock_paths():
+        lockfile = context.lockfile(path)
+        for address in _without_a_spec(context, lockfile):
+            names = frozenset(lockfile.names(address))
+            lines = [line for line in lockfile.batches.values() if line.job in names]
+            for realm in sorted({line.realm for line in lines}):
+                here = [line for line in lines if line.realm == realm]
+                opened = [line for line in here if not (line.ended or line.gone)]
+                running = tuple(line.batch for line in opened if _runs(context, line, ask=ask))
+                over = tuple(line.batch for line in opened if line.batch not in running)
+                orphan = Orphan(address, realm, path, running, len(here) - len(opened), over=over)
+                found.append(replace(orphan, cancel=running, fetch=over) if prune else orphan)
+    return tuple(orphan for orphan in found if orphan.running or orphan.over)
+
+
+def renamed_note(context: Context, spec: JobSpec, pins: PinsLine, realm: str) -> str:
+    """What to say where a job that was never applied may be an earlier one with a new name; empty where it is not.
+
+    That is one that no spec has now and that has batches of this realm, of the same lockfile, or of another one with
+    the same input; or, for a matrix, the same job of the time before an axis was added. All specs must be loaded.
+    """
+    files = {path: context.lockfile(path) for path in (spec.lock_path, *context.lock_paths())}
+    known = {address for lockfile in files.values() for address in lockfile.addresses()}
+    if known.intersection({spec.address, spec.moved_from}):
+        return ""
+    for path, lockfile in files.items():
+        left = [address for address in _without_a_spec(context, lockfile) if lockfile.of(address, realm)]
+        found = _renamed(spec, pins, lockfile, left, near=path == spec.lock_path)
+        if found:
+            shown = context.places.shown(context.places.lockfile(path))
+            names, word = found
+            return (
+                f"{shown} has {', '.join(names)}, which no spec has now; if this is that job {word}: its answers are "
+                "then used, and not paid again"
+            )
+    return ""
+
+
+def _renamed(
+    spec: JobSpec, pins: PinsLine, lockfile: Lockfile, left: Sequence[str], *, near: bool
+) -> tuple[list[str], str] | None:
+    """Which of the addresses that left a job may have had, and what to write then."""
+    name, bracket = spec.job.name, spec.address[len(spec.job.name) :]
+    same = [address for address in left if address.partition("[")[0] + bracket == address]
+    if not near:
+        same = [a for a in same if (old := lockfile.pins_of(a)) is not None and old.input == pins.input]
+    if same:
+        names = [address.partition("[")[0] for address in same]
+        return same, f"renamed, write `moved: {{from: {names[0] if len(names) == 1 else 'NAME'}}}`"
+    values = _values(spec.address)
+    for address in left:
+        fewer, old = _values(address), lockfile.pins_of(address)
+        if address.partition("[")[0] != name or not fewer.items() < values.items() or old is None:
+            continue
+        if (old.model, old.parameters) == (pins.model, pins.parameters):
+            added = ", ".join(f"{axis}: {value}" for axis, value in values.items() if axis not in fewer)
+            return [address], f"with fewer axes, write `moved: {{from: {name}, added: {{{added}}}}}`"
+    return None
+
+
+def _values(address: str) -> dict[str, str]:
+    """The axes of an address and their values, as they stand in it."""
+    inside = address.partition("[")[2].removesuffix("]")
+    return dict(part.split("=", 1) for part in inside.split(",") if "=" in part)
+
+
+def _without_a_spec(context: Context, lockfile: Lockfile) -> Iterator[str]:
+    """The addresses of a lockfile that have left the specs."""
+    live = {name for job in context.project.jobs for name in context.names(job)}
+    # Other partitions of a job are none of this command's business; they have not left.
+    for address in lockfile.addresses():
+        if address not in live and address.partition("[")[0] not in context.project.partitioned:
+            yield address
+
+
+def prune(context: Context, orphans: Collection[Orphan]) -> tuple[str, ...]:
+    """Cancel what the plan says, keep what was answered, and record how it ended. Returns what went wrong, in words."""
+    problems = []
+    for orphan in orphans:
+        profile = context.profile_of(orphan.realm)
+        if profile is None:
+            problems.append(f"{orphan.address}: no profile in batchspec.yaml is {orphan.realm}")
+            continue
+        for batch in (*orphan.cancel, *orphan.fetch):
+            try:
+                with write_lock(context.places.lock(orphan.lock_path)):
+                    act = _cancel_and_wait if batch in orphan.cancel else _fetch_ended
+                    act(context, profile, orphan, batch)
+            except BatchspecError as error:
+                hint = error.hint or f"`batchspec cancel {orphan.address}` looks again"
+                problems.append(f"{orphan.address}: batch {batch}: {error.message}\n    {hint}")
+    return tuple(problems)
+
+
+def _runs(context: Context, line: BatchLine, *, ask: bool) -> bool:
+    profile = context.profile_of(line.realm)
+    if not ask or profile is None:
+        return True
+    try:
+        return not context.api_of(profile).get_batch(line.batch).ended
+    except NotFound:
+        return False
+    except (ProviderError, TrustError):  # it does not answer, or there is no key to ask it with
+        return True
+
+
+def _cancel_and_wait(context: Context, profile: Profile, orphan: Orphan, batch: str) -> None:
+    """Cancel a batch, wait a little for its end, and keep what it answered. Raises BatchspecError where it runs on."""
+    api = context.api_of(profile)
+    remote, refusal = _cancelled(context, api, orphan, batch)
+    for _ in range(CANCEL_POLLS):
+        if remote.ended:
+            break
+        context.sleep(1.0)
+        remote, refusal = _cancelled(context, api, orphan, batch) if refusal else (api.get_batch(batch), "")
+    if not remote.ended:
+        why = f"the service does not cancel it ({refusal})" if refusal else "it is cancelled and has not ended yet"
+        raise BatchspecError(
+            f"{why}: it is {remote.status}, runs on, and what it answers is billed",
+            hint=f"`batchspec cancel {orphan.address}` tries again and looks how it ended",
+            code="BS807",
+        )
+    _record_end(context, profile, orphan.lock_path, remote)
+
+
+def _cancelled(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> tuple[RemoteBatch, str]:
+    """Ask for the end of a batch. Returns it as it is then, and why the service refuses, if it does."""
+    try:
+        remote = api.cancel_batch(batch)
+    except Conflict as conflict:
+        remote = api.get_batch(batch)  # it has ended, is about to, or can't be cancelled yet
+        return remote, "" if remote.ended or remote.status == "cancelling" else conflict.message
+    context.watcher.event("batch.cancelled", job=orphan.address, batch=batch, state=remote.status)
+    return remote, ""
+
+
+def _fetch_ended(context: Context, profile: Profile, orphan: Orphan, batch: str) -> None:
+    """Keep what a batch answered that has ended by itself, or note that the service does not have it any more."""
+    try:
+        remote = context.api_of(profile).get_batch(batch)
+    except NotFound:
+        lockfile = context.lockfile(orphan.lock_path)
+        line = lockfile.batches[batch]
+        if context.is_recent(profile.kind, moment_of(line.created_at)):
+            raise
+        context.save_lockfile(orphan.lock_path, lockfile.with_batches([mark_results_gone(line, None)]))
+    else:
+        _record_end(context, profile, orphan.lock_path, remote)
+
+
+def _record_end(context: Context, profile: Profile, lock_path: str, remote: RemoteBatch) -> None:
+    """Fetch what an ended batch answered, and record its end and its cost. Raises ProviderError.
+
+    Results that the service does not have are gone only where it is so long since the end that they would show.
+    """
+    lockfile = context.lockfile(lock_path)
+    line = lockfile.batches[remote.batch_id]
+    store = context.realm_called(line.realm).results
+    settled = not context.is_recent(profile.kind, remote.ended_at or moment_of(line.created_at))
+    mapping = CustomIdMap(None, store.foreign(remote.batch_id))
+    try:
+        index = fetch(context.api_of(profile), store, remote, mapping, settled=settled)
+    except NotFound:
+        if not settled:
+            raise
+        line = mark_results_gone(line, remote)
+    else:
+        made = lockfile.pins.get(line.pins or "") or lockfile.pins_of(line.job)
+        line = with_cost(ended_line(line, remote, index), made, None, context.project.settings)
+    context.save_lockfile(lock_path, lockfile.with_batches([line]))

@@ -1,0 +1,73 @@
+"""The partitions of a job that lockfiles know, as jobs: an address says the values that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+from runner.context import Context
+from runner.errors import Problem, SpecError
+from runner.jobspec.discovery import YamlFiles
+from runner.jobspec.loader import JobSpec, Project, load_project
+from runner.state.project_paths import ProjectPaths
+
+
+def with_partitions(project: Project, variables: Mapping[str, str], environ: Mapping[str, str]) -> Project:
+    """The project with each recorded partition as a job, of jobs whose partition `variables` do not say.
+
+    Those stand behind the project's own jobs, sorted by address. What of `waiting` has none recorded stays there. A
+    partition that the spec does not allow any more is a warning.
+    """
+    places = ProjectPaths.of(project.root, project.settings.store, project.apart)
+    context = Context(project, places)
+    addresses = {address for path in context.lock_paths() for address in context.lockfile(path).addresses()}
+    read = YamlFiles(project.root)
+    found: dict[str, JobSpec] = {}
+    waiting: list[JobSpec] = []
+    warnings: list[Problem] = []
+    known = {job.address for job in project.jobs}
+    for job in (*project.waiting, *(job for job in project.jobs if job.partition)):
+        recorded = dict(_recorded(job, addresses - known, variables))
+        if job.unset and not recorded:
+            waiting.append(job)
+        for address, values in sorted(recorded.items()):
+            given = {name: value for name, value in variables.items() if name in job.job.vars} | values
+            try:
+                one = load_project(
+                    project.root,
+                    [project.root / job.file],
+                    variables=given,
+                    provider=project.provider,
+                    environ=environ,
+                    some=True,
+                    read=read,
+                )
+            except SpecError as error:
+                warnings += [replace(problem, message=f"{address}: {problem.message}") for problem in error.problems]
+                continue
+            found |= {spec.address: spec for spec in one.jobs if spec.address == address}
+    return replace(
+        project,
+        jobs=(*project.jobs, *(found[address] for address in sorted(found))),
+        warnings=(*project.warnings, *warnings),
+        waiting=tuple(waiting),
+    )
+
+
+def _recorded(
+    job: JobSpec, addresses: Collection[str], variables: Mapping[str, str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Addresses of a job that differ only in what nobody said of its partition, with the values that they say."""
+    name, axes = _axes(job.address)
+    free = {axis for axis in job.partition if not variables.get(axis)}
+    for address in addresses:
+        base, values = _axes(address)
+        if base == name and values.keys() == axes.keys() and all(values[a] == axes[a] for a in axes.keys() - free):
+            yield address, {axis: values[axis] for axis in free}
+
+
+def _axes(address: str) -> tuple[str, dict[str, str]]:
+    """An address in its parts; no value has a comma, a bracket or an equals sign."""
+    name, _, inside = address.partition("[")
+    pairs = (axis.partition("=") for axis in inside.rstrip("]").split(",") if axis)
+    return name, {axis: value for axis, _, value in pairs}

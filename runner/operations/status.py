@@ -1,0 +1,337 @@
+"""The state of a job's batches without rendering it, and cancelling one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache, partial
+from pathlib import Path
+
+from runner.base.digest import sha256_file
+from runner.base.humanize import counted
+from runner.context import Context
+from runner.errors import BatchspecError, Conflict, RateLimited, ServerError, Unreachable
+from runner.jobspec.loader import JobSpec
+from runner.jobspec.trust import KEY_NAMES
+from runner.outputs.failure_counts import Failed, failed_of
+from runner.reconciler.observe.batch_errors import causes
+from runner.reconciler.observe.batch_list import BatchListCache
+from runner.reconciler.observe.batches import BatchRecord, collect_batches, latest_run
+from runner.reconciler.plan.job_estimate import planned, spent, with_cost
+from runner.state.ledger import Create, Ledger
+from runner.state.lockfile import BatchLine, CountsField, Lockfile, UsageField
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """One batch as status shows it. `adopted` where the lockfile has no line of it; `cost` is USD, or None."""
+
+    batch: str
+    state: str
+    ended: bool
+    requests: int
+    completed: int
+    failed: int
+    round: int
+    adopted: bool
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens in and out: as the service counted them for ended batches, and as they were estimated for those."""
+
+    input: int
+    output: int
+    expected_input: int | None
+    expected_output: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One job as status shows it; `output` is its path and a word on the file; `asked` whether the service was.
+
+    Once the output is written, `requests`, `answered` and `failed` are those of all of it, whichever runs asked them:
+    its rows where none stands failed. Until then they are those of the newest run: the batches under the pins of the
+    newest one, with all rounds of asking; where only a canary was asked, `requests` are the rows of the input. `rate`
+    is in requests a minute since the running batches were created, `left` in seconds. `tokens` and `cost`, in USD, are
+    those of all the job's batches until now; `expected` is what was estimated for those whose cost is recorded, where
+    all of them have an estimate of one kind: a limit where `at_most`, for want of earlier answers. None where nothing
+    is known. `error` says why the service could not be asked, and `passing` whether that may pass. `failures` say why
+    batches of the newest run failed as a whole. `not_asked` says why nobody tried to ask the service, without a key;
+    `since` is when the newest fact was recorded, if it was not asked.
+    """
+
+    address: str
+    realm: str
+    state: str
+    requests: int
+    answered: int
+    failed: int
+    rate: float | None
+    left: float | None
+    batches: tuple[BatchStatus, ...]
+    output: str
+    asked: bool
+    tokens: Tokens | None
+    cost: float | None
+    expected: float | None
+    error: str = ""
+    passing: bool = False
+    at_most: bool = False
+    failures: tuple[str, ...] = ()
+    not_asked: str = ""
+    since: str = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether a batch has not ended."""
+        return any(not batch.ended for batch in self.batches)
+
+
+def job_status(context: Context, spec: JobSpec, lists: BatchListCache | None) -> JobStatus:
+    """A job's batches from lockfile, ledger and, with `lists`, the service. Raises BatchspecError."""
+    known = _gather(context, spec, lists)
+    return _status(context, spec, known, asked=lists is not None)
+
+
+def told_status(context: Context, spec: JobSpec, lists: BatchListCache | None) -> JobStatus:
+    """The same; where the service can't be asked, what is known without it, and why. Raises LockfileError."""
+    if lists is not None and not context.has_key(spec):
+        return replace(job_status(context, spec, None), not_asked=without_key(spec))
+    try:
+        return job_status(context, spec, lists)
+    except BatchspecError as error:
+        passing = isinstance(error, (Unreachable, ServerError, RateLimited))
+        return _status(context, spec, _gather(context, spec, None), error=error.message, passing=passing)
+
+
+def without_key(spec: JobSpec) -> str:
+    """Why the service of a job can't be asked: the variable of its key is not set, or the local one has no folder."""
+    if spec.profile.kind == "local":
+        return "the local service can't be started, because the project's store can't be written"
+    name = spec.profile.key.env if spec.profile.key is not None else KEY_NAMES[0]
+    return f"the environment has no {name}"
+
+
+def _gather(context: Context, spec: JobSpec, lists: BatchListCache | None) -> tuple[BatchRecord, ...]:
+    realm = context.realm(spec)
+    lockfile = context.lockfile(spec.lock_path)
+    api = context.api(spec) if lists is not None else None
+    listed = lists.of(api) if lists is not None and api is not None else None
+    creates: tuple[Create, ...] = ()
+    names = context.names(spec)
+    if context.places.ledger.exists():
+        ledger = Ledger(context.places.ledger, reads=True)
+        try:
+            creates = tuple(c for name in names for c in ledger.creates(realm.name, name))
+        finally:
+            ledger.close()
+    lines = lockfile.of(spec.address, realm.name)
+    elsewhere = context.elsewhere(spec, names, realm.name)
+    is_new = partial(context.is_recent, spec.profile.kind)
+    return collect_batches(context.name, names, realm, lines, elsewhere, creates, listed, api, is_new)
+
+
+def _status(
+    context: Context,
+    spec: JobSpec,
+    known: Sequence[BatchRecord],
+    *,
+    asked: bool = False,
+    error: str = "",
+    passing: bool = False,
+) -> JobStatus:
+    known = sorted(known, key=lambda one: (one.line.created_at, one.line.round, one.line.batch))
+    lockfile = context.lockfile(spec.lock_path)
+    lines = {one.line.batch: _priced(context, spec, lockfile, one) for one in known}
+    run = latest_run(known)
+    requests = _asked_first(run)
+    answered = sum(_counts(one).completed for one in run)
+    flying = [one for one in run if not one.ended]
+    pending = sum(_requests(one) - _counts(one).completed - _counts(one).failed for one in flying)
+    rate, left = throughput(flying, pending, context.now())
+    foreseen, at_most = planned(lockfile, [one.line for one in known if one.line.cost is not None])
+    output, stands = _output(context, spec, lockfile)
+    unanswered = max(0, requests - answered - pending)
+    rows = _rows_beyond_canary(lockfile, run) if stands is None else 0
+    if stands is None or flying:
+        shown = (max(requests, rows), min(answered, requests), unanswered)
+    else:
+        # An output without errors does not tell what failed: then the batches do.
+        failed = stands.failed if stands.told else unanswered
+        whole = stands.requests or max(lockfile.outputs[spec.job.output.path].rows, failed)
+        shown = (whole, whole - failed, failed)
+    return JobStatus(
+        spec.address,
+        context.realm(spec).name,
+        _state(known, run, stands, stopped=bool(rows)),
+        *shown,
+        rate,
+        left,
+        tuple(_batch(one, lines[one.line.batch]) for one in known),
+        output,
+        asked,
+        _tokens([one.line for one in known]),
+        _usd(spent(list(lines.values()))),
+        _usd(foreseen),
+        error,
+        passing,
+        at_most,
+        causes(known),
+        since="" if asked else _newest_fact(known),
+    )
+
+
+def _newest_fact(known: Sequence[BatchRecord]) -> str:
+    """When a batch was created or ended that is recorded last, as the lockfile writes it; empty if none is."""
+    moments = [text for one in known for text in (one.line.created_at, one.line.ended_at) if text]
+    return max(moments, default="")
+
+
+def _rows_beyond_canary(lockfile: Lockfile, run: Sequence[BatchRecord]) -> int:
+    """Rows of the input where no more than a canary of it was asked; else none."""
+    pins = lockfile.pins.get(run[-1].line.pins or "") if run else None
+    return pins.rows if pins is not None and all(one.line.canary and one.ended for one in run) else 0
+
+
+def _asked_first(run: Sequence[BatchRecord]) -> int:
+    """Requests of a run, each once however often it was asked."""
+    first = min((one.line.round for one in run), default=1)
+    return sum(_requests(one) for one in run if one.line.round == first)
+
+
+def _counts(one: BatchRecord) -> CountsField:
+    counts = one.line.counts or (one.remote.counts if one.remote else None)
+    if counts is None:
+        return CountsField(total=0, completed=0, failed=0)
+    return CountsField(total=counts.total, completed=counts.completed, failed=counts.failed)
+
+
+def _requests(one: BatchRecord) -> int:
+    return one.line.requests or _counts(one).total
+
+
+def _batch(one: BatchRecord, priced: BatchLine) -> BatchStatus:
+    counts = _counts(one)
+    return BatchStatus(
+        one.line.batch,
+        one.state,
+        one.ended,
+        _requests(one),
+        counts.completed,
+        counts.failed,
+        one.line.round,
+        one.adopted,
+        priced.cost,
+    )
+
+
+def _priced(context: Context, spec: JobSpec, lockfile: Lockfile, one: BatchRecord) -> BatchLine:
+    """A batch's line with its cost until now, also while it runs and its lockfile has none."""
+    if one.line.cost is not None or one.remote is None or one.remote.usage is None:
+        return one.line
+    used = one.remote.usage
+    usage = UsageField(
+        input_tokens=used.input_tokens, output_tokens=used.output_tokens, cached_tokens=used.cached_tokens
+    )
+    line = one.line.model_copy(update={"usage": usage, "counts": _counts(one)})
+    return with_cost(line, lockfile.pins.get(line.pins or ""), spec.job, context.project.settings)
+
+
+def throughput(flying: Sequence[BatchRecord], pending: int, now: datetime) -> tuple[float | None, float | None]:
+    """Requests a minute since the first of some batches was created, and seconds until the others are done."""
+    starts = [one.remote.created_at for one in flying if one.remote is not None and one.remote.created_at is not None]
+    done = sum(_counts(one).completed + _counts(one).failed for one in flying)
+    elapsed = (now - min(starts)).total_seconds() if starts else 0.0
+    if not done or elapsed <= 0:
+        return None, None
+    return done / elapsed * 60, pending * elapsed / done
+
+
+def _state(known: Sequence[BatchRecord], run: Sequence[BatchRecord], stands: Failed | None, *, stopped: bool) -> str:
+    """The job in a word or two: what runs, else what apply has to do, else how it ended.
+
+    `stands` is what stands failed in the output, None where that is not what it should be.
+    """
+    if not known:
+        return "not started"
+    running = Counter(one.state for one in run if not one.ended)
+    if running:
+        several = sum(running.values()) > 1
+        return ", ".join(f"{count} {state}" if several else state for state, count in sorted(running.items()))
+    if any(not one.line.ended for one in known):
+        return "to fetch"
+    if stands is None:
+        return "stopped" if stopped else "unfinished"
+    return "failed" if stands.beyond else "done" if stands.known else "written"
+
+
+def _tokens(lines: Sequence[BatchLine]) -> Tokens | None:
+    used = [(line.usage, line.estimate) for line in lines if line.usage is not None]
+    if not used:
+        return None
+    outputs = [estimate.output_tokens if estimate else None for _, estimate in used]
+    return Tokens(
+        sum(usage.input_tokens for usage, _ in used),
+        sum(usage.output_tokens for usage, _ in used),
+        _sum([estimate.input_tokens if estimate else None for _, estimate in used]),
+        _sum(outputs),
+    )
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    """The sum; None where any of them is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _usd(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount)
+
+
+def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[str, Failed | None]:
+    """The output's path and a word on the file; and what stands failed in it, where it is what the lockfile says."""
+    output = spec.job.output
+    path = context.places.output(output.path)
+    line, pins = lockfile.outputs.get(output.path), lockfile.pins_of(spec.address)
+    shown = context.places.shown(path)
+    if not path.is_file():
+        return f"{shown}: not written", None
+    if line is None or _digest_of(path) != line.digest:
+        return f"{shown}: not what the lockfile says; apply rewrites it", None
+    if not context.errors_recorded(spec, line, _digest_of):
+        return f"{output.errors}: not what the lockfile says; apply rewrites it", None
+    if pins is not None and line.pins not in {None, pins.pins}:
+        return f"{shown}: {counted(line.rows, 'row')}, of an earlier run", None
+    found = failed_of(spec, path, context.places.output(output.errors) if output.errors else None)
+    unknown = "" if found.known else "; without `error` it does not tell which answers fit the schema"
+    return f"{shown}: {counted(line.rows, 'row')}{unknown}", found
+
+
+def _digest_of(path: Path) -> str:
+    return _digest(path, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+@lru_cache(maxsize=1_000)
+def _digest(path: Path, _changed: int, _size: int) -> str:
+    """A file's digest; a table that is kept fresh reads a file again only when it has changed."""
+    return sha256_file(path)
+
+
+def cancel_batch(context: Context, spec: JobSpec, batch: str) -> str:
+    """Ask the service to cancel a batch; returns its state then.
+
+    Raises Conflict where the service refuses and the batch runs on, and ProviderError.
+    """
+    api = context.api(spec)
+    try:
+        return api.cancel_batch(batch).status
+    except Conflict:
+        remote = api.get_batch(batch)
+        if not remote.ended and remote.status != "cancelling":
+            raise
+        return remote.status

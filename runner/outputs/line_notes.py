@@ -1,0 +1,20 @@
+"""Notes on the result lines of a batch: answers that were cut off, tolerant reads, and usage that is not plausible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runner.base.humanize import counted
+from runner.state.results import Summary
+
+
+def line_notes(batch: str, summary: Summary) -> Iterator[str]:
+    """What a person should know of how a batch's result lines were read."""
+    if summary.cut:
+        answers = counted(summary.cut, "answer")
+        yield f"batch {batch}: {answers} cut off at the token limit; raise the limit, or accept them"
+    for what, lines in summary.repaired:
+        yield f"batch {batch}: {counted(lines, 'result line')} with {what}; read all the same"
+    if summary.odd_usage:
+        odd = counted(summary.odd_usage, "result line")
+        yield f"batch {batch}: {odd} with a usage that does not add up; costs may be wrong"

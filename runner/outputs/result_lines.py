@@ -1,0 +1,272 @@
+"""Result lines: any of the three shapes services send, as one Answer.
+
+A line is hostile until it is checked: everything is looked at by hand and bounded, nothing is believed. Values are
+named tuples here: they are made by the million, in a third of the time that a frozen dataclass takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from runner.base.retryable import ErrorKind
+from runner.outputs.content import Call, Content, calls_of_row, has_kind, is_cut, read_content
+from runner.outputs.error_words import find_words, is_transient
+from runner.outputs.tolerant_json import Repair, read_tolerantly
+from runner.outputs.usage import Tokens, tokens_of, tokens_of_row
+
+INVALID = "invalid"
+"""The code of an answer that does not fit the job's schema. It was billed, so it is asked again only where `retry.on`
+names it."""
+NO_TEXT = "no_text"
+"""The code of a response without text, refusal and tool call that names no error of its own. It may have been billed,
+so it is asked again only if `retry.on` names it."""
+NO_RESPONSE = "no_response"
+"""The code of a request that got no HTTP answer, if the service gives none. It is transient."""
+_UNKNOWN = "unknown_error"
+_LEAST_ERROR = 400
+
+
+class Answer(NamedTuple):
+    """What a request came back with. `text` is None on a refusal or an error; exactly one of them says why.
+
+    An answer that does not fit the job's schema has both its text and an error, and so has a response that failed
+    after it had begun. `calls` are its tool calls.
+
+    Tokens are the service's own count, None where it sent none; see `usage.Tokens`. `kind` is what kind of error
+    `error` is. `odd_usage` is whether the counts are not plausible.
+    """
+
+    text: str | None
+    finish_reason: str | None
+    refusal: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    model: str | None
+    error: tuple[str, str] | None
+    calls: tuple[Call, ...] = ()
+    written_tokens: int | None = None
+    written_hour_tokens: int | None = None
+    kind: ErrorKind = ErrorKind.REFUSED
+    odd_usage: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is an answer that ended at the token limit."""
+        return self.error is None and is_cut(self.finish_reason)
+
+
+class ResultLine(NamedTuple):
+    """A line's custom_id, and either the provider's response object or an error (code, message) of some kind.
+
+    `repair` is what a tolerant read changed in the line.
+    """
+
+    custom_id: str
+    response: dict[str, Any] | None
+    error: tuple[str, str] | None
+    kind: ErrorKind = ErrorKind.REFUSED
+    repair: Repair = Repair.NONE
+
+
+def read_line(data: bytes) -> ResultLine | None:
+    """A result line, in the guide's, OpenAI's or Anthropic's shape; None where it is none of them, or cut short."""
+    repair = Repair.NONE
+    try:
+        line: object = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            line, repair = read_tolerantly(data)
+        except ValueError:
+            return None
+    if not isinstance(line, dict) or not isinstance(line.get("custom_id"), str):
+        return None
+    if isinstance(line.get("result"), dict):
+        found = _anthropic(line["custom_id"], line["result"])
+    elif line.keys() & {"response", "error", "result"}:
+        found = _openai(line["custom_id"], line.get("response"), line.get("error"))
+    else:
+        return None
+    return found._replace(repair=repair) if repair else found
+
+
+def answer_of(line: ResultLine) -> Answer:
+    """The answer in a line."""
+    if line.error is not None:
+        return failed(line.error, line.kind)
+    response = line.response or {}
+    content, tokens = read_content(response), tokens_of(response.get("usage"))
+    error, kind = None, ErrorKind.REFUSED
+    text = content.text
+    if content.failed or content.empty:
+        error = _own_error(response, content, tokens)
+        kind = ErrorKind.BILLED if tokens.billed else ErrorKind.EMPTY
+        text = text or None
+    return Answer(
+        text,
+        content.finish_reason,
+        content.refusal,
+        tokens.input,
+        tokens.output,
+        tokens.cached,
+        _text(response.get("model")),
+        error,
+        content.calls,
+        tokens.written,
+        tokens.written_hour,
+        kind,
+        tokens.odd,
+    )
+
+
+def answer_of_row(row: Mapping[str, Any]) -> Answer:
+    """The answer that a row of an output has kept; what the output leaves out is None.
+
+    A row that has the field `text` and holds no text, refusal, value or call is the error `no_text`, whatever version
+    wrote it.
+    """
+    error, calls = row.get("error"), row.get("tool_calls")
+    tokens = tokens_of_row(row.get("usage"))
+    answer = Answer(
+        _text(row.get("text")),
+        _text(row.get("finish_reason")),
+        _text(row.get("refusal")),
+        tokens.input,
+        tokens.output,
+        tokens.cached,
+        _text(row.get("model")),
+        None,
+        tuple(calls_of_row(calls)),
+        tokens.written,
+        tokens.written_hour,
+    )
+    if isinstance(error, dict):
+        words = find_words(error)
+        code = words.code or _UNKNOWN
+        billed = tokens.billed and code != INVALID
+        kind = ErrorKind.BILLED if billed else ErrorKind.REFUSED
+        return answer._replace(error=(code, words.message or code), kind=kind)
+    if "text" in row and row.get("parsed") is None and Content(answer.text, None, answer.refusal, answer.calls).empty:
+        return answer._replace(error=(NO_TEXT, _reason(answer.finish_reason, tokens, {})), kind=ErrorKind.BILLED)
+    return answer
+
+
+def failed(error: tuple[str, str], kind: ErrorKind = ErrorKind.REFUSED) -> Answer:
+    """The answer that is an error."""
+    return Answer(None, None, None, None, None, None, None, error, kind=kind)
+
+
+def _openai(custom_id: str, response: object, error: object) -> ResultLine:
+    """A line in OpenAI's shape, where the body has a status, or in the guide's, where it has none."""
+    status: int | None = 200
+    body = response
+    wrapped = isinstance(response, dict) and (
+        response.get("status_code") is not None
+        or (bool(response.keys() & {"status_code", "body"}) and not has_kind(response))
+    )
+    if wrapped and isinstance(response, dict):
+        status, body = _status(response.get("status_code")), response.get("body")
+    if isinstance(body, str) and body.lstrip().startswith("{"):
+        body = _unpacked(body)
+    answered = has_kind(body) and (status is None or status < _LEAST_ERROR)
+    if error is not None and not (_says_nothing(error) and answered):
+        words = find_words(error, body)
+        known = status is not None and status >= _LEAST_ERROR
+        code = words.code or (f"http_{status}" if known else "")
+        if code or words.message or not _says_nothing(error):
+            kind = ErrorKind.RETRYABLE if response is not None and is_transient(status) else ErrorKind.REFUSED
+            code = code or (NO_RESPONSE if kind is ErrorKind.RETRYABLE else _UNKNOWN)
+            return ResultLine(custom_id, None, (code, words.message or _unsaid(code)), kind)
+    if answered:
+        assert isinstance(body, dict)
+        return ResultLine(custom_id, body, None)
+    if status is None or status <= 0:
+        words = find_words(body)
+        code = words.code or NO_RESPONSE
+        return ResultLine(
+            custom_id, None, (code, words.message or "the service got no HTTP answer"), ErrorKind.RETRYABLE
+        )
+    if status >= _LEAST_ERROR:
+        words = find_words(body)
+        code = words.code or f"http_{status}"
+        kind = ErrorKind.RETRYABLE if is_transient(status) else ErrorKind.REFUSED
+        return ResultLine(custom_id, None, (code, words.message or _unsaid(code)), kind)
+    return ResultLine(custom_id, body if isinstance(body, dict) else {"error": body}, None)
+
+
+def _says_nothing(error: object) -> bool:
+    """Whether an error is an empty value, or an object of such: some services send one beside each answer."""
+    return not (any(error.values()) if isinstance(error, dict) else error)
+
+
+def _unsaid(code: str) -> str:
+    return "no reason was given" if code == _UNKNOWN else code
+
+
+def _status(value: object) -> int | None:
+    """A `status_code`; None if it is no number, which means that there was no HTTP answer."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 3:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _unpacked(text: str) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _anthropic(custom_id: str, result: dict[str, Any]) -> ResultLine:
+    kind, message = result.get("type"), result.get("message")
+    if kind == "succeeded" and isinstance(message, dict):
+        return ResultLine(custom_id, message, None)
+    words = find_words(result.get("error"), message)
+    if kind == "errored" or not isinstance(kind, str) or kind == "succeeded":
+        code = words.code or (_UNKNOWN if kind == "errored" else NO_TEXT)
+        return ResultLine(custom_id, None, (code, words.message or _unsaid(code)))
+    return ResultLine(custom_id, None, (words.code or kind[:100], words.message or f"the request was {kind[:100]}"))
+
+
+_WORDS = frozenset({"message", "msg", "detail", "error", "errors"})
+"""Fields that make an object of no known kind an error."""
+
+
+def _own_error(response: Mapping[str, Any], content: Content, tokens: Tokens) -> tuple[str, str]:
+    """Why a response without an answer has none: its own error, else `no_text` and what it says of its end."""
+    places = [content.failure, response.get("error")]
+    if not has_kind(response) and response.keys() & _WORDS:
+        places.append(response)
+    words = find_words(*places)
+    code = words.code or (NO_TEXT if content.empty else _UNKNOWN)
+    if words.message or not content.empty:
+        return code, words.message or code
+    return code, _reason(content.finish_reason, tokens, response)
+
+
+def _reason(finish_reason: str | None, tokens: Tokens, response: Mapping[str, Any]) -> str:
+    facts = [f"finish reason: {finish_reason[:100]}"] if finish_reason else []
+    if response.get("choices") == []:
+        facts.append("no choices")
+    if tokens.output:
+        facts.append(f"output tokens: {tokens.output:,}")
+    if reasoning := _reasoning(response):
+        facts.append(f"of them for reasoning: {reasoning:,}")
+    return "no text, no refusal and no tool call" + (f" ({', '.join(facts)})" if facts else "")
+
+
+def _reasoning(response: Mapping[str, Any]) -> int:
+    usage = response.get("usage")
+    for name in ("completion_tokens_details", "output_tokens_details"):
+        details = usage.get(name) if isinstance(usage, dict) else None
+        count = details.get("reasoning_tokens") if isinstance(details, dict) else None
+        if isinstance(count, int):
+            return count
+    return 0
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

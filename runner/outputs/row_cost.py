@@ -1,0 +1,42 @@
+"""What one answer cost: its tokens at the price that its batch's line in the lockfile holds.
+
+The lockfile's price and nothing of today's, so that an output that is written again has the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from runner.money.prices import Price, Usage
+from runner.outputs.usage import ROW_FIELDS
+from runner.state.lockfile import BatchLine, PriceField
+
+
+class RowCosts:
+    """Costs of a job's rows."""
+
+    def __init__(self, batches: Mapping[str, BatchLine], line_format: str) -> None:
+        self._within = line_format == "openai"
+        self._prices = {batch: _price(line.price) for batch, line in batches.items() if line.price is not None}
+
+    def of(self, row: Mapping[str, Any]) -> float | None:
+        """USD, not rounded; None where nothing was billed or the batch's line has no price."""
+        price, usage = self._prices.get(row["batch"]), row["usage"]
+        if price is None or not isinstance(usage, dict):
+            return None
+        given, taken, cached, written, hour = (usage.get(name) or 0 for name in ROW_FIELDS)
+        return float(price.cost(Usage(given, taken, cached, self._within, written, hour)))
+
+
+def _price(found: PriceField) -> Price:
+    written = None if found.cache_write is None else _exactly(found.cache_write)
+    hour = None if found.cache_write_1h is None else _exactly(found.cache_write_1h)
+    rates = _exactly(found.input), _exactly(found.output), _exactly(found.cached)
+    return Price(*rates, "the lockfile", written=written, written_hour=hour)
+
+
+def _exactly(amount: float) -> Decimal:
+    """A number as it was written: 0.1 is a tenth."""
+    return Decimal(str(amount))

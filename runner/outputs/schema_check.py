@@ -1,0 +1,107 @@
+"""Answers held against the job's JSON Schema: what fits is parsed, what does not is an `invalid` result.
+
+Raw results are the same for every spec, so their index knows nothing of schemas; the verdicts of one schema on one
+batch's answers stand beside it in the store, and can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runner.base.digest import digest_json
+from runner.errors import StoreError
+from runner.jobspec.loader import JobSpec
+from runner.jobspec.schema_validator import MAX_STEPS, SchemaValidator, StepLimitExceeded
+from runner.jobspec.strict_json import parse_strict
+from runner.jobspec.tools import forced_function
+from runner.outputs.result_lines import INVALID, Answer, answer_of, read_line
+from runner.state.results import ENTRY, READING, Entries, ResultIndex
+from runner.state.sorted_file import SortedFile, save_sorted
+
+
+class AnswerSchema:
+    """A JSON Schema, ready to check answers."""
+
+    def __init__(self, schema: Mapping[str, Any], function: str | None = None) -> None:
+        self.digest = digest_json(schema if function is None else {"schema": schema, "function": function})[:16]
+        self._function = function
+        self._validator = SchemaValidator(schema)
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> AnswerSchema:
+        """The schema of a job that has one. If it makes the model call one function, answers are its arguments."""
+        assert spec.schema is not None
+        return cls(spec.schema, forced_function(spec.job.parameters))
+
+    def parse(self, text: str) -> tuple[Any, str]:
+        """The answer's value, and what is wrong with it in the validator's words; empty where it fits."""
+        try:
+            value = parse_strict(text)
+        except ValueError as error:
+            return None, f"not JSON: {error}"[:500]
+        return self._judge(value)
+
+    def _judge(self, value: Any) -> tuple[Any, str]:
+        try:
+            first = self._validator.first_problem(value)
+        except RecursionError:
+            return None, "the answer is nested too deep to be checked"
+        except StepLimitExceeded:
+            return None, f"the schema takes more than {MAX_STEPS} steps to check this answer"
+        if first is None:
+            return value, ""
+        where = "".join(f"/{part}" for part in first.absolute_path)
+        return None, (f"at {where}: {first.message}" if where else first.message)[:500]
+
+    def check(self, answer: Answer) -> tuple[Answer, Any]:
+        """The answer, an error where it does not fit, and its value where it does. Refusals are left alone."""
+        if answer.error is not None:
+            return answer, None
+        called = next((call for call in answer.calls if call.name == self._function), None)
+        if called is not None:
+            arguments = called.arguments
+            value, wrong = self.parse(arguments) if isinstance(arguments, str) else self._judge(arguments)
+        elif answer.text is None or (answer.calls and answer.text.isspace()):
+            return answer, None
+        else:
+            value, wrong = self.parse(answer.text)
+        return (answer._replace(error=(INVALID, wrong)), None) if wrong else (answer, value)
+
+
+def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[SortedFile, tuple[str, ...]]:
+    """An index's entries, those that do not fit marked as `invalid`, and their codes. Raises StoreError.
+
+    The entries lie in a file beside the results, named by schema and results.
+    """
+    codes = (*index.summary.codes, INVALID)
+    results = index.files[0]
+    version = f"{schema.digest}-{index.summary.output_digest[:16]}-{len(index.entries)}-{READING}"
+    path = results.with_name(f"{results.name.removesuffix('.output.jsonl')}.{version}.npy")
+    if not path.exists():
+        entries = index.entries.all()
+        entries["code"][_judged(index, entries, schema)] = len(codes)
+        return save_sorted(path, entries), codes
+    try:
+        return SortedFile.of(path, ENTRY), codes
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is damaged: {error}", hint="remove it; the answers are checked again") from error
+
+
+def _judged(index: ResultIndex, entries: Entries, schema: AnswerSchema) -> npt.NDArray[np.bool_]:
+    """Which entries are answers that do not fit; read in the order in which they lie in the files."""
+    wrong = np.zeros(len(entries), bool)
+    for number, path in enumerate(index.files):
+        chosen = np.flatnonzero((entries["file"] == number) & (entries["code"] == 0))
+        chosen = chosen[np.argsort(entries["offset"][chosen])]
+        if not len(chosen):
+            continue
+        with path.open("rb") as file:
+            for at in chosen.tolist():
+                file.seek(int(entries["offset"][at]))
+                line = read_line(file.read(int(entries["length"][at])))
+                wrong[at] = line is not None and schema.check(answer_of(line))[0].error is not None
+    return wrong

@@ -1,0 +1,251 @@
+"""The output: one row for each input row, in input order, joined to the answers by key.
+
+Answers are read where their line lies, so memory does not grow with the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from runner.base.keys import DIGEST_BYTES, VERSION, parse_key
+from runner.base.retryable import ErrorKind
+from runner.context import Watcher
+from runner.errors import StoreError
+from runner.jobspec.output_options import OUTPUT_FIELDS
+from runner.jobspec.tools import TOOL_CALLS, output_fields, writes_caches
+from runner.outputs.answer_source import AnswerSource, AnswerSources
+from runner.outputs.formats import Shape, writing
+from runner.outputs.reader import OUTPUT_FILE
+from runner.outputs.result_lines import INVALID, Answer, answer_of, answer_of_row, failed, read_line
+from runner.outputs.row_cost import RowCosts
+from runner.outputs.usage import Tokens, row_usage
+from runner.planner.render import Desired, input_rows
+from runner.planner.spool.decisions import Decisions, KeyState, read_decisions
+from runner.state.atomic import atomic_write
+from runner.state.lockfile import BatchLine, ErrorsField, OutputLine
+from runner.state.results import ResultStore
+from runner.state.sorted_file import FileHandleCache
+
+_UNSETTLED = {
+    KeyState.ABSENT: ("not_submitted", "the request has not been submitted"),
+    KeyState.RETRY: ("not_submitted", "the request failed in a passing way and has not been asked again"),
+    KeyState.FAILED: ("unanswered", "the batch ended without an answer"),
+    KeyState.IN_FLIGHT: ("in_flight", "the batch has not ended"),
+    KeyState.UNKNOWN: ("unknown", "an answer may have been paid for and can't be read"),
+}
+_PIECE = 4096
+"""Asks whose lines are read, and then joined, at a time."""
+_GAP = 1 << 16
+"""Bytes between wanted lines that are read along, so that neighbouring lines come in one go."""
+
+
+def write_output(
+    path: Path,
+    desired: Desired,
+    judged: AnswerSources,
+    watcher: Watcher,
+    *,
+    batches: Mapping[str, BatchLine],
+    errors: Path | None = None,
+    pins: str | None = None,
+) -> OutputLine:
+    """Write a job's output whole, and return the lockfile's line for it. Raises StoreError and InputError.
+
+    `batches` are the lockfile's, by id; `pins` is the digest of what the output is written under. `errors` is where
+    failed rows go where the spec keeps them apart.
+    """
+    spool, spec = desired.spool, desired.spec
+    output = spec.job.output
+    shape = Shape(output_fields(spec.job), spec.schema, spec.job.replicates > 1, writes_caches(spec.job))
+    digest, digest_apart = hashlib.sha256(), hashlib.sha256()
+    rows = rows_apart = 0
+    costs = RowCosts(batches, spec.job.line_format) if output.needs_cost else None
+    label = f"write {spec.address}"
+    with ExitStack() as stack:
+        lines = stack.enter_context(FileHandleCache())
+        main = stack.enter_context(atomic_write(path))
+        into = stack.enter_context(writing(main, output, shape, digest))
+        apart = None
+        if output.errors is not None:
+            beside = stack.enter_context(atomic_write(errors or path.with_name(f"{path.name}.errors")))
+            kept = output.model_copy(update={"path": output.errors, "format": "jsonl"})
+            apart = stack.enter_context(writing(beside, kept, shape, digest_apart))
+        for row in _rows(desired, judged, lines):
+            if costs is not None:
+                row["cost"] = costs.of(row)
+            failed_row = apart is not None and row["error"] is not None
+            (apart if apart is not None and failed_row else into).add(row)
+            rows += not failed_row
+            rows_apart += failed_row
+            if (rows + rows_apart) % _PIECE == 0:
+                watcher.progress(label, rows + rows_apart, spool.asks)
+    watcher.progress(label, rows + rows_apart, spool.asks)
+    return OutputLine(
+        output=output.path,
+        job=spec.address,
+        digest=digest.hexdigest(),
+        rows=rows,
+        batches=tuple(sorted(judged.used)),
+        pins=pins,
+        errors=ErrorsField(path=output.errors, digest=digest_apart.hexdigest(), rows=rows_apart)
+        if output.errors
+        else None,
+    )
+
+
+def _rows(desired: Desired, judged: AnswerSources, files: FileHandleCache) -> Iterator[dict[str, Any]]:
+    """The output's rows in order; their result lines are read some thousands at a time."""
+    spool, check = desired.spool, _check_of(desired)
+    ids = spool.ids()
+    inputs = input_rows(desired) if desired.spec.job.output.needs_input else None
+    count, known = spool.replicates, len(judged.sources)
+    width = 2 * DIGEST_BYTES
+    foreign: dict[str, Mapping[str, bytes]] = {}
+    identity: Any = None
+    beside: dict[str, Any] = {}
+    for block, asks in read_decisions(spool):
+        digests = np.ascontiguousarray(block.records["digest"]).tobytes().hex()
+        for start in range(0, len(asks), _PIECE):
+            piece = asks[start : start + _PIECE]
+            found = _answers(piece, judged, files)
+            ordinals, states, sources = piece["ordinal"].tolist(), piece["state"].tolist(), piece["source"].tolist()
+            saved = (piece["file"] == OUTPUT_FILE).tolist()
+            for at, data in enumerate(found):
+                row, replicate = divmod(start + at, count)
+                if not replicate:
+                    identity = orjson.loads(next(ids))
+                    beside = {} if inputs is None else {"row": next(inputs, None)}
+                digest = digests[row * width : (row + 1) * width]
+                key = f"{VERSION}-{digest}-{ordinals[at]}" if ordinals[at] else f"{VERSION}-{digest}"
+                if data is None:
+                    why = judged.failures[sources[at] - known - 1] if sources[at] > known else None
+                    fields = _row(failed(why or _UNSETTLED[states[at]]), None, key, None)
+                elif saved[at]:
+                    fields = _kept(_saved_row(data, judged.sources[sources[at] - 1], key), check)
+                else:
+                    source = judged.sources[sources[at] - 1]
+                    fields = _row(*check(_answer(data, source, key, foreign)), key, source.batch)
+                extra = {} if count == 1 else {"replicate": replicate}
+                yield {"id": identity, **extra, **fields, **beside}
+    if inputs is not None:
+        next(inputs, None)  # at its end the input is compared with what was rendered
+
+
+def _answers(asks: Decisions, judged: AnswerSources, files: FileHandleCache) -> list[bytes | None]:
+    """The result line of each ask, None for one that has none; read file by file, in the order they lie there."""
+    found: list[bytes | None] = [None] * len(asks)
+    wanted = np.flatnonzero((asks["source"] > 0) & (asks["source"] <= len(judged.sources)))
+    wanted = wanted[np.lexsort((asks["offset"][wanted], asks["file"][wanted], asks["source"][wanted]))]
+    if not len(wanted):
+        return found
+    sources, numbers = asks["source"][wanted], asks["file"][wanted]
+    offsets, lengths = asks["offset"][wanted].astype(np.int64), asks["length"][wanted].astype(np.int64)
+    apart = (sources[1:] != sources[:-1]) | (numbers[1:] != numbers[:-1])
+    apart |= offsets[1:] > offsets[:-1] + lengths[:-1] + _GAP
+    for start, end in pairwise([0, *(np.flatnonzero(apart) + 1).tolist(), len(wanted)]):
+        path = judged.sources[int(sources[start]) - 1].files[int(numbers[start])]
+        first = int(offsets[start])
+        data = files.read(path, first, int((offsets[start:end] + lengths[start:end]).max()) - first)
+        begins = (offsets[start:end] - first).tolist()
+        for place, begin, length in zip(wanted[start:end].tolist(), begins, lengths[start:end].tolist(), strict=True):
+            found[place] = data[begin : begin + length]
+    return found
+
+
+Check = Callable[[Answer], tuple[Answer, Any]]
+"""An answer held against the job's schema, and its parsed value."""
+
+
+def _check_of(desired: Desired) -> Check:
+    if desired.spec.schema is None:
+        return lambda answer: (answer, None)
+    from runner.outputs.schema_check import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
+
+    return AnswerSchema.of(desired.spec).check
+
+
+def _answer(data: bytes, source: AnswerSource, key: str, foreign: dict[str, Mapping[str, bytes]]) -> Answer:
+    """The answer to `key` on an indexed line. Raises StoreError where the file is not what was indexed any more.
+
+    `foreign` holds what ids of imported batches stand for, as far as that was read.
+    """
+    line = read_line(data)
+    if line is not None and line.custom_id != key:
+        if source.batch not in foreign:
+            foreign[source.batch] = ResultStore(source.files[0].parent).foreign(source.batch) or {}
+        if foreign[source.batch].get(line.custom_id) != parse_key(key):
+            line = None
+    if line is None:
+        summary = f"{source.files[0].name.removesuffix('.output.jsonl')}.summary.json"
+        raise StoreError(
+            f"the results of batch {source.batch} in {source.files[0].parent} are not what was indexed",
+            hint=f"remove {summary} there; they are then read again, and fetched where they came short",
+        )
+    return answer_of(line)
+
+
+def _saved_row(data: bytes, source: AnswerSource, key: str) -> dict[str, Any]:
+    """The row of `key` that was kept from an output. Raises StoreError where it is damaged."""
+    row: Any = None
+    with suppress(orjson.JSONDecodeError):
+        row = orjson.loads(data)
+    if not isinstance(row, dict) or row.get("request") != key:
+        raise StoreError(
+            f"{source.files[OUTPUT_FILE]} is damaged, which keeps answers of batch {source.batch}",
+            hint="bring it back from a copy; where there is none, remove it, and these answers are unknown",
+        )
+    return row
+
+
+def _kept(old: Mapping[str, Any], check: Check) -> dict[str, Any]:
+    """The fields of an old output's row, which says all there is, but that it may have parsed some of its text only."""
+    fields = {name: old.get(name) for name in (*OUTPUT_FIELDS, TOOL_CALLS)}
+    if fields["error"] is not None:
+        return fields
+    answer = answer_of_row(old)
+    if answer.error is not None:
+        return {**fields, "text": answer.text or None, "error": _error(answer)}
+    if answer.text is not None or answer.calls:
+        answer, parsed = check(answer)
+        if answer.error is None and (parsed is not None or answer.text is not None):
+            fields["parsed"] = parsed
+    return fields
+
+
+def _row(answer: Answer, parsed: Any, key: str, batch: str | None) -> dict[str, Any]:
+    usage = None
+    # What holds no answer, or one that does not fit, was billed too.
+    if answer.error is None or answer.error[0] == INVALID or answer.kind == ErrorKind.BILLED:
+        usage = row_usage(
+            Tokens(
+                answer.input_tokens,
+                answer.output_tokens,
+                answer.cached_tokens,
+                answer.written_tokens,
+                answer.written_hour_tokens,
+            )
+        )
+    return {
+        "text": answer.text,
+        "parsed": parsed,
+        TOOL_CALLS: [call._asdict() for call in answer.calls] or None,
+        "finish_reason": answer.finish_reason,
+        "refusal": answer.refusal,
+        "usage": usage,
+        "model": answer.model,
+        "error": _error(answer),
+        "request": key,
+        "batch": batch,
+    }
+
+
+def _error(answer: Answer) -> dict[str, str] | None:
+    return None if answer.error is None else {"code": answer.error[0], "message": answer.error[1]}

@@ -1,0 +1,280 @@
+"""A stream of bytes cut into chunks of whole records: JSON lines, JSON arrays, and separated values."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+from runner.errors import InputError, Problem
+from runner.planner.input.parse import FRAMED, NOT_UTF8, RECORD_BYTES, Chunk, frame_record
+from runner.planner.input.streams import CHUNK_BYTES, Stream
+
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+_SPACE = re.compile(r"[ \t\r\n]*")
+_PIECE = 1 << 16
+
+
+def lines(stream: Stream, path: str, number: int, kind: str) -> Iterator[Chunk]:
+    """JSON lines."""
+    line, rest = 1, _Rest()
+    while data := stream.read(CHUNK_BYTES):
+        cut = data.rfind(b"\n") + 1
+        if not cut:
+            rest.add(data)
+            if rest.size > RECORD_BYTES:
+                raise InputError([Problem(path, line, 0, f"the line is longer than {RECORD_BYTES} bytes")])
+            continue
+        whole = rest.take() + data[:cut]
+        rest.add(data[cut:])
+        yield Chunk(number, line, kind, whole)
+        line += whole.count(b"\n")
+    if rest.size:
+        yield Chunk(number, line, kind, rest.take())
+
+
+class _Rest:
+    """The bytes of a line whose end has not come yet; in pieces, so that a long one is not copied again and again."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self.size += len(data)
+
+    def take(self) -> bytes:
+        data = b"".join(self._pieces)
+        self._pieces, self.size = [], 0
+        return data
+
+
+class _LineReader:
+    """Lines of a stream for the csv reader, which are kept, so that a chunk is cut exactly between records.
+
+    It is given them as Latin-1, one character a byte: what separates records is the same in UTF-8, and bytes that are
+    not UTF-8 are told later, with their record.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._lines: list[bytes] = []
+        self._next = 0
+        self._rest = _Rest()
+        self.kept: list[bytes] = []
+        self.size = 0
+
+    def __iter__(self) -> _LineReader:
+        return self
+
+    def __next__(self) -> str:
+        while self._next >= len(self._lines):
+            self._fill()
+        line = self._lines[self._next]
+        self._next += 1
+        self.kept.append(line)
+        self.size += len(line)
+        return line.decode("latin-1")
+
+    def _fill(self) -> None:
+        data = self._stream.read(CHUNK_BYTES)
+        while data and b"\n" not in data:
+            self._rest.add(data)
+            if self._rest.size > RECORD_BYTES:
+                raise csv.Error(f"a line is longer than {RECORD_BYTES} bytes")
+            data = self._stream.read(CHUNK_BYTES)
+        whole = self._rest.take() + data
+        parts = _split(whole) if b"\r" in whole else whole.splitlines(keepends=True)
+        if data and parts:
+            self._rest.add(parts.pop())
+        elif not parts:
+            raise StopIteration
+        self._lines, self._next = parts, 0
+
+    def take(self) -> bytes:
+        data = b"".join(self.kept)
+        self.kept, self.size = [], 0
+        return data
+
+
+def _split(data: bytes) -> list[bytes]:
+    """At line feeds only: a lone carriage return may stand inside a field."""
+    parts = [part + b"\n" for part in data.split(b"\n")]
+    last = parts.pop()[:-1]
+    return [*parts, last] if last else parts
+
+
+def separated(stream: Stream, path: str, number: int, kind: str, said: str = "") -> Iterator[Chunk]:
+    """Values separated by commas, by tabs, or by what is `said`; the first line names the columns."""
+    delimiter = said or _DELIMITERS[kind]
+    csv.field_size_limit(RECORD_BYTES)
+    source = _LineReader(stream)
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
+    line, whole = 1, 0
+    header: tuple[str, ...] = ()
+    try:
+        header = _header(next(reader, None), path, "" if said else delimiter)
+        source.take()
+        line = reader.line_num + 1
+        for _ in reader:
+            whole = len(source.kept)
+            if source.size >= CHUNK_BYTES:
+                yield Chunk(number, line, kind, source.take(), header, delimiter)
+                line, whole = reader.line_num + 1, 0
+        if source.size:
+            yield Chunk(number, line, kind, source.take(), header, delimiter)
+    except csv.Error as error:
+        if whole:
+            yield Chunk(number, line, kind, b"".join(source.kept[:whole]), header, delimiter)
+        message = str(error)
+        if "unexpected end of data" in message:
+            message = "a quote that was opened is never closed"
+        at = line + whole
+        raise InputError([Problem(path, at, 0, f"not valid {kind}: {message}")]) from error
+
+
+def _header(names: Sequence[str] | None, path: str, usual: str) -> tuple[str, ...]:
+    if not names:
+        what = "the file is empty; its first line" if names is None else "the first line is empty; it"
+        raise InputError([Problem(path, 1, 0, f"{what} must name the columns")])
+    try:
+        header = tuple(name.encode("latin-1").decode() for name in names)
+    except UnicodeDecodeError as error:
+        raise InputError([Problem(path, 1, 0, "the names of the columns are not UTF-8; say `encoding`")]) from error
+    if problem := _header_problem(header, usual):
+        raise InputError([Problem(path, 1, 0, problem)])
+    return header
+
+
+def _header_problem(header: tuple[str, ...], usual: str) -> str:
+    mark = next((mark for mark in ";\t|," if mark in header[0] and mark != usual), "")
+    if len(header) == 1 and usual and mark:
+        shown = {"\t": "tabs"}.get(mark, mark)
+        say = f"then say `delimiter: {json.dumps(mark)}` under `input`"
+        return f"the header is one column, {header[0][:60]!r}: are values separated by {shown}? {say}"
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    return f"the header names {', '.join(doubled)} twice" if doubled else ""
+
+
+def json_array(stream: Stream, path: str, number: int, _kind: str) -> Iterator[Chunk]:
+    """A list of objects, one element after another, without reading the whole list."""
+    records: list[bytes] = []
+    size = 0
+
+    def chunk() -> Chunk:
+        return Chunk(number, 1, f"jsonl{FRAMED}", b"".join(records))
+
+    try:
+        for line, element in _elements(_Text(stream, path), path):
+            records.append(frame_record(line, element.encode()))
+            size += len(records[-1])
+            if size >= CHUNK_BYTES:
+                yield chunk()
+                records, size = [], 0
+    except InputError:
+        if records:
+            yield chunk()
+        raise
+    if records:
+        yield chunk()
+
+
+def _elements(text: _Text, path: str) -> Iterator[tuple[int, str]]:
+    if not (mark := text.skip()):
+        raise InputError([Problem(path, text.line, 0, "the file is empty; it must hold a list of objects: [{...}]")])
+    if mark != "[":
+        message = "the file must hold a list of objects: [{...}, {...}]; for one object a line, say `format: jsonl`"
+        raise InputError([Problem(path, text.line, 0, message)])
+    text.advance(1)
+    first = True
+    while (mark := text.skip()) != "]":
+        if not first:
+            if mark != ",":
+                raise InputError([Problem(path, text.line, 0, "not valid JSON: a comma or ] is missing between rows")])
+            text.advance(1)
+            text.skip()
+        first = False
+        yield text.line, text.element()
+    text.advance(1)
+    if text.skip():
+        raise InputError([Problem(path, text.line, 0, "not valid JSON: there is more behind the list")])
+
+
+class _Text:
+    """A stream as text with a place in it; `line` is the place's line."""
+
+    def __init__(self, stream: Stream, path: str) -> None:
+        import codecs  # noqa: PLC0415  only here
+
+        self._stream = stream
+        self._path = path
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        # Numbers are looked at later, with their row; here they are only gone over.
+        self._scan = json.JSONDecoder(parse_int=len, parse_float=len).raw_decode
+        self._text = ""
+        self._at = 0
+        self._ended = False
+        self.line = 1
+
+    def skip(self) -> str:
+        """Go over white space; the character that stands there, empty at the end."""
+        while True:
+            match = _SPACE.match(self._text, self._at)
+            assert match is not None
+            self.advance(match.end() - self._at)
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more(_PIECE):
+                return ""
+
+    def advance(self, count: int) -> None:
+        """Go on by some characters."""
+        self.line += self._text.count("\n", self._at, self._at + count)
+        self._at += count
+
+    def element(self) -> str:
+        """The JSON value that stands here, as it is written. Raises InputError where it is none."""
+        size = _PIECE
+        while True:
+            try:
+                _, end = self._scan(self._text, self._at)
+            except json.JSONDecodeError as error:
+                if len(self._text) - self._at >= RECORD_BYTES:
+                    message = f"this row is longer than {RECORD_BYTES} characters"
+                    raise InputError([Problem(self._path, self.line, 0, message)]) from error
+                if self._more(size):
+                    size *= 2  # so that a long element is not scanned again and again
+                    continue
+                before = self._text.rfind("\n", 0, error.pos) + 1
+                line = self.line + self._text.count("\n", self._at, error.pos)
+                problem = Problem(self._path, line, error.pos - before + 1, f"not valid JSON: {error.msg.lower()}")
+                raise InputError([problem]) from error
+            except RecursionError as error:
+                raise InputError([Problem(self._path, self.line, 0, "this row is nested too deep")]) from error
+            if end == len(self._text) and self._more(size):
+                continue  # a number may go on
+            element = self._text[self._at : end]
+            self.advance(end - self._at)
+            return element
+
+    def _more(self, size: int) -> bool:
+        """Read on, and forget what lies behind. False at the end."""
+        if self._ended:
+            return False
+        data = self._stream.read(size)
+        self._ended = not data
+        try:
+            more = self._decoder.decode(data, final=self._ended)
+        except UnicodeDecodeError as error:
+            line = self.line + self._text.count("\n", self._at) + error.object.count(b"\n", 0, error.start)
+            message = NOT_UTF8.format(error.object[error.start])
+            raise InputError([Problem(self._path, line, 0, message)]) from error
+        if not more:
+            return not self._ended
+        # The last line's start is kept, so that columns can be told.
+        start = self._text.rfind("\n", 0, self._at) + 1
+        self._text = self._text[start:] + more
+        self._at -= start
+        return not self._ended

@@ -1,0 +1,145 @@
+"""SQL and parquet through DuckDB, in a process of its own that is killed when the rows are no longer wanted.
+
+A spec may be a stranger's, so the query runs locked in: one SELECT, files of the project and nothing else, no network,
+no extensions, no settings. Rows come in the query's order; one thread keeps that order the same everywhere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+import orjson
+
+from runner.base.repository_paths import open_inside
+from runner.errors import InputError, Problem
+from runner.planner.confine import environment, import_path
+from runner.planner.input.limits import SQL_SECONDS
+from runner.planner.input.parse import FRAMED, Chunk, frame_record
+from runner.planner.input.streams import CHUNK_BYTES, InputFiles, check_no_pointer
+
+_BOOT = "import sys; sys.path[:] = sys.argv[1:]; from runner.planner.input.duckdb_worker import main; main()"
+_SLOWER = f"if you trust it, give it more time with the environment variable {SQL_SECONDS}"
+QUERY = "the rows of input.sql"
+"""What stands in the place of a file name in problems with a query's rows."""
+
+
+def query(root: Path, sql: str, place: Problem, files: InputFiles) -> Iterator[Chunk]:
+    """The rows of a query over the project's files. Raises InputError at `place`."""
+    files.add_file(QUERY)
+    yield from _run(root, {"sql": sql}, place, files, hashed=True)
+
+
+def read_parquet(root: Path, path: str, place: Problem, files: InputFiles) -> Iterator[Chunk]:
+    """The rows of a parquet file. Raises InputError at `place`."""
+    files.add_file(path)
+    with open_inside(root, path) as raw:
+        check_no_pointer(raw, path)
+        while data := raw.read(CHUNK_BYTES):
+            files.add_bytes(data)
+    yield from _run(root, {"parquet": path}, place, files, hashed=False)
+
+
+def _run(root: Path, order: dict[str, str], place: Problem, files: InputFiles, *, hashed: bool) -> Iterator[Chunk]:
+    if importlib.util.find_spec("duckdb") is None:
+        what = "an `input.sql`" if "sql" in order else "parquet"
+        hint = "pip install 'batchspec[duckdb]'"
+        raise InputError(
+            [Problem(place.file, place.line, place.column, f"{what} needs DuckDB", hint, place.excerpt, "BS209")]
+        )
+    number = len(files.paths) - 1
+    with (
+        TemporaryDirectory(prefix="batchspec-") as spill,
+        subprocess.Popen(  # noqa: S603  our own program, no shell
+            [sys.executable, "-I", "-S", "-c", _BOOT, *import_path()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=root,
+            env=environment(),  # no key of the user's is within reach of the query
+        ) as process,
+    ):
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            seconds = files.limits.sql_seconds
+            process.stdin.write(orjson.dumps({**order, "spill": spill, "seconds": seconds}))
+            process.stdin.close()
+            clock, frames = _Clock(process, seconds), _frames(process.stdout)
+            while True:
+                with clock:
+                    records = _some(frames)
+                    code = None if records else process.wait()
+                if clock.is_over:
+                    raise InputError([_at(place, f"the query took more than {seconds} s", _SLOWER)])
+                if code is not None:
+                    break
+                if records[-1][0] == 0:
+                    raise InputError([_at(place, records[-1][1].decode())])
+                for _, text in records:
+                    if hashed:
+                        files.add_bytes(text)
+                    files.unpack(len(text), files.paths[number])
+                yield Chunk(number, 1, f"jsonl{FRAMED}", b"".join(frame_record(*record) for record in records))
+            if code != 0:
+                raise InputError([_at(place, "DuckDB ended before its time; is this machine short of memory?")])
+        finally:
+            process.kill()
+
+
+class _Clock:
+    """Ends a process that works for more than some seconds, as a context for each wait for it.
+
+    The time that passes outside of the context, while its rows are rendered, does not count.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        self.is_over = False
+        self._process, self._left, self._since = process, seconds, 0.0
+        self._timer = threading.Timer(0, self._end)
+
+    def __enter__(self) -> None:
+        self._since = time.monotonic()
+        self._timer = threading.Timer(max(self._left, 0.0), self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        self._left -= time.monotonic() - self._since
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._process.kill()
+
+
+def _some(frames: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return the rows of about one chunk; the last one says why there are no more, where its line is 0."""
+    records, size = [], 0
+    for line, text in frames:
+        records.append((line, text))
+        size += len(text)
+        if size >= CHUNK_BYTES or line == 0:
+            break
+    return records
+
+
+def _frames(pipe: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    while head := pipe.readline():
+        line, size = map(int, head.split())
+        text = pipe.read(size)
+        if len(text) < size:
+            return
+        yield line, text
+
+
+def _at(place: Problem, message: str, hint: str = "") -> Problem:
+    return Problem(place.file, place.line, place.column, message, hint, place.excerpt, "BS209")

@@ -1,0 +1,283 @@
+"""The confined process that runs DuckDB for `duckdb_client`: a JSON request in, framed rows out.
+
+It works in the project's root. A frame with line 0 says why there are no more rows.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from runner.base import lfs
+from runner.planner.confine import confine
+from runner.planner.input.parse import RECORD_BYTES, frame_record
+
+_ROWS = 1_000
+"""Rows that are taken from DuckDB at a time."""
+_MEMORY = 4 << 30
+"""Bytes that this process may take; DuckDB's own buffers spill to disk at a quarter of it."""
+_SPILL = "20GB"
+"""What DuckDB may spill to disk."""
+_ENTRIES = 1_000_000
+"""Files and folders of a project that are looked at."""
+_HARMLESS = frozenset({".DS_Store", ".gitkeep", ".keep", ".gitignore", ".gitattributes"})
+"""Hidden files that hold nothing, and that stand in many folders."""
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  a zone is added as text
+_NANOSECONDS = {"TIMESTAMP_NS": "", "TIMESTAMPTZ_NS": "+00:00"}
+"""Types of timestamps with nanoseconds, and what their text ends with; the time zone is set to UTC."""
+_QUOTED = re.compile(r"""['"]([^'"\n]+)['"]""")
+_PATTERN = re.compile(r"'([^'\n*?\[]*[*?\[][^'\n/]*)'")
+
+
+class Refused(Exception):
+    """The order can't be carried out; the message says why."""
+
+
+def main() -> None:
+    """Carry out the order on stdin."""
+    order = orjson.loads(sys.stdin.buffer.read())
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints is no row
+    confine(memory=_MEMORY, seconds=order["seconds"] + 1)
+    try:
+        for number, row in enumerate(_rows(order), 1):
+            out.write(frame_record(number, row))
+    except Refused as error:
+        out.write(frame_record(0, str(error).encode()))
+    except MemoryError:
+        out.write(frame_record(0, f"the query takes more than {_MEMORY >> 30} GB of memory".encode()))
+    out.flush()
+
+
+def _rows(order: dict[str, Any]) -> Iterator[bytes]:
+    import duckdb  # noqa: PLC0415  the message where it is missing comes from the parent
+
+    try:
+        # Without these an unknown function or file type would fetch code from the network.
+        closed: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+        spill = {"temp_directory": order["spill"], "memory_limit": f"{_MEMORY >> 32}GB"}
+        spill["max_temp_directory_size"] = _SPILL
+        connection = duckdb.connect(":memory:", config={**closed, **spill})
+        _lock(
+            connection,
+            *(([], [str(Path(order["parquet"]).resolve())]) if "parquet" in order else _readable(order["sql"])),
+        )
+        if "parquet" in order:
+            text, parameters = "SELECT * FROM read_parquet(?)", [order["parquet"]]
+        else:
+            statements = connection.extract_statements(order["sql"])
+            kinds = [statement.type for statement in statements]
+            if kinds != [duckdb.StatementType.SELECT]:
+                raise Refused("`input.sql` must be one SELECT")
+            _refuse_pointers(order["sql"])
+            text, parameters = statements[0].query, []
+        cursor = connection.execute(text, parameters)
+        columns = [column[0] for column in cursor.description or ()]
+        if doubled := sorted({name for name in columns if columns.count(name) > 1}):
+            raise Refused(f"the query gives the column {doubled[0]} twice; name it with AS")
+        nanos = _nanoseconds([(name, str(kind)) for name, kind, *_ in cursor.description or ()])
+        if nanos:
+            cursor = connection.execute(_with_nanoseconds(text, [columns[at] for at in nanos]), parameters)
+        number = 0
+        while block := cursor.fetchmany(_ROWS):
+            for values in block:
+                number += 1
+                row = _json(columns, _timestamps(values, nanos) if nanos else values, number)
+                if len(row) > RECORD_BYTES:
+                    raise Refused(f"row {number} is longer than {RECORD_BYTES} bytes")
+                yield row
+    except duckdb.Error as error:
+        raise Refused(_reason(error)) from error
+
+
+def _refuse_pointers(sql: str) -> None:
+    """Refuse a query over files that are Git LFS pointers: DuckDB would read a pointer as a csv file."""
+    for name in _QUOTED.findall(sql):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            continue  # no such file may be read
+        for path in map(Path, sorted(glob.glob(name, recursive=True))):  # noqa: PTH207  Path.glob refuses some patterns
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    if lfs.is_pointer(file.read(len(lfs.MARK) + 1)):
+                        raise Refused(lfs.message(path.as_posix()))
+
+
+def _nanoseconds(columns: list[tuple[str, str]]) -> dict[int, str]:
+    """Return the columns of nanoseconds by number, with what ends their text.
+
+    Python's values hold microseconds, so such columns are fetched as whole numbers. Raises Refused for nanoseconds
+    that are only a part of a value.
+    """
+    found = {}
+    for number, (name, kind) in enumerate(columns):
+        if kind in _NANOSECONDS:
+            found[number] = _NANOSECONDS[kind]
+        elif "_NS" in kind:
+            raise Refused(f"column {name} is {kind}, whose nanoseconds would be cut off; cast it to VARCHAR")
+    return found
+
+
+def _with_nanoseconds(query: str, columns: list[str]) -> str:
+    """Return the query with timestamps as nanoseconds since 1970."""
+    names = ['"' + name.replace('"', '""') + '"' for name in columns]
+    replaced = ", ".join(f"epoch_ns({name}) AS {name}" for name in names)
+    return f"SELECT * REPLACE ({replaced}) FROM (\n{query.rstrip().rstrip(';')}\n)"  # noqa: S608  one SELECT, locked in
+
+
+def _timestamps(values: tuple[Any, ...], nanos: dict[int, str]) -> tuple[Any, ...]:
+    """Return a row with timestamps as text: as `isoformat` has it, with nine digits where six are too few."""
+    row = list(values)
+    for at, zone in nanos.items():
+        if row[at] is not None:
+            micros, rest = divmod(row[at], 1_000)
+            text = (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="microseconds" if rest else "auto")
+            row[at] = f"{text}{rest:03d}{zone}" if rest else text + zone
+    return tuple(row)
+
+
+def _readable(sql: str) -> tuple[list[str], list[str]]:
+    """Folders and files that a query may read: all of the project but what is hidden, or no plain file.
+
+    A folder with something else in it is let in file by file. DuckDB then wants leave for a pattern too, and looks at
+    each file that it finds by one; but it lists what a symlink leads to, so only patterns in such a folder itself are
+    let in.
+    """
+    found = _Found()
+    found.enter(".", top=True)
+    patterns = [Path(text) for text in _PATTERN.findall(sql)]
+    let_in = [path.as_posix() for path in patterns if path.parent.as_posix() in found.mixed and ".." not in path.parts]
+    root = Path.cwd()
+    return [f"{root}/{path}/" for path in found.folders], [f"{root}/{path}" for path in (*found.files, *let_in)]
+
+
+class _Found:
+    """What a walk through the project finds: folders that may be read whole, files, and the folders that are mixed."""
+
+    def __init__(self) -> None:
+        self.folders: list[str] = []
+        self.files: list[str] = []
+        self.mixed: set[str] = set()
+        self._seen = 0
+
+    def enter(self, folder: str, *, top: bool = False) -> bool:
+        """Take in a folder; whether all of it may be read."""
+        before = len(self.folders), len(self.files)
+        whole = not top
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                self._seen += 1
+                if self._seen > _ENTRIES:
+                    raise Refused(f"the project has more than {_ENTRIES} files; a query can't be kept to it")
+                whole &= self._entry(entry.path.removeprefix("./"), entry)
+        if whole:
+            del self.folders[before[0] :], self.files[before[1] :]
+            self.folders.append(folder)
+        else:
+            self.mixed.add(folder)
+        return whole
+
+    def _entry(self, path: str, entry: os.DirEntry[str]) -> bool:
+        if entry.name.startswith("."):
+            return entry.name in _HARMLESS and entry.is_file(follow_symlinks=False)
+        if entry.is_symlink():
+            return True  # DuckDB looks at where it leads
+        if entry.is_dir():
+            return self.enter(path)
+        if not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+            return False  # reading from a pipe waits for ever
+        self.files.append(path)
+        return True
+
+
+def _lock(connection: Any, folders: list[str], files: list[str]) -> None:
+    """Let the query read these folders and files, and nothing else."""
+    for setting in (
+        f"allowed_directories={_sql(folders)}",
+        f"allowed_paths={_sql(files)}",
+        "threads=1",
+        "preserve_insertion_order=true",
+        "TimeZone='UTC'",
+        "enable_external_access=false",
+        "enable_progress_bar=false",
+        "lock_configuration=true",
+    ):
+        connection.execute(f"SET {setting}")
+
+
+def _sql(texts: list[str]) -> str:
+    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
+
+
+def _json(columns: list[str], values: tuple[Any, ...], number: int) -> bytes:
+    row = dict(zip(columns, values, strict=True))
+    try:
+        for value in values:
+            _check(value)
+        return orjson.dumps(row, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError) as error:
+        bad = next((name for name, value in row.items() if not _writable(value)), columns[0])
+        reason = str(error.__cause__ or error)
+        raise Refused(f"row {number}, column {bad}: {reason}") from error
+
+
+def _writable(value: Any) -> bool:
+    try:
+        _check(value)
+        orjson.dumps(value, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _check(value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("JSON has no NaN or infinity; use nullif, or cast it to text")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        raise ValueError("this whole number is beyond 64 bits; cast it to text")
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _check(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            _check(item)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime() | date() | time():
+            return value.isoformat()
+        case Decimal():
+            # What is not whole is read as a double, of which a decimal has more digits.
+            if "." in str(value) and Decimal(repr(float(value))) != value:
+                raise ValueError(f"a number cannot keep the digits of {value}; cast it to VARCHAR in `input.sql`")
+            return orjson.Fragment(str(value))
+        case UUID() | timedelta():
+            return str(value)
+        case tuple():
+            return list(value)
+        case bytes() | bytearray():
+            raise ValueError("binary data is no text; decode or encode it in the query")
+    raise ValueError(f"a {type(value).__name__} can't stand in a prompt; cast it to text")
+
+
+def _reason(error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    denied = re.search('Cannot access file "([^"*?]+)"', first)
+    inside = denied and not any(part in denied[1] for part in ("..", ":")) and not Path(denied[1]).is_absolute()
+    if denied and inside and not Path(denied[1]).exists():
+        return f"there is no file {denied[1]}"
+    if "disabled by configuration" in first:
+        return f"{first.split(' - ')[0]}: a query reads files of the project only, and none that are hidden"
+    return first

@@ -1,0 +1,91 @@
+"""Fewer rows than there are: the first ones, or a sample. Works on chunks, before anything is rendered."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import heapq
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from runner.planner.input.parse import FRAMED, RECORD_BYTES, Chunk, frame_record, framed
+
+
+def limited(chunks: Iterator[Chunk], limit: int) -> Iterator[Chunk]:
+    """The first `limit` records; what comes behind them is not read."""
+    left = limit
+    for chunk in chunks:
+        records = list(_raw(chunk))
+        if len(records) >= left:
+            yield _chunk_of(chunk, records[:left])
+            return
+        left -= len(records)
+        yield chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Which records a sample holds, by their number."""
+
+    numbers: frozenset[int]
+
+    def pick(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """The sample's records, in input order."""
+        number = 0
+        for chunk in chunks:
+            records = list(_raw(chunk))
+            chosen = [record for at, record in enumerate(records, number) if at in self.numbers]
+            number += len(records)
+            if chosen:
+                yield _chunk_of(chunk, chosen)
+
+
+def sampled(chunks: Iterator[Chunk], count: int, seed: int) -> Sample:
+    """`count` records, chosen by a digest of their own bytes and the seed: the same ones wherever they stand.
+
+    Rows that are added later take the place of few that were chosen before, so most answers stay. Memory grows with
+    `count`, not with the rows.
+    """
+    salt = seed.to_bytes(8, "big", signed=True)
+    worst: list[tuple[int, int]] = []  # a heap whose first is the worst: the greatest digest, then the last
+    number = 0
+    for chunk in chunks:
+        for _, text in _raw(chunk):
+            digest = int.from_bytes(hashlib.blake2b(text.rstrip(b"\r\n"), digest_size=8, key=salt).digest(), "big")
+            entry = (-digest, -number)
+            if len(worst) < count:
+                heapq.heappush(worst, entry)
+            elif entry > worst[0]:
+                heapq.heapreplace(worst, entry)
+            number += 1
+    return Sample(frozenset(-at for _, at in worst))
+
+
+def _raw(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
+    """(line, bytes) of each record of a chunk, good or not."""
+    if chunk.kind.endswith(FRAMED):
+        yield from framed(chunk.data)
+    elif chunk.kind == "jsonl":
+        for line, text in enumerate(chunk.data.split(b"\n"), chunk.line):
+            if text and not text.isspace():
+                yield line, text
+    else:
+        yield from _separated(chunk)
+
+
+def _separated(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
+    csv.field_size_limit(RECORD_BYTES)
+    texts = io.BytesIO(chunk.data).readlines()
+    reader = csv.reader((text.decode("latin-1") for text in texts), delimiter=chunk.delimiter, strict=True)
+    before = 0
+    for record in reader:
+        if record:
+            yield chunk.line + before, b"".join(texts[before : reader.line_num])
+        before = reader.line_num
+
+
+def _chunk_of(chunk: Chunk, records: list[tuple[int, bytes]]) -> Chunk:
+    """A chunk of some of another's records."""
+    kind = chunk.kind if chunk.kind.endswith(FRAMED) else chunk.kind + FRAMED
+    return replace(chunk, kind=kind, data=b"".join(frame_record(*one) for one in records))

@@ -1,0 +1,286 @@
+"""The input as chunks of whole records. Streamed; memory is one chunk.
+
+A chunk is bytes, so that it can go to another process; `runner.planner.input.parse` turns it into Python values
+there. What
+is read is hashed on the way, so that the lockfile can say which input gave these requests.
+
+A new source is a generator of `Chunk`s, called from `_all_chunks`; it hands what it reads to `files` and raises
+InputError. Where the records are no JSON lines or csv, their kind gets a reader in `rows.READERS`; whatever is cheap to
+write as JSON needs none. Limits and samples are in `runner.planner.input.sample`: workers render what they are
+given, in any
+order, and know nothing of the rows before it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from runner.base.repository_paths import open_inside, readable
+from runner.errors import InputError, Problem, TrustError
+from runner.jobspec.suggest import did_you_mean
+from runner.planner.input import globs
+from runner.planner.input.chunks import json_array, lines, separated
+from runner.planner.input.parse import FRAMED, Chunk, frame_record
+from runner.planner.input.sample import limited, sampled
+from runner.planner.input.streams import CHUNK_BYTES, InputFiles, Stream, open_stream, utf16_of
+
+if TYPE_CHECKING:
+    from runner.jobspec.loader import JobSpec
+    from runner.jobspec.models import Input, RowFormat
+
+_SUFFIXES: dict[str, RowFormat] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+_CUTTERS = {"jsonl": lines, "json": json_array}
+_SEPARATED = {"csv", "tsv"}
+_UNREADABLE = (OSError, EOFError, zlib.error)
+_PACKED = {".gz", ".zst"}
+_LOOKED_AT = 1_000
+MOST_FILES = (1 << 16) - 1
+"""Files of one input: a row's file is kept as a number of two bytes."""
+
+
+def read_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    """All records of a job's input that it wants, in order, as chunks. Fills `files`. Raises InputError.
+
+    Where all rows are wanted, what was asked on after an InputError goes on with the next file, so that what is wrong
+    with the others can be told too.
+    """
+    chosen = spec.job.input
+    if chosen.sample is not None:
+        places = sampled(_all_chunks(root, spec, InputFiles()), chosen.sample.n, chosen.sample.seed)
+        return places.pick(_all_chunks(root, spec, files))
+    chunks = _all_chunks(root, spec, files)
+    return chunks if chosen.limit is None else limited(chunks, chosen.limit)
+
+
+def _all_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    chosen = spec.job.input
+    if chosen.rows is not None:
+        return _inline(spec, files)
+    if chosen.sql:
+        from runner.planner.input.duckdb_client import query  # noqa: PLC0415  a process of its own, seldom wanted
+
+        return query(root, chosen.sql, spec.problem("", "input", "sql"), files)
+    return _texts(root, spec, files) if chosen.text else _tables(root, spec, files)
+
+
+def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
+    """Files by the path or glob that stands under `input` by this name. Raises InputError where there is none.
+
+    They are sorted and relative to the root. A glob takes nothing hidden.
+    """
+    pattern, place = str(getattr(spec.job.input, name)), spec.problem("", "input", name)
+    try:
+        readable(root, pattern)
+        found = [pattern] if (root / pattern).is_file() else _matches(root, pattern)
+    except TrustError as error:
+        raise InputError([_at(place, error.message, error.code)]) from error
+    except (OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise InputError([_at(place, f"{pattern} can't be looked for: {error}", "BS201")]) from error
+    if not found:
+        raise InputError([_at(place, _not_found(root, pattern), "BS201")])
+    if len(found) > MOST_FILES:
+        message = (
+            f"{pattern} matches {len(found)} files; at most {MOST_FILES} are read: pack rows of many into one file"
+        )
+        raise InputError([_at(place, message, "BS201")])
+    return found
+
+
+def _matches(root: Path, pattern: str) -> list[str]:
+    """The files of a glob. Raises TrustError for one that leads outside the project."""
+    if not any(mark in pattern for mark in globs.MARKS):
+        return []
+    named = {part for part in Path(pattern).parts if part.startswith(".")}
+    found = []
+    for shown in globs.find(root, pattern):
+        if all(not part.startswith(".") or named for part in shown.parts):
+            found.append(shown.as_posix())
+            readable(root, found[-1])
+    return sorted(found)
+
+
+def _not_found(root: Path, pattern: str) -> str:
+    if "://" in pattern:
+        return f"{pattern} is no file of this project; rows are read from files, so fetch it first"
+    if any(mark in pattern for mark in globs.MARKS):
+        return f"no file matches {pattern}, which is relative to the project's root"
+    path = root / pattern
+    if path.is_dir():
+        return _is_folder(path, pattern)
+    if path.exists():
+        return f"{pattern} is a device or a pipe; rows are read from plain files"
+    there = [other.name for other in islice(path.parent.iterdir(), _LOOKED_AT)] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, there)
+    return f"there is no input file {pattern}{f' ({hint})' if hint else ''}"
+
+
+def _is_folder(path: Path, pattern: str) -> str:
+    """Return what to write in place of a folder, by the kinds of files in it."""
+    files = [entry for entry in islice(path.iterdir(), _LOOKED_AT) if entry.is_file() and entry.name[0] != "."]
+    kinds = Counter(
+        _kind_suffix(entry) + _packing(entry) for entry in files if _kind_suffix(entry).lower() in _SUFFIXES
+    )
+    found = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
+    folder = pattern.rstrip("/")
+    if not found:
+        return f"{pattern} is a folder; for the files in it, write {folder}/*.jsonl or the like; it holds no rows now"
+    there = " and ".join(f"{kinds[kind]} {kind}" for kind in found)
+    others = "".join(f" or {folder}/*{kind}" for kind in found[1:])
+    return f"{pattern} is a folder; for the files in it ({there}), write {folder}/*{found[0]}{others}"
+
+
+def _kind_suffix(path: Path) -> str:
+    """Return the suffix that names a file's format, without that of its compression."""
+    return path.with_suffix("").suffix if _packing(path) else path.suffix
+
+
+def _packing(path: Path) -> str:
+    return path.suffix if path.suffix.lower() in _PACKED else ""
+
+
+def is_whole(chosen: Input) -> bool:
+    """Whether an input is all rows of files that the spec names, so that their bytes alone say what it holds."""
+    return bool(chosen.path) and not chosen.sql and chosen.limit is None and chosen.sample is None
+
+
+def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
+    """Fill `files` as `read_chunks` does when it has been read to its end, without making chunks. Raises InputError."""
+    for path in find_files(root, spec, "path"):
+        files.add_file(path)
+        try:
+            with open_inside(root, path) as raw:
+                while data := raw.read(CHUNK_BYTES):
+                    files.add_bytes(data)
+        except OSError as error:
+            raise InputError([Problem(path, 0, 0, f"cannot be read: {error}", code="BS202")]) from error
+
+
+def size_of(root: Path, spec: JobSpec) -> int:
+    """Bytes of the input's files together. Raises InputError."""
+    paths = find_files(root, spec, "path")
+    return sum((root / path).stat().st_size for path in paths)
+
+
+def kind_of(path: str, spec: Input) -> RowFormat:
+    """The format of a file: what the spec says, else what its name says. Raises ValueError."""
+    if spec.format is not None:
+        return spec.format
+    suffix = _kind_suffix(Path(path))
+    if suffix.lower() not in _SUFFIXES:
+        known = "jsonl, json, csv, tsv or parquet"
+        raise ValueError(f"cannot tell the format of {path}: say `format` under `input`: {known}")
+    return _SUFFIXES[suffix.lower()]
+
+
+def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    """The rows of files. `chain` goes on with the next file when it is asked on after an error."""
+    chosen, place = spec.job.input, spec.problem("", "input", "path")
+    paths = find_files(root, spec, "path")
+    try:
+        kinds = [kind_of(path, chosen) for path in paths]
+    except ValueError as error:
+        raise InputError([_at(place, f"{error}{_unicode_text(root, paths, chosen)}", "BS202")]) from error
+    other = next((path for path, kind in zip(paths, kinds, strict=True) if kind not in _SEPARATED), None)
+    if chosen.delimiter and other is not None:
+        message = f"{other} has no delimiter: `input.delimiter` is for csv; remove it, or say `format: csv`"
+        raise InputError([_at(spec.problem("", "input", "delimiter"), message, "BS202")])
+    files.total += sum((root / path).stat().st_size for path in paths)
+
+    def table(number: int) -> Iterator[Chunk]:
+        path, kind = paths[number], kinds[number]
+        if kind == "parquet":
+            from runner.planner.input.duckdb_client import read_parquet  # noqa: PLC0415  a process of its own, seldom wanted
+
+            yield from read_parquet(root, path, place, files)
+            return
+        with _reading(root, path, files, chosen.encoding) as stream:
+            if kind in _SEPARATED:
+                yield from separated(stream, path, number, kind, chosen.delimiter)
+            else:
+                yield from _CUTTERS[kind](stream, path, number, kind)
+            stream.drain()
+
+    return chain.from_iterable(map(table, range(len(paths))))
+
+
+def _unicode_text(root: Path, paths: list[str], chosen: Input) -> str:
+    """Return advice where the first file of unknown format is what Excel saves as "Unicode Text"; else nothing."""
+    path = next((path for path in paths if _kind_suffix(Path(path)).lower() not in _SUFFIXES), paths[0])
+    with open_inside(root, path) as raw:
+        head = raw.read(1 << 10)
+    if not utf16_of(head):
+        return ""
+    encoding = "" if chosen.encoding.lower().startswith("utf-16") else " and `encoding: utf-16`"
+    return f'; it looks like Excel\'s "Unicode Text": write `format: tsv`{encoding}'
+
+
+def _texts(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    """Each file as one row: its path, its name without the last suffix, and its text."""
+    paths = find_files(root, spec, "text")
+
+    def text(number: int) -> Iterator[Chunk]:
+        path = paths[number]
+        with _reading(root, path, files, spec.job.input.encoding) as stream:
+            row = {"path": path, "name": Path(path).stem, "text": stream.read_text(path)}
+            yield Chunk(number, 1, f"jsonl{FRAMED}", frame_record(1, orjson.dumps(row)))
+
+    return chain.from_iterable(map(text, range(len(paths))))
+
+
+def _inline(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    """The rows that stand in the spec, each with its line there."""
+    files.add_file(spec.file)
+    records = []
+    for number, row in enumerate(spec.job.input.rows or ()):
+        text = orjson.dumps(row)
+        files.add_bytes(text)
+        records.append(frame_record(spec.problem("", "input", "rows", number).line, text))
+    yield Chunk(0, 1, f"jsonl{FRAMED}", b"".join(records))
+
+
+class _reading:  # noqa: N801  used like a function
+    """A file of the input, open; what goes wrong while it is read becomes an InputError that names it."""
+
+    def __init__(self, root: Path, path: str, files: InputFiles, encoding: str) -> None:
+        self._root, self._path, self._files, self._encoding = root, path, files, encoding
+        self._stream: Stream | None = None
+
+    def __enter__(self) -> Stream:
+        self._files.add_file(self._path)
+        try:
+            self._stream = open_stream(self._root, self._path, self._files, self._encoding)
+        except _UNREADABLE as error:
+            self._fail(error)
+        assert self._stream is not None
+        return self._stream
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        if isinstance(error, _UNREADABLE):
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, EOFError):
+            reason = "it is cut short: its compressed data has no end; was it copied whole?"
+        else:
+            reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise InputError([Problem(self._path, 0, 0, reason, code="BS202")]) from error
+
+
+def _at(place: Problem, message: str, code: str) -> Problem:
+    return Problem(place.file, place.line, place.column, message, "", place.excerpt, code)

@@ -1,0 +1,282 @@
+"""Input files as streams of UTF-8 bytes: unpacked, recoded, and hashed as they stand on disk."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from runner.base import lfs
+from runner.base.repository_paths import open_inside
+from runner.errors import InputError, Problem
+from runner.planner.input.limits import INPUT_BYTES, INPUT_RATIO, Limits, limits_of
+from runner.planner.input.parse import NOT_UTF8, RECORD_BYTES
+
+CHUNK_BYTES = 1 << 20
+"""Bytes of a chunk, about; a chunk ends with a whole record."""
+_BOM = b"\xef\xbb\xbf"
+_HEAD = 256
+"""Bytes at the start of a file by which UTF-16 is recognised."""
+_PAIRS = 4
+_BITE = 1 << 11
+"""Packed bytes that are unpacked at a time; at the most they are 64 MB then (RFC 8878: 128 KiB from 4 bytes)."""
+
+
+@dataclass(slots=True)
+class InputFiles:
+    """What was read: paths relative to the project's root, and the SHA-256 over all files' bytes and names.
+
+    `size` is how many bytes were read, `total` how many there are, for progress. `unpacked` is how many bytes came of
+    compressed files and queries, which `limits` bounds.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    size: int = 0
+    total: int = 0
+    unpacked: int = 0
+    limits: Limits = field(default_factory=limits_of)
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    def digest(self) -> str:
+        """64 hex digits over what has been read so far."""
+        return str(self._digest.hexdigest())
+
+    def add_file(self, path: str) -> None:
+        """Begin a file; its name counts, so that moving rows between files shows."""
+        self.paths.append(path)
+        self._digest.update(b"\0" + path.encode(errors="surrogateescape") + b"\0")
+
+    def add_bytes(self, data: bytes | memoryview) -> None:
+        """Take in bytes as they stand on disk."""
+        self.size += len(data)
+        self._digest.update(data)
+
+    def unpack(self, count: int, path: str) -> None:
+        """Take in bytes that came of a compressed file or a query. Raises InputError beyond what there may be."""
+        self.unpacked += count
+        most = self.limits.unpacked(max(self.size, self.total))
+        if self.unpacked > most:
+            name = INPUT_BYTES if most == self.limits.input_bytes else INPUT_RATIO
+            message = f"the input unpacks to more than {most} bytes"
+            hint = f"if you trust it, raise the limit with the environment variable {name}"
+            raise InputError([Problem(path, 0, 0, message, hint, code="BS202")])
+
+
+class _Unpacked(io.RawIOBase):
+    """What a decompressor gives, counted."""
+
+    def __init__(self, stream: Any, files: InputFiles, path: str) -> None:
+        super().__init__()
+        self._stream, self._files, self._path = stream, files, path
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self._stream.readinto(buffer)
+        self._files.unpack(count, self._path)
+        return count
+
+
+class _Hashing(io.RawIOBase):
+    """A raw file that hands every byte it reads to `files`."""
+
+    def __init__(self, raw: IO[bytes], files: InputFiles) -> None:
+        super().__init__()
+        self._raw = raw
+        self._files = files
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self._raw.readinto(buffer)  # type: ignore[attr-defined]  # typeshed: IO has none
+        self._files.add_bytes(memoryview(buffer)[:count])
+        return count
+
+
+class _Unzstd(io.RawIOBase):
+    """The content of zstandard frames. Unlike the library's own reader it raises EOFError where one is cut short."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        super().__init__()
+        import zstandard  # noqa: PLC0415  only for .zst
+
+        self._raw = raw
+        self._error = zstandard.ZstdError
+        self._new = zstandard.ZstdDecompressor().decompressobj
+        self._frame: Any = None
+        self._ready = memoryview(b"")
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            read = self._left or self._raw.read(1 << 17)
+            # A few bytes may unpack to a great deal, so they are taken a few at a time.
+            data, self._left = read[:_BITE], read[_BITE:]
+            if not data:
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            self._frame = self._frame or self._new()
+            try:
+                self._ready = memoryview(self._frame.decompress(data))
+            except self._error as error:
+                raise OSError(f"not valid zstandard data: {error}") from error
+            if self._frame.eof:
+                self._left = self._frame.unused_data + self._left
+                self._frame = None
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+
+class _Recoded(io.RawIOBase):
+    """Text of another encoding as UTF-8. A byte that is none of it is an InputError that names line and column."""
+
+    def __init__(self, raw: IO[bytes], encoding: str, path: str) -> None:
+        super().__init__()
+        self._raw = raw
+        self._encoding = encoding
+        self._path = path
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._line, self._column = 1, 1
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = self._raw.read(1 << 17)
+            try:
+                text = self._decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                raise self._wrong(error) from error
+            except UnicodeError as error:  # UTF-16 without its mark
+                raise InputError(
+                    [Problem(self._path, 0, 0, f"the file is not {self._encoding}: {error}", code="BS202")]
+                ) from error
+            self._count(text)
+            self._ready = text.encode()
+            if not data:
+                break
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def _count(self, text: str) -> None:
+        ends = text.count("\n")
+        self._line += ends
+        self._column = len(text) - text.rfind("\n") if ends else self._column + len(text)
+
+    def _wrong(self, error: UnicodeDecodeError) -> InputError:
+        self._count(error.object[: error.start].decode(self._encoding, errors="replace"))
+        byte = error.object[error.start]
+        message = f"byte 0x{byte:02x} is not {self._encoding}, which `encoding` says"
+        return InputError([Problem(self._path, self._line, self._column, message, code="BS202")])
+
+
+class Stream:
+    """A file of the input, unpacked and in UTF-8, without a byte order mark."""
+
+    def __init__(self, raw: _Hashing, unpacked: IO[bytes], closing: IO[bytes]) -> None:
+        self._raw = raw
+        self._bytes = unpacked
+        self._closing = closing
+        self._start = self._bytes.read(len(_BOM)).removeprefix(_BOM)
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes and a few; empty at the end."""
+        start, self._start = self._start, b""
+        return start + self._bytes.read(size)
+
+    def read_text(self, path: str) -> str:
+        """All of the file. Raises InputError where it is too long or not UTF-8."""
+        data = self.read(RECORD_BYTES + 1)
+        if len(data) > RECORD_BYTES:
+            raise InputError([Problem(path, 0, 0, f"the file is longer than {RECORD_BYTES} bytes", code="BS202")])
+        self.drain()
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            line, start = data.count(b"\n", 0, error.start) + 1, data.rfind(b"\n", 0, error.start) + 1
+            column = len(data[start : error.start].decode()) + 1
+            message = NOT_UTF8.format(data[error.start])
+            raise InputError([Problem(path, line, column, message, code="BS202")]) from error
+
+    def drain(self) -> None:
+        """Read on to the end of the file, so that the digest covers bytes that a decompressor left unread."""
+        while self._raw.read(1 << 20):
+            pass
+
+    def close(self) -> None:
+        """Close the file."""
+        self._closing.close()
+
+
+def check_no_pointer(raw: io.BufferedReader, shown: str) -> None:
+    """Raise InputError where a file, at its start, is a Git LFS pointer."""
+    if lfs.is_pointer(raw.peek(len(lfs.MARK) + 1)):
+        raise InputError([Problem(shown, 0, 0, lfs.message(shown), code="BS202")])
+
+
+def _checked(stream: IO[bytes], shown: str) -> IO[bytes]:
+    """Return a stream with the bytes of `stream`. Raises InputError for UTF-16, which is not what `encoding` says."""
+    buffered = io.BufferedReader(stream, 1 << 18)  # type: ignore[type-var]  # typeshed asks for less than IO[bytes]
+    head = buffered.peek(_HEAD)[:_HEAD]
+    if name := utf16_of(head):
+        message = f"the file is UTF-16; write `encoding: {name}` under `input`"
+        if b"\t" in head:
+            message += ', and `format: tsv` where tabs separate the columns, as in Excel\'s "Unicode Text"'
+        raise InputError([Problem(shown, 0, 0, message, code="BS202")])
+    return buffered
+
+
+def utf16_of(head: bytes) -> str:
+    """Return the name of the UTF-16 encoding that a file with these first bytes has; empty for any other file.
+
+    Without a byte order mark, ASCII characters give it away: every second byte is zero.
+    """
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    first, second = head[0:-1:2], head[1::2]
+    if len(second) >= _PAIRS and second.count(0) > len(second) // 2 and first.count(0) == 0:
+        return "utf-16-le"
+    if len(second) >= _PAIRS and first.count(0) > len(first) // 2 and second.count(0) == 0:
+        return "utf-16-be"
+    return ""
+
+
+def open_stream(root: Path, shown: str, files: InputFiles, encoding: str) -> Stream:
+    """Open a file of the input by its path in the project.
+
+    Raises TrustError, OSError, and EOFError or zlib.error if it is damaged.
+    """
+    path = Path(shown)
+    raw = open_inside(root, shown)
+    try:
+        check_no_pointer(raw, shown)
+        hashing = _Hashing(raw, files)
+        stream: IO[bytes] = io.BufferedReader(hashing, CHUNK_BYTES)
+        if path.suffix.lower() == ".gz":
+            stream = io.BufferedReader(_Unpacked(gzip.GzipFile(fileobj=stream), files, shown), 1 << 18)
+        elif path.suffix.lower() == ".zst":
+            stream = io.BufferedReader(_Unpacked(_Unzstd(stream), files, shown), 1 << 18)
+        if encoding.lower().replace("_", "-") not in {"utf-8", "utf8"}:
+            stream = io.BufferedReader(_Recoded(stream, encoding, shown), 1 << 18)
+        else:
+            stream = _checked(stream, shown)
+        return Stream(hashing, stream, raw)
+    except BaseException:
+        raw.close()
+        raise

@@ -1,0 +1,1 @@
+"""Request bodies: their layout, rendering, and the worker processes."""

@@ -1,0 +1,44 @@
+"""A request body that was made elsewhere, in the form that this job's own bodies have: same request, same bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from runner.jobspec.models import Job
+
+_FIRST = {"anthropic": ("model", "system", "messages"), "openai": ("model", "instructions", "messages", "input")}
+"""The fields that stand first, in this order; the others follow by name, as parameters do."""
+
+
+def canonical(job: Job, body: dict[str, Any]) -> bytes:
+    """The body's bytes with fields in our order; inside a field nothing is moved, but for a message's role.
+
+    Raises orjson.JSONEncodeError for what is not JSON.
+    """
+    first = [name for name in _FIRST[job.line_format] if name in body]
+    rest = sorted(name for name in body if name not in first)
+    return orjson.dumps({name: _plain(name, body[name]) for name in (*first, *rest)})
+
+
+def body_of(job: Job, line: dict[str, Any]) -> dict[str, Any] | None:
+    """The body in a line of an uploaded file; None where the line is not of this job's format and endpoint."""
+    if job.line_format == "anthropic":
+        found = line.get("params")
+    else:
+        found = line.get("body") if line.get("url") == job.url else None
+    return found if isinstance(found, dict) else None
+
+
+def _plain(name: str, value: Any) -> Any:
+    if name in {"messages", "input"} and isinstance(value, list):
+        return [_message(one) for one in value]
+    return value
+
+
+def _message(value: Any) -> Any:
+    """A message with `role` before everything else."""
+    if not isinstance(value, dict) or "role" not in value:
+        return value
+    return {"role": value["role"], **value}

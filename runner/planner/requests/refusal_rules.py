@@ -1,0 +1,256 @@
+"""What a service certainly refuses of rendered requests, found row by row while they are rendered.
+
+Only warned of. A row is looked at once, in whichever process renders it, so counts and first rows are the same for
+any number of processes. Imports little, since every worker imports it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from runner.base.model_facts import context_window
+from runner.base.tokenizer import token_counter
+from runner.planner.templates.environment import is_constant
+
+if TYPE_CHECKING:
+    from runner.jobspec.loader import JobSpec
+    from runner.jobspec.models import Job
+
+SHOWN = 3
+"""Rows of a finding that are named; all are counted."""
+BYTES_A_TOKEN = 4
+"""Bytes of English text that make a token, OpenAI's rule of thumb (for characters)."""
+_LONG_BYTES = 16_000
+"""Requests of fewer bytes fit into any model's window."""
+_SHORT_TOKEN = 2
+"""Bytes of a token in requests that are counted; texts with shorter ones are not looked at."""
+MESSAGE, PREFILL = "message", "prefill"
+_JSON = re.compile("json", re.IGNORECASE)
+_TEXTS = ("system", "instructions", "messages", "input")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A model, whose context window is looked up when a request is long, and the output tokens that count against it.
+
+    `encoding` is the model's tokenizer by its public name, empty where there is none.
+    """
+
+    model: str
+    line_format: str
+    reserved: int
+    encoding: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Rules about a whole request: whether a rendered text must name JSON, and the model's limits.
+
+    `constant_json` is how often the word is in what is no text of a message, such as the parameters.
+    """
+
+    needs_json: bool = False
+    constant_json: int = 0
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Rows that a service refuses for one reason. `rows` are the first: number from 0, and id as JSON, maybe empty.
+
+    `most` is the highest number of input tokens, 0 where tokens are not the reason.
+    """
+
+    kind: str
+    count: int
+    rows: tuple[tuple[int, str], ...]
+    most: int = 0
+
+
+class Found:
+    """The findings of all chunks, in the order of the input."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Finding] = {}
+        self._seen = 0
+
+    def add(self, findings: tuple[Finding, ...], seen: int) -> None:
+        """Add those of the next chunk, of `seen` records."""
+        for one in findings:
+            old = self._found.get(one.kind, Finding(one.kind, 0, ()))
+            rows = (*old.rows, *((self._seen + number, identity) for number, identity in one.rows))
+            self._found[one.kind] = Finding(one.kind, old.count + one.count, rows[:SHOWN], max(old.most, one.most))
+        self._seen += seen
+
+    def all(self) -> tuple[Finding, ...]:
+        """Return the findings by kind."""
+        return tuple(self._found[kind] for kind in sorted(self._found))
+
+
+def rule_of(job: Job, number: int) -> str:
+    """Return what the service asks of the text of a turn; empty where it takes any text.
+
+    Anthropic refuses messages without text ("text content blocks must contain non-whitespace text", "all messages must
+    have non-empty content except for the optional final assistant message") and a final assistant message that ends in
+    white space ("final assistant content cannot end with trailing whitespace").
+    """
+    turn = job.prompt.turns[number]
+    if job.line_format != "anthropic" or turn.role == "system":
+        return ""
+    return PREFILL if turn.role == "assistant" and number == len(job.prompt.turns) - 1 else MESSAGE
+
+
+def rules_of(spec: JobSpec, constants: Iterable[bytes], limits: Limits | None) -> Rules:
+    """Return the rules about a job's requests as a whole; `constants` are their bytes that are the same in all."""
+    parts = [part.lower().count(b"json") for part in constants]
+    texts = [turn.text for turn in spec.job.prompt.turns if isinstance(turn.text, str)]
+    asks = asks_json_object(spec.job.url, spec.parameters)
+    needs = asks and not any(is_constant(text) and names_json(text) for text in texts)
+    return Rules(needs, sum(parts), limits)
+
+
+def asks_json_object(url: str, parameters: Mapping[str, Any]) -> bool:
+    """Return whether a request asks for JSON without a schema, which OpenAI allows only where a message names JSON.
+
+    "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
+    """
+    if not url:
+        return False
+    outer = parameters.get("text" if url == "/v1/responses" else "response_format")
+    form = outer.get("format") if url == "/v1/responses" and isinstance(outer, Mapping) else outer
+    return isinstance(form, Mapping) and form.get("type") == "json_object"
+
+
+def names_json(text: str) -> bool:
+    """Return whether a text has the word JSON in it, in any case."""
+    return "JSON" in text or "json" in text or _JSON.search(text) is not None
+
+
+@dataclass(slots=True)
+class _Counted:
+    """A finding that is being counted, since most rows may have it."""
+
+    count: int = 0
+    rows: list[tuple[int, str]] = field(default_factory=list)
+    most: int = 0
+
+
+class RowChecks:
+    """The checks of one job's rows. `found` are the kinds of findings of the row that is being rendered."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self.found: list[str] = []
+        self.row = self._json if rules.needs_json else None
+        self.most_bytes = 1 << 62 if rules.limits is None else _LONG_BYTES
+        self._most = 0
+        self._findings: dict[str, _Counted] = {}
+
+    def of(self, rule: str) -> Callable[[str], None] | None:
+        """Return the check of a text by its turn's rule; None where there is none."""
+        found = self.found
+
+        def message(text: str) -> None:
+            if not text or text.isspace():
+                found.append("blank")
+
+        def prefill(text: str) -> None:
+            if text[-1:].isspace():
+                found.append("trailing")
+
+        return {MESSAGE: message, PREFILL: prefill}.get(rule)
+
+    def whole(self, line: bytes) -> None:
+        """Check a request's line as a whole."""
+        if self.row is not None:
+            self.row(line)
+        limits = self._rules.limits
+        if limits is not None and len(line) > _LONG_BYTES:
+            self._window(line, limits)
+
+    def _window(self, line: bytes, limits: Limits) -> None:
+        window = context_window(limits.model, limits.line_format)
+        if window is None or len(line) <= (window - limits.reserved) * (
+            _SHORT_TOKEN if limits.encoding else BYTES_A_TOKEN
+        ):
+            return
+        tokens = _tokens(line, limits.encoding)
+        if tokens + limits.reserved > window:
+            self.found.append("window")
+            self._most = max(self._most, tokens)
+
+    def _json(self, line: bytes) -> None:
+        if line.lower().count(b"json") <= self._rules.constant_json:
+            self.found.append("no-json")
+
+    def note(self, position: int, identity: bytes) -> None:
+        """Note what was found of a row, by its number in its chunk and its id as JSON."""
+        found = self.found
+        for kind in found if len(found) == 1 else dict.fromkeys(found):
+            counted = self._findings.get(kind)
+            if counted is None:
+                counted = self._findings[kind] = _Counted()
+            counted.count += 1
+            if counted.count <= SHOWN:
+                counted.rows.append((position, identity.decode()))
+            if kind == "window":
+                counted.most = max(counted.most, self._most)
+        found.clear()
+        self._most = 0
+
+    def take(self) -> tuple[Finding, ...]:
+        """Return the findings since this was called last."""
+        findings = tuple(Finding(kind, one.count, tuple(one.rows), one.most) for kind, one in self._findings.items())
+        self._findings = {}
+        self.found.clear()
+        return findings
+
+
+def _tokens(line: bytes, encoding: str) -> int:
+    """Return the tokens of a request's texts; without a tokenizer, about as many as its bytes make."""
+    if not encoding:
+        return len(line) // BYTES_A_TOKEN
+    count = token_counter(encoding)
+    return sum(count(text) for text in _texts(line))
+
+
+def _texts(line: bytes) -> Iterator[str]:
+    """All texts of a request's messages."""
+    request = orjson.loads(line)
+    body = request.get("body") or request.get("params")
+    for name in _TEXTS:
+        value = body.get(name)
+        if isinstance(value, str):
+            yield value
+        for message in value if isinstance(value, list) else ():
+            yield message["content"]
+
+
+def finding_text(one: Finding, limits: Limits | None, *, hidden: bool = False) -> str:
+    """Return a finding as a sentence that counts and names rows; none is named where the input is `hidden`."""
+    names = [_shown(identity) if identity else str(number + 1) for number, identity in one.rows]
+    more = ", …" if one.count > len(names) else ""
+    which = "" if hidden else f" ({', '.join(names)}{more})"
+    rows = f"{one.count:,} row{'' if one.count == 1 else 's'}{which}"
+    match one.kind:
+        case "blank":
+            return f"{rows}: a message is empty or blank, which Anthropic refuses"
+        case "trailing":
+            return f"{rows}: the last assistant message ends in white space, which Anthropic refuses"
+        case "no-json":
+            return f"{rows}: no message names JSON, without which OpenAI refuses the format json_object"
+    assert limits is not None
+    how = f"counted with {limits.encoding}" if limits.encoding else "estimated from bytes"
+    kept = f" and {limits.reserved:,} for the answer" if limits.reserved else ""
+    window = context_window(limits.model, limits.line_format) or 0
+    room = f"the context window of {limits.model}, {window:,} tokens"
+    return f"{rows}: up to {one.most:,} input tokens ({how}){kept} are beyond {room}"
+
+
+def _shown(identity: str) -> str:
+    return identity if len(identity) <= 60 else identity[:60] + "…"

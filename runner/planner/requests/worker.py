@@ -1,0 +1,148 @@
+"""A rendering process: takes chunks from slots of a file, leaves lines in a file of its own and records in a slot.
+
+Started by `runner.planner.requests.worker_pool` with two pipes; only small messages go through them. It imports what
+rendering
+needs and no more. It has no key in its environment, no network and bounded memory, and it ends when its pipe does, so
+that it never outlives its parent.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from runner.planner.confine import confine
+from runner.planner.input.parse import Chunk, RowProblem
+from runner.planner.requests.layout import RequestLayout
+from runner.planner.requests.refusal_rules import Finding
+from runner.planner.requests.renderer import Renderer
+from runner.planner.templates.environment import Loaded, Templates
+
+SLOTS = 2
+"""Chunks a worker has at a time: one that it renders, and one that waits, so that it never does."""
+SLOT_BYTES = 1 << 30
+"""How far slots lie apart in their file, which is sparse; more than the longest record and its chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a worker is told first. `chunks` and `lines` are files in the scratch folder: its slots, and its output."""
+
+    frame: RequestLayout
+    root: Path
+    loaded: dict[str, Loaded]
+    chunks: Path
+    records: Path
+    lines: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A chunk whose `size` bytes lie in a slot; the other fields are the chunk's."""
+
+    slot: int
+    size: int
+    file_number: int
+    line: int
+    kind: str
+    header: tuple[str, ...]
+    delimiter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A rendered chunk: `records` and then `ids` bytes lie in the slot, the lines follow those before in the file.
+
+    `loaded` are templates that were read only now, because their names were computed.
+    """
+
+    slot: int
+    file_number: int
+    records: int
+    ids: int
+    spans: tuple[tuple[int, int], ...]
+    seen: int
+    bad: int
+    troubles: tuple[RowProblem, ...]
+    findings: tuple[Finding, ...]
+    loaded: dict[str, Loaded]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The worker could not go on, and why."""
+
+    reason: str
+
+
+def main(read: int, write: int) -> None:
+    """Work until the pipe `read` ends; both are file descriptors."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends its workers
+    confine()
+    incoming, outgoing = Connection(read, writable=False), Connection(write, readable=False)
+    try:
+        start: Start = incoming.recv()
+        try:
+            _work(start, incoming, outgoing)
+        except (OSError, MemoryError) as error:
+            outgoing.send(Failed(str(error) or type(error).__name__))
+    except (EOFError, BrokenPipeError):
+        return  # the parent wants no more, or is gone
+
+
+def _work(start: Start, incoming: Connection, outgoing: Connection) -> None:
+    templates = Templates(start.root, start.frame.variables, start.loaded)
+    renderer = Renderer(start.frame, templates)
+    known = set(templates.loaded)
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # rows leave few cycles; looking for them after every 700 objects costs a tenth
+    chunks, records = os.open(start.chunks, os.O_RDONLY), os.open(start.records, os.O_RDWR)
+    with start.lines.open("wb") as lines:
+        while True:
+            task: Task = incoming.recv()
+            at = task.slot * SLOT_BYTES
+            data = read_at(chunks, task.size, at)
+            chunk = Chunk(task.file_number, task.line, task.kind, data, task.header, task.delimiter)
+            rendered = renderer.render(chunk)
+            lines.write(rendered.lines)
+            lines.flush()
+            write_at(records, rendered.records + rendered.ids, at)
+            fresh = {name: templates.loaded[name] for name in templates.loaded.keys() - known}
+            known |= fresh.keys()
+            outgoing.send(
+                Done(
+                    task.slot,
+                    task.file_number,
+                    len(rendered.records),
+                    len(rendered.ids),
+                    rendered.spans,
+                    rendered.seen,
+                    rendered.bad,
+                    rendered.troubles,
+                    rendered.findings,
+                    fresh,
+                )
+            )
+
+
+def read_at(file: int, size: int, offset: int) -> bytes:
+    """Exactly `size` bytes at `offset`. Raises OSError where the file is shorter."""
+    data = os.pread(file, size, offset)
+    while len(data) < size:
+        more = os.pread(file, size - len(data), offset + len(data))
+        if not more:
+            raise OSError("a scratch file is shorter than it was")
+        data += more
+    return data
+
+
+def write_at(file: int, data: bytes | bytearray, offset: int) -> None:
+    """All of `data` at `offset`. Raises OSError, where the disk is full above all."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(file, view, offset)
+        view, offset = view[count:], offset + count

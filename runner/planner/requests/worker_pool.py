@@ -1,0 +1,181 @@
+"""Many processes rendering one job: chunks go out in any order and come back in theirs.
+
+No row crosses a process border as a Python object, and no bytes cross a pipe: chunks and records go through slots of
+files in the scratch folder (0.05 s a GB against 1.0 s through pipes, see docs/performance.md), rendered lines stay
+where the worker wrote them. Workers are started afresh, not forked, and without `multiprocessing`, which would import
+the program's main module in each.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Self
+
+from runner.errors import WorkerError
+from runner.planner.confine import environment, import_path
+from runner.planner.input.parse import Chunk
+from runner.planner.requests.layout import RequestLayout
+from runner.planner.requests.worker import SLOT_BYTES, SLOTS, Done, Failed, Start, Task, read_at, write_at
+from runner.planner.spool.spool import Part
+from runner.planner.templates.environment import Loaded, Templates
+
+_BOOT = (
+    "import sys; sys.path[:] = sys.argv[3:]; from runner.planner.requests.worker import main; "
+    "main(*map(int, sys.argv[1:3]))"
+)
+_HINT = "this machine may be short of memory or disk; `--jobs 1` renders in one process"
+_AHEAD = 8
+"""How many chunks a worker may be ahead of the slowest one; what is ready and not yet taken stays in memory."""
+
+
+class Workers:
+    """`count` processes that render. Use as a context manager: at its end all of them have ended too."""
+
+    def __init__(self, count: int, frame: RequestLayout, templates: Templates, root: Path, folder: Path) -> None:
+        self._templates = templates
+        self._workers: list[_Worker] = []
+        try:
+            for number in range(count):
+                self._workers.append(_Worker(number, frame, templates.loaded, root, folder))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def processes(self) -> tuple[subprocess.Popen[bytes], ...]:
+        """The workers' processes, running or ended."""
+        return tuple(worker.process for worker in self._workers)
+
+    def render(self, chunks: Iterable[Chunk]) -> Iterator[Part]:
+        """The chunks' rendered parts, in the order of the chunks. Raises WorkerError where a worker ended."""
+        source = enumerate(chunks)
+        free = deque((worker, slot) for slot in range(SLOTS) for worker in self._workers)
+        busy = {worker.results: worker for worker in self._workers}
+        under_way: dict[tuple[int, int], int] = {}
+        ready: dict[int, Part] = {}
+        turn, more = 0, True
+        while True:
+            while more and free and len(under_way) + len(ready) < _AHEAD * len(self._workers):
+                numbered = next(source, None)
+                if numbered is None:
+                    more = False
+                    break
+                worker, slot = free.popleft()
+                under_way[worker.number, slot] = numbered[0]
+                worker.give(numbered[1], slot)
+            if not under_way:
+                return
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                worker = busy[connection]
+                done, part = worker.take()
+                self._templates.learn(done.loaded)
+                ready[under_way.pop((worker.number, done.slot))] = part
+                free.append((worker, done.slot))
+            while turn in ready:
+                yield ready.pop(turn)
+                turn += 1
+
+    def close(self) -> None:
+        """End all workers, at once, whatever they are doing."""
+        for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
+            worker.end()
+
+
+class _Worker:
+    """One process, its slots and its file of lines."""
+
+    def __init__(self, number: int, frame: RequestLayout, loaded: dict[str, Loaded], root: Path, folder: Path) -> None:
+        self.number = number
+        self._segment = f"lines-{number}"
+        self._offset = 0
+        chunks, records = folder / f"chunks-{number}", folder / f"records-{number}"
+        self._chunks = os.open(chunks, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._records = os.open(records, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        task_end, tasks = os.pipe()
+        results, result_end = os.pipe()
+        self._tasks, self.results = Connection(tasks, readable=False), Connection(results, writable=False)
+        try:
+            self.process = subprocess.Popen(  # noqa: S603  this interpreter, with our own code
+                [sys.executable, "-I", "-S", "-c", _BOOT, str(task_end), str(result_end), *import_path()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment(),
+                pass_fds=(task_end, result_end),
+            )
+        finally:
+            os.close(task_end)
+            os.close(result_end)
+        self._send(Start(frame, root, loaded, chunks, records, folder / self._segment))
+
+    def give(self, chunk: Chunk, slot: int) -> None:
+        """Put a chunk into a free slot."""
+        write_at(self._chunks, chunk.data, slot * SLOT_BYTES)
+        size = len(chunk.data)
+        self._send(Task(slot, size, chunk.file_number, chunk.line, chunk.kind, chunk.header, chunk.delimiter))
+
+    def take(self) -> tuple[Done, Part]:
+        """The next rendered chunk; waits for it."""
+        try:
+            done: Done | Failed = self.results.recv()
+        except (EOFError, OSError):
+            raise self._ended() from None
+        if isinstance(done, Failed):
+            raise WorkerError(f"a rendering process could not go on: {done.reason}", hint=_HINT)
+        data = read_at(self._records, done.records + done.ids, done.slot * SLOT_BYTES)
+        spans = []
+        for rows, size in done.spans:
+            spans.append((self._segment, self._offset, rows, size))
+            self._offset += size
+        return done, Part(
+            done.file_number,
+            data[: done.records],
+            data[done.records :],
+            tuple(spans),
+            done.seen,
+            done.bad,
+            done.troubles,
+            done.findings,
+        )
+
+    def kill(self) -> None:
+        """End the process; does not wait for its end."""
+        self.process.kill()
+
+    def end(self) -> None:
+        """Wait for the end of the killed process and give back what it took."""
+        self.process.wait()
+        self._tasks.close()
+        self.results.close()
+        os.close(self._chunks)
+        os.close(self._records)
+
+    def _send(self, message: Start | Task) -> None:
+        try:
+            self._tasks.send(message)
+        except OSError:
+            raise self._ended() from None
+
+    def _ended(self) -> WorkerError:
+        self.process.kill()
+        code = self.process.wait()
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+        return WorkerError(
+            f"a rendering process {how} before its work was done; nothing was submitted",
+            hint=_HINT,
+        )

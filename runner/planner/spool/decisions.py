@@ -1,0 +1,101 @@
+"""What became of each ask, in row order: one file of fixed records, filled key by key and read block by block.
+
+Verdicts come sorted by key and are wanted by row. Each block of rows has its own area in the file, as large as its
+asks; records are appended to their block's area in whatever order they come, and put in their places when it is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from enum import IntEnum
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from runner.planner.spool.spool import Block, Spool
+
+
+class KeyState(IntEnum):
+    """What a key is; the numbers stand in scratch files only."""
+
+    ABSENT = 0
+    """Never asked, or nothing was billed for it: apply may submit it."""
+    RETRY = 1
+    """Its error may pass and rounds are left: apply may submit it in the next round."""
+    ANSWERED = 2
+    FAILED = 3
+    """It has an error that retrying can't mend, or its rounds are used up: use the error."""
+    IN_FLIGHT = 4
+    """In a batch that has not ended, or that has ended and is not indexed: wait, fetch."""
+    UNKNOWN = 5
+    """Perhaps answered and paid for where it can't be read: nothing, without a person's word."""
+
+
+DECISION = np.dtype(
+    [
+        ("ordinal", "<u4"),
+        ("state", "u1"),
+        ("round", "u1"),
+        ("first", "u1"),
+        ("file", "u1"),
+        ("source", "<u4"),
+        ("length", "<u4"),
+        ("offset", "<u8"),
+    ]
+)
+"""An ask: its key's ordinal and state, the round it would go out in, whether this row is the first with this key (the
+one that is submitted), and where its answer lies: number of the source, file of it, offset and length in bytes."""
+_PLACED = np.dtype([("at", "<u4"), ("ask", DECISION)])
+
+Decisions = npt.NDArray[np.void]
+
+
+class DecisionWriter:
+    """Writes the verdicts on a spool's asks, once each, in any order. Use as a context manager."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._replicates = spool.replicates
+        self._starts = np.array([block.start for block in spool.blocks()] + [spool.rows], np.int64)
+        self._filled = self._starts * spool.replicates
+        self._file = os.open(spool.folder / "asks", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+    def add(self, rows: npt.NDArray[np.int64], replicate: int, asks: Decisions) -> None:
+        """Write the asks of `rows` (their numbers, in any order) for one replicate."""
+        block = np.searchsorted(self._starts, rows, "right") - 1
+        order = np.argsort(block.astype(np.uint16) if len(self._starts) < 1 << 16 else block, kind="stable")
+        block = block[order]
+        placed = np.empty(len(rows), _PLACED)
+        placed["at"] = (rows[order] - self._starts[block]) * self._replicates + replicate
+        placed["ask"] = asks[order]
+        cuts = np.flatnonzero(block[1:] != block[:-1]) + 1
+        for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(block)], strict=True):
+            if start < end:
+                number = int(block[start])
+                data = memoryview(placed[start:end].tobytes())
+                offset = int(self._filled[number]) * _PLACED.itemsize
+                while data:
+                    count = os.pwrite(self._file, data, offset)
+                    data, offset = data[count:], offset + count
+                self._filled[number] += end - start
+
+
+def read_decisions(spool: Spool) -> Iterator[tuple[Block, Decisions]]:
+    """Each block of rows with its asks, row by row and replicate by replicate, as they were written last."""
+    with (spool.folder / "asks").open("rb") as file:
+        for block in spool.blocks():
+            count = len(block.records) * spool.replicates
+            placed = np.frombuffer(file.read(count * _PLACED.itemsize), _PLACED)
+            asks = np.zeros(count, DECISION)
+            asks[placed["at"]] = placed["ask"]
+            yield block, asks

@@ -1,0 +1,104 @@
+"""Fixed records by key prefix: more than fit in memory, a few hundred thousand at a time.
+
+Records are taken in blocks. Each block is ordered by its key's first byte and appended to one file as a run, with a
+table of where each of the 256 buckets begins in it; a group of neighbouring buckets is then read from all runs. Rows
+of one key are always in one group, in the order they came. What fits in one block touches no file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+RUN_RECORDS = 1 << 18
+"""Records of a run and, about, of a group; what is in memory at a time."""
+Records = npt.NDArray[np.void]
+
+
+class ExternalSort:
+    """Records of one dtype whose field `key` is bytes. Fill with `add`, then read with `groups` as often as wanted."""
+
+    def __init__(self, path: Path, dtype: np.dtype[np.void]) -> None:
+        self._path = path
+        self._dtype = dtype
+        self._open: list[Records] = []
+        self._waiting = 0
+        self._runs: list[npt.NDArray[np.int64]] = []
+        self._written = 0
+        self.count = 0
+
+    def add(self, records: Records) -> None:
+        """Take in records, in order."""
+        for start in range(0, len(records), RUN_RECORDS):
+            part = records[start : start + RUN_RECORDS]
+            if self._waiting and self._waiting + len(part) > RUN_RECORDS:
+                self._flush()
+            self._open.append(part)
+            self._waiting += len(part)
+            self.count += len(part)
+
+    def groups(self) -> Iterator[tuple[bytes, bytes, Records]]:
+        """(lowest key, key after the highest or empty, records): in order of keys, records in the order they came."""
+        if not self._runs:
+            yield b"", b"", self._joined()
+            return
+        if self._waiting:
+            self._flush()
+        sizes = np.sum([np.diff(starts) for starts in self._runs], axis=0)
+        file = os.open(self._path, os.O_RDONLY)
+        try:
+            for low, high in _grouped(sizes):
+                yield (
+                    bytes([low]) if low else b"",
+                    bytes([high]) if high < 256 else b"",
+                    self._read(file, low, high, int(sizes[low:high].sum())),
+                )
+        finally:
+            os.close(file)
+
+    def _read(self, file: int, low: int, high: int, count: int) -> Records:
+        found = np.empty(count, self._dtype)
+        view = memoryview(found.view(np.uint8).data)
+        at = 0
+        for starts in self._runs:
+            first, size = int(starts[low]), int(starts[high] - starts[low])
+            length = size * self._dtype.itemsize
+            if os.preadv(file, [view[at : at + length]], first * self._dtype.itemsize) != length:
+                raise OSError(f"{self._path} is shorter than it was")
+            at += length
+        return found
+
+    def _joined(self) -> Records:
+        return np.concatenate(self._open) if self._open else np.empty(0, self._dtype)
+
+    def _flush(self) -> None:
+        records = self._joined()
+        first = first_bytes(records["key"])
+        order = np.argsort(first, kind="stable")  # a radix sort
+        starts = np.zeros(257, np.int64)
+        np.cumsum(np.bincount(first, minlength=256), out=starts[1:])
+        with self._path.open("ab" if self._runs else "wb") as file:
+            file.write(records[order].tobytes())
+        self._runs.append(starts + self._written)
+        self._written += len(records)
+        self._open, self._waiting = [], 0
+
+
+def first_bytes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint8]:
+    """The first byte of each key."""
+    packed = np.ascontiguousarray(keys)
+    return packed.view(np.uint8).reshape(len(packed), packed.dtype.itemsize)[:, 0]
+
+
+def _grouped(sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    low, held = 0, 0
+    for bucket, size in enumerate(sizes.tolist()):
+        if held and held + size > RUN_RECORDS:
+            yield low, bucket
+            low, held = bucket, 0
+        held += size
+    yield low, 256

@@ -1,0 +1,274 @@
+"""The rendered requests of one job, in row order, in a scratch folder: what is desired, on disk.
+
+`rows` has a fixed record a row, `ids` each row's id as JSON, a line each. The lines as they are sent lie in one file a
+process that rendered, `lines-N`; `spans` says where, in row order. `by-key` has the rows once more, sorted by key, and
+`asks` (see `runner.planner.spool.decisions`) is filled in when the keys are compared with what is known. Nothing
+here grows on
+the heap with the number of rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from runner.base.keys import DIGEST_BYTES, KEY_BYTES
+from runner.base.sorted_keys import order_of
+from runner.planner.input.parse import RowProblem
+from runner.planner.requests.refusal_rules import Finding
+from runner.planner.requests.renderer import PACK
+from runner.planner.spool.sort import RUN_RECORDS, ExternalSort
+
+ROW = np.dtype([("digest", f"S{DIGEST_BYTES}"), ("length", "<u4"), ("id", "S16"), ("line", "<u4"), ("file", "<u2")])
+"""A row: its key's digest, bytes of its line without an ordinal, the digest of its id, and where it stands in the
+input. The same as `renderer.PACK`."""
+assert ROW.itemsize == PACK.size
+KEY = np.dtype(f"S{KEY_BYTES}")
+"""A request key as bytes; sorting these sorts keys. A trailing zero byte is kept by the fixed width."""
+SPAN = np.dtype([("segment", "<u4"), ("rows", "<u4"), ("offset", "<u8"), ("size", "<u8")])
+"""Lines of neighbouring rows: in which segment, how many, and where they lie in bytes."""
+
+BLOCK_ASKS = 1 << 16
+"""Asks of a block, about: what is worked on at a time."""
+
+Rows = npt.NDArray[np.void]
+_BY_KEY = np.dtype([("key", f"S{DIGEST_BYTES}"), ("row", "<u8")])
+_BY_ID = np.dtype([("key", "S16"), ("row", "<u8")])
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One rendered chunk as it is spooled. `spans` are (segment's file, offset, rows, bytes)."""
+
+    file_number: int
+    records: bytes | bytearray
+    ids: bytes | bytearray
+    spans: tuple[tuple[str, int, int, int], ...]
+    seen: int
+    bad: int
+    troubles: tuple[RowProblem, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Neighbouring rows: the first one's number, their records, and where their lines lie, in order."""
+
+    start: int
+    records: Rows
+    spans: npt.NDArray[np.void]
+
+
+class Spool:
+    """A finished spool. `replicates` asks stand for each row; `numbered` where rows have no ids but their numbers."""
+
+    def __init__(self, folder: Path, rows: int, replicates: int, dedupe: bool, numbered: bool) -> None:
+        self.folder = folder
+        self.rows = rows
+        self.replicates = replicates
+        self.dedupe = dedupe
+        self.numbered = numbered
+        self._rendered = folder
+        self._again: Callable[[], Spool] | None = None
+
+    def render_when_needed(self, again: Callable[[], Spool]) -> None:
+        """Say that there are no lines, and how the same spool can be had with lines."""
+        self._again = again
+
+    def need_lines(self) -> None:
+        """Have the lines; where they are not there, all rows are rendered again. Call before blocks are taken."""
+        if self._again is not None:
+            self._rendered = self._again().folder
+            self._again = None
+
+    @property
+    def asks(self) -> int:
+        """Asks in all; equal ones counted each time."""
+        return self.rows * self.replicates
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows in order, in blocks of at most `BLOCK_ASKS` asks. The same blocks each time."""
+        limit = max(1, BLOCK_ASKS // self.replicates)
+        start, held = 0, 0
+        spans: list[npt.NDArray[np.void]] = []
+        with (self.folder / "rows").open("rb") as file:
+            for span in np.fromfile(self._rendered / "spans", SPAN):
+                if held and held + int(span["rows"]) > limit:
+                    yield self._block(file.read(held * ROW.itemsize), start, spans)
+                    start, held, spans = start + held, 0, []
+                if int(span["rows"]) > limit:  # many asks stand for each row
+                    for block in self._parts(file, start, span, limit):
+                        yield block
+                        start += len(block.records)
+                    continue
+                held += int(span["rows"])
+                spans.append(span)
+            if held:
+                yield self._block(file.read(held * ROW.itemsize), start, spans)
+
+    def _parts(self, file: BinaryIO, start: int, span: npt.NDArray[np.void], limit: int) -> Iterator[Block]:
+        """One span as blocks of at most `limit` rows."""
+        offset, left = int(span["offset"]), int(span["rows"])
+        while left:
+            rows = min(limit, left)
+            records = np.frombuffer(file.read(rows * ROW.itemsize), ROW)
+            size = int(records["length"].sum(dtype=np.int64))
+            yield Block(start, records, np.array([(span["segment"], rows, offset, size)], SPAN))
+            start, left, offset = start + rows, left - rows, offset + size
+
+    def _block(self, data: bytes, start: int, spans: list[npt.NDArray[np.void]]) -> Block:
+        return Block(start, np.frombuffer(data, ROW), np.array(spans, SPAN))
+
+    def segment(self, number: int) -> Path:
+        """The file of lines that a span's `segment` names."""
+        names = (self._rendered / "segments").read_text(encoding="utf-8").split()
+        return self._rendered / names[number]
+
+    def lines(self) -> Iterator[bytes]:
+        """Each row's line as it would go out without an ordinal, in row order."""
+        self.need_lines()
+        for block in self.blocks():
+            lengths = iter(block.records["length"].tolist())
+            for span in block.spans:
+                with self.segment(int(span["segment"])).open("rb") as file:
+                    file.seek(int(span["offset"]))
+                    for _ in range(int(span["rows"])):
+                        yield file.read(next(lengths))
+
+    def groups(self) -> Iterator[tuple[bytes, bytes, npt.NDArray[np.int64], npt.NDArray[np.bytes_]]]:
+        """Rows by key: (lowest key, key after the highest or empty, row numbers, digests).
+
+        Sorted by key, equal ones in row order; rows of one key are always in one group.
+        """
+        self.sort()
+        lowest, rest = b"", np.empty(0, _BY_KEY)
+        with (self.folder / "by-key").open("rb") as file:
+            while len(block := np.frombuffer(file.read(RUN_RECORDS * _BY_KEY.itemsize), _BY_KEY)):
+                block = np.concatenate((rest, block)) if len(rest) else block
+                # The last key may go on in the next block.
+                end = int(np.searchsorted(block["key"], block["key"][-1]))
+                rest = block[end:]
+                if end:
+                    after = bytes(rest["key"][0]).ljust(DIGEST_BYTES, b"\0")
+                    yield lowest, after, block["row"][:end].astype(np.int64), block["key"][:end]
+                    lowest = after
+        yield lowest, b"", rest["row"].astype(np.int64), rest["key"]
+
+    def sort(self) -> None:
+        """Have the rows by key in a file of their own; `groups` does so where it has not been done."""
+        path = self.folder / "by-key"
+        if path.exists():
+            return
+        with path.with_suffix(".part").open("wb") as file:
+            for _, _, records in _buckets(self, "digest", _BY_KEY).groups():
+                file.write(records[order_of(records["key"])].tobytes())
+        path.with_suffix(".part").replace(path)
+
+    def ids(self) -> Iterator[bytes]:
+        """Each row's id as JSON, in row order."""
+        if self.numbered:
+            for number in range(1, self.rows + 1):
+                yield b"%d" % number
+            return
+        with (self.folder / "ids").open("rb") as file:
+            for line in file:
+                yield line[:-1]
+
+
+class SpoolWriter:
+    """Writes a spool, part by part, in order. Use as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self.rows = 0
+        self._segments: dict[str, int] = {}
+        self._rows = (folder / "rows").open("wb")
+        self._ids = (folder / "ids").open("wb")
+        self._spans = (folder / "spans").open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self._rows, self._ids, self._spans):
+            file.close()
+
+    def add(self, part: Part) -> None:
+        """Append the rows of one rendered chunk; its lines lie in their segment already."""
+        self._rows.write(part.records)
+        self._ids.write(part.ids)
+        for segment, offset, rows, size in part.spans:
+            number = self._segments.setdefault(segment, len(self._segments))
+            self._spans.write(np.array((number, rows, offset, size), SPAN).tobytes())
+        self.rows += len(part.records) // ROW.itemsize
+
+    def finish(self, replicates: int, *, dedupe: bool, numbered: bool) -> Spool:
+        """The finished spool."""
+        self.__exit__()
+        (self._folder / "segments").write_text("\n".join(self._segments), encoding="utf-8")
+        return Spool(self._folder, self.rows, replicates, dedupe, numbered)
+
+
+def sequence_digest(spool: Spool) -> str:
+    """64 hex digits over the keys' digests in row order, dedupe and replicates: names the desired key sequence."""
+    state = hashlib.sha256(f"{spool.replicates} {spool.dedupe} ".encode())
+    for block in spool.blocks():
+        state.update(block.records["digest"].tobytes())
+    return state.hexdigest()
+
+
+def keys_of(digests: npt.NDArray[np.bytes_], ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.bytes_]:
+    """24-byte keys from digests and ordinals."""
+    both = np.empty(len(digests), np.dtype([("digest", f"S{DIGEST_BYTES}"), ("ordinal", ">u4")]))
+    both["digest"] = digests
+    both["ordinal"] = ordinals
+    return both.view(KEY)
+
+
+def doubled_ids(spool: Spool, most: int) -> tuple[list[tuple[Rows, Rows, bytes]], int]:
+    """The first rows, in row order, whose id an earlier row has, and how many there are.
+
+    Each as (earlier row, this row, their id as JSON).
+    """
+    found: list[tuple[int, int]] = []
+    total = 0
+    for _, _, records in _buckets(spool, "id", _BY_ID).groups():
+        order = order_of(records["key"])
+        ids = records["key"][order]
+        again = np.flatnonzero(ids[1:] == ids[:-1]) + 1
+        if len(again):
+            rows = records["row"][order]
+            total += len(again)
+            first = again[np.argsort(rows[again], kind="stable")[:most]]
+            found += zip(rows[first].tolist(), rows[first - 1].tolist(), strict=True)
+            found = sorted(found)[:most]
+    names = _ids_of(spool, {row for row, _ in found})
+    return [(_row(spool, earlier), _row(spool, row), names[row]) for row, earlier in found], total
+
+
+def _ids_of(spool: Spool, rows: set[int]) -> dict[int, bytes]:
+    """The ids of a few rows, as JSON; what lies before the last of them is read."""
+    last = max(rows, default=-1)
+    return {row: name for row, name in zip(range(last + 1), spool.ids(), strict=False) if row in rows}
+
+
+def _row(spool: Spool, number: int) -> Rows:
+    found: Rows = np.fromfile(spool.folder / "rows", ROW, count=1, offset=number * ROW.itemsize)[0]
+    return found
+
+
+def _buckets(spool: Spool, field: str, dtype: np.dtype[np.void]) -> ExternalSort:
+    buckets = ExternalSort(spool.folder / f"runs-{field}", dtype)
+    for block in spool.blocks():
+        records = np.empty(len(block.records), dtype)
+        records["key"] = block.records[field]
+        records["row"] = np.arange(block.start, block.start + len(records))
+        buckets.add(records)
+    return buckets

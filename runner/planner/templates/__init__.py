@@ -1,0 +1,1 @@
+"""Jinja templates: loading, the sandbox and its limits, filters, checks."""

@@ -1,0 +1,367 @@
+"""What each filter and test costs a row, taken from the meter before anything long is made."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jinja2
+
+from runner.planner.templates.step_limit import NUMBERS, RowError, StepLimit
+
+_FAR = re.compile(r"\d{4}|\*|\{[^{}]*\{")
+"""Widths and precisions of formats that are too large, or that a value gives."""
+_FIELDS = re.compile(r"[%{]")
+_SHORT = 1_000
+CONTAINERS = frozenset({list, dict, tuple})
+"""The types of values that hold others."""
+_SHALLOW = frozenset(
+    {"attr", "count", "d", "default", "first", "items", "last", "length", "list", "map", "reject", "rejectattr"}
+    | {"reverse", "select", "selectattr"}
+)
+"""Filters that hand entries on, and look into none."""
+_LETTERS = frozenset({"groupby", "max", "min", "sort", "sum", "unique"})
+"""Filters that take text apart into one text for each character."""
+_ONE_BY_ONE = frozenset({"map", "reject", "rejectattr", "select", "selectattr"})
+"""Filters that do something with each entry when it is asked for."""
+_TEXTS = frozenset(
+    {"capitalize", "center", "dedent", "e", "escape", "forceescape", "format", "indent", "lower", "replace", "string"}
+    | {"safe", "striptags", "title", "trim", "truncate", "truncate_tokens", "upper", "urlize", "wordcount", "wordwrap"}
+    | {"xml_escape"}
+)
+"""Filters that make text of what they are given."""
+_NUMERIC_TESTS = frozenset({"divisibleby", "even", "odd"})
+"""Tests that Jinja writes with `%`, which formats where the value is text."""
+_OF_TYPES = frozenset(
+    {"boolean", "callable", "defined", "escaped", "false", "float", "integer", "iterable", "mapping", "none", "number"}
+    | {"sameas", "sequence", "string", "true", "undefined"}
+)
+"""Tests that look at no entry."""
+_BY_ATTRIBUTE = _LETTERS | _ONE_BY_ONE
+"""Filters that take the path of an attribute, such as `a.b,c.d`, and follow it for each entry."""
+_PRECISION = 400
+"""Digits that rounding may be asked for; a double has no more than 324 behind the point."""
+_INTEGER_BITS = 4_096
+
+
+def metered(meter: StepLimit, name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that costs what it takes and gives.
+
+    It is called for most of what is printed, so the meter's own functions are called only where they have something to
+    say: a row has run out of steps, or a text is long.
+    """
+    first = 1 if getattr(filter_, "jinja_pass_arg", None) is not None else 0
+    if name == "join":
+        return _metered_join(meter, filter_, first)
+    before = _BEFORE.get(name)
+    letters = 1 if name in _LETTERS else 100
+    shallow, texts, one_by_one = name in _SHALLOW, name in _TEXTS, name in _ONE_BY_ONE
+    by_attribute = name in _BY_ATTRIBUTE
+
+    @functools.wraps(filter_)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        value: Any = args[first] if len(args) > first else None
+        kind = type(value)
+        if kind is str:
+            meter.left -= 1 + len(value) // letters
+        elif kind in CONTAINERS and not shallow:
+            meter.spend_nested(value)
+        else:
+            meter.left -= 1 + len(value) // 100 if kind in CONTAINERS else 1
+            if texts:
+                printed(value)
+            elif not (shallow or isinstance(value, (str, jinja2.Undefined))) and hasattr(kind, "__iter__"):
+                # A generator or view has no entries to weigh until it is gathered.
+                value = gathered(meter, value)
+                args = (*args[:first], value, *args[first + 1 :])
+        if meter.left < 0:
+            meter.take(0)
+        parts = 1
+        if kwargs or len(args) > first + 1:
+            arguments(meter, args[first + 1 :], kwargs)
+            if by_attribute:
+                parts = _parts(args[first + 1 :], kwargs)
+                if parts > 1 and hasattr(value, "__len__"):
+                    meter.take(parts * len(value))
+        if one_by_one and not isinstance(value, jinja2.Undefined):
+            items = value if hasattr(value, "__len__") else meter.count(value, parts)
+            args = (*args[:first], meter.count(items), *args[first + 1 :])
+        result = filter_(*args, **kwargs)
+        if isinstance(result, str):
+            _given(meter, result)
+        return result
+
+    @functools.wraps(filter_)
+    def growing(*args: Any, **kwargs: Any) -> Any:
+        assert before is not None
+        value: Any = args[first] if len(args) > first else None
+        if texts:
+            printed(value)
+        arguments(meter, args[first + 1 :], kwargs)
+        before(meter, value, args[first + 1 :], kwargs)
+        result = filter_(*args, **kwargs)
+        if isinstance(result, str):
+            _given(meter, result)
+        elif type(result) is int and result.bit_length() > _INTEGER_BITS:
+            raise RowError("this number is too large")
+        return result
+
+    return plain if before is None else growing
+
+
+def weighed_test(meter: StepLimit, name: str, test: Any) -> Callable[..., Any]:
+    """Return a test that costs what it may compare, hash or turn into text."""
+    first = 1 if getattr(test, "jinja_pass_arg", None) is not None else 0
+    numeric, cheap = name in _NUMERIC_TESTS, name in _OF_TYPES
+
+    @functools.wraps(test)
+    def weighed(*args: Any) -> Any:
+        meter.take(1)
+        for value in () if cheap else args[first:]:
+            compared(meter, value)
+        if numeric and isinstance(args[first], str):
+            raise RowError(f"the test `{name}` takes a number, not text")
+        return test(*args)
+
+    return weighed
+
+
+def gathered(meter: StepLimit, value: Any) -> list[Any]:
+    """Return the entries of a generator, view or range as a list, after their cost was taken."""
+    items = list(meter.count(value))
+    meter.spend_nested(items)
+    return items
+
+
+def _parts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Return how many attributes the longest path among the arguments names."""
+    values = (*args, *kwargs.values())
+    return max((value.count(".") + value.count(",") + 1 for value in values if isinstance(value, str)), default=1)
+
+
+def compared(meter: StepLimit, value: Any) -> Any:
+    """A value that is about to be compared or hashed, after its cost was taken."""
+    if type(value) in CONTAINERS:
+        meter.spend_nested(value)
+    elif isinstance(value, str):
+        meter.take(len(value) // 200)
+    elif isinstance(value, _VIEWS):
+        meter.spend_nested(list(value))
+    return value
+
+
+_VIEWS: tuple[Any, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+
+
+def sliced(meter: StepLimit, value: Any) -> Any:
+    """A value of which a part is about to be taken, after its cost was taken."""
+    if isinstance(value, str):
+        meter.text(len(value))
+    elif type(value) in CONTAINERS:
+        meter.entries(len(value))
+    return value
+
+
+def printed(value: Any) -> None:
+    """Raise RowError for what is no value: its text would name an address, and be another in each run."""
+    kind = type(value)
+    if kind in NUMBERS or kind in CONTAINERS or isinstance(value, (str, jinja2.Undefined)):
+        return
+    more = "; add `| list` or `| join`" if kind.__name__ in {"generator", "map", "filter", "reversed"} else ""
+    raise RowError(f"a {kind.__name__} cannot be printed{more}")
+
+
+def arguments(meter: StepLimit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Take a step for each entry of the arguments, before a function goes through them."""
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if type(value) in CONTAINERS:
+            meter.spend_nested(value)
+
+
+def _given(meter: StepLimit, result: str) -> None:
+    """Take what a text that was made costs."""
+    if len(result) < _SHORT and meter.left > 0:
+        meter.left -= 1
+    else:
+        meter.text(len(result))
+
+
+def _metered_join(meter: StepLimit, filter_: Callable[..., Any], first: int) -> Callable[..., Any]:
+    @functools.wraps(filter_)
+    def join(*args: Any, **kwargs: Any) -> Any:
+        value: Any = args[first] if len(args) > first else None
+        if value is not None and not isinstance(value, (str, list, tuple, dict)):
+            # What comes one by one has no length to look at before it is joined.
+            value = list(meter.count(value))
+            args = (*args[:first], value, *args[first + 1 :])
+        arguments(meter, args[first + 1 :], kwargs)
+        between = len(str((*args[first + 1 :], kwargs.get("d", ""))[0]))
+        meter.text(_entries(meter, value) + between * len(value))
+        result = filter_(*args, **kwargs)
+        if isinstance(result, str):
+            _given(meter, result)
+        return result
+
+    return join
+
+
+def _entries(meter: StepLimit, value: Any) -> int:
+    """Take a step for each entry, as `StepLimit.weigh` does; the characters of those that are text, together."""
+    if type(value) is list:
+        sizes = [len(item) for item in value if type(item) is str]
+        if len(sizes) == len(value) and max(sizes, default=0) < _SHORT:  # most are
+            meter.take(1 + 2 * len(value))
+            return sum(sizes)
+    meter.spend_nested(value)
+    return sum(len(item) for item in value if isinstance(item, str))
+
+
+_BYTES_A_STEP = 20_000
+"""Characters that are copied or compared in about the time of one step."""
+
+
+def product(meter: StepLimit, text: str, args: tuple[Any, ...]) -> None:
+    """Take what comparing each character of a text with each of a pattern costs."""
+    if args and isinstance(args[0], str):
+        meter.take(len(text) * len(args[0]) // _BYTES_A_STEP)
+
+
+def replaced(text: str, old: str, new: str) -> int:
+    """Return the length of a text in which `old` was replaced."""
+    return len(text) + (text.count(old) if old else len(text) + 1) * max(0, len(new) - len(old))
+
+
+def _numbers(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
+    return [abs(value) for value in (*args, *kwargs.values()) if isinstance(value, int)]
+
+
+def _wide(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Filters that pad: each line may be as much longer as a number or text that is given."""
+    meter.spend_nested(value)
+    texts = [len(part) for part in (*args, *kwargs.values()) if isinstance(part, str)]
+    grown = max([*_numbers(args, kwargs), *texts], default=4)
+    text = value if isinstance(value, str) else ""
+    meter.text(len(text) + (text.count("\n") + 1) * grown)
+
+
+def _wrapped(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    meter.spend_nested(value)
+    text, width = str(value), max(1, min(_numbers(args, kwargs), default=79))
+    ends = [len(part) for part in (*args, *kwargs.values()) if isinstance(part, str)]
+    meter.text(len(text) + (len(text) // width + text.count("\n") + 1) * max(ends, default=1))
+    longest = max(map(len, text.split()), default=0)
+    # Each piece that is cut from a word copies the rest of it, and each chunk of a line is a text.
+    meter.take(len(text) // 2 + longest * longest // (width * _BYTES_A_STEP))
+
+
+def _trimmed(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    meter.spend_nested(value)
+    text = str(value)
+    meter.take(1 + len(text) // 100)
+    product(meter, text, (*args, *kwargs.values()))
+
+
+def _replace(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    meter.spend_nested(value)
+    old, new = (*args, kwargs.get("old", ""), kwargs.get("new", ""))[:2]
+    meter.text(replaced(str(value), str(old), str(kwargs.get("new", new))))
+
+
+def _filled(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    _listed(meter, value, (), {})
+    meter.spend_nested(value)
+    meter.entries(max(_numbers(args, kwargs), default=0))
+
+
+def _cut(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    _listed(meter, value, (), {})
+    meter.spend_nested(value)
+    meter.take(1 + max(_numbers(args, kwargs), default=0))  # each part is a list
+
+
+def _rounded(meter: StepLimit, _value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    meter.take(1)
+    if max(_numbers(args, kwargs), default=0) > _PRECISION:
+        raise RowError(f"a number is rounded to {_PRECISION} digits at most")
+
+
+def _listed(meter: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    # Text is taken apart into one text for each character.
+    meter.entries((5 if isinstance(value, str) else 1) * (len(value) if hasattr(value, "__len__") else 0))
+
+
+def _taken_apart(meter: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    """Filters that look for words or lines, and hold them all."""
+    meter.spend_nested(value)
+    meter.take(1 + len(value) // 5 if isinstance(value, str) else 1)
+
+
+def _halved(meter: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    meter.spend_nested(value)
+    meter.take(1 + len(value) // 2 if isinstance(value, str) else 1)
+
+
+def searched(meter: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    """Filters that go over the text again for what they find in it."""
+    meter.spend_nested(value)
+    meter.take(1 + (len(value) ** 2 // 100_000 if isinstance(value, str) else 0))
+
+
+def _cheap(meter: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    compared(meter, value)
+    meter.take(1)
+
+
+def _deep(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Filters that write a value out: `indent` stands before each entry, once for each level."""
+    start = meter.left
+    meter.spend_nested(value)
+    meter.text((start - meter.left) * max(_numbers(args, kwargs), default=0))
+
+
+def formatting(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Take what filling a format costs. Raises RowError, for widths too large or unknown above all."""
+    meter.spend_nested(value)
+    left = meter.left
+    meter.spend_nested([*args, *kwargs.values()])
+    text = str(value)
+    if _FAR.search(text):
+        raise RowError("a format's width is at most 999, and stands in the format")
+    fields = len(_FIELDS.findall(text))
+    if fields > 1:
+        # Each field may be as wide as a width can be, or as the longest text that is given, entries and all.
+        given = (*args, *kwargs.values())
+        longest = max((len(part) for part in given if isinstance(part, str)), default=0)
+        wide = 999 if any(mark.isdigit() for mark in text) else 25
+        meter.text(len(text) + fields * max(wide, longest, 200 * (left - meter.left) if _holds_more(given) else 0))
+
+
+def _holds_more(values: tuple[Any, ...]) -> bool:
+    return any(type(value) in CONTAINERS for value in values)
+
+
+_BEFORE = {
+    "batch": _filled,
+    "center": _wide,
+    "dedent": _halved,
+    "format": formatting,
+    "indent": _wide,
+    "pprint": _deep,
+    "replace": _replace,
+    "int": _cheap,
+    "list": _listed,
+    "round": _rounded,
+    "slice": _cut,
+    "string": _deep,
+    "striptags": searched,
+    "title": _halved,
+    "truncate_tokens": _taken_apart,
+    "urlize": searched,
+    "wordcount": _taken_apart,
+    "tojson": _deep,
+    "trim": _trimmed,
+    "wordwrap": _wrapped,
+    "xmlattr": _deep,
+}

@@ -1,0 +1,96 @@
+"""Filters for prompts beside Jinja's own. Each is a pure function of its arguments; docs/spec.md shows what each gives.
+
+Rows are rendered in any order, in several processes, so nothing may be kept from one to the next; what a filter
+needs it imports inside, because every worker imports this module.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from runner.planner.templates.step_limit import RowError
+
+_ENCODINGS = ("o200k_base", "cl100k_base")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON as a prompt wants it: no HTML escapes, the row's own order."""
+    return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def xml_escape(value: Any) -> str:
+    """Text for the inside of an XML tag or attribute: & < > and both quotes escaped."""
+    # By hand, since xml.sax.saxutils imports urllib and ssl, and starting takes a tenth longer.
+    text = str(value).replace("&", "&amp;").replace(">", "&gt;").replace("<", "&lt;")
+    return text.replace('"', "&quot;").replace("'", "&apos;")
+
+
+def dedent(value: str) -> str:
+    """Text without the white space that all its lines begin with."""
+    return textwrap.dedent(value)
+
+
+def to_csv(value: Any, header: bool = True, delimiter: str = ",") -> str:
+    """A list of mappings, of lists or of values as CSV lines, quoted where needed; `header` names the columns."""
+    if not isinstance(value, (list, tuple)):
+        raise RowError("the filter `csv` takes a list, of mappings or of lists")
+    rows = list(value)
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    if rows and all(isinstance(row, Mapping) for row in rows):
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        if header:
+            writer.writerow(names)
+        writer.writerows([row.get(name, "") for name in names] for row in rows)
+    else:
+        writer.writerows(row if isinstance(row, (list, tuple)) else [row] for row in rows)
+    return out.getvalue().removesuffix("\n")
+
+
+def truncate_tokens(value: Any, count: Any, end: str = "", encoding: str = "o200k_base") -> str:
+    """Text cut to at most `count` tokens, with `end` behind it where something was cut.
+
+    Tokens are OpenAI's `o200k_base` (GPT-4o and later) or `cl100k_base`, for any model, so that a text does not change
+    with the model. A character that is cut in two is left out.
+    """
+    if encoding not in _ENCODINGS:
+        raise RowError(f"truncate_tokens knows the encodings {' and '.join(_ENCODINGS)}")
+    if not isinstance(count, int) or count < 0:
+        raise RowError("truncate_tokens takes a whole number of tokens")
+    text = str(value)
+    if len(text.encode()) <= count:
+        return text  # a token has at least one byte
+    tokenizer = _tokenizer(encoding)
+    tokens = tokenizer.encode_ordinary(text)
+    if len(tokens) <= count:
+        return text
+    kept: str = tokenizer.decode_bytes(tokens[:count]).decode(errors="ignore")
+    return kept + end
+
+
+@functools.cache
+def _tokenizer(encoding: str) -> Any:
+    import warnings  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        # bpe-openai 0.1.4 opens its data with a function that Python 3.11 to 3.12 warn of.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from bpe_openai import get_encoding  # noqa: PLC0415  it takes most of a second to import
+
+        return get_encoding(encoding)
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "csv": to_csv,
+    "dedent": dedent,
+    "tojson": to_json,
+    "truncate_tokens": truncate_tokens,
+    "xml_escape": xml_escape,
+}
+"""The filters by the name they have in templates."""

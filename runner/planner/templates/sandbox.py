@@ -1,0 +1,338 @@
+"""Jinja's sandbox with a meter: planning a stranger's pull request reaches nothing, and ends, in little memory.
+
+The sandbox keeps templates from reaching what they should not; the meter (`runner.planner.templates.step_limit`)
+from running on.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.lexer import Token, TokenStream
+from jinja2.runtime import Context, LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+from runner.planner.templates.filter_costs import compared, formatting, metered, printed, sliced, weighed_test
+from runner.planner.templates.method_columns import builtin, method
+from runner.planner.templates.step_limit import MAX_STEPS, MAX_TEXT, RowError, StepLimit
+
+_BITS = 4_096
+"""The longest whole number that arithmetic may make."""
+TOKENS = 30_000
+"""What one template may consist of, in Jinja's tokens: compiling takes a second for about 20,000 of them."""
+_FOLDING = MAX_STEPS // 100
+"""What may be worked out while a template is compiled, and is then held with it; what is beyond waits for a row."""
+_COUNTED, _COMPARED, _SLICED, _METHOD = "__counted", "__compared", "__sliced", "__method"
+"""Filters that stand around what a loop goes over, what is compared or is a key, of what a slice is taken, and whose
+method is called."""
+_FORMATS = frozenset({"format", "format_map"})
+_LOOPING = (
+    nodes.For,
+    nodes.Call,
+    nodes.CallBlock,
+    nodes.Include,
+    nodes.Import,
+    nodes.FromImport,
+    nodes.Extends,
+    nodes.FilterBlock,
+)
+_READING = (nodes.Template, nodes.Output, nodes.If, nodes.For, nodes.Expr, nodes.Helper)
+_PLAIN = (str, int, float, bool, type(None), list, dict)
+"""The types of values that rows have."""
+
+
+class _Generator(CodeGenerator):
+    """Jinja's compiler, with a `~` that is counted, and text that is printed as it is."""
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802  Jinja's name
+        self.write("environment.joined((")
+        for item in node.nodes:
+            self.visit(item, frame)
+            self.write(", ")
+        self.write("))")
+
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:
+        if _escapes(frame):
+            super()._output_child_pre(node, frame, finalize)
+        else:
+            # Most of what is printed is text, of which nothing has to be asked.
+            self.write("(t_out if type(t_out := ")
+
+    def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:
+        if _escapes(frame):
+            super()._output_child_post(node, frame, finalize)
+        else:
+            self.write(") is str else str(environment.finalize(t_out)))")
+
+
+def _escapes(frame: Frame) -> bool:
+    return bool(frame.eval_ctx.volatile or frame.eval_ctx.autoescape)
+
+
+class LimitedEnvironment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox with a meter, whose steps are set anew for each row."""
+
+    code_generator_class = _Generator
+    intercepted_binops = frozenset({"*", "**", "+", "%"})
+
+    def __init__(self, **options: Any) -> None:
+        # A template is compiled once: that takes long, and costs no steps.
+        super().__init__(cache_size=-1, **options)
+        self.meter = StepLimit()
+        self.concat = self.joined  # type: ignore[method-assign]  # Jinja means it to be replaced
+        self.filters = {name: metered(self.meter, name, filter_) for name, filter_ in self.filters.items()}
+        self.filters[_COUNTED] = self._counted
+        self.filters[_COMPARED] = partial(compared, self.meter)
+        self.filters[_METHOD] = self._method
+        self.filters[_SLICED] = partial(sliced, self.meter)
+        self.tests = {name: weighed_test(self.meter, name, test) for name, test in self.tests.items()}
+        self.context_class = _Context
+        self.globals["range"] = self._range
+        self.globals["namespace"] = self._namespace
+        self._safe: dict[tuple[type, str], bool] = {}
+        self._prepare: Callable[[nodes.Template], None] | None = None
+
+    def add_filters(self, filters: dict[str, Callable[..., Any]]) -> None:
+        """Add filters of our own, metered like Jinja's."""
+        self.filters |= {name: metered(self.meter, name, filter_) for name, filter_ in filters.items()}
+
+    def joined(self, parts: Iterable[Any]) -> str:
+        """Texts joined: what a block gives, and `~`."""
+        size, texts = 0, []
+        for part in parts:
+            if isinstance(part, (list, dict, tuple)):
+                self.meter.spend_nested(part)
+            else:
+                printed(part)
+            texts.append(part if isinstance(part, str) else str(part))
+            size += len(texts[-1])
+            if size > MAX_TEXT:
+                self.meter.text(size)
+        self.meter.text(size)
+        return "".join(texts)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return a column, also one with the name of a method of dict; `row.items()` is always the method."""
+        if type(obj) is dict and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """The sandbox's answer, which is remembered for attributes of the types that rows have."""
+        if type(obj) not in _PLAIN:
+            return super().is_safe_attribute(obj, attr, value)
+        known = self._safe.get((type(obj), attr))
+        if known is None:
+            known = super().is_safe_attribute(obj, attr, value)
+            if hasattr(type(obj), attr):
+                self._safe[type(obj), attr] = known
+        return known
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Arithmetic whose result can be larger than what goes in."""
+        if operator == "%" and isinstance(left, str):
+            formatting(self.meter, left, (right,), {})
+        if operator == "**":
+            if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > _BITS:
+                raise RowError("this number is too large")
+        elif operator in "*+":
+            self._growth(operator, left, right)
+        return super().call_binop(context, operator, left, right)
+
+    def _growth(self, operator: str, left: Any, right: Any) -> None:
+        if isinstance(left, int) and isinstance(right, int):
+            if left.bit_length() + right.bit_length() > _BITS:
+                raise RowError("this number is too large")
+            return
+        sizes = [len(side) if isinstance(side, (str, list, tuple)) else None for side in (left, right)]
+        if operator == "+":
+            if sizes[0] is not None and sizes[1] is not None:
+                self._made(left, sizes[0] + sizes[1])
+        elif sizes[0] is not None and isinstance(right, int):
+            self._made(left, sizes[0] * max(0, right))
+        elif sizes[1] is not None and isinstance(left, int):
+            self._made(right, sizes[1] * max(0, left))
+
+    def _made(self, like: Any, size: int) -> None:
+        if isinstance(like, str):
+            self.meter.text(size)
+        else:
+            self.meter.entries(size)
+
+    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Each call costs, and methods of text are looked at, since their result may be long."""
+        self.meter.take(1)
+        if type(obj) is types.BuiltinMethodType and type(obj.__self__) is str and obj.__name__ not in _FORMATS:
+            args = method(self.meter, obj.__self__, obj.__name__, args, kwargs)
+            kwargs.pop("_loop_vars", None)
+            kwargs.pop("_block_vars", None)
+            return obj(*args, **kwargs)  # nothing that Jinja asks of a callable is true of it
+        wrapped = getattr(obj, "__wrapped__", obj)  # the sandbox wraps `format`
+        owner = getattr(wrapped, "__self__", None)
+        if isinstance(owner, str):
+            args = method(self.meter, owner, getattr(wrapped, "__name__", ""), args, kwargs)
+        elif isinstance(obj, (types.BuiltinMethodType, type)):
+            builtin(self.meter, obj, args, kwargs)
+        else:  # a macro, most of the time
+            self.meter.take(4 + len(args) // 10 + len(kwargs))
+            if isinstance(obj, LoopContext):  # a loop that is recursive
+                args = (self._counted(context, args[0]), *args[1:]) if args else args
+            elif isinstance(owner, LoopContext):  # `loop.changed` compares
+                args = tuple(compared(self.meter, value) for value in args)
+        return super().call(context, obj, *args, **kwargs)
+
+    def get_template(self, *args: Any, **kwargs: Any) -> jinja2.Template:
+        """Each template that is included or imported costs."""
+        self.meter.take(10)
+        found = super().get_template(*args, **kwargs)
+        self.meter.take(len(found.blocks) // 10)
+        return found
+
+    def _tokenize(self, *args: Any, **kwargs: Any) -> TokenStream:
+        stream = super()._tokenize(*args, **kwargs)
+        return TokenStream(_bounded(stream), stream.name, stream.filename)
+
+    @contextmanager
+    def prepared(self, prepare: Callable[[nodes.Template], None]) -> Iterator[None]:
+        """Within this, `prepare` is given each tree before it is compiled."""
+        self._prepare = prepare
+        try:
+            yield
+        finally:
+            self._prepare = None
+
+    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
+        _mark_methods(source)
+        if self._prepare is not None:
+            self._prepare(source)
+        for node in list(source.find_all(nodes.For)):
+            node.iter = _around(node.iter, _COUNTED)
+        _weigh_what_is_compared(source)
+        # Constants are folded while a template is compiled, which may be in the middle of a row.
+        left, self.meter.left = self.meter.left, _FOLDING
+        try:
+            return super()._generate(source, *args, **kwargs)
+        finally:
+            self.meter.left = left
+
+    @jinja2.pass_context  # so that it is not folded away over constants
+    def _counted(self, _context: Any, items: Any) -> Any:
+        # A list is known to end; its length is what counts. Anything else is counted as it comes.
+        if isinstance(items, (list, tuple, dict, str)):
+            self.meter.take(len(items))
+            return items
+        return items if isinstance(items, jinja2.Undefined) else self.meter.count(items)
+
+    @jinja2.pass_context  # so that it is not folded away over constants
+    def _method(self, _context: Any, obj: Any, name: str) -> Any:
+        """Return a method that is called, also where a column has its name."""
+        return super().getattr(obj, name)
+
+    def _namespace(self, *args: Any, **kwargs: Any) -> Namespace:
+        builtin(self.meter, dict, args, kwargs)
+        return _Namespace(self.meter, *args, **kwargs)
+
+    def _range(self, *args: int) -> range:
+        found = range(*args)
+        self.meter.take(len(found) // 10 + 1)
+        if len(found) > MAX_STEPS:
+            raise RowError(f"range() may give at most {MAX_STEPS} numbers")
+        return found
+
+
+class _Context(Context):
+    """Jinja's context, which charges for the copy of all columns that a template with its context gets."""
+
+    def get_all(self) -> dict[str, Any]:
+        environment = self.environment
+        assert isinstance(environment, LimitedEnvironment)
+        environment.meter.take((len(self.parent) + len(self.vars)) // 50)
+        return super().get_all()
+
+
+class _Namespace(Namespace):
+    """Jinja's namespace, in which setting something costs: what a template builds turn by turn is built in one."""
+
+    def __init__(self, meter: StepLimit, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        object.__setattr__(self, "_meter", meter)  # beside what a template sees of it
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        meter: StepLimit = object.__getattribute__(self, "_meter")
+        # Python's garbage collector goes over nested lists again and again while they grow.
+        meter.take(19 if isinstance(value, (list, tuple, dict)) else 4)
+        super().__setitem__(name, value)
+
+
+_METHODS = frozenset(name for name in dir(dict) if not name.startswith("_"))
+
+
+def _mark_methods(source: nodes.Template) -> None:
+    """Mark methods of dict that are called: `row.items()` is the method, `row.items` the column."""
+    for call in list(source.find_all(nodes.Call)):
+        if isinstance(call.node, nodes.Getattr) and call.node.attr in _METHODS:
+            name = nodes.Const(call.node.attr, lineno=call.node.lineno)
+            call.node = nodes.Filter(call.node.node, _METHOD, [name], [], None, None, lineno=call.node.lineno)
+
+
+def _around(node: Any, name: str) -> nodes.Expr:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+def _weigh_what_is_compared(source: nodes.Template) -> None:
+    """Put filters around what Python would go through on its own, entry by entry.
+
+    Comparing with a constant takes no time worth counting, but for looking for it in something.
+    """
+    for compare in list(source.find_all(nodes.Compare)):
+        sides = [compare.expr, *(operand.expr for operand in compare.ops)]
+        both = sum(not isinstance(side, nodes.Const) for side in sides) > 1
+        if both and not isinstance(compare.expr, nodes.Const):
+            compare.expr = _around(compare.expr, _COMPARED)
+        for operand in compare.ops:
+            if (both or operand.op in {"in", "notin"}) and not isinstance(operand.expr, nodes.Const):
+                operand.expr = _around(operand.expr, _COMPARED)
+    for item in list(source.find_all(nodes.Getitem)):
+        if isinstance(item.arg, nodes.Slice):
+            item.node = _around(item.node, _SLICED)
+        elif not isinstance(item.arg, nodes.Const):
+            item.arg = _around(item.arg, _COMPARED)
+    for pair in list(source.find_all(nodes.Pair)):
+        if not isinstance(pair.key, nodes.Const):
+            pair.key = _around(pair.key, _COMPARED)
+
+
+def _bounded(stream: TokenStream) -> Iterator[Token]:
+    """Yield a template's tokens. Raises TemplateSyntaxError beyond the most that there may be."""
+    for number, token in enumerate(stream):
+        if number >= TOKENS:
+            message = f"the template has more than {TOKENS} names, signs and pieces of text; put data into the input"
+            raise jinja2.TemplateSyntaxError(message, token.lineno, stream.name, stream.filename)
+        value: Any = token.value
+        if type(value) is int and value.bit_length() > _BITS:
+            raise jinja2.TemplateSyntaxError("this number is too large", token.lineno, stream.name, stream.filename)
+        yield token
+
+
+def has_loops(tree: nodes.Template) -> bool:
+    """Whether a template can give more text than stands in it and in its row."""
+    return next(tree.find_all(_LOOPING), None) is not None
+
+
+def is_stateless(tree: nodes.Template) -> bool:
+    """Whether a template sets nothing, and defines and takes in no blocks or macros: its context stays as it was."""
+    waiting: list[nodes.Node] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, _READING) or isinstance(node, nodes.NSRef):
+            return False
+        waiting += node.iter_child_nodes()
+    return True

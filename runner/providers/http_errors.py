@@ -1,0 +1,225 @@
+"""What can go wrong on the wire, as errors of `runner.errors`. The one place that knows httpx's exceptions.
+
+The text of an error never holds a key or the query of a presigned URL. The httpx exception stays as the cause, so its
+own text must not hold them either: keys and URLs that httpx would quote are refused before it sees them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import orjson
+
+from runner.base.retryable import is_out_of_money, is_queue_full
+from runner.errors import (
+    ApiError,
+    Conflict,
+    Malformed,
+    NotFound,
+    NotReady,
+    OutOfMoney,
+    ProviderError,
+    QueueFull,
+    RateLimited,
+    Rejected,
+    ServerError,
+    Unauthorized,
+    Unreachable,
+)
+from runner.providers.redact import redacted
+
+HTTPX_ERRORS: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
+    # The first that fits counts. Where it is not known whether the request had its effect, it is Unreachable.
+    (httpx.UnsupportedProtocol, Malformed),
+    (httpx.TransportError, Unreachable),  # timeouts, broken connections, protocol errors, proxies
+    (httpx.DecodingError, Malformed),
+    (httpx.TooManyRedirects, Malformed),  # never followed, so never seen
+    (httpx.HTTPStatusError, Malformed),  # statuses are mapped by `error_from_response`; httpx is never asked to raise
+    (httpx.HTTPError, Unreachable),
+    (httpx.InvalidURL, Malformed),
+    (httpx.CookieConflict, Malformed),  # cookies are never kept
+    (httpx.StreamError, Unreachable),
+)
+"""httpx's exceptions and what they are here."""
+
+_CENTURY = 946_684_800
+"""The Unix time of 1 January 2000."""
+_PASSING_CODES = frozenset({"RequestTimeout", "IncompleteBody", "BadDigest", "OperationAborted"})
+"""Codes of S3's 4xx that say that a transfer broke, not that it is wrong (Amazon S3 API reference, error codes)."""
+_SPEAKING = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,80}")
+_S3_CODE = re.compile(r"<Code>([A-Za-z0-9_.-]{1,80})</Code>")
+
+
+@contextlib.contextmanager
+def map_httpx_errors(what: str) -> Iterator[None]:
+    """Raise httpx's exceptions as ProviderError. `what` says what was tried and holds no secret."""
+    try:
+        yield
+    except Exception as exc:
+        kind = next((ours for foreign, ours in HTTPX_ERRORS if isinstance(exc, foreign)), None)
+        if kind is None:
+            raise
+        reason = redacted(str(exc), limit=200)
+        name = type(exc).__name__
+        raise kind(f"{what}: {name}: {reason}" if reason else f"{what}: {name}") from exc
+
+
+def error_from_response(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    what: str,
+    *,
+    hide: tuple[str, ...],
+    now: Callable[[], float],
+    key_hint: str = "",
+) -> ApiError:
+    """The error for an answer with an error status.
+
+    The body's own words are shown, without what is in `hide`; a page of HTML has none. `key_hint` says what to do if
+    the key is refused.
+    """
+    told = _told(body)
+    code = _code(told)
+    # The message is quoted after a colon, the id only where there is no message.
+    reason = redacted(_message(told), hide) or code
+    request_id = redacted(_string(told.get("request_id")) or headers.get("x-request-id", ""), hide, 100)
+    text = f"{what}: {status} {reason}" if reason else f"{what}: {status}"
+    if request_id:
+        text = f"{text} (request {request_id})"
+    said: dict[str, Any] = {"status": status, "error_id": code, "request_id": request_id}
+    if status < httpx.codes.INTERNAL_SERVER_ERROR:
+        if status == httpx.codes.PAYMENT_REQUIRED or is_out_of_money(code, reason):
+            return OutOfMoney(text, **said)
+        if is_queue_full(code, reason):
+            return QueueFull(text, retry_after=retry_after(status, headers, now), **said)
+    return _by_status(status, text, code, request_id, retry_after(status, headers, now), key_hint)
+
+
+def storage_error_from_response(
+    status: int, headers: Mapping[str, str], body: bytes, what: str, *, now: Callable[[], float]
+) -> ApiError:
+    """The error for a presigned URL's error status.
+
+    Only the error's code is shown: object stores quote the whole signed request in their messages.
+    """
+    found = _S3_CODE.search(body[:10_000].decode("utf-8", "replace"))
+    told = _told(body)
+    code = found[1] if found else _word(told.get("id")) or _word(told.get("code"))
+    text = f"{what}: {status} {code}" if code else f"{what}: {status}"
+    request_id = redacted(headers.get("x-amz-request-id", ""), (), 100)
+    if code in _PASSING_CODES:
+        return ServerError(text, status=status, error_id=code, request_id=request_id)
+    if code == "ExpiredToken":  # a 400, though it says what a 403 says
+        return Unauthorized(text, status=status, error_id=code, request_id=request_id)
+    if code == "EntityTooLarge":
+        return Rejected(text, status=status, error_id=code, request_id=request_id)
+    return _by_status(status, text, code, request_id, retry_after(status, headers, now))
+
+
+def retry_after(status: int, headers: Mapping[str, str], now: Callable[[], float]) -> float | None:
+    """The seconds that an answer asks to wait; None where it does not.
+
+    `Retry-After` is seconds or a date (RFC 9110, 10.2.3). `ratelimit-reset` is the Unix time when the oldest request
+    expires (OpenAPI description) and counts on 429 only. The service's own `Date` is the clock, where it sends one.
+    """
+    clock = clock_of(headers, now)
+    told = headers.get("retry-after", "").strip()
+    if told:
+        if told.isascii() and told.isdigit() and len(told) < 10:
+            return float(told)
+        with contextlib.suppress(ValueError, OverflowError):
+            date = parsedate_to_datetime(told)
+            return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - clock)
+    return until_reset(headers, clock) if status == httpx.codes.TOO_MANY_REQUESTS else None
+
+
+def until_reset(headers: Mapping[str, str], clock: float) -> float | None:
+    """The seconds from `clock` to `ratelimit-reset`; None where the answer does not tell.
+
+    DigitalOcean tells the Unix time (OpenAPI description); gateways that follow the IETF draft tell seconds from now.
+    A number too small for a time of this century is the latter.
+    """
+    reset = headers.get("ratelimit-reset", "").strip()
+    if not (reset.isascii() and reset.isdigit() and len(reset) < 16):
+        return None
+    return float(reset) if int(reset) < _CENTURY else max(0.0, int(reset) - clock)
+
+
+def clock_of(headers: Mapping[str, str], now: Callable[[], float]) -> float:
+    """The Unix time of the service that answered, by its `Date`; this machine's where it sends none."""
+    try:
+        return parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else now()
+    except (ValueError, OverflowError):
+        return now()
+
+
+def _told(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        text = body.decode("utf-8", "replace").strip()
+        return {} if text.startswith("<") else {"message": text}
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, dict):
+        return {}
+    # OpenAI and servers that speak like it nest the same words under `error`; FastAPI has them under `detail`.
+    nested = (value.get(name) for name in ("error", "detail", "errors"))
+    inner = (found[0] if isinstance(found, list) and found else found for found in nested)
+    whole = next((found for found in inner if isinstance(found, dict)), None)
+    return value if whole is None or "message" in value else whole
+
+
+def _code(told: Mapping[str, Any]) -> str:
+    """The error's code. A `type` is a class of errors, and counts where it says that money or room is missing."""
+    kind, code = _word(told.get("type")), _word(told.get("id")) or _word(told.get("code"))
+    return kind if is_out_of_money(kind, "") and not is_out_of_money(code, "") else code or kind
+
+
+def _message(told: Mapping[str, Any]) -> str:
+    """The error's words, wherever they are."""
+    names = ("message", "msg", "detail", "error", "error_message", "error_description", "reason", "title")
+    return next((text for name in names if isinstance(text := told.get(name), str) and text.strip()), "")
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) and _SPEAKING.fullmatch(value) else ""
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _by_status(status: int, text: str, code: str, request_id: str, wait: float | None, key_hint: str = "") -> ApiError:
+    match status:
+        case 401:
+            hint = key_hint or "the key is missing or wrong"
+            return Unauthorized(text, status=status, error_id=code, request_id=request_id, hint=hint)
+        case 403:
+            hint = "the key may not do this, or a presigned URL is no longer good"
+            return Unauthorized(text, status=status, error_id=code, request_id=request_id, hint=hint)
+        case 404 | 410:  # 410 says that it was there once; nothing that we do depends on the difference
+            return NotFound(text, status=status, error_id=code, request_id=request_id)
+        case 409:
+            return Conflict(text, status=status, error_id=code, request_id=request_id)
+        case 412:
+            return NotReady(text, status=status, error_id=code, request_id=request_id)
+        case 400 | 413 | 422:
+            return Rejected(text, status=status, error_id=code, request_id=request_id)
+        case 429:
+            return RateLimited(text, status=status, error_id=code, request_id=request_id, retry_after=wait)
+        # A gateway's 408 may come after the request got through, like a 5xx.
+        case _ if status == httpx.codes.REQUEST_TIMEOUT or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            return ServerError(text, status=status, error_id=code, request_id=request_id, retry_after=wait)
+        case _ if 300 <= status < 400:
+            hint = "redirects are never followed, they could lead a key or a prompt elsewhere; check the base URL"
+            return ApiError(text, status=status, error_id=code, request_id=request_id, hint=hint)
+        case _:
+            return ApiError(text, status=status, error_id=code, request_id=request_id)

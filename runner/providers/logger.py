@@ -1,0 +1,40 @@
+"""The providers' log: dotted event names with fields, to stderr, never with a key or a presigned URL.
+
+structlog is imported with the first event and never configured here: where the program has configured it, that holds;
+otherwise warnings go to stderr and the rest is dropped. (structlog on its own would print to stdout, where results go.)
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from runner.base.visible import visible_fields
+
+
+def info(event: str, **fields: Any) -> None:
+    """Log that something happened as it should."""
+    _logger().info(event, **fields)
+
+
+def warning(event: str, **fields: Any) -> None:
+    """Log that something went wrong and was dealt with."""
+    _logger().warning(event, **fields)
+
+
+def _logger() -> Any:
+    import structlog  # noqa: PLC0415 - 150 ms, only when something is logged
+
+    if structlog.is_configured():
+        return structlog.get_logger("batchspec.providers")
+    return structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            visible_fields,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+    )

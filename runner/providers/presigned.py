@@ -1,0 +1,276 @@
+"""Uploads and downloads at presigned URLs, which come from the network and carry their own permission.
+
+No key is known here, so none can be sent. A presigned URL must be https, because prompts and answers go there; plain
+http is taken for loopback alone, and only from an API that is on loopback itself. An API elsewhere can't point us at
+this machine or at link-local addresses (where clouds keep their credentials); user and password in a URL are refused,
+they would become an Authorization header. Private networks are allowed: a gateway and its storage may live there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from runner.errors import ApiError, Malformed, ProviderError, StoreError, Unauthorized
+from runner.jobspec.trust import is_loopback
+from runner.providers.download import ByteProgress, Download
+from runner.providers.http import MAX_REFUSAL, USUAL, Limits, Now, new_client, read_start
+from runner.providers.http_errors import map_httpx_errors, storage_error_from_response
+from runner.providers.protocol import Progress, Renew
+from runner.providers.retry import RetryPolicy
+
+CHUNK = 1 << 18
+"""Bytes read from disk at once. Larger ones were not faster when tried against loopback."""
+MAX_URL = 16_384
+"""Characters of a presigned URL; those with a session token have some thousand."""
+MAX_TRIES = 60
+"""Tries of one transfer in all, whatever progress each of them made."""
+MAX_RENEWED = 2
+"""Fresh addresses for one download in a row that bring nothing."""
+URL_TTL = 600.0
+"""Seconds an upload URL is taken to last where the service does not say; the guide says 10 to 15 minutes."""
+STALE = 3_600.0
+"""Seconds after which a half-written download is a dead process's."""
+
+
+class Storage:
+    """The transfers of one API. `local` says that the API is on loopback. Threads may share it."""
+
+    def __init__(self, *, local: bool, patience: RetryPolicy, now: Now = time.time, limits: Limits = USUAL) -> None:
+        self._local = local
+        self._limits = limits
+        self._patience = patience
+        self._now = now
+        self._clients: dict[tuple[str, bool], httpx.Client] = {}
+        self._guard = threading.Lock()
+        _hide_queries()
+
+    def upload(self, url: str, path: Path, until: datetime | None, progress: Progress | None = None) -> None:
+        """PUT the file to `url`, and again after a passing trouble, until the URL expires at `until`.
+
+        `progress` gets a negative number where a broken upload starts from the beginning. Raises Unauthorized where
+        the URL is not (or no longer) good, also where uploads broke until it expired; StoreError where the file can't
+        be read; Rejected where it is too large.
+        """
+        target = checked(url, local=self._local)
+        start = self._now()
+        window = until.timestamp() - start if until is not None else URL_TTL
+        tried, waited = 0, 0.0
+        while True:
+            tried += 1
+            sent = ByteProgress(progress)
+            try:
+                return self._put(target, path, sent)
+            except ProviderError as error:
+                sent.rewind()
+                seconds = self._pause(error, tried)
+                if seconds is None:
+                    raise
+                # This machine's clock may be wrong: a few tries are made whatever it says.
+                elapsed = max(waited, self._now() - start) + seconds
+                if (tried >= self._patience.tries and elapsed >= window) or tried >= MAX_TRIES:
+                    raise Unauthorized(
+                        f"{error.message}; the upload URL expired after {tried} tries",
+                        status=httpx.codes.FORBIDDEN,
+                        error_id="url_expired",
+                        hint="a new upload URL is needed; if this goes on, look at the network",
+                    ) from error
+                waited += seconds
+                self._patience.rest("upload.retried", error, tried, seconds)
+
+    def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
+        """GET `url` into `path`: written beside, synced and renamed, so `path` is whole or untouched.
+
+        A broken download goes on where it broke if the storage gives ETags and takes ranges, else from the beginning
+        (`progress` gets a negative number then). Where the URL has expired, `renew` gives another one. Raises NotFound,
+        Unauthorized where the URL has expired and there is no other, StoreError where the file can't be written.
+        """
+        target = checked(url, local=self._local)
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            _clear(path)
+            with beside.open("xb") as file:
+                self._fetch(
+                    Download(target, file, ByteProgress(progress), limit=self._limits.file, now=self._now), renew
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError as exc:
+            raise StoreError(f"{path} can't be written: {exc.strerror or exc}", code="BS411") from exc
+        finally:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+    def _pause(self, error: ProviderError, tried: int) -> float | None:
+        """Seconds until the same upload is tried again; None where that can't help.
+
+        The guide asks for the same URL after any failure but an expired URL. A refusal whose reason is not known gets
+        as many tries as a call to the API.
+        """
+        seconds = self._patience.pause(error, tried)
+        if seconds is None and _worth_retrying(error) and tried < self._patience.tries:
+            return self._patience.backoff(tried)
+        return seconds
+
+    def close(self) -> None:
+        """Give back the connections."""
+        with self._guard:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
+    def _client(self, target: httpx.URL) -> httpx.Client:
+        """The client for a URL: an API on loopback may have its storage elsewhere, behind a proxy."""
+        kind = (target.scheme, is_loopback(target.host))
+        with self._guard:
+            if kind not in self._clients:
+                limits = self._limits
+                self._clients[kind] = new_client(target, silence=limits.transfer_silence, connect=limits.connect)
+            return self._clients[kind]
+
+    def _put(self, target: httpx.URL, path: Path, sent: ByteProgress) -> None:
+        what = f"upload to {target.host}"
+        try:
+            file = path.open("rb")
+        except OSError as exc:
+            raise StoreError(f"{path} can't be read: {exc.strerror or exc}", code="BS411") from exc
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            # The length is said beforehand: storages refuse chunked uploads to presigned URLs.
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+            with (
+                map_httpx_errors(what),
+                self._client(target).stream(
+                    "PUT", target, content=_pieces(file, size, path, sent), headers=headers
+                ) as response,
+            ):
+                told = read_start(response, MAX_REFUSAL)
+        if not response.is_success:
+            raise storage_error_from_response(response.status_code, response.headers, told, what, now=self._now)
+
+    def _fetch(self, download: Download, renew: Renew | None) -> None:
+        tried, idle, renewed = 0, 0, 0
+        while True:
+            before = download.moved.count
+            try:
+                return download.go_on(self._client(download.target))
+            except Unauthorized:
+                # An address is good for some minutes, and a large file over a bad line takes longer.
+                renewed = 1 if download.moved.count > before else renewed + 1
+                if renew is None or renewed > MAX_RENEWED:
+                    raise
+                download.target = checked(renew(), local=self._local)
+            except ProviderError as error:
+                tried += 1
+                idle = 1 if download.moved.count > before else idle + 1
+                seconds = self._patience.wait(error, idle) if tried < MAX_TRIES else None
+                if seconds is None:
+                    raise
+                self._patience.rest("download.retried", error, tried, seconds)
+
+
+def checked(url: str, *, local: bool) -> httpx.URL:
+    """`url` as one that a file may go to or come from; the module says which. `local`: the API is on loopback.
+
+    Raises Malformed, without the URL in it.
+    """
+    try:
+        target = httpx.URL(url) if len(url) <= MAX_URL else None
+    except httpx.InvalidURL:
+        target = None
+    if target is None or not target.host or target.scheme not in {"http", "https"}:
+        raise Malformed("the service gave a presigned URL that is not an http(s) URL")
+    if target.userinfo:
+        raise Malformed("the service gave a presigned URL with a user name in it")
+    loopback = is_loopback(target.host)
+    if target.scheme == "http" and not (loopback and local):
+        raise Malformed(f"the service gave a presigned URL without https, for {target.host}")
+    if not local and _is_special(target.host):
+        raise Malformed(f"the service gave a presigned URL that leads to {target.host}")
+    return target
+
+
+def _is_special(host: str) -> bool:
+    """Whether a host, in whatever way it is written, is this machine or an address that no storage has."""
+    if host.rstrip(".").endswith("localhost"):
+        return True
+    address = _address(host.strip("[]"))
+    if address is None:
+        return False
+    return address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """A literal address, also one that only the system's resolver takes for one: `2130706433`, `0x7f.1`."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _pieces(file: IO[bytes], size: int, path: Path, sent: ByteProgress) -> Iterator[bytes]:
+    left = size
+    while left:
+        try:
+            piece = file.read(min(CHUNK, left))
+        except OSError as exc:
+            raise StoreError(f"{path} can't be read: {exc.strerror or exc}", code="BS411") from exc
+        if not piece:
+            break
+        left -= len(piece)
+        yield piece
+        sent.add(len(piece))
+    if left or os.fstat(file.fileno()).st_size != size:
+        raise StoreError(f"{path} changed while it was uploaded")
+
+
+def _worth_retrying(error: ProviderError) -> bool:
+    """Whether a refused upload is tried again, though nothing says that the reason passes."""
+    if not isinstance(error, ApiError) or isinstance(error, Unauthorized) or error.status < httpx.codes.BAD_REQUEST:
+        return False
+    return error.status != httpx.codes.REQUEST_ENTITY_TOO_LARGE and error.error_id != "EntityTooLarge"
+
+
+def _clear(path: Path) -> None:
+    """Remove what processes that were killed left of earlier downloads to `path`."""
+    for old in path.parent.glob(f".{_literal(path.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > STALE:
+                old.unlink()
+
+
+def _literal(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+class _NoQuery(logging.Filter):
+    """Takes the query from the URLs that httpx logs with every request (at level INFO)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(arg.copy_with(query=None) if isinstance(arg, httpx.URL) else arg for arg in record.args)
+        return True
+
+
+def _hide_queries() -> None:
+    logger = logging.getLogger("httpx")
+    if not any(isinstance(known, _NoQuery) for known in logger.filters):
+        logger.addFilter(_NoQuery())

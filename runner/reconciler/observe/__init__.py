@@ -1,0 +1,1 @@
+"""What exists now of one job, read from lockfile, ledger, results, service and outputs."""

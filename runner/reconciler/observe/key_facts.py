@@ -1,0 +1,211 @@
+"""What the batches of an address hold, as evidence about its keys: read from the store a range of keys at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from runner.base.retryable import is_retryable, retryable_codes
+from runner.jobspec.loader import JobSpec
+from runner.outputs.answer_source import AnswerSource, Failure
+from runner.outputs.reader import OUTPUT_FILE, OutputAnswers
+from runner.reconciler.observe.batches import BatchRecord
+from runner.reconciler.plan.classify import Answers, BatchOutcome, Codes, Evidence, SentKeys
+from runner.state.results import ResultIndex
+from runner.state.sorted_file import FileHandleCache, SortedFile
+
+_MOST_ROUNDS = 254
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What becomes an `Answers`: the entries in their file."""
+
+    round: int
+    entries: SortedFile
+    passing: Codes
+    later: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What becomes a `SentKeys`: the keys in their file, without those that stand in `read`."""
+
+    hold: BatchOutcome
+    round: int
+    keys: SortedFile
+    ended: str
+    read: tuple[SortedFile, ...]
+    later: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFactsReader:
+    """The evidence of all batches, in their files. `sources` are by the number of their `Answers`.
+
+    `ended` says of each `SentKeys`, in a word, how its batch ended, and `failures` why it failed as a whole; empty
+    and None
+    if it has not.
+    """
+
+    sources: tuple[AnswerSource, ...]
+    ended: tuple[str, ...]
+    failures: tuple[Failure | None, ...]
+    answered: tuple[_Answered, ...]
+    sent: tuple[_Sent, ...]
+    whole: Evidence
+    """What holds for all keys, with neither answers nor keys."""
+
+    def about(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Evidence:
+        """The evidence about keys from `lowest` up to, not including, `after` (empty: to the end).
+
+        It is read as it is gone through, once for one verdict. Raises StoreError then.
+        """
+        whole = self.whole
+        return Evidence(
+            self._answers(files, lowest, after),
+            self._held(files, lowest, after),
+            whole.blocked,
+            whole.doubt,
+            whole.late_doubt,
+            whole.rounds,
+            whole.ask_unknown,
+            whole.retry_failed,
+        )
+
+    def _answers(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Iterator[Answers]:
+        for number, one in enumerate(self.answered):
+            yield Answers(number, one.round, one.entries.between(files, lowest, after), one.passing, one.later)
+
+    def _held(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Iterator[SentKeys]:
+        for one in self.sent:
+            keys = one.keys.between(files, lowest, after)
+            for found in one.read:
+                answered = found.between(files, lowest, after)["key"]
+                keys = keys[~np.isin(keys, answered, assume_unique=True)]
+            yield SentKeys(one.hold, one.round, keys, one.later)
+
+
+def collect_key_facts(
+    spec: JobSpec,
+    batches: Sequence[BatchRecord],
+    standing: Mapping[str, OutputAnswers],
+    *,
+    ask_unknown: bool = False,
+    retry_failed: bool = False,
+    later: Collection[str] = (),
+) -> KeyFactsReader:
+    """What `batches` say; `standing` are answers that stand in the job's output.
+
+    `retry_failed` is a person's word that what stands failed is asked again, `later` are the batches that ended since.
+    """
+    answered: list[_Answered] = []
+    sent: list[_Sent] = []
+    failures: list[Failure | None] = []
+    sources: list[AnswerSource] = []
+    blocked = doubt = late_doubt = False
+    retry = spec.job.retry
+
+    def take(
+        known: BatchRecord, entries: SortedFile, codes: tuple[str, ...], kinds: tuple[int, ...], files: tuple[Path, ...]
+    ) -> SortedFile:
+        said = known.line.batch in later
+        answered.append(_Answered(_round(known), entries, retryable_codes(codes, retry.on, kinds), said))
+        sources.append(AnswerSource(known.line.batch, files, codes))
+        return entries
+
+    for known in batches:
+        read: list[SortedFile] = []
+        if known.index is not None:
+            held = _held_against(spec, known.index)
+            read.append(take(known, *held, known.index.summary.kinds, known.index.files))
+        if (known.index is None or known.short) and known.line.batch in standing:
+            # Where results are gone or came short, the output may hold what they do not.
+            stood = standing[known.line.batch]
+            read.append(take(known, stood.entries, stood.codes, stood.kinds, (stood.lines,) * (OUTPUT_FILE + 1)))
+        hold = _hold(known, standing, retry.on)
+        if known.keys is not None:
+            ended = known.state if known.ended else ""
+            without = tuple(read) if hold is BatchOutcome.INCOMPLETE else ()
+            sent.append(_Sent(hold, _round(known), known.keys, ended, without, known.line.batch in later))
+            failures.append(failure_of(known))
+        else:
+            blocked |= hold is BatchOutcome.IN_FLIGHT
+            lost = hold is BatchOutcome.INCOMPLETE
+            doubt |= lost and known.line.batch not in later
+            late_doubt |= lost and known.line.batch in later
+    whole = Evidence((), (), blocked, doubt, late_doubt, retry.rounds, ask_unknown, retry_failed)
+    ended_words = tuple(one.ended for one in sent)
+    return KeyFactsReader(tuple(sources), ended_words, tuple(failures), tuple(answered), tuple(sent), whole)
+
+
+def failure_of(known: BatchRecord) -> Failure | None:
+    """Why a whole batch failed, as the error of a row in it; None if the service gave no reason.
+
+    If the reason is about one line, the other rows of the batch only share its fate.
+    """
+    summary = known.index.summary if known.index is not None else None
+    if summary is None or not summary.failure:
+        return None
+    code, words = summary.failure_codes[0] if summary.failure_codes else "unknown_error", summary.failure[0]
+    of_one_line = bool(summary.failure_lines and summary.failure_lines[0])
+    return "batch_failed" if of_one_line else code, f"the whole batch failed: {words}"
+
+
+def _round(known: BatchRecord) -> int:
+    """A batch's round, as far as one byte of a verdict holds it; it may come from a service's metadata."""
+    return min(known.line.round, _MOST_ROUNDS)
+
+
+def _held_against(spec: JobSpec, index: ResultIndex) -> tuple[SortedFile, tuple[str, ...]]:
+    """An index's entries and codes; where the job has a schema, answers that do not fit it are errors."""
+    if spec.schema is None:
+        return index.entries, index.summary.codes
+    from runner.outputs.schema_check import AnswerSchema, checked  # noqa: PLC0415  only jobs with a schema need it
+
+    return checked(index, AnswerSchema.of(spec))
+
+
+def is_read(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
+    """Whether all answers that an ended batch counts can be read here, from its results or from the output."""
+    if known.index is not None:
+        return True
+    completed = known.completed
+    if completed is None or not known.line.ended or known.line.batch not in standing:
+        return False
+    return standing[known.line.batch].answered >= completed > 0
+
+
+def is_indexed(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
+    """Whether nothing is left to fetch of an ended batch: its answers can be read here, or are gone for good."""
+    return known.gone or is_read(known, standing)
+
+
+def leaves_open(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
+    """Whether a batch may hold requests that no line answers: it is in flight, or ended before all were done."""
+    if not (known.ended and is_indexed(known, standing)):
+        return True
+    if known.index is not None:
+        lines = known.index.summary.answers + known.index.summary.failures
+    else:
+        lines = len(standing[known.line.batch].entries) if known.line.batch in standing else known.line.requests
+    return lines < known.line.requests
+
+
+def _hold(known: BatchRecord, standing: Mapping[str, OutputAnswers], on: Sequence[str] | None) -> BatchOutcome:
+    if not known.ended:
+        return BatchOutcome.IN_FLIGHT
+    if not is_read(known, standing):
+        return BatchOutcome.INCOMPLETE if known.gone else BatchOutcome.IN_FLIGHT
+    if known.index is None:
+        return BatchOutcome.COMPLETE
+    summary = known.index.summary
+    if summary.delivered < (known.completed or 0):
+        return BatchOutcome.INCOMPLETE
+    if known.refused:
+        return BatchOutcome.REFUSED
+    lasting = summary.failure_codes and not all(is_retryable(code, on) for code in summary.failure_codes)
+    return BatchOutcome.REJECTED if lasting and not summary.answers else BatchOutcome.COMPLETE

@@ -1,0 +1,44 @@
+"""Outputs that a job wrote elsewhere: under the path it had before, or in a file that was moved since.
+
+Only a file whose bytes are those of a recorded output of the job counts as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from runner.base.digest import sha256_file
+from runner.base.repository_paths import readable
+from runner.errors import TrustError
+from runner.state.lockfile import OutputLine
+
+
+def find_previous_outputs(root: Path, recorded: Iterable[OutputLine], own: Iterable[Path]) -> tuple[Path, ...]:
+    """The files that have the bytes of a recorded output, or of its failed rows, below `root`.
+
+    `recorded` are the job's lines in lockfiles, `own` the files that it writes now: an older one may have been moved
+    there.
+    """
+    lines = list(recorded)
+    apart = [line.errors for line in lines if line.errors is not None and line.errors.rows]
+    digests = {line.digest for line in lines} | {errors.digest for errors in apart}
+    names = {line.output for line in lines} | {errors.path for errors in apart}
+    paths = dict.fromkeys([*own, *_inside(root, sorted(names))])
+    return tuple(path for path in paths if path.is_file() and sha256_file(path) in digests)
+
+
+def failed_rows_of(root: Path, line: OutputLine) -> tuple[Path, ...]:
+    """The file below `root` with a recorded output's failed rows, where it has some and is what was written."""
+    if line.errors is None or not line.errors.rows:
+        return ()
+    found = _inside(root, [line.errors.path])
+    return tuple(path for path in found if path.is_file() and sha256_file(path) == line.errors.digest)
+
+
+def _inside(root: Path, names: Iterable[str]) -> Iterator[Path]:
+    """A lockfile's paths are as much a stranger's as a spec's are: those that lead out are passed over."""
+    for name in names:
+        with suppress(TrustError):
+            yield readable(root, name)

@@ -1,0 +1,46 @@
+"""Which rows are new, changed or gone since the output was written: for the plan's reasons, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+
+from runner.base.keys import DIGEST_BYTES, parse_key
+from runner.planner.render import Desired
+from runner.reconciler.plan.reasons import RowChanges
+
+MOST_ROWS = 200_000
+"""Outputs of more rows are not compared row by row: a reason is not worth the memory."""
+
+
+def row_changes(desired: Desired, output: Path, rows: int) -> RowChanges | None:
+    """Compare rows by id with those of an output that is what the lockfile says; None where that costs too much.
+
+    `rows` is how many the output has. Rows without ids are compared by their numbers.
+    """
+    if max(rows, desired.spool.rows) > MOST_ROWS:
+        return None
+    before: dict[bytes, bytes] = {}
+    with output.open("rb") as file:
+        for line in file:
+            try:
+                row = orjson.loads(line)
+                key = parse_key(row["request"])
+                identity = orjson.dumps(row["id"])
+            except (orjson.JSONDecodeError, KeyError, TypeError):
+                return None  # csv, a packed file, or fields chosen without them
+            if key is None:
+                return None
+            before.setdefault(identity, key[:DIGEST_BYTES])
+    added = changed = found = 0
+    ids = desired.spool.ids()
+    for block in desired.spool.blocks():
+        for digest in block.records["digest"].tolist():
+            old = before.get(next(ids))
+            if old is None:
+                added += 1
+            else:
+                found += 1
+                changed += old != digest.ljust(DIGEST_BYTES, b"\0")
+    return RowChanges(added, changed, len(before) - found)

@@ -1,0 +1,233 @@
+"""The canary: a small first batch goes alone, and the rest follows only when it has passed.
+
+It is known by its mark in the lockfile, under the same pins. A lost mark costs another small batch, never the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+from runner.base.humanize import plural
+from runner.errors import BatchspecError
+from runner.jobspec.budget_options import Canary, allowed
+from runner.jobspec.loader import JobSpec
+from runner.outputs.reader import OUTPUT_FILE
+from runner.outputs.result_lines import INVALID, Answer, answer_of, answer_of_row, read_line
+from runner.reconciler.observe.batches import BatchRecord
+from runner.reconciler.observe.observe import Observed
+from runner.reconciler.plan.plan import JobPlan, Submit, hold_back
+from runner.state.lockfile import PinsLine
+
+if TYPE_CHECKING:
+    from runner.outputs.schema_check import AnswerSchema
+
+CanaryStatus = Literal["none", "due", "again", "waiting", "passed"]
+"""No canary is asked for; it is to be sent now; what failed of it in a passing way is to be asked again, alone; it has
+not ended; the rest may follow."""
+
+_SHOWN = 5
+_MEND = "mend the prompt or the parameters, which makes a new canary; or raise"
+
+
+def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus:
+    """How it stands with a job's canary. Raises BatchspecError where it has failed.
+
+    It has not failed while requests of it are due for another round: a batch that expired says nothing of the prompt.
+    """
+    canary = spec.job.canary
+    if canary is None:
+        return "none"
+    sent = [known for known in seen.batches if known.line.pins == pins.pins and not known.refused]
+    marked = [known for known in sent if known.line.canary]
+    if not marked:
+        # Where the rest is under way already, or is no more than a canary, there is nothing to wait for.
+        return "none" if sent or seen.plan.new <= canary.requests else "due"
+    if any(not known.ended for known in marked):
+        return "waiting"
+    try:
+        judge(spec, marked)
+    except BatchspecError:
+        if len(marked) == len(sent) and any(action.round > 1 for action in _submits(seen)):
+            return "again"
+        raise
+    return "passed"
+
+
+def annotate_plan(spec: JobSpec, pins: PinsLine, seen: Observed) -> JobPlan:
+    """The job's plan with how it stands as a note; where it has failed, with what is missing held back."""
+    if spec.job.canary is None or not _submits(seen):
+        return seen.plan
+    unread = any(k.line.pins == pins.pins and k.line.canary and k.index is None for k in seen.batches)
+    try:
+        now = "waiting" if unread else canary_status(spec, pins, seen)
+    except BatchspecError as error:
+        return hold_back(seen.plan, f"{error.message.partition(';')[0]}: apply submits nothing more")
+    note = _note_for(spec.job.canary, now, _submits(seen))
+    return replace(seen.plan, notes=(*seen.plan.notes, note)) if note else seen.plan
+
+
+def _note_for(canary: Canary, now: CanaryStatus, submits: Sequence[Submit]) -> str:
+    match now:
+        case "due":
+            return f"{canary.requests:,} requests go first, as a canary; the rest follows when it has passed"
+        case "again":
+            return "what failed of the canary goes first; the rest follows when it has passed"
+        case "waiting":
+            return "the rest follows when the canary has passed"
+        case "passed" if any(action.round == 1 for action in submits):
+            return "the canary has passed"
+    return ""
+
+
+def _submits(seen: Observed) -> list[Submit]:
+    return [action for action in seen.plan.actions if isinstance(action, Submit)]
+
+
+def judge(spec: JobSpec, marked: Sequence[BatchRecord]) -> None:
+    """Raise BatchspecError, with examples, where an ended canary has failed or answered badly beyond its limits.
+
+    `marked` are its batches: the first ask, and the rounds in which what failed was asked again.
+    """
+    canary = spec.job.canary
+    assert canary is not None
+    requests = sum(known.line.requests for known in marked if known.line.round == 1) or marked[0].line.requests
+    batches = f"{plural(len(marked), 'batch', 'batches')} {', '.join(known.line.batch for known in marked)}"
+    judged = [_judged(spec, known) for known in marked]
+    answered: set[str] = set().union(*(one.answered for one in judged))
+    unread = sum(known.completed or 0 for known in marked if known.index is None)
+    failed = requests - len(answered) - unread
+    if failed > allowed(canary.max_failed, requests):
+        errors = {key: text for one in judged for key, text in one.failed.items() if key not in answered}
+        raise BatchspecError(
+            f"the canary failed: {failed:,} of {requests:,} requests in {batches} have no answer, and "
+            f"canary.max_failed allows {allowed(canary.max_failed, requests):,}; nothing more was submitted"
+            + _listed(list(errors.values()) or ["they expired or were cancelled without an answer"]),
+            hint=f"{_MEND} canary.max_failed; or ask them again with `--retry-failed {spec.address}`",
+            code="BS602",
+        )
+    good = set().union(*(one.answered - one.invalid.keys() for one in judged))
+    invalid = {key: text for one in judged for key, text in one.invalid.items() if key not in good}
+    if len(invalid) > allowed(canary.max_invalid, requests):
+        raise BatchspecError(
+            f"the canary failed: {len(invalid):,} of {requests:,} answers in {batches} are not what was "
+            f"asked for, and canary.max_invalid allows {allowed(canary.max_invalid, requests):,}; "
+            "nothing more was submitted" + _listed(list(invalid.values())),
+            hint=f"{_MEND} canary.max_invalid",
+            code="BS602",
+        )
+
+
+def _listed(examples: Sequence[str]) -> str:
+    return "".join(f"\n    {text}" for text in examples[:_SHOWN])
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One batch's requests, by key: with an answer, with an error, with an answer that is not what was asked for."""
+
+    answered: frozenset[str]
+    failed: dict[str, str]
+    invalid: dict[str, str]
+
+
+def _judged(spec: JobSpec, known: BatchRecord) -> _Judged:
+    wrong = _checker(spec)
+    answered: set[str] = set()
+    failed: dict[str, str] = {}
+    invalid: dict[str, str] = {}
+    for key, answer, problem in chain(_delivered(known, wrong), _saved(known, wrong)):
+        if problem:
+            invalid[key] = problem
+        elif answer.error is not None:
+            failed[key] = f"{answer.error[0]}: {answer.error[1][:200]}"
+            continue
+        answered.add(key)
+    return _Judged(frozenset(answered), failed, invalid)
+
+
+def _checker(spec: JobSpec) -> Callable[[Answer], str]:
+    """Says in words how an answer is empty, or not what the schema or the parameters ask for. Refusals are answers."""
+    if spec.schema is not None:
+        from runner.outputs.schema_check import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
+
+        return partial(_misfit, AnswerSchema.of(spec))
+    return partial(_bad, asks_for_json(spec.parameters))
+
+
+def _misfit(schema: AnswerSchema, answer: Answer) -> str:
+    wrong = schema.check(answer)[0].error
+    return f"{wrong[1]}: {(answer.text or '')[:120]!r}" if wrong is not None else ""
+
+
+def _bad(wants_json: bool, answer: Answer) -> str:
+    text = (answer.text or "").strip()
+    if answer.refusal or answer.calls:
+        return ""
+    if not text:
+        return f"an empty answer (finish_reason: {answer.finish_reason})"
+    if wants_json and not _is_json(text):
+        return f"not JSON (finish_reason: {answer.finish_reason}): {text[:120]!r}"
+    return ""
+
+
+def asks_for_json(parameters: dict[str, Any]) -> bool:
+    """Whether the parameters ask for answers in JSON: `response_format`, or `text.format` of responses."""
+    wanted = parameters.get("response_format")
+    text = parameters.get("text")
+    if wanted is None and isinstance(text, dict):
+        wanted = text.get("format")
+    return isinstance(wanted, dict) and wanted.get("type") in {"json_object", "json_schema"}
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+_Told = Iterator[tuple[str, Answer, str]]
+"""Of each line its key, its answer, and how that is not what was asked for; empty where it is, or where it failed."""
+
+
+def _delivered(known: BatchRecord, wrong: Callable[[Answer], str]) -> _Told:
+    for data in _lines(known, 0, OUTPUT_FILE):
+        line = read_line(data)
+        if line is not None:
+            answer = answer_of(line)
+            yield line.custom_id, answer, wrong(answer) if answer.error is None else ""
+
+
+def _saved(known: BatchRecord, wrong: Callable[[Answer], str]) -> _Told:
+    """Rows that were saved from an output: they say themselves what does not fit, and may have no text."""
+    for data in _lines(known, OUTPUT_FILE, OUTPUT_FILE + 1):
+        row = _object(data)
+        answer = answer_of_row(row)
+        problem = ""
+        if answer.error is not None and answer.error[0] == INVALID:
+            problem = f"{answer.error[1]}: {(answer.text or '')[:120]!r}"
+        elif answer.error is None and "text" in row:
+            problem = wrong(answer)
+        yield str(row.get("request")), answer, problem
+
+
+def _lines(known: BatchRecord, first: int, after: int) -> Iterator[bytes]:
+    for path in known.index.files[first:after] if known.index is not None else ():
+        if path.exists():
+            with path.open("rb") as lines:
+                yield from lines
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,271 @@
+"""The state of each request key: desired keys against what the batches of the address hold. Pure, on arrays.
+
+A key is, for its address and realm, answered, in flight, absent or unknown; absent is split by whether it was asked
+before. The rules are DESIGN's table in section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+from runner.base.sorted_keys import prefixes
+from runner.planner.spool.decisions import KeyState
+
+LINE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")])
+"""Where a result line lies, and its error code; the same fields as in the store's entries."""
+Keys = npt.NDArray[np.bytes_]
+Codes = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The indexed results of one ended batch, sorted by key. `passing[n]` says whether code n may pass (0 is False).
+
+    Sources are given in the order in which their batches count: (created_at, batch id). `later` is whether the batch
+    ended after a person asked for failed requests again.
+    """
+
+    number: int
+    round: int
+    entries: npt.NDArray[np.void]
+    passing: Codes
+    later: bool = False
+
+
+class BatchOutcome(Enum):
+    """What it means for a key to stand in the shard of a batch."""
+
+    IN_FLIGHT = "flight"
+    """The batch has not ended, or its results are not indexed yet."""
+    COMPLETE = "spent"
+    """Ended and indexed whole: a key without a line was not billed, and used up a round."""
+    INCOMPLETE = "lost"
+    """Ended, but its results can't be read or are fewer than it counts: a key without a line may have been billed."""
+    REJECTED = "dead"
+    """The batch failed as a whole, for a reason that asking again can't mend; nothing was billed."""
+    REFUSED = "refused"
+    """The account's queue was full: nothing ran, nothing was billed, and no round is used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentKeys:
+    """The sorted keys of one batch's shard; of a batch that is LOST, those without a line in its results.
+
+    `later` as in Answers: what is lost since a person asked for unknown requests is not asked again by that word.
+    """
+
+    hold: BatchOutcome
+    round: int
+    keys: Keys
+    later: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known of an address about some keys.
+
+    `answers` and `held` are gone through once for each verdict, so that each may be read when its turn comes.
+    `blocked`: a batch in flight whose keys are not known, so every key without an answer may be in it.
+    `doubt`: an ended batch that can't be read and whose keys are not known; `late_doubt`: one that ended after a person
+    asked for unknown requests, which that word does not release.
+    """
+
+    answers: Iterable[Answers] = ()
+    held: Iterable[SentKeys] = ()
+    blocked: bool = False
+    doubt: bool = False
+    late_doubt: bool = False
+    rounds: int = 1
+    ask_unknown: bool = False
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """For each desired key: its state, the round it would go out in, and where its line lies.
+
+    `source` is the number of an `Answers`, -1 where there is none; `line` are LINE records. `left` says which of
+    `held`, counted from 0, is the newest batch that ended without an answer for a key, -1 where there is none.
+    """
+
+    state: npt.NDArray[np.uint8]
+    round: npt.NDArray[np.uint8]
+    source: npt.NDArray[np.int64]
+    line: npt.NDArray[np.void]
+    left: npt.NDArray[np.int32]
+
+
+def classify(keys: Keys, evidence: Evidence) -> Verdict:
+    """Judge each of `keys`: any order, doubles allowed; fastest where they are sorted.
+
+    The evidence is looked up among the keys, not the other way round: that costs its size, however many batches it
+    comes from.
+    """
+    distinct, inverse = _distinct(keys)
+    verdict = _judge(distinct, evidence)
+    if inverse is None:
+        return verdict
+    return Verdict(
+        verdict.state[inverse],
+        verdict.round[inverse],
+        verdict.source[inverse],
+        verdict.line[inverse],
+        verdict.left[inverse],
+    )
+
+
+def _judge(keys: Keys, evidence: Evidence) -> Verdict:
+    """Judge each of `keys`, which are sorted and distinct."""
+    count = len(keys)
+    among = _Keys(keys)
+    source = np.full(count, -1, np.int64)
+    line = np.zeros(count, LINE)
+    asked = np.zeros(count, np.uint8)  # rounds used up
+    answered, failed = np.zeros(count, bool), np.zeros(count, bool)
+    spent = np.zeros(count, bool)  # a person's word has had its effect
+    for one in evidence.answers:
+        lines, at = among.find(one.entries["key"])
+        codes = one.entries["code"][lines]
+        good, bad = codes == 0, codes > 0
+        asked[at[bad]] = np.maximum(asked[at[bad]], one.round)
+        open_ = ~answered[at]
+        chosen = open_ & (good | (source[at] < 0))  # an answer beats an error, the first answer beats the others
+        picked, places = lines[chosen], at[chosen]
+        source[places] = one.number
+        for name in LINE.names or ():
+            line[name][places] = one.entries[name][picked]
+        answered[at[good]] = True
+        failed[at[bad & ~one.passing[codes]]] = True
+        spent[at] |= one.later
+    flight, dead = np.zeros(count, bool), np.zeros(count, bool)
+    lost, lost_since = np.zeros(count, bool), np.full(count, evidence.late_doubt)
+    left = np.full(count, -1, np.int32)
+    newest = np.zeros(count, np.int32)  # the round of the batch in `left`
+    for number, held in enumerate(evidence.held):
+        if held.hold is BatchOutcome.REFUSED:
+            continue
+        _, at = among.find(held.keys)
+        spent[at] |= held.later
+        match held.hold:
+            case BatchOutcome.IN_FLIGHT:
+                flight[at] = True
+            case BatchOutcome.INCOMPLETE:
+                (lost_since if held.later else lost)[at] = True
+            case BatchOutcome.REJECTED:
+                dead[at] = True
+            case BatchOutcome.COMPLETE:
+                at = at[~answered[at]]
+                asked[at] = np.maximum(asked[at], held.round)
+        if held.hold in {BatchOutcome.COMPLETE, BatchOutcome.REJECTED}:
+            at = at[newest[at] < held.round]
+            newest[at], left[at] = held.round, number
+    state = np.full(count, KeyState.ABSENT, np.uint8)
+    state[asked > 0] = KeyState.RETRY
+    state[(asked >= evidence.rounds) | failed | dead] = KeyState.FAILED
+    if evidence.retry_failed:
+        state[(state == KeyState.FAILED) & ~spent] = KeyState.RETRY
+    # What would be asked again may be answered in a later batch than the one that tells why.
+    unknown = lost_since if evidence.ask_unknown else lost_since | lost | evidence.doubt
+    state[unknown & (state <= KeyState.RETRY)] = KeyState.UNKNOWN
+    source[(state == KeyState.UNKNOWN) & ~answered] = -1  # an older error is not how it stands
+    state[flight | (evidence.blocked & (state != KeyState.FAILED))] = KeyState.IN_FLIGHT
+    state[answered] = KeyState.ANSWERED
+    return Verdict(state, (asked + 1).astype(np.uint8), source, line, left)
+
+
+def _distinct(keys: Keys) -> tuple[Keys, npt.NDArray[np.int64] | None]:
+    """The sorted distinct keys, and for each key which of them it is; None where they are that already."""
+    new = keys[1:] != keys[:-1]
+    if np.all(keys[1:] >= keys[:-1]):
+        if np.all(new):
+            return keys, None
+        starts = np.concatenate(([True], new))
+        return keys[starts], np.cumsum(starts) - 1
+    return np.unique(keys, return_inverse=True)
+
+
+class _Keys:
+    """Sorted distinct keys that others are looked for among."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._prefixes = prefixes(keys)
+        self._clear = bool(np.all(self._prefixes[1:] > self._prefixes[:-1]))
+
+    def find(self, wanted: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Which of `wanted` are among the keys, and where there."""
+        keys = self._keys
+        if not len(keys) or not len(wanted):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        # Looking for numbers takes a tenth of the time; it will do where the first bytes tell all keys apart.
+        at = np.searchsorted(self._prefixes, prefixes(wanted)) if self._clear else np.searchsorted(keys, wanted)
+        at[at == len(keys)] = 0
+        found = np.flatnonzero(keys[at] == wanted)
+        return found, at[found]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCounts:
+    """Distinct keys of one address by state. `rows` are input rows; `submit` maps round to requests.
+
+    `retried` and `lasting` say why requests are asked again and why they stand failed: (error code or words, requests).
+    """
+
+    rows: int = 0
+    answered: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    unknown: int = 0
+    submit: tuple[tuple[int, int], ...] = ()
+    retried: tuple[tuple[str, int], ...] = ()
+    lasting: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def requests(self) -> int:
+        """Distinct keys in all."""
+        return self.answered + self.failed + self.in_flight + self.unknown + self.missing
+
+    @property
+    def missing(self) -> int:
+        """Keys that apply may submit now."""
+        return sum(count for _, count in self.submit)
+
+
+class Counter:
+    """Adds up verdicts on distinct keys, block by block, into a Tally."""
+
+    def __init__(self) -> None:
+        self._states = np.zeros(len(KeyState), np.int64)
+        self._rounds = np.zeros(256, np.int64)
+        self._causes: dict[KeyState, dict[str, int]] = {KeyState.RETRY: {}, KeyState.FAILED: {}}
+
+    def add_cause(self, state: KeyState, cause: str, count: int) -> None:
+        """`count` keys are to be retried, or stand failed, because of `cause`."""
+        self._causes[state][cause] = self._causes[state].get(cause, 0) + count
+
+    def _sorted(self, state: KeyState) -> tuple[tuple[str, int], ...]:
+        return tuple(sorted(self._causes[state].items(), key=lambda item: (-item[1], item[0])))
+
+    def add(self, state: npt.NDArray[np.uint8], number: npt.NDArray[np.uint8]) -> None:
+        """Take in the states and rounds of a block."""
+        self._states += np.bincount(state, minlength=len(KeyState))
+        self._rounds += np.bincount(number[state <= KeyState.RETRY], minlength=256)
+
+    def tally(self, rows: int) -> KeyCounts:
+        """What was added up, for a job of `rows` input rows."""
+        count = self._states
+        return KeyCounts(
+            rows,
+            int(count[KeyState.ANSWERED]),
+            int(count[KeyState.FAILED]),
+            int(count[KeyState.IN_FLIGHT]),
+            int(count[KeyState.UNKNOWN]),
+            tuple((int(number), int(self._rounds[number])) for number in np.flatnonzero(self._rounds)),
+            self._sorted(KeyState.RETRY),
+            self._sorted(KeyState.FAILED),
+        )

@@ -1,0 +1,106 @@
+"""Desired against Actual, key by key: runs the reconciler's `classify` over a spool's buckets and keeps the verdicts.
+
+The evidence comes from `runner.reconciler.observe.key_facts`; the verdicts land in the spool's `asks`, in row order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from runner.outputs.answer_source import AnswerSource, Failure
+from runner.outputs.reader import OutputAnswers
+from runner.planner.render import Desired
+from runner.planner.spool.decisions import DECISION, DecisionWriter, KeyState
+from runner.planner.spool.spool import keys_of
+from runner.reconciler.observe.batches import BatchRecord
+from runner.reconciler.observe.key_facts import KeyFactsReader, collect_key_facts
+from runner.reconciler.plan.classify import Counter, KeyCounts, Verdict, classify
+from runner.state.sorted_file import FileHandleCache
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The verdict on a whole job. `sources` are by the number in asks, less one.
+
+    Numbers behind the last source are those of `failures`: why the batch failed that left an ask without an answer.
+    """
+
+    tally: KeyCounts
+    sources: tuple[AnswerSource, ...]
+    failures: tuple[Failure | None, ...]
+    used: frozenset[str]
+
+
+def classify_job(
+    desired: Desired,
+    batches: Sequence[BatchRecord],
+    standing: Mapping[str, OutputAnswers],
+    *,
+    ask_unknown: bool = False,
+    retry_failed: bool = False,
+    later: Collection[str] = (),
+) -> Classification:
+    """Judge every ask of `desired`; `standing` are answers that stand in its output. Raises StoreError."""
+    spool = desired.spool
+    told = collect_key_facts(
+        desired.spec, batches, standing, ask_unknown=ask_unknown, retry_failed=retry_failed, later=later
+    )
+    counter = Counter()
+    used = np.zeros(len(told.sources), bool)
+    with DecisionWriter(spool) as asks, FileHandleCache() as files:
+        for lowest, after, rows, digests in spool.groups():
+            rank, size = _ranks(digests)
+            first = (rank == 0) if spool.dedupe else np.ones(len(rows), bool)
+            for replicate in range(spool.replicates):
+                ordinals = np.full(len(rows), replicate) if spool.dedupe else replicate * size + rank
+                keys = keys_of(digests, ordinals.astype(np.uint32))
+                verdict = classify(keys, told.about(files, lowest, after))
+                target = np.zeros(len(rows), DECISION)
+                target["ordinal"], target["state"], target["round"] = ordinals, verdict.state, verdict.round
+                target["first"] = first
+                left = (verdict.source < 0) & (verdict.left >= 0) & (verdict.state == KeyState.FAILED)
+                target["source"] = np.where(left, len(used) + verdict.left, verdict.source) + 1
+                for name in ("offset", "length", "file"):
+                    target[name] = np.where(verdict.source >= 0, verdict.line[name], 0)
+                used |= np.bincount(verdict.source + 1, minlength=len(used) + 1)[1:] > 0
+                asks.add(rows, replicate, target)
+                counter.add(verdict.state[first], verdict.round[first])
+                for state in (KeyState.RETRY, KeyState.FAILED):
+                    _explain(counter, state, verdict, first, told)
+    answering = frozenset(source.batch for number, source in enumerate(told.sources) if used[number])
+    return Classification(counter.tally(spool.rows), told.sources, told.failures, answering)
+
+
+def _explain(
+    counter: Counter, state: KeyState, verdict: Verdict, first: npt.NDArray[np.bool_], told: KeyFactsReader
+) -> None:
+    """Count why keys are in a state: the code of their error, or how the batch ended that left them unanswered."""
+    here = first & (verdict.state == state)
+    errors = here & (verdict.source >= 0)
+    for number in np.flatnonzero(np.bincount(verdict.source[errors])).tolist():
+        codes = np.bincount(verdict.line["code"][errors & (verdict.source == number)])
+        for code in np.flatnonzero(codes).tolist():
+            counter.add_cause(state, told.sources[number].codes[code - 1], int(codes[code]))
+    left = np.bincount(verdict.left[here & (verdict.source < 0)] + 1)
+    for number in np.flatnonzero(left[1:]).tolist():
+        counter.add_cause(state, f"{told.ended[number]} unanswered", int(left[number + 1]))
+
+
+def _ranks(digests: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For sorted digests: each one's place among its equals, and how many equals there are."""
+    count = len(digests)
+    if not count:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    starts = np.flatnonzero(np.concatenate(([True], digests[1:] != digests[:-1])))
+    sizes = np.diff(np.concatenate((starts, [count])))
+    return np.arange(count) - np.repeat(starts, sizes), np.repeat(sizes, sizes)
+
+
+def wanted_round(number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    """Which asks are submitted in round `number`: the first row of each missing key."""
+    chosen: npt.NDArray[np.bool_] = (asks["state"] <= KeyState.RETRY) & (asks["round"] == number) & (asks["first"] == 1)
+    return chosen

@@ -1,0 +1,114 @@
+"""What becomes of an output that is to be rewritten: it may hold the only copy of answers that were paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from runner.outputs.result_lines import INVALID
+
+if TYPE_CHECKING:
+    from runner.reconciler.observe.batches import BatchRecord
+    from runner.state.lockfile import ErrorsField, OutputLine
+
+
+class OverwritePolicy(Enum):
+    """What becomes of an output that is to be rewritten."""
+
+    REPLACE = "all answers in it are kept"
+    BACK_UP = "a copy is kept, since it may hold the only copy of some answers"
+    REFUSE = "it is not rewritten, since it holds the only copy of answers"
+
+    def notes(self, path: str) -> Iterator[str]:
+        """What the plan says of it; nothing of the usual."""
+        match self:
+            case OverwritePolicy.BACK_UP:
+                yield f"a copy of {path} is kept in .batchspec/ before it is replaced: answers may stand in it alone"
+            case OverwritePolicy.REFUSE:
+                yield (
+                    f"{path} is left as it is, and `apply` stops there: answers stand in it alone, without the fields "
+                    "to read them back"
+                )
+            case OverwritePolicy.REPLACE:
+                pass
+
+
+def policy_for_output(
+    path: Path, line: OutputLine | None, batches: Sequence[BatchRecord], standing: Mapping[str, object], unknown: int
+) -> OverwritePolicy:
+    """What becomes of the output at `path`; `line` is the lockfile's where the file is what it says, else None.
+
+    `standing` are the batches whose answers can be read back from it, `unknown` the requests whose answers can be read
+    nowhere: their rows in the file are all there is of them.
+    """
+    if not path.is_file():
+        return OverwritePolicy.REPLACE
+    here = {known.line.batch for known in batches if known.index is not None} | standing.keys()
+    short = {known.line.batch for known in batches if known.short} - standing.keys()
+    if line is None:
+        return (
+            OverwritePolicy.BACK_UP if _may_be_the_last_copy(path, here - short, batches) else OverwritePolicy.REPLACE
+        )
+    if not here.issuperset(line.batches):
+        return OverwritePolicy.REFUSE if unknown else OverwritePolicy.BACK_UP
+    return OverwritePolicy.BACK_UP if unknown and short.intersection(line.batches) else OverwritePolicy.REPLACE
+
+
+def policy_for_errors_file(
+    path: Path,
+    line: ErrorsField | None,
+    batches: Sequence[BatchRecord],
+    standing: Mapping[str, object],
+    *,
+    recorded: bool,
+) -> OverwritePolicy:
+    """What becomes of the file of failed rows at `path`: answers that don't fit the schema were paid for too.
+
+    `line` is the lockfile's where it has one of that path, `recorded` whether the file is what it says. `standing` are
+    the batches whose answers can be read back from outputs.
+    """
+    if not path.is_file():
+        return OverwritePolicy.REPLACE
+    if line is None and is_somebodys_own(path):
+        return OverwritePolicy.BACK_UP
+    here = {known.line.batch for known in batches if known.index is not None and not known.short}
+    if recorded:
+        here |= standing.keys()
+    return OverwritePolicy.BACK_UP if _may_be_the_last_copy(path, here, batches) else OverwritePolicy.REPLACE
+
+
+def is_somebodys_own(path: Path) -> bool:
+    """Whether a file of JSON lines has lines that don't say which answers they are; of another kind, any is kept."""
+    return any(not row.keys() >= {"request", "batch"} for row in _rows(path))
+
+
+def _may_be_the_last_copy(path: Path, here: Collection[str], batches: Sequence[BatchRecord]) -> bool:
+    """Whether a file may hold answers of batches that are not in `here`; any that is not plain JSON lines may.
+
+    Asked of a row that lacks fields too. One that does not name its batch may be of any of the job's.
+    """
+    if path.suffix != ".jsonl":
+        return True
+    nameless = any(known.ended and known.line.batch not in here for known in batches)
+    for row in _rows(path):
+        batch, error = row.get("batch"), row.get("error")
+        missing = batch not in here if isinstance(batch, str) else nameless and "batch" not in row
+        if missing and (not error or (isinstance(error, dict) and error.get("code") == INVALID)):
+            return True
+    return False
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows on a file's lines; a line that is no row stands as an empty one."""
+    with path.open("rb") as lines:
+        for line in lines:
+            if not line.isspace():
+                try:
+                    row = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    row = None
+                yield row if isinstance(row, dict) else {}

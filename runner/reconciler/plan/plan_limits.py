@@ -1,0 +1,56 @@
+"""What a plan allows: apply does at most this. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.reconciler.plan.plan import JobPlan
+
+REFUSALS = 24
+"""Creates of one batch that a full queue may refuse in one apply; nothing is billed for those."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    """What may be submitted for one job.
+
+    `requests` never asked before may go out once. Whatever of those, of `flying` requests in flight, and of `again`
+    requests already due for another round fails in a passing way may be asked again, up to round `rounds`.
+    """
+
+    requests: int
+    again: int
+    flying: int
+    rounds: int
+
+    def within(self, other: PlanLimits) -> PlanLimits:
+        """What both allow."""
+        new = min(self.requests, other.requests)
+        later = min(ceiling.requests + ceiling.again + ceiling.flying for ceiling in (self, other)) - new
+        again = later if self.again and other.again else 0
+        return PlanLimits(new, again, later - again, min(self.rounds, other.rounds))
+
+    def allows(self, number: int, submitted: int, wanted: int) -> str:
+        """Why `wanted` more requests in round `number`, after `submitted` of it, are too many; else empty."""
+        most = self.requests if number == 1 else self.requests + self.again + self.flying
+        if number > max(self.rounds, 1):
+            return f"round {number} is beyond the {self.rounds} rounds of the plan"
+        if submitted + wanted > most:
+            what = "new requests" if number == 1 else f"requests in round {number}"
+            return f"the plan allows {most:,} {what}, and now {submitted + wanted:,} would go out"
+        return ""
+
+
+def plan_limits_of(plan: JobPlan, rounds: int) -> PlanLimits:
+    """What a job's plan allows; `rounds` is the job's `retry.rounds`, which a person's word may go beyond."""
+    # What may be in no batch may turn out to be new; it is not counted as in flight then.
+    unseen = plan.unseen if plan.asks_new else 0
+    new = plan.new + unseen
+    again = sum(count for number, count in plan.tally.submit if number > 1)
+    last = max([rounds, *(number for number, _ in plan.tally.submit)])
+    return PlanLimits(new, again, plan.tally.in_flight - unseen, last)
+
+
+def most_refusals(shards: int) -> int:
+    """Return how many creates a full queue may refuse in one apply that submits so many shards."""
+    return REFUSALS * max(1, shards)

@@ -1,0 +1,123 @@
+"""Reasons in words: what changed between the pins of two moments. For people; they decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from runner.base.humanize import counted, number
+from runner.state.lockfile import PinsLine
+
+DIGEST = "sha256:"
+"""How the value of a parameter begins that is told by its digest."""
+_LONGEST = 84
+"""Characters of a value that are shown: a text that the lockfile shows fits."""
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class RowChanges:
+    """Rows since the output was written, by id: new ones, those whose request is another now, and those gone."""
+
+    added: int
+    changed: int
+    removed: int
+
+
+def why_new(old: PinsLine | None, new: PinsLine, rows: RowChanges | None = None) -> str:
+    """What changed between two pins, in words; what new requests are submitted for; `rows` if they were compared."""
+    if old is None:
+        return "first run"
+    if old.requests == new.requests:
+        return "they have no answer yet"
+    reasons = []
+    if old.model != new.model:
+        reasons.append(f"model changed: {old.model} to {new.model}")
+    if (old.format, old.endpoint) != (new.format, new.endpoint):
+        reasons.append(f"endpoint changed: {_line(old)} to {_line(new)}")
+    reasons += _templates(old.templates, new.templates)
+    parts = list(_parts(old.parts, new.parts)) if old.parts and new.parts else []
+    reasons += parts
+    # A schema file goes out as a parameter; that it changed is told once.
+    about_schema = any(part.startswith("schema") for part in parts)
+    reasons += [
+        text
+        for text in _values("", old.parameters, new.parameters)
+        if not (about_schema and text.startswith(("response_format", "text.format", "output_config.format")))
+    ]
+    if old.input_digest != new.input_digest:
+        reasons.append(rows_changed(old, new, None if reasons else rows))
+    return "; ".join(reasons) or "the spec's prompt, vars, salt or asks changed"
+
+
+def _templates(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+    if changed:
+        yield f"template changed: {', '.join(changed)}"
+    gone, come = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
+    if gone and come:
+        yield f"template changed: {', '.join(gone)} to {', '.join(come)}"
+    elif gone or come:
+        yield f"template {'no longer used' if gone else 'added'}: {', '.join(gone or come)}"
+
+
+def _parts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Parts of the spec that are told by digests, or by themselves where they are numbers."""
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name, _ABSENT) != new.get(name, _ABSENT))
+    names_of_vars = [name.removeprefix("vars.") for name in names if name.startswith("vars.")]
+    for name in names:
+        if name.startswith("vars."):
+            continue
+        shown = name.removeprefix("prompt.") + " prompt" if name in {"prompt.system", "prompt.user"} else name
+        before, after = old.get(name, _ABSENT), new.get(name, _ABSENT)
+        if before is _ABSENT or after is _ABSENT:
+            yield f"{shown} {'added' if before is _ABSENT else 'removed'}"
+        elif isinstance(before, str) or isinstance(after, str):
+            yield f"{shown} changed"
+        else:
+            yield f"{shown} changed: {_shown(before)} to {_shown(after)}"
+    if names_of_vars:
+        yield f"vars changed: {', '.join(names_of_vars)}"
+
+
+def _values(name: str, old: object, new: object) -> Iterator[str]:
+    """Which values changed, from what to what; those inside of others by their dotted names."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _values(f"{name}.{key}" if name else key, old.get(key, _ABSENT), new.get(key, _ABSENT))
+    elif old != new or isinstance(old, bool) != isinstance(new, bool):
+        hidden = any(isinstance(value, str) and value.startswith(DIGEST) for value in (old, new))
+        if hidden and old is not _ABSENT and new is not _ABSENT:
+            yield f"{name} changed"
+        else:
+            yield f"{name} changed: {_shown(old)} to {_shown(new)}"
+
+
+def _shown(value: object) -> str:
+    if value is _ABSENT:
+        return "unset"
+    if isinstance(value, str) and value.startswith(DIGEST):
+        return "another value"
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= _LONGEST else "set"
+
+
+def rows_changed(old: PinsLine, new: PinsLine, rows: RowChanges | None) -> str:
+    """How the input's rows changed, in words: by id where they were compared, else by their number."""
+    if rows is not None:
+        told = [(rows.added, "added to"), (rows.changed, "changed in"), (rows.removed, "removed from")]
+        parts = [f"{counted(count, 'row')} {what}" for count, what in told if count]
+        return f"{', '.join(parts)} {new.input}" if parts else f"{new.input} changed, and no row's request"
+    if old.input != new.input:
+        return f"input changed: {old.input} to {new.input}"
+    if new.rows != old.rows:
+        # Rows may have come, gone and changed: without a comparison their number is all that is known.
+        return f"rows differ in {new.input}: {number(new.rows)} now, {number(old.rows)} before"
+    return f"rows changed in {new.input}"
+
+
+def _line(pins: PinsLine) -> str:
+    return pins.endpoint or pins.format

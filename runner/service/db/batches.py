@@ -1,0 +1,316 @@
+"""Batch jobs as the database knows them: the record, its states, and the steps from one to the next.
+
+A step names the states it may start from, so two threads that disagree can't both win.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal, get_args
+
+import orjson
+
+from runner.service.config import ResultShape
+from runner.service.db import outbox
+from runner.service.db.database import Database
+from runner.service.jobs.lines import Format, LineError, Provider
+
+Status = Literal[
+    "validating",
+    "queued",
+    "in_progress",
+    "finalizing",
+    "completed",
+    "failed",
+    "cancelling",
+    "cancelled",
+    "expired",
+]
+STATUS_ORDER: tuple[str, ...] = get_args(Status)
+STATUSES: frozenset[str] = frozenset(STATUS_ORDER)
+TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "expired"})
+CANCELLABLE: tuple[Status, ...] = ("in_progress", "finalizing")
+"""Where there is something upstream to cancel; before, the API description wants a 409."""
+
+_KNOWN = 1000
+"""Jobs that are kept in memory until something changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a job has done so far: requests answered and failed, tokens taken."""
+
+    completed: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+
+NOTHING_DONE = Progress()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A row of the table `batches`, column by column. Times are Unix seconds; JSON columns are still text.
+
+    `model` is what is shown, `default_model` what the create asked for as a default of lines that name none.
+    """
+
+    seq: int
+    id: str
+    account: str
+    request_id: str
+    file_id: str
+    blob: str
+    digest: str
+    provider: Provider
+    endpoint: str | None
+    model: str | None
+    default_model: str | None
+    parameters: str
+    metadata: str | None
+    webhook: str | None = field(repr=False)
+    result_shape: ResultShape
+    status: Status
+    errors: str | None
+    total: int
+    completed: int
+    failed: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    output_file_id: str | None
+    error_file_id: str | None
+    results_deleted: int
+    created_at: float
+    expires_at: float
+    queued_at: float | None
+    in_progress_at: float | None
+    finalizing_at: float | None
+    cancelling_at: float | None
+    completed_at: float | None
+    failed_at: float | None
+    cancelled_at: float | None
+    expired_at: float | None
+    ended_at: float | None
+    faults: str | None
+
+    @property
+    def trouble(self) -> dict[str, str]:
+        """The faults that this job has to suffer, with their details."""
+        return orjson.loads(self.faults) if self.faults else {}
+
+    @property
+    def format(self) -> Format:
+        """The shape of this job's requests and answers."""
+        return Format.of(self.provider, self.endpoint)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the state can change no more."""
+        return self.status in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """What a create asks for, complete and checked."""
+
+    account: str
+    request_id: str
+    file_id: str
+    blob: str
+    digest: str
+    provider: Provider
+    endpoint: str | None
+    model: str | None
+    default_model: str | None
+    parameters: str
+    metadata: str | None
+    webhook: str | None = field(repr=False)
+    result_shape: ResultShape
+    created_at: float
+    expires_at: float
+    faults: str | None = None
+
+
+class FileChanged(Exception):
+    """The file that a job was to be made from has other content now, or is gone."""
+
+
+class Batches:
+    """The table of jobs. `on_webhook` is called when one has ended whose webhook is to be delivered."""
+
+    def __init__(self, db: Database, on_webhook: Callable[[], None] = lambda: None) -> None:
+        self._db = db
+        self._on_webhook = on_webhook
+        self._known: dict[str, Batch] = {}
+        self._known_at: tuple[int, int] | None = None
+
+    def add(self, new: NewBatch) -> Batch:
+        """Accept a job; from here on it is never lost. Where its request_id was used before, that job.
+
+        Raises FileChanged where the file was uploaded again since `new` was made from it.
+        """
+        with self._db.transaction() as connection:
+            known = self.by_request_id(new.account, new.request_id)
+            if known:
+                return known
+            same = "SELECT 1 FROM files WHERE id = ? AND blob = ?"
+            if not connection.execute(same, (new.file_id, new.blob)).fetchone():
+                raise FileChanged(new.file_id)
+            values = {"id": str(uuid.uuid4()), "status": "validating", **asdict(new)}
+            # The names are those of our own dataclass.
+            connection.execute(
+                f"INSERT INTO batches ({', '.join(values)}) VALUES ({', '.join(':' + name for name in values)})",  # noqa: S608
+                values,
+            )
+            row = connection.execute("SELECT * FROM batches WHERE id = ?", (values["id"],)).fetchone()
+        return Batch(**dict(row))
+
+    def get(self, batch_id: str, account: str | None = None) -> Batch | None:
+        """A job by id; None where there is none, or not for this account."""
+        version = self._db.version()
+        if version is None or version != self._known_at or len(self._known) > _KNOWN:
+            # Whoever polls asks far more often than anything changes.
+            self._known.clear()
+            self._known_at = version
+        batch = self._known.get(batch_id)
+        if batch is None:
+            row = self._db.connection.execute("SELECT * FROM batches WHERE id = ?", (batch_id,)).fetchone()
+            if row is None:
+                return None
+            batch = self._known[batch_id] = Batch(**dict(row))
+        return batch if account in {None, batch.account} else None
+
+    def by_request_id(self, account: str, request_id: str) -> Batch | None:
+        """The job that was created with an idempotency key."""
+        row = self._db.connection.execute(
+            "SELECT * FROM batches WHERE account = ? AND request_id = ?", (account, request_id)
+        ).fetchone()
+        return Batch(**dict(row)) if row else None
+
+    def by_result_file(self, file_id: str) -> Batch | None:
+        """The job that an output or error file belongs to."""
+        row = self._db.connection.execute(
+            "SELECT * FROM batches WHERE output_file_id = :id UNION SELECT * FROM batches WHERE error_file_id = :id",
+            {"id": file_id},
+        ).fetchone()
+        return Batch(**dict(row)) if row else None
+
+    def page(self, account: str, *, before: int | None, status: str | None, limit: int) -> list[Batch]:
+        """Up to `limit` jobs, newest first, all with a `seq` below `before`."""
+        rows = self._db.connection.execute(
+            "SELECT * FROM batches WHERE account = :account AND (:before IS NULL OR seq < :before)"
+            " AND (:status IS NULL OR status = :status) ORDER BY seq DESC LIMIT :limit",
+            {"account": account, "before": before, "status": status, "limit": limit},
+        )
+        return [Batch(**dict(row)) for row in rows]
+
+    def counts(self, account: str) -> dict[str, int]:
+        """How many jobs are in each state; those without any are left out."""
+        rows = self._db.connection.execute(
+            "SELECT status, count(*) AS jobs FROM batches WHERE account = ? GROUP BY status", (account,)
+        )
+        return {row["status"]: row["jobs"] for row in rows}
+
+    def next_in(self, statuses: Sequence[Status], *, but: Collection[str]) -> Batch | None:
+        """The oldest job in one of these states, leaving out the ids of `but`."""
+        rows = self._db.connection.execute(
+            f"SELECT * FROM batches WHERE status IN ({_marks(statuses)}) AND id NOT IN ({_marks(but)})"  # noqa: S608
+            " ORDER BY seq LIMIT 1",
+            (*statuses, *but),
+        )
+        row = rows.fetchone()
+        return Batch(**dict(row)) if row else None
+
+    def overdue(self, now: float) -> list[str]:
+        """Jobs that never started and whose time is up."""
+        rows = self._db.connection.execute(
+            "SELECT id FROM batches WHERE status IN ('validating', 'queued') AND expires_at <= ?", (now,)
+        )
+        return [row["id"] for row in rows]
+
+    def next_deadline(self) -> float | None:
+        """When the next job that has not started will have expired."""
+        row = self._db.connection.execute(
+            "SELECT min(expires_at) AS due FROM batches WHERE status IN ('validating', 'queued')"
+        ).fetchone()
+        due: float | None = row["due"]
+        return due
+
+    def step(self, batch_id: str, origin: Sequence[Status], to: Status, now: float) -> bool:
+        """Go to a state from one of `origin`. False where the job is in none of them."""
+        ended = ", ended_at = :now" if to in TERMINAL else ""
+        cursor = self._db.connection.execute(
+            f"UPDATE batches SET status = :to, {to}_at = :now{ended}"  # noqa: S608 - `to` is a Status
+            f" WHERE id = :id AND status IN ({', '.join(repr(status) for status in origin)})",
+            {"to": to, "now": now, "id": batch_id},
+        )
+        return cursor.rowcount == 1
+
+    def validated(self, batch_id: str, total: int, model: str | None, now: float) -> bool:
+        """Go from validating to queued, with what validation has counted."""
+        with self._db.transaction() as connection:
+            stepped = self.step(batch_id, ("validating",), "queued", now)
+            if stepped:
+                connection.execute(
+                    "UPDATE batches SET total = ?, model = coalesce(?, model) WHERE id = ?", (total, model, batch_id)
+                )
+        return stepped
+
+    def progressed(self, batch_id: str, progress: Progress) -> None:
+        """Show how far a job is."""
+        self._db.connection.execute(
+            "UPDATE batches SET completed = :completed, failed = :failed, input_tokens = :input_tokens,"
+            " output_tokens = :output_tokens, cached_tokens = :cached_tokens WHERE id = :id",
+            {"id": batch_id, **asdict(progress)},
+        )
+
+    def end(
+        self,
+        batch_id: str,
+        origin: Sequence[Status],
+        to: Status,
+        now: float,
+        *,
+        progress: Progress = NOTHING_DONE,
+        errors: Sequence[LineError] = (),
+    ) -> bool:
+        """End a job: last state, counts, files, reasons and webhook at once. False where it is in none of `origin`."""
+        reasons = [{"code": error.code, "message": error.message, "line": error.line} for error in errors]
+        to_deliver = False
+        with self._db.transaction() as connection:
+            stepped = self.step(batch_id, origin, to, now)
+            if stepped:
+                to_deliver = outbox.put(connection, batch_id, now)
+                self.progressed(batch_id, progress)
+                connection.execute(
+                    "UPDATE batches SET output_file_id = ?, error_file_id = ?, errors = ? WHERE id = ?",
+                    (
+                        str(uuid.uuid4()) if progress.completed else None,
+                        str(uuid.uuid4()) if progress.failed else None,
+                        orjson.dumps(reasons).decode() if reasons else None,
+                        batch_id,
+                    ),
+                )
+        if to_deliver:
+            self._on_webhook()
+        return stepped
+
+    def with_old_results(self, before: float) -> list[str]:
+        """Jobs that ended before a time and still have results."""
+        rows = self._db.connection.execute(
+            "SELECT id FROM batches WHERE ended_at < ? AND results_deleted = 0", (before,)
+        )
+        return [row["id"] for row in rows]
+
+    def results_gone(self, batch_id: str) -> None:
+        """Note that the results were deleted at the end of their time."""
+        self._db.connection.execute("UPDATE batches SET results_deleted = 1 WHERE id = ?", (batch_id,))
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))

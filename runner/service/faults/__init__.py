@@ -1,0 +1,1 @@
+"""Faults that the service produces on request, for tests of clients."""

@@ -1,0 +1,1 @@
+"""The HTTP API: routes, middleware, presigned URLs, rate limits."""

@@ -1,0 +1,287 @@
+"""What every exchange over HTTP shares: who is asking, errors in the documented shape, bodies of a bounded size."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from math import ceil
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runner.service import logger
+from runner.service.config import is_loopback
+from runner.service.http.rate_limit import Guesses, Limiter
+
+OPEN_ACCOUNT = "local"
+"""Whose everything is where no tokens are configured."""
+
+_ERROR_IDS = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    412: "precondition_failed",
+    413: "payload_too_large",
+    416: "range_not_satisfiable",
+    422: "unprocessable_entity",
+    429: "too_many_requests",
+    431: "request_header_fields_too_large",
+    500: "server_error",
+    502: "bad_gateway",
+    503: "service_unavailable",
+    504: "gateway_timeout",
+}
+
+API = "/v1/"
+"""What the rate limits and the faults of calls are about."""
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+
+
+class HttpError(Exception):
+    """An error answer: the HTTP status, and a message for whoever reads it."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = headers or {}
+
+
+class JsonResponse(Response):
+    """An answer as JSON."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The bytes of the answer."""
+        return orjson.dumps(content)
+
+
+def problem_response(status: int, message: str, request_id: str, headers: dict[str, str] | None = None) -> Response:
+    """An error in the shape that the API description has for all of them."""
+    error = {"id": _ERROR_IDS.get(status, "error"), "message": message, "request_id": request_id}
+    return JsonResponse(error, status, headers)
+
+
+async def read_json(request: Request, limit: int) -> dict[str, Any]:
+    """The body of a request as a JSON object. Raises Problem: 413 over `limit` bytes, 400 where it is none."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise HttpError(413, f"The body may hold at most {limit} bytes.")
+    try:
+        value = orjson.loads(bytes(body))
+    except ValueError as error:
+        raise HttpError(400, f"The body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise HttpError(400, "The body must be a JSON object.")
+    return value
+
+
+def uuid_of(text: str) -> str | None:
+    """An id in its canonical form; None for what can't be one of ours."""
+    try:
+        return str(uuid.UUID(text)) if len(text) == 36 else None
+    except ValueError:
+        return None
+
+
+def is_own(origin: str, host: str) -> bool:
+    """Whether an Origin header names the host that is asked. Not the scheme: whoever speaks TLS may stand before us."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
+
+
+class Methods:
+    """What a path does for each method, as a route's endpoint. Any other method is 405, with those that there are."""
+
+    def __init__(self, **handlers: Callable[[Request], Awaitable[Response]]) -> None:
+        self._handlers = dict(handlers)
+        if "GET" in handlers:
+            self._handlers.setdefault("HEAD", handlers["GET"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one exchange. Raises Problem."""
+        handler = self._handlers.get(scope["method"])
+        if handler is None:
+            allowed = ", ".join(self._handlers)
+            raise HttpError(405, f"{scope['method']} can't be used here; use {allowed}.", {"allow": allowed})
+        response = await handler(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+class Accounts:
+    """The configured tokens, each an account. Only digests of them are kept.
+
+    Wrong tokens are counted by the address they come from, on every route. An address that has sent too many can't try
+    another one for a while; tokens that are too long to guess pass nevertheless.
+    """
+
+    def __init__(self, tokens: tuple[str, ...], guesses: Guesses) -> None:
+        self._digests = [hashlib.sha256(token.encode()).digest() for token in tokens]
+        self._unguessable = {digest for token, digest in zip(tokens, self._digests, strict=True) if is_long(token)}
+        self._guesses = guesses
+
+    @property
+    def open(self) -> bool:
+        """Whether no token is needed."""
+        return not self._digests
+
+    def of(self, authorization: str, address: str) -> str | None:
+        """Return the account of an Authorization header that `address` sent, None if it has none. Raises Problem."""
+        scheme, _, token = authorization.partition(" ")
+        account = self.of_token(token.strip().encode("latin-1"), address)
+        return account if scheme.lower() == "bearer" else None
+
+    def of_token(self, token: bytes, address: str) -> str | None:
+        """Return the account of a token that `address` sent, None if it has none.
+
+        It takes the same time for any wrong token. Raises Problem (429) after too many wrong ones.
+        """
+        if not token:
+            return None
+        given = hashlib.sha256(token).digest()
+        found = None
+        for digest in self._digests:
+            if hmac.compare_digest(digest, given):
+                found = digest
+        if found not in self._unguessable and (pause := self._guesses.pause(address)) > 0:
+            message = "Too many wrong tokens came from your address. Try again later."
+            raise HttpError(429, message, {"retry-after": f"{ceil(pause)}"})
+        if found is None:
+            self._guesses.count(address)
+            return None
+        return _account(found)
+
+    def known(self, account: str) -> bool:
+        """Whether an account has a token; one that had does not count."""
+        return any(_account(digest) == account for digest in self._digests)
+
+
+def is_long(token: str) -> bool:
+    """Return whether a token is too long to guess at any rate: 32 characters, and not a few repeated ones."""
+    return len(token) >= 32 and len(set(token)) >= 10
+
+
+def peer(scope: Scope) -> str:
+    """Return the address that a request came from."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _account(digest: bytes) -> str:
+    return digest.hex()[:32]
+
+
+class AuthMiddleware:
+    """The outermost layer: lets in who may come, and makes sure that whatever happens is answered.
+
+    Presigned paths (`free`) carry their permission themselves. What `is_page` says is a page is for people, and lets
+    them in by itself: `visitor` gives their account, or nothing where nobody is signed in. An open service answers
+    nobody but programs and pages of this machine: a web page from elsewhere can reach loopback too, through the
+    visitor's browser.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        accounts: Accounts,
+        limiter: Limiter,
+        *,
+        free: tuple[str, ...],
+        is_page: Callable[[str], bool],
+        visitor: Callable[[Headers, str], str],
+    ) -> None:
+        self._app = app
+        self._accounts = accounts
+        self._limiter = limiter
+        self._free = free
+        self._is_page = is_page
+        self._visitor = visitor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one exchange."""
+        if scope["type"] != "http":
+            return
+        request_id = str(uuid.uuid4())
+        # Routes raise for what they don't know only inside an app; without one they answer in plain text.
+        scope["app"] = self._app
+        started = False
+        more = {"x-request-id": request_id, "x-content-type-options": "nosniff"}
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message).update(more)
+            await send(message)
+
+        try:
+            scope.setdefault("state", {})["account"] = self._admit(scope, more)
+            await self._app(scope, receive, send_with_id)
+        except HttpError as problem:
+            headers = dict(problem.headers)
+            if problem.status == 401:
+                headers["www-authenticate"] = "Bearer"
+            if problem.status == 413:
+                # What else is under way on this connection is not worth reading.
+                headers["connection"] = "close"
+            await problem_response(problem.status, problem.message, request_id, headers)(scope, receive, send_with_id)
+        except HTTPException as error:
+            headers = dict(error.headers or {})
+            await problem_response(error.status_code, error.detail, request_id, headers)(scope, receive, send_with_id)
+        except ClientDisconnect:
+            logger.info("client.left", path=scope["path"])
+        except Exception:
+            logger.error("exchange.crashed", path=scope["path"], request_id=request_id)
+            if started:
+                raise
+            message = "The service could not process this request."
+            await problem_response(500, message, request_id)(scope, receive, send_with_id)
+
+    def _admit(self, scope: Scope, more: dict[str, str]) -> str:
+        """Whose call this is. What its answer has to tell of the limits is put into `more`. Raises Problem."""
+        headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
+        host = hosts[0] if len(hosts) == 1 else ""
+        if not _HOST.fullmatch(host):
+            raise HttpError(400, "The Host header is missing, malformed or doubled.")
+        if scope["path"].startswith(self._free):
+            return ""
+        if self._accounts.open:
+            self._refuse_strangers(headers, host)
+            account: str | None = OPEN_ACCOUNT
+        elif self._is_page(scope["path"]):
+            account = self._visitor(headers, peer(scope))
+        else:
+            account = self._accounts.of(headers.get("authorization", ""), peer(scope))
+        if account and (scope["path"].startswith(API) or scope["method"] == "POST"):
+            allowed, told = self._limiter.take(account)
+            more.update(told)
+            if not allowed:
+                raise HttpError(429, "API rate limit exceeded. Try again when ratelimit-reset has passed.")
+        if account is None:
+            raise HttpError(401, "Unable to authenticate you: send a valid token as 'Authorization: Bearer TOKEN'.")
+        return account
+
+    def _refuse_strangers(self, headers: Headers, host: str) -> None:
+        origin = headers.get("origin")
+        name = urlsplit(f"//{host}").hostname or ""
+        if not is_loopback(name) or (origin and not is_own(origin, host)):
+            raise HttpError(403, "Without a token this service answers only programs of the machine it runs on.")

@@ -1,0 +1,254 @@
+"""How one job is worked on: its requests handed to the backend, its answers kept, until all is done or it must stop."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import random
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+from typing import Any
+
+import orjson
+
+from runner.service import logger
+from runner.service.backends import Answer, Backend, BackendFailed, RequestFailed
+from runner.service.config import ServiceConfig
+from runner.service.db.batches import Batch, Batches, Status
+from runner.service.db.storage import Storage
+from runner.service.faults.faults import Faults
+from runner.service.jobs.journal import Journal
+from runner.service.jobs.lines import LineError, key_of, read_lines, request_of, with_defaults
+
+REPORT_EVERY = 0.25
+"""Seconds between two reports of a running job's progress, each after a sync of its files."""
+
+_SLICE = 0.01
+"""Seconds that a worker may keep the event loop where its backend never waits."""
+
+_SHUTDOWN_DRAIN = 0.3
+
+_WINDOW = 64
+_WINDOW_BYTES = 1 << 20
+"""Requests that are held at once to be asked out of order, and how large they may be together."""
+
+_Requests = Generator[tuple[str, dict[str, Any]], None, None]
+
+
+class Stop(enum.Enum):
+    """Why a job is stopped before all its requests are answered."""
+
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    SHUTDOWN = "shutdown"
+
+
+class BatchRun:
+    """One job at work. Everything happens in the event loop that `work` is awaited in."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        batches: Batches,
+        storage: Storage,
+        backend: Backend,
+        config: ServiceConfig,
+        faults: Faults,
+    ) -> None:
+        self._batch = batch
+        self._batches = batches
+        self._storage = storage
+        self._backend = backend
+        self._config = config
+        self._faults = faults
+        self._trouble = batch.trouble
+        self._stop: Stop | None = Stop.CANCELLED if batch.status == "cancelling" else None
+        self._stopping = asyncio.Event()
+        self._shutdown = asyncio.Event()
+
+    def stop(self, why: Stop) -> None:
+        """Ask no more requests; those under way may still finish. A shutdown overrides the other reasons."""
+        if self._stop is None or why is Stop.SHUTDOWN:
+            self._stop = why
+        self._stopping.set()
+        if why is Stop.SHUTDOWN:
+            self._shutdown.set()
+
+    async def work(self) -> None:
+        """Bring the job to its end, or to where it can go on later. Raises OSError; what is done stays done."""
+        batch = self._batch
+        if self._batches.step(batch.id, ("queued",), "in_progress", time.time()):
+            logger.info("job.started", batch=batch.id, requests=batch.total)
+        elif batch.in_progress_at is not None:
+            logger.info("job.resumed", batch=batch.id)
+        journal = await asyncio.to_thread(Journal, self._storage.job(batch.id), batch.id, batch.result_shape)
+        with closing(journal):
+            expiry = asyncio.get_running_loop().call_later(
+                max(batch.expires_at - time.time(), 0), self.stop, Stop.EXPIRED
+            )
+            ended = asyncio.Event()
+            reports = asyncio.create_task(self._report(journal, ended))
+            failure: BackendFailed | None = None
+            try:
+                await self._process_all(journal)
+            except* BackendFailed as group:
+                failure = _first(group)
+            finally:
+                expiry.cancel()
+                ended.set()
+                await reports
+            await asyncio.to_thread(journal.sync)
+            self._end(journal, failure)
+
+    async def _process_all(self, journal: Journal) -> None:
+        """Return when every request is done, or stopping was asked for and what was under way has ended."""
+        requests = self._requests(journal)
+        with closing(requests):
+            async with asyncio.TaskGroup() as group:
+                workers = [group.create_task(self._worker(requests, journal)) for _ in range(self._backend.concurrency)]
+                drain = group.create_task(self._drain(workers))
+                await asyncio.wait(workers)
+                drain.cancel()
+
+    async def _drain(self, workers: list[asyncio.Task[None]]) -> None:
+        """Once stopping is asked for, give the requests under way some time and then end them."""
+        await self._stopping.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._shutdown.wait(), self._config.drain)
+            await asyncio.sleep(_SHUTDOWN_DRAIN)
+        for worker in workers:
+            worker.cancel()
+
+    async def _worker(self, requests: _Requests, journal: Journal) -> None:
+        yielded = time.monotonic()
+        while self._stop is None:
+            if self._trouble:
+                self._inject_faults(journal)
+                if self._stop is not None:
+                    return
+            request = next(requests, None)
+            if request is None:
+                return
+            custom_id, body = request
+            outcome = await self._ask(custom_id, body)
+            if isinstance(outcome, Answer):
+                journal.answered(custom_id, outcome.response, outcome.usage)
+            else:
+                journal.refused(custom_id, outcome.code, outcome.message)
+            if time.monotonic() - yielded > _SLICE:
+                await asyncio.sleep(0)
+                yielded = time.monotonic()
+
+    def _inject_faults(self, journal: Journal) -> None:
+        """End the job before its time where its faults say so. Raises BackendFailed where they fail it."""
+        if code := self._trouble.get("fail-job"):
+            raise BackendFailed(code, "The job failed by the fault fail-job.")
+        done = journal.progress
+        if done.completed + done.failed < self._batch.total // 2:
+            return
+        if code := self._trouble.get("fail-half"):
+            raise BackendFailed(code, "The job failed by the fault fail-half.")
+        if "expire-half" in self._trouble:
+            self.stop(Stop.EXPIRED)
+
+    async def _ask(self, custom_id: str, body: dict[str, Any]) -> Answer | RequestFailed:
+        if self._faults and (code := self._faults.for_request(self._batch.id, custom_id)):
+            return RequestFailed(code, "The request failed by the fault fail-requests.")
+        try:
+            return await self._backend.answer(body, self._batch.format)
+        except RequestFailed as failed:
+            return failed
+        except BackendFailed:
+            raise
+        except Exception:  # noqa: BLE001 - one odd request must not hold up the others
+            logger.error("request.crashed", batch=self._batch.id, custom_id=custom_id)
+            return RequestFailed("internal_error", "The service could not process this request.")
+
+    def _requests(self, journal: Journal) -> _Requests:
+        """The requests that are not done yet, read as they are needed."""
+        batch = self._batch
+        defaults = defaults_of(batch)
+        with self._storage.blob(batch.blob).open("rb") as file:
+            for raw in _shuffled(read_lines(file, self._config.max_line_bytes), batch.digest):
+                line = orjson.loads(raw)
+                if key_of(line["custom_id"]) not in journal.done:
+                    body = request_of(line, batch.provider)
+                    yield line["custom_id"], with_defaults(body, defaults, batch.format)
+
+    async def _report(self, journal: Journal, ended: asyncio.Event) -> None:
+        """Show the progress now and then; only what would outlive a power cut is shown."""
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), REPORT_EVERY)
+            if journal.dirty:
+                progress = journal.progress
+                await asyncio.to_thread(journal.sync)
+                self._batches.progressed(self._batch.id, progress)
+
+    def _end(self, journal: Journal, failure: BackendFailed | None) -> None:
+        if failure:
+            reason = LineError(failure.code, failure.message)
+            if self._finish(journal, ("in_progress",), "failed", reason):
+                return
+        elif self._stop is Stop.SHUTDOWN:
+            logger.info("job.paused", batch=self._batch.id)
+            return
+        elif self._stop is Stop.EXPIRED:
+            if self._finish(journal, ("in_progress", "finalizing"), "expired"):
+                return
+        elif self._stop is None:
+            self._batches.step(self._batch.id, ("in_progress",), "finalizing", time.time())
+            if self._finish(journal, ("finalizing",), "completed"):
+                return
+        # Somebody cancelled it, now or in the last moment.
+        self._finish(journal, ("cancelling",), "cancelled")
+
+    def _finish(self, journal: Journal, origin: tuple[Status, ...], to: Status, *errors: LineError) -> bool:
+        progress = journal.progress
+        done = self._batches.end(self._batch.id, origin, to, time.time(), progress=progress, errors=errors)
+        if done:
+            logger.info(f"job.{to}", batch=self._batch.id, completed=progress.completed, failed=progress.failed)
+        return done
+
+
+def _shuffled(lines: Iterator[tuple[int, bytes | None]], seed: str) -> Iterator[bytes]:
+    """The lines that can be read, out of order within a window: whoever counts on an order of results finds out here.
+
+    The same file is always stirred in the same way.
+    """
+    numbers = random.Random(seed)  # noqa: S311 - no secret
+    window: list[bytes] = []
+    size = 0
+    for _, raw in lines:
+        if raw is None:
+            continue
+        window.append(raw)
+        size += len(raw)
+        while len(window) > _WINDOW or (size > _WINDOW_BYTES and len(window) > 1):
+            taken = _taken(window, numbers)
+            size -= len(taken)
+            yield taken
+    while window:
+        yield _taken(window, numbers)
+
+
+def _taken(window: list[bytes], numbers: random.Random) -> bytes:
+    """Any one of the lines, taken out."""
+    index = int(numbers.random() * len(window))
+    window[index], window[-1] = window[-1], window[index]
+    return window.pop()
+
+
+def _first(group: BaseExceptionGroup[BackendFailed]) -> BackendFailed:
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    assert isinstance(inner, BackendFailed)
+    return inner
+
+
+def defaults_of(batch: Batch) -> dict[str, Any]:
+    """The fields that a job gives to requests which do not have them."""
+    defaults: dict[str, Any] = orjson.loads(batch.parameters)
+    return {"model": batch.default_model, **defaults} if batch.default_model else defaults

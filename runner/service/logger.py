@@ -1,0 +1,46 @@
+"""The service's log: dotted event names with fields, always to stderr, never with a token, key or URL signature.
+
+structlog is imported with the first event and never configured here: where the program has configured it, that holds;
+otherwise warnings and errors go to stderr and the rest is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from runner.base.visible import visible_fields
+
+
+def info(event: str, **fields: Any) -> None:
+    """Log that something happened as it should."""
+    _logger().info(event, **fields)
+
+
+def warning(event: str, **fields: Any) -> None:
+    """Log that something went wrong and was dealt with."""
+    _logger().warning(event, **fields)
+
+
+def error(event: str, **fields: Any) -> None:
+    """Log that something went wrong that should not have; with the traceback of the current exception."""
+    _logger().error(event, exc_info=True, **fields)
+
+
+def _logger() -> Any:
+    import structlog  # noqa: PLC0415 - 150 ms, only when something is logged
+
+    if structlog.is_configured():
+        return structlog.get_logger("batchspec.service")
+    return structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            visible_fields,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+    )

@@ -1,0 +1,199 @@
+"""uvicorn's HTTP protocol with bounds: it holds no more of a request than it may, and keeps the time of its peer.
+
+httptools has no limits of its own: it collects a header until it is complete, whatever its size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import uuid
+from http import HTTPStatus
+from typing import cast
+
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from runner.service.http.middleware import problem_response
+from runner.service.server.bounds import Bounds
+from runner.service.server.connections import Connection, Connections, Wait
+
+ABORT = "batchspec.abort"
+"""The ASGI extension by which a connection is closed without an answer."""
+
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+PIPELINED = 16
+"""Requests that a peer may send before the first is answered."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection's side of HTTP."""
+
+    def __init__(
+        self, config: Config, state: ServerState, bounds: Bounds, connection: Connection, connections: Connections
+    ) -> None:
+        super().__init__(config, state, {})
+        self._bounds = bounds
+        self._connection = connection
+        self._connections = connections
+        self._idle = False
+        self._in_message = False
+        self._in_headers = False
+        self._headers = 0
+        self._head_bytes = 0
+        self._unparsed = 0
+        self._parsed_any = False
+        self._refusal: tuple[int, str] | None = None
+
+    def reads(self) -> bool:
+        """Return whether the peer can send."""
+        return not self.flow.read_paused
+
+    def unsent(self) -> int:
+        """Return how many bytes the peer has not taken yet."""
+        return self.transport.get_write_buffer_size()
+
+    def close(self, *, at_once: bool) -> None:
+        """End the connection; a peer that has not taken its answer in time gets no more of it."""
+        if at_once or self.transport.is_closing() or self.unsent():
+            # A reset: otherwise the kernel would keep what is unsent for minutes.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the time for the first request's headers."""
+        super().connection_made(transport)
+        self._connection.side = self
+        self._wait(self._bounds.header_time)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End of the connection."""
+        self._connections.forget(self._connection)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and refuse it where one element of the request has grown too large."""
+        if self._idle:
+            self._idle = False
+            self._wait(self._bounds.header_time)
+        self._parsed_any = False
+        super().data_received(data)
+        self._unparsed = 0 if self._parsed_any else self._unparsed + len(data)
+        if self._unparsed > self._bounds.header_bytes and not self.transport.is_closing():
+            self._too_large()
+            self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
+        self._in_message = self._in_headers = True
+        self._head_bytes = 0
+        self._headers = 0
+        if self._connection.receiving is None:
+            self._wait(self._bounds.header_time)
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request's target. Raises ValueError over the bound."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A complete header or trailer. Raises ValueError over the bound."""
+        self._headers += 1
+        self._count(len(name) + len(value) + 4)
+        if self._headers > self._bounds.headers:
+            self._refusal = (431, f"A request may have at most {self._bounds.headers} headers.")
+            raise ValueError
+        # Trailers come after the service has looked at the headers: they are read and dropped.
+        if self._in_headers:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The headers are complete; a body may follow. Raises ValueError for too many requests in advance."""
+        self._parsed_any = True
+        self._in_headers = False
+        if len(self.pipeline) >= PIPELINED:
+            self._refusal = (400, f"At most {PIPELINED} requests may be sent before the first is answered.")
+            raise ValueError
+        self._wait(self._bounds.body_time)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body: it earns the time that it would take at the lowest rate."""
+        self._parsed_any = True
+        wait = self._connection.receiving
+        if wait is not None and not self.cycle.response_complete:
+            wait.since = min(wait.since + len(body) / self._bounds.min_rate, self.loop.time())
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._parsed_any = True
+        self._in_message = False
+        self._connection.receiving = None
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self._rest()
+
+    def on_response_complete(self) -> None:
+        """An answer is complete; what is left of its request is read for a short time only."""
+        super().on_response_complete()
+        # Otherwise the next request is under way already, and its own time counts.
+        if self.cycle.response_complete:
+            self._rest()
+
+    def pause_writing(self) -> None:
+        """The peer does not read as fast as it is answered."""
+        super().pause_writing()
+        self._connection.sending = self._connections.sending(self.unsent(), self.loop.time())
+
+    def resume_writing(self) -> None:
+        """The peer has read."""
+        super().resume_writing()
+        self._connection.sending = None
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that can't be parsed or is over a bound, and close the connection."""
+        status, message = self._refusal or (400, msg)
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and not cycle.response_complete:
+            if self._in_headers or self.pipeline or cycle.response_started:
+                # This would be taken for the answer to an earlier request, or for a part of it.
+                self.transport.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        response = problem_response(status, message, str(uuid.uuid4()), {"connection": "close"})
+        head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
+        head += [name + b": " + value for name, value in response.raw_headers]
+        self.transport.write(b"\r\n".join((*head, b"", bytes(response.body))))
+        self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: the request is answered as if it asked for no upgrade."""
+
+    def _count(self, size: int) -> None:
+        self._parsed_any = True
+        self._head_bytes += size
+        if self._head_bytes > self._bounds.header_bytes:
+            self._too_large()
+            raise ValueError
+
+    def _too_large(self) -> None:
+        self._refusal = (431, f"The headers of a request may hold at most {self._bounds.header_bytes} bytes.")
+
+    def _wait(self, seconds: float) -> None:
+        self._connection.receiving = Wait(self.loop.time(), seconds)
+
+    def _rest(self) -> None:
+        """Wait for the next request, or for the rest of one that was answered before it was read."""
+        # uvicorn has a timer for this too, which any byte stops.
+        self._unset_keepalive_if_required()
+        self._idle = not self._in_message
+        self._wait(self._bounds.idle_time)

@@ -1,0 +1,199 @@
+"""One service over one data folder: the lock, the socket, the threads, and the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvicorn
+from filelock import FileLock, Timeout
+from starlette.types import ASGIApp
+
+from runner.errors import ServiceError
+from runner.service import logger
+from runner.service.config import ServiceConfig
+from runner.service.dashboard.dashboard import Dashboard
+from runner.service.db.batches import Batches
+from runner.service.db.database import Database
+from runner.service.db.files import Files
+from runner.service.db.outbox import Outbox
+from runner.service.db.storage import Storage
+from runner.service.faults.faults import Faults
+from runner.service.http.middleware import Accounts
+from runner.service.http.presigned import Transfers
+from runner.service.http.rate_limit import Guesses
+from runner.service.http.routes import BatchRoutes, build_app
+from runner.service.jobs.scheduler import Scheduler
+from runner.service.server.bounded_protocol import BoundedProtocol
+from runner.service.server.bounds import Bounds
+from runner.service.server.connections import Connection, Listener
+from runner.service.server.running import URL_FILE, running_url
+from runner.service.server.tls import server_context
+from runner.service.webhooks.sender import WebhookSender
+from runner.service.webhooks.targets import Targets
+
+GRACE = 1
+"""Seconds that open connections get at the end."""
+
+
+class Host:
+    """Serves in the thread that calls `serve`, until `stop` is called from anywhere."""
+
+    def __init__(self, config: ServiceConfig, on_ready: Callable[[str], None]) -> None:
+        self._config = config
+        self._on_ready = on_ready
+        self._server: _Server | None = None
+        self._stopped = False
+
+    def serve(self) -> None:
+        """Start, serve and stop. Raises ServiceError where the service can't start."""
+        with ExitStack() as stack:
+            _claim(self._config.data, stack)
+            tls = server_context(self._config.tls_cert, self._config.tls_key) if self._config.tls_cert else None
+            listener = stack.enter_context(contextlib.closing(_listen(self._config)))
+            app = _assemble(self._config, stack)
+            url = _url("https" if tls else "http", self._config.host, listener)
+            url_file = self._config.data / URL_FILE
+            stack.callback(url_file.unlink, missing_ok=True)
+            url_file.write_text(f"{url}\n", encoding="utf-8")
+            self._server = _Server(app, tls, self._config.bounds, lambda: self._ready(url))
+            if not self._stopped:
+                asyncio.run(self._server.serve(sockets=[listener]))
+            logger.info("service.stopped", url=url)
+
+    def stop(self) -> None:
+        """Make `serve` return; called again, without waiting for open connections."""
+        if self._server is not None:
+            self._server.force_exit = self._stopped
+            self._server.should_exit = True
+        self._stopped = True
+
+    def _ready(self, url: str) -> None:
+        if self._config.faults:
+            logger.warning("service.makes_trouble", faults=", ".join(self._config.faults), seed=self._config.seed)
+        logger.info("service.started", url=url, data=str(self._config.data), backend=self._config.backend)
+        self._on_ready(url)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with a bounded listener, and without its signal handling, which would end the process."""
+
+    def __init__(
+        self, app: ASGIApp, tls: ssl.SSLContext | None, bounds: Bounds, on_started: Callable[[], None]
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=BoundedProtocol,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                loop="asyncio",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
+        self._tls = tls
+        self._bounds = bounds
+        self._on_started = on_started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections; uvicorn's own way accepts as many as come."""
+        await self.lifespan.startup()
+        assert sockets is not None
+        self.servers = []
+        self._listener = Listener(sockets[0], self._tls, self._bounds, self._protocol)
+        self._accepting = asyncio.create_task(self._listener.run())
+        self._accepting.add_done_callback(self._check)
+        self.started = True
+        self._on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        self._listener.connections.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and end what is open."""
+        self._accepting.cancel()
+        await asyncio.wait([self._accepting])
+        await super().shutdown(sockets)
+
+    def _protocol(self, connection: Connection) -> BoundedProtocol:
+        return BoundedProtocol(self.config, self.server_state, self._bounds, connection, self._listener.connections)
+
+    def _check(self, accepting: asyncio.Task[None]) -> None:
+        """End a service that can't accept connections any more, so that its supervisor starts it again."""
+        if not accepting.cancelled() and (error := accepting.exception()):
+            logger.warning("service.accepts_no_more", reason=f"{error!r}")
+            self.should_exit = True
+
+
+def _claim(data: Path, stack: ExitStack) -> None:
+    """Make the data folder ours until the end, or until this process dies."""
+    try:
+        # A folder that exists may be shared on purpose; what is private is in folders and files of its own.
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Threads of one process take turns like processes do, and may release what another has taken.
+        stack.enter_context(FileLock(data / "lock", timeout=0, thread_local=False))
+    except Timeout as error:
+        url = running_url(data)
+        raise ServiceError(
+            f"another service is running over {data}",
+            hint=f"it listens on {url}" if url else "stop it first",
+            code="BS702",
+        ) from error
+    except OSError as error:
+        raise ServiceError(f"the data folder {data} cannot be used: {error}") from error
+
+
+def _listen(config: ServiceConfig) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        raise ServiceError(f"cannot listen on {config.host}:{config.port}: {error}") from error
+
+
+def _url(scheme: str, host: str, listener: socket.socket) -> str:
+    """The address to reach a listener by from this machine."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host).strip("[]")  # noqa: S104
+    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
+
+
+def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
+    """Open the data folder, start the threads of jobs and webhooks, and put the API in front of them."""
+    faults = Faults(config.faults, config.seed)
+    try:
+        storage = Storage(config.data)
+        db = stack.enter_context(contextlib.closing(Database(config.data / "service.db")))
+        files, batches = Files(db), Batches(db)
+        storage.sweep(files.blobs())
+        transfers = Transfers(config, files, batches, storage, faults)
+    except OSError as error:
+        raise ServiceError(f"the data folder {config.data} cannot be used: {error}") from error
+    targets = Targets(config.webhook_allow)
+    courier = WebhookSender(config, faults, targets)
+    courier.start()
+    stack.callback(courier.stop)
+    engine = Scheduler(config, storage, faults, on_webhook=courier.wake)
+    engine.start()
+    stack.callback(engine.stop)
+    api = BatchRoutes(
+        config, files, batches, storage, transfers=transfers, engine=engine, faults=faults, targets=targets
+    )
+    accounts = Accounts(config.tokens, Guesses(config.lasting_limits(config.guess_limits)))
+    page = Dashboard(config, batches, Outbox(db), storage, transfers=transfers, accounts=accounts)
+    return build_app(api, transfers, page, accounts, config, faults)

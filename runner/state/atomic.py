@@ -1,0 +1,129 @@
+"""Files that are there whole or not at all, and the lock for the moments of writing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from runner.errors import StoreError
+
+_NEW_MODE = 0o644
+"""What a new file may be read by; the usual, since mkstemp would let its owner alone read a lockfile."""
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder that its owner alone may enter, unless it is there; its parents have the usual rights."""
+    if not path.is_dir():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A file to write beside `path`; synced and renamed over it when the block ends well, removed otherwise.
+
+    Raises StoreError where the disk refuses.
+    """
+    beside: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        beside = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), path.stat().st_mode & 0o777 if path.exists() else _NEW_MODE)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}", code="BS411") from error
+    finally:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+
+
+def write_if_changed(path: Path, data: bytes) -> None:
+    """Write `data` as the whole content of `path`, unless it stands there already. Raises StoreError."""
+    try:
+        if path.read_bytes() == data:
+            return
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}", code="BS411") from error
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def sync_file(path: Path) -> None:
+    """Have a file's bytes and its name on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object] | None = None) -> Iterator[None]:
+    """The kernel lock that serialises what writes on this machine. It dies with its process.
+
+    Who holds it stands in the file, for the message to the second comer. Waits as long as the holder lives, inside
+    `waiting`, which may tell the user.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        with waiting or contextlib.nullcontext():
+            lock.acquire()
+    holder = path.with_suffix(".holder")
+    try:
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        with contextlib.suppress(OSError):  # a disk that is full is told of where it matters
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}", encoding="utf-8")
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock now; it may be otherwise the moment after."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def lock_holder(path: Path) -> str:
+    """Who holds the lock, in words; for a message only."""
+    for _ in range(3):
+        with contextlib.suppress(OSError):
+            text = path.with_suffix(".holder").read_text(encoding="utf-8")
+            if text:
+                return text
+        time.sleep(0.01)
+    return "another process"

@@ -1,0 +1,141 @@
+"""Where things are kept: one project's folders for one provider.
+
+A spec's own provider keeps lockfiles and outputs where the spec says, in git's sight. Any other (`--provider local`)
+keeps everything below `.batchspec/realms/NAME/`, with the same paths inside, so that trying a job out never touches
+what is real.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.base.digest import sha256_hex
+from runner.base.repository_paths import MARKER, written
+from runner.errors import REFUSED
+from runner.state.atomic import private_folder
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPaths:
+    """Folders of one project and provider. `base` is `.batchspec/`; `home` and `files` differ for a realm apart."""
+
+    root: Path
+    base: Path
+    home: Path
+    files: Path
+
+    @classmethod
+    def of(cls, root: Path, store: str, realm_name: str | None) -> ProjectPaths:
+        """The places for a provider: the spec's own where `realm_name` is None, else a realm apart of that name."""
+        base = root / store
+        home = base if realm_name is None else base / "realms" / realm_name
+        return cls(root, base, home, root if realm_name is None else home)
+
+    @property
+    def ledger(self) -> Path:
+        """The SQLite file of intents, batches and uploads."""
+        return self.home / "ledger.db"
+
+    def lock(self, lock_path: str) -> Path:
+        """The file whose kernel lock serialises what is done for the jobs of one lockfile."""
+        return self.home / "locks" / lock_path.replace("/", "--")
+
+    @property
+    def service(self) -> Path:
+        """The embedded service's data."""
+        return self.base / "service"
+
+    def lockfile(self, lock_path: str) -> Path:
+        """A lockfile, by its path in the project. Raises TrustError if that leads out of the project."""
+        return written(self.files, lock_path)
+
+    def output(self, output_path: str) -> Path:
+        """An output, by its path in the project. Raises TrustError if that leads out of the project."""
+        return written(self.files, output_path)
+
+    def shown(self, path: Path) -> str:
+        """A path as messages show it: relative to the project's root."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
+    def shards(self, realm_folder: str) -> Path:
+        """Shard files of a realm, `DIGEST.jsonl`, and their sorted keys."""
+        return self.home / "store" / realm_folder / "shards"
+
+    def results(self, realm_folder: str) -> Path:
+        """Raw results of a realm as the service sent them, and their indexes."""
+        return self.home / "store" / realm_folder / "results"
+
+    def rendered(self, address: str) -> Path:
+        """What was rendered last of a job, without its lines."""
+        return self.home / "rendered" / sha256_hex(address.encode())[:32]
+
+    @contextlib.contextmanager
+    def scratch(self, *, reads: bool = False) -> Iterator[Path]:
+        """A folder for one command's rendering; it is removed at the end, and what a killed process left is too.
+
+        A command that only `reads` has one of the system's where it may not write here.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(self._scratch())
+            except OSError as error:
+                if not reads or error.errno not in REFUSED:
+                    raise
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchspec-")))
+            yield folder
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        from filelock import FileLock  # noqa: PLC0415  not every command needs a folder
+
+        private_folder(self.base)
+        parent = self.home / "scratch"
+        parent.mkdir(parents=True, exist_ok=True)
+        self._mark()
+        for left in parent.iterdir():
+            if _is_left(left):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(dir=parent))
+        try:
+            with FileLock(folder / _IN_USE):
+                yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _mark(self) -> None:
+        """Make the store known as batchspec's own, and unknown to git."""
+        for name, text in (
+            (".gitignore", "*\n"),
+            (MARKER, "Batchspec made this folder, and deletes old files in it.\n"),
+        ):
+            with contextlib.suppress(FileExistsError), (self.base / name).open("x", encoding="utf-8") as file:
+                file.write(text)
+
+
+_IN_USE = "in-use"
+"""The file that a scratch folder holds, and whose lock its process holds: what has none is not deleted."""
+_YOUNG = 60.0
+"""Seconds that a folder is taken for a process's that is about to lock it."""
+
+
+def _is_left(folder: Path) -> bool:
+    """Return whether batchspec made a scratch folder, for a process that has ended: its lock died with it."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415
+
+    try:
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or time.time() - status.st_mtime < _YOUNG:
+            return False
+        if not stat.S_ISREG((folder / _IN_USE).lstat().st_mode):
+            return False
+        with FileLock(folder / _IN_USE, timeout=0):
+            return True
+    except (OSError, Timeout):
+        return False

@@ -1,0 +1,258 @@
+"""A plan as markdown for a pull request: the same plan gives the same text, and it always fits into one comment.
+
+Names, reasons and prompts may come from a stranger's branch, so they stand in code only: there they can neither
+mention people nor place links, pictures or headings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from functools import partial
+
+from runner.base.differences import WIDTH, differing_lines, shortened
+from runner.base.humanize import counted, number, plural
+from runner.base.visible import visible_line
+from runner.money.estimate import Estimate, total
+from runner.money.prices import usd_text
+from runner.reconciler.plan.plan import Example, JobPlan, Orphan, Plan, Submit
+from runner.views.plan_text import action_text, certainty, money, paid_again, reused_text, to_submit
+
+LIMIT = 65_000
+"""Characters of the whole text; a comment on GitHub takes 65,536, one on GitLab a million."""
+MARK = "<!-- batchspec plan -->"
+"""The first line, by which a bot finds its comment again."""
+
+_TABLE_SHARE = 0.6
+_CELL = 160
+_EXAMPLE_LINES = 60
+_LINE = 2 * WIDTH
+_OVER = 20
+
+
+def markdown(plan: Plan) -> str:
+    """The whole text, with a line end, in at most LIMIT characters; what does not fit is counted, never cut short."""
+    head = [MARK, f"### Batchspec plan: {_summary(plan)}", ""]
+    head += [line for over in plan.over_budget[:_OVER] for line in (f"**Over budget**: {code(over)}", "")]
+    head += [f"{len(plan.over_budget) - _OVER} more budgets are broken.", ""] if len(plan.over_budget) > _OVER else []
+    if plan.offline:
+        head += [f"The service was not asked: {code(plan.offline)}.", ""]
+    if plan.jobs:
+        head += _table(plan.jobs)
+    text = "\n".join(head)
+    left_out = 0
+    for section in [*_errors(plan.errors), *_left(plan.orphans), *_sections(plan.jobs)]:
+        # Room is kept for the line that says what was left out; a nearly full text needs no more tries.
+        block = section() if len(text) < LIMIT - 1_000 else ""
+        if block and len(text) + len(block) + 200 <= LIMIT:
+            text += block
+        else:
+            left_out += 1
+    if left_out:
+        text += f"\n{number(left_out)} more {plural(left_out, 'section')} did not fit; `batchspec plan` shows all.\n"
+    return text.rstrip("\n") + "\n"
+
+
+def refused(message: str) -> str:
+    """The text where there is no plan, since the specs can't be read."""
+    lines = _fence(message.split("\n"), "text", 100)
+    return "\n".join((MARK, "### Batchspec plan: none, since there are errors", "", *lines, ""))
+
+
+def _summary(plan: Plan) -> str:
+    reused = sum(job.tally.answered for job in plan.jobs)
+    facts = [*to_submit(plan, "request"), reused_text(plan, reused)]
+    unknown = sum(job.tally.unknown for job in plan.jobs)
+    facts += [f"{number(unknown)} unknown"] if unknown else []
+    removed = sum(job.removed for job in plan.jobs)
+    facts += [f"{counted(removed, 'row')} removed"] if removed else []
+    doubted = sum(len(job.unknown_batches) for job in plan.jobs)
+    doubt = [f"**answers of {counted(doubted, 'batch', 'batches')} that the service does not know**"] if doubted else []
+    facts += doubt
+    facts += [f"{counted(len(plan.errors), 'job')} with errors"] if plan.errors else []
+    estimates = [job.estimate for job in plan.jobs if job.estimate is not None]
+    if not plan.changes and not plan.errors:
+        return ", ".join(("nothing to do", facts[1], *doubt))
+    priced = [one for one in estimates if one.price is not None]
+    if priced:
+        facts.append(money(total(one.expected for one in priced), total(one.ceiling for one in priced)))
+    unpriced = len(estimates) - len(priced)
+    if unpriced:
+        facts.append(f"no price known for {counted(unpriced, 'job')}")
+    return ", ".join(facts)
+
+
+_ALWAYS = {"job", "rows", "new", "reused", "tokens", "cost", "why"}
+_LEFT = {"job", "tokens", "cost", "why"}
+
+
+def _table(jobs: Sequence[JobPlan]) -> list[str]:
+    """The table, jobs with changes first; those that do not fit are counted by what they do.
+
+    Counts that no job has are no columns: a comment is narrow.
+    """
+    ordered = sorted(jobs, key=lambda job: not job.changes)
+    cells = [_cells(job) for job in ordered]
+    columns = [name for name in cells[0] if name in _ALWAYS or any(row[name] for row in cells)]
+    rule = "|".join("---" if name in _LEFT else "--:" for name in columns)
+    head = {"cost": "cost: spent → after"} if any(job.spent is not None for job in jobs) else {}
+    lines, size = [f"| {' | '.join(head.get(name, name) for name in columns)} |", f"|{rule}|"], 0
+    for position, row in enumerate(cells):
+        line = f"| {' | '.join(row[name] for name in columns)} |"
+        size += len(line) + 1
+        if size > LIMIT * _TABLE_SHARE:
+            rest = ordered[position:]
+            changing = sum(one.changes for one in rest)
+            return [*lines, "", f"{number(len(rest))} more jobs, {number(changing)} of them with something to do.", ""]
+        lines.append(line)
+    return [*lines, ""]
+
+
+def _cells(job: JobPlan) -> dict[str, str]:
+    """A job's cells by column; empty where a count is zero."""
+    tally = job.tally
+    rounds = [action for action in job.actions if isinstance(action, Submit)]
+    counts = {
+        "new": job.new,
+        "reused": tally.answered,
+        "retried": sum(action.requests for action in rounds if action.round > 1),
+        "removed": job.removed,
+        "in flight": tally.in_flight,
+        "held back": job.held_back,
+        "failed": tally.failed,
+        "unknown": tally.unknown,
+    }
+    reasons = "; ".join(action.reason for action in rounds if action.round == 1) or (
+        job.actions[0].reason if job.actions else ""
+    )
+    return {
+        "job": _cell(job.address),
+        "rows": _rows(job),
+        **{name: number(count) if count else "" for name, count in counts.items()},
+        "tokens": _tokens(job.estimate),
+        "cost": _cost(job.estimate, job.spent),
+        "why": _cell(reasons) if reasons else "nothing to do",
+    }
+
+
+def _cell(text: str) -> str:
+    """Inline code in a table, where a bar ends the cell, in code too, and readers differ on how it is escaped."""
+    return code(text.replace("|", "\u00a6"))
+
+
+def _rows(job: JobPlan) -> str:
+    """Rows, and how many there were when it last ran where that differs."""
+    rows, before = job.tally.rows, job.rows_before
+    return number(rows) if before in {None, rows} else f"{number(before or 0)} → {number(rows)}"
+
+
+def _tokens(estimate: Estimate | None) -> str:
+    """Tokens in and out: `520 in (exact), 200 to 2,560 out`."""
+    if estimate is None or not estimate.requests:
+        return ""
+    low, high = estimate.output.expected, estimate.output.high
+    limit = "no limit" if high is None else f"up to {number(high)}"
+    answers = (
+        limit if low is None else f"{number(low)}, no limit" if high is None else f"{number(low)} to {number(high)}"
+    )
+    return f"{number(estimate.input.expected)} in ({estimate.input.certainty.value}), {answers} out"
+
+
+def _cost(estimate: Estimate | None, spent: Decimal | None) -> str:
+    """What was spent until now, and what it will be: `$0.10 → $0.12, at most $0.15`."""
+    if estimate is None:
+        return f"{usd_text(spent)} spent" if spent is not None else ""
+    if estimate.price is None:
+        return "no price known"
+    before = spent or Decimal(0)
+    likely, most = ((None if more is None else before + more) for more in (estimate.expected, estimate.ceiling))
+    shown = ("" if spent is None else f"{usd_text(before)} → ") + money(likely, most)
+    return shown if estimate.price.batch else f"{shown} (no batch rate known: full price)"
+
+
+Section = Callable[[], str]
+
+
+def _errors(errors: Mapping[str, str]) -> list[Section]:
+    def section(address: str, message: str) -> str:
+        return "\n".join(("", f"Error in {code(address)}:", "", *_fence(message.split("\n"), "text", 40), ""))
+
+    return [partial(section, address, message) for address, message in errors.items()]
+
+
+def _left(orphans: Sequence[Orphan]) -> list[Section]:
+    """Jobs that have left the specs, in one section."""
+    lines = []
+    for orphan in orphans:
+        state = f"{len(orphan.running)} running, {orphan.ended + len(orphan.over)} ended"
+        ends = (
+            f"; {len(orphan.cancel)} will be cancelled" if orphan.cancel else "; left alone" if orphan.running else ""
+        )
+        lines.append(f"{orphan.address} ({orphan.realm}): {state}{ends}")
+    return [lambda: _folded("jobs that have left the specs", _fence(lines, "text", 100))] if lines else []
+
+
+def _sections(jobs: Sequence[JobPlan]) -> list[Section]:
+    """Folded sections, the changed prompts of all jobs before the details of any. Made when they are called."""
+    prompts: list[Section] = [
+        partial(_prompt, job.address, example)
+        for job in jobs
+        for example in job.examples
+        if example.before != example.after
+    ]
+    held = (job for job in jobs if job.actions or job.notes or job.failures or job.warnings)
+    return [*prompts, *(partial(_details, job) for job in held)]
+
+
+def _prompt(address: str, example: Example) -> str:
+    return _folded(f"{code(address)}: prompt of row {code(example.row)}", _difference(example))
+
+
+def _details(job: JobPlan) -> str:
+    estimate = job.estimate
+    lines = [action_text(action) for action in job.actions]
+    # What a service says of a failed batch may quote rows.
+    failed = plural(len(job.failures), "reason")
+    hidden = [f"{len(job.failures)} {failed} why batches failed; `batchspec plan` says more"] if job.failures else []
+    lines += [f"warning: {warning}" for warning in job.warnings]
+    lines += [f"note: {note}" for note in (*(job.failures if job.shown else hidden), *job.notes)]
+    if estimate is not None:
+        lines += [f"input tokens: {certainty(estimate)} ({estimate.input.basis})"] if estimate.requests else []
+        lines += [f"price: {estimate.price.source}"] if estimate.price is not None else []
+        lines += paid_again(estimate)
+    return _folded(f"{code(job.address)}: details", _fence("\n".join(lines).split("\n"), "text", 200))
+
+
+def _folded(title: str, lines: Sequence[str]) -> str:
+    inner = "\n".join(lines)
+    return f"\n<details><summary>{_as_html(title)}</summary>\n\n{inner}\n\n</details>\n"
+
+
+def _difference(example: Example) -> list[str]:
+    if example.before is None:
+        lines = [f"+{shortened(line)}" for line in example.after.split("\n")]
+    else:
+        lines = differing_lines(example.before, example.after)
+    return _fence(lines, "diff", _EXAMPLE_LINES)
+
+
+def _fence(lines: Sequence[str], kind: str, most: int) -> list[str]:
+    """Lines in a fence that is longer than any run of backticks in it."""
+    more = len(lines) - most
+    lines = [shortened(line, _LINE) for line in lines[:most]] + ([f"… {more} more lines"] if more > 0 else [])
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [f"{fence}{kind}", *lines, fence]
+
+
+def code(text: str) -> str:
+    """A text as inline code on one line: nothing in it is markup."""
+    flat = visible_line(re.sub(r"[ \t\r\n]+", " ", text).strip()).replace("`", "'")
+    return f"`{flat if len(flat) <= _CELL else f'{flat[: _CELL - 1]}…'}`" if flat else ""
+
+
+def _as_html(text: str) -> str:
+    """Inline code for a place that is read as HTML: inside <summary> backticks are just backticks."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escaped)

@@ -1,0 +1,228 @@
+"""A plan as text for people. The plan is data; this is one of its readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import assert_never
+
+from runner.base.humanize import counted, number, plural, size
+from runner.errors import read_more
+from runner.money.estimate import Estimate, total
+from runner.money.prices import most_text, usd_text
+from runner.money.tokens import Certainty, encoding_of
+from runner.reconciler.plan.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write, causes
+
+_IDLE = 3
+"""Jobs with nothing to do that are shown one by one; of more there is one line."""
+_NAMED = 10
+
+
+def explain(plan: Plan, *, override: bool = False) -> str:
+    """The whole plan as text, with a line end; the last line is its summary.
+
+    `override` is whether a person has said why budgets may be gone over.
+    """
+    lines: list[str] = []
+    if plan.offline:
+        lines += [f"The service was not asked: {plan.offline}.", ""]
+    idle = [job for job in plan.jobs if not (job.actions or job.notes or job.failures or job.warnings)]
+    idle = idle if len(idle) > _IDLE else []
+    hidden = {job.address for job in idle}
+    for job in plan.jobs:
+        lines += [] if job.address in hidden else [*_job(job), ""]
+    if idle:
+        named = ", ".join(job.address for job in idle[:_NAMED])
+        more = f" and {number(len(idle) - _NAMED)} more" if len(idle) > _NAMED else ""
+        lines += [f"{number(len(idle))} jobs with nothing to do: {named}{more}", ""]
+    for orphan in plan.orphans:
+        lines += [*orphan_lines(orphan), ""]
+    for address, message in plan.errors.items():
+        first, *rest = message.splitlines() or [""]
+        lines += [address, f"  ! {first}", *(f"    {line}" for line in rest), ""]
+    more = read_more(code for codes in plan.codes.values() for code in codes)
+    lines += [more, ""] if more else []
+    lines += [*_total(plan, override), _summary(plan)]
+    return "\n".join(lines) + "\n"
+
+
+def _job(job: JobPlan) -> Iterator[str]:
+    tally = job.tally
+    yield f"{job.address}  ({job.realm})"
+    facts = [counted(tally.rows, "row")]
+    if tally.requests != tally.rows:
+        facts.append(f"{number(tally.requests)} different {plural(tally.requests, 'request')}")
+    if tally.answered:
+        facts.append(f"{number(tally.answered)} reused")
+    if tally.in_flight:
+        facts.append(f"{number(tally.in_flight)} in flight")
+    if tally.failed:
+        facts.append(f"{number(tally.failed)} failed" + (f" ({causes(tally.lasting)})" if tally.lasting else ""))
+    if tally.unknown:
+        facts.append(f"{number(tally.unknown)} unknown")
+    if job.removed:
+        facts.append(f"{number(job.removed)} removed")
+    yield f"    {', '.join(facts)}"
+    for action in job.actions:
+        yield f"  {action_text(action)}"
+    if job.estimate is not None:
+        yield from (f"      {line}" for line in _costs(job.estimate))
+    if not job.actions:
+        yield "    nothing to do"
+    for warning in job.warnings:
+        yield f"    warning: {warning}"
+    for note in (*job.failures, *job.notes):
+        yield f"    note: {note}"
+
+
+def _costs(estimate: Estimate) -> Iterator[str]:
+    """What the requests to submit will take: tokens, and money where a price is known."""
+    if estimate.requests:
+        yield from _tokens(estimate)
+    price = estimate.price
+    if price is None:
+        yield f"cost  no price is known for {estimate.model}; `prices:` in batchspec.yaml can say it"
+    else:
+        again = "".join(f"; {text}" for text in paid_again(estimate))
+        yield f"cost  {money(estimate.expected, estimate.ceiling)} ({price.source}{again})"
+
+
+def _tokens(estimate: Estimate) -> Iterator[str]:
+    given, taken = estimate.input, estimate.output
+    about = "" if given.low == given.high else "about "
+    yield f"in    {about}{number(given.expected)} tokens, {certainty(estimate)} ({given.basis})"
+    likely = "" if taken.expected is None else f"about {number(taken.expected)}"
+    if taken.high is None:
+        yield f"out   {likely} tokens, no limit" if likely else "out   no limit"
+    else:
+        yield f"out   {', '.join(filter(None, (likely, f'up to {number(taken.high)}')))} tokens"
+
+
+def certainty(estimate: Estimate) -> str:
+    """How far the input tokens can be believed, in words: what is assumed is the tokenizer, or a rule of it."""
+    found = estimate.input.certainty
+    if found is not Certainty.ASSUMED:
+        return str(found.value)
+    encoding = encoding_of(estimate.model)
+    if encoding is not None and encoding.certainty is Certainty.ASSUMED:
+        return f"counted with {encoding.name}, assumed for this model"
+    return "counted, schema and tools assumed to be JSON text"
+
+
+def paid_again(estimate: Estimate) -> Iterator[str]:
+    """Why it may cost more than each request once, in words."""
+    if estimate.times > 1:
+        yield f"answers that do not fit are paid up to {estimate.times} times"
+    if estimate.later.requests:
+        times = estimate.later.times
+        often = "once" if times == 1 else f"up to {times} times"
+        flying = number(estimate.later.flying)
+        if estimate.later.unseen:
+            yield f"of {flying} in flight, those that are in no batch are asked when it has ended, and paid {often}"
+        else:
+            yield f"of {flying} in flight, answers that do not fit are paid {often} more"
+
+
+def money(expected: Decimal | None, ceiling: Decimal | None) -> str:
+    """USD that are likely and at most, in words; None where one is not known."""
+    if ceiling is None:
+        return f"about {usd_text(expected)}, with no limit" if expected is not None else "not known without max_tokens"
+    if expected is None or expected == ceiling:
+        return f"at most {most_text(ceiling)}"
+    return f"about {usd_text(expected)}, at most {most_text(ceiling)}"
+
+
+def _total(plan: Plan, override: bool) -> Iterator[str]:
+    """The cost of the whole plan, and the budgets that it could go over."""
+    estimates = [job.estimate for job in plan.jobs if job.estimate is not None]
+    priced = [one for one in estimates if one.price is not None]
+    if priced:
+        expected = total(one.expected for one in priced)
+        more = f", and {len(estimates) - len(priced)} {plural(len(estimates) - len(priced), 'job')} without a price"
+        rest = more if len(priced) < len(estimates) else ""
+        yield f"Cost: {money(expected, total(one.ceiling for one in priced))}{rest}."
+    refused = "`apply` refuses, unless `--budget-override REASON` says why"
+    then = "`--budget-override` allows it" if override else refused
+    for over in plan.over_budget:
+        yield f"Over budget: {over}. {then}."
+
+
+def orphan_lines(orphan: Orphan) -> Iterator[str]:
+    """What there is of a job that has left the specs, and what becomes of it."""
+    yield f"{orphan.address}  ({orphan.realm})"
+    kept = f"; {number(orphan.ended)} ended {plural(orphan.ended, 'batch', 'batches')} kept" if orphan.ended else ""
+    yield f"    it has left the specs{kept}"
+    for batch in orphan.running:
+        if batch in orphan.cancel:
+            yield f"  - cancel batch {batch}: what it has answered is kept and billed"
+        else:
+            yield f"    batch {batch} is running and left alone; `--prune` cancels it"
+    for batch in orphan.over:
+        if batch in orphan.fetch:
+            yield f"  < fetch  batch {batch}: it has ended, and what it answered is kept"
+        else:
+            yield f"    batch {batch} has ended; `--prune` keeps what it answered"
+
+
+def action_text(action: Action) -> str:
+    """One action on one line, with its sign, its size and its reason."""
+    match action:
+        case Submit():
+            verb = "submit" if action.round == 1 else "retry "
+            what = counted(action.requests, "request")
+            where = f"{counted(action.shards, 'batch', 'batches')}, {size(action.bytes)}"
+            return f"+ {verb} {what} in {where}: {action.reason}"
+        case Wait():
+            return f"~ wait   for batch {action.batch} ({counted(action.requests, 'request')}): {action.reason}"
+        case Fetch():
+            return f"< fetch  batch {action.batch} ({counted(action.answers, 'answer')}): {action.reason}"
+        case Adopt():
+            return f"= adopt  batch {action.batch} ({counted(action.requests, 'request')}): {action.reason}"
+        case Hold():
+            return f"! hold   {counted(action.requests, 'request')}: {action.reason}"
+        case Write():
+            return f"> write  {action.path}: {action.reason}"
+        case _:
+            assert_never(action)
+
+
+def _summary(plan: Plan) -> str:
+    reused = sum(job.tally.answered for job in plan.jobs)
+    flight = sum(job.tally.in_flight for job in plan.jobs)
+    failed = sum(job.tally.failed for job in plan.jobs)
+    unknown = sum(job.tally.unknown for job in plan.jobs)
+    facts = [*to_submit(plan, ""), reused_text(plan, reused)]
+    facts += [f"{number(flight)} in flight"] if flight else []
+    facts += [f"{number(failed)} failed"] if failed else []
+    facts += [f"{number(unknown)} unknown"] if unknown else []
+    removed = sum(job.removed for job in plan.jobs)
+    facts += [f"{counted(removed, 'row')} removed"] if removed else []
+    cancels = len(plan.cancels)
+    facts += [f"{counted(cancels, 'batch', 'batches')} to cancel"] if cancels else []
+    if plan.errors:
+        facts.append(f"{counted(len(plan.errors), 'job')} with errors")
+    if not plan.changes and not plan.errors:
+        broken = [job.address for job in plan.jobs if job.tally.failed]
+        again = (
+            f" `--retry-failed {broken[0] if len(broken) == 1 else 'JOB'}` asks what failed again." if broken else ""
+        )
+        return f"Nothing to do: {', '.join(facts[1:])}.{again}"
+    return f"Plan: {', '.join(facts)}."
+
+
+def reused_text(plan: Plan, reused: int) -> str:
+    """How many answers are reused, and of how many only lockfile and output say that they were given."""
+    unproven = min(reused, sum(job.unproven for job in plan.jobs))
+    return f"{number(reused)} reused" + (f" ({number(unproven)} by lockfile and output alone)" if unproven else "")
+
+
+def to_submit(plan: Plan, what: str) -> list[str]:
+    """How many requests apply would submit, and how many a canary that failed holds back."""
+    submit = sum(job.submits for job in plan.jobs)
+    held = sum(job.held_back for job in plan.jobs if job.asks_new)
+    left = sum(job.held_back for job in plan.jobs if not job.asks_new)
+    facts = [f"{number(submit)}{what and f' {plural(submit, what)}'} to submit"]
+    unseen = sum(job.unseen for job in plan.jobs if job.asks_new)
+    facts += [f"up to {number(unseen)} when batches have ended"] if unseen else []
+    facts += [f"{number(left)} never asked and left"] if left else []
+    return [*facts, f"{number(held)} held back by a canary that failed"] if held else facts
