@@ -12,7 +12,8 @@ from runner.api import load, open_project
 from runner.jobspec.realm import realm_of
 from runner.reconciler.observe.observe import ApplyOptions, observe
 from runner.state.ledger import Create, Ledger
-from runner.state.lockfile import BatchLine, CountsField, Lockfile
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import BatchLine, CountsField
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 

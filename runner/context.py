@@ -23,7 +23,9 @@ from runner.jobspec.trust import find_key
 from runner.providers import open_api
 from runner.providers.protocol import BatchApi
 from runner.state.atomic import write_if_changed
-from runner.state.lockfile import BatchLine, Lockfile, OutputLine, parse
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import BatchLine, OutputLine
+from runner.state.lockfile_parser import parse
 from runner.state.project_paths import ProjectPaths
 from runner.state.results import ResultStore
 

@@ -19,8 +19,8 @@ from runner.executor.poll import Poller
 from runner.reconciler.observe.batch_list import MAX_AGE, BatchListCache
 from runner.reconciler.observe.observe import ApplyOptions
 from runner.reconciler.plan.plan_limits import PlanLimits
-from runner.state.atomic import is_held, lock_holder, write_lock
 from runner.state.ledger import Ledger
+from runner.state.locks import is_held, lock_holder, write_lock
 
 
 class Interrupted(KeyboardInterrupt):

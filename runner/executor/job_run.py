@@ -50,7 +50,7 @@ from runner.reconciler.plan.job_estimate import expected_of
 from runner.reconciler.plan.plan import OutputState, Submit
 from runner.reconciler.plan.plan_limits import PlanLimits
 from runner.state.ledger import Ledger
-from runner.state.lockfile import BatchLine
+from runner.state.lockfile_lines import BatchLine
 
 _SHORT = 12
 """Digits of a shard's digest in logs."""

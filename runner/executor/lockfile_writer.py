@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.context import Context
-from runner.state.lockfile import BatchLine, PinsLine
+from runner.state.lockfile_lines import BatchLine, PinsLine
 
 SAVED = 1.0
 """Seconds between two writes of the lockfile while batches come and go; the ledger has each at once."""

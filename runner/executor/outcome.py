@@ -12,7 +12,7 @@ from runner.planner.render import Desired
 from runner.reconciler.observe.batches import BatchRecord
 from runner.reconciler.plan.job_estimate import spent
 from runner.reconciler.plan.plan import JobPlan
-from runner.state.lockfile import BatchLine, PinsLine
+from runner.state.lockfile_lines import BatchLine, PinsLine
 
 End = Literal["succeeded", "failed", "running", "skipped", "error"]
 

@@ -18,7 +18,7 @@ from runner.reconciler.observe.batches import BatchRecord, ended_line, mark_resu
 from runner.reconciler.observe.observe import Observed
 from runner.reconciler.plan.job_estimate import with_cost
 from runner.reconciler.plan.plan import Fetch
-from runner.state.lockfile import BatchLine
+from runner.state.lockfile_lines import BatchLine
 from runner.state.results import CustomIdMap, ResultIndex
 
 

@@ -32,7 +32,7 @@ from runner.reconciler.observe.batches import BatchRecord, list_back, to_lockfil
 from runner.reconciler.plan.idempotency import matches_create, metadata, request_id
 from runner.state.atomic import sync_file
 from runner.state.ledger import Create, Ledger
-from runner.state.lockfile import BatchLine
+from runner.state.lockfile_lines import BatchLine
 from runner.state.results import save_keys
 
 MAX_ATTEMPTS = 5

@@ -9,7 +9,7 @@ from runner.errors import ConflictError
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batches import moment_of
 from runner.state.ledger import Create
-from runner.state.lockfile import BatchLine
+from runner.state.lockfile_lines import BatchLine
 
 DOUBT = {"local": 0.0, "digitalocean": 120.0}
 """Seconds after a create without an answer before the list is believed when it does not show its batch."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from runner.context import Context
 from runner.errors import BatchspecError
-from runner.state.atomic import write_lock
 from runner.state.ledger import Create, Ledger
-from runner.state.lockfile import BatchLine
+from runner.state.lockfile_lines import BatchLine
+from runner.state.locks import write_lock
 from runner.state.results import safe_name
 
 

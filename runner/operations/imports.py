@@ -23,8 +23,8 @@ from runner.planner.requests.canonical import body_of, canonical
 from runner.planner.spool.spool import Spool
 from runner.providers.protocol import BatchApi, RemoteBatch
 from runner.reconciler.observe.batches import to_lockfile_line
-from runner.state.atomic import write_lock
-from runner.state.lockfile import BatchLine
+from runner.state.lockfile_lines import BatchLine
+from runner.state.locks import write_lock
 from runner.state.results import CustomIdMap, ResultStore, save_keys
 
 MAX_PROBLEMS = 20

@@ -13,8 +13,9 @@ from runner.providers.protocol import BatchApi, RemoteBatch
 from runner.reconciler.observe.batches import ended_line, mark_results_gone, moment_of
 from runner.reconciler.plan.job_estimate import with_cost
 from runner.reconciler.plan.plan import Orphan
-from runner.state.atomic import write_lock
-from runner.state.lockfile import BatchLine, Lockfile, PinsLine
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import BatchLine, PinsLine
+from runner.state.locks import write_lock
 from runner.state.results import CustomIdMap
 
 CANCEL_POLLS = 30

@@ -22,7 +22,8 @@ from runner.reconciler.observe.batch_list import BatchListCache
 from runner.reconciler.observe.batches import BatchRecord, collect_batches, latest_run
 from runner.reconciler.plan.job_estimate import planned, spent, with_cost
 from runner.state.ledger import Create, Ledger
-from runner.state.lockfile import BatchLine, CountsField, Lockfile, UsageField
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import BatchLine, CountsField, UsageField
 
 
 @dataclass(frozen=True, slots=True)

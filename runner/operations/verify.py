@@ -20,7 +20,8 @@ from runner.outputs.reader import output_rows
 from runner.outputs.writer import write_output
 from runner.reconciler.observe.observe import ApplyOptions, observe
 from runner.reconciler.plan.reasons import why_new
-from runner.state.lockfile import Lockfile, OutputLine, PinsLine
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import OutputLine, PinsLine
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from runner.money.prices import Price, Usage
 from runner.outputs.usage import ROW_FIELDS
-from runner.state.lockfile import BatchLine, PriceField
+from runner.state.lockfile_lines import BatchLine, PriceField
 
 
 class RowCosts:

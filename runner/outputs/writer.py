@@ -30,7 +30,7 @@ from runner.outputs.usage import Tokens, row_usage
 from runner.planner.render import Desired, input_rows
 from runner.planner.spool.decisions import Decisions, KeyState, read_decisions
 from runner.state.atomic import atomic_write
-from runner.state.lockfile import BatchLine, ErrorsField, OutputLine
+from runner.state.lockfile_lines import BatchLine, ErrorsField, OutputLine
 from runner.state.results import ResultStore
 from runner.state.sorted_file import FileHandleCache
 

@@ -16,7 +16,8 @@ from runner.planner.render import first_requests
 from runner.reconciler.plan.plan import Example
 from runner.report.git import Git
 from runner.report.prompts import key_and_prompt
-from runner.state.lockfile import Lockfile, PinsLine
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import PinsLine
 
 LOOKED_AT = 50
 """Rows, the first of the input, that are rendered both ways."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 from runner.outputs.content import is_cut
 from runner.report.rows import AnswerRow, answer_text, is_refused
 from runner.report.runs import Run
-from runner.state.lockfile import PinsLine
+from runner.state.lockfile_lines import PinsLine
 
 SAMPLES = 8
 FAILED = 20

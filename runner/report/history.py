@@ -12,7 +12,9 @@ from runner.errors import LockfileError
 from runner.reconciler.plan.idempotency import is_ours
 from runner.reconciler.plan.reasons import why_new
 from runner.report.git import Commit, Git
-from runner.state.lockfile import BatchLine, Lockfile, OutputLine, PinsLine, parse
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import BatchLine, OutputLine, PinsLine
+from runner.state.lockfile_parser import parse
 
 LIMIT = 1_000
 """Commits of a lockfile that are looked at, newest first."""

@@ -9,7 +9,8 @@ from decimal import Decimal
 
 from runner.money.estimate import total
 from runner.reconciler.plan.reasons import why_new
-from runner.state.lockfile import BatchLine, Lockfile, PinsLine
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import BatchLine, PinsLine
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.state.atomic import write_lock
+from runner.state.locks import write_lock
 
 HOME = ".batchspec/realms/local"
 LOCK = "locks/specs--hello.lock"
@@ -95,7 +95,7 @@ def test_a_lock_dies_with_its_holder(project: Callable[..., Path]) -> None:
     root = project()
     lock = root / HOME / LOCK
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom runner.state.atomic import write_lock\n"
+        "import sys, time\nfrom pathlib import Path\nfrom runner.state.locks import write_lock\n"
         "with write_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True)

@@ -10,7 +10,8 @@ import pytest
 from runner.api import load, open_project
 from runner.cli.commands.forget import forget
 from runner.errors import BatchspecError
-from runner.state.lockfile import Lockfile, parse
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_parser import parse
 from tests.executor.conftest import Team
 
 Make = Callable[..., Team]

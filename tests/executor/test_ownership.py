@@ -12,7 +12,8 @@ from runner.api import open_project
 from runner.base.digest import sha256_file
 from runner.jobspec.loader import load_project
 from runner.planner.render import first_requests
-from runner.state.lockfile import ErrorsField, Lockfile, OutputLine
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import ErrorsField, OutputLine
 from tests.conftest import SPEC
 from tests.untrusted.checkout import git
 

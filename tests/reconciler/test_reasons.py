@@ -12,7 +12,9 @@ from runner.reconciler.observe.lockfile_pins import pins_line
 from runner.reconciler.plan.classify import KeyCounts
 from runner.reconciler.plan.plan import BatchFacts, JobFacts, OutputState, ShardSize, Submit, plan_job
 from runner.reconciler.plan.reasons import RowChanges, why_new
-from runner.state.lockfile import Lockfile, PinsLine, parse
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import PinsLine
+from runner.state.lockfile_parser import parse
 
 SPEC = """\
 version: 1

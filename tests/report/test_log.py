@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from runner.state.lockfile import parse
+from runner.state.lockfile_parser import parse
 from tests.report.conftest import Shell
 
 

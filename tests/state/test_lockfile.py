@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import LockfileError
-from runner.state.lockfile import BatchLine, CountsField, Lockfile, MovedLine, OutputLine, PinsLine, merge, parse
+from runner.state.lockfile import Lockfile, merge
+from runner.state.lockfile_lines import BatchLine, CountsField, MovedLine, OutputLine, PinsLine
+from runner.state.lockfile_parser import parse
 
 HEX = "ab" * 32
 

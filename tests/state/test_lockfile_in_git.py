@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from runner.errors import LockfileError
-from runner.state.lockfile import BatchLine, CountsField, Lockfile, OutputLine, PinsLine, UsageField, parse
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import BatchLine, CountsField, OutputLine, PinsLine, UsageField
+from runner.state.lockfile_parser import parse
 
 LOCK = "specs/x.lock"
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runner.state.atomic import is_held, write_lock
 from runner.state.ledger import Ledger
+from runner.state.locks import is_held, write_lock
 from runner.state.project_paths import ProjectPaths
 
 CODE = """\

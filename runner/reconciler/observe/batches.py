@@ -16,7 +16,7 @@ from runner.outputs.index import restore
 from runner.providers.protocol import BatchApi, Counts, RemoteBatch
 from runner.reconciler.plan.idempotency import is_ours, matches_create, metadata
 from runner.state.ledger import Create
-from runner.state.lockfile import BatchLine, CountsField, UsageField
+from runner.state.lockfile_lines import BatchLine, CountsField, UsageField
 from runner.state.results import CustomIdMap, ResultIndex, load_keys, safe_name
 from runner.state.sorted_file import SortedFile
 

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from runner.base.digest import digest_json
 from runner.planner.render import Desired
-from runner.state.lockfile import PinsLine
+from runner.state.lockfile_lines import PinsLine
 
 
 def pins_line(desired: Desired, commit: str) -> PinsLine:

@@ -49,7 +49,8 @@ from runner.reconciler.plan.plan import (
 from runner.reconciler.plan.plan_limits import most_refusals
 from runner.reconciler.plan.reasons import RowChanges
 from runner.state.ledger import Create
-from runner.state.lockfile import Lockfile, PinsLine
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import PinsLine
 from runner.state.results import KEY
 from runner.state.sorted_file import SortedFile
 

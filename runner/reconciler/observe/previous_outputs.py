@@ -12,7 +12,7 @@ from pathlib import Path
 from runner.base.digest import sha256_file
 from runner.base.repository_paths import readable
 from runner.errors import TrustError
-from runner.state.lockfile import OutputLine
+from runner.state.lockfile_lines import OutputLine
 
 
 def find_previous_outputs(root: Path, recorded: Iterable[OutputLine], own: Iterable[Path]) -> tuple[Path, ...]:

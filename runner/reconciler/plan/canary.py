@@ -22,7 +22,7 @@ from runner.outputs.result_lines import INVALID, Answer, answer_of, answer_of_ro
 from runner.reconciler.observe.batches import BatchRecord
 from runner.reconciler.observe.observe import Observed
 from runner.reconciler.plan.plan import JobPlan, Submit, hold_back
-from runner.state.lockfile import PinsLine
+from runner.state.lockfile_lines import PinsLine
 
 if TYPE_CHECKING:
     from runner.outputs.schema_check import AnswerSchema

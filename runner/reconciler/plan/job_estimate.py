@@ -41,7 +41,8 @@ from runner.reconciler.observe.key_facts import is_indexed
 from runner.reconciler.observe.observe import Observed
 from runner.reconciler.plan.classify_job import wanted_round
 from runner.reconciler.plan.plan import Submit
-from runner.state.lockfile import BatchLine, EstimateField, Lockfile, PinsLine, PriceField, UsageField
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import BatchLine, EstimateField, PinsLine, PriceField, UsageField
 
 SAMPLE = 2_000
 """Requests of which tokens are counted; of more, a sample of this size is. `--exact` counts all."""

@@ -13,7 +13,7 @@ from runner.outputs.result_lines import INVALID
 
 if TYPE_CHECKING:
     from runner.reconciler.observe.batches import BatchRecord
-    from runner.state.lockfile import ErrorsField, OutputLine
+    from runner.state.lockfile_lines import ErrorsField, OutputLine
 
 
 class OverwritePolicy(Enum):

@@ -13,7 +13,7 @@ from enum import Enum
 from runner.money.estimate import Estimate
 from runner.reconciler.plan.classify import KeyCounts
 from runner.reconciler.plan.reasons import RowChanges, rows_changed, why_new
-from runner.state.lockfile import PinsLine
+from runner.state.lockfile_lines import PinsLine
 
 
 @dataclass(frozen=True, slots=True)

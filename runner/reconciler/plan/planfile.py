@@ -23,7 +23,7 @@ from runner.money.prices import most_text, usd
 from runner.reconciler.plan.plan import JobPlan
 from runner.reconciler.plan.plan_limits import PlanLimits
 from runner.reconciler.plan.reasons import why_new
-from runner.state.lockfile import PinsLine
+from runner.state.lockfile_lines import PinsLine
 
 FORMAT = "1.0"
 """`major.minor`; a reader takes any minor of its major, and leaves fields that it does not know."""

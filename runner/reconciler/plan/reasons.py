@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from runner.base.humanize import counted, number
-from runner.state.lockfile import PinsLine
+from runner.state.lockfile_lines import PinsLine
 
 DIGEST = "sha256:"
 """How the value of a parameter begins that is told by its digest."""
