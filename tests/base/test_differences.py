@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from difflib import SequenceMatcher
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -43,10 +45,27 @@ def test_several_changes_of_one_line_are_seen_each() -> None:
 
 
 def test_what_does_not_fit_is_counted() -> None:
-    many = "".join(f"a{n} same same same same same same same same same same same same " for n in range(60))
+    many = "".join(f"a{n} {' '.join(f'w{n}x{place}' for place in range(12))} " for n in range(60))
     [old], _ = changed(differing_lines(many, many.replace("a", "b")))
     assert "more changes)…" in old
     assert shortened("x" * 1_000, 300) == "x" * 300 + "… (700 more characters)"
+
+
+def test_a_line_of_repeated_words_is_compared_in_linear_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`difflib` takes cubic time for repeated words. A pull request must not buy hours with one line."""
+    looks = []
+    find = SequenceMatcher.find_longest_match
+
+    def counted(*arguments: Any) -> Any:
+        looks.append(arguments)
+        return find(*arguments)
+
+    monkeypatch.setattr(SequenceMatcher, "find_longest_match", counted)
+    repeated = "".join(f"a{n} same same same same same same same same same same same same " for n in range(60))
+    [old], [new] = changed(differing_lines(repeated, repeated.replace("a", "b")))
+    assert "a0" in old
+    assert "b0" in new
+    assert len(looks) < 10
 
 
 def test_a_change_far_down_is_compared() -> None:

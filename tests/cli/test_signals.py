@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner.state.locks import write_lock
+from tests.sampling import sampled
 
 HOME = ".batchspec/realms/local"
 LOCK = "locks/specs--hello.lock"
@@ -43,7 +44,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, out + error
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", sampled([signal.SIGINT, signal.SIGTERM], 1))
 def test_interrupted_once_everything_is_on_disk_and_the_way_on_is_shown(
     project: Callable[..., Path], number: signal.Signals
 ) -> None:
