@@ -4,7 +4,7 @@ Kept are the spool's fixed records and ids, not the lines: where lines are wante
 and must come out with the same keys. What is kept is used only where everything it was made from is the same now, each
 by its digest: the frame of the request, every template that was read or looked for in vain, the bytes of the input, the
 code and the libraries that render; and where its own files have the digests that were noted. In every doubt the answer
-is that there is nothing, and the job is rendered. docs/decisions/0005-kept-renderings.md argues this.
+is that there is nothing, and the job is rendered. docs/decisions/0005-render-cache.md argues this.
 """
 
 from __future__ import annotations
