@@ -193,7 +193,7 @@ class Session:
             except (BatchspecError, OSError) as error:
                 errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
         orphans: tuple[Orphan, ...] = ()
-        if self.context.project.whole:
+        if self.context.project.complete:
             orphans = find_orphans(self.context, ask=not reason, prune=word.prune)
         over = over_budget(self.context.project.settings, [one.desired.spec for one in prepared], plans)
         hidden = {spec.address for spec in jobs if review and not spec.job.review.show_prompts}
@@ -258,10 +258,10 @@ class Session:
         if review and shown:
             self._count += 1
             examples = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
-        renamed = renamed_note(self.context, spec, one.pins, plan.realm) if project.whole else ""
+        renamed = renamed_note(self.context, spec, one.pins, plan.realm) if project.complete else ""
         notes = (*plan.notes, renamed) if renamed else plan.notes
         warnings = row_warnings(one.desired, hidden=review and not shown)
-        before = spent(seen.lockfile.of(spec.address, plan.realm))
+        before = spent(seen.lockfile.batches_of(spec.address, plan.realm))
         return replace(
             plan, estimate=found, spent=before, shown=shown, examples=examples, notes=notes, warnings=warnings
         )
@@ -293,7 +293,7 @@ class Session:
                 try:
                     remote = known.remote or api.get_batch(known.line.batch)
                     settled = again or not self.context.is_recent(kind, remote.ended_at or self.context.now())
-                    mapping = CustomIdMap(known.sent(), seen.realm.results.foreign(known.line.batch))
+                    mapping = CustomIdMap(known.sent(), seen.realm.results.imported_ids(known.line.batch))
                     fetch(api, seen.realm.results, remote, mapping, settled=settled)
                     fetched = True
                 except NotFound:
@@ -307,7 +307,7 @@ class Session:
     def _creates(self, spec: JobSpec) -> tuple[Create, ...]:
         if not self.context.places.ledger.exists():
             return ()
-        ledger = Ledger(self.context.places.ledger, reads=True)
+        ledger = Ledger(self.context.places.ledger, read_only=True)
         try:
             realm = self.context.realm(spec).name
             return tuple(create for name in self.context.names(spec) for create in ledger.creates(realm, name))
@@ -358,9 +358,9 @@ def open_project(
     `jobs` is how many processes render, one for each core where it is None. What only `reads` needs no rights to write
     in the project. All jobs of a project share one provider setting: their own, or the one `--provider` names.
     """
-    places = ProjectPaths.of(project.root, project.settings.store, project.apart)
+    places = ProjectPaths.for_provider(project.root, project.settings.store, project.isolated_provider)
     with ExitStack() as stack:
-        scratch = stack.enter_context(places.scratch(reads=reads))
+        scratch = stack.enter_context(places.scratch(read_only=reads))
         context = Context(
             project,
             places,

@@ -109,9 +109,9 @@ class Client:
         check_key_host(url, os.environ)
         if not key and not is_loopback(urlsplit(url).hostname or ""):
             raise Unauthorized(f"there is no key for {url}", status=401, hint=f"give api_key, or set {KEY_NAMES[0]}")
-        patience = RetryPolicy(sleep=sleep)
-        self._http = Http(url, key, patience=patience)
-        self.batches = Batches(self._http, patience)
+        retry = RetryPolicy(sleep=sleep)
+        self._http = Http(url, key, retry=retry)
+        self.batches = Batches(self._http, retry)
 
     def __repr__(self) -> str:
         return f"Client(base_url={self._http.base_url!r})"
@@ -151,10 +151,10 @@ class Files:
 class Batches:
     """Batch jobs: `client.batches`. Every method raises `runner.errors.ProviderError`."""
 
-    def __init__(self, http: Http, patience: RetryPolicy) -> None:
+    def __init__(self, http: Http, retry: RetryPolicy) -> None:
         self.files = Files(http)
         self._http = http
-        self._patience = patience
+        self._retry = retry
 
     def create(
         self,
@@ -235,10 +235,10 @@ class Batches:
                 return found
             except (Unreachable, ServerError, RateLimited) as error:
                 lost = lost or not isinstance(error, RateLimited)
-                seconds = self._patience.wait(error, tried)
+                seconds = self._retry.next_delay(error, tried)
                 if seconds is None:
                     raise
-                self._patience.rest("create.retried", error, tried, seconds)
+                self._retry.log_and_sleep("create.retried", error, tried, seconds)
                 found = self._find(key) if lost else None
                 if found is not None:
                     return found

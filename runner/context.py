@@ -100,7 +100,7 @@ class Context:
 
     def names(self, spec: JobSpec) -> tuple[str, ...]:
         """A job's address and the ones it had before it was renamed, by its lockfile and its `moved`."""
-        names = self.lockfile(spec.lock_path).names(spec.address)
+        names = self.lockfile(spec.lock_path).aliases(spec.address)
         return names if not spec.moved_from or spec.moved_from in names else (*names, spec.moved_from)
 
     def api(self, spec: JobSpec) -> BatchApi:

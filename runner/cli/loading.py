@@ -28,7 +28,7 @@ def load_jobs(
     With `recorded`, a job whose partition is not said is each one that the lockfiles know, beside its default's.
     With `strict`, warnings are a SpecError.
     """
-    project = read_project(paths, variables, provider, some=True)
+    project = read_project(paths, variables, provider, allow_partial=True)
     if recorded and project.partitioned:
         found = _recorded_jobs(project, _pairs(variables or []), names)
         if found is not None:
@@ -36,10 +36,10 @@ def load_jobs(
     # NAME[date=2026-11-23] says by itself which partition is meant.
     said = [f"{key}={value}" for name in names or () for key, value in _partition(project, name)]
     if said:
-        project = read_project(paths, [*(variables or ()), *said], provider, some=True)
-    missing = [job for job in project.waiting if not names or job.job.name in names]
+        project = read_project(paths, [*(variables or ()), *said], provider, allow_partial=True)
+    missing = [job for job in project.unbound if not names or job.job.name in names]
     if missing:
-        raise SpecError([problem for job in missing for problem in job.unset])
+        raise SpecError([problem for job in missing for problem in job.missing_vars])
     jobs = chosen(project, names)
     warn(project.warnings, jobs, strict=strict)
     return project, jobs
@@ -55,7 +55,7 @@ def _recorded_jobs(
 
     project = with_partitions(project, variables, os.environ)
     here = {name for job in project.jobs for name in (job.address, job.job.name)}
-    new = {job.job.name for job in project.waiting} - here
+    new = {job.job.name for job in project.unbound} - here
     if not (here | new).issuperset(names or ()):
         return None
     for name in sorted(new.intersection(names) if names else new):
@@ -82,7 +82,7 @@ def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
 def _partition(project: Project, name: str) -> list[tuple[str, str]]:
     """The values of partition vars that an address says."""
     base, bracket, inside = name.partition("[")
-    jobs = (*project.jobs, *project.waiting)
+    jobs = (*project.jobs, *project.unbound)
     wanted = {var for job in jobs if job.job.name == base for var in job.partition}
     pairs = (part.partition("=") for part in inside.rstrip("]").split(",")) if bracket else ()
     return [(key, value) for key, _, value in pairs if key in wanted]
@@ -94,8 +94,8 @@ def read_project(
     provider: str | None,
     *,
     placeholders: bool = False,
-    some: bool = False,
-    also: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
+    allow_partial: bool = False,
+    extra_checks: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
 ) -> Project:
     """The project around the current folder, or around the first of `paths`. Raises BatchspecError."""
     import os  # noqa: PLC0415
@@ -117,8 +117,8 @@ def read_project(
         provider=provider,
         environ=os.environ,
         placeholders=placeholders,
-        some=some,
-        also=also,
+        allow_partial=allow_partial,
+        extra_checks=extra_checks,
     )
 
 
@@ -136,7 +136,7 @@ def warn(warnings: Sequence[Problem], jobs: Sequence[JobSpec], *, strict: bool =
 
 def load_project_at(provider: str | None) -> Project:
     """The project here, but for partitions that have no value. Raises BatchspecError."""
-    return read_project(None, None, provider, some=True)
+    return read_project(None, None, provider, allow_partial=True)
 
 
 def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]:
@@ -163,7 +163,7 @@ def validate_job_options(
     prune: bool,
 ) -> None:
     """Refuse words for jobs that there are not, or that the command is not about. Raises BatchspecError."""
-    if prune and not project.whole:
+    if prune and not project.complete:
         raise BatchspecError(
             "--prune is about jobs that no spec has, and only some of the specs were read",
             hint="leave the paths out; `--job` picks jobs",

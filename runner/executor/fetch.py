@@ -69,18 +69,18 @@ def _fetched(
     settled: bool,
 ) -> ResultIndex:
     """Download and index results, beside what stands here already: nothing that came once is lost."""
-    with store.fresh(batch.batch_id) as fresh:
-        whole = _download(api, batch, fresh, progress, settled=settled)
-        files, errors = (*fresh, store.rows(batch.batch_id)), _errors(batch)
+    with store.staging(batch.batch_id) as staged:
+        whole = _download(api, batch, staged, progress, settled=settled)
+        files, errors = (*staged, store.rows(batch.batch_id)), _errors(batch)
         entries, summary = index(files, mapping, errors, reading)
         with store.locked(batch.batch_id):
             standing = restore_locked(store, batch.batch_id, mapping, errors)
-            if standing is not None and _carry_over(standing, entries, fresh):
+            if standing is not None and _carry_over(standing, entries, staged):
                 entries, summary = index(files, mapping, errors, reading)
             summary = replace(summary, partial=not whole)
             if standing is not None and _held(standing.summary) >= _held(summary):
                 return standing  # others may be reading it
-            return store.take(batch.batch_id, fresh, entries, summary)
+            return store.commit_download(batch.batch_id, staged, entries, summary)
 
 
 def _carry_over(standing: ResultIndex, entries: Entries, fresh: tuple[Path, Path]) -> bool:

@@ -206,7 +206,7 @@ class JobRun:
         adopted = [known for known in seen.batches if known.adopted]
         old = self._spec.moved_from
         lockfile = self._context.lockfile(self._spec.lock_path)
-        renamed = bool(old) and old not in lockfile.names(self.address)
+        renamed = bool(old) and old not in lockfile.aliases(self.address)
         if renamed:
             self._context.save_lockfile(self._spec.lock_path, lockfile.with_moved(self.address, old))
             if any(known.line.job != self.address for known in seen.batches):

@@ -91,7 +91,7 @@ class ResultFetcher:
                 api.results(batch)  # what is here says nothing of what the service has
             if index is None or known.short:
                 tell = partial(moved.add, part=batch), partial(read.add, part=batch)
-                mapping = CustomIdMap(known.sent(), seen.realm.results.foreign(batch))
+                mapping = CustomIdMap(known.sent(), seen.realm.results.imported_ids(batch))
                 index = fetch(api, seen.realm.results, remote, mapping, *tell, settled=settled)
             made = seen.lockfile.pins.get(known.line.pins or "")
             line = ended_line(known.line, remote, index)

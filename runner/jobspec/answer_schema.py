@@ -33,7 +33,7 @@ def read_schema(root: Path, path: str) -> dict[str, Any]:
         data = read_inside(root, path, MAX_BYTES)
         if lfs.is_pointer(data):
             raise BadSchema(lfs.message(path))
-        schema = parse_strict(data.decode("utf-8-sig"), once=True)
+        schema = parse_strict(data.decode("utf-8-sig"), no_duplicate_keys=True)
     except TrustError as error:
         raise BadSchema(error.message) from error
     except (FileNotFoundError, NotADirectoryError) as error:

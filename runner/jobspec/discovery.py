@@ -17,9 +17,9 @@ SETTINGS_FILES = ("batchspec.yaml", "batchspec.yml")
 _SUFFIXES = {".yaml", ".yml"}
 _JOB = re.compile(r"[\w-]+(\[.*\])?")
 """What may be meant as a job's address, since it is no path."""
-MOST_SPECS = 5_000
+MAX_SPECS = 5_000
 """Spec files that one command reads."""
-MOST_BYTES = 20_000_000
+MAX_TOTAL = 20_000_000
 """Characters of YAML that one command reads, in all files together."""
 _FEWER = "name the specs that you want; a `matrix` makes many jobs of one"
 _INIT = "`batchspec init` writes a first spec"
@@ -41,12 +41,12 @@ def has_lockfiles(root: Path, store: str, provider: str | None) -> bool:
     return any(path.is_file() for folder in folders for path in folder.rglob("*.lock"))
 
 
-def spec_files(root: Path, paths: Sequence[Path], *, none_is_fine: bool = False) -> list[str]:
+def spec_files(root: Path, paths: Sequence[Path], *, allow_none: bool = False) -> list[str]:
     """Spec files relative to the root, sorted within each folder, each once.
 
-    Raises SpecError with all problems; that `specs/` has no spec is none where `none_is_fine`.
+    Raises SpecError with all problems; that `specs/` has no spec is none where `allow_none`.
     """
-    if none_is_fine and not paths and not _specs_in(root / "specs"):
+    if allow_none and not paths and not _specs_in(root / "specs"):
         return []
     found: dict[str, None] = {}
     problems = []
@@ -72,8 +72,8 @@ def spec_files(root: Path, paths: Sequence[Path], *, none_is_fine: bool = False)
             problems.append(Problem(shown, 0, 0, "this is no spec: a spec ends in .yaml or .yml", code="BS106"))
         else:
             found[relative.as_posix()] = None
-    if len(found) > MOST_SPECS:
-        message = f"there are more than {MOST_SPECS} specs; at most {MOST_SPECS} are read at once"
+    if len(found) > MAX_SPECS:
+        message = f"there are more than {MAX_SPECS} specs; at most {MAX_SPECS} are read at once"
         problems.append(Problem("specs", 0, 0, message, _FEWER, code="BS105"))
     if problems:
         raise SpecError(problems)
@@ -82,7 +82,7 @@ def spec_files(root: Path, paths: Sequence[Path], *, none_is_fine: bool = False)
 
 def _specs_in(folder: Path) -> list[Path]:
     found = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES and not path.is_dir())
-    return sorted(islice(found, MOST_SPECS + 1))
+    return sorted(islice(found, MAX_SPECS + 1))
 
 
 class YamlFiles:
@@ -91,18 +91,18 @@ class YamlFiles:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._read: dict[str, tuple[Lines, list[Document], list[Problem]]] = {}
-        self._left = MOST_BYTES
+        self._remaining = MAX_TOTAL
 
     def __call__(self, file: str, problems: list[Problem]) -> tuple[Lines, list[Document]]:
         """A file's lines and documents; what is wrong with it goes into `problems`."""
         if file not in self._read:
-            self._read[file] = _read(self._root, file) if self._left > 0 else _one_too_many(file)
-            self._left -= self._read[file][0].size
+            self._read[file] = _read(self._root, file) if self._remaining > 0 else _over_the_limit(file)
+            self._remaining -= self._read[file][0].size
         lines, found, wrong = self._read[file]
         problems += wrong
         return lines, found
 
-    def told(self, problems: list[Problem]) -> list[Problem]:
+    def deduplicate(self, problems: list[Problem]) -> list[Problem]:
         """The problems, each once, without those that only follow from what is wrong with the YAML at their place.
 
         A line that may hold a secret is not shown.
@@ -113,8 +113,8 @@ class YamlFiles:
         return [replace(p, excerpt="") if (p.file, p.line) in private else p for p in kept]
 
 
-def _one_too_many(file: str) -> tuple[Lines, list[Document], list[Problem]]:
-    message = f"the files before it have {MOST_BYTES} characters together; no more are read at once"
+def _over_the_limit(file: str) -> tuple[Lines, list[Document], list[Problem]]:
+    message = f"the files before it have {MAX_TOTAL} characters together; no more are read at once"
     return Lines(file, ""), [], [Problem(file, 0, 0, message, _FEWER, code="BS105")]
 
 

@@ -12,7 +12,7 @@ from runner.base.repository_paths import readable, resolved
 from runner.errors import Problem, TrustError
 from runner.jobspec.models import Job, TemplateRef
 from runner.jobspec.output_targets import forbidden, same_place
-from runner.jobspec.parameters import known_parameters, strange_parameters, unfit_parameters, wrong_parameters
+from runner.jobspec.parameters import known_parameters, unknown_parameters, unsupported_parameters, wrong_parameters
 from runner.jobspec.refusals import certain_refusals
 from runner.jobspec.suggest import did_you_mean
 from runner.jobspec.trust import check_webhook, resolve_webhook_secret
@@ -66,10 +66,10 @@ def lint_warnings(
             "include",
             code="BS194",
         )
-    for name, message in strange_parameters(job, own_server=own_server):
+    for name, message in unknown_parameters(job, own_server=own_server):
         hint = did_you_mean(name, known_parameters(job.url))
         yield say(f"{message} ({hint})" if hint else message, "parameters", name, key=True, code="BS191")
-    for name, message in unfit_parameters(job, own_server=own_server):
+    for name, message in unsupported_parameters(job, own_server=own_server):
         yield say(message, "parameters", name, key=True, code="BS193")
     for path, message in () if own_server else certain_refusals(job, schema):
         yield say(message, *path, key=True, code="BS195")
@@ -86,7 +86,7 @@ def _names_a_file(root: Path, text: str) -> bool:
 
 
 def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
-    """Paths stay inside the project; templates are there; an output replaces nothing that is not an output."""
+    """Yield problems with paths: input and outputs outside the project, missing templates, outputs that overwrite."""
     for text, path, rule in (
         (job.input.path, ("input", "path"), readable),
         (job.input.text, ("input", "text"), readable),
@@ -96,6 +96,16 @@ def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
         problem = _outside(root, text, rule)
         if problem:
             yield say(problem[0], *path, code=problem[1])
+    yield from _missing_templates(root, job, say)
+    for written, name in ((job.output.path, "path"), (job.output.errors, "errors")):
+        if written is not None and not _outside(root, written, resolved):
+            yield from _overwritten(root, store, job, say, written, name)
+    errors = job.output.errors
+    if errors is not None and not _outside(root, errors, resolved) and same_place(root, errors, job.output.path):
+        yield say("`errors` would replace the output", "output", "errors", code="BS122")
+
+
+def _missing_templates(root: Path, job: Job, say: Say) -> Iterator[Problem]:
     for turn in job.prompt.turns:
         if not isinstance(turn.text, TemplateRef):
             continue
@@ -106,23 +116,21 @@ def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
             hint = "" if problem else did_you_mean(template, _templates(root))
             message, code = problem or (f"there is no template {template}", "BS126")
             yield say(f"{message} ({hint})" if hint else message, "prompt", *turn.path, "template", code=code)
-    for written, name in ((job.output.path, "path"), (job.output.errors, "errors")):
-        if written is None or _outside(root, written, resolved):
-            continue
-        output = PurePosixPath(written)
-        if reason := forbidden(root, store, written):
-            yield say(reason, "output", name, code="BS124")
-        source = job.input.path
-        if source and not _outside(root, source, readable) and same_place(root, written, source):
-            yield say("the output would replace the input", "output", name, code="BS124")
-        elif pattern := next((p for p in (job.input.path, job.input.text) if _takes(p, output)), ""):
-            yield say(f"the output would be part of the input, {pattern}, the next time", "output", name, code="BS124")
-    errors = job.output.errors
-    if errors is not None and not _outside(root, errors, resolved) and same_place(root, errors, job.output.path):
-        yield say("`errors` would replace the output", "output", "errors", code="BS122")
 
 
-def _takes(pattern: str, output: PurePosixPath) -> bool:
+def _overwritten(root: Path, store: str, job: Job, say: Say, written: str, name: str) -> Iterator[Problem]:
+    """Yield problems with an output that would replace a file which is not an output."""
+    output = PurePosixPath(written)
+    if reason := forbidden(root, store, written):
+        yield say(reason, "output", name, code="BS124")
+    source = job.input.path
+    if source and not _outside(root, source, readable) and same_place(root, written, source):
+        yield say("the output would replace the input", "output", name, code="BS124")
+    elif pattern := next((p for p in (job.input.path, job.input.text) if _matches_output(p, output)), ""):
+        yield say(f"the output would be part of the input, {pattern}, the next time", "output", name, code="BS124")
+
+
+def _matches_output(pattern: str, output: PurePosixPath) -> bool:
     """Whether a glob of the input takes in an output."""
     if not any(mark in pattern for mark in "*?["):
         return False

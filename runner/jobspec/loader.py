@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from dataclasses import field as made_by
+from dataclasses import field as dataclass_field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -41,7 +41,7 @@ class JobSpec:
 
     `job` has its vars, its matrix values and its paths in place. `lock_path` is its lockfile's path in the project;
     `own_provider` is False where `--provider` names another one; `moved_from` is the address it had before, or empty.
-    `partition` names the vars it is partitioned by, and `unset` tells of those that were given no value.
+    `partition` names the vars it is partitioned by, and `missing` tells of those that were given no value.
     """
 
     job: Job
@@ -56,7 +56,7 @@ class JobSpec:
     moved_from: str = ""
     schema: Mapping[str, Any] | None = None
     partition: tuple[str, ...] = ()
-    unset: tuple[Problem, ...] = ()
+    missing_vars: tuple[Problem, ...] = ()
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class JobSpec:
 class Project:
     """A project's root, its settings and its jobs, in order of files, documents and combinations.
 
-    `waiting` are jobs whose partition was given no value; they can't be worked with before one is. `provider` is the
+    `unbound` are jobs whose partition was given no value; they can't be worked with before one is. `provider` is the
     one that was named in place of each spec's own.
     `warnings` are things that a person should look at and that stop nothing. `whole` is whether all of `specs/` was
     read, so that a job that is not here has left.
@@ -82,28 +82,28 @@ class Project:
     settings: Settings
     jobs: tuple[JobSpec, ...]
     warnings: tuple[Problem, ...] = ()
-    whole: bool = True
-    waiting: tuple[JobSpec, ...] = ()
+    complete: bool = True
+    unbound: tuple[JobSpec, ...] = ()
     provider: str | None = None
 
     @property
-    def apart(self) -> str | None:
+    def isolated_provider(self) -> str | None:
         """The provider whose files are kept apart; None where all jobs are with their own."""
-        jobs = (*self.jobs, *self.waiting)
+        jobs = (*self.jobs, *self.unbound)
         own = jobs and all(job.own_provider for job in jobs)
         return None if own else self.provider
 
     @property
     def partitioned(self) -> frozenset[str]:
         """The names of the jobs that are partitioned, whether their partition has a value or not."""
-        return frozenset(job.job.name for job in (*self.jobs, *self.waiting) if job.partition)
+        return frozenset(job.job.name for job in (*self.jobs, *self.unbound) if job.partition)
 
 
 @dataclass(slots=True)
 class _Loading:
     """What loading one project shares: what is known, and what is found on the way.
 
-    Without `sure`, batchspec.yaml could not be read whole, and a profile that is not known may well be there.
+    Without `settings_known`, batchspec.yaml could not be read whole, and a profile that is not known may well be there.
     """
 
     root: Path
@@ -113,9 +113,9 @@ class _Loading:
     placeholders: bool
     read: YamlFiles
     problems: list[Problem]
-    sure: bool
-    declared: set[str] = made_by(default_factory=set)
-    partial: list[JobSpec] = made_by(default_factory=list)
+    settings_known: bool
+    declared: set[str] = dataclass_field(default_factory=set)
+    partial: list[JobSpec] = dataclass_field(default_factory=list)
 
 
 def load_project(
@@ -126,44 +126,44 @@ def load_project(
     provider: str | None,
     environ: Mapping[str, str],
     placeholders: bool = False,
-    some: bool = False,
+    allow_partial: bool = False,
     read: YamlFiles | None = None,
-    also: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
+    extra_checks: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
 ) -> Project:
     """Load specs: `paths` (files or folders), else all of `specs/`. Raises SpecError with every problem there is.
 
     `variables` set declared vars; `provider` names a profile to use in place of each spec's own; with `placeholders`
     partitions that are given no value are checked with a stand-in. With `some`, a job whose partition has no value is
-    no error but one of the project's `waiting`; nor is it one that there is no spec at all, where lockfiles are left.
+    no error but one of the project's `unbound`; nor is it one that there is no spec at all, where lockfiles are left.
     Projects that share `read` read each file once. `also` looks for more that is wrong with jobs whose shape is right.
     """
     root = root.resolve()
     problems: list[Problem] = []
     read = read or YamlFiles(root)
     settings = load_settings(root, problems, read)
-    sure = not problems
-    if provider is not None and settings.profile(provider) is None and sure:
+    settings_known = not problems
+    if provider is not None and settings.profile(provider) is None and settings_known:
         raise SpecError([*problems, _no_profile(Problem(SETTINGS_FILE, 0, 0, ""), provider, settings)])
-    loading = _Loading(root, settings, variables, provider, placeholders, read, problems, sure)
-    left = some and not paths and has_lockfiles(root, settings.store, provider)
-    jobs = [job for file in spec_files(root, paths, none_is_fine=left) for job in _load_file(loading, file)]
+    loading = _Loading(root, settings, variables, provider, placeholders, read, problems, settings_known)
+    left = allow_partial and not paths and has_lockfiles(root, settings.store, provider)
+    jobs = [job for file in spec_files(root, paths, allow_none=left) for job in _load_file(loading, file)]
     problems += _clashes(jobs)
     for spec in (*jobs, *loading.partial):
         problems += check_job(
             root, settings.store, spec.job, spec.problem, environ, own_server=_own_server(spec, settings)
         )
-    if also is not None:
-        told = {(problem.file, problem.line, problem.column) for problem in problems}
-        more = also(root, (*jobs, *loading.partial))
-        problems += [problem for problem in more if (problem.file, problem.line, problem.column) not in told]
-    waiting = tuple(job for job in jobs if job.unset)
-    jobs = [job for job in jobs if not job.unset]
+    if extra_checks is not None:
+        reported = {(problem.file, problem.line, problem.column) for problem in problems}
+        more = extra_checks(root, (*jobs, *loading.partial))
+        problems += [problem for problem in more if (problem.file, problem.line, problem.column) not in reported]
+    unbound = tuple(job for job in jobs if job.missing_vars)
+    jobs = [job for job in jobs if not job.missing_vars]
     if not problems:
         problems += [undeclared(name, loading.declared) for name in variables if name not in loading.declared]
-    if not some:
-        problems += [problem for job in waiting for problem in job.unset]
+    if not allow_partial:
+        problems += [problem for job in unbound for problem in job.missing_vars]
     if problems:
-        raise SpecError(read.told(problems))
+        raise SpecError(read.deduplicate(problems))
     warnings = (
         warning
         for job in jobs
@@ -171,8 +171,8 @@ def load_project(
             root, job.job, job.problem, own_server=_own_server(job, settings), schema=job.schema
         )
     )
-    noted = tuple(sorted(read.told(list(warnings))))
-    return Project(root, settings, tuple(jobs), noted, whole=not paths, waiting=waiting, provider=provider)
+    noted = tuple(sorted(read.deduplicate(list(warnings))))
+    return Project(root, settings, tuple(jobs), noted, complete=not paths, unbound=unbound, provider=provider)
 
 
 def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:
@@ -287,18 +287,18 @@ def _build_job(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> J
     loading.declared |= {*declared, *partition}
     values, wrong = set_vars(declared, partition, loading.variables, say, variant.matrix)
     problems += wrong
-    chosen, wrong, unset = partition_of(job, values, say)
+    chosen, wrong, missing = partition_of(job, values, say)
     problems += wrong
     name = loading.provider or job.provider_name
     profile = settings.profile(name)
-    if profile is None and loading.sure:
+    if profile is None and loading.settings_known:
         problems.append(_no_profile(say("", "provider"), name, settings))
     address = address_of(job.name, {**variant.address, **chosen})
     names = {
         part: path_names(job.name, address, job.model, values, variant.matrix, apart)
         for part, apart in (("input", {}), ("output", chosen))
     }
-    problems += _partitions_apart(job, say)
+    problems += _check_partition_paths(job, say)
     paths: dict[str, Any] = {}
     for part, field in (("input", "path"), ("input", "text"), ("output", "path"), ("output", "errors")):
         model = paths.get(part) or getattr(job, part)
@@ -316,7 +316,7 @@ def _build_job(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> J
     file = lines.file
     lock = re.sub(r"\.ya?ml$", "", file) + ".lock"
     made = JobSpec(done, file, address, lock, name, profile, name == job.provider_name, document, lines, moved, schema)
-    return replace(made, partition=partition, unset=() if loading.placeholders else unset)
+    return replace(made, partition=partition, missing_vars=() if loading.placeholders else missing)
 
 
 def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[str, Any] | None:
@@ -331,7 +331,7 @@ def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[st
         return None
 
 
-def _partitions_apart(job: Job, say: Any) -> list[Problem]:
+def _check_partition_paths(job: Job, say: Any) -> list[Problem]:
     """Each partition has files of its own to write, so that one does not replace another's."""
     problems = []
     for path, name in ((job.output.path, "path"), (job.output.errors, "errors")):
@@ -350,7 +350,7 @@ def _own_server(spec: JobSpec, settings: Settings) -> bool:
 
 
 def _shared_outputs(jobs: Sequence[JobSpec]) -> list[Problem]:
-    """Combinations of one matrix that would write one file, told once."""
+    """Combinations of one matrix that would write one file, reported once."""
     seen: dict[PurePosixPath, JobSpec] = {}
     for spec in jobs:
         for path, name in ((spec.job.output.path, "path"), (spec.job.output.errors, "errors")):

@@ -122,33 +122,41 @@ def _problems(document: Document, lines: Lines, axes: Mapping[str, Sequence[Scal
         return
     for axis, values in axes.items():
         yield from _axis_problem(document, lines, ("matrix", axis), axis)
-        seen: dict[str, int] = {}
-        for number, value in enumerate(values):
-            place = document.place(("matrix", axis, number))
+        yield from _value_problems(document, lines, axis, values)
+    for number, entry in enumerate(matrix.get("include", [])):
+        for axis, value in entry.items():
+            path: Path = ("matrix", "include", number, axis)
+            if axis not in axes:
+                yield from _axis_problem(document, lines, path, axis)
             if problem := value_problem(value):
-                yield lines.problem(place, problem, code="BS130")
-            elif address_value(value) in seen:
-                yield lines.problem(place, f"the value {address_value(value)} stands twice in this axis", code="BS130")
-            seen[address_value(value)] = number
-    for part in ("include", "exclude"):
-        for number, entry in enumerate(matrix.get(part, [])):
-            for axis, value in entry.items():
-                path: Path = ("matrix", part, number, axis)
-                if part == "exclude":
-                    if axis not in axes:
-                        hint = did_you_mean(axis, axes) or f"the axes are: {', '.join(axes) or 'none'}"
-                        yield lines.problem(
-                            document.place(path, key=True), f"there is no axis `{axis}`", hint, code="BS130"
-                        )
-                    elif not any(_same(value, v) for v in axes[axis]):
-                        hint = f"its values are: {', '.join(address_value(v) for v in axes[axis])}"
-                        yield lines.problem(
-                            document.place(path), f"the axis `{axis}` has no such value", hint, code="BS130"
-                        )
-                elif axis not in axes:
-                    yield from _axis_problem(document, lines, path, axis)
-                if part == "include" and (problem := value_problem(value)):
-                    yield lines.problem(document.place(path), problem, code="BS130")
+                yield lines.problem(document.place(path), problem, code="BS130")
+    for number, entry in enumerate(matrix.get("exclude", [])):
+        for axis, value in entry.items():
+            yield from _exclude_problem(document, lines, ("matrix", "exclude", number, axis), axes, value)
+
+
+def _value_problems(document: Document, lines: Lines, axis: str, values: Sequence[Scalar]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for number, value in enumerate(values):
+        place = document.place(("matrix", axis, number))
+        text = address_value(value)
+        if problem := value_problem(value):
+            yield lines.problem(place, problem, code="BS130")
+        elif text in seen:
+            yield lines.problem(place, f"the value {text} stands twice in this axis", code="BS130")
+        seen.add(text)
+
+
+def _exclude_problem(
+    document: Document, lines: Lines, path: Path, axes: Mapping[str, Sequence[Scalar]], value: Scalar
+) -> Iterator[Problem]:
+    axis = str(path[-1])
+    if axis not in axes:
+        hint = did_you_mean(axis, axes) or f"the axes are: {', '.join(axes) or 'none'}"
+        yield lines.problem(document.place(path, key=True), f"there is no axis `{axis}`", hint, code="BS130")
+    elif not any(_same(value, v) for v in axes[axis]):
+        hint = f"its values are: {', '.join(address_value(v) for v in axes[axis])}"
+        yield lines.problem(document.place(path), f"the axis `{axis}` has no such value", hint, code="BS130")
 
 
 def _axis_problem(document: Document, lines: Lines, path: Path, axis: str) -> Iterator[Problem]:
@@ -181,22 +189,22 @@ def _mapping(value: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _combinations(
     axes: Mapping[str, Sequence[Scalar]], include: Rules, exclude: Rules
 ) -> list[tuple[tuple[str, ...], Selection]]:
-    """Each combination with the axes that name it: the matrix's own, or all of an include that stands alone."""
+    """Each combination with the axes that name it: the matrix's own, or all of an include that stands added_alone."""
     sides = [[(axis, value, ("matrix", axis, n)) for n, value in enumerate(values)] for axis, values in axes.items()]
     chosen: list[Selection] = []
     for combination in itertools.product(*sides) if sides else ():
         one: Selection = {axis: (value, path) for axis, value, path in combination}
         if not any(all(_same(one[axis][0], value) for axis, value in rule.items()) for rule in exclude):
             chosen.append(one)
-    alone: list[Selection] = []
+    added_alone: list[Selection] = []
     for number, entry in enumerate(include):
         added: Selection = {axis: (value, ("matrix", "include", number, axis)) for axis, value in entry.items()}
         fits = [one for one in chosen if all(_same(one[a][0], v) for a, v in entry.items() if a in axes)]
         for one in fits:
             one.update({axis: at for axis, at in added.items() if axis not in axes})
         if not fits:
-            alone.append(added)
-    return [(tuple(axes), one) for one in chosen] + [(tuple(one), one) for one in alone]
+            added_alone.append(added)
+    return [(tuple(axes), one) for one in chosen] + [(tuple(one), one) for one in added_alone]
 
 
 def _same(one: Scalar, other: Scalar) -> bool:

@@ -18,7 +18,7 @@ from runner.jobspec.models import Job
 class Check:
     """What a value has to be: as the end of "it must be …", as a rule, and as JSON Schema."""
 
-    said: str
+    description: str
     fits: Callable[[Any], bool]
     schema: Mapping[str, Any]
 
@@ -28,14 +28,14 @@ Finding = tuple[str, str]
 
 
 def _whole(low: int, high: int | None = None) -> Check:
-    said = f"a whole number from {low} to {high}" if high is not None else f"a whole number of at least {low}"
+    description = f"a whole number from {low} to {high}" if high is not None else f"a whole number of at least {low}"
 
     def fits(value: Any) -> bool:
         good = isinstance(value, int) and not isinstance(value, bool) and value >= low
         return good and (high is None or value <= high)
 
     bounds = {"minimum": low} if high is None else {"minimum": low, "maximum": high}
-    return Check(said, fits, {"type": "integer", **bounds})
+    return Check(description, fits, {"type": "integer", **bounds})
 
 
 def _number(low: float, high: float) -> Check:
@@ -46,11 +46,11 @@ def _number(low: float, high: float) -> Check:
     return Check(f"a number from {low:g} to {high:g}", fits, schema)
 
 
-def _kind(said: str, *kinds: type) -> Check:
+def _kind(description: str, *kinds: type) -> Check:
     def fits(value: Any) -> bool:
         return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
-    return Check(said, fits, {"type": [_TYPES[kind] for kind in kinds] if len(kinds) > 1 else _TYPES[kinds[0]]})
+    return Check(description, fits, {"type": [_TYPES[kind] for kind in kinds] if len(kinds) > 1 else _TYPES[kinds[0]]})
 
 
 def _one_of(*allowed: str) -> Check:
@@ -75,7 +75,7 @@ _TYPES = {str: "string", bool: "boolean", dict: "object", list: "array", int: "i
 _TEXT, _TRUTH = _kind("text", str), _kind("true or false", bool)
 _MAP, _LIST = _kind("a mapping", dict), _kind("a list", list)
 _TEXT_OR_MAP = _kind("text or a mapping", str, dict)
-_TOKENS, _BOTH_WAYS = _whole(1), _number(-2, 2)
+_TOKENS, _PENALTY = _whole(1), _number(-2, 2)
 _EFFORT = _one_of("none", "minimal", "low", "medium", "high", "xhigh")
 _OPENAI: dict[str, Check] = {
     "metadata": _MAP,
@@ -94,7 +94,7 @@ _OPENAI: dict[str, Check] = {
 }
 _CHAT: dict[str, Check] = {
     **_OPENAI,
-    "frequency_penalty": _BOTH_WAYS,
+    "frequency_penalty": _PENALTY,
     "logit_bias": _MAP,
     "logprobs": _TRUTH,
     "max_completion_tokens": _TOKENS,
@@ -102,7 +102,7 @@ _CHAT: dict[str, Check] = {
     "modalities": _LIST,
     "n": _whole(1, 1),
     "prediction": _MAP,
-    "presence_penalty": _BOTH_WAYS,
+    "presence_penalty": _PENALTY,
     "reasoning_effort": _EFFORT,
     "response_format": _MAP,
     "seed": _kind("a whole number", int),
@@ -189,8 +189,8 @@ def parameters_schema() -> dict[str, Any]:
         checks = {url: names[name] for url, names in _NAMES.items() if name in names}
         schemas = [dict(check.schema) for check in checks.values()]
         distinct = [schema for number, schema in enumerate(schemas) if schema not in schemas[:number]]
-        said = f"Taken by {' and '.join(map(_taker, checks))}: {checks[next(iter(checks))].said}."
-        found[name] = {"description": said, **(distinct[0] if len(distinct) == 1 else {"anyOf": distinct})}
+        description = f"Taken by {' and '.join(map(_taker, checks))}: {checks[next(iter(checks))].description}."
+        found[name] = {"description": description, **(distinct[0] if len(distinct) == 1 else {"anyOf": distinct})}
     for name, made in _MADE.items():
         found[name] = {"description": f"Made from {made}." if made else "A batch answers all at once.", "not": {}}
     return found
@@ -209,7 +209,7 @@ def wrong_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
             yield name, "one request gives one answer; use `replicates` to ask several times"
         elif name in here:
             if not here[name].fits(value):
-                yield name, f"`{name}` must be {here[name].said}"
+                yield name, f"`{name}` must be {here[name].description}"
         elif name in other_names:
             yield name, f"{_taker(job.url)} does not take `{name}`; there it is `{other_names[name]}`"
         elif not own_server and (takers := _takers(name)):
@@ -220,7 +220,7 @@ def wrong_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
         yield "max_tokens", "`max_tokens` and `max_completion_tokens` are two names of one thing; keep one"
 
 
-def strange_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
+def unknown_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
     """Parameters that are passed on unchecked."""
     for name in job.parameters:
         known = name in _MADE or name in _NAMES[job.url] or name in _OTHER_NAMES[job.url]
@@ -228,7 +228,7 @@ def strange_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
             yield name, f"`{name}` is not known to be taken by {_taker(job.url)}; it is sent as it is"
 
 
-def unfit_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
+def unsupported_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
     """Parameters that the endpoint takes, but not with this model, as its vendor says.
 
     Only warned of: models come and go faster than tables. OpenAI's reasoning models refuse `max_tokens`, and the knobs

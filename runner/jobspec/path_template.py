@@ -15,7 +15,7 @@ from runner.base.digest import sha256_hex
 from runner.jobspec.matrix import Scalar, address_value
 from runner.jobspec.suggest import did_you_mean
 
-_HOLE = re.compile(r"\{\{\s*(.*?)\s*\}\}")
+_PLACEHOLDER = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 _MARKS = re.compile(r"\{\{|\}\}|\{%|\{#")
 
 
@@ -31,11 +31,11 @@ def path_names(
 
     `partition` are the values that no other partition may share a path with.
     """
-    own = {var: _of_its_own(address_value(value)) for var, value in partition.items()}
+    own = {var: _unique_part(address_value(value)) for var, value in partition.items()}
     changed = any(own[var] != address_value(value) for var, value in partition.items())
     return {
         "name": name,
-        "address": _of_its_own(address) if changed else _plain(address),
+        "address": _unique_part(address) if changed else _plain(address),
         "model": _plain(model),
         **{f"vars.{k}": _plain(address_value(v)) for k, v in variables.items() if isinstance(v, (str, int, float))},
         **{f"vars.{k}": part for k, part in own.items()},
@@ -55,7 +55,7 @@ def fill(path: str, names: Mapping[str, str]) -> str:
             raise ValueError(f"the value of `{wanted}` can't stand in a path")
         return names[wanted]
 
-    filled = _HOLE.sub(value, path)
+    filled = _PLACEHOLDER.sub(value, path)
     if _MARKS.search(filled):
         raise ValueError("a path takes names in {{ }}, such as {{ name }} or {{ vars.date }}, and no other Jinja")
     return filled
@@ -63,14 +63,14 @@ def fill(path: str, names: Mapping[str, str]) -> str:
 
 def named_in(path: str) -> frozenset[str]:
     """The names that a path fills in."""
-    return frozenset(match[1] for match in _HOLE.finditer(path))
+    return frozenset(match[1] for match in _PLACEHOLDER.finditer(path))
 
 
 def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[:120]
 
 
-def _of_its_own(text: str) -> str:
+def _unique_part(text: str) -> str:
     """A text as a part of a path that no other text is."""
     part = _plain(text)
     return part if part == text or not part.strip(".") else f"{part}-{sha256_hex(text.encode())[:8]}"

@@ -21,7 +21,7 @@ from referencing.exceptions import Unresolvable
 
 MAX_DEPTH = 60
 """How deep a schema may be nested."""
-MAX_AT_ONCE = 10_000
+MAX_APPLIED = 10_000
 """How many schemas one value may be held against, by references and `allOf` and the like."""
 MAX_STEPS = 20_000
 """How many references may be followed for one value, all that it holds included."""
@@ -70,7 +70,7 @@ class SchemaValidator:
         }
         made: Any = extend(base, {**checked, **counted})  # type: ignore[no-untyped-call]  # types-jsonschema: untyped
         self._validator = made(plain, registry=Registry())
-        self._look_over(plain)
+        self._check_references(plain)
 
     def first_problem(self, value: Any) -> ValidationError | None:
         """What is wrong with a value first, by its place. Raises TooMuch and RecursionError."""
@@ -89,7 +89,7 @@ class SchemaValidator:
 
         return counted
 
-    def _look_over(self, schema: dict[str, Any]) -> None:
+    def _check_references(self, schema: dict[str, Any]) -> None:
         resolver = self._validator._resolver  # noqa: SLF001  the one that validation uses
         sizes: dict[int, int] = {}
         keywords: set[str] = set()
@@ -100,7 +100,7 @@ class SchemaValidator:
                 return 1
             if id(node) not in sizes:
                 sizes[id(node)] = 0
-                sizes[id(node)] = min(1 + sum(map(size, _beside(node, resolver))), MAX_AT_ONCE + 1)
+                sizes[id(node)] = min(1 + sum(map(size, _applied_with(node, resolver))), MAX_APPLIED + 1)
             elif not sizes[id(node)]:
                 raise UnsupportedSchema("a $ref leads back to itself without a step into the value")
             return sizes[id(node)]
@@ -108,9 +108,9 @@ class SchemaValidator:
         try:
             for node in schemas(schema):
                 keywords |= node.keys()
-                _look_at(node, is_root=node is schema)
-                if size(node) > MAX_AT_ONCE:
-                    raise UnsupportedSchema(f"a value would be held against more than {MAX_AT_ONCE} schemas")
+                _check_keywords(node, is_root=node is schema)
+                if size(node) > MAX_APPLIED:
+                    raise UnsupportedSchema(f"a value would be held against more than {MAX_APPLIED} schemas")
         except (RecursionError, AttributeError, TypeError) as error:
             raise UnsupportedSchema("its references can't be followed") from error
         if "patternProperties" in keywords and "unevaluatedProperties" in keywords:
@@ -134,7 +134,7 @@ def schemas(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
                 yield from schemas(item, depth + 1)
 
 
-def _look_at(node: Mapping[str, Any], *, is_root: bool) -> None:
+def _check_keywords(node: Mapping[str, Any], *, is_root: bool) -> None:
     for key in _REFERENCES:
         if isinstance(node.get(key), str) and not node[key].startswith("#"):
             raise UnsupportedSchema(f"{key} {node[key][:80]} leads to another file; write it into `$defs`")
@@ -147,7 +147,7 @@ def _look_at(node: Mapping[str, Any], *, is_root: bool) -> None:
         _search(pattern)
 
 
-def _beside(node: Mapping[str, Any], resolver: Any) -> Iterator[Any]:
+def _applied_with(node: Mapping[str, Any], resolver: Any) -> Iterator[Any]:
     """The schemas that a value is held against together with this one."""
     for key in _REFERENCES:
         if isinstance(node.get(key), str):

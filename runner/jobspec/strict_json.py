@@ -9,18 +9,18 @@ from typing import Any
 import orjson
 
 
-def parse_strict(text: str, *, once: bool = False) -> Any:
+def parse_strict(text: str, *, no_duplicate_keys: bool = False) -> Any:
     """The value of a JSON text. Raises ValueError, in words, and json.JSONDecodeError with a place.
 
     NaN, numbers that a double or 64 bits can't hold, halves of surrogate pairs and what is nested so deep that it can't
-    be written again are refused; with `once` also a key that stands twice in an object.
+    be written again are refused; with `no_duplicate_keys` also a key that stands twice in an object.
     """
     try:
         value = json.loads(
             text,
             parse_constant=_no_constant,
             parse_float=_finite,
-            object_pairs_hook=_once if once else None,
+            object_pairs_hook=_unique_keys if no_duplicate_keys else None,
         )
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
@@ -50,7 +50,7 @@ def _finite(text: str) -> float:
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:

@@ -67,9 +67,9 @@ def problems_of(error: ValidationError, document: Document, lines: Lines, model:
     # A key that is only misspelt is told of once, where it stands.
     meant = {problem.hint for problem in problems}
     for path, names in missing.items():
-        if left := [f"`{'.'.join((*map(str, path), name))}`" for name in names if question(name) not in meant]:
-            said = f"{_listed(left)} {'are' if len(left) > 1 else 'is'} missing"
-            problems.append(lines.problem(document.place(path), said, code="BS111"))
+        if names_left := [f"`{'.'.join((*map(str, path), name))}`" for name in names if question(name) not in meant]:
+            message = f"{_listed(names_left)} {'are' if len(names_left) > 1 else 'is'} missing"
+            problems.append(lines.problem(document.place(path), message, code="BS111"))
     if len(details_list) > MAX_PROBLEMS:
         more = f"and {len(details_list) - MAX_PROBLEMS} more problems in this document"
         problems.append(lines.problem((max(p.line for p in problems), 0), more, code="BS112"))
@@ -84,21 +84,21 @@ def _problem(details: ErrorDetails, document: Document, lines: Lines, model: typ
         path = (*path[:-1], name) if path and path[-1] == name else (*path, name)
         place = document.place(path, key=True)
         known = _known(model, path[:-1], document)
-        hint = _belongs(name, model, path) or did_you_mean(name, known) or f"known here: {', '.join(known)}"
+        hint = _other_home(name, model, path) or did_you_mean(name, known) or f"known here: {', '.join(known)}"
         return lines.problem(place, f"there is no key `{name[:60]}` here", hint, code="BS110")
     place = document.place(path)
     what = f"`{'.'.join(map(str, path))}`" if path else "a spec"
-    if _last_name(path) in PRIVATE:
+    if _last_key(path) in PRIVATE:
         return lines.problem(
             place, f"{what} names an environment variable, as {{env: NAME}}; no secret stands in a file", code="BS113"
         )
     if kind == "string_pattern_mismatch":
-        return lines.problem(place, f"{what} is not a valid value", _PATTERNS.get(_last_name(path), ""), code="BS112")
+        return lines.problem(place, f"{what} is not a valid value", _PATTERNS.get(_last_key(path), ""), code="BS112")
     sentence = _message(details)
     return lines.problem(place, what + sentence if sentence.startswith(":") else f"{what} {sentence}", code="BS112")
 
 
-def _belongs(name: str, model: type[BaseModel], path: Path) -> str:
+def _other_home(name: str, model: type[BaseModel], path: Path) -> str:
     """Where a key belongs that stands at the top of a spec, as other tools have it."""
     if len(path) > 1 or "prompt" not in model.model_fields:
         return ""
@@ -114,33 +114,32 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
+_CONSTRAINTS = {
+    "union_tag_invalid": "has kind {tag}; allowed: {expected_tags}",
+    "union_tag_not_found": "needs a `kind`: digitalocean or local",
+    "greater_than_equal": "is {value}; it must be at least {ge}",
+    "less_than_equal": "is {value}; it may be at most {le}",
+    "string_too_short": "must not be empty",
+    "string_too_long": "has {characters} characters; at most {max_length} are allowed",
+    "too_short": "is empty; it needs at least 1 entry",
+    "too_long": "has {actual_length} entries; at most {max_length} are allowed",
+    "value_error": ": {error}",
+}
+"""Messages by pydantic's error type, filled in from the error's context."""
+
+
 def _message(details: ErrorDetails) -> str:
     kind, context, value = details["type"], details.get("ctx", {}), details["input"]
     if kind in _TYPES:
         return f"{_TYPES[kind]}, not {_shown(value)}"
-    match kind:
-        case "literal_error" if isinstance(value, str) and value == context["expected"]:
+    if kind in {"literal_error", "enum"}:
+        expected = context["expected"]
+        if kind == "literal_error" and isinstance(value, str) and value == expected:
             return f"is the text {_shown(value)}; write {value}, without quotes"
-        case "literal_error" | "enum":
-            return f"is {_shown(value)}; allowed: {context['expected']}"
-        case "union_tag_invalid":
-            return f"has kind {_shown(context.get('tag'))}; allowed: {context['expected_tags']}"
-        case "union_tag_not_found":
-            return "needs a `kind`: digitalocean or local"
-        case "greater_than_equal":
-            return f"is {_shown(value)}; it must be at least {context['ge']}"
-        case "less_than_equal":
-            return f"is {_shown(value)}; it may be at most {context['le']}"
-        case "string_too_short":
-            return "must not be empty"
-        case "string_too_long":
-            return f"has {len(value)} characters; at most {context['max_length']} are allowed"
-        case "too_short":
-            return "is empty; it needs at least 1 entry"
-        case "too_long":
-            return f"has {context['actual_length']} entries; at most {context['max_length']} are allowed"
-        case "value_error":
-            return f": {context['error']}"
+        return f"is {_shown(value)}; allowed: {expected}"
+    if kind in _CONSTRAINTS:
+        known = {**context, "tag": _shown(context.get("tag")), "value": _shown(value), "characters": len(str(value))}
+        return _CONSTRAINTS[kind].format_map(known)
     return f"is {_shown(value)}, which is not allowed here"
 
 
@@ -159,7 +158,7 @@ def _shown(value: Any) -> str:
     return str(value)[:60]
 
 
-def _last_name(path: Path) -> str:
+def _last_key(path: Path) -> str:
     return next((part for part in reversed(path) if isinstance(part, str)), "")
 
 

@@ -89,12 +89,12 @@ def partition_of(
     names = partition_names(job)
     chosen: dict[str, Scalar] = {}
     problems = []
-    unset: list[Problem] = []
+    missing: list[Problem] = []
     for number, name in enumerate(names):
         path = ("partition",) if isinstance(job.partition, str) else ("partition", number)
         if values.get(name) in (None, ""):
             values[name] = PLACEHOLDER
-            unset.append(
+            missing.append(
                 say(f"this job is partitioned by `{name}`: say which with --var {name}=VALUE", *path, code="BS131")
             )
         value = values[name]
@@ -108,7 +108,7 @@ def partition_of(
             chosen[name] = value
     if len(set(names)) < len(names):
         problems.append(say("a var stands twice in `partition`", "partition", code="BS131"))
-    return chosen, problems, tuple(unset)
+    return chosen, problems, tuple(missing)
 
 
 def partition_names(job: Job) -> tuple[str, ...]:

@@ -46,13 +46,13 @@ _READ_AS = {"timestamp": "a date", "int": "a number", "float": "a number"}
 """What YAML 1.1 takes a plain value for, by its tag."""
 _LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 """What ends a line in YAML 1.1, and so in the parser's line numbers."""
-_LONGEST_NUMBER = 399
+_MAX_NUMBER = 399
 """Characters of a number."""
-_SHOWN = 100
+_MAX_SHOWN = 100
 """Characters of a value that a message shows."""
-_EXCERPT = 1_000
+_MAX_EXCERPT = 1_000
 """Characters of a line that a problem shows."""
-_SURELY_SMALL = 100_000
+_SMALL_FILE = 100_000
 """Characters that can't hold more than MAX_NODES values."""
 
 
@@ -87,8 +87,8 @@ class Lines:
         """A problem at a place, with the line as it stands."""
         line, column = place
         excerpt = self._lines[line - 1] if 0 < line <= len(self._lines) else ""
-        if len(excerpt) > _EXCERPT:
-            excerpt = excerpt[:_EXCERPT] + "…"
+        if len(excerpt) > _MAX_EXCERPT:
+            excerpt = excerpt[:_MAX_EXCERPT] + "…"
         return Problem(self.file, line, column, message, hint, excerpt, code)
 
 
@@ -111,7 +111,7 @@ def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
     problems: list[Problem] = []
     found: list[Document] = []
     try:
-        if (place := _beyond(text)) is not None:
+        if (place := _first_over_limit(text)) is not None:
             message = f"here the file has {MAX_NODES} values, and more are not read"
             return [], [lines.problem(place, message, "rows belong into an input file", code="BS105")]
         for node in yaml.compose_all(text, Loader=_LOADER):
@@ -138,14 +138,14 @@ def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
     return found, problems
 
 
-def _beyond(text: str) -> Place | None:
+def _first_over_limit(text: str) -> Place | None:
     """Where a long file goes beyond what is read: its values are counted before any is made. Raises YAMLError."""
-    if len(text) <= _SURELY_SMALL:
+    if len(text) <= _SMALL_FILE:
         return None
-    left = MAX_NODES
+    remaining = MAX_NODES
     for event in yaml.parse(text, Loader=_LOADER):
-        left -= isinstance(event, yaml.NodeEvent)
-        if left < 0:
+        remaining -= isinstance(event, yaml.NodeEvent)
+        if remaining < 0:
             return _place(event)
     return None
 
@@ -159,7 +159,7 @@ def _syntax(lines: Lines, error: yaml.MarkedYAMLError) -> Problem:
     return problem
 
 
-class _TooMuchError(Exception):
+class _LimitExceeded(Exception):
     """The document is larger than anybody writes by hand."""
 
 
@@ -170,23 +170,23 @@ class _Reader:
         self.problems: list[Problem] = []
         self._lines = lines
         self._document = Document()
-        self._left = MAX_NODES
+        self._remaining = MAX_NODES
 
     def document(self, node: Node) -> Document | None:
         """The document; None where it is too large to go on with."""
         try:
             self._document.value = self._value(node, ())
-        except _TooMuchError as error:
+        except _LimitExceeded as error:
             self.problems.append(self._lines.problem(_place(node), str(error), code="BS105"))
             return None
         return self._document
 
     def _value(self, node: Node, path: Path) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            raise _TooMuchError(f"the document has more than {MAX_NODES} values, its aliases counted")
+        self._remaining -= 1
+        if self._remaining < 0:
+            raise _LimitExceeded(f"the document has more than {MAX_NODES} values, its aliases counted")
         if len(path) > MAX_DEPTH:
-            raise _TooMuchError(f"the document is nested more than {MAX_DEPTH} deep")
+            raise _LimitExceeded(f"the document is nested more than {MAX_DEPTH} deep")
         self._document.places[path] = _place(node)
         if isinstance(node, MappingNode):
             if node.tag != f"{_CORE}map":
@@ -231,13 +231,13 @@ class _Reader:
         if node.tag not in _IMPLICIT:
             self._say(node, f"the tag {_tag(node)} is not supported; remove it", "BS103")
             return text
-        new, old = _core(text), _old(node)
+        new, old = _by_yaml_1_2(text), _by_yaml_1_1(node)
         if isinstance(new, float) and not math.isfinite(new):
             text = _short(text)
             self._say(node, f'{text} is not a number that JSON can carry; write "{text}" if you mean the text', "BS102")
             return text
         if type(new) is not type(old) or new != old:
-            self._say(node, _differs(text, new, node.tag.removeprefix(_CORE)), "BS102")
+            self._say(node, _difference(text, new, node.tag.removeprefix(_CORE)), "BS102")
             return text
         if isinstance(new, int) and not isinstance(new, bool) and not -(1 << 63) <= new < 1 << 63:
             shown = _short(text)
@@ -246,24 +246,24 @@ class _Reader:
 
     def _say(self, node: Node, message: str, code: str) -> None:
         if len(self.problems) >= MAX_PROBLEMS:
-            raise _TooMuchError(f"there are more problems in this document than {MAX_PROBLEMS}; these come first")
+            raise _LimitExceeded(f"there are more problems in this document than {MAX_PROBLEMS}; these come first")
         self.problems.append(self._lines.problem(_place(node), message, code=code))
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
-def _core(text: str) -> Any:
+def _by_yaml_1_2(text: str) -> Any:
     """A plain scalar by YAML 1.2's core schema."""
     if text in {"", "~", "null", "Null", "NULL"}:
         return None
     if text in {"true", "True", "TRUE", "false", "False", "FALSE"}:
         return text.lower() == "true"
     if _INT.fullmatch(text):
-        return int(text) if len(text) <= _LONGEST_NUMBER else text
+        return int(text) if len(text) <= _MAX_NUMBER else text
     if _OTHER_INT.fullmatch(text):
-        return int(text, 0) if len(text) <= _LONGEST_NUMBER else text
+        return int(text, 0) if len(text) <= _MAX_NUMBER else text
     if _FLOAT.fullmatch(text):
         return float(text)
     if _SPECIAL.fullmatch(text):
@@ -275,11 +275,11 @@ class _Changed:
     """A value that YAML 1.1 reads as something that is not text, number, boolean or null."""
 
 
-def _old(node: ScalarNode) -> Any:
+def _by_yaml_1_1(node: ScalarNode) -> Any:
     """The same scalar by YAML 1.1, as PyYAML resolves it."""
     kind = node.tag.removeprefix(_CORE)
     constructor = SafeConstructor()
-    if kind in {"int", "float"} and len(node.value) > _LONGEST_NUMBER:
+    if kind in {"int", "float"} and len(node.value) > _MAX_NUMBER:
         return _Changed()  # PyYAML's time grows with the square of the length of `1:1:1:…`
     try:
         if kind == "null":
@@ -296,7 +296,7 @@ def _old(node: ScalarNode) -> Any:
     return str(node.value) if kind == "str" else _Changed()
 
 
-def _differs(text: str, new: Any, kind: str) -> str:
+def _difference(text: str, new: Any, kind: str) -> str:
     text = _short(text)
     quoted = f'write "{text}" if you mean the text'
     if isinstance(new, bool) or text.lower() in {"on", "off", "yes", "no", "y", "n"}:

@@ -80,7 +80,7 @@ def forget(context: Context, shown: JobRecords) -> None:
 def _lines(context: Context, path: str, address: str) -> list[BatchLine]:
     """The lines that a lockfile has of an address, also under its earlier names."""
     lockfile = context.lockfile(path)
-    names = frozenset(lockfile.names(address))
+    names = frozenset(lockfile.aliases(address))
     return [line for line in lockfile.batches.values() if line.job in names]
 
 
@@ -91,9 +91,9 @@ def _creates(context: Context, ledger: Ledger, path: str, address: str) -> list[
     """
     lines = _lines(context, path, address)
     known = {line.batch for line in lines} | {line.request_id or line.file for line in lines}
-    creates = (one for name in context.lockfile(path).names(address) for one in ledger.creates(None, name))
+    creates = (one for name in context.lockfile(path).aliases(address) for one in ledger.creates(None, name))
     return [one for one in creates if one.state == "refused" or {one.batch_id, one.request_id, one.file_id} & known]
 
 
 def _is_fetched(context: Context, line: BatchLine) -> bool:
-    return safe_name(line.batch) in context.realm_called(line.realm).results.held()
+    return safe_name(line.batch) in context.realm_called(line.realm).results.indexed()

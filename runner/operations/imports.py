@@ -82,7 +82,7 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
     with write_lock(context.places.lock(spec.lock_path)):
         for path in context.lock_paths():
             line = context.lockfile(path).batches.get(batch_id)
-            if line is not None and (line.job not in names or results.foreign(batch_id) is not None):
+            if line is not None and (line.job not in names or results.imported_ids(batch_id) is not None):
                 raise BatchspecError(
                     f"batch {batch_id} is known already, as one of {line.job} in {path}",
                     hint=f"there is nothing to do; `batchspec forget {line.job}` would let it go",
@@ -96,7 +96,7 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
             _check_answers(context.api(spec), results, remote, CustomIdMap(keys, mapping), requests, settled=settled)
         # The map comes first: without it the batch's answers can't be told, and its line would hold everything up.
         results.folder.mkdir(parents=True, exist_ok=True)
-        results.save_foreign(batch_id, mapping)
+        results.save_imported_ids(batch_id, mapping)
         realm.shards.mkdir(parents=True, exist_ok=True)
         save_keys(realm.shards / f"{digest}.keys.npy", keys)
         line = to_lockfile_line(remote, spec.address, realm.name, None)
@@ -116,7 +116,7 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
 
 def is_imported(context: Context, line: BatchLine) -> bool:
     """Whether only the lockfile says that a batch is the job's: the service has no metadata of ours for it."""
-    return not line.request_id or context.realm_called(line.realm).results.foreign(line.batch) is not None
+    return not line.request_id or context.realm_called(line.realm).results.imported_ids(line.batch) is not None
 
 
 def _check_answers(

@@ -31,7 +31,7 @@ def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, .
     for path in context.lock_paths():
         lockfile = context.lockfile(path)
         for address in _without_a_spec(context, lockfile):
-            names = frozenset(lockfile.names(address))
+            names = frozenset(lockfile.aliases(address))
             lines = [line for line in lockfile.batches.values() if line.job in names]
             for realm in sorted({line.realm for line in lines}):
                 here = [line for line in lines if line.realm == realm]
@@ -54,7 +54,7 @@ def renamed_note(context: Context, spec: JobSpec, pins: PinsLine, realm: str) ->
     if known.intersection({spec.address, spec.moved_from}):
         return ""
     for path, lockfile in files.items():
-        left = [address for address in _without_a_spec(context, lockfile) if lockfile.of(address, realm)]
+        left = [address for address in _without_a_spec(context, lockfile) if lockfile.batches_of(address, realm)]
         found = _renamed(spec, pins, lockfile, left, near=path == spec.lock_path)
         if found:
             shown = context.places.shown(context.places.lockfile(path))
@@ -187,7 +187,7 @@ def _record_end(context: Context, profile: Profile, lock_path: str, remote: Remo
     line = lockfile.batches[remote.batch_id]
     store = context.realm_called(line.realm).results
     settled = not context.is_recent(profile.kind, remote.ended_at or moment_of(line.created_at))
-    mapping = CustomIdMap(None, store.foreign(remote.batch_id))
+    mapping = CustomIdMap(None, store.imported_ids(remote.batch_id))
     try:
         index = fetch(context.api_of(profile), store, remote, mapping, settled=settled)
     except NotFound:

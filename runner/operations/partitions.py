@@ -18,7 +18,7 @@ def with_partitions(project: Project, variables: Mapping[str, str], environ: Map
     Those stand behind the project's own jobs, sorted by address. What of `waiting` has none recorded stays there. A
     partition that the spec does not allow any more is a warning.
     """
-    places = ProjectPaths.of(project.root, project.settings.store, project.apart)
+    places = ProjectPaths.for_provider(project.root, project.settings.store, project.isolated_provider)
     context = Context(project, places)
     addresses = {address for path in context.lock_paths() for address in context.lockfile(path).addresses()}
     read = YamlFiles(project.root)
@@ -26,9 +26,9 @@ def with_partitions(project: Project, variables: Mapping[str, str], environ: Map
     waiting: list[JobSpec] = []
     warnings: list[Problem] = []
     known = {job.address for job in project.jobs}
-    for job in (*project.waiting, *(job for job in project.jobs if job.partition)):
+    for job in (*project.unbound, *(job for job in project.jobs if job.partition)):
         recorded = dict(_recorded(job, addresses - known, variables))
-        if job.unset and not recorded:
+        if job.missing_vars and not recorded:
             waiting.append(job)
         for address, values in sorted(recorded.items()):
             given = {name: value for name, value in variables.items() if name in job.job.vars} | values
@@ -39,7 +39,7 @@ def with_partitions(project: Project, variables: Mapping[str, str], environ: Map
                     variables=given,
                     provider=project.provider,
                     environ=environ,
-                    some=True,
+                    allow_partial=True,
                     read=read,
                 )
             except SpecError as error:
@@ -50,7 +50,7 @@ def with_partitions(project: Project, variables: Mapping[str, str], environ: Map
         project,
         jobs=(*project.jobs, *(found[address] for address in sorted(found))),
         warnings=(*project.warnings, *warnings),
-        waiting=tuple(waiting),
+        unbound=tuple(waiting),
     )
 
 

@@ -126,12 +126,12 @@ def _gather(context: Context, spec: JobSpec, lists: BatchListCache | None) -> tu
     creates: tuple[Create, ...] = ()
     names = context.names(spec)
     if context.places.ledger.exists():
-        ledger = Ledger(context.places.ledger, reads=True)
+        ledger = Ledger(context.places.ledger, read_only=True)
         try:
             creates = tuple(c for name in names for c in ledger.creates(realm.name, name))
         finally:
             ledger.close()
-    lines = lockfile.of(spec.address, realm.name)
+    lines = lockfile.batches_of(spec.address, realm.name)
     elsewhere = context.elsewhere(spec, names, realm.name)
     is_new = partial(context.is_recent, spec.profile.kind)
     return collect_batches(context.name, names, realm, lines, elsewhere, creates, listed, api, is_new)

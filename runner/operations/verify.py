@@ -39,7 +39,7 @@ def verify(context: Context, job: RenderedJob) -> Verified:
     lockfile = context.lockfile(spec.lock_path)
     pinned = lockfile.pins_of(spec.address)
     realm = context.realm(spec)
-    if pinned is None and not lockfile.of(spec.address, realm.name):
+    if pinned is None and not lockfile.batches_of(spec.address, realm.name):
         return Verified(spec.address, (), (f"{spec.lock_path} records nothing of this job: it was never applied",))
     right: list[str] = []
     wrong: list[str] = []
@@ -47,7 +47,7 @@ def verify(context: Context, job: RenderedJob) -> Verified:
         wrong.append(f"{spec.lock_path} has no pins for this job, as where branches differ (`apply` sets them)")
     else:
         _compare(wrong if pinned.requests != job.pins.requests else right, pinned, job.pins)
-    for line in lockfile.of(spec.address, realm.name):
+    for line in lockfile.batches_of(spec.address, realm.name):
         for path, name in zip(realm.results.raw(line.batch), ("output", "errors"), strict=True):
             if name in line.results and path.exists() and sha256_file(path) != line.results[name]:
                 wrong.append(f"{context.places.shown(path)} is not what batch {line.batch} delivered")
@@ -92,7 +92,7 @@ def _first_difference(
     realm = context.realm(job.desired.spec)
     here = {batch for batch in line.batches if realm.results.load(batch) is not None}
     expected = job.desired.spool.folder / f"expected-{path.name}"  # its name says how it is packed
-    lines = lockfile.of(job.desired.spec.address, realm.name)
+    lines = lockfile.batches_of(job.desired.spec.address, realm.name)
     if here != set(line.batches) or not lines:
         return (
             "; the answers it was written from are not in the store, so the row can't be named (`apply` fetches them)"

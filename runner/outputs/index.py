@@ -23,7 +23,16 @@ from runner.outputs.reader import OUTPUT_FILE
 from runner.outputs.result_lines import INVALID, answer_of_row
 from runner.outputs.tolerant_json import REPAIRS
 from runner.providers.protocol import BatchError, Progress
-from runner.state.results import ENTRY, READING, CustomIdMap, Entries, ResultIndex, ResultStore, Summary, entries_of
+from runner.state.results import (
+    ENTRY,
+    PARSER_VERSION,
+    CustomIdMap,
+    Entries,
+    ResultIndex,
+    ResultStore,
+    Summary,
+    entries_of,
+)
 
 
 def restore(
@@ -112,7 +121,7 @@ def index(
         odd_usage=reading.count(Marks.ODD_USAGE),
         repaired=tuple((words, n) for repair, words in REPAIRS.items() if (n := reading.count(repaired(repair)))),
         written=(reading.tokens[3], reading.tokens[4]),
-        reading=READING,
+        reading=PARSER_VERSION,
     )
     return entries, summary
 

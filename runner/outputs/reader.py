@@ -310,5 +310,5 @@ def _answers(file: Path, codes: tuple[_Error, ...], outputs: tuple[Path, ...], l
     np.save(file.with_suffix(".npy"), entries)
     names, kinds = tuple(code for code, _ in codes), tuple(int(kind) for _, kind in codes)
     return OutputAnswers(
-        SortedFile.of(file.with_suffix(".npy"), ENTRY), names, kinds, outputs, lines, int(counted.sum())
+        SortedFile.open(file.with_suffix(".npy"), ENTRY), names, kinds, outputs, lines, int(counted.sum())
     )

@@ -19,7 +19,7 @@ from runner.jobspec.schema_validator import MAX_STEPS, SchemaValidator, StepLimi
 from runner.jobspec.strict_json import parse_strict
 from runner.jobspec.tools import forced_function
 from runner.outputs.result_lines import INVALID, Answer, answer_of, read_line
-from runner.state.results import ENTRY, READING, Entries, ResultIndex
+from runner.state.results import ENTRY, PARSER_VERSION, Entries, ResultIndex
 from runner.state.sorted_file import SortedFile, save_sorted
 
 
@@ -79,14 +79,14 @@ def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[SortedFile, tuple
     """
     codes = (*index.summary.codes, INVALID)
     results = index.files[0]
-    version = f"{schema.digest}-{index.summary.output_digest[:16]}-{len(index.entries)}-{READING}"
+    version = f"{schema.digest}-{index.summary.output_digest[:16]}-{len(index.entries)}-{PARSER_VERSION}"
     path = results.with_name(f"{results.name.removesuffix('.output.jsonl')}.{version}.npy")
     if not path.exists():
         entries = index.entries.all()
         entries["code"][_judged(index, entries, schema)] = len(codes)
         return save_sorted(path, entries), codes
     try:
-        return SortedFile.of(path, ENTRY), codes
+        return SortedFile.open(path, ENTRY), codes
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged: {error}", hint="remove it; the answers are checked again") from error
 

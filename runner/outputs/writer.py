@@ -180,7 +180,7 @@ def _answer(data: bytes, source: AnswerSource, key: str, foreign: dict[str, Mapp
     line = read_line(data)
     if line is not None and line.custom_id != key:
         if source.batch not in foreign:
-            foreign[source.batch] = ResultStore(source.files[0].parent).foreign(source.batch) or {}
+            foreign[source.batch] = ResultStore(source.files[0].parent).imported_ids(source.batch) or {}
         if foreign[source.batch].get(line.custom_id) != parse_key(key):
             line = None
     if line is None:

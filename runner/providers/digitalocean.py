@@ -35,13 +35,13 @@ class DigitalOcean(BatchApi):
         *,
         sleep: Sleep = time.sleep,
         now: Now = time.time,
-        patience: RetryPolicy | None = None,
+        retry: RetryPolicy | None = None,
         limits: Limits = USUAL,
         key_hint: str = "",
     ) -> None:
-        patience = patience or RetryPolicy(sleep=sleep)
-        self._http = Http(base_url, key, patience=patience, now=now, limits=limits, key_hint=key_hint)
-        self._storage = Storage(local=self._http.loopback, patience=patience, now=now, limits=limits)
+        retry = retry or RetryPolicy(sleep=sleep)
+        self._http = Http(base_url, key, retry=retry, now=now, limits=limits, key_hint=key_hint)
+        self._storage = Storage(local=self._http.loopback, retry=retry, now=now, limits=limits)
 
     def __repr__(self) -> str:
         return f"DigitalOcean({self._http.base_url!r})"
@@ -58,15 +58,15 @@ class DigitalOcean(BatchApi):
         """
         self._storage.upload(intent.upload_url, path, intent.expires_at, progress)
 
-    def create_batch(self, order: CreateRequest) -> RemoteBatch:
+    def create_batch(self, request: CreateRequest) -> RemoteBatch:
         """Create a batch; sent exactly once.
 
         After Unreachable or ServerError the batch may exist: find out by listing. An answer that says yes but can't be
         understood is a lost one, so it is Unreachable too.
         """
-        hide = (order.webhook[1],) if order.webhook else ()
+        hide = (request.webhook[1],) if request.webhook else ()
         try:
-            return wire.read_batch(self._http.post_once(endpoints.BATCHES, wire.order_body(order), hide=hide))
+            return wire.read_batch(self._http.post_once(endpoints.BATCHES, wire.create_body(request), hide=hide))
         except Malformed as exc:
             raise Unreachable(
                 f"the answer to a create can't be understood: {exc.message}", hint="look for the batch in the list"

@@ -14,7 +14,7 @@ from typing import IO
 import httpx
 
 from runner.errors import Malformed, Unreachable
-from runner.providers.http import MAX_REFUSAL, Now, read_start
+from runner.providers.http import MAX_ERROR_BODY, Now, read_start
 from runner.providers.http_errors import map_httpx_errors, storage_error_from_response
 from runner.providers.protocol import Progress
 
@@ -27,7 +27,7 @@ _GZIP = {"gzip", "x-gzip"}
 
 
 class ByteProgress:
-    """How many bytes of one file have moved, told to somebody who shows it."""
+    """How many bytes of one file have progress, body to somebody who shows it."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.count = 0
@@ -35,7 +35,7 @@ class ByteProgress:
         self._progress = progress
 
     def add(self, count: int) -> None:
-        """So many more bytes have moved."""
+        """So many more bytes have progress."""
         self.count += count
         if self._progress is not None and count:
             self._progress(count, 0)
@@ -55,9 +55,9 @@ class ByteProgress:
 class Download:
     """What has come of `target` so far, in `file`. `limit` is the most bytes that are written."""
 
-    def __init__(self, target: httpx.URL, file: IO[bytes], moved: ByteProgress, *, limit: int, now: Now) -> None:
+    def __init__(self, target: httpx.URL, file: IO[bytes], progress: ByteProgress, *, limit: int, now: Now) -> None:
         self.target = target
-        self.moved = moved
+        self.progress = progress
         self._file = file
         self._limit = limit
         self._now = now
@@ -65,29 +65,29 @@ class Download:
         self._etag = ""
         self._total: int | None = None
 
-    def go_on(self, client: httpx.Client) -> None:
+    def resume(self, client: httpx.Client) -> None:
         """Ask for what is missing and write it.
 
         Raises Unreachable where it broke again, and Malformed where it is longer than the limit, or is packed in a way
         that was not asked for.
         """
         headers: dict[str, str] = {}
-        if self.moved.count and self._etag:
+        if self.progress.count and self._etag:
             # If-Range: should the file have changed since, the whole new one comes instead of a mixture.
-            headers = {"Range": f"bytes={self.moved.count}-", "If-Range": self._etag}
+            headers = {"Range": f"bytes={self.progress.count}-", "If-Range": self._etag}
         with map_httpx_errors(self._what), client.stream("GET", self.target, headers=headers) as response:
-            for piece in self._begin(response, asked_range=bool(headers)):
-                if self.moved.count + len(piece) > self._limit:
-                    raise self._too_long()
+            for piece in self._accept(response, asked_range=bool(headers)):
+                if self.progress.count + len(piece) > self._limit:
+                    raise self._file_too_long()
                 self._file.write(piece)
-                self.moved.add(len(piece))
-        if self._total is not None and self.moved.count != self._total:
-            got, total = self.moved.count, self._total
+                self.progress.add(len(piece))
+        if self._total is not None and self.progress.count != self._total:
+            got, total = self.progress.count, self._total
             if got > total:
                 self._restart()
             raise Unreachable(f"{self._what}: {got} bytes came where {total} were announced")
 
-    def _begin(self, response: httpx.Response, *, asked_range: bool) -> Iterator[bytes]:
+    def _accept(self, response: httpx.Response, *, asked_range: bool) -> Iterator[bytes]:
         status = response.status_code
         if status == httpx.codes.OK:
             return self._whole(response)
@@ -102,8 +102,8 @@ class Download:
         if response.is_success:
             # 204 or 206 unasked: taken for the file, it would be one without its answers.
             raise Malformed(f"{self._what}: {status} came where a whole file was asked for")
-        told = read_start(response, MAX_REFUSAL)
-        raise storage_error_from_response(status, response.headers, told, self._what, now=self._now)
+        body = read_start(response, MAX_ERROR_BODY)
+        raise storage_error_from_response(status, response.headers, body, self._what, now=self._now)
 
     def _whole(self, response: httpx.Response) -> Iterator[bytes]:
         self._restart()
@@ -117,13 +117,13 @@ class Download:
         self._etag = etag if etag.startswith('"') else ""  # a weak one (W/) can't vouch for bytes
         self._total = _length(response.headers.get("content-length"))
         if self._total is not None and self._total > self._limit:
-            raise self._too_long()
-        self.moved.expect(self._total or 0)
+            raise self._file_too_long()
+        self.progress.expect(self._total or 0)
         return response.iter_raw()
 
     def _continues(self, response: httpx.Response) -> bool:
         found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
-        if found is None or int(found[1]) != self.moved.count or _encoding(response) not in _PLAIN:
+        if found is None or int(found[1]) != self.progress.count or _encoding(response) not in _PLAIN:
             return False
         same = response.headers.get("etag", self._etag) == self._etag
         return same and (self._total is None or found[3] in {"*", str(self._total)})
@@ -131,10 +131,10 @@ class Download:
     def _restart(self) -> None:
         self._file.seek(0)
         self._file.truncate()
-        self.moved.rewind()
+        self.progress.rewind()
         self._etag, self._total = "", None
 
-    def _too_long(self) -> Malformed:
+    def _file_too_long(self) -> Malformed:
         return Malformed(f"{self._what}: the file is longer than {self._limit} bytes")
 
 

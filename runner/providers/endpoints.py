@@ -16,7 +16,7 @@ PAGE = 100
 """Batches asked for at once; the most the service gives (OpenAPI description, `limit`)."""
 MAX_PAGES = 10_000
 """Pages of one list: a million batches, more than an account can have made within the 30 days they are kept."""
-MAX_BARREN = 10
+MAX_EMPTY_PAGES = 10
 """Pages in a row without a batch that was not there before. A service that filters after paging may have some."""
 
 
@@ -51,7 +51,7 @@ def iter_batches(http: Http, status: str = "") -> Iterator[wire.Entry]:
     seen: set[str] = set()
     cursors: set[str] = set()
     params = {"limit": str(PAGE), **({"status": status} if status else {})}
-    barren = 0
+    empty_pages = 0
     for _ in range(MAX_PAGES):
         page = _page(http, params)
         new = [entry for entry in page.entries if entry.batch.batch_id not in seen]
@@ -60,8 +60,8 @@ def iter_batches(http: Http, status: str = "") -> Iterator[wire.Entry]:
         # A service that does not say whether there is more is asked until nothing new comes.
         if page.cursor is None or not (page.certain or new):
             return
-        barren = 0 if new else barren + 1
-        if page.cursor in cursors or barren == MAX_BARREN:
+        empty_pages = 0 if new else empty_pages + 1
+        if page.cursor in cursors or empty_pages == MAX_EMPTY_PAGES:
             raise Malformed(f"the list of batches at {http.base_url} goes in circles")
         cursors.add(page.cursor)
         params["after"] = page.cursor

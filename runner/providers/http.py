@@ -23,7 +23,7 @@ from runner.providers.http_errors import error_from_response, map_httpx_errors
 from runner.providers.rate_limit import RateLimiter
 from runner.providers.retry import RetryPolicy
 
-MAX_REFUSAL = 64_000
+MAX_ERROR_BODY = 64_000
 """Bytes of an error's body that are read."""
 
 
@@ -33,16 +33,16 @@ class Limits:
 
     `answer` is the longest JSON answer; a page of 100 batches has about 100 kB. `answer_time` is what the body of one
     may take in all; without it, one byte a minute would hold a caller for days. `file` is the longest result file as
-    it stands on disk: 50,000 answers of a million characters each. `connect` is for connecting, `silence` and
-    `transfer_silence` for each pause while sending or reading, in calls and in uploads and downloads.
+    it stands on disk: 50,000 answers of a million characters each. `connect` is for connecting, `read_timeout` and
+    `transfer_timeout` for each pause while sending or reading, in calls and in uploads and downloads.
     """
 
     answer: int = 16_000_000
     answer_time: float = 300.0
     file: int = 50_000_000_000
     connect: float = 15.0
-    silence: float = 60.0
-    transfer_silence: float = 120.0
+    read_timeout: float = 60.0
+    transfer_timeout: float = 120.0
 
 
 USUAL = Limits()
@@ -70,7 +70,7 @@ class Http:
         base_url: str,
         key: str,
         *,
-        patience: RetryPolicy,
+        retry: RetryPolicy,
         now: Now = time.time,
         limits: Limits = USUAL,
         key_hint: str = "",
@@ -85,18 +85,18 @@ class Http:
         self.loopback = is_loopback(base.host)
         self._key = key
         self._key_hint = key_hint
-        self._patience = patience
+        self._retry = retry
         self._now = now
         self._limits = limits
-        self._gate = RateLimiter(patience, now)
-        self._client = new_client(base, silence=limits.silence, connect=limits.connect)
+        self._rate_limit = RateLimiter(retry, now)
+        self._client = new_client(base, read_timeout=limits.read_timeout, connect=limits.connect)
 
     def __repr__(self) -> str:
         return f"Http({self.base_url!r})"
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """The JSON of a GET, tried again after a passing trouble."""
-        return self._again(lambda: self._once("GET", path, params=params))
+        return self._with_retries(lambda: self._once("GET", path, params=params))
 
     def post(
         self,
@@ -109,7 +109,7 @@ class Http:
 
         `on_lost` is called with each trouble that a further try follows.
         """
-        return self._again(lambda: self._once("POST", path, body=body), on_lost)
+        return self._with_retries(lambda: self._once("POST", path, body=body), on_lost)
 
     def post_once(self, path: str, body: Mapping[str, Any], *, hide: tuple[str, ...] = ()) -> Any:
         """The JSON of a POST that is sent exactly once. The texts in `hide` never show in an error."""
@@ -119,19 +119,19 @@ class Http:
         """Give back the connections."""
         self._client.close()
 
-    def _again(self, call: Callable[[], Any], on_lost: Callable[[ProviderError], None] | None = None) -> Any:
+    def _with_retries(self, call: Callable[[], Any], on_lost: Callable[[ProviderError], None] | None = None) -> Any:
         tried = 0
         while True:
             tried += 1
             try:
                 return call()
             except ProviderError as error:
-                seconds = self._patience.wait(error, tried)
+                seconds = self._retry.next_delay(error, tried)
                 if seconds is None:
                     raise
                 if on_lost is not None:
                     on_lost(error)
-                self._patience.rest("request.retried", error, tried, seconds)
+                self._retry.log_and_sleep("request.retried", error, tried, seconds)
 
     def _once(
         self,
@@ -150,29 +150,27 @@ class Http:
         if body is not None:
             headers["Content-Type"] = "application/json"
             content = orjson.dumps(body)
-        self._gate.wait()
+        self._rate_limit.wait()
         with (
             map_httpx_errors(what),
             self._client.stream(
                 method, f"{self.base_url}{path}", params=params, content=content, headers=headers
             ) as response,
         ):
-            self._gate.told(response.headers)
+            self._rate_limit.update(response.headers)
             if response.is_success:
                 answer = _read(response, self._limits, what)
             else:
-                hidden = (self._key, *hide)
-                told = read_start(response, MAX_REFUSAL)
                 error = error_from_response(
                     response.status_code,
                     response.headers,
-                    told,
+                    read_start(response, MAX_ERROR_BODY),
                     what,
-                    hide=hidden,
+                    hide=(self._key, *hide),
                     now=self._now,
                     key_hint=self._key_hint,
                 )
-                self._gate.refused(error)
+                self._rate_limit.on_error(error)
                 raise error
         try:
             return orjson.loads(answer)
@@ -180,7 +178,7 @@ class Http:
             raise Malformed(f"{what}: the answer ({response.status_code}, {len(answer)} bytes) is not JSON") from exc
 
 
-def new_client(target: httpx.URL, *, silence: float, connect: float) -> httpx.Client:
+def new_client(target: httpx.URL, *, read_timeout: float, connect: float) -> httpx.Client:
     """An httpx client for the scheme and the kind of host of `target`, that follows nothing and remembers nothing.
 
     Raises Unreachable where the environment's proxy or certificate settings can't be used.
@@ -192,7 +190,7 @@ def new_client(target: httpx.URL, *, silence: float, connect: float) -> httpx.Cl
             # Loading the authorities takes 30 ms and more. Where no TLS is spoken nobody is trusted instead.
             verify=True if target.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             follow_redirects=False,
-            timeout=httpx.Timeout(silence, connect=connect),
+            timeout=httpx.Timeout(read_timeout, connect=connect),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             # Bytes as they are: offsets and lengths are about what is stored.
             headers={"User-Agent": "batchspec", "Accept-Encoding": "identity"},

@@ -48,11 +48,11 @@ HTTPX_ERRORS: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
 )
 """httpx's exceptions and what they are here."""
 
-_CENTURY = 946_684_800
+_YEAR_2000 = 946_684_800
 """The Unix time of 1 January 2000."""
-_PASSING_CODES = frozenset({"RequestTimeout", "IncompleteBody", "BadDigest", "OperationAborted"})
+_TRANSIENT_CODES = frozenset({"RequestTimeout", "IncompleteBody", "BadDigest", "OperationAborted"})
 """Codes of S3's 4xx that say that a transfer broke, not that it is wrong (Amazon S3 API reference, error codes)."""
-_SPEAKING = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,80}")
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,80}")
 _S3_CODE = re.compile(r"<Code>([A-Za-z0-9_.-]{1,80})</Code>")
 
 
@@ -62,7 +62,7 @@ def map_httpx_errors(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        kind = next((ours for foreign, ours in HTTPX_ERRORS if isinstance(exc, foreign)), None)
+        kind = next((mapped for httpx_type, mapped in HTTPX_ERRORS if isinstance(exc, httpx_type)), None)
         if kind is None:
             raise
         reason = redacted(str(exc), limit=200)
@@ -85,7 +85,7 @@ def error_from_response(
     The body's own words are shown, without what is in `hide`; a page of HTML has none. `key_hint` says what to do if
     the key is refused.
     """
-    told = _told(body)
+    told = _error_fields(body)
     code = _code(told)
     # The message is quoted after a colon, the id only where there is no message.
     reason = redacted(_message(told), hide) or code
@@ -93,12 +93,12 @@ def error_from_response(
     text = f"{what}: {status} {reason}" if reason else f"{what}: {status}"
     if request_id:
         text = f"{text} (request {request_id})"
-    said: dict[str, Any] = {"status": status, "error_id": code, "request_id": request_id}
+    details: dict[str, Any] = {"status": status, "error_id": code, "request_id": request_id}
     if status < httpx.codes.INTERNAL_SERVER_ERROR:
         if status == httpx.codes.PAYMENT_REQUIRED or is_out_of_money(code, reason):
-            return OutOfMoney(text, **said)
+            return OutOfMoney(text, **details)
         if is_queue_full(code, reason):
-            return QueueFull(text, retry_after=retry_after(status, headers, now), **said)
+            return QueueFull(text, retry_after=retry_after(status, headers, now), **details)
     return _by_status(status, text, code, request_id, retry_after(status, headers, now), key_hint)
 
 
@@ -110,11 +110,11 @@ def storage_error_from_response(
     Only the error's code is shown: object stores quote the whole signed request in their messages.
     """
     found = _S3_CODE.search(body[:10_000].decode("utf-8", "replace"))
-    told = _told(body)
-    code = found[1] if found else _word(told.get("id")) or _word(told.get("code"))
+    told = _error_fields(body)
+    code = found[1] if found else _identifier(told.get("id")) or _identifier(told.get("code"))
     text = f"{what}: {status} {code}" if code else f"{what}: {status}"
     request_id = redacted(headers.get("x-amz-request-id", ""), (), 100)
-    if code in _PASSING_CODES:
+    if code in _TRANSIENT_CODES:
         return ServerError(text, status=status, error_id=code, request_id=request_id)
     if code == "ExpiredToken":  # a 400, though it says what a 403 says
         return Unauthorized(text, status=status, error_id=code, request_id=request_id)
@@ -149,7 +149,7 @@ def until_reset(headers: Mapping[str, str], clock: float) -> float | None:
     reset = headers.get("ratelimit-reset", "").strip()
     if not (reset.isascii() and reset.isdigit() and len(reset) < 16):
         return None
-    return float(reset) if int(reset) < _CENTURY else max(0.0, int(reset) - clock)
+    return float(reset) if int(reset) < _YEAR_2000 else max(0.0, int(reset) - clock)
 
 
 def clock_of(headers: Mapping[str, str], now: Callable[[], float]) -> float:
@@ -160,7 +160,7 @@ def clock_of(headers: Mapping[str, str], now: Callable[[], float]) -> float:
         return now()
 
 
-def _told(body: bytes) -> dict[str, Any]:
+def _error_fields(body: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -179,7 +179,7 @@ def _told(body: bytes) -> dict[str, Any]:
 
 def _code(told: Mapping[str, Any]) -> str:
     """The error's code. A `type` is a class of errors, and counts where it says that money or room is missing."""
-    kind, code = _word(told.get("type")), _word(told.get("id")) or _word(told.get("code"))
+    kind, code = _identifier(told.get("type")), _identifier(told.get("id")) or _identifier(told.get("code"))
     return kind if is_out_of_money(kind, "") and not is_out_of_money(code, "") else code or kind
 
 
@@ -189,8 +189,8 @@ def _message(told: Mapping[str, Any]) -> str:
     return next((text for name in names if isinstance(text := told.get(name), str) and text.strip()), "")
 
 
-def _word(value: object) -> str:
-    return value if isinstance(value, str) and _SPEAKING.fullmatch(value) else ""
+def _identifier(value: object) -> str:
+    return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else ""
 
 
 def _string(value: object) -> str:

@@ -8,10 +8,8 @@ the same client as to any other service.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 import socket
 import threading
 import time
@@ -23,23 +21,27 @@ import httpx
 
 from runner.base.digest import sha256_hex
 from runner.errors import ProviderError, ServiceError, Unreachable
-from runner.jobspec.trust import is_loopback
 from runner.providers import logger
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import Now
 from runner.providers.protocol import BatchApi, CreateRequest, FileIntent, Progress, RemoteBatch, Renew, ResultUrls
 from runner.providers.retry import RetryPolicy, Sleep
+from runner.providers.service_endpoint import (
+    ACCOUNT,
+    ENDPOINT,
+    is_locked,
+    load_token,
+    process_exists,
+    read_endpoint,
+    write_private,
+)
 
 if TYPE_CHECKING:
     from runner.jobspec.settings import LocalProfile
 
-ENDPOINT = "endpoint.json"
-ACCOUNT = "token"
-"""The service's only token. A token is an account there, so it stays with the data from one start to the next."""
-LOCK = "lock"
-STARTING = 120
-"""How often a process that is starting the service is looked at, `LOOK` seconds apart, before it counts as stuck."""
-LOOK = 0.5
+MAX_START_POLLS = 120
+"""Polls of a process that is starting the service, START_POLL_INTERVAL apart, before it counts as stuck."""
+START_POLL_INTERVAL = 0.5
 MAX_RESTARTS = 5
 """How many times one call may find the service gone and go on with the next one."""
 
@@ -78,8 +80,8 @@ class Local(BatchApi):
         self._now = now
         self._guard = threading.RLock()
         self._service: Running | None = None
-        self._link: _Connection | None = None
-        self._links: list[_Connection] = []
+        self._connection: _Connection | None = None
+        self._connections: list[_Connection] = []
 
     def __repr__(self) -> str:
         return f"Local({str(self._data)!r})"
@@ -90,11 +92,11 @@ class Local(BatchApi):
 
     def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
         """Stream a file to the intent's URL, or to the same place in the service that has taken over since."""
-        self._call(lambda api: api.upload(self._current(intent), path, progress))
+        self._call(lambda api: api.upload(self._rebase_intent(intent), path, progress))
 
-    def create_batch(self, order: CreateRequest) -> RemoteBatch:
+    def create_batch(self, request: CreateRequest) -> RemoteBatch:
         """Create a batch; sent exactly once."""
-        return self._connected().api.create_batch(order)
+        return self._connected().api.create_batch(request)
 
     def get_batch(self, batch_id: str) -> RemoteBatch:
         """The batch as it is now. Raises NotFound."""
@@ -104,14 +106,14 @@ class Local(BatchApi):
         """All batches, newest first. A list that is cut off by the service's end starts again without repeating."""
         seen: set[str] = set()
         for _ in range(MAX_RESTARTS):
-            link = self._connected()
+            connection = self._connected()
             try:
-                for batch in link.api.list_batches():
+                for batch in connection.api.list_batches():
                     if batch.batch_id not in seen:
                         seen.add(batch.batch_id)
                         yield batch
             except (Unreachable, _ServiceGone):
-                if link.alive():
+                if connection.alive():
                     raise
             else:
                 return
@@ -132,35 +134,35 @@ class Local(BatchApi):
     def close(self) -> None:
         """Give back connections and end the service, if it is this object's. Its jobs go on with the next start."""
         with self._guard:
-            service, self._service, self._link = self._service, None, None
+            service, self._service, self._connection = self._service, None, None
             if service is not None:
                 (self._data / ENDPOINT).unlink(missing_ok=True)
                 service.stop()
-            for link in self._links:
-                link.api.close()
-            self._links.clear()
+            for connection in self._connections:
+                connection.api.close()
+            self._connections.clear()
 
     def _call(self, call: Callable[[DigitalOcean], T]) -> T:
         for _ in range(MAX_RESTARTS):
-            link = self._connected()
+            connection = self._connected()
             try:
-                return call(link.api)
+                return call(connection.api)
             except (Unreachable, _ServiceGone):
-                if link.alive():
+                if connection.alive():
                     raise
         raise Unreachable(f"the embedded service in {self._data} keeps ending")
 
     def _connected(self) -> _Connection:
         """The service, joined or started. Threads that find it gone wait here for the one that starts it."""
         with self._guard:
-            if self._link is None or not self._link.alive():
-                self._link = self._join_or_start()
-                self._links.append(self._link)
-            return self._link
+            if self._connection is None or not self._connection.alive():
+                self._connection = self._join_or_start()
+                self._connections.append(self._connection)
+            return self._connection
 
     def _join_or_start(self) -> _Connection:
         failed_alone = 0
-        for _ in range(STARTING):
+        for _ in range(MAX_START_POLLS):
             joined = self._join()
             if joined is not None:
                 logger.info("service.joined", url=joined.url)
@@ -169,12 +171,12 @@ class Local(BatchApi):
                 return self._start()
             except ServiceError:
                 # Somebody else is starting it, or had it until a moment ago; else the error is the service's own.
-                if not self._held():
+                if not is_locked(self._data):
                     failed_alone += 1
                     if failed_alone == 3:
                         raise
                     continue
-            self._sleep(LOOK)
+            self._sleep(START_POLL_INTERVAL)
         raise ServiceError(
             f"another process holds the embedded service in {self._data} but does not answer",
             hint=f"end that process, or look at {self._data / ENDPOINT} for its id",
@@ -183,13 +185,13 @@ class Local(BatchApi):
     def _start(self) -> _Connection:
         try:
             self._data.mkdir(parents=True, exist_ok=True)
-            token = _token_of(self._data / ACCOUNT)
+            token = load_token(self._data / ACCOUNT)
         except OSError as exc:
             raise ServiceError(f"the service's folder {self._data} can't be used: {exc.strerror or exc}") from exc
         service = self._launch(self._data, token)
         endpoint = {"url": service.url, "token": token, "pid": os.getpid()}
         try:
-            _write_private(self._data / ENDPOINT, json.dumps(endpoint))
+            write_private(self._data / ENDPOINT, json.dumps(endpoint))
         except OSError as exc:
             service.stop()
             raise ServiceError(f"{self._data / ENDPOINT} can't be written: {exc.strerror or exc}") from exc
@@ -198,38 +200,27 @@ class Local(BatchApi):
 
     def _join(self) -> _Connection | None:
         """The service that `endpoint.json` tells of, where it answers to the token in it."""
-        found = _read_endpoint(self._data / ENDPOINT)
+        found = read_endpoint(self._data / ENDPOINT)
         if found is None:
             return None
         url, token, pid = found
-        link = _Connection(url, token, pid=pid, sleep=self._sleep, now=self._now)
+        connection = _Connection(url, token, pid=pid, sleep=self._sleep, now=self._now)
         # The port of a service that was killed may be somebody else's by now: no token goes there.
-        if link.alive() and link.answers():
-            return link
-        link.api.close()
+        if connection.alive() and connection.answers():
+            return connection
+        connection.api.close()
         return None
 
-    def _held(self) -> bool:
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - seldom needed
-
-        try:
-            with FileLock(self._data / LOCK, timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return False
-
-    def _current(self, intent: FileIntent) -> FileIntent:
+    def _rebase_intent(self, intent: FileIntent) -> FileIntent:
         return FileIntent(intent.file_id, self._rebase_url(intent.upload_url), intent.expires_at)
 
     def _rebase_url(self, url: str) -> str:
         """A presigned URL of an earlier incarnation at the address of this one: its signature holds for the data."""
         with self._guard:
-            link = self._link
-            known = {old.url for old in self._links}
+            connection = self._connection
+            known = {old.url for old in self._connections}
         origin = next((old for old in known if url.startswith(f"{old}/")), None)
-        return url if link is None or origin is None else link.url + url[len(origin) :]
+        return url if connection is None or origin is None else connection.url + url[len(origin) :]
 
 
 class _ServiceGone(ProviderError):
@@ -244,16 +235,16 @@ class _Connection:
         self._pid = pid
         self._sleep = sleep
         # On loopback a trouble passes soon or not at all.
-        patience = RetryPolicy(first=0.1, longest=5.0, sleep=self._sleep_while_alive)
-        self.api = DigitalOcean(url, token, now=now, patience=patience)
-        self._probe = DigitalOcean(url, token, now=now, patience=RetryPolicy(tries=1, sleep=sleep))
+        retry = RetryPolicy(base_delay=0.1, max_delay=5.0, sleep=self._sleep_while_alive)
+        self.api = DigitalOcean(url, token, now=now, retry=retry)
+        self._probe = DigitalOcean(url, token, now=now, retry=RetryPolicy(tries=1, sleep=sleep))
 
     def alive(self) -> bool:
         """Whether the process is there and takes connections. True for this object's own, which ends with it."""
         if self._pid is None:
             return True
         target = httpx.URL(self.url)
-        if not _process_exists(self._pid):
+        if not process_exists(self._pid):
             return False
         try:
             with socket.create_connection((target.host, target.port or 80), timeout=5):
@@ -313,7 +304,7 @@ def embedded(
     return Local(service_folder / f"{profile.backend}{upstream}", launch, sleep=sleep, now=now)
 
 
-class _Trouble(TypedDict):
+class _FaultSettings(TypedDict):
     """What a service is told about the trouble to make."""
 
     faults: tuple[str, ...]
@@ -321,7 +312,7 @@ class _Trouble(TypedDict):
     time_scale: float
 
 
-def _fault_settings(environ: Mapping[str, str]) -> _Trouble:
+def _fault_settings(environ: Mapping[str, str]) -> _FaultSettings:
     """Raises ServiceError that names the variable which can't be read."""
     prefix = "BATCHSPEC_SERVICE_"
     faults = environ.get(f"{prefix}FAULTS", "")
@@ -334,71 +325,3 @@ def _fault_settings(environ: Mapping[str, str]) -> _Trouble:
         }
     except ValueError as exc:
         raise ServiceError(f"{prefix}SEED is a whole number and {prefix}TIME_SCALE a number: {exc}") from exc
-
-
-def _read_endpoint(path: Path) -> tuple[str, str, int] | None:
-    """(url, token, pid), or None where there is no such file or it is not ours: it is then made anew."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(told, Mapping):
-        return None
-    url, token, pid = told.get("url"), told.get("token"), told.get("pid")
-    if not (isinstance(url, str) and isinstance(token, str) and isinstance(pid, int) and token and pid > 0):
-        return None
-    try:
-        host = httpx.URL(url).host
-    except httpx.InvalidURL:
-        return None
-    return (url, token, pid) if is_loopback(host) else None
-
-
-def _process_exists(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # there, os.kill would end it
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _token_of(path: Path) -> str:
-    """The token in a file, which is made where there is none; of two processes that make it at once, one prevails."""
-    if not path.exists():
-        with contextlib.suppress(FileExistsError):
-            _write_private(path, secrets.token_hex(32), replace=False)
-    token = path.read_text(encoding="ascii", errors="replace").strip()
-    if not (token.isalnum() and token.isascii()):
-        raise ServiceError(
-            f"{path} does not hold a token", hint="remove it; the jobs in that folder are then forgotten"
-        )
-    return token
-
-
-def _write_private(path: Path, text: str, *, replace: bool = True) -> None:
-    """Write a file that only its owner may read; never seen half written. Raises FileExistsError without `replace`."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        if replace:
-            beside.replace(path)
-        else:
-            _link(beside, path)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-def _link(beside: Path, path: Path) -> None:
-    try:
-        path.hardlink_to(beside)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: the smaller evil is that the last of two prevails
-        beside.replace(path)

@@ -27,7 +27,7 @@ import httpx
 from runner.errors import ApiError, Malformed, ProviderError, StoreError, Unauthorized
 from runner.jobspec.trust import is_loopback
 from runner.providers.download import ByteProgress, Download
-from runner.providers.http import MAX_REFUSAL, USUAL, Limits, Now, new_client, read_start
+from runner.providers.http import MAX_ERROR_BODY, USUAL, Limits, Now, new_client, read_start
 from runner.providers.http_errors import map_httpx_errors, storage_error_from_response
 from runner.providers.protocol import Progress, Renew
 from runner.providers.retry import RetryPolicy
@@ -38,7 +38,7 @@ MAX_URL = 16_384
 """Characters of a presigned URL; those with a session token have some thousand."""
 MAX_TRIES = 60
 """Tries of one transfer in all, whatever progress each of them made."""
-MAX_RENEWED = 2
+MAX_IDLE_RENEWALS = 2
 """Fresh addresses for one download in a row that bring nothing."""
 URL_TTL = 600.0
 """Seconds an upload URL is taken to last where the service does not say; the guide says 10 to 15 minutes."""
@@ -49,10 +49,10 @@ STALE = 3_600.0
 class Storage:
     """The transfers of one API. `local` says that the API is on loopback. Threads may share it."""
 
-    def __init__(self, *, local: bool, patience: RetryPolicy, now: Now = time.time, limits: Limits = USUAL) -> None:
+    def __init__(self, *, local: bool, retry: RetryPolicy, now: Now = time.time, limits: Limits = USUAL) -> None:
         self._local = local
         self._limits = limits
-        self._patience = patience
+        self._retry = retry
         self._now = now
         self._clients: dict[tuple[str, bool], httpx.Client] = {}
         self._guard = threading.Lock()
@@ -65,7 +65,7 @@ class Storage:
         the URL is not (or no longer) good, also where uploads broke until it expired; StoreError where the file can't
         be read; Rejected where it is too large.
         """
-        target = checked(url, local=self._local)
+        target = validate_url(url, local=self._local)
         start = self._now()
         window = until.timestamp() - start if until is not None else URL_TTL
         tried, waited = 0, 0.0
@@ -81,7 +81,7 @@ class Storage:
                     raise
                 # This machine's clock may be wrong: a few tries are made whatever it says.
                 elapsed = max(waited, self._now() - start) + seconds
-                if (tried >= self._patience.tries and elapsed >= window) or tried >= MAX_TRIES:
+                if (tried >= self._retry.tries and elapsed >= window) or tried >= MAX_TRIES:
                     raise Unauthorized(
                         f"{error.message}; the upload URL expired after {tried} tries",
                         status=httpx.codes.FORBIDDEN,
@@ -89,31 +89,31 @@ class Storage:
                         hint="a new upload URL is needed; if this goes on, look at the network",
                     ) from error
                 waited += seconds
-                self._patience.rest("upload.retried", error, tried, seconds)
+                self._retry.log_and_sleep("upload.retried", error, tried, seconds)
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
-        """GET `url` into `path`: written beside, synced and renamed, so `path` is whole or untouched.
+        """GET `url` into `path`: written part, synced and renamed, so `path` is whole or untouched.
 
         A broken download goes on where it broke if the storage gives ETags and takes ranges, else from the beginning
         (`progress` gets a negative number then). Where the URL has expired, `renew` gives another one. Raises NotFound,
         Unauthorized where the URL has expired and there is no other, StoreError where the file can't be written.
         """
-        target = checked(url, local=self._local)
-        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        target = validate_url(url, local=self._local)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
             _clear(path)
-            with beside.open("xb") as file:
+            with part.open("xb") as file:
                 self._fetch(
                     Download(target, file, ByteProgress(progress), limit=self._limits.file, now=self._now), renew
                 )
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(path)
+            part.replace(path)
         except OSError as exc:
             raise StoreError(f"{path} can't be written: {exc.strerror or exc}", code="BS411") from exc
         finally:
             with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
 
     def _pause(self, error: ProviderError, tried: int) -> float | None:
         """Seconds until the same upload is tried again; None where that can't help.
@@ -121,9 +121,9 @@ class Storage:
         The guide asks for the same URL after any failure but an expired URL. A refusal whose reason is not known gets
         as many tries as a call to the API.
         """
-        seconds = self._patience.pause(error, tried)
-        if seconds is None and _worth_retrying(error) and tried < self._patience.tries:
-            return self._patience.backoff(tried)
+        seconds = self._retry.delay(error, tried)
+        if seconds is None and _worth_retrying(error) and tried < self._retry.tries:
+            return self._retry.backoff(tried)
         return seconds
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ class Storage:
         with self._guard:
             if kind not in self._clients:
                 limits = self._limits
-                self._clients[kind] = new_client(target, silence=limits.transfer_silence, connect=limits.connect)
+                self._clients[kind] = new_client(target, read_timeout=limits.transfer_timeout, connect=limits.connect)
             return self._clients[kind]
 
     def _put(self, target: httpx.URL, path: Path, sent: ByteProgress) -> None:
@@ -158,32 +158,32 @@ class Storage:
                     "PUT", target, content=_pieces(file, size, path, sent), headers=headers
                 ) as response,
             ):
-                told = read_start(response, MAX_REFUSAL)
+                body = read_start(response, MAX_ERROR_BODY)
         if not response.is_success:
-            raise storage_error_from_response(response.status_code, response.headers, told, what, now=self._now)
+            raise storage_error_from_response(response.status_code, response.headers, body, what, now=self._now)
 
     def _fetch(self, download: Download, renew: Renew | None) -> None:
         tried, idle, renewed = 0, 0, 0
         while True:
-            before = download.moved.count
+            before = download.progress.count
             try:
-                return download.go_on(self._client(download.target))
+                return download.resume(self._client(download.target))
             except Unauthorized:
                 # An address is good for some minutes, and a large file over a bad line takes longer.
-                renewed = 1 if download.moved.count > before else renewed + 1
-                if renew is None or renewed > MAX_RENEWED:
+                renewed = 1 if download.progress.count > before else renewed + 1
+                if renew is None or renewed > MAX_IDLE_RENEWALS:
                     raise
-                download.target = checked(renew(), local=self._local)
+                download.target = validate_url(renew(), local=self._local)
             except ProviderError as error:
                 tried += 1
-                idle = 1 if download.moved.count > before else idle + 1
-                seconds = self._patience.wait(error, idle) if tried < MAX_TRIES else None
+                idle = 1 if download.progress.count > before else idle + 1
+                seconds = self._retry.next_delay(error, idle) if tried < MAX_TRIES else None
                 if seconds is None:
                     raise
-                self._patience.rest("download.retried", error, tried, seconds)
+                self._retry.log_and_sleep("download.retried", error, tried, seconds)
 
 
-def checked(url: str, *, local: bool) -> httpx.URL:
+def validate_url(url: str, *, local: bool) -> httpx.URL:
     """`url` as one that a file may go to or come from; the module says which. `local`: the API is on loopback.
 
     Raises Malformed, without the URL in it.
@@ -227,18 +227,18 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _pieces(file: IO[bytes], size: int, path: Path, sent: ByteProgress) -> Iterator[bytes]:
-    left = size
-    while left:
+    remaining = size
+    while remaining:
         try:
-            piece = file.read(min(CHUNK, left))
+            piece = file.read(min(CHUNK, remaining))
         except OSError as exc:
             raise StoreError(f"{path} can't be read: {exc.strerror or exc}", code="BS411") from exc
         if not piece:
             break
-        left -= len(piece)
+        remaining -= len(piece)
         yield piece
         sent.add(len(piece))
-    if left or os.fstat(file.fileno()).st_size != size:
+    if remaining or os.fstat(file.fileno()).st_size != size:
         raise StoreError(f"{path} changed while it was uploaded")
 
 
@@ -250,7 +250,7 @@ def _worth_retrying(error: ProviderError) -> bool:
 
 
 def _clear(path: Path) -> None:
-    """Remove what processes that were killed left of earlier downloads to `path`."""
+    """Remove what processes that were killed remaining of earlier downloads to `path`."""
     for old in path.parent.glob(f".{_literal(path.name)}.*.part"):
         with contextlib.suppress(OSError):
             if time.time() - old.stat().st_mtime > STALE:

@@ -124,7 +124,7 @@ class BatchApi(Protocol):
         """
         ...
 
-    def create_batch(self, order: CreateRequest) -> RemoteBatch:
+    def create_batch(self, request: CreateRequest) -> RemoteBatch:
         """Create a batch. With a `request_id` already used for the same bytes, the existing batch is returned."""
         ...
 

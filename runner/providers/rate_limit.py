@@ -18,12 +18,12 @@ from runner.providers.retry import RetryPolicy
 class RateLimiter:
     """Opened and closed by what answers say. `now` is in seconds since 1970. Threads share it.
 
-    It holds a call for `patience.asked` seconds at most. Where the service tells of a longer time the call is let go:
+    It holds a call for `retry.max_retry_after` seconds at most. After a longer announcement it lets the call go:
     whether that is meant is for the service to say, by a 429.
     """
 
-    def __init__(self, patience: RetryPolicy, now: Callable[[], float]) -> None:
-        self._patience = patience
+    def __init__(self, retry: RetryPolicy, now: Callable[[], float]) -> None:
+        self._retry = retry
         self._now = now
         self._closed_until = 0.0
         self._guard = threading.Lock()
@@ -32,16 +32,16 @@ class RateLimiter:
         """Wait until a call may go, with some jitter."""
         with self._guard:
             seconds = self._closed_until - self._now()
-        if 0.0 < seconds <= self._patience.asked:
+        if 0.0 < seconds <= self._retry.max_retry_after:
             logger.info("ratelimit.waited", wait=round(seconds, 2))
-            self._patience.sleep(self._patience.spread(seconds))
+            self._retry.sleep(self._retry.jitter(seconds))
 
-    def told(self, headers: Mapping[str, str]) -> None:
+    def update(self, headers: Mapping[str, str]) -> None:
         """Take in the headers of an answer."""
         if headers.get("ratelimit-remaining", "").strip() == "0":
             self._close(until_reset(headers, clock_of(headers, self._now)))
 
-    def refused(self, error: ApiError) -> None:
+    def on_error(self, error: ApiError) -> None:
         """Take in a refusal that may say when to come back."""
         self._close(getattr(error, "retry_after", None))
 

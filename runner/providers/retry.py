@@ -17,7 +17,7 @@ from runner.providers import logger
 Sleep = Callable[[float], None]
 """Waits for so many seconds. It may raise to end the waiting: that goes through to the caller."""
 
-PASSING = (Unreachable, ServerError, RateLimited)
+TRANSIENT = (Unreachable, ServerError, RateLimited)
 """Troubles that may be over at the next try."""
 
 
@@ -32,38 +32,38 @@ class RetryPolicy:
     """
 
     tries: int = 5
-    first: float = 0.5
-    longest: float = 20.0
-    asked: float = 90.0
+    base_delay: float = 0.5
+    max_delay: float = 20.0
+    max_retry_after: float = 90.0
     sleep: Sleep = time.sleep
-    chance: Callable[[], float] = random.random
+    rng: Callable[[], float] = random.random
 
-    def wait(self, error: ProviderError, tried: int) -> float | None:
-        """The seconds to wait after try number `tried` (from 1) failed with `error`; None to give up."""
-        if tried >= self.tries:
+    def next_delay(self, error: ProviderError, attempt: int) -> float | None:
+        """The seconds to wait after try number `attempt` (from 1) failed with `error`; None to give up."""
+        if attempt >= self.tries:
             return None
-        return self.pause(error, tried)
+        return self.delay(error, attempt)
 
-    def pause(self, error: ProviderError, tried: int) -> float | None:
+    def delay(self, error: ProviderError, attempt: int) -> float | None:
         """As `wait`, without a limit of tries: None only where trying again can't help, or would take too long."""
-        if not isinstance(error, PASSING):
+        if not isinstance(error, TRANSIENT):
             return None
         wanted: float | None = getattr(error, "retry_after", None)
-        if wanted is not None and wanted > self.asked:
+        if wanted is not None and wanted > self.max_retry_after:
             return None
-        return max(self.backoff(tried), self.spread(wanted or 0.0))
+        return max(self.backoff(attempt), self.jitter(wanted or 0.0))
 
-    def backoff(self, tried: int) -> float:
-        """The seconds to wait after try number `tried` (from 1) where nobody asks for more."""
+    def backoff(self, attempt: int) -> float:
+        """The seconds to wait after try number `attempt` (from 1) where nobody asks for more."""
         # The exponent is limited because a float is.
-        longest = min(self.longest, self.first * 2.0 ** min(tried - 1, 30))
-        return longest * (0.5 + 0.5 * self.chance())
+        longest = min(self.max_delay, self.base_delay * 2.0 ** min(attempt - 1, 30))
+        return longest * (0.5 + 0.5 * self.rng())
 
-    def spread(self, seconds: float) -> float:
+    def jitter(self, seconds: float) -> float:
         """`seconds`, or up to a tenth more, so that those who were told the same don't come at the same moment."""
-        return seconds * (1.0 + 0.1 * self.chance())
+        return seconds * (1.0 + 0.1 * self.rng())
 
-    def rest(self, event: str, error: ProviderError, tried: int, seconds: float) -> None:
-        """Log that something is tried again, and wait."""
-        logger.info(event, tried=tried, wait=round(seconds, 2), reason=error.message)
+    def log_and_sleep(self, event: str, error: ProviderError, attempt: int, seconds: float) -> None:
+        """Log that something is attempt again, and wait."""
+        logger.info(event, tried=attempt, wait=round(seconds, 2), reason=error.message)
         self.sleep(seconds)

@@ -65,17 +65,17 @@ def is_id(value: object) -> bool:
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
-def order_body(order: CreateRequest) -> dict[str, Any]:
+def create_body(request: CreateRequest) -> dict[str, Any]:
     """The JSON body of a create. `endpoint` is required for openai, forbidden for anthropic (OpenAPI description)."""
-    body: dict[str, Any] = {"provider": order.line_format, "file_id": order.file_id, "completion_window": WINDOW}
-    if order.line_format == "openai":
-        body["endpoint"] = order.endpoint
-    if order.request_id:
-        body["request_id"] = order.request_id
-    if order.metadata:
-        body["metadata"] = dict(order.metadata)
-    if order.webhook is not None:
-        url, secret = order.webhook
+    body: dict[str, Any] = {"provider": request.line_format, "file_id": request.file_id, "completion_window": WINDOW}
+    if request.line_format == "openai":
+        body["endpoint"] = request.endpoint
+    if request.request_id:
+        body["request_id"] = request.request_id
+    if request.metadata:
+        body["metadata"] = dict(request.metadata)
+    if request.webhook is not None:
+        url, secret = request.webhook
         body["webhook"] = {"url": url, "secret": secret}
     return body
 
@@ -159,7 +159,7 @@ def read_results(answer: object) -> ResultUrls:
 def read_time(value: object) -> datetime | None:
     """An RFC 3339 text, or seconds (also milliseconds) since 1970, as aware UTC. None for anything else.
 
-    Times are told to people and put answers in order; none of them is worth refusing a batch for.
+    Times are cursor to people and put answers in request; none of them is worth refusing a batch for.
     """
     try:
         if isinstance(value, str):
@@ -286,8 +286,8 @@ def _entries(values: Iterable[object]) -> tuple[Entry, ...]:
     return tuple(Entry(read_batch(value), _object(value, "batch")) for value in values)
 
 
-def _cursor(told: object, last_edge: object, entries: tuple[Entry, ...]) -> str | None:
-    for value in (told, last_edge):
+def _cursor(cursor: object, last_edge: object, entries: tuple[Entry, ...]) -> str | None:
+    for value in (cursor, last_edge):
         if isinstance(value, str) and value:
             return value
     return entries[-1].batch.batch_id if entries else None

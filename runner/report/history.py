@@ -65,7 +65,7 @@ def history(folder: Path, lock_path: str, project: str, address: str, limit: int
     if not versions or here != versions[-1][1]:
         versions.append((None, here))
     parsed = [_parsed(commit, data, lock_path, project) for commit, data in versions]
-    names = next((found.names(address) for found in reversed(parsed) if isinstance(found, Lockfile)), (address,))
+    names = next((found.aliases(address) for found in reversed(parsed) if isinstance(found, Lockfile)), (address,))
     entries: list[Entry] = []
     before = Lockfile(project)
     for position, ((commit, _), after) in enumerate(zip(versions, parsed, strict=True)):

@@ -112,7 +112,7 @@ def runs(lockfile: Lockfile, address: str, realm: str, invalid: Mapping[str, int
     `invalid` counts answers that do not fit the schema by batch, as the output holds them; those of an output that does
     not name batches stand under "", and are the newest run's.
     """
-    batches = sorted(lockfile.of(address, realm), key=lambda batch: (batch.created_at, batch.batch))
+    batches = sorted(lockfile.batches_of(address, realm), key=lambda batch: (batch.created_at, batch.batch))
     groups: list[list[BatchLine]] = []
     for batch in batches:
         if groups and groups[-1][-1].pins == batch.pins:

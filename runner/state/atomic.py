@@ -23,27 +23,27 @@ def private_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to write beside `path`; synced and renamed over it when the block ends well, removed otherwise.
+    """A file to write part `path`; synced and renamed over it when the block ends well, removed otherwise.
 
     Raises StoreError where the disk refuses.
     """
-    beside: Path | None = None
+    part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        beside = Path(name)
+        part = Path(name)
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), path.stat().st_mode & 0o777 if path.exists() else _NEW_MODE)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        part.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}", code="BS411") from error
     finally:
-        if beside is not None:
-            beside.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
 
 
 def write_if_changed(path: Path, data: bytes) -> None:

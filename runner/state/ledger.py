@@ -63,13 +63,13 @@ class Ledger:
     Raises StoreError.
     """
 
-    def __init__(self, path: Path, *, reads: bool = False) -> None:
-        """Open the file; what only `reads` needs no rights to write."""
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the file; what only `read_only` needs no rights to write."""
         self._path = path
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if reads and not os.access(path.parent, os.W_OK):
+            if read_only and not os.access(path.parent, os.W_OK):
                 # Nobody can write it here either, so it can be read without a lock; what is in its log may be missing.
                 address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
                 self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
@@ -89,7 +89,7 @@ class Ledger:
             if version == 0:
                 self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
-            raise _unusable(f"cannot open {path}: {error}", error) from error
+            raise _open_error(f"cannot open {path}: {error}", error) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -97,7 +97,7 @@ class Ledger:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._turn:
+        with self._lock:
             try:
                 self._db.execute("begin immediate")
                 yield self._db
@@ -109,11 +109,11 @@ class Ledger:
                     self._db.execute("rollback")
 
     def _read(self, query: str, values: tuple[str | None, ...]) -> list[tuple[Any, ...]]:
-        with self._turn:
+        with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                raise _unusable(f"cannot read {self._path}: {error}", error) from error
+                raise _open_error(f"cannot read {self._path}: {error}", error) from error
 
     def upload_intended(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
         """A place for a shard's bytes was given. Its URL is not kept: it is a secret."""
@@ -222,7 +222,7 @@ def _t(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _unusable(message: str, error: sqlite3.Error) -> StoreError:
+def _open_error(message: str, error: sqlite3.Error) -> StoreError:
     """The error for a ledger that can't be read: the disk or its rights (OperationalError), else what stands in it."""
     if isinstance(error, sqlite3.OperationalError):
         return StoreError(message, code="BS411")

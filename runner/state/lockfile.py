@@ -24,7 +24,7 @@ class Lockfile:
     outputs: Mapping[str, OutputLine] = field(default_factory=dict)
     moves: frozenset[MovedLine] = frozenset()
 
-    def names(self, address: str) -> tuple[str, ...]:
+    def aliases(self, address: str) -> tuple[str, ...]:
         """The address, and those it had before it was renamed, newest first; a circle of renames ends in itself."""
         found = {address: None}
         waiting = [address]
@@ -35,15 +35,15 @@ class Lockfile:
                 waiting.append(old)
         return tuple(found)
 
-    def of(self, address: str, realm: str) -> tuple[BatchLine, ...]:
+    def batches_of(self, address: str, realm: str) -> tuple[BatchLine, ...]:
         """The batches of one address and realm, by batch id; those made under an earlier name of it are among them."""
-        names = frozenset(self.names(address))
+        names = frozenset(self.aliases(address))
         found = (b for b in self.batches.values() if b.job in names and b.realm == realm)
         return tuple(sorted(found, key=lambda b: b.batch))
 
     def pins_of(self, address: str) -> PinsLine | None:
         """What an address is pinned to now; None before its first apply and where branches differed."""
-        for name in self.names(address):
+        for name in self.aliases(address):
             if name in self.current:
                 digest = self.current[name]
                 return self.pins.get(digest) if digest else None
@@ -59,7 +59,7 @@ class Lockfile:
 
     def without(self, address: str) -> Lockfile:
         """With nothing of an address and its earlier names left."""
-        names = frozenset(self.names(address))
+        names = frozenset(self.aliases(address))
         return replace(
             self,
             current={name: digest for name, digest in self.current.items() if name not in names},
@@ -79,17 +79,17 @@ class Lockfile:
         """With batches added or moved on; a batch that has ended does not go back to submitted.
 
         One that another realm turns out to have, as where its URL is spelled in another way now, goes over to it. Where
-        results are others than they were, outputs were not written from them and name the batch no more.
+        results are changed than they were, outputs were not written from them and name the batch no more.
         """
-        batches, others = dict(self.batches), set()
+        batches, changed = dict(self.batches), set()
         for line in lines:
-            standing = batches.get(line.batch)
-            if line.ended or standing is None or not standing.ended or standing.realm != line.realm:
+            existing = batches.get(line.batch)
+            if line.ended or existing is None or not existing.ended or existing.realm != line.realm:
                 batches[line.batch] = line
-                if standing is not None and standing.results and standing.results != line.results:
-                    others.add(line.batch)
+                if existing is not None and existing.results and existing.results != line.results:
+                    changed.add(line.batch)
         outputs = {
-            path: output.model_copy(update={"batches": tuple(b for b in output.batches if b not in others)})
+            path: output.model_copy(update={"batches": tuple(b for b in output.batches if b not in changed)})
             for path, output in self.outputs.items()
         }
         return replace(self, batches=batches, outputs=outputs)
@@ -149,8 +149,8 @@ def assemble(project: str, currents: Iterable[Mapping[str, str | None]], lines: 
 _L = TypeVar("_L", PinsLine, BatchLine, OutputLine)
 
 
-def _union(standing: Mapping[str, _L], lines: Iterable[_L], name: Any) -> dict[str, _L]:
-    merged = dict(standing)
+def _union(existing: Mapping[str, _L], lines: Iterable[_L], name: Any) -> dict[str, _L]:
+    merged = dict(existing)
     for line in lines:
         key = name(line)
         merged[key] = max(merged[key], line, key=_rank) if key in merged else line

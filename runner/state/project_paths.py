@@ -32,7 +32,7 @@ class ProjectPaths:
     files: Path
 
     @classmethod
-    def of(cls, root: Path, store: str, realm_name: str | None) -> ProjectPaths:
+    def for_provider(cls, root: Path, store: str, realm_name: str | None) -> ProjectPaths:
         """The places for a provider: the spec's own where `realm_name` is None, else a realm apart of that name."""
         base = root / store
         home = base if realm_name is None else base / "realms" / realm_name
@@ -77,16 +77,16 @@ class ProjectPaths:
         return self.home / "rendered" / sha256_hex(address.encode())[:32]
 
     @contextlib.contextmanager
-    def scratch(self, *, reads: bool = False) -> Iterator[Path]:
-        """A folder for one command's rendering; it is removed at the end, and what a killed process left is too.
+    def scratch(self, *, read_only: bool = False) -> Iterator[Path]:
+        """A folder for one command's rendering; it is removed at the end, and what a killed process folder is too.
 
-        A command that only `reads` has one of the system's where it may not write here.
+        A command that only `read_only` has one of the system's where it may not write here.
         """
         with contextlib.ExitStack() as stack:
             try:
                 folder = stack.enter_context(self._scratch())
             except OSError as error:
-                if not reads or error.errno not in REFUSED:
+                if not read_only or error.errno not in REFUSED:
                     raise
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchspec-")))
             yield folder
@@ -99,9 +99,9 @@ class ProjectPaths:
         parent = self.home / "scratch"
         parent.mkdir(parents=True, exist_ok=True)
         self._mark()
-        for left in parent.iterdir():
-            if _is_left(left):
-                shutil.rmtree(left, ignore_errors=True)
+        for folder in parent.iterdir():
+            if _is_abandoned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=parent))
         try:
             with FileLock(folder / _IN_USE):
@@ -121,17 +121,17 @@ class ProjectPaths:
 
 _IN_USE = "in-use"
 """The file that a scratch folder holds, and whose lock its process holds: what has none is not deleted."""
-_YOUNG = 60.0
+_LOCK_GRACE = 60.0
 """Seconds that a folder is taken for a process's that is about to lock it."""
 
 
-def _is_left(folder: Path) -> bool:
+def _is_abandoned(folder: Path) -> bool:
     """Return whether batchspec made a scratch folder, for a process that has ended: its lock died with it."""
     from filelock import FileLock, Timeout  # noqa: PLC0415
 
     try:
         status = folder.lstat()
-        if not stat.S_ISDIR(status.st_mode) or time.time() - status.st_mtime < _YOUNG:
+        if not stat.S_ISDIR(status.st_mode) or time.time() - status.st_mtime < _LOCK_GRACE:
             return False
         if not stat.S_ISREG((folder / _IN_USE).lstat().st_mode):
             return False

@@ -87,13 +87,13 @@ class Summary:
         return self.answers + self.failures
 
 
-READING = 2
+PARSER_VERSION = 2
 """The version of the rules by which lines are read. Version 1 took lines without text for answers."""
-_FRESH = ".fresh-"
-STALE = 86_400.0
+_STAGING_PREFIX = ".fresh-"
+MAX_STAGING_AGE = 86_400.0
 """Seconds after which what was being downloaded is a dead process's."""
-_SUMMARY_END = ".summary.json"
-_ENDS = (".output.jsonl", ".errors.jsonl", ".rows.jsonl")
+_SUMMARY_SUFFIX = ".summary.json"
+_SUFFIXES = (".output.jsonl", ".errors.jsonl", ".rows.jsonl")
 _LOCKS = 16
 """Batches share locks: one of its own for each would leave as many files behind."""
 _SUMMARY = TypeAdapter(Summary)
@@ -114,15 +114,15 @@ class CustomIdMap:
     `sent` are the sorted keys of the batch's shard, where that is known: no other is an answer of this batch.
     """
 
-    def __init__(self, sent: npt.NDArray[np.bytes_] | None = None, foreign: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, sent: npt.NDArray[np.bytes_] | None = None, imported: Mapping[str, bytes] | None = None) -> None:
         self._sent = sent
-        self._foreign = foreign
+        self._imported = imported
 
     def keys_of(self, ids: Sequence[str]) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.bool_]]:
         """The keys for ids, and which of them are known; the key of one that is not is empty."""
-        if self._foreign is None and (plain := plain_keys(ids)) is not None:
+        if self._imported is None and (plain := plain_keys(ids)) is not None:
             return plain, np.ones(len(ids), bool)
-        key_of: Callable[[str], bytes | None] = parse_key if self._foreign is None else self._foreign.get
+        key_of: Callable[[str], bytes | None] = parse_key if self._imported is None else self._imported.get
         keys = [key_of(one) for one in ids]
         return np.array([key or b"" for key in keys], f"S{KEY_BYTES}"), np.array([key is not None for key in keys])
 
@@ -145,17 +145,17 @@ class ResultStore:
     def raw(self, batch_id: str) -> tuple[Path, Path]:
         """Where the output and the error file of a batch lie, or will."""
         name = safe_name(batch_id)
-        return self.folder / f"{name}{_ENDS[0]}", self.folder / f"{name}{_ENDS[1]}"
+        return self.folder / f"{name}{_SUFFIXES[0]}", self.folder / f"{name}{_SUFFIXES[1]}"
 
     def rows(self, batch_id: str) -> Path:
         """Where rows of a batch lie that were saved from an output, because its results can't be had any more."""
-        return self.folder / f"{safe_name(batch_id)}{_ENDS[2]}"
+        return self.folder / f"{safe_name(batch_id)}{_SUFFIXES[2]}"
 
     def files(self, batch_id: str) -> tuple[Path, Path, Path]:
         """All three, in the order in which ENTRY numbers them."""
         return (*self.raw(batch_id), self.rows(batch_id))
 
-    def foreign(self, batch_id: str) -> dict[str, bytes] | None:
+    def imported_ids(self, batch_id: str) -> dict[str, bytes] | None:
         """For an imported batch, what its own ids stand for; None for any other. Raises StoreError."""
         path = self.folder / f"{safe_name(batch_id)}.ids.json"
         try:
@@ -166,7 +166,7 @@ class ResultStore:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise StoreError(f"{path} is damaged: {error}", hint="remove it, and import the batch again") from error
 
-    def save_foreign(self, batch_id: str, mapping: Mapping[str, bytes]) -> None:
+    def save_imported_ids(self, batch_id: str, mapping: Mapping[str, bytes]) -> None:
         """Keep what an imported batch's own ids stand for."""
         path = self.folder / f"{safe_name(batch_id)}.ids.json"
         write_if_changed(path, orjson.dumps({name: key.hex() for name, key in mapping.items()}))
@@ -185,25 +185,29 @@ class ResultStore:
             yield
 
     @contextlib.contextmanager
-    def fresh(self, batch_id: str) -> Iterator[tuple[Path, Path]]:
+    def staging(self, batch_id: str) -> Iterator[tuple[Path, Path]]:
         """Two paths to download to; what stands there at the end is removed. `take` makes it the batch's own."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(f"{_FRESH}*"):
+        for folder in self.folder.glob(f"{_STAGING_PREFIX}*"):
             with contextlib.suppress(OSError):
-                if time.time() - left.stat().st_mtime > STALE:
-                    shutil.rmtree(left)
+                if time.time() - folder.stat().st_mtime > MAX_STAGING_AGE:
+                    shutil.rmtree(folder)
         # A folder for each, since a plan and an apply may fetch the same batch at once.
-        with tempfile.TemporaryDirectory(prefix=f"{_FRESH}{safe_name(batch_id)[:40]}-", dir=self.folder) as name:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{_STAGING_PREFIX}{safe_name(batch_id)[:40]}-", dir=self.folder
+        ) as name:
             yield Path(name, "output.jsonl"), Path(name, "errors.jsonl")
 
-    def take(self, batch_id: str, fresh: tuple[Path, Path], entries: Entries, summary: Summary) -> ResultIndex:
+    def commit_download(
+        self, batch_id: str, staged: tuple[Path, Path], entries: Entries, summary: Summary
+    ) -> ResultIndex:
         """Make downloaded files, which hold all that stands here, the batch's own, with their index. Call it `locked`.
 
         The summary goes first and comes last: with it all is there. In between each file is the old one or the new one,
         and what a kill leaves is indexed as it lies there.
         """
         self._summary(batch_id).unlink(missing_ok=True)
-        for path, target in zip(fresh, self.raw(batch_id), strict=True):
+        for path, target in zip(staged, self.raw(batch_id), strict=True):
             if path.exists():
                 path.replace(target)
             else:
@@ -217,15 +221,15 @@ class ResultStore:
         return ResultIndex(summary, saved, self.files(batch_id))
 
     def _summary(self, batch_id: str) -> Path:
-        return self.folder / f"{safe_name(batch_id)}{_SUMMARY_END}"
+        return self.folder / f"{safe_name(batch_id)}{_SUMMARY_SUFFIX}"
 
-    def held(self) -> frozenset[str]:
+    def indexed(self) -> frozenset[str]:
         """The names of batches that have an index here, as `safe_name` gives them."""
-        return frozenset(path.name.removesuffix(_SUMMARY_END) for path in self.folder.glob(f"*{_SUMMARY_END}"))
+        return frozenset(path.name.removesuffix(_SUMMARY_SUFFIX) for path in self.folder.glob(f"*{_SUMMARY_SUFFIX}"))
 
-    def lying(self) -> frozenset[str]:
+    def with_files(self) -> frozenset[str]:
         """The names of batches of which lines lie here, with an index or without."""
-        return frozenset(path.name.removesuffix(end) for end in _ENDS for path in self.folder.glob(f"*{end}"))
+        return frozenset(path.name.removesuffix(end) for end in _SUFFIXES for path in self.folder.glob(f"*{end}"))
 
     def load(self, batch_id: str, *, any_reading: bool = False) -> ResultIndex | None:
         """The index of a batch; None where it is not here whole. Raises StoreError where it is damaged.
@@ -236,7 +240,7 @@ class ResultStore:
         summary_path = self._summary(batch_id)
         try:
             fields = orjson.loads(summary_path.read_bytes())
-            entries = SortedFile.of(self.folder / f"{name}.index.npy", ENTRY)
+            entries = SortedFile.open(self.folder / f"{name}.index.npy", ENTRY)
             summary = _SUMMARY.validate_python(fields)
         except FileNotFoundError:
             return None
@@ -247,7 +251,7 @@ class ResultStore:
         files = self.files(batch_id)
         if (summary.output_digest and not files[0].exists()) or (summary.error_digest and not files[1].exists()):
             return None
-        if summary.reading < READING and any(path.exists() for path in files) and not any_reading:
+        if summary.reading < PARSER_VERSION and any(path.exists() for path in files) and not any_reading:
             return None
         return ResultIndex(summary, entries, files)
 
@@ -260,7 +264,7 @@ def save_keys(path: Path, keys: npt.NDArray[np.bytes_]) -> SortedFile:
 def load_keys(path: Path) -> SortedFile | None:
     """A shard's sorted keys; None where they are not here."""
     try:
-        return SortedFile.of(path, KEY)
+        return SortedFile.open(path, KEY)
     except (FileNotFoundError, ValueError):
         return None
 

@@ -68,7 +68,7 @@ class SortedFile:
     stamp: tuple[int, int, int]
 
     @classmethod
-    def of(cls, path: Path, dtype: np.dtype[Any]) -> Self:
+    def open(cls, path: Path, dtype: np.dtype[Any]) -> Self:
         """The file at `path`. Raises OSError, and ValueError where it does not hold whole records of `dtype`."""
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):
@@ -97,8 +97,8 @@ class SortedFile:
         """
         slack = 16 + 4 * math.isqrt(self.count)
         while True:
-            start = max(0, int(_share(lowest) * self.count) - slack) if lowest else 0
-            end = min(self.count, int(_share(after) * self.count) + slack) if after else self.count
+            start = max(0, int(_fraction(lowest) * self.count) - slack) if lowest else 0
+            end = min(self.count, int(_fraction(after) * self.count) + slack) if after else self.count
             records = self._read(files, start, end)
             keys = records["key"] if self.dtype.names else records
             first = int(np.searchsorted(keys, np.bytes_(lowest))) if lowest else 0
@@ -125,7 +125,7 @@ def save_sorted(path: Path, records: Records) -> SortedFile:
     file = io.BytesIO()
     np.save(file, records)
     write_if_changed(path, file.getvalue())
-    return SortedFile.of(path, records.dtype)
+    return SortedFile.open(path, records.dtype)
 
 
 def _stamp(handle: int) -> tuple[int, int, int]:
@@ -133,6 +133,6 @@ def _stamp(handle: int) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _share(key: bytes) -> float:
+def _fraction(key: bytes) -> float:
     """How far a key lies into all keys there can be, from 0 to 1."""
     return float(int.from_bytes(key[:8].ljust(8, b"\0")) / (1 << 64))

@@ -279,7 +279,7 @@ def test_a_plan_deletes_nothing_in_a_folder_that_is_not_its_own(project: Write) 
 
 
 def test_clean_up_deletes_only_scratch_folders(tmp_path: Path) -> None:
-    places = ProjectPaths.of(tmp_path, "cache", None)
+    places = ProjectPaths.for_provider(tmp_path, "cache", None)
     parent = tmp_path / "cache/scratch"
     with places.scratch():
         assert (tmp_path / "cache" / MARKER).is_file()
@@ -309,7 +309,7 @@ def test_clean_up_deletes_only_scratch_folders(tmp_path: Path) -> None:
 def test_the_store_is_marked_without_following_links(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/.gitignore").symlink_to(tmp_path / "victim")
-    with ProjectPaths.of(tmp_path, "cache", None).scratch():
+    with ProjectPaths.for_provider(tmp_path, "cache", None).scratch():
         pass
     assert not (tmp_path / "victim").exists()
 
@@ -320,7 +320,7 @@ def test_the_store_is_marked_without_following_links(tmp_path: Path) -> None:
 def test_outputs_and_lockfiles_stay_in_the_project(root: Path) -> None:
     (root / "out").symlink_to("data")
     (root / "data/x.jsonl").symlink_to("a.txt")
-    places = ProjectPaths.of(root, ".batchspec", None)
+    places = ProjectPaths.for_provider(root, ".batchspec", None)
     assert places.output("out/x.jsonl") == root / "data/x.jsonl", "the link in its place is not followed"
     assert places.output("new/x.jsonl") == root / "new/x.jsonl"
     for path in ("data/away/x.jsonl", "data/out", "data/zero", "data/git", "../x.jsonl", ".git/x"):

@@ -45,7 +45,7 @@ def root(stub: Stub, tmp_path: Path) -> Path:
 
 def go(root: Path, word: ApplyOptions = ApplyOptions(), *, waiting: bool = True) -> tuple[Outcome, ...]:  # noqa: B008
     clock = Clock()
-    project = load_project(root, variables={}, provider=None, environ=ENVIRON, some=True)
+    project = load_project(root, variables={}, provider=None, environ=ENVIRON, allow_partial=True)
     with open_project(project, environ=ENVIRON, jobs=1, now=clock.now) as opened:
         opened.context.sleep = clock.sleep
         return opened.apply(opened.plan(project.jobs, word), word, wait=waiting)

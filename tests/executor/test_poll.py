@@ -64,7 +64,7 @@ def world(load: Callable[..., Project]) -> Iterator[World]:
     with ExitStack() as stack:
         stub = stack.enter_context(Stub())
         stub.jobs = [Job(f"b-{n}", "f", {}, [], "in_progress", 1) for n in range(3)]
-        context = Context(project, ProjectPaths.of(project.root, ".batchspec", None))
+        context = Context(project, ProjectPaths.for_provider(project.root, ".batchspec", None))
         made = World(context, stub)
         context.now, context.sleep, context.watcher = made.now, made.sleep, made
         yield made

@@ -60,7 +60,7 @@ def test_a_number_that_is_too_long_is_shown_cut() -> None:
 
 
 def test_the_number_of_specs_is_bounded(project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "MOST_SPECS", 3)
+    monkeypatch.setattr(discovery, "MAX_SPECS", 3)
     root = project({f"specs/{n}.yaml": SPEC.replace("hello", f"job{n}") for n in range(20)})
     with pytest.raises(SpecError, match="there are more than 3 specs") as caught:
         load_project(root, variables={}, provider=None, environ={})
@@ -69,7 +69,7 @@ def test_the_number_of_specs_is_bounded(project: Callable[..., Path], monkeypatc
 
 
 def test_the_yaml_of_all_specs_is_bounded(project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "MOST_BYTES", 3 * len(SPEC))
+    monkeypatch.setattr(discovery, "MAX_TOTAL", 3 * len(SPEC))
     root = project({f"specs/{n}.yaml": SPEC.replace("hello", f"job{n}") for n in range(20)})
     with pytest.raises(SpecError, match="characters together; no more are read at once"):
         load_project(root, variables={}, provider=None, environ={})

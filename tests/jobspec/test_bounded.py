@@ -112,7 +112,7 @@ def test_what_schemas_are_for_still_works(schema: dict[str, Any], value: Any, sa
 )
 def test_json_that_would_not_come_out_as_it_is_written_is_refused(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        parse_strict(text, once=True)
+        parse_strict(text, no_duplicate_keys=True)
 
 
 KEYWORDS = st.sampled_from(["$ref", "$id", "$schema", "$defs", "$anchor", "$dynamicRef", "$dynamicAnchor", "definitions", "id", "type", "enum", "const",

@@ -43,7 +43,7 @@ def load(folder: Path, text: str) -> None:
     specs.mkdir(exist_ok=True)
     (specs / "a.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
     try:
-        load_project(folder, variables={"date": "1"}, provider="local", environ={}, also=template_problems)
+        load_project(folder, variables={"date": "1"}, provider="local", environ={}, extra_checks=template_problems)
     except SpecError as error:
         told = error_text(error)
     else:

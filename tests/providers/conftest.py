@@ -62,8 +62,8 @@ def client(clock: Clock) -> Iterator[Make]:
     with ExitStack() as stack:
 
         def make(stub: Stub, *, key: str = KEY, chance: float = 0.0, limits: Limits = SMALL) -> DigitalOcean:
-            patience = RetryPolicy(sleep=clock.sleep, chance=lambda: chance)
-            api = DigitalOcean(stub.url, key, now=clock.now, patience=patience, limits=limits)
+            retry = RetryPolicy(sleep=clock.sleep, rng=lambda: chance)
+            api = DigitalOcean(stub.url, key, now=clock.now, retry=retry, limits=limits)
             stack.callback(api.close)
             return api
 

@@ -72,7 +72,7 @@ def test_a_status_is_one_error(stub: Stub, api: DigitalOcean, status: int, kind:
 )
 def test_no_answer_is_unreachable(stub: Stub, client: Make, step: Any, words: str) -> None:
     """After five tries; and the same, untried, for a create."""
-    api = client(stub, limits=replace(SMALL, silence=0.2) if isinstance(step, Hang) else SMALL)
+    api = client(stub, limits=replace(SMALL, read_timeout=0.2) if isinstance(step, Hang) else SMALL)
     stub.on("GET", BATCH, *[step] * 5)
     with pytest.raises(Unreachable, match=words) as caught:
         api.get_batch("b-1")

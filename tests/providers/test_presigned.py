@@ -10,7 +10,7 @@ from runner.errors import (
     Malformed,
 )
 from runner.providers.digitalocean import DigitalOcean
-from runner.providers.presigned import checked
+from runner.providers.presigned import validate_url
 from tests.providers.conftest import DOWNLOAD, UPLOAD, Clock, intent, told_of, xml
 from tests.providers.stub import KEY, SIGNATURE, Cut, Reply, Reset, Stub
 
@@ -25,7 +25,7 @@ from tests.providers.stub import KEY, SIGNATURE, Cut, Reply, Reset, Stub
 )
 def test_presigned_urls_that_are_good(url: str) -> None:
     """Also in a private network: a gateway and its storage may live there."""
-    assert checked(url, local=False).scheme == "https"
+    assert validate_url(url, local=False).scheme == "https"
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,18 @@ def test_presigned_urls_that_are_good(url: str) -> None:
 def test_presigned_urls_that_are_refused(url: str) -> None:
     """A service elsewhere can lead neither prompts nor requests to this machine, nor anything over plain http."""
     with pytest.raises(Malformed) as caught:
-        checked(url, local=False)
+        validate_url(url, local=False)
     assert "abc" not in told_of(caught.value)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:80/b", "http://localhost:80/b", "http://[::1]:80/b"])
 def test_a_service_on_this_machine_may_have_its_storage_here(url: str) -> None:
-    assert checked(url, local=True).scheme == "http"
+    assert validate_url(url, local=True).scheme == "http"
 
 
 def test_a_service_on_this_machine_may_not_lead_elsewhere_over_http() -> None:
     with pytest.raises(Malformed, match="without https"):
-        checked("http://spaces.example/b", local=True)
+        validate_url("http://spaces.example/b", local=True)
 
 
 def test_no_storage_knows_a_key(stub: Stub) -> None:

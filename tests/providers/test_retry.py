@@ -50,7 +50,7 @@ def test_what_can_not_mend_is_not_tried_again(stub: Stub, api: DigitalOcean, clo
 @pytest.mark.parametrize("step", [Lost(), Reset(), Hang(), Cut(5), *refusals(1, 500), *refusals(1, 429)], ids=repr)
 def test_a_create_is_sent_once(stub: Stub, client: Make, clock: Clock, step: Any) -> None:
     """Whatever happens to its answer: whether it had its effect is for the caller to find out, by the list."""
-    api = client(stub, limits=replace(SMALL, silence=0.2) if isinstance(step, Hang) else SMALL)
+    api = client(stub, limits=replace(SMALL, read_timeout=0.2) if isinstance(step, Hang) else SMALL)
     stub.files["file-1"] = Seen("PUT", "", {}, {}, b'{"custom_id": "k-1"}\n')
     stub.on("POST", LIST, step)
     with pytest.raises((Unreachable, ServerError, RateLimited)):

@@ -72,7 +72,7 @@ def test_a_broken_upload_is_sent_again_to_the_same_url(
 
 def test_an_upload_that_gets_no_answer_is_sent_again(stub: Stub, client: Make, clock: Clock, file: Path) -> None:
     stub.on("PUT", UPLOAD, Hang())
-    client(stub, limits=replace(SMALL, transfer_silence=1.0)).upload(intent(stub, clock), file)
+    client(stub, limits=replace(SMALL, transfer_timeout=1.0)).upload(intent(stub, clock), file)
     assert len(stub.seen) >= 2
     assert stub.files["file-0"] is stub.seen[-1]
 

@@ -9,7 +9,7 @@ import pytest
 
 from runner.errors import Malformed, NotReady
 from runner.providers.protocol import BatchError, Counts, CreateRequest, Usage
-from runner.providers.wire import order_body, read_batch, read_intent, read_page, read_results, read_time
+from runner.providers.wire import create_body, read_batch, read_intent, read_page, read_results, read_time
 
 LEAST = {"id": "b-1", "status": "queued"}
 NOON = datetime(2026, 4, 1, 12, tzinfo=UTC)
@@ -258,7 +258,7 @@ def test_file_intents() -> None:
 def test_what_a_create_sends() -> None:
     """`endpoint` is required for openai and forbidden for anthropic; what is empty is not sent."""
     order = CreateRequest("f-1", "openai", "/v1/responses", "rid", {"job": "j"}, ("https://h", "s"))
-    assert order_body(order) == {
+    assert create_body(order) == {
         "provider": "openai",
         "file_id": "f-1",
         "completion_window": "24h",
@@ -267,5 +267,5 @@ def test_what_a_create_sends() -> None:
         "metadata": {"job": "j"},
         "webhook": {"url": "https://h", "secret": "s"},
     }
-    least = order_body(CreateRequest("f-1", "anthropic", "", "", {}))
+    least = create_body(CreateRequest("f-1", "anthropic", "", "", {}))
     assert least == {"provider": "anthropic", "file_id": "f-1", "completion_window": "24h"}

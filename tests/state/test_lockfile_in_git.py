@@ -97,7 +97,7 @@ def test_git_merges_two_branches_into_a_lockfile_that_plans_right(repository: Pa
     assert ("b2" in merged.batches) is ("added" in both)
     assert ("b3" in merged.batches) is ("added another" in both)
     address = "new" if "renamed" in both else "x"
-    mine = {line.batch for line in merged.of(address, "local:echo")}
+    mine = {line.batch for line in merged.batches_of(address, "local:echo")}
     assert mine == set(merged.batches) - {"b0"}
     if {"added", "added another"} <= both:
         assert merged.pins_of(address) is None, "branches that differ in pins leave none current"
@@ -121,7 +121,7 @@ def test_a_lockfile_of_format_1_is_read_and_written_as_the_newest() -> None:
     old = (GOLDEN / "format-1.lock").read_bytes()
     lock = parse(old, "x.lock", "reviews")
     assert lock.text() == (GOLDEN / "format-1-as-2.lock").read_bytes()
-    assert [line.batch for line in lock.of("review-sentiment", "local:echo")] == ["b-ended", "b-flying"]
+    assert [line.batch for line in lock.batches_of("review-sentiment", "local:echo")] == ["b-ended", "b-flying"]
 
 
 def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ CODE = """\
 import sys, time
 from pathlib import Path
 from runner.state.project_paths import ProjectPaths
-with ProjectPaths.of(Path(sys.argv[1]), ".batchspec", None).scratch() as folder:
+with ProjectPaths.for_provider(Path(sys.argv[1]), ".batchspec", None).scratch() as folder:
     print(folder, flush=True)
     time.sleep(600)
 """
@@ -29,7 +29,7 @@ def aged(folder: Path) -> Path:
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    places = ProjectPaths.of(tmp_path, ".batchspec", None)
+    places = ProjectPaths.for_provider(tmp_path, ".batchspec", None)
     process = subprocess.Popen(
         [sys.executable, "-c", CODE, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )  # fmt: skip
@@ -58,7 +58,7 @@ def test_whether_a_lock_is_held(tmp_path: Path) -> None:
 
 
 def test_the_store_is_its_owners_alone(tmp_path: Path) -> None:
-    places = ProjectPaths.of(tmp_path, ".batchspec", "local")
+    places = ProjectPaths.for_provider(tmp_path, ".batchspec", "local")
     with places.scratch():
         Ledger(places.ledger).close()
     assert places.base.stat().st_mode & 0o777 == 0o700
@@ -67,6 +67,6 @@ def test_the_store_is_its_owners_alone(tmp_path: Path) -> None:
 
 def test_a_store_that_is_there_keeps_its_rights(tmp_path: Path) -> None:
     (tmp_path / ".batchspec").mkdir(mode=0o750)
-    with ProjectPaths.of(tmp_path, ".batchspec", None).scratch():
+    with ProjectPaths.for_provider(tmp_path, ".batchspec", None).scratch():
         pass
     assert (tmp_path / ".batchspec").stat().st_mode & 0o777 == 0o750

@@ -110,13 +110,13 @@ def test_a_damaged_file_of_keys_is_none(tmp_path: Path, damage: Any) -> None:
     path.write_bytes(damage(path.read_bytes()))
     assert load_keys(path) is None
     with pytest.raises(ValueError, match="."):
-        SortedFile.of(path, KEY)
+        SortedFile.open(path, KEY)
 
 
 def test_records_of_another_kind_are_refused(tmp_path: Path) -> None:
     save_keys(tmp_path / "a.npy", np.array([b"a"], KEY))
     with pytest.raises(ValueError, match="something else"):
-        SortedFile.of(tmp_path / "a.npy", ENTRY)
+        SortedFile.open(tmp_path / "a.npy", ENTRY)
 
 
 def test_few_files_are_open_at_a_time(tmp_path: Path) -> None:

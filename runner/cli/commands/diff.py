@@ -57,7 +57,7 @@ def diff(
             f"{path} is {kind}", hint="outputs that are JSON lines or CSV can be compared", code="BS804"
         )
     older, dots, newer = revisions.partition("..")
-    with open_project(project, reads=True) as opened, opened.context.places.scratch(reads=True) as scratch:
+    with open_project(project, reads=True) as opened, opened.context.places.scratch(read_only=True) as scratch:
         before = _version(project.root, path, older or "HEAD", scratch / "before")
         after = project.root / path if not dots or not newer else _version(project.root, path, newer, scratch / "after")
         if not after.is_file():

@@ -70,7 +70,7 @@ def status(
 
             console = out_console(no_color)
             seen = _watched(console, look) if watch and not offline else look()
-            orphans = find_orphans(opened.context, ask=not offline, prune=False) if project.whole and not job else ()
+            orphans = find_orphans(opened.context, ask=not offline, prune=False) if project.complete and not job else ()
             if seen or not orphans:
                 console.print(status_view(seen))
             for orphan in orphans:

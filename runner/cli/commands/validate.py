@@ -30,7 +30,7 @@ def validate(
     A partition that is given no value is checked with a stand-in.
     """
     try:
-        project = read_project(paths, var, provider, placeholders=True, also=_templates)
+        project = read_project(paths, var, provider, placeholders=True, extra_checks=_templates)
         if strict:
             warn(project.warnings, project.jobs, strict=True)
     except SpecError as error:

@@ -316,8 +316,8 @@ class _LocalResults:
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
-        self._held = realm.results.held()
-        self._lying = realm.results.lying()
+        self._held = realm.results.indexed()
+        self._lying = realm.results.with_files()
         self._shards = {path.name for path in realm.shards.glob("*.keys.npy")}
 
     def known(self, line: BatchLine, remote: RemoteBatch | None, gone: bool, *, adopted: bool) -> BatchRecord:
@@ -336,7 +336,7 @@ class _LocalResults:
         index = store.load(batch) if name in self._held else None
         if index is not None or name not in self._lying:
             return index
-        mapping = CustomIdMap(None if keys is None else keys.all(), store.foreign(batch))
+        mapping = CustomIdMap(None if keys is None else keys.all(), store.imported_ids(batch))
         errors = remote.errors if remote is not None and remote.status == "failed" else ()
         return restore(store, batch, mapping, errors)
 

@@ -109,10 +109,10 @@ def observe(
     spec = desired.spec
     realm = context.realm(spec)
     lockfile = context.lockfile(spec.lock_path)
-    if spec.moved_from and spec.moved_from not in lockfile.names(spec.address):
+    if spec.moved_from and spec.moved_from not in lockfile.aliases(spec.address):
         lockfile = lockfile.with_moved(spec.address, spec.moved_from)
-    lines = lockfile.of(spec.address, realm.name)
-    names = lockfile.names(spec.address)
+    lines = lockfile.batches_of(spec.address, realm.name)
+    names = lockfile.aliases(spec.address)
     elsewhere = context.elsewhere(spec, names, realm.name)
     is_new = partial(context.is_recent, spec.profile.kind)
     batches = collect_batches(context.name, names, realm, lines, elsewhere, creates, listed, api, is_new)
@@ -233,7 +233,7 @@ def _recognise(
                 if shard.digest in wanted and shard.digest not in found:
                     path = desired.spool.folder / f"{shard.digest}.keys.npy"
                     np.save(path, shard.keys)
-                    found[shard.digest] = SortedFile.of(path, KEY)
+                    found[shard.digest] = SortedFile.open(path, KEY)
         if found.keys() >= wanted:
             break
     return tuple(

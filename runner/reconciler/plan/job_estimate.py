@@ -120,7 +120,7 @@ def _is_flying(asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
 def history(lockfile: Lockfile, realm: str, pins: PinsLine) -> tuple[Measured, ...]:
     """What earlier batches of the same model took in this realm; those that ended without usage say nothing."""
     found = []
-    for line in lockfile.of(pins.job, realm):
+    for line in lockfile.batches_of(pins.job, realm):
         made = lockfile.pins.get(line.pins or "")
         if not line.ended or line.usage is None or line.counts is None or line.bytes is None or made is None:
             continue

@@ -21,7 +21,7 @@ HEAD, TAIL = SPEC.split('prompt:\n  system: Be brief.\n  user: "Say {{ text }}."
 
 def told(root: Path) -> str:
     with pytest.raises(SpecError) as caught:
-        load_project(root, variables={}, provider=None, environ={}, also=template_problems)
+        load_project(root, variables={}, provider=None, environ={}, extra_checks=template_problems)
     return error_text(caught.value)
 
 
@@ -71,5 +71,5 @@ def test_a_plan_says_the_same(project: Write) -> None:
 def test_templates_that_compile_are_no_problem(project: Write) -> None:
     """Rows are not read: what a column or a computed name is shows when a row comes."""
     files = with_prompt("  user: {template: ask.j2}\n", ask="{{ nothing.of.this }}{% include 'x-' ~ text %}")
-    project_ = load_project(project(files), variables={}, provider=None, environ={}, also=template_problems)
+    project_ = load_project(project(files), variables={}, provider=None, environ={}, extra_checks=template_problems)
     assert [job.address for job in project_.jobs] == ["hello"]
