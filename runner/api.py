@@ -255,11 +255,12 @@ class Session:
         found = None if held else estimate(seen, one.pins, project.settings, self.context.now(), exact=exact)
         shown = spec.job.review.show_prompts
         examples: tuple[Example, ...] = ()
+        not_compared = ""
         if review and shown:
             self._count += 1
-            examples = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
+            examples, not_compared = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
         renamed = renamed_note(self.context, spec, one.pins, plan.realm) if project.complete else ""
-        notes = (*plan.notes, renamed) if renamed else plan.notes
+        notes = (*plan.notes, *(note for note in (renamed, not_compared) if note))
         warnings = row_warnings(one.desired, hidden=review and not shown)
         before = spent(seen.lockfile.batches_of(spec.address, plan.realm))
         return replace(

@@ -10,6 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
+from runner.base.visible import visible_line
 from runner.errors import BatchspecError, TrustError
 from runner.jobspec.loader import SETTINGS_FILE, JobSpec, Project, load_project
 from runner.planner.render import first_requests
@@ -24,27 +25,43 @@ LOOKED_AT = 50
 SHOWN = 3
 
 
-def changed_prompts(project: Project, spec: JobSpec, lockfile: Lockfile, scratch: Path) -> tuple[Example, ...]:
-    """The first rows whose prompts the change alters. Without a version to compare with, their prompts as they are."""
+def changed_prompts(
+    project: Project, spec: JobSpec, lockfile: Lockfile, scratch: Path
+) -> tuple[tuple[Example, ...], str]:
+    """Return the first rows whose prompts the change alters, and a note.
+
+    Without earlier prompts, the first row's prompt is returned alone; the note is why, and empty for a job that has
+    not run yet.
+    """
     try:
         after = _rendered(spec, project.root)
     except BatchspecError:
-        return ()  # the plan has that error already
+        return (), ""  # the plan has that error already
     pins = lockfile.pins_of(spec.address)
+    before: dict[str, str] | None = None
+    note = ""
     try:
-        before = None if pins is None else _earlier(project, spec, pins, scratch)
-    except (BatchspecError, OSError):
-        before = None
+        if pins is not None:
+            before = _prompts_at(project, spec, pins, scratch)
+    except (BatchspecError, OSError) as error:
+        reason = error.message if isinstance(error, BatchspecError) else error.strerror or str(error)
+        reason = reason.partition("\n")[0]
+        note = f"no earlier prompts to compare with: {visible_line(reason)}"
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if before is None:
-        return tuple(Example(row, None, prompt) for row, prompt in list(after.items())[:1])
+        return tuple(Example(row, None, prompt) for row, prompt in list(after.items())[:1]), note
     changed = [Example(row, before[row], prompt) for row, prompt in after.items() if before.get(row, prompt) != prompt]
-    return tuple(changed[:SHOWN])
+    return tuple(changed[:SHOWN]), ""
 
 
 def earlier(project: Project, spec: JobSpec, commit: str, scratch: Path) -> JobSpec | None:
-    """A job as its spec was in a commit, below `scratch`; None where it was not there or can't be read."""
+    """Return a job as its spec was in a commit, copied to `scratch`; None if the commit has no such job.
+
+    Raises BatchspecError and OSError.
+    """
+    # To git, the copy is a checkout of its own: the project ignores its store, but what a commit has is not ignored.
+    _below(scratch, "checkout").with_name(".git").mkdir()
     git = Git(project.root)
     templates = [turn.text.template for turn in spec.job.prompt.turns if not isinstance(turn.text, str)]
     written = spec.document.value
@@ -65,14 +82,19 @@ def _rendered(spec: JobSpec, root: Path) -> dict[str, str]:
     return {row.decode(): key_and_prompt(line)[1] for row, line in first_requests(spec, root, LOOKED_AT)}
 
 
-def _earlier(project: Project, spec: JobSpec, pins: PinsLine, scratch: Path) -> dict[str, str] | None:
-    """Today's rows by the spec and the templates of the pinned commit; None where these can't be had."""
-    # The lockfile may come from a stranger's branch: what it names as commit is checked before it is used.
+def _prompts_at(project: Project, spec: JobSpec, pins: PinsLine, scratch: Path) -> dict[str, str]:
+    """Return today's rows by the spec and the templates of the pinned commit. Raises BatchspecError and OSError."""
+    if not pins.commit:
+        raise BatchspecError("the last apply ran outside git")
+    if pins.commit.endswith("+"):
+        raise BatchspecError("the last apply ran with changes that were not committed")
+    # The lockfile may come from an untrusted branch: check its commit before use.
     if not re.fullmatch(r"[0-9a-f]{40,64}", pins.commit):
-        return None
-    found = earlier(project, spec, pins.commit, scratch)
+        raise BatchspecError("the lockfile has no valid commit")
+    commit = Git(project.root).resolve(pins.commit)
+    found = earlier(project, spec, commit, scratch)
     if found is None:
-        return None
+        raise BatchspecError(f"commit {commit[:12]} has no such job")
     requests = first_requests(found, scratch, LOOKED_AT, rows_of=(spec, project.root))
     return {row.decode(): key_and_prompt(line)[1] for row, line in requests}
 

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from tests.cli_runner import run_cli
 from tests.conftest import REPOSITORY, SPEC
+from tests.untrusted.checkout import git
 
 Write = Callable[..., Path]
 HOME = ".batchspec/realms/local"
@@ -46,7 +46,9 @@ def batches(root: Path) -> list[dict[str, Any]]:
 
 
 def plan_json(root: Path) -> dict[str, Any]:
-    lines = [json.loads(line) for line in batchspec(root, "plan", "--json").splitlines()]
+    done = run_cli(["plan", "--json", "--provider", "local"], cwd=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
     return next(line for line in lines if line["type"] == "job")
 
 
@@ -352,16 +354,12 @@ def test_changed_prompts_are_shown_against_the_commit_that_is_pinned(project: Wr
     spec += "review: {show_prompts: true}\n"
     root = project({"specs/hello.yaml": spec, "t/say.j2": "Say {{ text }}.\nNow.\n", ".gitignore": ".batchspec/\n"})
 
-    def git(*arguments: str) -> None:
-        subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, timeout=60)
-
     def run(*arguments: str) -> str:
         done = run_cli(arguments, cwd=root, check=True)
         return done.stdout
 
-    git("init", "-q")
-    git("add", "-A")
-    git("commit", "-qm", "Start")
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "Start"]):
+        git(root, *arguments)
     run("apply", "--yes")
     (root / "t/say.j2").write_text("Shout {{ text }}!\nNow.\n")
     told = run("plan", "--format", "markdown")
@@ -372,6 +370,29 @@ def test_changed_prompts_are_shown_against_the_commit_that_is_pinned(project: Wr
     lock.write_text(lock.read_text().replace('"t/say.j2":', '"../../../escaped.j2":'))
     assert "+Shout one!" in run("plan", "--format", "markdown")
     assert not list(root.parent.rglob("escaped.j2"))
+
+
+def test_a_plan_says_why_there_are_no_earlier_prompts(project: Write) -> None:
+    """The lockfile names no commit, or one that does not have the prompts of the last apply."""
+    text = SPEC.replace("name: hello", "name: hello\nprovider: local\nreview: {show_prompts: true}")
+    root = project({"specs/hello.yaml": text})
+    run_cli(["apply", "--yes"], cwd=root, check=True)
+    (root / "specs/hello.yaml").write_text(text.replace("Say", "Shout"))
+    for arguments in (["init"], ["add", "-A"], ["commit", "-m", "Apply, then commit"]):
+        git(root, *arguments)
+    commit = git(root, "rev-parse", "HEAD").strip()
+    lock = (root / "specs/hello.lock").read_text()
+    for pinned, why in {
+        "": "the last apply ran outside git",
+        f"{commit}+": "the last apply ran with changes that were not committed",
+        "0" * 40: f"git knows no commit {'0' * 40}",
+        "--output=x": "the lockfile has no valid commit",
+    }.items():
+        assert '"commit":""' in lock
+        (root / "specs/hello.lock").write_text(lock.replace('"commit":""', f'"commit":"{pinned}"'))
+        told = run_cli(["plan", "--format", "markdown", "specs/hello.yaml"], cwd=root, check=True).stdout
+        assert "+Shout one." in told
+        assert f"note: no earlier prompts to compare with: {why}\n" in told
 
 
 def test_the_plan_for_machines_has_the_cost(project: Write) -> None:

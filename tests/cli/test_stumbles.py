@@ -208,7 +208,7 @@ def test_differences_outside_of_git_are_refused_as_the_log_is(project: Write) ->
     root = project({"specs/hello.yaml": LOCAL})
     for command in (["render", "--diff", "HEAD"], ["log", "hello"]):
         told = batchspec(root, *command, expect=1)
-        assert "not a git repository" in told
+        assert "is not in a git repository" in told
         assert "History is read from git; run it inside the project's repository." in told
         assert "knows no commit" not in told
 
