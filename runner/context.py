@@ -15,7 +15,7 @@ from typing import Protocol
 
 from runner.base.digest import sha256_file
 from runner.base.repository_paths import LOCKFILE_BYTES, read_inside
-from runner.errors import LockfileError
+from runner.errors import disk_error
 from runner.jobspec.loader import JobSpec, Project
 from runner.jobspec.realm import realm_folder, realm_name, realm_of
 from runner.jobspec.settings import DigitalOceanProfile, LocalProfile
@@ -156,7 +156,7 @@ class Context:
         try:
             return read_inside(self.places.files, lock_path, LOCKFILE_BYTES)
         except OSError as error:
-            raise LockfileError(f"{shown} can't be read: {error.strerror or error}", code="BS411") from error
+            raise disk_error(OSError(error.errno, error.strerror, shown)) from error
 
     def lock_paths(self) -> tuple[str, ...]:
         """Every lockfile beside the project's specs, also those whose spec is gone."""

@@ -21,7 +21,6 @@ from runner.errors import (
     QueueFull,
     RateLimited,
     ServerError,
-    StoreError,
     Unreachable,
     disk_error,
     with_code,
@@ -295,7 +294,7 @@ class JobRun:
         """Have a batch in the lockfile soon. Where that can't be written no more go out, and those under way count."""
         try:
             self._record.add(line, pinned=True)
-        except (OSError, StoreError):
+        except (OSError, BatchspecError):
             self._unwritten = True  # the last write, when all have come back, says why
 
     def _submissions(

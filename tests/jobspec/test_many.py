@@ -129,8 +129,10 @@ def test_a_partition_has_its_own_address_and_output(project: Write) -> None:
 
 def test_a_value_leads_to_no_other_folder(project: Write) -> None:
     spec = SPEC.replace("out/hello.jsonl", '"out/{{ vars.date }}.jsonl"') + "partition: date\n"
-    [job] = jobs(project, "", spec, date="../../etc").values()
-    assert job.job.output.path == "out/..-..-etc-74ccf3c5.jsonl"
+    [job] = jobs(project, "", spec, date="a/../../etc").values()
+    assert job.job.output.path == "out/a-..-..-etc-d92a9e31.jsonl"
+    with pytest.raises(SpecError, match="hidden"):
+        jobs(project, "", spec, date="../../etc")
     with pytest.raises(SpecError, match="use letters, digits"):
         jobs(project, "", spec, date="a b\n")
     spec = SPEC.replace("out/hello.jsonl", '"out/{{ vars.date }}/x.jsonl"') + "partition: date\n"
