@@ -9,8 +9,9 @@ from pathlib import Path
 from bench.instant import Instant
 from bench.scene import make
 from runner.api import load, open_project
+from runner.executor.observe_job import observe_job
 from runner.jobspec.realm import realm_of
-from runner.reconciler.observe.observe import ApplyOptions, observe
+from runner.reconciler.observe.observe import ApplyOptions
 from runner.state.ledger import Create, Ledger
 from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import BatchLine, CountsField
@@ -41,7 +42,7 @@ def history(root: Path, batches: int) -> dict[str, float]:
         marks.append(time.perf_counter())
         lockfile = context.lockfile(spec.lock_path)
         marks.append(time.perf_counter())
-        observe(context, prepared.desired, prepared.pins, creates, {}, None, ApplyOptions())
+        observe_job(context, prepared.desired, prepared.pins, creates, {}, None, ApplyOptions())
         marks.append(time.perf_counter())
         context.save_lockfile(spec.lock_path, lockfile.with_batches([_line(batches, spec.address, realm)]))
         marks.append(time.perf_counter())

@@ -16,6 +16,7 @@ from runner.context import Context, NullWatcher, Watcher
 from runner.errors import BatchspecError, InputError, NotFound, ProviderError, disk_error
 from runner.executor.apply import apply as execute
 from runner.executor.fetch import fetch
+from runner.executor.observe_job import observe_job
 from runner.executor.outcome import Outcome, RenderedJob
 from runner.jobspec.loader import JobSpec, Project, find_root, load_project
 from runner.jobspec.settings import Settings
@@ -25,8 +26,9 @@ from runner.operations.status import without_key
 from runner.planner.render import render_job
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batch_list import BatchListCache
+from runner.reconciler.observe.consistency import results_settled
 from runner.reconciler.observe.lockfile_pins import pins_line, tool
-from runner.reconciler.observe.observe import ApplyOptions, Observed, observe
+from runner.reconciler.observe.observe import ApplyOptions, Observed
 from runner.reconciler.plan.canary import annotate_plan as canary_told
 from runner.reconciler.plan.job_estimate import budget_of, estimate, spent
 from runner.reconciler.plan.plan import Example, Fetch, JobPlan, Orphan, Plan
@@ -273,7 +275,7 @@ class Session:
         spec = one.desired.spec
         api = None if listed is None else self.context.api(spec)
         creates = self._creates(spec)
-        return observe(self.context, one.desired, one.pins, creates, listed, api, word, gone)
+        return observe_job(self.context, one.desired, one.pins, creates, listed, api, word, gone)
 
     def _observe_after_fetching(
         self, one: RenderedJob, listed: Mapping[str, RemoteBatch], word: ApplyOptions
@@ -293,14 +295,15 @@ class Session:
                 settled = True
                 try:
                     remote = known.remote or api.get_batch(known.line.batch)
-                    settled = again or not self.context.is_recent(kind, remote.ended_at or self.context.now())
-                    mapping = CustomIdMap(known.sent(), seen.realm.results.imported_ids(known.line.batch))
+                    now = self.context.now()
+                    settled = again or results_settled(kind, remote, now, now)
+                    mapping = CustomIdMap(known.sent_keys(), seen.realm.results.imported_ids(known.line.batch))
                     fetch(api, seen.realm.results, remote, mapping, settled=settled)
                     fetched = True
                 except NotFound:
                     gone |= {known.line.batch} if settled else set()
                 except ProviderError:
-                    if known.gone:
+                    if known.missing_at_service:
                         raise
                     continue  # the plan then says that they are to be fetched, and why nothing is submitted
         return self._observe(one, listed, word, gone) if fetched or gone else seen

@@ -31,10 +31,6 @@ from runner.state.results import ResultStore
 
 Profile = DigitalOceanProfile | LocalProfile
 
-CONSISTENCY_WINDOW = {"local": 0.0, "digitalocean": 600.0}
-"""Seconds for which a service is not believed that it does not know a batch it has just made, or has no results of one
-that has just ended, by kind of provider: what was written at one of its machines may not show at the others yet."""
-
 
 class Watcher(Protocol):
     """Who is told what happens. Implementations print, or don't; they never fail."""
@@ -168,10 +164,6 @@ class Context:
             if path.is_file()
         }
         return tuple(sorted(found))
-
-    def is_recent(self, kind: str, moment: datetime | None) -> bool:
-        """Whether what a service of a kind did at a moment may not show there everywhere yet."""
-        return moment is not None and (self.now() - moment).total_seconds() < CONSISTENCY_WINDOW[kind]
 
     def elsewhere(self, spec: JobSpec, names: Sequence[str], realm: str) -> tuple[BatchLine, ...]:
         """Batches of a job in other lockfiles than its own: it stood in another spec file once."""

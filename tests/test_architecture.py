@@ -167,3 +167,11 @@ def test_only_the_commands_print_or_exit() -> None:
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
                 assert name not in {"print", "exit", "sys.exit", "os._exit", "sys.stdout.write"}, f"{module}: {name}"
+
+
+def test_observing_writes_nothing() -> None:
+    """Rebuilding an index is a step of its own, and the executor's."""
+    for module in MODULES:
+        if module.parts[:2] == ("reconciler", "observe"):
+            names = {name.rpartition(".")[2] for name in imported_modules(PACKAGE / module)}
+            assert not names & {"atomic_write", "write_if_changed", "restore", "save_keys", "Ledger"}, module

@@ -28,6 +28,7 @@ from runner.errors import (
 from runner.executor.backoff import Backoff, Room
 from runner.executor.in_flight import InFlightLimit
 from runner.executor.lockfile_writer import LockfileWriter
+from runner.executor.observe_job import observe_job
 from runner.executor.outcome import End, Outcome, Paid, RenderedJob
 from runner.executor.poll import Blocked, BlockedError, PollTarget
 from runner.executor.preflight import check_writable
@@ -42,7 +43,7 @@ from runner.planner.shards import Shard, cut
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batch_list import BatchListCache
 from runner.reconciler.observe.batches import unconfirmed_creates
-from runner.reconciler.observe.observe import ApplyOptions, Observed, observe
+from runner.reconciler.observe.observe import ApplyOptions, Observed
 from runner.reconciler.plan.canary import canary_status
 from runner.reconciler.plan.classify_job import wanted_round
 from runner.reconciler.plan.job_estimate import expected_of
@@ -189,7 +190,7 @@ class JobRun:
         names = self._context.names(self._spec)
         creates = tuple(create for name in names for create in ledger.creates(realm.name, name))
         api, gone = self._context.api(self._spec), self._collector.gone
-        self._seen = observe(self._context, self._desired, self._pins, creates, listed, api, self._word, gone)
+        self._seen = observe_job(self._context, self._desired, self._pins, creates, listed, api, self._word, gone)
         if self._priced is None:
             self._priced = frozenset(k.line.batch for k in self._seen.batches if k.line.cost is not None)
         if self._word.ended is None:

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from runner.context import CONSISTENCY_WINDOW, Context
+from runner.context import Context
 from runner.errors import NotFound, ProviderError, RateLimited, ServerError, Unauthorized, Unreachable
 from runner.providers.protocol import BatchApi, Counts, RemoteBatch
-from runner.reconciler.observe.batches import newest_first
+from runner.reconciler.observe.batch_list import newest_first
+from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 
 MIN_INTERVAL = {"local": 0.2, "digitalocean": 2.0}
 """Seconds between the first looks, by kind of provider; the local service has no limits to keep."""

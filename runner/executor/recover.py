@@ -15,6 +15,7 @@ import numpy as np
 from runner.context import Context
 from runner.errors import StoreError
 from runner.outputs.result_lines import INVALID
+from runner.reconciler.observe.batches import ResultState
 from runner.reconciler.plan.overwrite import OverwritePolicy
 from runner.state.atomic import atomic_write
 
@@ -40,7 +41,7 @@ def recover_answers(context: Context, spec: JobSpec, seen: Observed, done: set[s
     for known in seen.batches:
         batch = known.line.batch
         answers = seen.standing.get(batch)
-        if answers is None or batch in done or not (known.index is None or known.short):
+        if answers is None or batch in done or known.results is ResultState.PRESENT:
             continue
         rows = _missing(answers, known.index)
         if not len(rows):

@@ -14,7 +14,8 @@ from runner.executor.lockfile_writer import LockfileWriter
 from runner.executor.threads import TransferProgress, run_tasks
 from runner.jobspec.loader import JobSpec
 from runner.providers.protocol import RemoteBatch
-from runner.reconciler.observe.batches import BatchRecord, ended_line, mark_results_gone
+from runner.reconciler.observe.batches import BatchRecord, ResultState, ended_line, mark_results_gone
+from runner.reconciler.observe.consistency import results_settled
 from runner.reconciler.observe.observe import Observed
 from runner.reconciler.plan.job_estimate import with_cost
 from runner.reconciler.plan.plan import Fetch
@@ -73,7 +74,8 @@ class ResultFetcher:
                 continue
             missing = known.index is None and (known.line.batch in planned if needed else not known.line.gone)
             found = known.index is not None and known.remote is not None and known.line.gone
-            if missing or known.short or found or (known.index is not None and not known.line.ended):
+            incomplete = known.results is ResultState.INCOMPLETE
+            if missing or incomplete or found or (known.index is not None and not known.line.ended):
                 yield known
 
     def _fetch_batch(
@@ -89,9 +91,9 @@ class ResultFetcher:
             index = known.index
             if index is not None and known.line.gone:
                 api.results(batch)  # what is here says nothing of what the service has
-            if index is None or known.short:
+            if index is None or known.results is ResultState.INCOMPLETE:
                 tell = partial(moved.add, part=batch), partial(read.add, part=batch)
-                mapping = CustomIdMap(known.sent(), seen.realm.results.imported_ids(batch))
+                mapping = CustomIdMap(known.sent_keys(), seen.realm.results.imported_ids(batch))
                 index = fetch(api, seen.realm.results, remote, mapping, *tell, settled=settled)
             made = seen.lockfile.pins.get(known.line.pins or "")
             line = ended_line(known.line, remote, index)
@@ -109,7 +111,8 @@ class ResultFetcher:
                 )
         except NotFound as error:
             if known.index is not None:
-                return None if known.line.ended or not known.gone else mark_results_gone(known.line, known.remote)
+                recorded = known.line.ended or not known.missing_at_service
+                return None if recorded else mark_results_gone(known.line, known.remote)
             if not settled:
                 self._defer(batch, NotReady(error.message, status=error.status, error_id=error.error_id))
                 return None
@@ -152,5 +155,5 @@ class ResultFetcher:
 
     def _is_settled(self, remote: RemoteBatch) -> bool:
         """Whether it is so long since a batch ended, or was first seen to have, that what it has shows everywhere."""
-        moment = remote.ended_at or self._ended_at.setdefault(remote.batch_id, self._context.now())
-        return not self._context.is_recent(self._spec.profile.kind, moment)
+        since = None if remote.ended_at else self._ended_at.setdefault(remote.batch_id, self._context.now())
+        return results_settled(self._spec.profile.kind, remote, since, self._context.now())

@@ -28,7 +28,8 @@ from runner.jobspec.loader import JobSpec
 from runner.jobspec.trust import resolve_webhook_secret
 from runner.planner.shards import Shard
 from runner.providers.protocol import BatchApi, CreateRequest, RemoteBatch
-from runner.reconciler.observe.batches import BatchRecord, list_back, to_lockfile_line
+from runner.reconciler.observe.batch_list import list_back
+from runner.reconciler.observe.batches import BatchRecord, to_lockfile_line
 from runner.reconciler.plan.idempotency import matches_create, metadata, request_id
 from runner.state.atomic import sync_file
 from runner.state.ledger import Create, Ledger

@@ -23,6 +23,7 @@ from runner.planner.requests.canonical import body_of, canonical
 from runner.planner.spool.spool import Spool
 from runner.providers.protocol import BatchApi, RemoteBatch
 from runner.reconciler.observe.batches import to_lockfile_line
+from runner.reconciler.observe.consistency import results_settled
 from runner.state.lockfile_lines import BatchLine
 from runner.state.locks import write_lock
 from runner.state.results import CustomIdMap, ResultStore, save_keys
@@ -92,7 +93,7 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
         keys = np.sort(np.array(list(mapping.values()), f"S{KEY_BYTES}"))
         results.forget_index(batch_id)
         if remote.ended:
-            settled = not context.is_recent(spec.profile.kind, remote.ended_at or context.now())
+            settled = results_settled(spec.profile.kind, remote, context.now(), context.now())
             _check_answers(context.api(spec), results, remote, CustomIdMap(keys, mapping), requests, settled=settled)
         # The map comes first: without it the batch's answers can't be told, and its line would hold everything up.
         results.folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from runner.executor.fetch import fetch
 from runner.jobspec.loader import JobSpec
 from runner.providers.protocol import BatchApi, RemoteBatch
 from runner.reconciler.observe.batches import ended_line, mark_results_gone, moment_of
+from runner.reconciler.observe.consistency import may_lag, results_settled
 from runner.reconciler.plan.job_estimate import with_cost
 from runner.reconciler.plan.plan import Orphan
 from runner.state.lockfile import Lockfile
@@ -171,7 +172,7 @@ def _fetch_ended(context: Context, profile: Profile, orphan: Orphan, batch: str)
     except NotFound:
         lockfile = context.lockfile(orphan.lock_path)
         line = lockfile.batches[batch]
-        if context.is_recent(profile.kind, moment_of(line.created_at)):
+        if may_lag(profile.kind, moment_of(line.created_at), context.now()):
             raise
         context.save_lockfile(orphan.lock_path, lockfile.with_batches([mark_results_gone(line, None)]))
     else:
@@ -186,7 +187,7 @@ def _record_end(context: Context, profile: Profile, lock_path: str, remote: Remo
     lockfile = context.lockfile(lock_path)
     line = lockfile.batches[remote.batch_id]
     store = context.realm_called(line.realm).results
-    settled = not context.is_recent(profile.kind, remote.ended_at or moment_of(line.created_at))
+    settled = results_settled(profile.kind, remote, moment_of(line.created_at), context.now())
     mapping = CustomIdMap(None, store.imported_ids(remote.batch_id))
     try:
         index = fetch(context.api_of(profile), store, remote, mapping, settled=settled)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 from runner.base.digest import sha256_file
 from runner.base.humanize import counted
 from runner.context import Context
 from runner.errors import BatchspecError, Conflict, RateLimited, ServerError, Unreachable
+from runner.executor.observe_job import rebuild_missing
 from runner.jobspec.loader import JobSpec
 from runner.jobspec.trust import KEY_NAMES
 from runner.outputs.failure_counts import Failed, failed_of
@@ -131,10 +132,7 @@ def _gather(context: Context, spec: JobSpec, lists: BatchListCache | None) -> tu
             creates = tuple(c for name in names for c in ledger.creates(realm.name, name))
         finally:
             ledger.close()
-    lines = lockfile.batches_of(spec.address, realm.name)
-    elsewhere = context.elsewhere(spec, names, realm.name)
-    is_new = partial(context.is_recent, spec.profile.kind)
-    return collect_batches(context.name, names, realm, lines, elsewhere, creates, listed, api, is_new)
+    return rebuild_missing(realm, collect_batches(context, spec, lockfile, creates, listed, api))
 
 
 def _status(

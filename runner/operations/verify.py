@@ -15,10 +15,11 @@ from runner.base.digest import sha256_file
 from runner.base.humanize import counted
 from runner.context import Context, NullWatcher
 from runner.errors import StoreError
+from runner.executor.observe_job import observe_job
 from runner.executor.outcome import RenderedJob
 from runner.outputs.reader import output_rows
 from runner.outputs.writer import write_output
-from runner.reconciler.observe.observe import ApplyOptions, observe
+from runner.reconciler.observe.observe import ApplyOptions
 from runner.reconciler.plan.reasons import why_new
 from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import OutputLine, PinsLine
@@ -97,7 +98,7 @@ def _first_difference(
         return (
             "; the answers it was written from are not in the store, so the row can't be named (`apply` fetches them)"
         )
-    seen = observe(context, job.desired, job.pins, (), None, None, ApplyOptions())
+    seen = observe_job(context, job.desired, job.pins, (), None, None, ApplyOptions())
     rest = expected.with_name(f"rest-{path.name}")
     main, apart = (rest, expected) if failed else (expected, rest)
     write_output(main, job.desired, seen.judged, NullWatcher(), batches=lockfile.batches, errors=apart)

@@ -138,7 +138,7 @@ def running(done: int, total: int, minutes: int) -> BatchRecord:
         "b", "in_progress", "f", "openai", "", "", {}, Counts(total, done, 0), None, (), created, None, None
     )
     return BatchRecord(
-        to_lockfile_line(remote, "job", "realm", None), remote, gone=False, adopted=False, index=None, keys=None
+        to_lockfile_line(remote, "job", "realm", None), remote, forgotten=False, adopted=False, index=None, keys=None
     )
 
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from runner.api import load, open_project
-from runner.context import CONSISTENCY_WINDOW
 from runner.executor import poll
 from runner.executor.outcome import Outcome
+from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.reconciler.observe.observe import ApplyOptions
 from runner.reconciler.plan.plan import Plan
 from tests.executor.crash import service

@@ -29,7 +29,7 @@ write._PIECE = 512
 from runner.api import load, open_project
 from runner.executor import job_run
 from runner.executor import poll
-from runner.context import CONSISTENCY_WINDOW
+from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 poll.MIN_INTERVAL["digitalocean"] = 0.05
 CONSISTENCY_WINDOW["digitalocean"] = 0.0
 most = int(sys.argv[1])

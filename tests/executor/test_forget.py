@@ -16,8 +16,8 @@ import typer
 import runner
 from runner.api import open_project
 from runner.cli.commands.forget import forget
-from runner.context import CONSISTENCY_WINDOW
 from runner.errors import BatchspecError, StoreError
+from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.state.atomic import write_if_changed
 from runner.state.ledger import Ledger
 from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, apply, checkout

@@ -16,9 +16,10 @@ import pytest
 import runner
 from runner.api import open_project
 from runner.base.digest import sha256_file
-from runner.context import CONSISTENCY_WINDOW, Realm
+from runner.context import Realm
 from runner.executor.fetch import fetch
 from runner.providers.protocol import BatchApi
+from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.reconciler.observe.observe import ApplyOptions
 from runner.state.results import CustomIdMap
 from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, apply, checkout, plan

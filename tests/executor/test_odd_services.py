@@ -13,7 +13,7 @@ from filelock import FileLock
 
 import runner
 from runner.api import open_project
-from runner.context import CONSISTENCY_WINDOW
+from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.reconciler.observe.observe import ApplyOptions
 from runner.reconciler.plan.plan import Plan
 from runner.state.ledger import Create, Ledger

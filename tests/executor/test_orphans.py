@@ -11,11 +11,11 @@ import pytest
 
 from runner.api import open_project
 from runner.cli.commands.cancel import cancel
-from runner.context import CONSISTENCY_WINDOW
 from runner.errors import BatchspecError
 from runner.executor.outcome import Outcome
 from runner.jobspec.loader import load_project
 from runner.operations import orphans
+from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.reconciler.observe.observe import ApplyOptions
 from tests.executor.story import ENVIRON, TEXTS, Clock, apply, checkout
 from tests.providers.stub import Instead, Reply, Seen, Stub

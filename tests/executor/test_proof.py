@@ -12,9 +12,9 @@ import pytest
 
 from runner.api import load, open_project, refuse_unknown
 from runner.cli.commands.verify import with_unknown
-from runner.context import CONSISTENCY_WINDOW
 from runner.errors import BatchspecError
 from runner.operations.verify import verify
+from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.reconciler.observe.proof import MOST
 from runner.reconciler.plan.plan import Plan
 from runner.views.plan_markdown import markdown

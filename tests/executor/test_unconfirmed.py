@@ -9,7 +9,7 @@ import pytest
 
 import runner
 from runner.api import open_project
-from runner.context import CONSISTENCY_WINDOW
+from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.reconciler.observe.observe import ApplyOptions
 from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, Clock, apply, checkout, plan, texts
 from tests.providers.stub import Instead, Lost, Reply, Seen, Stub

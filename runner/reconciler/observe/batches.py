@@ -2,61 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 
 from runner.base.retryable import is_queue_full
-from runner.context import Realm
+from runner.context import Context, Realm
 from runner.errors import NotFound
-from runner.outputs.index import restore
+from runner.jobspec.loader import JobSpec
 from runner.providers.protocol import BatchApi, Counts, RemoteBatch
+from runner.reconciler.observe.consistency import may_lag
 from runner.reconciler.plan.idempotency import is_ours, matches_create, metadata
 from runner.state.ledger import Create
+from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import BatchLine, CountsField, UsageField
-from runner.state.results import CustomIdMap, ResultIndex, load_keys, safe_name
+from runner.state.results import ResultIndex, load_keys, safe_name
 from runner.state.sorted_file import SortedFile
 
 RESULTS_KEPT = timedelta(days=14)
 """How long the service keeps results at least (the vendor's guide: 14 to 30 days after the job has ended)."""
-RETENTION = timedelta(days=31)
-"""How far back the service's list is read: results are kept for 30 days at most."""
-OLD_ENOUGH = 10
-"""Batches in a row that are older than that, after which no newer one is expected in the list."""
+
+
+class ResultState(Enum):
+    """What the store has of a batch's results."""
+
+    PRESENT = "all that the service counts"
+    INCOMPLETE = "fewer answers than the service counts, or a file and its lines are missing"
+    NOT_FETCHED = "nothing yet"
+    MISSING_AT_SERVICE = "nothing, and the service does not have them"
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """One batch of an address with all that is known of it here.
+    """One batch of a job, with everything known of it here.
 
-    `line` is what the lockfile would say. `remote` is what the service says now, None where it was not asked or does
-    not know the batch (`gone`). `adopted` where no lockfile has it yet. `index` is that of its results, where they are
-    here; `keys` are its shard's, where that is known.
+    `line` is what the lockfile has, or would have. `remote` is what the service has now; None if it was not asked or
+    does not know the batch (`forgotten`, which is also set if it turned out not to have the results). `adopted` means
+    that no lockfile of the job has the batch yet. `index` is that of its results and `keys` are its shard's, if here.
     """
 
     line: BatchLine
     remote: RemoteBatch | None
-    gone: bool
+    forgotten: bool
     adopted: bool
     index: ResultIndex | None
     keys: SortedFile | None
 
-    def sent(self) -> npt.NDArray[np.bytes_] | None:
-        """The sorted keys of its shard, read now; None where they are not known. Raises StoreError."""
+    def sent_keys(self) -> npt.NDArray[np.bytes_] | None:
+        """Read the sorted keys of its shard; None if they are not known. Raises StoreError."""
         return None if self.keys is None else self.keys.all()
+
+    @property
+    def missing_at_service(self) -> bool:
+        """Whether the service does not have the batch or its results any more.
+
+        The lockfile may have recorded that with another account's key. So a batch that the list shows is tried again.
+        """
+        return self.forgotten or (self.line.gone and self.index is None and self.remote is None)
+
+    @property
+    def results(self) -> ResultState:
+        """What is here of its results."""
+        if self.index is None:
+            return ResultState.MISSING_AT_SERVICE if self.missing_at_service else ResultState.NOT_FETCHED
+        summary, counts = self.index.summary, self._counts
+        counted = counts.completed + counts.failed if counts is not None and summary.partial else 0
+        incomplete = summary.delivered < (self.completed or 0) or summary.lines < counted
+        return ResultState.INCOMPLETE if incomplete else ResultState.PRESENT
 
     @property
     def ended(self) -> bool:
         """Whether the batch has ended, as far as is known. One that the service has forgotten has."""
-        return self.gone or self.line.ended or (self.remote is not None and self.remote.ended)
+        return self.missing_at_service or self.line.ended or (self.remote is not None and self.remote.ended)
 
     @property
     def state(self) -> str:
         """The newest state that is known."""
-        if self.gone:
+        if self.missing_at_service:
             return "gone"
         return self.line.state if self.line.ended or self.remote is None else self.remote.status
 
@@ -71,15 +97,6 @@ class BatchRecord:
         if not reasons or summary.lines or any(summary.tokens) or billed:
             return False
         return all(is_queue_full(*reason, of_batch=True) for reason in reasons)
-
-    @property
-    def short(self) -> bool:
-        """Whether its results are here and hold fewer answers than the service counts, or lack a file and its lines."""
-        if self.index is None:
-            return False
-        summary, counts = self.index.summary, self._counts
-        counted = counts.completed + counts.failed if counts is not None and summary.partial else 0
-        return summary.delivered < (self.completed or 0) or summary.lines < counted
 
     @property
     def _counts(self) -> Counts | CountsField | None:
@@ -111,56 +128,35 @@ class BatchRecord:
         return max(counts.completed, self.line.requests - failed)
 
 
-def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:
-    """The service's batches by id, newest first, back over the time results are kept. Raises ProviderError."""
-    return {batch.batch_id: batch for batch in newest_first(api, now)}
-
-
-def newest_first(api: BatchApi, now: datetime) -> Iterator[RemoteBatch]:
-    """The service's batches back over the time results are kept, its pages read as they are asked for.
-
-    Old ones end it only where the list has kept to its order, and are old beside the newest one too, by the service's
-    own clock: one that is missed could be paid for again.
-    """
-    ordered, before = True, datetime.max.replace(tzinfo=UTC)
-    newest = datetime.min.replace(tzinfo=UTC)
-    old = 0
-    for batch in api.list_batches():
-        made = batch.created_at or before
-        ordered, before, newest = ordered and made <= before, made, max(newest, made)
-        if made >= min(now, newest) - RETENTION:
-            old = 0
-            yield batch
-        elif (old := old + 1) >= OLD_ENOUGH and ordered:
-            return
-
-
 def collect_batches(
-    project: str,
-    names: Sequence[str],
-    realm: Realm,
-    lines: Iterable[BatchLine],
-    elsewhere: Iterable[BatchLine],
+    context: Context,
+    spec: JobSpec,
+    lockfile: Lockfile,
     creates: Sequence[Create],
     listed: Mapping[str, RemoteBatch] | None,
     api: BatchApi | None,
-    is_new: IsRecent,
 ) -> tuple[BatchRecord, ...]:
-    """All batches of an address, in the order (created_at, batch id), which decides between two answers.
+    """Return all batches of a job, ordered by (created_at, batch id), which decides between two answers.
 
-    `names` are the address and its earlier names; `lines` are its lockfile's, `elsewhere` those of other lockfiles,
-    `creates` what the ledger has. `listed` and `api` are None where the service is not asked. `is_new` says of a
-    moment whether the service may not know yet what it did then. Raises ProviderError.
+    `lockfile` is the job's, `creates` are its entries in the ledger. `listed` and `api` are None if the service is not
+    asked. Result files without an index count as missing: see `runner.executor.observe_job`. Raises ProviderError.
     """
+    project, realm, names = context.name, context.realm(spec), context.names(spec)
+    lines = lockfile.batches_of(spec.address, realm.name)
+    elsewhere = context.elsewhere(spec, names, realm.name)
+
+    def is_new(moment: datetime | None) -> bool:
+        return may_lag(spec.profile.kind, moment, context.now())
+
     found: dict[str, BatchRecord] = {}
     here = _LocalResults(realm)
     for line in lines:
         remote, gone = _remote(line, listed, api, is_new)
-        found[line.batch] = here.known(line, remote, gone, adopted=False)
+        found[line.batch] = here.record(line, remote, gone, adopted=False)
     for line in elsewhere:
         if line.batch not in found:
             remote, gone = _remote(line, listed, api, is_new)
-            found[line.batch] = here.known(line, remote, gone, adopted=True)
+            found[line.batch] = here.record(line, remote, gone, adopted=True)
     for remote in (listed or {}).values():
         if remote.batch_id in found:
             continue
@@ -168,7 +164,7 @@ def collect_batches(
         whose = next((n for n in names if is_ours(project, n, remote.request_id, remote.metadata)), None)
         owner = create.address if create else whose
         if owner is not None:
-            found[remote.batch_id] = here.known(
+            found[remote.batch_id] = here.record(
                 to_lockfile_line(remote, owner, realm.name, create), remote, gone=False, adopted=True
             )
     for create in creates:
@@ -177,7 +173,7 @@ def collect_batches(
             remote, gone = _remote(line, listed, api, lambda _, at=create.at: is_new(at))  # type: ignore[misc]
             if remote is not None:
                 line = with_created_at(line, remote)
-            found[create.batch_id] = here.known(line, remote, gone, adopted=True)
+            found[create.batch_id] = here.record(line, remote, gone, adopted=True)
     return tuple(sorted(found.values(), key=lambda k: (k.line.created_at, k.line.batch)))
 
 
@@ -195,10 +191,6 @@ def latest_run(known: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
         for number, one in enumerate(known)
         if not one.ended or (one.line.pins == pins if pins else number >= len(known) - last)
     )
-
-
-IsRecent = Callable[[datetime | None], bool]
-"""Whether a moment is so near that the service may not show everywhere yet what it did then."""
 
 
 def unconfirmed_creates(creates: Iterable[Create], batches: Iterable[BatchRecord]) -> tuple[Create, ...]:
@@ -295,7 +287,10 @@ def timestamp(moment: datetime | None) -> str:
 
 
 def _remote(
-    line: BatchLine, listed: Mapping[str, RemoteBatch] | None, api: BatchApi | None, is_new: IsRecent
+    line: BatchLine,
+    listed: Mapping[str, RemoteBatch] | None,
+    api: BatchApi | None,
+    is_new: Callable[[datetime | None], bool],
 ) -> tuple[RemoteBatch | None, bool]:
     """What the service says of a batch now, and whether it has said that it knows none."""
     if listed is None or api is None or line.ended:
@@ -309,36 +304,22 @@ def _remote(
 
 
 class _LocalResults:
-    """What the store holds of a realm. Its folders are listed once: most of a long history is in neither.
-
-    Of what lies there without an index one is made: it may be all there is, and the service is asked for the rest.
-    """
+    """What the store holds of a realm. Its folders are listed once: most of a long history is in neither."""
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
-        self._held = realm.results.indexed()
-        self._lying = realm.results.with_files()
+        self._indexed = realm.results.indexed()
         self._shards = {path.name for path in realm.shards.glob("*.keys.npy")}
 
-    def known(self, line: BatchLine, remote: RemoteBatch | None, gone: bool, *, adopted: bool) -> BatchRecord:
-        """A batch with its index and its shard's keys, where they are here."""
+    def record(self, line: BatchLine, remote: RemoteBatch | None, gone: bool, *, adopted: bool) -> BatchRecord:
+        """Return a batch with its index and its shard's keys, if they are here."""
         if line.gone and not line.ended and remote is not None:
             line = line.model_copy(update={"gone": False})  # the service knows it after all
         name = f"{line.shard}.keys.npy"
         keys = load_keys(self._realm.shards / name) if name in self._shards else None
-        index = self._index(line.batch, remote, keys)
-        # What was gone once may have been asked of another account: where the list shows it, it is looked for again.
-        gone = gone or (line.gone and index is None and remote is None)
+        indexed = safe_name(line.batch) in self._indexed
+        index = self._realm.results.load(line.batch) if indexed else None
         return BatchRecord(line, remote, gone, adopted, index, keys)
-
-    def _index(self, batch: str, remote: RemoteBatch | None, keys: SortedFile | None) -> ResultIndex | None:
-        store, name = self._realm.results, safe_name(batch)
-        index = store.load(batch) if name in self._held else None
-        if index is not None or name not in self._lying:
-            return index
-        mapping = CustomIdMap(None if keys is None else keys.all(), store.imported_ids(batch))
-        errors = remote.errors if remote is not None and remote.status == "failed" else ()
-        return restore(store, batch, mapping, errors)
 
 
 def _line_of_create(create: Create) -> BatchLine:

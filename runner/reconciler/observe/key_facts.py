@@ -12,7 +12,7 @@ from runner.base.retryable import is_retryable, retryable_codes
 from runner.jobspec.loader import JobSpec
 from runner.outputs.answer_source import AnswerSource, Failure
 from runner.outputs.reader import OUTPUT_FILE, OutputAnswers
-from runner.reconciler.observe.batches import BatchRecord
+from runner.reconciler.observe.batches import BatchRecord, ResultState
 from runner.reconciler.plan.classify import Answers, BatchOutcome, Codes, Evidence, SentKeys
 from runner.state.results import ResultIndex
 from runner.state.sorted_file import FileHandleCache, SortedFile
@@ -122,7 +122,7 @@ def collect_key_facts(
         if known.index is not None:
             held = _held_against(spec, known.index)
             read.append(take(known, *held, known.index.summary.kinds, known.index.files))
-        if (known.index is None or known.short) and known.line.batch in standing:
+        if known.results is not ResultState.PRESENT and known.line.batch in standing:
             # Where results are gone or came short, the output may hold what they do not.
             stood = standing[known.line.batch]
             read.append(take(known, stood.entries, stood.codes, stood.kinds, (stood.lines,) * (OUTPUT_FILE + 1)))
@@ -181,7 +181,7 @@ def is_read(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
 
 def is_indexed(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
     """Whether nothing is left to fetch of an ended batch: its answers can be read here, or are gone for good."""
-    return known.gone or is_read(known, standing)
+    return known.missing_at_service or is_read(known, standing)
 
 
 def leaves_open(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
@@ -199,7 +199,7 @@ def _hold(known: BatchRecord, standing: Mapping[str, OutputAnswers], on: Sequenc
     if not known.ended:
         return BatchOutcome.IN_FLIGHT
     if not is_read(known, standing):
-        return BatchOutcome.INCOMPLETE if known.gone else BatchOutcome.IN_FLIGHT
+        return BatchOutcome.INCOMPLETE if known.missing_at_service else BatchOutcome.IN_FLIGHT
     if known.index is None:
         return BatchOutcome.COMPLETE
     summary = known.index.summary

@@ -5,7 +5,7 @@ Reads only: the service is asked, nothing on it is changed, and nothing is writt
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,13 +17,14 @@ from runner.base.digest import sha256_file
 from runner.base.humanize import counted
 from runner.context import Context, Realm
 from runner.jobspec.budget_options import allowed
+from runner.jobspec.loader import JobSpec
 from runner.outputs.line_notes import line_notes
 from runner.outputs.reader import OutputAnswers, read_outputs, takes_nothing_for_an_answer
 from runner.planner.render import Desired
 from runner.planner.shards import cut, measure
-from runner.providers.protocol import BatchApi, RemoteBatch
+from runner.providers.protocol import BatchApi
 from runner.reconciler.observe.batch_errors import reasons
-from runner.reconciler.observe.batches import BatchRecord, collect_batches
+from runner.reconciler.observe.batches import BatchRecord, ResultState
 from runner.reconciler.observe.key_facts import is_indexed, is_read, leaves_open
 from runner.reconciler.observe.ownership import check_ownership
 from runner.reconciler.observe.previous_outputs import failed_rows_of, find_previous_outputs
@@ -48,7 +49,6 @@ from runner.reconciler.plan.plan import (
 )
 from runner.reconciler.plan.plan_limits import most_refusals
 from runner.reconciler.plan.reasons import RowChanges
-from runner.state.ledger import Create
 from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import PinsLine
 from runner.state.results import KEY
@@ -95,32 +95,25 @@ def observe(
     context: Context,
     desired: Desired,
     pins: PinsLine,
-    creates: Sequence[Create],
-    listed: Mapping[str, RemoteBatch] | None,
+    lockfile: Lockfile,
+    batches: Sequence[BatchRecord],
     api: BatchApi | None,
     word: ApplyOptions,
     gone: Collection[str] = (),
 ) -> Observed:
-    """Observe one job. Raises BatchspecError.
+    """Observe one job. Reads only. Raises BatchspecError.
 
-    `listed` and `api` are None where the service is not asked; `gone` names batches whose results the service has
-    turned out not to have.
+    `lockfile` is `job_lockfile()` and `batches` are `collect_batches()`, with their indexes rebuilt. `api` is None if
+    the service is not asked. `gone` names batches whose results the service turned out not to have.
     """
     spec = desired.spec
     realm = context.realm(spec)
-    lockfile = context.lockfile(spec.lock_path)
-    if spec.moved_from and spec.moved_from not in lockfile.aliases(spec.address):
-        lockfile = lockfile.with_moved(spec.address, spec.moved_from)
-    lines = lockfile.batches_of(spec.address, realm.name)
     names = lockfile.aliases(spec.address)
-    elsewhere = context.elsewhere(spec, names, realm.name)
-    is_new = partial(context.is_recent, spec.profile.kind)
-    batches = collect_batches(context.name, names, realm, lines, elsewhere, creates, listed, api, is_new)
-    batches = tuple(replace(known, gone=True) if known.line.batch in gone else known for known in batches)
+    batches = tuple(replace(known, forgotten=True) if known.line.batch in gone else known for known in batches)
     output = context.places.output(spec.job.output.path)
     apart = None if spec.job.output.errors is None else context.places.output(spec.job.output.errors)
     line = lockfile.outputs.get(spec.job.output.path)
-    unread = any(known.index is None or known.short for known in batches)
+    unread = any(known.results is not ResultState.PRESENT for known in batches)
     # The output is hashed while keys are judged; only where answers must be read from it is it waited for first.
     with ThreadPoolExecutor(1) as beside:
         recorded = beside.submit(_is_recorded, output, lockfile, spec.job.output.path)
@@ -128,7 +121,7 @@ def observe(
         files = context.places.files
         mine = [output, *failed_rows_of(files, line)] if unread and recorded.result() and line is not None else []
         standing = own = read_outputs(mine, spec, scratch / "output-index")
-        if any(known.ended and (known.short or not is_read(known, own)) for known in batches):
+        if any(_needs_older_outputs(known, own) for known in batches):
             writes = [output] if apart is None else [output, apart]
             found = find_previous_outputs(files, context.outputs_of(names), writes)
             if others := [path for path in found if path not in mine]:
@@ -191,6 +184,19 @@ def observe(
     plan = with_proof(plan_job(view), proof.unknown, proof.unproven)
     plan = without_new(plan) if word.no_new else plan
     return Observed(desired, realm, lockfile, batches, standing, judged, state, fate, fate_apart, plan, sizes)
+
+
+def job_lockfile(context: Context, spec: JobSpec) -> Lockfile:
+    """Return a job's lockfile, with the rename that the spec declares. Raises LockfileError."""
+    lockfile = context.lockfile(spec.lock_path)
+    if spec.moved_from and spec.moved_from not in lockfile.aliases(spec.address):
+        lockfile = lockfile.with_moved(spec.address, spec.moved_from)
+    return lockfile
+
+
+def _needs_older_outputs(known: BatchRecord, own: dict[str, OutputAnswers]) -> bool:
+    """Return whether answers of an ended batch are missing here, so that an older output may have them."""
+    return known.ended and (known.results is ResultState.INCOMPLETE or not is_read(known, own))
 
 
 def _output_before(lockfile: Lockfile, names: Collection[str]) -> str:
@@ -321,7 +327,7 @@ def _notes(
         missing = (known.completed or 0) - summary.delivered
         if missing > 0:
             notes.append(f"batch {known.line.batch} counts {known.completed} answers and delivered {summary.delivered}")
-        elif known.short and known.line.counts is not None:
+        elif known.results is ResultState.INCOMPLETE and known.line.counts is not None:
             notes.append(
                 f"batch {known.line.batch} counts {known.line.counts.failed} failed requests and delivered "
                 f"{summary.failures - summary.empty} lines that say why"

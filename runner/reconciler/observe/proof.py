@@ -16,6 +16,7 @@ from runner.jobspec.loader import JobSpec
 from runner.outputs.reader import OutputAnswers
 from runner.providers.protocol import BatchApi
 from runner.reconciler.observe.batches import BatchRecord, moment_of
+from runner.reconciler.observe.consistency import may_lag
 
 MOST = 20
 """Batches that the service does not know, after which no more are asked for: a lockfile may name any number."""
@@ -65,12 +66,7 @@ def prove(
 def _is_kept(context: Context, spec: JobSpec, known: BatchRecord) -> bool:
     """Return whether the service must know a batch: it keeps its results still, and has shown it by now."""
     now, made, until = context.now(), moment_of(known.line.created_at), known.kept_until
-    if (
-        made is not None
-        and made.tzinfo is not None
-        and made <= now + _SKEW
-        and context.is_recent(spec.profile.kind, made)
-    ):
+    if made is not None and made.tzinfo is not None and made <= now + _SKEW and may_lag(spec.profile.kind, made, now):
         return False
     return until is None or until.tzinfo is None or until > now
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runner.outputs.result_lines import INVALID
+from runner.reconciler.observe.batches import ResultState
 
 if TYPE_CHECKING:
     from runner.reconciler.observe.batches import BatchRecord
@@ -48,7 +49,7 @@ def policy_for_output(
     if not path.is_file():
         return OverwritePolicy.REPLACE
     here = {known.line.batch for known in batches if known.index is not None} | standing.keys()
-    short = {known.line.batch for known in batches if known.short} - standing.keys()
+    short = {known.line.batch for known in batches if known.results is ResultState.INCOMPLETE} - standing.keys()
     if line is None:
         return (
             OverwritePolicy.BACK_UP if _may_be_the_last_copy(path, here - short, batches) else OverwritePolicy.REPLACE
@@ -75,7 +76,7 @@ def policy_for_errors_file(
         return OverwritePolicy.REPLACE
     if line is None and is_somebodys_own(path):
         return OverwritePolicy.BACK_UP
-    here = {known.line.batch for known in batches if known.index is not None and not known.short}
+    here = {known.line.batch for known in batches if known.results is ResultState.PRESENT}
     if recorded:
         here |= standing.keys()
     return OverwritePolicy.BACK_UP if _may_be_the_last_copy(path, here, batches) else OverwritePolicy.REPLACE
