@@ -1,4 +1,4 @@
-"""Batch services: the protocol (`api`), and the ways to one. `open_api` is the way in; httpx is loaded only by it."""
+"""Batch services: the protocol, and `open_api`, which opens one. httpx is loaded only when a service is opened."""
 
 from __future__ import annotations
 
@@ -20,17 +20,15 @@ def open_api(
     environ: Mapping[str, str],
     sleep: Callable[[float], None] = time.sleep,
 ) -> BatchApi:
-    """The service that a profile stands for. Nothing is sent or started before the first call.
+    """Return the service of a profile. Nothing is sent or started before the first call.
 
-    `key` is the access key that `runner.jobspec.trust.find_key` found; it is not used for a local profile, whose
-    service
-    has a token of its own. `service_folder` holds the embedded services' data. `sleep` waits between tries, in
-    seconds, and may raise to stop them.
+    `key` is from `runner.jobspec.trust.find_key`; a local profile has its own token instead. `service_folder` holds the
+    embedded services' data. `sleep` waits between attempts, in seconds; it may raise to stop them.
 
-    Raises TrustError where the environment does not allow the key to go to the profile's host, and Unauthorized where
-    there is no key for a host that is not this machine.
+    Raises TrustError if the environment does not allow the key on the profile's host, and Unauthorized if a host other
+    than this machine has no key.
     """
-    # The imports stand here because each brings what the other does not need.
+    # Each branch imports only what its provider needs.
     match profile.kind:
         case "digitalocean":
             from runner.providers.digitalocean import DigitalOcean  # noqa: PLC0415
@@ -48,7 +46,7 @@ def open_api(
 
 
 def _check_upstream(base_url: str, name: str | None, environ: Mapping[str, str]) -> None:
-    """Refuse a server that the environment does not trust with the requests, or with the key in the variable `name`."""
+    """Refuse an upstream server that the environment does not trust with requests, or with the key in `name`."""
     from runner.jobspec.trust import check_key_host, resolve_env  # noqa: PLC0415
 
     if name is None:
@@ -59,7 +57,7 @@ def _check_upstream(base_url: str, name: str | None, environ: Mapping[str, str])
 
 
 def _key_hint(profile: DigitalOceanProfile, key: str | None, environ: Mapping[str, str]) -> str:
-    """What to do where the service refuses the key, or that there is none: the variable is named."""
+    """Return what to do if the key is missing or refused, with the variable's name."""
     from runner.jobspec.trust import KEY_NAMES  # noqa: PLC0415
 
     named = (profile.key.env,) if profile.key is not None else KEY_NAMES
@@ -71,7 +69,7 @@ def _key_hint(profile: DigitalOceanProfile, key: str | None, environ: Mapping[st
 
 
 def _check_key(profile: DigitalOceanProfile, key: str | None, environ: Mapping[str, str]) -> None:
-    """Refuse a key that the environment does not allow to go there, before anything holds both."""
+    """Refuse a key on a host that the environment does not trust, before any object holds both."""
     from urllib.parse import urlsplit  # noqa: PLC0415
 
     from runner.errors import Unauthorized  # noqa: PLC0415

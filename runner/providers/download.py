@@ -1,7 +1,7 @@
-"""One file on its way to disk, over as many connections as it takes.
+"""One download to disk, over as many connections as it needs.
 
-A download goes on where it broke if the storage gives strong ETags and takes ranges; what comes back is checked before
-a byte of it is kept, because a storage may answer with the whole file, with another range, or with another file.
+It resumes after a break if the storage supports strong ETags and ranges. Responses are checked before any byte is
+written: a storage may answer with the whole file, another range or another file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runner.providers.http_errors import map_httpx_errors, storage_error_from_re
 from runner.providers.protocol import Progress
 
 PIECE = 1 << 20
-"""Bytes that compressed data is unpacked into at once, whatever its ratio."""
+"""Most bytes that one decompression step returns, whatever the ratio."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _PLAIN = {"identity", ""}
@@ -27,7 +27,7 @@ _GZIP = {"gzip", "x-gzip"}
 
 
 class ByteProgress:
-    """How many bytes of one file have progress, body to somebody who shows it."""
+    """Counts the bytes moved for one file and reports them to a callback."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.count = 0
@@ -35,25 +35,25 @@ class ByteProgress:
         self._progress = progress
 
     def add(self, count: int) -> None:
-        """So many more bytes have progress."""
+        """Count moved bytes; negative to take back."""
         self.count += count
         if self._progress is not None and count:
             self._progress(count, 0)
 
     def expect(self, total: int) -> None:
-        """So many bytes are to move in all, 0 where nobody knows."""
+        """Report the total size; 0 if unknown."""
         if self._progress is not None and total != self._expected:
             self._progress(0, total - self._expected)
         self._expected = total
 
     def rewind(self) -> None:
-        """It starts from the beginning."""
+        """Reset to the beginning."""
         self.add(-self.count)
         self.expect(0)
 
 
 class Download:
-    """What has come of `target` so far, in `file`. `limit` is the most bytes that are written."""
+    """The state of one download to `file`. `limit` is the most bytes that are written."""
 
     def __init__(self, target: httpx.URL, file: IO[bytes], progress: ByteProgress, *, limit: int, now: Now) -> None:
         self.target = target
@@ -66,14 +66,14 @@ class Download:
         self._total: int | None = None
 
     def resume(self, client: httpx.Client) -> None:
-        """Ask for what is missing and write it.
+        """Request the missing bytes and write them.
 
-        Raises Unreachable where it broke again, and Malformed where it is longer than the limit, or is packed in a way
-        that was not asked for.
+        Raises Unreachable if the transfer broke again, and Malformed if the file exceeds the limit or has an encoding
+        that was not requested.
         """
         headers: dict[str, str] = {}
         if self.progress.count and self._etag:
-            # If-Range: should the file have changed since, the whole new one comes instead of a mixture.
+            # If-Range: if the file has changed, the storage sends the whole new file.
             headers = {"Range": f"bytes={self.progress.count}-", "If-Range": self._etag}
         with map_httpx_errors(self._what), client.stream("GET", self.target, headers=headers) as response:
             for piece in self._accept(response, asked_range=bool(headers)):
@@ -85,7 +85,7 @@ class Download:
             got, total = self.progress.count, self._total
             if got > total:
                 self._restart()
-            raise Unreachable(f"{self._what}: {got} bytes came where {total} were announced")
+            raise Unreachable(f"{self._what}: received {got} bytes, but the storage announced {total}")
 
     def _accept(self, response: httpx.Response, *, asked_range: bool) -> Iterator[bytes]:
         status = response.status_code
@@ -95,13 +95,13 @@ class Download:
             if self._continues(response):
                 return response.iter_raw()
             self._restart()
-            raise Unreachable(f"{self._what}: another range came than the one asked for")
+            raise Unreachable(f"{self._what}: the storage sent a different range than requested")
         if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and asked_range:
             self._restart()
-            raise Unreachable(f"{self._what}: the file is not what it was; it is fetched from the beginning")
+            raise Unreachable(f"{self._what}: the file has changed; the download restarts")
         if response.is_success:
-            # 204 or 206 unasked: taken for the file, it would be one without its answers.
-            raise Malformed(f"{self._what}: {status} came where a whole file was asked for")
+            # An unrequested 204 or 206 would be saved as a file without its answers.
+            raise Malformed(f"{self._what}: the storage answered {status} to a request for the whole file")
         body = read_start(response, MAX_ERROR_BODY)
         raise storage_error_from_response(status, response.headers, body, self._what, now=self._now)
 
@@ -109,12 +109,12 @@ class Download:
         self._restart()
         encoding = _encoding(response)
         if encoding in _GZIP:
-            # Offsets would be about other bytes than those on disk, so this one can't go on by range.
+            # Ranges would count compressed bytes, so this download can't resume.
             return _unpacked(response.iter_raw(), self._what)
         if encoding not in _PLAIN:
-            raise Malformed(f"{self._what}: the file comes in an encoding that was not asked for")
+            raise Malformed(f"{self._what}: the file has an encoding that was not requested")
         etag = response.headers.get("etag", "")
-        self._etag = etag if etag.startswith('"') else ""  # a weak one (W/) can't vouch for bytes
+        self._etag = etag if etag.startswith('"') else ""  # a weak ETag (W/) does not guarantee equal bytes
         self._total = _length(response.headers.get("content-length"))
         if self._total is not None and self._total > self._limit:
             raise self._file_too_long()
@@ -143,7 +143,7 @@ def _encoding(response: httpx.Response) -> str:
 
 
 def _unpacked(packed: Iterator[bytes], what: str) -> Iterator[bytes]:
-    """The bytes of a gzip file. Raises Unreachable where its end is missing, which httpx's own decoder passes over."""
+    """Yield the decompressed bytes. Raises Unreachable if the end is missing, which httpx's decoder ignores."""
     member = _member()
     begun = False
     try:
@@ -151,16 +151,16 @@ def _unpacked(packed: Iterator[bytes], what: str) -> Iterator[bytes]:
             rest = piece
             while rest:
                 begun = True
-                if member.eof:  # a gzip file may be several, one after the other
+                if member.eof:  # a gzip file may have several members
                     member = _member()
                 yield member.decompress(rest, PIECE)
                 rest = member.unconsumed_tail or member.unused_data
         while not member.eof and (last := member.decompress(b"", PIECE)):
             yield last
     except zlib.error as exc:
-        raise Malformed(f"{what}: the file is not the gzip it is said to be") from exc
+        raise Malformed(f"{what}: the file is not valid gzip") from exc
     if begun and not member.eof:
-        raise Unreachable(f"{what}: the file broke off")
+        raise Unreachable(f"{what}: the gzip file is incomplete")
 
 
 def _member() -> zlib._Decompress:

@@ -1,4 +1,4 @@
-"""The operations of the API that both the provider and `runner.client` use, as the service's own JSON."""
+"""API operations that both the provider and `runner.client` use, as the service's own JSON."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from runner.providers.http import Http, TooLong
 BATCHES = "/v1/batches"
 FILES = "/v1/batches/files"
 PAGE = 100
-"""Batches asked for at once; the most the service gives (OpenAPI description, `limit`)."""
+"""Batches per page, the service's maximum (OpenAPI description, `limit`)."""
 MAX_PAGES = 10_000
-"""Pages of one list: a million batches, more than an account can have made within the 30 days they are kept."""
+"""Pages of one list: a million batches, more than an account can make in the 30 days they are kept."""
 MAX_EMPTY_PAGES = 10
-"""Pages in a row without a batch that was not there before. A service that filters after paging may have some."""
+"""Pages in a row without a new batch. A service that filters after paging may send some."""
 
 
 def get_batch(http: Http, batch_id: str) -> Any:
-    """A batch as it is now. Raises NotFound."""
+    """Return the batch's current state. Raises NotFound."""
     return http.get(_path(batch_id))
 
 
 def results(http: Http, batch_id: str) -> Any:
-    """Where to download a batch's results. Raises NotReady, NotFound."""
+    """Return where to download a batch's results. Raises NotReady, NotFound."""
     return http.get(f"{_path(batch_id)}/results")
 
 
 def cancel_batch(http: Http, batch_id: str) -> Any:
-    """The batch after a request for cancellation. Raises Conflict where it has ended or has no upstream yet."""
+    """Request cancellation and return the batch. Raises Conflict if it has ended or has no upstream yet."""
     lost: list[ProviderError] = []
     try:
         return http.post(f"{_path(batch_id)}/cancel", on_lost=lost.append)
     except Conflict:
-        # An earlier try whose answer was lost may have been the one that worked.
+        # An earlier attempt with a lost response may have succeeded.
         answer = get_batch(http, batch_id) if lost else None
         if answer is None or wire.read_batch(answer).status not in {"cancelling", "cancelled"}:
             raise
@@ -44,9 +44,9 @@ def cancel_batch(http: Http, batch_id: str) -> Any:
 
 
 def iter_batches(http: Http, status: str = "") -> Iterator[wire.Entry]:
-    """All batches, newest first; one request for each 100, as they are taken. `status` leaves out all others.
+    """Yield all batches, newest first; one request per page. `status` filters.
 
-    Raises Malformed where the pages go in circles.
+    Raises Malformed if the pages form a cycle.
     """
     seen: set[str] = set()
     cursors: set[str] = set()
@@ -57,19 +57,19 @@ def iter_batches(http: Http, status: str = "") -> Iterator[wire.Entry]:
         new = [entry for entry in page.entries if entry.batch.batch_id not in seen]
         seen.update(entry.batch.batch_id for entry in new)
         yield from new
-        # A service that does not say whether there is more is asked until nothing new comes.
+        # Without a statement about further pages, read on until a page has nothing new.
         if page.cursor is None or not (page.certain or new):
             return
         empty_pages = 0 if new else empty_pages + 1
         if page.cursor in cursors or empty_pages == MAX_EMPTY_PAGES:
-            raise Malformed(f"the list of batches at {http.base_url} goes in circles")
+            raise Malformed(f"the list of batches at {http.base_url} repeats its pages")
         cursors.add(page.cursor)
         params["after"] = page.cursor
     raise Malformed(f"the list of batches at {http.base_url} does not end")
 
 
 def _page(http: Http, params: dict[str, str]) -> wire.Page:
-    """One page. Where it is too long to be read, fewer batches are asked for, now and from then on.
+    """Return one page. If it is too long to read, reduce the page size for this and later pages.
 
     A failed batch may carry a reason for each of its 50,000 lines.
     """

@@ -1,8 +1,8 @@
-"""JSON calls to a batch API over HTTP: one key, one base URL, bounded answers, errors of `runner.errors`.
+"""JSON calls to a batch API over HTTP: one key, one base URL, bounded responses, errors of `runner.errors`.
 
-What is sent and what the answers mean is not known here. The key goes to the base URL and nowhere else: redirects are
-not followed, cookies are not kept. On loopback no proxy of the environment is used; for other hosts httpx's own rules
-hold (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`), and over https a proxy sees neither key nor prompts.
+The meaning of requests and responses is defined elsewhere. The key is sent to the base URL only: redirects and cookies
+are ignored. Loopback uses no proxy. Other hosts follow httpx's rules (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); over
+https a proxy sees neither key nor prompts.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from runner.providers.rate_limit import RateLimiter
 from runner.providers.retry import RetryPolicy
 
 MAX_ERROR_BODY = 64_000
-"""Bytes of an error's body that are read."""
+"""Bytes that are read of an error's body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is read of a service, and how long it may be silent. Sizes are in bytes, times in seconds.
+    """Limits of reading from a service. Sizes in bytes, times in seconds.
 
-    `answer` is the longest JSON answer; a page of 100 batches has about 100 kB. `answer_time` is what the body of one
-    may take in all; without it, one byte a minute would hold a caller for days. `file` is the longest result file as
-    it stands on disk: 50,000 answers of a million characters each. `connect` is for connecting, `read_timeout` and
-    `transfer_timeout` for each pause while sending or reading, in calls and in uploads and downloads.
+    `answer` is the longest JSON response; a page of 100 batches has about 100 kB. `answer_time` bounds the whole body,
+    against a service that sends one byte a minute. `file` is the longest result file on disk: 50,000 answers of a
+    million characters. `read_timeout` and `transfer_timeout` bound each pause, in calls and in transfers.
     """
 
     answer: int = 16_000_000
@@ -49,20 +48,18 @@ USUAL = Limits()
 
 
 class TooLong(Malformed):
-    """An answer that is longer than is read."""
+    """A response longer than the limit."""
 
 
 Now = Callable[[], float]
-"""Seconds since 1970."""
+"""Returns seconds since 1970."""
 
 
 class Http:
-    """Calls to one API with one key.
+    """Calls to one API with one key. Threads may share it.
 
-    `key_hint` says what to do where the key is refused.
-
-    Raises TrustError where the key can't be part of a header, and Malformed where the base URL is not one. Every call
-    raises ProviderError. Threads may share it.
+    `key_hint` says what to do if the key is refused. Raises TrustError if the key can't be part of a header, and
+    Malformed if the base URL is invalid. Every call raises ProviderError.
     """
 
     def __init__(
@@ -76,9 +73,9 @@ class Http:
         key_hint: str = "",
     ) -> None:
         if key and not (key.isascii() and key.isprintable() and " " not in key):
-            # httpx would quote the whole header in its error.
+            # httpx's error would quote the whole header.
             raise TrustError(
-                "the access key holds characters that no key has (spaces, line ends or non-ASCII)", code="BS306"
+                "the access key contains characters that no key has (spaces, line ends or non-ASCII)", code="BS306"
             )
         base = _base(base_url)
         self.base_url = str(base).rstrip("/")
@@ -95,7 +92,7 @@ class Http:
         return f"Http({self.base_url!r})"
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
-        """The JSON of a GET, tried again after a passing trouble."""
+        """Return the JSON of a GET. Transient errors are retried."""
         return self._with_retries(lambda: self._once("GET", path, params=params))
 
     def post(
@@ -105,18 +102,18 @@ class Http:
         *,
         on_lost: Callable[[ProviderError], None] | None = None,
     ) -> Any:
-        """The JSON of a POST that may safely be sent twice: it is tried again after a passing trouble.
+        """Return the JSON of a POST that is safe to repeat. Transient errors are retried.
 
-        `on_lost` is called with each trouble that a further try follows.
+        `on_lost` is called with each error that is retried.
         """
         return self._with_retries(lambda: self._once("POST", path, body=body), on_lost)
 
     def post_once(self, path: str, body: Mapping[str, Any], *, hide: tuple[str, ...] = ()) -> Any:
-        """The JSON of a POST that is sent exactly once. The texts in `hide` never show in an error."""
+        """Return the JSON of a POST that is sent exactly once. Errors never show the texts in `hide`."""
         return self._once("POST", path, body=body, hide=hide)
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._client.close()
 
     def _with_retries(self, call: Callable[[], Any], on_lost: Callable[[ProviderError], None] | None = None) -> Any:
@@ -175,36 +172,36 @@ class Http:
         try:
             return orjson.loads(answer)
         except orjson.JSONDecodeError as exc:
-            raise Malformed(f"{what}: the answer ({response.status_code}, {len(answer)} bytes) is not JSON") from exc
+            raise Malformed(f"{what}: the response ({response.status_code}, {len(answer)} bytes) is not JSON") from exc
 
 
 def new_client(target: httpx.URL, *, read_timeout: float, connect: float) -> httpx.Client:
-    """An httpx client for the scheme and the kind of host of `target`, that follows nothing and remembers nothing.
+    """Return an httpx client for the target's scheme and host, without redirects and cookies.
 
-    Raises Unreachable where the environment's proxy or certificate settings can't be used.
+    Raises Unreachable if the environment's proxy or certificate settings are unusable.
     """
     trust_env = not is_loopback(target.host)
     try:
         return httpx.Client(
             trust_env=trust_env,
-            # Loading the authorities takes 30 ms and more. Where no TLS is spoken nobody is trusted instead.
+            # Loading the certificate authorities takes 30 ms or more; without TLS, trust none.
             verify=True if target.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             follow_redirects=False,
             timeout=httpx.Timeout(read_timeout, connect=connect),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            # Bytes as they are: offsets and lengths are about what is stored.
+            # No compression: offsets and lengths must match the stored file.
             headers={"User-Agent": "batchspec", "Accept-Encoding": "identity"},
         )
     except (ValueError, ImportError, OSError) as exc:
-        # No part of the setting is shown: a proxy URL may hold a password.
+        # Show no part of the setting: a proxy URL may hold a password.
         raise Unreachable(
-            "the proxy or certificate settings of the environment can't be used",
-            hint="look at HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
+            "cannot use the environment's proxy or certificate settings",
+            hint="check HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
         ) from (None if isinstance(exc, ValueError) else exc)
 
 
 def read_start(response: httpx.Response, limit: int) -> bytes:
-    """The first `limit` bytes of a body, or what comes before it breaks: for error answers, whose status counts."""
+    """Return the first `limit` bytes of an error's body, or fewer if it breaks: the status matters more."""
     start = bytearray()
     try:
         for piece in response.iter_bytes():
@@ -234,7 +231,7 @@ def _read(response: httpx.Response, limits: Limits, what: str) -> bytes:
     for piece in response.iter_bytes():
         body += piece
         if len(body) > limits.answer:
-            raise TooLong(f"{what}: the answer is longer than {limits.answer} bytes")
+            raise TooLong(f"{what}: the response is longer than {limits.answer} bytes")
         if time.monotonic() > until:
-            raise Unreachable(f"{what}: the answer did not end within {limits.answer_time:.0f} s")
+            raise Unreachable(f"{what}: the response did not end within {limits.answer_time:.0f} s")
     return bytes(body)

@@ -1,7 +1,7 @@
-"""What can go wrong on the wire, as errors of `runner.errors`. The one place that knows httpx's exceptions.
+"""Maps HTTP failures to errors of `runner.errors`. The only module that knows httpx's exceptions.
 
-The text of an error never holds a key or the query of a presigned URL. The httpx exception stays as the cause, so its
-own text must not hold them either: keys and URLs that httpx would quote are refused before it sees them.
+Error texts never contain a key or a presigned URL's query. httpx's exception stays as the cause, so keys and URLs that
+httpx would quote are refused earlier.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ from runner.errors import (
 from runner.providers.redact import redacted
 
 HTTPX_ERRORS: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
-    # The first that fits counts. Where it is not known whether the request had its effect, it is Unreachable.
+    # The first match counts. If the request may have had its effect, the error is Unreachable.
     (httpx.UnsupportedProtocol, Malformed),
     (httpx.TransportError, Unreachable),  # timeouts, broken connections, protocol errors, proxies
     (httpx.DecodingError, Malformed),
     (httpx.TooManyRedirects, Malformed),  # never followed, so never seen
-    (httpx.HTTPStatusError, Malformed),  # statuses are mapped by `error_from_response`; httpx is never asked to raise
+    (httpx.HTTPStatusError, Malformed),  # `error_from_response` maps statuses instead
     (httpx.HTTPError, Unreachable),
     (httpx.InvalidURL, Malformed),
     (httpx.CookieConflict, Malformed),  # cookies are never kept
     (httpx.StreamError, Unreachable),
 )
-"""httpx's exceptions and what they are here."""
+"""httpx's exceptions and the errors they become."""
 
 _YEAR_2000 = 946_684_800
 """The Unix time of 1 January 2000."""
 _TRANSIENT_CODES = frozenset({"RequestTimeout", "IncompleteBody", "BadDigest", "OperationAborted"})
-"""Codes of S3's 4xx that say that a transfer broke, not that it is wrong (Amazon S3 API reference, error codes)."""
+"""4xx codes of S3 for a broken transfer (Amazon S3 API reference, error codes)."""
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,80}")
 _S3_CODE = re.compile(r"<Code>([A-Za-z0-9_.-]{1,80})</Code>")
 
 
 @contextlib.contextmanager
 def map_httpx_errors(what: str) -> Iterator[None]:
-    """Raise httpx's exceptions as ProviderError. `what` says what was tried and holds no secret."""
+    """Raise httpx's exceptions as ProviderError. `what` names the operation, without secrets."""
     try:
         yield
     except Exception as exc:
@@ -80,10 +80,10 @@ def error_from_response(
     now: Callable[[], float],
     key_hint: str = "",
 ) -> ApiError:
-    """The error for an answer with an error status.
+    """Return the error for a response with an error status.
 
-    The body's own words are shown, without what is in `hide`; a page of HTML has none. `key_hint` says what to do if
-    the key is refused.
+    It quotes the body's message, without the texts in `hide`; not from HTML. `key_hint` says what to do if the key is
+    refused.
     """
     told = _error_fields(body)
     code = _code(told)
@@ -105,7 +105,7 @@ def error_from_response(
 def storage_error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, what: str, *, now: Callable[[], float]
 ) -> ApiError:
-    """The error for a presigned URL's error status.
+    """Return the error for a presigned URL's error status.
 
     Only the error's code is shown: object stores quote the whole signed request in their messages.
     """
@@ -116,7 +116,7 @@ def storage_error_from_response(
     request_id = redacted(headers.get("x-amz-request-id", ""), (), 100)
     if code in _TRANSIENT_CODES:
         return ServerError(text, status=status, error_id=code, request_id=request_id)
-    if code == "ExpiredToken":  # a 400, though it says what a 403 says
+    if code == "ExpiredToken":  # a 400 with the meaning of a 403
         return Unauthorized(text, status=status, error_id=code, request_id=request_id)
     if code == "EntityTooLarge":
         return Rejected(text, status=status, error_id=code, request_id=request_id)
@@ -124,10 +124,10 @@ def storage_error_from_response(
 
 
 def retry_after(status: int, headers: Mapping[str, str], now: Callable[[], float]) -> float | None:
-    """The seconds that an answer asks to wait; None where it does not.
+    """Return the seconds that a response asks to wait; None if it does not.
 
     `Retry-After` is seconds or a date (RFC 9110, 10.2.3). `ratelimit-reset` is the Unix time when the oldest request
-    expires (OpenAPI description) and counts on 429 only. The service's own `Date` is the clock, where it sends one.
+    expires (OpenAPI description); used on 429 only. The service's `Date` is the clock if present.
     """
     clock = clock_of(headers, now)
     told = headers.get("retry-after", "").strip()
@@ -141,10 +141,10 @@ def retry_after(status: int, headers: Mapping[str, str], now: Callable[[], float
 
 
 def until_reset(headers: Mapping[str, str], clock: float) -> float | None:
-    """The seconds from `clock` to `ratelimit-reset`; None where the answer does not tell.
+    """Return the seconds from `clock` to `ratelimit-reset`; None without one.
 
-    DigitalOcean tells the Unix time (OpenAPI description); gateways that follow the IETF draft tell seconds from now.
-    A number too small for a time of this century is the latter.
+    DigitalOcean sends a Unix time (OpenAPI description). Gateways that follow the IETF draft send seconds from now. A
+    number too small for a time of this century is the latter.
     """
     reset = headers.get("ratelimit-reset", "").strip()
     if not (reset.isascii() and reset.isdigit() and len(reset) < 16):
@@ -153,7 +153,7 @@ def until_reset(headers: Mapping[str, str], clock: float) -> float | None:
 
 
 def clock_of(headers: Mapping[str, str], now: Callable[[], float]) -> float:
-    """The Unix time of the service that answered, by its `Date`; this machine's where it sends none."""
+    """Return the service's Unix time from its `Date`; this machine's time without one."""
     try:
         return parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else now()
     except (ValueError, OverflowError):
@@ -170,7 +170,7 @@ def _error_fields(body: bytes) -> dict[str, Any]:
         value = value[0]
     if not isinstance(value, dict):
         return {}
-    # OpenAI and servers that speak like it nest the same words under `error`; FastAPI has them under `detail`.
+    # OpenAI's dialect nests the fields under `error`, FastAPI under `detail`.
     nested = (value.get(name) for name in ("error", "detail", "errors"))
     inner = (found[0] if isinstance(found, list) and found else found for found in nested)
     whole = next((found for found in inner if isinstance(found, dict)), None)
@@ -178,13 +178,13 @@ def _error_fields(body: bytes) -> dict[str, Any]:
 
 
 def _code(told: Mapping[str, Any]) -> str:
-    """The error's code. A `type` is a class of errors, and counts where it says that money or room is missing."""
+    """Return the error's code. `type` is a class of errors; it wins if it means that credit is missing."""
     kind, code = _identifier(told.get("type")), _identifier(told.get("id")) or _identifier(told.get("code"))
     return kind if is_out_of_money(kind, "") and not is_out_of_money(code, "") else code or kind
 
 
 def _message(told: Mapping[str, Any]) -> str:
-    """The error's words, wherever they are."""
+    """Return the error's message, from whichever field has it."""
     names = ("message", "msg", "detail", "error", "error_message", "error_description", "reason", "title")
     return next((text for name in names if isinstance(text := told.get(name), str) and text.strip()), "")
 
@@ -203,9 +203,9 @@ def _by_status(status: int, text: str, code: str, request_id: str, wait: float |
             hint = key_hint or "the key is missing or wrong"
             return Unauthorized(text, status=status, error_id=code, request_id=request_id, hint=hint)
         case 403:
-            hint = "the key may not do this, or a presigned URL is no longer good"
+            hint = "the key has no permission for this, or a presigned URL has expired"
             return Unauthorized(text, status=status, error_id=code, request_id=request_id, hint=hint)
-        case 404 | 410:  # 410 says that it was there once; nothing that we do depends on the difference
+        case 404 | 410:  # 410 means that it existed; batchspec treats both alike
             return NotFound(text, status=status, error_id=code, request_id=request_id)
         case 409:
             return Conflict(text, status=status, error_id=code, request_id=request_id)
@@ -219,7 +219,7 @@ def _by_status(status: int, text: str, code: str, request_id: str, wait: float |
         case _ if status == httpx.codes.REQUEST_TIMEOUT or status >= httpx.codes.INTERNAL_SERVER_ERROR:
             return ServerError(text, status=status, error_id=code, request_id=request_id, retry_after=wait)
         case _ if 300 <= status < 400:
-            hint = "redirects are never followed, they could lead a key or a prompt elsewhere; check the base URL"
+            hint = "batchspec never follows redirects: they could leak a key or a prompt. Check the base URL"
             return ApiError(text, status=status, error_id=code, request_id=request_id, hint=hint)
         case _:
             return ApiError(text, status=status, error_id=code, request_id=request_id)

@@ -1,9 +1,8 @@
-"""The embedded service as a provider: started in this process when it is needed, or joined where it runs already.
+"""The embedded service as a provider: started in this process, or joined if another process runs it.
 
-One folder holds one service's data. The first process to start it holds the service's lock and leaves `endpoint.json`
-there (readable by its owner only: URL, token, process id); others join it by that file. When that process ends, the
-next call of another starts the service there, and the jobs go on. What is spoken is HTTP over real sockets, through
-the same client as to any other service.
+One folder holds one service's data. The first process holds the service's lock and writes `endpoint.json` (URL, token,
+process id; readable by its owner only). Others join through that file. When the process ends, the next call of another
+one starts the service again, and the jobs continue. The client is the same as for any other service, over real sockets.
 """
 
 from __future__ import annotations
@@ -43,34 +42,33 @@ MAX_START_POLLS = 120
 """Polls of a process that is starting the service, START_POLL_INTERVAL apart, before it counts as stuck."""
 START_POLL_INTERVAL = 0.5
 MAX_RESTARTS = 5
-"""How many times one call may find the service gone and go on with the next one."""
+"""How often one call may find the service ended and continue with the next one."""
 
 T = TypeVar("T")
 
 
 class Running(Protocol):
-    """A service that was started in this process."""
+    """A service started in this process."""
 
     @property
     def url(self) -> str:
-        """Its base URL."""
+        """Return its base URL."""
         ...
 
     def stop(self) -> None:
-        """End it; jobs go on with the next start."""
+        """Stop it. Jobs continue at the next start."""
         ...
 
 
 Launch = Callable[[Path, str], Running]
-"""Starts the service on a data folder, with a token. Raises ServiceError, also where another process has the folder."""
+"""Starts the service on a data folder, with a token. Raises ServiceError, also if another process has the folder."""
 
 
 class Local(BatchApi):
-    """The embedded service over the data in `data`.
+    """The embedded service over the data in `data`. Nothing is started before the first call.
 
-    Nothing is started before the first call. Methods raise ServiceError where the service can't be started, else what
-    the protocol says. A call that finds the service gone, because the process that ran it has ended, starts it here
-    and goes on; but a create whose answer was lost raises Unreachable, as with any other provider.
+    Methods raise ServiceError if the service can't be started, and the protocol's errors. If the process that ran the
+    service has ended, a call starts it here and continues; a create with a lost response raises Unreachable instead.
     """
 
     def __init__(self, data: Path, launch: Launch, *, sleep: Sleep = time.sleep, now: Now = time.time) -> None:
@@ -87,11 +85,11 @@ class Local(BatchApi):
         return f"Local({str(self._data)!r})"
 
     def create_file(self, name: str, size: int) -> FileIntent:
-        """Ask for a place to upload `size` bytes."""
+        """Request a URL to upload `size` bytes."""
         return self._call(lambda api: api.create_file(name, size))
 
     def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
-        """Stream a file to the intent's URL, or to the same place in the service that has taken over since."""
+        """Stream a file to the intent's URL, or to the same path of the service that replaced it."""
         self._call(lambda api: api.upload(self._rebase_intent(intent), path, progress))
 
     def create_batch(self, request: CreateRequest) -> RemoteBatch:
@@ -99,11 +97,11 @@ class Local(BatchApi):
         return self._connected().api.create_batch(request)
 
     def get_batch(self, batch_id: str) -> RemoteBatch:
-        """The batch as it is now. Raises NotFound."""
+        """Return the batch's current state. Raises NotFound."""
         return self._call(lambda api: api.get_batch(batch_id))
 
     def list_batches(self) -> Iterator[RemoteBatch]:
-        """All batches, newest first. A list that is cut off by the service's end starts again without repeating."""
+        """Yield all batches, newest first. If the service ends, the list restarts without repeating."""
         seen: set[str] = set()
         for _ in range(MAX_RESTARTS):
             connection = self._connected()
@@ -117,22 +115,22 @@ class Local(BatchApi):
                     raise
             else:
                 return
-        raise Unreachable(f"the embedded service in {self._data} keeps ending")
+        raise Unreachable(f"the embedded service in {self._data} stopped {MAX_RESTARTS} times in a row")
 
     def results(self, batch_id: str) -> ResultUrls:
-        """Fresh download addresses. Raises NotReady before there are any, NotFound when they are gone."""
+        """Return fresh download URLs. Raises NotReady before there are any, NotFound when they are gone."""
         return self._call(lambda api: api.results(batch_id))
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
-        """Stream a result file to `path`, also from the service that has taken over since `url` was given."""
+        """Stream a result file to `path`, also from the service that replaced the one of `url`."""
         self._call(lambda api: api.download(self._rebase_url(url), path, progress, renew))
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
-        """Ask for cancellation. Raises Conflict on a batch that has ended or has not reached its upstream."""
+        """Request cancellation. Raises Conflict for a batch that has ended or has not reached its upstream."""
         return self._call(lambda api: api.cancel_batch(batch_id))
 
     def close(self) -> None:
-        """Give back connections and end the service, if it is this object's. Its jobs go on with the next start."""
+        """Close connections and stop the service if this object started it. Its jobs continue at the next start."""
         with self._guard:
             service, self._service, self._connection = self._service, None, None
             if service is not None:
@@ -150,10 +148,10 @@ class Local(BatchApi):
             except (Unreachable, _ServiceGone):
                 if connection.alive():
                     raise
-        raise Unreachable(f"the embedded service in {self._data} keeps ending")
+        raise Unreachable(f"the embedded service in {self._data} stopped {MAX_RESTARTS} times in a row")
 
     def _connected(self) -> _Connection:
-        """The service, joined or started. Threads that find it gone wait here for the one that starts it."""
+        """Return the connection, joined or started. Other threads wait for the one that starts it."""
         with self._guard:
             if self._connection is None or not self._connection.alive():
                 self._connection = self._join_or_start()
@@ -170,7 +168,7 @@ class Local(BatchApi):
             try:
                 return self._start()
             except ServiceError:
-                # Somebody else is starting it, or had it until a moment ago; else the error is the service's own.
+                # Another process may be starting or stopping it; otherwise the error is the service's own.
                 if not is_locked(self._data):
                     failed_alone += 1
                     if failed_alone == 3:
@@ -178,8 +176,8 @@ class Local(BatchApi):
                     continue
             self._sleep(START_POLL_INTERVAL)
         raise ServiceError(
-            f"another process holds the embedded service in {self._data} but does not answer",
-            hint=f"end that process, or look at {self._data / ENDPOINT} for its id",
+            f"another process runs the embedded service in {self._data} but does not respond",
+            hint=f"end that process; its id is in {self._data / ENDPOINT}",
         )
 
     def _start(self) -> _Connection:
@@ -187,25 +185,25 @@ class Local(BatchApi):
             self._data.mkdir(parents=True, exist_ok=True)
             token = load_token(self._data / ACCOUNT)
         except OSError as exc:
-            raise ServiceError(f"the service's folder {self._data} can't be used: {exc.strerror or exc}") from exc
+            raise ServiceError(f"cannot use the service's folder {self._data}: {exc.strerror or exc}") from exc
         service = self._launch(self._data, token)
         endpoint = {"url": service.url, "token": token, "pid": os.getpid()}
         try:
             write_private(self._data / ENDPOINT, json.dumps(endpoint))
         except OSError as exc:
             service.stop()
-            raise ServiceError(f"{self._data / ENDPOINT} can't be written: {exc.strerror or exc}") from exc
+            raise ServiceError(f"cannot write {self._data / ENDPOINT}: {exc.strerror or exc}") from exc
         self._service = service
         return _Connection(service.url, token, pid=None, sleep=self._sleep, now=self._now)
 
     def _join(self) -> _Connection | None:
-        """The service that `endpoint.json` tells of, where it answers to the token in it."""
+        """Return a connection to the service in `endpoint.json`, if it accepts the token there."""
         found = read_endpoint(self._data / ENDPOINT)
         if found is None:
             return None
         url, token, pid = found
         connection = _Connection(url, token, pid=pid, sleep=self._sleep, now=self._now)
-        # The port of a service that was killed may be somebody else's by now: no token goes there.
+        # A killed service's port may belong to another program now: check before sending the token.
         if connection.alive() and connection.answers():
             return connection
         connection.api.close()
@@ -215,7 +213,7 @@ class Local(BatchApi):
         return FileIntent(intent.file_id, self._rebase_url(intent.upload_url), intent.expires_at)
 
     def _rebase_url(self, url: str) -> str:
-        """A presigned URL of an earlier incarnation at the address of this one: its signature holds for the data."""
+        """Return an earlier service's presigned URL at the current address. Its signature stays valid."""
         with self._guard:
             connection = self._connection
             known = {old.url for old in self._connections}
@@ -224,23 +222,23 @@ class Local(BatchApi):
 
 
 class _ServiceGone(ProviderError):
-    """The service ended while something was about to be tried again."""
+    """The service ended while a call waited to retry."""
 
 
 class _Connection:
-    """A connection to one incarnation of the service. `pid` is the process that runs it, None for this object's own."""
+    """A connection to one run of the service. `pid` is its process, None for this object's own service."""
 
     def __init__(self, url: str, token: str, *, pid: int | None, sleep: Sleep, now: Now) -> None:
         self.url = url
         self._pid = pid
         self._sleep = sleep
-        # On loopback a trouble passes soon or not at all.
+        # On loopback, errors end soon or never.
         retry = RetryPolicy(base_delay=0.1, max_delay=5.0, sleep=self._sleep_while_alive)
         self.api = DigitalOcean(url, token, now=now, retry=retry)
         self._probe = DigitalOcean(url, token, now=now, retry=RetryPolicy(tries=1, sleep=sleep))
 
     def alive(self) -> bool:
-        """Whether the process is there and takes connections. True for this object's own, which ends with it."""
+        """Return whether the process exists and accepts connections. True for this object's own service."""
         if self._pid is None:
             return True
         target = httpx.URL(self.url)
@@ -253,7 +251,7 @@ class _Connection:
             return False
 
     def answers(self) -> bool:
-        """Whether it is the service of this token that takes the connections."""
+        """Return whether the service behind the address accepts this token."""
         try:
             next(iter(self._probe.list_batches()), None)
         except ProviderError:
@@ -277,12 +275,11 @@ def embedded(
     sleep: Sleep = time.sleep,
     now: Now = time.time,
 ) -> Local:
-    """The embedded service of a profile, below `service_folder`: one data folder for each backend.
+    """Return the embedded service of a profile: one data folder below `service_folder` for each backend.
 
-    Services that ask different upstreams have different folders too, so that one never answers for the other.
-    BATCHSPEC_SERVICE_FAULTS in `environ` makes the service misbehave, as `serve --fault` does (several faults are
-    separated by commas), BATCHSPEC_SERVICE_SEED and BATCHSPEC_SERVICE_TIME_SCALE are its --seed and --time-scale. They
-    hold for the process that starts the service.
+    Different upstreams have different folders, so that one never answers for another. BATCHSPEC_SERVICE_FAULTS in
+    `environ` injects faults like `serve --fault`, separated by commas; BATCHSPEC_SERVICE_SEED and
+    BATCHSPEC_SERVICE_TIME_SCALE are its --seed and --time-scale. They apply to the process that starts the service.
     """
     upstream = f"-{sha256_hex(profile.base_url.encode())[:8]}" if profile.base_url else ""
 
@@ -305,7 +302,7 @@ def embedded(
 
 
 class _FaultSettings(TypedDict):
-    """What a service is told about the trouble to make."""
+    """Fault injection settings of a service."""
 
     faults: tuple[str, ...]
     seed: int
@@ -313,7 +310,7 @@ class _FaultSettings(TypedDict):
 
 
 def _fault_settings(environ: Mapping[str, str]) -> _FaultSettings:
-    """Raises ServiceError that names the variable which can't be read."""
+    """Return the settings in the environment. Raises ServiceError that names an invalid variable."""
     prefix = "BATCHSPEC_SERVICE_"
     faults = environ.get(f"{prefix}FAULTS", "")
     seed, scale = environ.get(f"{prefix}SEED") or "0", environ.get(f"{prefix}TIME_SCALE") or "1"
@@ -324,4 +321,4 @@ def _fault_settings(environ: Mapping[str, str]) -> _FaultSettings:
             "time_scale": float(scale),
         }
     except ValueError as exc:
-        raise ServiceError(f"{prefix}SEED is a whole number and {prefix}TIME_SCALE a number: {exc}") from exc
+        raise ServiceError(f"{prefix}SEED must be a whole number and {prefix}TIME_SCALE a number: {exc}") from exc

@@ -1,7 +1,7 @@
-"""The providers' log: dotted event names with fields, to stderr, never with a key or a presigned URL.
+"""The providers' log: dotted event names with fields on stderr, without keys or presigned URLs.
 
-structlog is imported with the first event and never configured here: where the program has configured it, that holds;
-otherwise warnings go to stderr and the rest is dropped. (structlog on its own would print to stdout, where results go.)
+structlog is imported with the first event and never configured here. A program's own configuration applies; without
+one, warnings go to stderr and the rest is dropped. (structlog's default would print to stdout, which is for results.)
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from runner.base.visible import visible_fields
 
 
 def info(event: str, **fields: Any) -> None:
-    """Log that something happened as it should."""
+    """Log a normal event."""
     _logger().info(event, **fields)
 
 
 def warning(event: str, **fields: Any) -> None:
-    """Log that something went wrong and was dealt with."""
+    """Log a problem that was handled."""
     _logger().warning(event, **fields)
 
 

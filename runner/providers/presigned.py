@@ -1,9 +1,9 @@
 """Uploads and downloads at presigned URLs, which come from the network and carry their own permission.
 
-No key is known here, so none can be sent. A presigned URL must be https, because prompts and answers go there; plain
-http is taken for loopback alone, and only from an API that is on loopback itself. An API elsewhere can't point us at
-this machine or at link-local addresses (where clouds keep their credentials); user and password in a URL are refused,
-they would become an Authorization header. Private networks are allowed: a gateway and its storage may live there.
+This module knows no key, so it can't send one. URLs must be https, because they receive prompts and return answers;
+plain http is allowed only between loopback and loopback. A remote API can't direct transfers to this machine or to
+link-local addresses, where clouds keep credentials. User and password in a URL are refused, because they would become
+an Authorization header. Private networks are allowed: a gateway and its storage may be there.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from runner.providers.protocol import Progress, Renew
 from runner.providers.retry import RetryPolicy
 
 CHUNK = 1 << 18
-"""Bytes read from disk at once. Larger ones were not faster when tried against loopback."""
+"""Bytes read from disk at once. Larger chunks were not faster on loopback."""
 MAX_URL = 16_384
 """Characters of a presigned URL; those with a session token have some thousand."""
 MAX_TRIES = 60
-"""Tries of one transfer in all, whatever progress each of them made."""
+"""Attempts of one transfer in total, with or without progress."""
 MAX_IDLE_RENEWALS = 2
-"""Fresh addresses for one download in a row that bring nothing."""
+"""Fresh URLs for one download in a row without progress."""
 URL_TTL = 600.0
-"""Seconds an upload URL is taken to last where the service does not say; the guide says 10 to 15 minutes."""
+"""Assumed lifetime of an upload URL in seconds; the guide says 10 to 15 minutes."""
 STALE = 3_600.0
-"""Seconds after which a half-written download is a dead process's."""
+"""Seconds after which a partial download belongs to a dead process."""
 
 
 class Storage:
-    """The transfers of one API. `local` says that the API is on loopback. Threads may share it."""
+    """The transfers of one API. `local`: the API is on loopback. Threads may share it."""
 
     def __init__(self, *, local: bool, retry: RetryPolicy, now: Now = time.time, limits: Limits = USUAL) -> None:
         self._local = local
@@ -59,11 +59,10 @@ class Storage:
         _hide_queries()
 
     def upload(self, url: str, path: Path, until: datetime | None, progress: Progress | None = None) -> None:
-        """PUT the file to `url`, and again after a passing trouble, until the URL expires at `until`.
+        """PUT the file to `url`. Retry transient errors until the URL expires at `until`.
 
-        `progress` gets a negative number where a broken upload starts from the beginning. Raises Unauthorized where
-        the URL is not (or no longer) good, also where uploads broke until it expired; StoreError where the file can't
-        be read; Rejected where it is too large.
+        `progress` gets a negative number when a broken upload restarts. Raises Unauthorized if the URL is invalid or
+        expired, StoreError if the file can't be read, Rejected if it is too large.
         """
         target = validate_url(url, local=self._local)
         start = self._now()
@@ -79,24 +78,24 @@ class Storage:
                 seconds = self._pause(error, tried)
                 if seconds is None:
                     raise
-                # This machine's clock may be wrong: a few tries are made whatever it says.
+                # This machine's clock may be wrong, so make a few attempts in any case.
                 elapsed = max(waited, self._now() - start) + seconds
                 if (tried >= self._retry.tries and elapsed >= window) or tried >= MAX_TRIES:
                     raise Unauthorized(
                         f"{error.message}; the upload URL expired after {tried} tries",
                         status=httpx.codes.FORBIDDEN,
                         error_id="url_expired",
-                        hint="a new upload URL is needed; if this goes on, look at the network",
+                        hint="run the command again for a new upload URL; if it expires again, check the network",
                     ) from error
                 waited += seconds
                 self._retry.log_and_sleep("upload.retried", error, tried, seconds)
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
-        """GET `url` into `path`: written part, synced and renamed, so `path` is whole or untouched.
+        """GET `url` into a temporary file, sync it and rename it to `path`.
 
-        A broken download goes on where it broke if the storage gives ETags and takes ranges, else from the beginning
-        (`progress` gets a negative number then). Where the URL has expired, `renew` gives another one. Raises NotFound,
-        Unauthorized where the URL has expired and there is no other, StoreError where the file can't be written.
+        A broken download resumes if the storage supports ETags and ranges, else restarts (`progress` gets a negative
+        number). If the URL expires, `renew` gives another one. Raises NotFound, Unauthorized if the URL expired and
+        there is no other, StoreError if the file can't be written.
         """
         target = validate_url(url, local=self._local)
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -110,16 +109,16 @@ class Storage:
                 os.fsync(file.fileno())
             part.replace(path)
         except OSError as exc:
-            raise StoreError(f"{path} can't be written: {exc.strerror or exc}", code="BS411") from exc
+            raise StoreError(f"cannot write {path}: {exc.strerror or exc}", code="BS411") from exc
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
 
     def _pause(self, error: ProviderError, tried: int) -> float | None:
-        """Seconds until the same upload is tried again; None where that can't help.
+        """Return the seconds before the same upload is retried; None if that can't help.
 
-        The guide asks for the same URL after any failure but an expired URL. A refusal whose reason is not known gets
-        as many tries as a call to the API.
+        The guide asks for the same URL after any failure but an expired URL. A refusal for an unknown reason gets as
+        many attempts as an API call.
         """
         seconds = self._retry.delay(error, tried)
         if seconds is None and _worth_retrying(error) and tried < self._retry.tries:
@@ -127,14 +126,14 @@ class Storage:
         return seconds
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         with self._guard:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
 
     def _client(self, target: httpx.URL) -> httpx.Client:
-        """The client for a URL: an API on loopback may have its storage elsewhere, behind a proxy."""
+        """Return the client for a URL. Unlike the API, the storage may need the proxy."""
         kind = (target.scheme, is_loopback(target.host))
         with self._guard:
             if kind not in self._clients:
@@ -147,10 +146,10 @@ class Storage:
         try:
             file = path.open("rb")
         except OSError as exc:
-            raise StoreError(f"{path} can't be read: {exc.strerror or exc}", code="BS411") from exc
+            raise StoreError(f"cannot read {path}: {exc.strerror or exc}", code="BS411") from exc
         with file:
             size = os.fstat(file.fileno()).st_size
-            # The length is said beforehand: storages refuse chunked uploads to presigned URLs.
+            # Storages refuse chunked uploads to presigned URLs, so announce the length.
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
             with (
                 map_httpx_errors(what),
@@ -169,7 +168,7 @@ class Storage:
             try:
                 return download.resume(self._client(download.target))
             except Unauthorized:
-                # An address is good for some minutes, and a large file over a bad line takes longer.
+                # A URL lasts some minutes; a large file over a slow connection takes longer.
                 renewed = 1 if download.progress.count > before else renewed + 1
                 if renew is None or renewed > MAX_IDLE_RENEWALS:
                     raise
@@ -184,9 +183,9 @@ class Storage:
 
 
 def validate_url(url: str, *, local: bool) -> httpx.URL:
-    """`url` as one that a file may go to or come from; the module says which. `local`: the API is on loopback.
+    """Return `url` if transfers may use it; see the module. `local`: the API is on loopback.
 
-    Raises Malformed, without the URL in it.
+    Raises Malformed, without the URL in the message.
     """
     try:
         target = httpx.URL(url) if len(url) <= MAX_URL else None
@@ -195,17 +194,17 @@ def validate_url(url: str, *, local: bool) -> httpx.URL:
     if target is None or not target.host or target.scheme not in {"http", "https"}:
         raise Malformed("the service gave a presigned URL that is not an http(s) URL")
     if target.userinfo:
-        raise Malformed("the service gave a presigned URL with a user name in it")
+        raise Malformed("the service gave a presigned URL that contains a user name")
     loopback = is_loopback(target.host)
     if target.scheme == "http" and not (loopback and local):
-        raise Malformed(f"the service gave a presigned URL without https, for {target.host}")
+        raise Malformed(f"the service gave a presigned URL for {target.host} that is not https")
     if not local and _is_special(target.host):
         raise Malformed(f"the service gave a presigned URL that leads to {target.host}")
     return target
 
 
 def _is_special(host: str) -> bool:
-    """Whether a host, in whatever way it is written, is this machine or an address that no storage has."""
+    """Return whether a host, in any notation, is this machine or an address that no storage has."""
     if host.rstrip(".").endswith("localhost"):
         return True
     address = _address(host.strip("[]"))
@@ -215,7 +214,7 @@ def _is_special(host: str) -> bool:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """A literal address, also one that only the system's resolver takes for one: `2130706433`, `0x7f.1`."""
+    """Return the host's literal address, also in notations that only the resolver accepts: `2130706433`, `0x7f.1`."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -232,25 +231,25 @@ def _pieces(file: IO[bytes], size: int, path: Path, sent: ByteProgress) -> Itera
         try:
             piece = file.read(min(CHUNK, remaining))
         except OSError as exc:
-            raise StoreError(f"{path} can't be read: {exc.strerror or exc}", code="BS411") from exc
+            raise StoreError(f"cannot read {path}: {exc.strerror or exc}", code="BS411") from exc
         if not piece:
             break
         remaining -= len(piece)
         yield piece
         sent.add(len(piece))
     if remaining or os.fstat(file.fileno()).st_size != size:
-        raise StoreError(f"{path} changed while it was uploaded")
+        raise StoreError(f"{path} changed during its upload")
 
 
 def _worth_retrying(error: ProviderError) -> bool:
-    """Whether a refused upload is tried again, though nothing says that the reason passes."""
+    """Return whether to retry a refused upload although the reason is not known to be transient."""
     if not isinstance(error, ApiError) or isinstance(error, Unauthorized) or error.status < httpx.codes.BAD_REQUEST:
         return False
     return error.status != httpx.codes.REQUEST_ENTITY_TOO_LARGE and error.error_id != "EntityTooLarge"
 
 
 def _clear(path: Path) -> None:
-    """Remove what processes that were killed remaining of earlier downloads to `path`."""
+    """Remove partial downloads to `path` that killed processes left."""
     for old in path.parent.glob(f".{_literal(path.name)}.*.part"):
         with contextlib.suppress(OSError):
             if time.time() - old.stat().st_mtime > STALE:
@@ -262,7 +261,7 @@ def _literal(name: str) -> str:
 
 
 class _NoQuery(logging.Filter):
-    """Takes the query from the URLs that httpx logs with every request (at level INFO)."""
+    """Removes the query from URLs that httpx logs with every request (at level INFO)."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):

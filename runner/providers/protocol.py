@@ -1,6 +1,6 @@
-"""What the executor needs of a batch service, as a Protocol, and the values that go through it.
+"""The executor's interface to a batch service, as a Protocol, and its values.
 
-No wire format is known here; an implementation translates. Times are aware datetimes in UTC.
+No wire format is known here; implementations translate. Times are aware datetimes in UTC.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Protocol
 
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
-"""States that never change again. A name that is not known counts as running."""
+"""Final states. An unknown state counts as running."""
 
 Progress = Callable[[int, int], None]
-"""Called with the number of bytes moved since the last call, and how many more are known to move in all than before.
+"""Called with the bytes moved since the last call, and the change of the expected total.
 
-Either is negative where something starts from the beginning. An upload's caller knows its size, so that is not told.
+Either is negative after a restart. For uploads the total is not reported: the caller knows it.
 """
 
 
 Renew = Callable[[], str]
-"""Asks for a fresh download address of the same file. Raises ProviderError."""
+"""Returns a fresh download URL of the same file. Raises ProviderError."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileIntent:
-    """A place for one upload. `upload_url` is a secret of its own: it is never written to a file or a log."""
+    """Permission for one upload. `upload_url` is a secret: never write it to a file or a log."""
 
     file_id: str
     upload_url: str = field(repr=False)
@@ -36,7 +36,7 @@ class FileIntent:
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """What a batch is created from. `endpoint` is empty for anthropic; `webhook` is (url, secret)."""
+    """The parameters of a new batch. `endpoint` is empty for anthropic; `webhook` is (url, secret)."""
 
     file_id: str
     line_format: str
@@ -57,7 +57,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a batch took."""
+    """Tokens that a batch used."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -66,7 +66,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class BatchError:
-    """Why a whole batch failed; `line` counts from 1 in the uploaded file, None where it is about all of it."""
+    """Why a whole batch failed. `line` counts from 1 in the uploaded file; None if it concerns the whole file."""
 
     code: str
     message: str
@@ -75,7 +75,7 @@ class BatchError:
 
 @dataclass(frozen=True, slots=True)
 class RemoteBatch:
-    """A batch as the service tells it. `status` is the service's own word, lower case."""
+    """A batch at the service. `status` is the service's own word, lower case."""
 
     batch_id: str
     status: str
@@ -93,13 +93,13 @@ class RemoteBatch:
 
     @property
     def ended(self) -> bool:
-        """Whether the state can change no more."""
+        """Return whether the state is final."""
         return self.status in TERMINAL
 
 
 @dataclass(frozen=True, slots=True)
 class ResultUrls:
-    """Short-lived download addresses; each is a secret of its own. None where there is no such file."""
+    """Short-lived download URLs, each a secret. None if there is no such file."""
 
     output_url: str | None = field(repr=False)
     error_url: str | None = field(repr=False)
@@ -107,51 +107,51 @@ class ResultUrls:
 
 
 class BatchApi(Protocol):
-    """One service and one account. Every method raises `runner.errors.ProviderError` and nothing else of its own.
+    """One service and one account. Every method raises only `runner.errors.ProviderError`.
 
-    Reads are tried again inside after a passing trouble. `create_batch` is sent exactly once a call: when its answer
-    is lost it raises Unreachable or ServerError, and the caller finds out by listing.
+    Reads retry transient errors. `create_batch` sends exactly once: if the response is lost it raises Unreachable or
+    ServerError, and the caller lists the batches to find out.
     """
 
     def create_file(self, name: str, size: int) -> FileIntent:
-        """Ask for a place to upload `size` bytes. Harmless to repeat: nothing is billed for a file."""
+        """Request a URL to upload `size` bytes. Safe to repeat: files cost nothing."""
         ...
 
     def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
-        """Stream a file to the intent's URL. The same URL may be used again until it expires.
+        """Stream a file to the intent's URL, which stays valid until it expires.
 
-        Raises Unauthorized (403) where the URL is no longer good: make a new intent.
+        Raises Unauthorized (403) if the URL expired: make a new intent.
         """
         ...
 
     def create_batch(self, request: CreateRequest) -> RemoteBatch:
-        """Create a batch. With a `request_id` already used for the same bytes, the existing batch is returned."""
+        """Create a batch. A `request_id` that was used for the same bytes returns the existing batch."""
         ...
 
     def get_batch(self, batch_id: str) -> RemoteBatch:
-        """The batch as it is now. Raises NotFound."""
+        """Return the batch's current state. Raises NotFound."""
         ...
 
     def list_batches(self) -> Iterator[RemoteBatch]:
-        """All batches of the account, newest first, page by page."""
+        """Yield all batches of the account, newest first, page by page."""
         ...
 
     def results(self, batch_id: str) -> ResultUrls:
-        """Fresh download addresses. Raises NotReady before there are any, NotFound when they are gone."""
+        """Return fresh download URLs. Raises NotReady before there are any, NotFound when they are gone."""
         ...
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
-        """Stream a result file to `path`, going on by range where a connection broke. Replaces what stands there.
+        """Stream a result file to `path` and replace it. A broken download resumes by range.
 
-        Where the URL has expired it goes on with the one that `renew` gives. Raises NotFound where the file is gone,
-        Unauthorized where the URL has expired and there is no other.
+        If the URL expires, `renew` gives the next one. Raises NotFound if the file is gone, Unauthorized if the URL
+        expired and there is no other.
         """
         ...
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
-        """Ask for cancellation. Raises Conflict on a batch that has ended or has not reached its upstream."""
+        """Request cancellation. Raises Conflict for a batch that has ended or has not reached its upstream."""
         ...
 
     def close(self) -> None:
-        """Give back connections; ends an embedded service that this object started."""
+        """Close connections and stop an embedded service that this object started."""
         ...

@@ -1,7 +1,7 @@
-"""The account's rate limit, as far as the service tells it: a call that it would refuse is held back instead.
+"""The account's rate limit, from response headers: delay calls that the service would refuse.
 
-Answers carry `ratelimit-remaining` and `ratelimit-reset` (OpenAPI description). What one thread is told holds for all
-that share the gate; other processes of the same account learn it from their own answers.
+Responses carry `ratelimit-remaining` and `ratelimit-reset` (OpenAPI description). All threads of one client share the
+state. Other processes learn it from their own responses.
 """
 
 from __future__ import annotations
@@ -16,36 +16,35 @@ from runner.providers.retry import RetryPolicy
 
 
 class RateLimiter:
-    """Opened and closed by what answers say. `now` is in seconds since 1970. Threads share it.
+    """Delays calls until the announced reset. `now` is in seconds since 1970. Threads share it.
 
-    It holds a call for `retry.max_retry_after` seconds at most. After a longer announcement it lets the call go:
-    whether that is meant is for the service to say, by a 429.
+    The longest delay is `retry.max_retry_after` seconds. After a longer announcement the call is sent: a 429 decides.
     """
 
     def __init__(self, retry: RetryPolicy, now: Callable[[], float]) -> None:
         self._retry = retry
         self._now = now
-        self._closed_until = 0.0
+        self._resume_at = 0.0
         self._guard = threading.Lock()
 
     def wait(self) -> None:
-        """Wait until a call may go, with some jitter."""
+        """Wait, with jitter, until the next call may be sent."""
         with self._guard:
-            seconds = self._closed_until - self._now()
+            seconds = self._resume_at - self._now()
         if 0.0 < seconds <= self._retry.max_retry_after:
             logger.info("ratelimit.waited", wait=round(seconds, 2))
             self._retry.sleep(self._retry.jitter(seconds))
 
     def update(self, headers: Mapping[str, str]) -> None:
-        """Take in the headers of an answer."""
+        """Learn from the headers of a response."""
         if headers.get("ratelimit-remaining", "").strip() == "0":
-            self._close(until_reset(headers, clock_of(headers, self._now)))
+            self._delay_until(until_reset(headers, clock_of(headers, self._now)))
 
     def on_error(self, error: ApiError) -> None:
-        """Take in a refusal that may say when to come back."""
-        self._close(getattr(error, "retry_after", None))
+        """Learn from an error's `retry_after`."""
+        self._delay_until(getattr(error, "retry_after", None))
 
-    def _close(self, seconds: float | None) -> None:
+    def _delay_until(self, seconds: float | None) -> None:
         if seconds:
             with self._guard:
-                self._closed_until = max(self._closed_until, self._now() + seconds)
+                self._resume_at = max(self._resume_at, self._now() + seconds)

@@ -1,4 +1,4 @@
-"""Text that came from elsewhere, made fit to be shown: short, printable, on one line, and without secrets."""
+"""Make foreign text safe to show: short, printable, one line, no secrets."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _URL_QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]*", re.IGNORECAS
 
 
 def shown(text: str, limit: int = 500) -> str:
-    """`text` on one line, without control characters (a terminal obeys some of them), cut to `limit` characters."""
+    """Return `text` on one line, without control characters (terminals obey some), cut to `limit` characters."""
     cut = text[: limit + 1]
     clean = "".join(c if c.isprintable() else " " for c in cut)
     return clean if len(cut) <= limit else clean[: limit - 1] + "…"
 
 
 def redacted(text: str, secrets: Iterable[str] = (), limit: int = 500) -> str:
-    """`text` as `shown`, without any of `secrets` and without the query of any URL in it."""
+    """Return `text` as `shown`, without any of `secrets` and without the queries of URLs."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, HIDDEN)

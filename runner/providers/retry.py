@@ -1,7 +1,6 @@
-"""When a request is sent again, and after how long. The decision only: sending is the caller's.
+"""Decides whether and when to retry a request. The caller sends it.
 
-stamina is not used: its sleep can't be handed in, and its switch and log hook are one for the whole process, which a
-program that uses this package as a library may have set otherwise.
+stamina is not used: its sleep can't be injected, and its switch and log hook are global to the process.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ from runner.errors import ProviderError, RateLimited, ServerError, Unreachable
 from runner.providers import logger
 
 Sleep = Callable[[float], None]
-"""Waits for so many seconds. It may raise to end the waiting: that goes through to the caller."""
+"""Waits for so many seconds. It may raise to stop the caller."""
 
 TRANSIENT = (Unreachable, ServerError, RateLimited)
-"""Troubles that may be over at the next try."""
+"""Errors that may be gone at the next attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how long. Times are in seconds.
+    """How often and how long to retry. Times in seconds.
 
-    `tries` counts the first one. Waits double from `first` to `longest`, each cut at random to between a half and the
-    whole, so that many workers don't come back at the same moment. What the service asks for (`Retry-After`,
-    `ratelimit-reset`) is waited for where it is longer, and up to a tenth more for the same reason. Where it asks for
-    more than `asked` the error is raised at once, with the number in it, and the caller decides.
+    `tries` includes the first attempt. Delays double from `base_delay` to `max_delay`; a random factor from 0.5 to 1
+    spreads the workers. A longer delay that the service requests (`Retry-After`, `ratelimit-reset`) is used, plus up to
+    a tenth. If it requests more than `max_retry_after`, the error is raised at once, with that number, and the caller
+    decides.
     """
 
     tries: int = 5
@@ -39,31 +38,31 @@ class RetryPolicy:
     rng: Callable[[], float] = random.random
 
     def next_delay(self, error: ProviderError, attempt: int) -> float | None:
-        """The seconds to wait after try number `attempt` (from 1) failed with `error`; None to give up."""
+        """Return the delay after failed attempt number `attempt` (from 1); None to give up."""
         if attempt >= self.tries:
             return None
         return self.delay(error, attempt)
 
     def delay(self, error: ProviderError, attempt: int) -> float | None:
-        """As `wait`, without a limit of tries: None only where trying again can't help, or would take too long."""
+        """Return the delay without a limit of attempts; None if retrying can't help or would take too long."""
         if not isinstance(error, TRANSIENT):
             return None
-        wanted: float | None = getattr(error, "retry_after", None)
-        if wanted is not None and wanted > self.max_retry_after:
+        requested: float | None = getattr(error, "retry_after", None)
+        if requested is not None and requested > self.max_retry_after:
             return None
-        return max(self.backoff(attempt), self.jitter(wanted or 0.0))
+        return max(self.backoff(attempt), self.jitter(requested or 0.0))
 
     def backoff(self, attempt: int) -> float:
-        """The seconds to wait after try number `attempt` (from 1) where nobody asks for more."""
-        # The exponent is limited because a float is.
-        longest = min(self.max_delay, self.base_delay * 2.0 ** min(attempt - 1, 30))
-        return longest * (0.5 + 0.5 * self.rng())
+        """Return the delay after attempt number `attempt` (from 1) if the service requests none."""
+        # Limit the exponent: a float overflows.
+        delay = min(self.max_delay, self.base_delay * 2.0 ** min(attempt - 1, 30))
+        return delay * (0.5 + 0.5 * self.rng())
 
     def jitter(self, seconds: float) -> float:
-        """`seconds`, or up to a tenth more, so that those who were told the same don't come at the same moment."""
+        """Return `seconds` plus up to a tenth, so that clients with the same delay spread out."""
         return seconds * (1.0 + 0.1 * self.rng())
 
     def log_and_sleep(self, event: str, error: ProviderError, attempt: int, seconds: float) -> None:
-        """Log that something is attempt again, and wait."""
+        """Log a retry, and wait."""
         logger.info(event, tried=attempt, wait=round(seconds, 2), reason=error.message)
         self.sleep(seconds)

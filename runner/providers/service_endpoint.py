@@ -1,4 +1,4 @@
-"""The files by which processes find one embedded service: its address, its token, its lock."""
+"""The files through which processes find one embedded service: address, token and lock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.jobspec.trust import is_loopback
 
 ENDPOINT = "endpoint.json"
 ACCOUNT = "token"
-"""The service's only token. A token is an account there, so it stays with the data from one start to the next."""
+"""The file of the service's only token. A token is an account, so it stays with the data across restarts."""
 LOCK = "lock"
 
 
@@ -34,7 +34,7 @@ def is_locked(data: Path) -> bool:
 
 
 def read_endpoint(path: Path) -> tuple[str, str, int] | None:
-    """(url, token, pid), or None where there is no such file or it is not ours: it is then made anew."""
+    """Return (url, token, pid); None if the file is missing or invalid, and will be rewritten."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -54,7 +54,7 @@ def read_endpoint(path: Path) -> tuple[str, str, int] | None:
 def process_exists(pid: int) -> bool:
     """Return whether a process with this id runs."""
     if os.name == "nt":
-        return True  # there, os.kill would end it
+        return True  # on Windows, os.kill would end the process
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -65,20 +65,20 @@ def process_exists(pid: int) -> bool:
 
 
 def load_token(path: Path) -> str:
-    """The token in a file, which is made where there is none; of two processes that make it at once, one prevails."""
+    """Return the token in a file. Create it if missing; if two processes do so at once, one token wins."""
     if not path.exists():
         with contextlib.suppress(FileExistsError):
             write_private(path, secrets.token_hex(32), replace=False)
     token = path.read_text(encoding="ascii", errors="replace").strip()
     if not (token.isalnum() and token.isascii()):
         raise ServiceError(
-            f"{path} does not hold a token", hint="remove it; the jobs in that folder are then forgotten"
+            f"{path} does not hold a token", hint="remove it; the service then loses the jobs in that folder"
         )
     return token
 
 
 def write_private(path: Path, text: str, *, replace: bool = True) -> None:
-    """Write a file that only its owner may read; never seen half written. Raises FileExistsError without `replace`."""
+    """Write a file atomically, readable by its owner only. Without `replace`, raises FileExistsError."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -98,5 +98,5 @@ def _publish(part: Path, path: Path) -> None:
         path.hardlink_to(part)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links: the smaller evil is that the last of two prevails
+    except OSError:  # no hard links on this file system: the last writer wins
         part.replace(path)

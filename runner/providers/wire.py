@@ -1,9 +1,9 @@
-"""The service's JSON as the values of `api`, and back. No network, no clock, no files.
+"""Converts the service's JSON to the values of `protocol`, and back. No network, clock or files.
 
-Three dialects are met in the wild: the vendor's guide of 27 Apr 2026, its OpenAPI description of Aug 2026 (`pydo`), and
-what `godo` records. All are read, mixed in any way: unknown fields are passed over, missing optional ones are empty,
-unknown status names are kept and count as running. What the rest relies on is checked by hand, because an answer is a
-stranger's: an id or a status that is missing, or a count that is not one, is Malformed.
+Three dialects exist: the vendor's guide of 27 Apr 2026, its OpenAPI description of Aug 2026 (`pydo`), and what `godo`
+records. All are accepted, in any mixture: unknown fields are ignored, missing optional fields are empty, unknown status
+names count as running. Fields that the program relies on are checked by hand, because responses are untrusted: a
+missing id or status, or an invalid count, is Malformed.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from runner.providers.protocol import (
 from runner.providers.redact import shown
 
 WINDOW = "24h"
-"""The only completion window there is (OpenAPI description, `completion_window`)."""
+"""The only completion window (OpenAPI description, `completion_window`)."""
 
 MAX_ERRORS = 1_000
-"""Reasons that are kept of one failed batch; a file with 50,000 bad lines needs no 50,000 sentences."""
+"""Most errors kept for one failed batch; a file may have 50,000 bad lines."""
 
 _SPELLINGS = {"canceled": "cancelled", "canceling": "cancelling"}
-"""American spellings, as Anthropic's API has them; as unknown names they would count as running for ever."""
+"""American spellings of Anthropic's API. As unknown names they would count as running forever."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 _MILLISECONDS = 1e11
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One batch of the list, read, and as the service sent it."""
+    """One batch of the list: parsed, and as the service sent it."""
 
     batch: RemoteBatch
     raw: dict[str, Any]
@@ -50,9 +50,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of the list. `cursor` asks for the next one; None where the service says that this is the last.
+    """One page of the list. `cursor` requests the next one; None on the last page.
 
-    `certain` is False where the service did not say whether there is more.
+    `certain` is False if the service did not state whether there are more.
     """
 
     entries: tuple[Entry, ...]
@@ -61,12 +61,12 @@ class Page:
 
 
 def is_id(value: object) -> bool:
-    """Whether a value can be a batch id: it becomes part of URLs and file names, so its letters are limited."""
+    """Return whether a value can be a batch id. Ids become parts of URLs and file names, so characters are limited."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def create_body(request: CreateRequest) -> dict[str, Any]:
-    """The JSON body of a create. `endpoint` is required for openai, forbidden for anthropic (OpenAPI description)."""
+    """Return a create's JSON body. `endpoint` is required for openai, forbidden for anthropic (OpenAPI description)."""
     body: dict[str, Any] = {"provider": request.line_format, "file_id": request.file_id, "completion_window": WINDOW}
     if request.line_format == "openai":
         body["endpoint"] = request.endpoint
@@ -81,27 +81,27 @@ def create_body(request: CreateRequest) -> dict[str, Any]:
 
 
 def read_intent(answer: object) -> FileIntent:
-    """The answer to a file create. Raises Malformed."""
+    """Parse the response to a file create. Raises Malformed."""
     fields = _object(answer, "file")
     upload_url = fields.get("upload_url")
     if not isinstance(upload_url, str) or not upload_url:
-        raise Malformed("the service's answer for a new file has no upload_url")
+        raise Malformed("the service's response for a new file has no upload_url")
     return FileIntent(_file_id(fields, required=True), upload_url, read_time(fields.get("expires_at")))
 
 
 def read_batch(answer: object) -> RemoteBatch:
-    """A batch, from a create, a get, a cancel or one entry of the list. Raises Malformed."""
+    """Parse a batch from a create, a get, a cancel or a list entry. Raises Malformed."""
     fields = _object(answer, "batch")
     batch_id = _first(fields, "id", "batch_id")
     if not is_id(batch_id):
         raise Malformed(
-            "the service's answer has a batch without an id"
+            "the service's response has a batch without an id"
             if batch_id is None
-            else f"the service's answer has a batch with an id that can't be one: {shown(str(batch_id), 60)}"
+            else f"the service's response has a batch with an invalid id: {shown(str(batch_id), 60)}"
         )
     status = fields.get("status")
     if not isinstance(status, str) or not status.strip():
-        raise Malformed(f"the service's answer has no status for batch {batch_id}")
+        raise Malformed(f"the service's response has no status for batch {batch_id}")
     status = shown(status.strip().lower(), 60)
     status = _SPELLINGS.get(status, status)
     return RemoteBatch(
@@ -122,8 +122,8 @@ def read_batch(answer: object) -> RemoteBatch:
 
 
 def read_page(answer: object) -> Page:
-    """One page of the list, in either shape: `data` with `has_more`, or `edges` with `page_info`. Raises Malformed."""
-    if isinstance(answer, list):  # the guide shows only that the list can be walked
+    """Parse a page of the list: `data` with `has_more`, or `edges` with `page_info`. Raises Malformed."""
+    if isinstance(answer, list):  # the guide leaves the shape open
         return Page(_entries(answer), None, certain=True)
     fields = _object(answer, "list")
     if isinstance(fields.get("edges"), list):
@@ -140,7 +140,7 @@ def read_page(answer: object) -> Page:
 
 
 def read_results(answer: object) -> ResultUrls:
-    """The answer to a results call. Raises NotReady where it says that there are none yet, and Malformed."""
+    """Parse the response to a results call. Raises NotReady if there are none yet, and Malformed."""
     fields = _object(answer, "results")
     if fields.get("result_available") is False:
         raise NotReady("the results are not available yet", status=200, error_id="precondition_failed")
@@ -148,7 +148,7 @@ def read_results(answer: object) -> ResultUrls:
     nested = download if isinstance(download, dict) else {}
     known = {"output_url", "output_file_url", "download", "error_url", "error_file_url", "result_available"}
     if not known & fields.keys():
-        raise Malformed("the service's answer for results names no files")
+        raise Malformed("the service's response for results names no files")
     return ResultUrls(
         output_url=_url(_first(fields, "output_url", "output_file_url") or nested.get("presigned_url")),
         error_url=_url(_first(fields, "error_url", "error_file_url")),
@@ -157,9 +157,9 @@ def read_results(answer: object) -> ResultUrls:
 
 
 def read_time(value: object) -> datetime | None:
-    """An RFC 3339 text, or seconds (also milliseconds) since 1970, as aware UTC. None for anything else.
+    """Parse an RFC 3339 text, or seconds or milliseconds since 1970, as UTC. None for anything else.
 
-    Times are cursor to people and put answers in request; none of them is worth refusing a batch for.
+    Times are for display and order only, so an invalid one does not invalidate the batch.
     """
     try:
         if isinstance(value, str):
@@ -177,7 +177,7 @@ def read_time(value: object) -> datetime | None:
 
 def _object(value: object, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Malformed(f"the service's answer has no JSON object where a {what} should be")
+        raise Malformed(f"the service's response has no JSON object for the {what}")
     return value
 
 
@@ -192,7 +192,7 @@ def _text(value: object) -> str:
 def _file_id(fields: Mapping[str, Any], *, required: bool = False) -> str:
     value = _text(_first(fields, "file_id", "input_file_id", *(("id",) if required else ())))
     if required and not value:
-        raise Malformed("the service's answer for a new file has no file_id")
+        raise Malformed("the service's response for a new file has no file_id")
     return value
 
 
@@ -203,18 +203,18 @@ def _url(value: object) -> str | None:
 def _metadata(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         return {}
-    # Metadata tells whose a batch is, so a value is kept to the letter or not at all.
+    # Metadata identifies a batch's job, so keep a value exactly or drop it.
     return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, str)}
 
 
 def _number(value: object, what: str) -> int:
-    """A count, 0 where the service does not know it yet. What is there and no count would make answers disappear."""
+    """Return a count; 0 if the service does not know it yet. Raises Malformed for anything that is not a count."""
     if value is None:
         return 0
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise Malformed(f"the service's answer has {what} that is no count: {shown(str(value), 60)}")
+        raise Malformed(f"the service's response has an invalid count in {what}: {shown(str(value), 60)}")
     return value
 
 
@@ -240,7 +240,7 @@ def _usage(value: object) -> Usage | None:
 
 
 def _errors(fields: Mapping[str, Any], status: str) -> tuple[BatchError, ...]:
-    """Why a batch failed, wherever its service says so: in `errors.data`, a list, an object or a text."""
+    """Return why a batch failed, from `errors.data`, a list, an object or a text."""
     found = [one for name in ("errors", "error", "last_error") for one in _listed(fields.get(name))]
     if not found and status == "failed":
         names = ("failure_reason", "error_message", "status_message", "status_details", "message", "reason", "detail")
@@ -252,7 +252,7 @@ def _errors(fields: Mapping[str, Any], status: str) -> tuple[BatchError, ...]:
 
 
 def _listed(value: object) -> list[Any]:
-    """A value that is one reason or several, as a list; empty where it says nothing."""
+    """Return one reason or several as a list; empty if there is none."""
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         value = value["data"]
     if isinstance(value, list):
@@ -282,7 +282,7 @@ def _ended_at(fields: Mapping[str, Any], status: str) -> datetime | None:
 
 
 def _entries(values: Iterable[object]) -> tuple[Entry, ...]:
-    # One entry that can't be read fails the page: a batch that is passed over might be paid for again.
+    # An invalid entry fails the page: a skipped batch might be paid for again.
     return tuple(Entry(read_batch(value), _object(value, "batch")) for value in values)
 
 
@@ -297,7 +297,7 @@ def _page(entries: tuple[Entry, ...], more: object, cursor: str | None) -> Page:
     if more is None:
         return Page(entries, cursor, certain=False)
     if not isinstance(more, bool):
-        raise Malformed("the service's list of batches does not say whether there is more")
+        raise Malformed("the service's list of batches has an invalid has_more")
     if more and cursor is None:
-        raise Malformed("the service's list of batches says that there is more, but not where")
+        raise Malformed("the service's list of batches has more pages, but no cursor")
     return Page(entries, cursor if more else None, certain=True)

@@ -1,1 +1,1 @@
-"""What is kept on this machine below `.batchspec/`: ledger, shard and result files, indexes, locks."""
+"""Files on disk: the lockfile in git, and the ledger, shards, results and locks below `.batchspec/`."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the lock for the moments of writing."""
+"""Atomic writes: a file holds its old content or its new content, never a part."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import BinaryIO
 from runner.errors import StoreError
 
 _NEW_MODE = 0o644
-"""What a new file may be read by; the usual, since mkstemp would let its owner alone read a lockfile."""
+"""Mode of a new file. mkstemp's default would let only the owner read a lockfile."""
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder that its owner alone may enter, unless it is there; its parents have the usual rights."""
+    """Create a folder that only its owner may enter. Parents get the usual mode."""
     if not path.is_dir():
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to write part `path`; synced and renamed over it when the block ends well, removed otherwise.
+    """Yield a temporary file; sync it and rename it over `path` if the block succeeds, else remove it.
 
-    Raises StoreError where the disk refuses.
+    Raises StoreError if the disk refuses.
     """
     part: Path | None = None
     try:
@@ -47,7 +47,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_if_changed(path: Path, data: bytes) -> None:
-    """Write `data` as the whole content of `path`, unless it stands there already. Raises StoreError."""
+    """Replace the content of `path` with `data`, unless it is the same. Raises StoreError."""
     try:
         if path.read_bytes() == data:
             return
@@ -60,14 +60,14 @@ def write_if_changed(path: Path, data: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Have a file's bytes and its name on the disk."""
+    """Flush a file and its directory entry to disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Have a folder's names on the disk."""
+    """Flush a folder's entries to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

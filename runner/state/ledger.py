@@ -1,7 +1,7 @@
-"""The ledger: intents written and synced before each effect, and what the service answered. SQLite, not in git.
+"""The ledger: a SQLite file, outside git, with each intent synced before its effect, and the service's response.
 
-It remembers what a crash between two steps would lose: which file was uploaded for which shard, which create was sent
-and not answered. The lockfile and the service can rebuild everything else; losing the ledger costs an upload at most.
+It keeps what a crash between two steps would lose: which file was uploaded for which shard, and which create has no
+response yet. The lockfile and the service can rebuild the rest. Losing the ledger costs one upload at most.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal
 from runner.errors import StoreError
 
 UPLOAD_LIFETIME = timedelta(days=29)
-"""How long an uploaded file is used again; the guide gives a file 29 to 30 days."""
+"""How long an uploaded file is reused. The vendor's guide keeps files for 29 to 30 days."""
 
 _SCHEMA = """
 create table if not exists uploads (
@@ -38,9 +38,9 @@ CreateState = Literal["intended", "created", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """One create: intended before it is sent, then created with its batch id, or refused.
+    """One create request: intended before it is sent, then created with a batch id, or refused.
 
-    An intended one may have had its effect. `bytes` is the shard's size; `at` is when it was last intended.
+    An intended create may have had its effect. `bytes` is the shard's size; `at` is the time of the last intent.
     """
 
     realm: str
@@ -58,19 +58,19 @@ class Create:
 
 
 class Ledger:
-    """One ledger file, shared by the threads of one process. Each write is synced when the call returns.
+    """One ledger file, shared by the threads of one process. Each write is synced before the call returns.
 
-    Raises StoreError.
+    Methods raise StoreError.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open the file; what only `read_only` needs no rights to write."""
+        """Open the file. With `read_only`, a folder without write permission is enough."""
         self._path = path
         self._lock = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             if read_only and not os.access(path.parent, os.W_OK):
-                # Nobody can write it here either, so it can be read without a lock; what is in its log may be missing.
+                # No process can write here, so no lock is needed. Entries in the write-ahead log may be missing.
                 address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
                 self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
                 return
@@ -116,29 +116,28 @@ class Ledger:
                 raise _open_error(f"cannot read {self._path}: {error}", error) from error
 
     def upload_intended(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
-        """A place for a shard's bytes was given. Its URL is not kept: it is a secret."""
+        """Record that the service gave an upload URL for a shard. The URL is a secret and is not stored."""
         with self._writing() as db:
             db.execute(
                 "insert or replace into uploads values (?, ?, ?, 'intended', ?)", (realm, shard, file_id, _t(now))
             )
 
     def uploaded(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
-        """All bytes of the shard are at the service."""
+        """Record that the service has all bytes of a shard."""
         with self._writing() as db:
             db.execute(
                 "insert or replace into uploads values (?, ?, ?, 'uploaded', ?)", (realm, shard, file_id, _t(now))
             )
 
     def forget_upload(self, realm: str, file_id: str) -> None:
-        """The service does not know the file any more."""
+        """Remove an upload that the service does not know any more."""
         with self._writing() as db:
             db.execute("delete from uploads where realm = ? and file_id = ?", (realm, file_id))
 
     def upload_of(self, realm: str, shard: str, address: str, now: datetime) -> str | None:
-        """The newest file at the service that holds the shard's bytes and is still valid.
+        """Return the newest valid uploaded file with a shard's bytes; None if there is none.
 
-        Not one that another address has made a batch of: where a service tells nothing else of a batch, its file is
-        what says whose it is.
+        Skips files from which another address created a batch. Some services identify a batch by its file alone.
         """
         found = self._read(
             "select file_id from uploads where realm = ? and shard = ? and state = 'uploaded' and at > ? "
@@ -149,7 +148,7 @@ class Ledger:
         return str(found[0][0]) if found else None
 
     def create_intended(self, create: Create) -> None:
-        """A create is about to be sent. Called, and synced, before it is."""
+        """Record a create, synced, before it is sent."""
         with self._writing() as db:
             db.execute(
                 "insert into creates values (?, ?, ?, ?, ?, ?, ?, ?, ?, 'intended', null, ?) "
@@ -170,12 +169,12 @@ class Ledger:
             )
 
     def is_intended(self, realm: str, request_id: str) -> bool:
-        """Whether a create with this key was sent, as far as is known, and never answered."""
+        """Return whether a create with this key was recorded and has no response."""
         query = "select 1 from creates where realm = ? and request_id = ? and state = 'intended'"
         return bool(self._read(query, (realm, request_id)))
 
     def created(self, realm: str, request_id: str, batch_id: str) -> None:
-        """The create was answered with a batch, or the batch was found in the list."""
+        """Record the batch that a create made, from its response or from the batch list."""
         with self._writing() as db:
             db.execute(
                 "update creates set state = 'created', batch_id = ? where realm = ? and request_id = ?",
@@ -183,7 +182,7 @@ class Ledger:
             )
 
     def refused(self, realm: str, request_id: str) -> None:
-        """The service said no, so the create had no effect."""
+        """Record that the service refused a create, so it had no effect."""
         with self._writing() as db:
             db.execute(
                 "update creates set state = 'refused' where realm = ? and request_id = ? and batch_id is null",
@@ -191,24 +190,25 @@ class Ledger:
             )
 
     def forget(self, creates: Iterable[Create]) -> None:
-        """Drop creates, and the uploads that they were made of: what goes out next is told apart from them."""
+        """Remove creates and their uploads, so that the next submission is distinct from them."""
         dropped = list(creates)
         with self._writing() as db:
             db.executemany(
                 "delete from creates where realm = ? and request_id = ?",
-                [(one.realm, one.request_id) for one in dropped],
+                [(create.realm, create.request_id) for create in dropped],
             )
             db.executemany(
-                "delete from uploads where realm = ? and file_id = ?", [(one.realm, one.file_id) for one in dropped]
+                "delete from uploads where realm = ? and file_id = ?",
+                [(create.realm, create.file_id) for create in dropped],
             )
 
     def batches(self, realm: str) -> frozenset[str]:
-        """The ids of all batches of a realm that creates were answered with."""
+        """Return the ids of all batches that creates of a realm made."""
         found = self._read("select batch_id from creates where realm = ? and batch_id is not null", (realm,))
         return frozenset(str(row[0]) for row in found)
 
     def creates(self, realm: str | None, address: str) -> tuple[Create, ...]:
-        """All creates of an address, oldest first; those of all realms where `realm` is None."""
+        """Return all creates of an address, oldest first; of all realms if `realm` is None."""
         found = self._read(
             "select realm, request_id, address, shard, file_id, requests, bytes, attempt, round, state, batch_id, at "
             "from creates where (?1 is null or realm = ?1) and address = ?2 order by at, request_id",
@@ -223,7 +223,7 @@ def _t(moment: datetime) -> str:
 
 
 def _open_error(message: str, error: sqlite3.Error) -> StoreError:
-    """The error for a ledger that can't be read: the disk or its rights (OperationalError), else what stands in it."""
+    """Return the error for an unreadable ledger: disk or permissions (OperationalError), else its content."""
     if isinstance(error, sqlite3.OperationalError):
         return StoreError(message, code="BS411")
     return StoreError(message, hint="the ledger can be removed")

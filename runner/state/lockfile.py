@@ -1,7 +1,7 @@
-"""The lockfile as a value: updated, merged, and written as bytes. Touches no files.
+"""The lockfile as a value: updated, merged, and written as bytes. It touches no files.
 
-JSON Lines with a fixed key order: a header, `moved` lines, `pins` by digest, batches by id, outputs by path.
-Two versions merge by union of lines, so git's `merge=union` is enough.
+JSON Lines with a fixed key order: a header, `moved` lines, `pins` by digest, batches by id, outputs by path. Two
+versions merge by union of lines, so git's `merge=union` is enough.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from runner.state.lockfile_lines import FORMAT, AnyLine, BatchLine, Header, Move
 
 @dataclass(frozen=True, slots=True)
 class Lockfile:
-    """One lockfile's content. An empty one is what a file that is not there says."""
+    """The content of one lockfile. A missing file counts as empty."""
 
     project: str
     current: Mapping[str, str | None] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Lockfile:
     moves: frozenset[MovedLine] = frozenset()
 
     def aliases(self, address: str) -> tuple[str, ...]:
-        """The address, and those it had before it was renamed, newest first; a circle of renames ends in itself."""
+        """Return the address and its former names, newest first. A cycle of renames ends."""
         found = {address: None}
         waiting = [address]
         while waiting:
@@ -36,13 +36,13 @@ class Lockfile:
         return tuple(found)
 
     def batches_of(self, address: str, realm: str) -> tuple[BatchLine, ...]:
-        """The batches of one address and realm, by batch id; those made under an earlier name of it are among them."""
+        """Return the batches of an address, including former names, in one realm, sorted by id."""
         names = frozenset(self.aliases(address))
         found = (b for b in self.batches.values() if b.job in names and b.realm == realm)
         return tuple(sorted(found, key=lambda b: b.batch))
 
     def pins_of(self, address: str) -> PinsLine | None:
-        """What an address is pinned to now; None before its first apply and where branches differed."""
+        """Return the current pins of an address; None before its first apply or if branches disagree."""
         for name in self.aliases(address):
             if name in self.current:
                 digest = self.current[name]
@@ -50,7 +50,7 @@ class Lockfile:
         return None
 
     def with_moved(self, address: str, old: str) -> Lockfile:
-        """With `old` renamed to `address`."""
+        """Return a lockfile in which `old` is renamed to `address`."""
         current = dict(self.current)
         if old in current and address not in current:
             current[address] = current[old]
@@ -58,7 +58,7 @@ class Lockfile:
         return replace(self, current=current, moves=self.moves | {MovedLine(moved=address, was=old)})
 
     def without(self, address: str) -> Lockfile:
-        """With nothing of an address and its earlier names left."""
+        """Return a lockfile without an address and its former names."""
         names = frozenset(self.aliases(address))
         return replace(
             self,
@@ -69,17 +69,17 @@ class Lockfile:
         )
 
     def addresses(self) -> tuple[str, ...]:
-        """Every address with a batch, an output or pins, sorted; earlier names of another are left out."""
+        """Return every address with a batch, an output or pins, sorted, without former names."""
         later = {move.was for move in self.moves}
         found = {batch.job for batch in self.batches.values()} | {out.job for out in self.outputs.values()}
         found |= set(self.current)
         return tuple(sorted(found - later))
 
     def with_batches(self, lines: Iterable[BatchLine]) -> Lockfile:
-        """With batches added or moved on; a batch that has ended does not go back to submitted.
+        """Return a lockfile with batches added or updated. An ended batch never returns to submitted.
 
-        One that another realm turns out to have, as where its URL is spelled in another way now, goes over to it. Where
-        results are changed than they were, outputs were not written from them and name the batch no more.
+        A batch moves to another realm if that realm has it now, for example after its URL changed spelling. If a
+        batch's results changed, its outputs no longer list it: they were written from other results.
         """
         batches, changed = dict(self.batches), set()
         for line in lines:
@@ -95,7 +95,7 @@ class Lockfile:
         return replace(self, batches=batches, outputs=outputs)
 
     def with_pins(self, line: PinsLine) -> Lockfile:
-        """With an address pinned to `line`; a line of that digest that stands already is kept as it is."""
+        """Return a lockfile with an address pinned to `line`. An existing line with that digest is kept."""
         return replace(
             self,
             pins={line.pins: line, **self.pins},
@@ -103,11 +103,11 @@ class Lockfile:
         )
 
     def with_output(self, line: OutputLine) -> Lockfile:
-        """With an output's line put in place of an earlier one."""
+        """Return a lockfile with an output's line added or replaced."""
         return replace(self, outputs={**self.outputs, line.output: line})
 
     def text(self) -> bytes:
-        """The file's bytes: the same content gives the same bytes everywhere. Pins that nothing names are left out."""
+        """Return the file's bytes. Equal content gives equal bytes. Unreferenced pins are left out."""
         named = {digest for digest in self.current.values() if digest}
         named |= {b.pins for b in self.batches.values() if b.pins}
         named |= {o.pins for o in self.outputs.values() if o.pins}
@@ -122,7 +122,7 @@ class Lockfile:
 
 
 def merge(first: Lockfile, second: Lockfile) -> Lockfile:
-    """The union of two versions of one lockfile. Commutative, associative and idempotent."""
+    """Return the union of two versions of one lockfile. Commutative, associative and idempotent."""
     lines: list[AnyLine] = []
     for side in (first, second):
         lines += [*side.pins.values(), *side.batches.values(), *side.outputs.values(), *side.moves]
@@ -130,7 +130,7 @@ def merge(first: Lockfile, second: Lockfile) -> Lockfile:
 
 
 def assemble(project: str, currents: Iterable[Mapping[str, str | None]], lines: Iterable[AnyLine]) -> Lockfile:
-    """Return the lockfile that these lines make. An address whose headers disagree is pinned to nothing."""
+    """Return the lockfile that these lines make. An address with conflicting headers has no pins."""
     lines = list(lines)
     current: dict[str, str | None] = {}
     for one in currents:
@@ -158,5 +158,5 @@ def _union(existing: Mapping[str, _L], lines: Iterable[_L], name: Any) -> dict[s
 
 
 def _rank(line: AnyLine) -> tuple[int, bytes]:
-    """A batch that has ended comes after one that has not, and one whose results are gone after that."""
+    """Return the precedence of a line: submitted, then ended, then ended with results gone."""
     return (2 * line.ended + line.gone if isinstance(line, BatchLine) else 0, dump_line(line))

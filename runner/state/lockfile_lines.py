@@ -8,20 +8,20 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT = 2
-"""The format that batchspec writes. Format 1 had no `moved` lines; it is read too, and written as 2 when it changes."""
+"""The format that batchspec writes. It also reads format 1, which had no `moved` lines."""
 
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Short = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
 class Line(BaseModel):
-    """Base of the lines: frozen, and strict, because what is not the format must not pass for it."""
+    """Base of the lines: frozen and strict."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Header(Line):
-    """The first line. `current` maps each job's address to the digest of its pins, null where branches differed."""
+    """The first line. `current` maps a job's address to the digest of its pins; null if branches disagreed."""
 
     lockfile: int = Field(ge=1)
     keys: str
@@ -30,10 +30,10 @@ class Header(Line):
 
 
 class PinsLine(Line):
-    """What answers come from, by digest; see `runner.planner.render.Pins`. `commit` is git's, with `+` when changed.
+    """What answers were made from, by digest; see `runner.planner.spool.pins`.
 
-    `parts` tells parts of the spec by name, so that a plan can say which of them changed; lines of older versions have
-    none.
+    `commit` ends with `+` if the work tree had changes. `parts` has digests of named parts of the spec, so that a plan
+    can name the changed ones. Older lines have none.
     """
 
     pins: Short
@@ -54,7 +54,7 @@ class PinsLine(Line):
 
 
 class CountsField(Line):
-    """Requests of an ended batch as the service counts them."""
+    """Request counts of an ended batch, from the service."""
 
     total: int
     completed: int
@@ -62,7 +62,7 @@ class CountsField(Line):
 
 
 class UsageField(Line):
-    """Tokens an ended batch took, as the service counts them; what was written to caches only if it is not 0."""
+    """Tokens of an ended batch, from the service. Cache writes are written only if they are not 0."""
 
     input_tokens: int
     output_tokens: int
@@ -72,7 +72,7 @@ class UsageField(Line):
 
 
 class EstimateField(Line):
-    """What a batch was expected to take when it went out; `output_tokens` and `cost` (USD) where that was known."""
+    """The estimate at submission. `output_tokens` and `cost` (USD) only if known."""
 
     input_tokens: int
     output_tokens: int | None = None
@@ -80,7 +80,7 @@ class EstimateField(Line):
 
 
 class PriceField(Line):
-    """What a batch was billed by: USD for a million tokens, to a millionth; for writes only if there were any."""
+    """Prices of a batch in USD per million tokens, rounded to a millionth. Cache writes only if there were any."""
 
     input: float
     output: float
@@ -90,14 +90,12 @@ class PriceField(Line):
 
 
 class BatchLine(Line):
-    """One batch. `state` is `submitted`, or how it ended; what follows it is there once it has ended.
+    """One batch. `state` is `submitted` or the final state; the fields after it are set once the batch has ended.
 
-    `shard` is null for a batch that came without our metadata. `bytes` is null where the shard was not cut here.
-    `estimate` is what it was expected to take; `canary` says that the rest waited for it; `override` is the reason why
-    it was submitted over a budget: these three stand in a line only where there is something to say. `cost` is in USD,
-    by `price`, which lines of older versions lack.
-    `results` holds SHA-256 of the raw files as they were downloaded; `gone` says, where it stands, that the service did
-    not have them any more when they were wanted.
+    `shard` is null for a batch without batchspec's metadata. `bytes` is null if the shard was not cut on this machine.
+    `canary`: other batches waited for it. `override`: why it was submitted over a budget. `cost` is in USD, from
+    `price`, which older lines lack. `results` has SHA-256 digests of the raw downloads. `gone`: the service no longer
+    had the results when they were requested.
     """
 
     batch: str
@@ -127,12 +125,12 @@ class BatchLine(Line):
 
     @property
     def ended(self) -> bool:
-        """Whether the batch has ended."""
+        """Return whether the batch has ended."""
         return self.state != "submitted"
 
 
 class ErrorsField(Line):
-    """The file of an output's failed rows, where the spec keeps them apart."""
+    """The separate file of an output's failed rows."""
 
     path: str
     digest: Hex
@@ -140,9 +138,9 @@ class ErrorsField(Line):
 
 
 class OutputLine(Line):
-    """One written output: its digest, its rows, the batches its answers come from, and the pins it was written under.
+    """One written output: digest, rows, source batches, and the pins at that time.
 
-    `pins` is null in lines of older versions. `errors` is there where failed rows are kept apart.
+    `pins` is null in older lines. `errors` is set if failed rows have their own file.
     """
 
     output: str
@@ -155,7 +153,7 @@ class OutputLine(Line):
 
 
 class MovedLine(Line):
-    """A job was renamed: what its old address `was` made belongs to `moved`. The batches keep the name they had."""
+    """A rename: the batches of the old address `was` belong to `moved`. Batch lines keep the old name."""
 
     moved: str
     was: str

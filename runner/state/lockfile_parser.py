@@ -1,4 +1,4 @@
-"""Parse a lockfile's bytes. The parser accepts duplicate lines and git's conflict markers, which a merge may leave."""
+"""Parse a lockfile's bytes. Duplicate lines and git's conflict markers, which a merge may leave, are accepted."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ _UNNAMED = "default"
 
 
 def parse(data: bytes, file: str, project: str) -> Lockfile:
-    """The content of a lockfile's bytes.
+    """Return the content of a lockfile.
 
-    Raises LockfileError with `file:LINE` for a line that is not the format, for a format that is newer, and for a
-    lockfile of another project.
+    Raises LockfileError with `file:LINE` for an invalid line, a newer format, or another project's lockfile.
     """
     headers: list[Header] = []
     lines: list[AnyLine] = []

@@ -1,4 +1,4 @@
-"""The kernel lock that one process holds while it writes, and who holds it."""
+"""Kernel locks that serialise writers on one machine, and the name of the process that holds one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object] | None = None) -> Iterator[None]:
-    """The kernel lock that serialises what writes on this machine. It dies with its process.
+    """Hold a kernel lock. It ends with the process that holds it.
 
-    Who holds it stands in the file, for the message to the second comer. Waits as long as the holder lives, inside
-    `waiting`, which may tell the user.
+    Waits until the holder releases it, inside `waiting`, which may inform the user. A `.holder` file next to the lock
+    names the holder, for `lock_holder`.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
 
@@ -30,7 +30,7 @@ def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object]
     holder = path.with_suffix(".holder")
     try:
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        with contextlib.suppress(OSError):  # a disk that is full is told of where it matters
+        with contextlib.suppress(OSError):  # the write that matters reports a full disk
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}", encoding="utf-8")
         yield
     finally:
@@ -40,7 +40,7 @@ def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object]
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock now; it may be otherwise the moment after."""
+    """Return whether a process holds the lock now. That may change at once."""
     from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def is_held(path: Path) -> bool:
 
 
 def lock_holder(path: Path) -> str:
-    """Who holds the lock, in words; for a message only."""
+    """Return a description of the process that holds the lock, for messages."""
     for _ in range(3):
         with contextlib.suppress(OSError):
             text = path.with_suffix(".holder").read_text(encoding="utf-8")

@@ -1,8 +1,7 @@
-"""Where things are kept: one project's folders for one provider.
+"""Paths of one project's state, for one provider.
 
-A spec's own provider keeps lockfiles and outputs where the spec says, in git's sight. Any other (`--provider local`)
-keeps everything below `.batchspec/realms/NAME/`, with the same paths inside, so that trying a job out never touches
-what is real.
+A spec's own provider keeps lockfiles and outputs at the paths in the spec, inside git. Any other provider (`--provider
+local`) keeps everything below `.batchspec/realms/NAME/`, so that a trial never touches real state.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from runner.state.atomic import private_folder
 
 @dataclass(frozen=True, slots=True)
 class ProjectPaths:
-    """Folders of one project and provider. `base` is `.batchspec/`; `home` and `files` differ for a realm apart."""
+    """Folders of one project and provider. `base` is `.batchspec/`; `home` and `files` differ for another provider."""
 
     root: Path
     base: Path
@@ -33,54 +32,54 @@ class ProjectPaths:
 
     @classmethod
     def for_provider(cls, root: Path, store: str, realm_name: str | None) -> ProjectPaths:
-        """The places for a provider: the spec's own where `realm_name` is None, else a realm apart of that name."""
+        """Return the paths for a provider: the spec's own if `realm_name` is None, else an isolated realm."""
         base = root / store
         home = base if realm_name is None else base / "realms" / realm_name
         return cls(root, base, home, root if realm_name is None else home)
 
     @property
     def ledger(self) -> Path:
-        """The SQLite file of intents, batches and uploads."""
+        """Return the path of the ledger's SQLite file."""
         return self.home / "ledger.db"
 
     def lock(self, lock_path: str) -> Path:
-        """The file whose kernel lock serialises what is done for the jobs of one lockfile."""
+        """Return the file whose kernel lock serialises work on one lockfile's jobs."""
         return self.home / "locks" / lock_path.replace("/", "--")
 
     @property
     def service(self) -> Path:
-        """The embedded service's data."""
+        """Return the folder of the embedded service's data."""
         return self.base / "service"
 
     def lockfile(self, lock_path: str) -> Path:
-        """A lockfile, by its path in the project. Raises TrustError if that leads out of the project."""
+        """Return a lockfile's path. Raises TrustError if it is outside the project."""
         return written(self.files, lock_path)
 
     def output(self, output_path: str) -> Path:
-        """An output, by its path in the project. Raises TrustError if that leads out of the project."""
+        """Return an output's path. Raises TrustError if it is outside the project."""
         return written(self.files, output_path)
 
     def shown(self, path: Path) -> str:
-        """A path as messages show it: relative to the project's root."""
+        """Return a path for messages, relative to the project's root."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
     def shards(self, realm_folder: str) -> Path:
-        """Shard files of a realm, `DIGEST.jsonl`, and their sorted keys."""
+        """Return the folder of a realm's shard files (`DIGEST.jsonl`) and their sorted keys."""
         return self.home / "store" / realm_folder / "shards"
 
     def results(self, realm_folder: str) -> Path:
-        """Raw results of a realm as the service sent them, and their indexes."""
+        """Return the folder of a realm's raw results and their indexes."""
         return self.home / "store" / realm_folder / "results"
 
     def rendered(self, address: str) -> Path:
-        """What was rendered last of a job, without its lines."""
+        """Return the folder of a job's last rendering, without its request lines."""
         return self.home / "rendered" / sha256_hex(address.encode())[:32]
 
     @contextlib.contextmanager
     def scratch(self, *, read_only: bool = False) -> Iterator[Path]:
-        """A folder for one command's rendering; it is removed at the end, and what a killed process folder is too.
+        """Yield a folder for one command's rendering; remove it, and those of killed processes, at the end.
 
-        A command that only `read_only` has one of the system's where it may not write here.
+        With `read_only`, use the system's temporary folder if this one is not writable.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -110,7 +109,7 @@ class ProjectPaths:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _mark(self) -> None:
-        """Make the store known as batchspec's own, and unknown to git."""
+        """Mark the store as batchspec's, and have git ignore it."""
         for name, text in (
             (".gitignore", "*\n"),
             (MARKER, "Batchspec made this folder, and deletes old files in it.\n"),
@@ -120,13 +119,13 @@ class ProjectPaths:
 
 
 _IN_USE = "in-use"
-"""The file that a scratch folder holds, and whose lock its process holds: what has none is not deleted."""
+"""A file in each scratch folder. Its process holds its lock. A folder without it is never deleted."""
 _LOCK_GRACE = 60.0
-"""Seconds that a folder is taken for a process's that is about to lock it."""
+"""Seconds that a new folder is kept, because its process may be about to lock it."""
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Return whether batchspec made a scratch folder, for a process that has ended: its lock died with it."""
+    """Return whether batchspec made a scratch folder for a process that has ended and so lost its lock."""
     from filelock import FileLock, Timeout  # noqa: PLC0415
 
     try:

@@ -1,7 +1,7 @@
-"""Sorted key indexes: for each result file where every answer lies, for each shard which keys it holds.
+"""Results by batch, and sorted key indexes of results and shards.
 
-An index is a NumPy file of fixed records sorted by key, with a small JSON file beside it that names the error codes
-and says what the files held. Indexes are made from the files and can be made again.
+An index is a NumPy file of fixed-size records sorted by key, with a JSON summary next to it. Indexes can be rebuilt
+from the result files.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from runner.state.sorted_file import SortedFile, save_sorted
 
 KEY = np.dtype(f"S{KEY_BYTES}")
 ENTRY = np.dtype([("key", KEY), ("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")])
-"""One result line: its key, where it lies (offset and length in bytes, line end left out) in which file (0 output,
-1 errors, 2 rows saved from an output), and its error code: 0 for an answer, n for the n-th code of the index."""
+"""One result line: its key, offset and length in bytes without the line end, file (0 output, 1 errors, 2 rows recovered
+from an output), and error code: 0 for an answer, n for the index's n-th code."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
@@ -40,18 +40,19 @@ Entries = npt.NDArray[np.void]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the result files of one batch held.
+    """Counts and facts of one batch's result files.
 
-    `answers` and `failures` count distinct keys; `doubled`, `unknown` and `malformed` count lines that were passed
-    over. `codes` names the error codes that ENTRY numbers. `output_digest` and `error_digest` are SHA-256 of the raw
-    files, empty where there is no file. `models` are those that answered. `tokens` is (input, output, cached).
-    `failure` says in words why the whole batch failed, `failure_codes` in codes, and `failure_lines` at which line of
-    the uploaded file, from 1, or 0; all empty where it did not. `partial` says that lines may be missing that the
-    service had: a file could not be had, or what a crash left was indexed as it lay there.
-    `kinds` are the kinds of `codes` (`ErrorKind`). `empty` counts those of `failures` that came as a success and hold
-    no answer. `cut` counts lines that end at the token limit, `odd_usage` lines whose usage is not plausible, and
-    `repaired` (what, lines) those that only a tolerant read could read. `written` is (all, for an hour) tokens written
-    to caches. `reading` is the version of the rules by which the lines were read.
+    `answers` and `failures` count distinct keys; `duplicates`, `unknown` and `malformed` count skipped lines. `codes`
+    names the error codes that ENTRY numbers, `kinds` their `ErrorKind`. `output_digest` and `error_digest` are SHA-256
+    of the raw files, empty without a file. `tokens` is (input, output, cached); `written` is (all, one hour) tokens
+    written to caches.
+
+    `failure`, `failure_codes` and `failure_lines` (from 1 in the uploaded file, or 0) say why the whole batch failed.
+    `partial`: lines may be missing, because a file was unavailable or a crash left a part.
+
+    `empty` counts failures that came as successes without an answer. `cut` counts lines that end at the token limit,
+    `odd_usage` lines with implausible usage, `repaired` (what, lines) those that only the tolerant parser read.
+    `reading` is the PARSER_VERSION.
     """
 
     answers: int
@@ -78,30 +79,30 @@ class Summary:
 
     @property
     def delivered(self) -> int:
-        """Distinct keys of which there is a line that came as a success, whether it holds an answer or not."""
+        """Return the number of distinct keys with a success line, with or without an answer."""
         return self.answers + self.empty
 
     @property
     def lines(self) -> int:
-        """Distinct keys of which there is a line."""
+        """Return the number of distinct keys with a line."""
         return self.answers + self.failures
 
 
 PARSER_VERSION = 2
-"""The version of the rules by which lines are read. Version 1 took lines without text for answers."""
+"""Version of the rules for reading lines. Version 1 counted lines without text as answers."""
 _STAGING_PREFIX = ".fresh-"
 MAX_STAGING_AGE = 86_400.0
-"""Seconds after which what was being downloaded is a dead process's."""
+"""Seconds after which a staged download belongs to a dead process."""
 _SUMMARY_SUFFIX = ".summary.json"
 _SUFFIXES = (".output.jsonl", ".errors.jsonl", ".rows.jsonl")
 _LOCKS = 16
-"""Batches share locks: one of its own for each would leave as many files behind."""
+"""Batches share locks, because a lock file for each batch would stay forever."""
 _SUMMARY = TypeAdapter(Summary)
 
 
 @dataclass(frozen=True, slots=True)
 class ResultIndex:
-    """The index of one batch's results. `files` are the raw output and error file, and rows saved from an output."""
+    """The index of one batch's results. `files`: raw output, raw errors, rows recovered from an output."""
 
     summary: Summary
     entries: SortedFile
@@ -109,9 +110,9 @@ class ResultIndex:
 
 
 class CustomIdMap:
-    """What a result's `custom_id` stands for: a key of ours as it is, or by the map of an imported batch.
+    """Maps a result's `custom_id` to a key: batchspec's own keys as they are, others by an imported batch's map.
 
-    `sent` are the sorted keys of the batch's shard, where that is known: no other is an answer of this batch.
+    `sent` are the sorted keys of the batch's shard, if known. Other keys are not answers of this batch.
     """
 
     def __init__(self, sent: npt.NDArray[np.bytes_] | None = None, imported: Mapping[str, bytes] | None = None) -> None:
@@ -119,7 +120,7 @@ class CustomIdMap:
         self._imported = imported
 
     def keys_of(self, ids: Sequence[str]) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.bool_]]:
-        """The keys for ids, and which of them are known; the key of one that is not is empty."""
+        """Return the keys for ids, and which ids are known. The key of an unknown id is empty."""
         if self._imported is None and (plain := plain_keys(ids)) is not None:
             return plain, np.ones(len(ids), bool)
         key_of: Callable[[str], bytes | None] = parse_key if self._imported is None else self._imported.get
@@ -127,7 +128,7 @@ class CustomIdMap:
         return np.array([key or b"" for key in keys], f"S{KEY_BYTES}"), np.array([key is not None for key in keys])
 
     def only_sent(self, entries: Entries) -> tuple[Entries, int]:
-        """The entries whose keys were sent, and how many were not."""
+        """Return the entries with sent keys, and the number of others."""
         if self._sent is None or not len(entries):
             return entries, 0
         at = np.searchsorted(self._sent, entries["key"])
@@ -143,20 +144,20 @@ class ResultStore:
         self.folder = folder
 
     def raw(self, batch_id: str) -> tuple[Path, Path]:
-        """Where the output and the error file of a batch lie, or will."""
+        """Return the paths of a batch's output and error file."""
         name = safe_name(batch_id)
         return self.folder / f"{name}{_SUFFIXES[0]}", self.folder / f"{name}{_SUFFIXES[1]}"
 
     def rows(self, batch_id: str) -> Path:
-        """Where rows of a batch lie that were saved from an output, because its results can't be had any more."""
+        """Return the path of a batch's rows recovered from an output, for results that the service lost."""
         return self.folder / f"{safe_name(batch_id)}{_SUFFIXES[2]}"
 
     def files(self, batch_id: str) -> tuple[Path, Path, Path]:
-        """All three, in the order in which ENTRY numbers them."""
+        """Return all three paths, as ENTRY numbers them."""
         return (*self.raw(batch_id), self.rows(batch_id))
 
     def imported_ids(self, batch_id: str) -> dict[str, bytes] | None:
-        """For an imported batch, what its own ids stand for; None for any other. Raises StoreError."""
+        """Return an imported batch's ids and their keys; None for other batches. Raises StoreError."""
         path = self.folder / f"{safe_name(batch_id)}.ids.json"
         try:
             found = orjson.loads(path.read_bytes())
@@ -167,17 +168,17 @@ class ResultStore:
             raise StoreError(f"{path} is damaged: {error}", hint="remove it, and import the batch again") from error
 
     def save_imported_ids(self, batch_id: str, mapping: Mapping[str, bytes]) -> None:
-        """Keep what an imported batch's own ids stand for."""
+        """Save an imported batch's ids and their keys."""
         path = self.folder / f"{safe_name(batch_id)}.ids.json"
         write_if_changed(path, orjson.dumps({name: key.hex() for name, key in mapping.items()}))
 
     def forget_index(self, batch_id: str) -> None:
-        """Have the raw results of a batch indexed again."""
+        """Remove a batch's index, so that its raw results are indexed again."""
         self._summary(batch_id).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self, batch_id: str) -> Iterator[None]:
-        """Alone with a batch's files among all threads and processes; held for moments. It can't be taken twice."""
+        """Hold the lock of a batch's files against all threads and processes. Not reentrant."""
         self.folder.mkdir(parents=True, exist_ok=True)
         number = zlib.crc32(batch_id.encode()) % _LOCKS
         with (self.folder / f".lock-{number}").open("ab") as file:
@@ -186,13 +187,13 @@ class ResultStore:
 
     @contextlib.contextmanager
     def staging(self, batch_id: str) -> Iterator[tuple[Path, Path]]:
-        """Two paths to download to; what stands there at the end is removed. `take` makes it the batch's own."""
+        """Yield two paths to download to. Remove their files at the end, unless `commit_download` moved them."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for folder in self.folder.glob(f"{_STAGING_PREFIX}*"):
             with contextlib.suppress(OSError):
                 if time.time() - folder.stat().st_mtime > MAX_STAGING_AGE:
                     shutil.rmtree(folder)
-        # A folder for each, since a plan and an apply may fetch the same batch at once.
+        # One folder each, because a plan and an apply may fetch the same batch at once.
         with tempfile.TemporaryDirectory(
             prefix=f"{_STAGING_PREFIX}{safe_name(batch_id)[:40]}-", dir=self.folder
         ) as name:
@@ -201,10 +202,11 @@ class ResultStore:
     def commit_download(
         self, batch_id: str, staged: tuple[Path, Path], entries: Entries, summary: Summary
     ) -> ResultIndex:
-        """Make downloaded files, which hold all that stands here, the batch's own, with their index. Call it `locked`.
+        """Replace a batch's files and index by downloaded files. The caller holds `locked`.
 
-        The summary goes first and comes last: with it all is there. In between each file is the old one or the new one,
-        and what a kill leaves is indexed as it lies there.
+        The downloads must include every line that the store has. The summary is removed first and written last: an
+        index with a summary is complete. If the process dies in between, each file is old or new, and the batch is
+        indexed again.
         """
         self._summary(batch_id).unlink(missing_ok=True)
         for path, target in zip(staged, self.raw(batch_id), strict=True):
@@ -215,7 +217,7 @@ class ResultStore:
         return self.save(batch_id, entries, summary)
 
     def save(self, batch_id: str, entries: Entries, summary: Summary) -> ResultIndex:
-        """Write the index of a batch whose files are there already."""
+        """Write the index of a batch whose files are stored."""
         saved = save_sorted(self.folder / f"{safe_name(batch_id)}.index.npy", entries)
         write_if_changed(self._summary(batch_id), orjson.dumps(asdict(summary)))
         return ResultIndex(summary, saved, self.files(batch_id))
@@ -224,17 +226,17 @@ class ResultStore:
         return self.folder / f"{safe_name(batch_id)}{_SUMMARY_SUFFIX}"
 
     def indexed(self) -> frozenset[str]:
-        """The names of batches that have an index here, as `safe_name` gives them."""
+        """Return the file names (`safe_name`) of batches with an index."""
         return frozenset(path.name.removesuffix(_SUMMARY_SUFFIX) for path in self.folder.glob(f"*{_SUMMARY_SUFFIX}"))
 
     def with_files(self) -> frozenset[str]:
-        """The names of batches of which lines lie here, with an index or without."""
+        """Return the file names (`safe_name`) of batches with result lines, indexed or not."""
         return frozenset(path.name.removesuffix(end) for end in _SUFFIXES for path in self.folder.glob(f"*{end}"))
 
     def load(self, batch_id: str, *, any_reading: bool = False) -> ResultIndex | None:
-        """The index of a batch; None where it is not here whole. Raises StoreError where it is damaged.
+        """Return a batch's index; None if it is incomplete. Raises StoreError if it is damaged.
 
-        One that an earlier version read by other rules counts only with `any_reading`; else the files are read again.
+        An index by an older PARSER_VERSION is None too, unless `any_reading`.
         """
         name = safe_name(batch_id)
         summary_path = self._summary(batch_id)
@@ -262,7 +264,7 @@ def save_keys(path: Path, keys: npt.NDArray[np.bytes_]) -> SortedFile:
 
 
 def load_keys(path: Path) -> SortedFile | None:
-    """A shard's sorted keys; None where they are not here."""
+    """Return a shard's sorted keys; None if there is no valid file."""
     try:
         return SortedFile.open(path, KEY)
     except (FileNotFoundError, ValueError):
@@ -270,9 +272,9 @@ def load_keys(path: Path) -> SortedFile | None:
 
 
 def entries_of(records: Entries) -> Entries:
-    """ENTRY records, sorted by key, each key once.
+    """Return ENTRY records sorted by key, each key once.
 
-    Of several lines for one key an answer beats an error, and then the first line wins.
+    Among lines with one key, an answer beats an error, then the first line wins.
     """
     answers_first = np.argsort(records["code"] > 0, kind="stable")
     array = records[answers_first]
@@ -283,7 +285,7 @@ def entries_of(records: Entries) -> Entries:
 
 
 def safe_name(batch_id: str) -> str:
-    """A batch id as a file name. Ids come from the network: anything unusual is written as a digest."""
+    """Return a batch id as a file name. Ids come from the network: unusual ones become a digest."""
     if _PLAIN_NAME.fullmatch(batch_id):
         return batch_id
     from runner.base.digest import sha256_hex  # noqa: PLC0415

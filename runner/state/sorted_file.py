@@ -1,7 +1,7 @@
-"""Parts of files, read where they lie: few files are open at a time, and of sorted records those between two keys.
+"""Read parts of many files with few open at a time, and key ranges of sorted records.
 
-Nothing is mapped. A mapped file holds a descriptor, and its pages count as this process's memory until they are given
-back: with a batch for every file, both grow with the rows of a job.
+No file is memory-mapped. Each mapping would hold a descriptor and count as process memory, and both would grow with the
+rows of a job.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Records = npt.NDArray[Any]
 
 
 class FileHandleCache:
-    """Reads pieces of many files, with few of them open at a time. Use as a context manager."""
+    """Reads pieces of many files, with at most 64 open. A context manager."""
 
     _OPEN = 64
 
@@ -40,7 +40,7 @@ class FileHandleCache:
         self._files.clear()
 
     def handle(self, path: Path) -> int:
-        """A descriptor to read `path` with; good until the next one is asked for."""
+        """Return a descriptor to read `path`, valid until the next call."""
         handle = self._files.pop(path, None)
         if handle is None:
             handle = os.open(path, os.O_RDONLY)
@@ -50,15 +50,15 @@ class FileHandleCache:
         return handle
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
-        """Up to `length` bytes at `offset`; fewer where the file ends."""
+        """Return up to `length` bytes at `offset`; fewer at the end of the file."""
         return os.pread(self.handle(path), length, offset)
 
 
 @dataclass(frozen=True, slots=True)
 class SortedFile:
-    """A NumPy file of records sorted by key: either keys alone, or records with a field `key`.
+    """A NumPy file of records sorted by key: keys alone, or records with a field `key`.
 
-    `begin` is the offset in bytes of the first record; `stamp` tells the file from one that has taken its place.
+    `begin` is the first record's offset in bytes. `stamp` detects a file that was replaced.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class SortedFile:
 
     @classmethod
     def open(cls, path: Path, dtype: np.dtype[Any]) -> Self:
-        """The file at `path`. Raises OSError, and ValueError where it does not hold whole records of `dtype`."""
+        """Open the file at `path`. Raises OSError, or ValueError if it does not hold whole records of `dtype`."""
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("it is written in another version of the format")
@@ -85,15 +85,15 @@ class SortedFile:
         return self.count
 
     def all(self) -> Records:
-        """All records, in an array of their own. Raises StoreError where the file is another one by now."""
+        """Return a copy of all records. Raises StoreError if the file was replaced."""
         with FileHandleCache() as files:
             return self._read(files, 0, self.count).copy()
 
     def between(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Records:
-        """The records with keys from `lowest` up to, not including, `after` (empty: from the first, to the last).
+        """Return the records with keys in [`lowest`, `after`). An empty bound means no bound.
 
-        Keys are digests, so they lie about as far into the file as into all there can be; what is read is somewhat more
-        than that, and more again where it was not enough. Raises StoreError where the file is another one by now.
+        Keys are digests, so their position in the file follows from their value. Reads a little more than that range,
+        and more again if it was not enough. Raises StoreError if the file was replaced.
         """
         slack = 16 + 4 * math.isqrt(self.count)
         while True:
@@ -121,7 +121,7 @@ class SortedFile:
 
 
 def save_sorted(path: Path, records: Records) -> SortedFile:
-    """Write records that are sorted by key, unless they stand there already: who reads them then reads on."""
+    """Write sorted records, unless the file already holds them, so that open readers keep working."""
     file = io.BytesIO()
     np.save(file, records)
     write_if_changed(path, file.getvalue())
@@ -134,5 +134,5 @@ def _stamp(handle: int) -> tuple[int, int, int]:
 
 
 def _fraction(key: bytes) -> float:
-    """How far a key lies into all keys there can be, from 0 to 1."""
+    """Return a key's position among all possible keys, from 0 to 1."""
     return float(int.from_bytes(key[:8].ljust(8, b"\0")) / (1 << 64))

@@ -31,7 +31,7 @@ def test_no_redirect_is_followed(client: Make, stub: Stub, method: str, status: 
         for _ in range(2):
             with pytest.raises(ApiError, match=str(status)) as caught:
                 api.get_batch("b-1") if method == "GET" else api.create_batch(ORDER)
-            assert "redirects are never followed" in caught.value.hint
+            assert "never follows redirects" in caught.value.hint
         assert elsewhere.seen == []
         assert len(stub.seen) == 2
 
