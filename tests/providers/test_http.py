@@ -115,7 +115,7 @@ def test_malformed_answers(stub: Stub, api: DigitalOcean, body: bytes) -> None:
     with pytest.raises(Malformed):
         api.get_batch("b-1")
     stub.on("POST", LIST, Reply(201, body))
-    with pytest.raises(Unreachable, match="can't be understood"):
+    with pytest.raises(Unreachable, match="can't be parsed"):
         api.create_batch(ORDER)
     assert len(stub.seen) == 2
 
