@@ -57,7 +57,7 @@ def test_interrupted_once_everything_is_on_disk_and_the_way_on_is_shown(
     lines = [json.loads(line) for line in (root / HOME / "specs/hello.lock").read_text().splitlines()]
     [batch] = [line for line in lines if "batch" in line]
     assert batch["state"] == "submitted"
-    assert f"hello: batch {batch['batch']} goes on at the service" in said
+    assert f"hello: batch {batch['batch']} continues whenever the embedded service runs" in said
     assert "To go on here: batchspec apply --yes --provider local" in said
     code, said = finish(start(root))
     assert code == 0, said

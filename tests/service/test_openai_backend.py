@@ -78,8 +78,52 @@ def test_what_does_not_pass_becomes_an_error_line(serve: Serve) -> None:
     assert {line["custom_id"]: (line["error"]["code"], line["error"]["message"]) for line in errors} == {
         "long": ("context_length_exceeded", "too long"),
         "broken": ("upstream_error", "out of memory"),
-        "nonsense": ("invalid_upstream_answer", "The upstream's answer is not a JSON object."),
+        "nonsense": (
+            "invalid_upstream_answer",
+            (
+                "The upstream's answer is not a chat completion."
+                f" {upstream.url}/v1/chat/completions replied HTTP 200 OK: []"
+            ),
+        ),
         "model": ("NotFoundError", "no such model"),
+    }
+
+
+def test_a_wrong_base_url_ends_with_the_status_and_the_text_of_its_replies(
+    serve: Serve,
+) -> None:
+    """Whatever the server behind it is: also one that has a page for every path, or sends errors with status 200."""
+    page, moved = b"<html>\n  Welcome </html>", {"location": "https://127.0.0.1/v1"}
+    replies: dict[str, Reply] = {
+        "go": (404, b"404 page not found", {}),
+        "fastapi": (404, {"detail": "Not Found"}, {}),
+        "empty": (405, b"", {}),
+        "moved": (308, b"", moved),
+        "page": (200, page, {}),
+        "other": (200, {"models": []}, {}),
+        "null": (200, {"choices": None}, {}),
+        "error": (200, {"error": {"message": "no route", "code": "no_route"}}, {}),
+        "wordless": (200, {"error": "no route"}, {}),
+    }
+    with serve_upstream(lambda _path, body, _times: replies[body["messages"][-1]["content"]]) as upstream:
+        host = upstream.url.removeprefix("http://")
+        api = serve(**SETTINGS, base_url=f"http://user:secret@{host}/api")
+        batch = api.run([chat(text, text) for text in replies])
+        output, errors = api.results(batch["id"])
+        api.stop()
+    refused, odd = "The upstream refused the request.", "The upstream's answer is not a chat completion."
+    replied = f"{upstream.url}/api/chat/completions replied HTTP"
+    assert output == []
+    assert {line["custom_id"]: (line["error"]["code"], line["error"]["message"]) for line in errors} == {
+        "go": ("http_404", f"{refused} {replied} 404 Not Found: 404 page not found"),
+        "fastapi": ("http_404", f'{refused} {replied} 404 Not Found: {{"detail":"Not Found"}}'),
+        "empty": ("http_405", f"{refused} {replied} 405 Method Not Allowed."),
+        "moved": ("http_308", f"{refused} {replied} 308 Permanent Redirect: to https://127.0.0.1/v1"),
+        "page": ("invalid_upstream_answer", f"{odd} {replied} 200 OK: <html> Welcome </html>"),
+        "other": ("invalid_upstream_answer", f'{odd} {replied} 200 OK: {{"models":[]}}'),
+        "null": ("invalid_upstream_answer", f'{odd} {replied} 200 OK: {{"choices":null}}'),
+        "error": ("no_route", "no route"),
+        "wordless": ("invalid_upstream_answer", "no route"),
     }
 
 

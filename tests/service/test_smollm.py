@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +19,14 @@ from runner.errors import ServiceError
 from runner.service import BackgroundService, ServiceConfig
 from runner.service.backends.smollm import model_path
 from tests.service.conftest import Caller, Serve, chat, message, response
+
+PROJECT = {
+    "batchspec.yaml": "version: 1\nproject: p\nproviders:\n  small: {kind: local, backend: smollm}\n",
+    "specs/job.yaml": "version: 1\nname: job\nmodel: m-1\nprovider: small\nparameters: {max_tokens: 4000}\n"
+    'input: {path: rows.jsonl, id: id}\nprompt: {user: "Tell me a very long story about {{ id }}."}\n'
+    "output: {path: out.jsonl}\n",
+    "rows.jsonl": '{"id": "one"}\n{"id": "two"}\n',
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +105,12 @@ def test_stopping_does_not_wait_for_a_long_answer(
 def test_the_model_opens_no_port(model: Caller) -> None:
     """Its library serves with open CORS and to everybody on the machine; ours must be the only port."""
     model.run([chat("a", max_tokens=2)])
+    children = {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+    assert len(children) == 1
     sockets = {
         os.readlink(path)
-        for path in Path("/proc/self/fd").iterdir()
+        for pid in ("self", *children)
+        for path in Path(f"/proc/{pid}/fd").iterdir()
         if os.path.islink(path)  # noqa: PTH114
     }
     listening = [
@@ -107,6 +121,28 @@ def test_the_model_opens_no_port(model: Caller) -> None:
     ]
     ours = [int(line[1].rpartition(":")[2], 16) for line in listening if f"socket:[{line[9]}]" in sockets]
     assert ours == [model.http.base_url.port]
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_model_answers_exits_with_130(tmp_path: Path, model: Caller) -> None:
+    """No native thread of the model crashes the process that shuts down, and no message claims that the batch runs."""
+    del model
+    for name, text in PROJECT.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner", "apply", "--yes"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "submitted batch" in line:
+            break
+    time.sleep(3)  # until the model is loaded and answers
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=30)
+    assert process.returncode == 130, text
+    assert "continues whenever the embedded service runs" in text
+    assert "at the service" not in text
 
 
 def test_a_missing_model_is_said_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from runner.reconciler.plan.plan import JobPlan, Plan
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_CONTINUES = {
+    False: "goes on at the service",
+    True: "continues whenever the embedded service runs; the next apply starts it",
+}
+"""What happens to a batch after an interrupted apply, by whether its service is embedded."""
 
 
 def apply(
@@ -131,8 +136,14 @@ def apply(
                 )
             except Interrupted as interrupted:
                 terminal.clear()
-                ends = [(one.address, batch) for one in interrupted.outcomes for batch in one.running]
-                signals.report([f"{address}: batch {batch} goes on at the service" for address, batch in ends])
+                local = {one.address for one in chosen if one.profile.kind == "local"}
+                signals.report(
+                    [
+                        f"{one.address}: batch {batch} {_CONTINUES[one.address in local]}"
+                        for one in interrupted.outcomes
+                        for batch in one.running
+                    ]
+                )
                 if lines is not None:
                     lines.outcomes(interrupted.outcomes, signals.CODE)
                 raise typer.Exit(signals.CODE) from None

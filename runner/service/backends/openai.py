@@ -1,7 +1,7 @@
-"""The backend that asks any server with an OpenAI-compatible API: vLLM, Ollama, llama.cpp, or a vendor's own.
+"""The backend that asks a server with an OpenAI-compatible API: vLLM, Ollama, llama.cpp, or a vendor.
 
-What may pass is tried again with growing pauses; what will not becomes an error line. The key comes from an
-environment variable and goes nowhere but into the Authorization header of the upstream.
+It retries transient errors with growing delays. Permanent errors become error lines. The key comes from an environment
+variable and is sent only in the Authorization header of the upstream.
 """
 
 from __future__ import annotations
@@ -25,26 +25,29 @@ from runner.service.config import ServiceConfig, is_loopback
 from runner.service.jobs.lines import Format, usage_of
 
 SERVER_ERROR_ATTEMPTS = 5
-"""A 5xx or a timeout may be this request's own doing, so it is not asked for ever; 429 and no connection are not."""
+"""Attempts after a 5xx or a timeout, which the request itself may cause. 429 and refused connections have no limit."""
 
-MAX_PAUSE = 30.0
+MAX_DELAY = 30.0
 _MAX_MESSAGE = 2000
+_MAX_BODY_IN_MESSAGE = 300
 _NO_SUCH_ENDPOINT = frozenset({404, 405, 501})
 _CHAT, _RESPONSES = "/chat/completions", "/responses"
+_REQUIRED_LIST = {_CHAT: ("choices", "chat completion"), _RESPONSES: ("output", "response")}
+"""By endpoint: the list that each of its answers has, and the name of the object."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Trouble:
-    """Something that may pass: what to say if it does not, and how long the upstream wants to be left alone."""
+class _Transient:
+    """A transient error: its message if no retry succeeds, and the delay that the upstream asks for (seconds)."""
 
     code: str
     message: str
-    bounded: bool
-    pause: float | None = None
+    limited: bool
+    retry_after: float | None = None
 
 
 class _NoEndpoint(Exception):
-    """The upstream does not know this path, or the model; the two can't be told apart."""
+    """The upstream does not know this path, or the model. The two look the same."""
 
     def __init__(self, failed: RequestFailed) -> None:
         super().__init__(failed.message)
@@ -52,16 +55,16 @@ class _NoEndpoint(Exception):
 
 
 class Upstream:
-    """Asks an upstream, `config.concurrency` requests at once. Raises ServiceError where its key is not set."""
+    """Asks an upstream, at most `config.concurrency` requests at a time. Raises ServiceError if its key is not set."""
 
     def __init__(self, config: ServiceConfig) -> None:
         self._concurrency = config.concurrency
-        self._patience = config.upstream_patience
+        self._retry_time = config.upstream_patience
         self._backoff = config.upstream_backoff
         self._slots = asyncio.Semaphore(config.concurrency)
         self._lacks_responses = False
         if config.key_env and not _is_private(config.base_url):
-            logger.warning("upstream.key_sent_in_the_clear", hint="use https, or a network that is yours alone")
+            logger.warning("upstream.key_sent_in_the_clear", hint="use https, or a private network")
         self._client = httpx.AsyncClient(
             base_url=_with_version(config.base_url),
             headers=_headers(config.key_env),
@@ -72,11 +75,11 @@ class Upstream:
 
     @property
     def concurrency(self) -> int:
-        """As configured, over all jobs."""
+        """The configured number, over all jobs."""
         return self._concurrency
 
     async def answer(self, body: Json, wire: Format) -> Answer:
-        """Answer one request; what the upstream does not know is put as a chat completion."""
+        """Answer one request. A format that the upstream lacks is translated to a chat completion."""
         async with self._slots:
             response = await self._answer(body, wire)
         return Answer(response, usage_of(response))
@@ -96,67 +99,54 @@ class Upstream:
         except _NoEndpoint as missing:
             raise missing.failed from missing
         if wire is Format.RESPONSES and not self._lacks_responses:
-            # Only an answer here shows that it was the path that the upstream did not know.
+            # Only an answer on this path shows that the 404 meant the other path, not the model.
             self._lacks_responses = True
             logger.info("upstream.lacks_responses")
         return from_chat(chat, body, wire)
 
     async def _post(self, path: str, body: Json) -> Json:
         content = orjson.dumps(body)
-        give_up_at = time.monotonic() + self._patience
+        give_up_at = time.monotonic() + self._retry_time
         attempt = 0
         while True:
-            outcome = await self._once(path, content)
-            if not isinstance(outcome, _Trouble):
+            outcome = await self._post_once(path, content)
+            if not isinstance(outcome, _Transient):
                 return outcome
             attempt += 1
-            pause = self._pause(attempt, outcome)
-            if (outcome.bounded and attempt >= SERVER_ERROR_ATTEMPTS) or time.monotonic() + pause > give_up_at:
+            delay = self._delay(attempt, outcome)
+            if (outcome.limited and attempt >= SERVER_ERROR_ATTEMPTS) or time.monotonic() + delay > give_up_at:
                 raise RequestFailed(outcome.code, outcome.message)
-            logger.info("upstream.retried", code=outcome.code, attempt=attempt, pause=round(pause, 2))
-            await asyncio.sleep(pause)
+            logger.info("upstream.retried", code=outcome.code, attempt=attempt, pause=round(delay, 2))
+            await asyncio.sleep(delay)
 
-    def _pause(self, attempt: int, trouble: _Trouble) -> float:
-        spread = random.uniform(0.5, 1.0)  # noqa: S311 - so that many requests do not come back at once
-        pause = min(self._backoff * 2.0 ** min(attempt - 1, 16), MAX_PAUSE) * spread
-        return max(pause, min(trouble.pause or 0.0, MAX_PAUSE))
+    def _delay(self, attempt: int, error: _Transient) -> float:
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - so that many requests do not return at once
+        delay = min(self._backoff * 2.0 ** min(attempt - 1, 16), MAX_DELAY) * jitter
+        return max(delay, min(error.retry_after or 0.0, MAX_DELAY))
 
-    async def _once(self, path: str, content: bytes) -> Json | _Trouble:
-        """Ask once. Raises RequestFailed, BackendFailed and _NoEndpoint for what trying again can't mend."""
+    async def _post_once(self, path: str, content: bytes) -> Json | _Transient:
+        """Post once. Raises RequestFailed, BackendFailed or _NoEndpoint for permanent errors."""
         try:
             reply = await self._client.post(path, content=content, headers={"content-type": "application/json"})
-        except httpx.ConnectTimeout:
-            return _Trouble("upstream_unreachable", "The upstream does not accept connections.", bounded=False)
+        except (httpx.ConnectTimeout, httpx.ConnectError):
+            message = "The upstream does not accept connections."
+            return _Transient("upstream_unreachable", message, limited=False)
         except httpx.TimeoutException:
-            return _Trouble("upstream_timeout", "The upstream did not answer in time.", bounded=True)
-        except httpx.ConnectError:
-            return _Trouble("upstream_unreachable", "The upstream does not accept connections.", bounded=False)
+            return _Transient("upstream_timeout", "The upstream did not answer in time.", limited=True)
         except httpx.TransportError as error:
-            return _Trouble("upstream_unreachable", f"The upstream broke off: {type(error).__name__}.", bounded=True)
-        if reply.is_success:
-            return _answer_in(reply)
-        failed = _failure_in(reply)
-        if reply.status_code == 401:
-            raise BackendFailed("upstream_unauthorized", f"The upstream does not accept the key: {failed.message}")
-        if failed.code == "insufficient_quota":
-            raise BackendFailed(failed.code, failed.message)
-        if reply.status_code == 429:
-            return _Trouble("rate_limit_exceeded", failed.message, bounded=False, pause=_retry_after(reply))
-        if reply.status_code in _NO_SUCH_ENDPOINT:
-            raise _NoEndpoint(failed)
-        if reply.status_code == 408 or reply.status_code >= 500:
-            return _Trouble("upstream_error", failed.message, bounded=True, pause=_retry_after(reply))
-        raise failed
+            message = f"The upstream closed the connection: {type(error).__name__}."
+            return _Transient("upstream_unreachable", message, limited=True)
+        return _answer_in(reply, path) if reply.is_success else _error_of(reply)
 
 
 def _with_version(base_url: str) -> str:
-    """The base URL up to and with /v1, whether it was given with it, with another path, or with none."""
+    """Return the base URL with /v1 if it has no path."""
     url = base_url.rstrip("/")
     return url if urlsplit(url).path else f"{url}/v1"
 
 
 def _is_private(base_url: str) -> bool:
-    """Whether nobody on the way can read what is sent."""
+    """Return whether no third party can read what is sent."""
     parts = urlsplit(base_url)
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
@@ -172,24 +162,56 @@ def _headers(key_env: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def _answer_in(reply: httpx.Response) -> Json:
+def _answer_in(reply: httpx.Response, path: str) -> Json:
+    """Return the answer in a reply. Raises RequestFailed if it is none, as from a web server with a page for all paths.
+
+    Some proxies send errors with status 200.
+    """
     value = _json_in(reply)
-    if not isinstance(value, dict):
-        raise RequestFailed("invalid_upstream_answer", "The upstream's answer is not a JSON object.")
-    return value
+    required, name = _REQUIRED_LIST[path]
+    if isinstance(value, dict) and isinstance(value.get(required), list):
+        return value
+    failed = _failure_in(value, reply, f"The upstream's answer is not a {name}")
+    raise RequestFailed(failed.code or "invalid_upstream_answer", failed.message)
 
 
-def _failure_in(reply: httpx.Response) -> RequestFailed:
-    """The error that an upstream reports: OpenAI's {"error": {...}}, vLLM's without the envelope, or none at all."""
-    value = _json_in(reply)
+def _error_of(reply: httpx.Response) -> _Transient:
+    """Return the error of a reply if it is transient. Raises RequestFailed, BackendFailed or _NoEndpoint otherwise."""
+    status = reply.status_code
+    failed = _failure_in(_json_in(reply), reply, "The upstream refused the request")
+    failed.code = failed.code or f"http_{status}"
+    if status == 401:
+        raise BackendFailed("upstream_unauthorized", f"The upstream does not accept the key: {failed.message}")
+    if failed.code == "insufficient_quota":
+        raise BackendFailed(failed.code, failed.message)
+    if status == 429:
+        return _Transient("rate_limit_exceeded", failed.message, limited=False, retry_after=_retry_after(reply))
+    if status in _NO_SUCH_ENDPOINT:
+        raise _NoEndpoint(failed)
+    if status == 408 or status >= 500:
+        return _Transient("upstream_error", failed.message, limited=True, retry_after=_retry_after(reply))
+    raise failed
+
+
+def _failure_in(value: Any, reply: httpx.Response, problem: str) -> RequestFailed:
+    """Return the error in a JSON reply: OpenAI's {"error": {...}}, or vLLM's without the envelope.
+
+    Without a message of the upstream, the message is `problem` with what the upstream replied. The code may be empty.
+    """
     error = value.get("error", value) if isinstance(value, dict) else None
     fields = error if isinstance(error, dict) else {}
-    message = fields.get("message") or (error if isinstance(error, str) else None) or reply.reason_phrase
-    code = next(
-        (fields[name] for name in ("code", "type") if isinstance(fields.get(name), str) and fields[name]),
-        f"http_{reply.status_code}",
-    )
-    return RequestFailed(code, f"{message}"[:_MAX_MESSAGE])
+    message = fields.get("message") or (error if isinstance(error, str) else None)
+    code = next((fields[name] for name in ("code", "type") if isinstance(fields.get(name), str) and fields[name]), "")
+    return RequestFailed(code, f"{message}"[:_MAX_MESSAGE] if message else f"{problem}. {_summary(reply)}")
+
+
+def _summary(reply: httpx.Response) -> str:
+    """Return the request's URL without its user and password, the HTTP status and the start of the reply's text."""
+    url = reply.request.url
+    status = f"{url.scheme}://{url.netloc.decode()}{url.path} replied HTTP {reply.status_code} {reply.reason_phrase}"
+    details = [f"to {reply.headers['location']}"] if "location" in reply.headers else []
+    details += [text] if (text := " ".join(reply.text.split())) else []
+    return f"{status.rstrip()}: {' '.join(details)[:_MAX_BODY_IN_MESSAGE]}" if details else f"{status.rstrip()}."
 
 
 def _json_in(reply: httpx.Response) -> Any:
