@@ -160,8 +160,9 @@ def test_module_names_are_unique() -> None:
 
 
 def test_only_the_commands_print_or_exit() -> None:
+    """The worker of a model is the program of a child process; its native threads allow no other end."""
     for module in MODULES:
-        if room(module) in {"cli", "__main__"}:
+        if room(module) in {"cli", "__main__"} or module.name == "smollm_worker.py":
             continue
         for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
