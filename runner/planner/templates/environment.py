@@ -192,8 +192,6 @@ class Templates:
                 context = fresh(values)
             try:
                 return join(root(context))
-            except RowError:
-                raise
             except Exception as error:  # noqa: BLE001  templates run any filter; whatever it raises is the row's error
                 sources = (text, *(one.text for one in self.loaded.values()))
                 _explain(environment, error, label, values["row"], sources)
@@ -338,6 +336,8 @@ def _explain(
                 place, line = frame.tb_frame.f_code.co_filename, frame.tb_lineno
             frame = frame.tb_next
     where = f"{place}:{line}" if line else place
+    if isinstance(error, RowError):  # the step limit, and limits of filters
+        raise RowError(f"{where}: {error}", f"{where}: {error.public}") from error
     if isinstance(error, RecursionError):
         raise RowError(f"{where}: the template includes or calls itself without end") from error
     message = str(error) or type(error).__name__

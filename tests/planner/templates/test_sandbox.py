@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from runner.planner.templates.environment import Templates
+from runner.planner.templates.step_limit import RowError
 from tests.sampling import sampled
 
 MEGABYTES = 1_000
@@ -500,3 +502,22 @@ def test_what_python_will_not_compile_is_an_error_of_the_template(prison: Prison
 def test_the_error_says_what_to_do(prison: Prison, text: str, says: str) -> None:
     """Text that would name an address, and so be another request in each run, is among what is refused."""
     assert says in prison.render(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Dear\n{% for i in range(999999) %}{{ i }}{% endfor %}", "t.j2:2: the template runs on"),
+        ("one\ntwo\n{{ 'x' * 10**8 }}", "t.j2:3: the template makes something of 100000000 characters"),
+        ("{% include 'inner.j2' %}", "templates/inner.j2:3: the template runs on"),
+    ],
+)
+def test_a_limit_names_template_and_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "t.j2").write_text(text)
+    (tmp_path / "templates/inner.j2").write_text("a\nb\n{% for i in range(999999) %}{{ i }}{% endfor %}")
+    templates = Templates(tmp_path, {})
+    with pytest.raises(RowError) as caught:
+        templates.compile_file("t.j2")(templates.namespace({}))
+    assert str(caught.value).startswith(message)
+    assert caught.value.public == str(caught.value)
