@@ -1,8 +1,8 @@
-"""The batches of one address: lockfile, ledger and the service's list brought together."""
+"""Collect the batches of one job from the lockfile, the ledger and the service's list."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -141,40 +141,41 @@ def collect_batches(
     `lockfile` is the job's, `creates` are its entries in the ledger. `listed` and `api` are None if the service is not
     asked. Result files without an index count as missing: see `runner.executor.observe_job`. Raises ProviderError.
     """
-    project, realm, names = context.name, context.realm(spec), context.names(spec)
-    lines = lockfile.batches_of(spec.address, realm.name)
-    elsewhere = context.elsewhere(spec, names, realm.name)
-
-    def is_new(moment: datetime | None) -> bool:
-        return may_lag(spec.profile.kind, moment, context.now())
-
-    found: dict[str, BatchRecord] = {}
+    realm, names = context.realm(spec), context.names(spec)
     here = _LocalResults(realm)
-    for line in lines:
-        remote, gone = _remote(line, listed, api, is_new)
-        found[line.batch] = here.record(line, remote, gone, adopted=False)
-    for line in elsewhere:
+    found: dict[str, BatchRecord] = {}
+
+    def add(line: BatchLine, *, adopted: bool, create: Create | None = None) -> None:
         if line.batch not in found:
-            remote, gone = _remote(line, listed, api, is_new)
-            found[line.batch] = here.record(line, remote, gone, adopted=True)
-    for remote in (listed or {}).values():
-        if remote.batch_id in found:
-            continue
-        create = next((create for create in creates if _made(project, create, remote)), None)
-        whose = next((n for n in names if is_ours(project, n, remote.request_id, remote.metadata)), None)
-        owner = create.address if create else whose
-        if owner is not None:
-            found[remote.batch_id] = here.record(
-                to_lockfile_line(remote, owner, realm.name, create), remote, gone=False, adopted=True
-            )
-    for create in creates:
-        if create.batch_id is not None and create.batch_id not in found:
-            line = _line_of_create(create)
-            remote, gone = _remote(line, listed, api, lambda _, at=create.at: is_new(at))  # type: ignore[misc]
-            if remote is not None:
+            moment = create.at if create else moment_of(line.created_at)
+            remote, gone = _remote(line, listed, api, lags=may_lag(spec.profile.kind, moment, context.now()))
+            if remote is not None and create is not None:
                 line = with_created_at(line, remote)
-            found[create.batch_id] = here.record(line, remote, gone, adopted=True)
-    return tuple(sorted(found.values(), key=lambda k: (k.line.created_at, k.line.batch)))
+            found[line.batch] = here.record(line, remote, gone, adopted=adopted)
+
+    for line in lockfile.batches_of(spec.address, realm.name):
+        add(line, adopted=False)
+    for line in context.elsewhere(spec, names, realm.name):
+        add(line, adopted=True)
+    for remote in (listed or {}).values():
+        if remote.batch_id not in found and (owner := _owner(context.name, names, creates, remote)):
+            line = to_lockfile_line(remote, owner[0], realm.name, owner[1])
+            found[line.batch] = here.record(line, remote, gone=False, adopted=True)
+    for create in creates:
+        if create.batch_id is not None:
+            add(_line_of_create(create), adopted=True, create=create)
+    return tuple(sorted(found.values(), key=lambda record: (record.line.created_at, record.line.batch)))
+
+
+def _owner(
+    project: str, names: Sequence[str], creates: Sequence[Create], remote: RemoteBatch
+) -> tuple[str, Create | None] | None:
+    """Return the name of the job that a listed batch belongs to, and the create that made it; None if another's."""
+    create = next((create for create in creates if _made(project, create, remote)), None)
+    if create is not None:
+        return create.address, create
+    name = next((n for n in names if is_ours(project, n, remote.request_id, remote.metadata)), None)
+    return None if name is None else (name, None)
 
 
 def latest_run(known: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
@@ -287,12 +288,12 @@ def timestamp(moment: datetime | None) -> str:
 
 
 def _remote(
-    line: BatchLine,
-    listed: Mapping[str, RemoteBatch] | None,
-    api: BatchApi | None,
-    is_new: Callable[[datetime | None], bool],
+    line: BatchLine, listed: Mapping[str, RemoteBatch] | None, api: BatchApi | None, *, lags: bool
 ) -> tuple[RemoteBatch | None, bool]:
-    """What the service says of a batch now, and whether it has said that it knows none."""
+    """Return a batch as the service has it now, and whether the service has lost it.
+
+    `lags` means that the batch is so new that "not found" proves nothing.
+    """
     if listed is None or api is None or line.ended:
         return (listed or {}).get(line.batch), False
     if line.batch in listed:
@@ -300,7 +301,7 @@ def _remote(
     try:
         return api.get_batch(line.batch), False
     except NotFound:
-        return None, not is_new(moment_of(line.created_at))
+        return None, not lags
 
 
 class _LocalResults:

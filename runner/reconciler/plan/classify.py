@@ -121,61 +121,78 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
 
 def _judge(keys: Keys, evidence: Evidence) -> Verdict:
     """Judge each of `keys`, which are sorted and distinct."""
-    count = len(keys)
-    among = _Keys(keys)
-    source = np.full(count, -1, np.int64)
-    line = np.zeros(count, LINE)
-    asked = np.zeros(count, np.uint8)  # rounds used up
-    answered, failed = np.zeros(count, bool), np.zeros(count, bool)
-    spent = np.zeros(count, bool)  # a person's word has had its effect
-    for one in evidence.answers:
-        lines, at = among.find(one.entries["key"])
+    facts = _KeyFacts(keys, evidence.late_doubt)
+    for answers in evidence.answers:
+        facts.add_answers(answers)
+    for number, sent in enumerate(evidence.held):
+        if sent.hold is not BatchOutcome.REFUSED:
+            facts.add_sent(number, sent)
+    return facts.verdict(evidence)
+
+
+class _KeyFacts:
+    """What the evidence says of each key, in arrays with one place a key."""
+
+    def __init__(self, keys: Keys, late_doubt: bool) -> None:
+        count = len(keys)
+        self._keys = _Keys(keys)
+        self._source = np.full(count, -1, np.int64)
+        self._line = np.zeros(count, LINE)
+        self._asked = np.zeros(count, np.uint8)  # rounds used up
+        self._answered, self._failed = np.zeros(count, bool), np.zeros(count, bool)
+        self._already_released = np.zeros(count, bool)  # `retry_failed` has had its effect
+        self._flight, self._dead = np.zeros(count, bool), np.zeros(count, bool)
+        self._lost, self._lost_since = np.zeros(count, bool), np.full(count, late_doubt)
+        self._left = np.full(count, -1, np.int32)
+        self._newest = np.zeros(count, np.int32)  # the round of the batch in `_left`
+
+    def add_answers(self, one: Answers) -> None:
+        """Take in result lines. An answer beats an error; the first answer beats later ones."""
+        lines, at = self._keys.find(one.entries["key"])
         codes = one.entries["code"][lines]
         good, bad = codes == 0, codes > 0
-        asked[at[bad]] = np.maximum(asked[at[bad]], one.round)
-        open_ = ~answered[at]
-        chosen = open_ & (good | (source[at] < 0))  # an answer beats an error, the first answer beats the others
+        self._asked[at[bad]] = np.maximum(self._asked[at[bad]], one.round)
+        chosen = ~self._answered[at] & (good | (self._source[at] < 0))
         picked, places = lines[chosen], at[chosen]
-        source[places] = one.number
+        self._source[places] = one.number
         for name in LINE.names or ():
-            line[name][places] = one.entries[name][picked]
-        answered[at[good]] = True
-        failed[at[bad & ~one.passing[codes]]] = True
-        spent[at] |= one.later
-    flight, dead = np.zeros(count, bool), np.zeros(count, bool)
-    lost, lost_since = np.zeros(count, bool), np.full(count, evidence.late_doubt)
-    left = np.full(count, -1, np.int32)
-    newest = np.zeros(count, np.int32)  # the round of the batch in `left`
-    for number, held in enumerate(evidence.held):
-        if held.hold is BatchOutcome.REFUSED:
-            continue
-        _, at = among.find(held.keys)
-        spent[at] |= held.later
-        match held.hold:
+            self._line[name][places] = one.entries[name][picked]
+        self._answered[at[good]] = True
+        self._failed[at[bad & ~one.passing[codes]]] = True
+        self._already_released[at] |= one.later
+
+    def add_sent(self, number: int, sent: SentKeys) -> None:
+        """Take in the keys that a batch was sent; call it after all answers. `number` is the batch's in the verdict."""
+        _, at = self._keys.find(sent.keys)
+        self._already_released[at] |= sent.later
+        match sent.hold:
             case BatchOutcome.IN_FLIGHT:
-                flight[at] = True
+                self._flight[at] = True
             case BatchOutcome.INCOMPLETE:
-                (lost_since if held.later else lost)[at] = True
+                (self._lost_since if sent.later else self._lost)[at] = True
             case BatchOutcome.REJECTED:
-                dead[at] = True
+                self._dead[at] = True
             case BatchOutcome.COMPLETE:
-                at = at[~answered[at]]
-                asked[at] = np.maximum(asked[at], held.round)
-        if held.hold in {BatchOutcome.COMPLETE, BatchOutcome.REJECTED}:
-            at = at[newest[at] < held.round]
-            newest[at], left[at] = held.round, number
-    state = np.full(count, KeyState.ABSENT, np.uint8)
-    state[asked > 0] = KeyState.RETRY
-    state[(asked >= evidence.rounds) | failed | dead] = KeyState.FAILED
-    if evidence.retry_failed:
-        state[(state == KeyState.FAILED) & ~spent] = KeyState.RETRY
-    # What would be asked again may be answered in a later batch than the one that tells why.
-    unknown = lost_since if evidence.ask_unknown else lost_since | lost | evidence.doubt
-    state[unknown & (state <= KeyState.RETRY)] = KeyState.UNKNOWN
-    source[(state == KeyState.UNKNOWN) & ~answered] = -1  # an older error is not how it stands
-    state[flight | (evidence.blocked & (state != KeyState.FAILED))] = KeyState.IN_FLIGHT
-    state[answered] = KeyState.ANSWERED
-    return Verdict(state, (asked + 1).astype(np.uint8), source, line, left)
+                at = at[~self._answered[at]]
+                self._asked[at] = np.maximum(self._asked[at], sent.round)
+        if sent.hold in {BatchOutcome.COMPLETE, BatchOutcome.REJECTED}:
+            at = at[self._newest[at] < sent.round]
+            self._newest[at], self._left[at] = sent.round, number
+
+    def verdict(self, evidence: Evidence) -> Verdict:
+        """Return the verdict. Later assignments override earlier ones."""
+        state = np.full(len(self._asked), KeyState.ABSENT, np.uint8)
+        state[self._asked > 0] = KeyState.RETRY
+        state[(self._asked >= evidence.rounds) | self._failed | self._dead] = KeyState.FAILED
+        if evidence.retry_failed:
+            state[(state == KeyState.FAILED) & ~self._already_released] = KeyState.RETRY
+        # A request that would be retried may be answered in a later batch that can't be read.
+        unknown = self._lost_since if evidence.ask_unknown else self._lost_since | self._lost | evidence.doubt
+        state[unknown & (state <= KeyState.RETRY)] = KeyState.UNKNOWN
+        self._source[(state == KeyState.UNKNOWN) & ~self._answered] = -1  # an older error is not its state now
+        state[self._flight | (evidence.blocked & (state != KeyState.FAILED))] = KeyState.IN_FLIGHT
+        state[self._answered] = KeyState.ANSWERED
+        return Verdict(state, (self._asked + 1).astype(np.uint8), self._source, self._line, self._left)
 
 
 def _distinct(keys: Keys) -> tuple[Keys, npt.NDArray[np.int64] | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,12 @@ import orjson
 
 from runner.outputs.result_lines import INVALID
 from runner.reconciler.observe.batches import ResultState
+from runner.reconciler.plan.plan import OutputState
 
 if TYPE_CHECKING:
+    from runner.jobspec.output_options import Output
     from runner.reconciler.observe.batches import BatchRecord
+    from runner.state.lockfile import Lockfile
     from runner.state.lockfile_lines import ErrorsField, OutputLine
 
 
@@ -36,6 +40,51 @@ class OverwritePolicy(Enum):
                 )
             case OverwritePolicy.REPLACE:
                 pass
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFiles:
+    """The files that a job writes, and the lockfile's line for its output. `errors` is the file of failed rows."""
+
+    path: Path
+    errors: Path | None
+    errors_name: str | None
+    line: OutputLine | None
+
+    @classmethod
+    def of(cls, output: Output, lockfile: Lockfile, place: Callable[[str], Path]) -> OutputFiles:
+        """Return the files of an `output`; `place` turns a path of the spec into one of this machine."""
+        errors = None if output.errors is None else place(output.errors)
+        return cls(place(output.path), errors, output.errors, lockfile.outputs.get(output.path))
+
+
+def policies_for(
+    files: OutputFiles,
+    state: OutputState,
+    batches: Sequence[BatchRecord],
+    own: Mapping[str, object],
+    standing: Mapping[str, object],
+    unknown: int,
+    *,
+    trusted: bool,
+    errors_recorded: bool,
+) -> tuple[OverwritePolicy, OverwritePolicy]:
+    """Return the policies for a job's output and for its file of failed rows.
+
+    `own` are the batches whose answers can be read back from the output, `standing` those from any output. `trusted`
+    means that the output is what the lockfile has, `errors_recorded` the same of the file of failed rows.
+    """
+    if state is OutputState.GOOD:
+        return OverwritePolicy.REPLACE, OverwritePolicy.REPLACE
+    policy = policy_for_output(files.path, files.line if trusted else None, batches, own, unknown)
+    if state is OutputState.UNRECORDED and policy is OverwritePolicy.REPLACE and is_somebodys_own(files.path):
+        policy = OverwritePolicy.BACK_UP
+    if files.errors is None:
+        return policy, OverwritePolicy.REPLACE
+    recorded = files.line.errors if files.line is not None else None
+    if recorded is not None and recorded.path != files.errors_name:
+        recorded = None
+    return policy, policy_for_errors_file(files.errors, recorded, batches, standing, recorded=errors_recorded)
 
 
 def policy_for_output(
