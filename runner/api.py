@@ -15,7 +15,7 @@ from runner.base.log_context import bind
 from runner.context import Context, NullWatcher, Watcher
 from runner.errors import BatchspecError, InputError, NotFound, ProviderError, disk_error
 from runner.executor.apply import apply as execute
-from runner.executor.fetch import fetch
+from runner.executor.fetch import NotVisibleYet, fetch_batch
 from runner.executor.observe_job import observe_job
 from runner.executor.outcome import Outcome, RenderedJob
 from runner.jobspec.loader import JobSpec, Project, find_root, load_project
@@ -26,7 +26,6 @@ from runner.operations.status import without_key
 from runner.planner.render import render_job
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batch_list import BatchListCache
-from runner.reconciler.observe.consistency import results_settled
 from runner.reconciler.observe.lockfile_pins import pins_line, tool
 from runner.reconciler.observe.observe import ApplyOptions, Observed
 from runner.reconciler.plan.canary import annotate_plan as canary_told
@@ -285,23 +284,25 @@ class Session:
         api = self.context.api(one.desired.spec)
         fetched = False
         gone: set[str] = set()
-        kind = one.desired.spec.profile.kind
+        profile = one.desired.spec.profile
         released = one.desired.spec.address in word.ask_unknown
         wanted = {action.batch for action in seen.plan.actions if isinstance(action, Fetch)}
         for known in seen.batches:
             # What was gone once is looked for again where the list shows it, and before a person's word releases it.
             again = known.line.gone and known.index is None
             if (again and released) or (known.line.batch in wanted and (known.keys is None or released or again)):
-                settled = True
                 try:
                     remote = known.remote or api.get_batch(known.line.batch)
                     now = self.context.now()
-                    settled = again or results_settled(kind, remote, now, now)
                     mapping = CustomIdMap(known.sent_keys(), seen.realm.results.imported_ids(known.line.batch))
-                    fetch(api, seen.realm.results, remote, mapping, settled=settled)
+                    fetch_batch(
+                        self.context, profile, seen.realm.results, remote, mapping, ended_by=now, gone_before=again
+                    )
                     fetched = True
                 except NotFound:
-                    gone |= {known.line.batch} if settled else set()
+                    gone.add(known.line.batch)
+                except NotVisibleYet:
+                    continue
                 except ProviderError:
                     if known.missing_at_service:
                         raise

@@ -1,6 +1,6 @@
-"""Apply: a round through all jobs under their lockfiles' locks, a wait without any, and again until all have ended.
+"""Apply: advances all jobs under their lockfiles' locks, waits without any lock, and repeats until all have ended.
 
-Each round reads everything afresh. What is done for one job stands in `runner.executor.job_run`.
+Each round observes everything again. `runner.executor.job_run` does the work for one job.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from runner.state.locks import is_held, lock_holder, write_lock
 
 
 class Interrupted(KeyboardInterrupt):
-    """Somebody stopped the wait. Everything known is on disk; `outcomes` says what goes on at the service."""
+    """Ctrl-C during the wait. Everything known is on disk; `outcomes` say what is still running at the service."""
 
     def __init__(self, outcomes: tuple[Outcome, ...]) -> None:
         super().__init__()
@@ -34,67 +34,71 @@ class Interrupted(KeyboardInterrupt):
 def apply(
     context: Context,
     jobs: Sequence[RenderedJob],
-    word: ApplyOptions,
-    ceilings: Mapping[str, PlanLimits],
+    options: ApplyOptions,
+    limits: Mapping[str, PlanLimits],
     *,
     waiting: bool = True,
     deadline: datetime | None = None,
 ) -> tuple[Outcome, ...]:
-    """Do what the plan says for all jobs, and no more than `ceilings` allow; one that fails stops none of the others.
+    """Carry out the plan for all jobs, within their `limits` by address. A job that fails stops no other.
 
-    With `waiting` False it returns once everything that can be submitted is. Raises Interrupted on Ctrl-C.
+    With `waiting` False, return once everything that can be submitted now is. Raises Interrupted on Ctrl-C.
     """
-    flight = InFlightLimit(context.project.settings.max_in_flight)
-    runs = [JobRun(context, job, word, ceilings.get(job.desired.spec.address), flight) for job in jobs]
-    waits = Poller(context)
+    in_flight = InFlightLimit(context.project.settings.max_in_flight)
+    runs = [JobRun(context, job, options, limits.get(job.desired.spec.address), in_flight) for job in jobs]
+    poller = Poller(context)
     try:
         while True:
-            _round(context, [run for run in runs if run.outcome is None])
-            stalls = [run.stalled for run in runs if run.outcome is None and run.stalled is not None]
+            _advance_all(context, [run for run in runs if run.outcome is None])
+            blocked = [run.blocked for run in runs if run.outcome is None and run.blocked is not None]
             if not waiting:
-                stalls = [stall for stall in stalls if stall.settles]
-            if stalls and waits.wait_before_retry(stalls, deadline):
+                blocked = [one for one in blocked if one.settles]
+            if blocked and poller.wait_before_retry(blocked, deadline):
                 continue
-            if stalls and waits.is_over(deadline):
+            if blocked and poller.is_over(deadline):
                 break
-            for run in runs:
-                if run.outcome is None and run.stalled is not None:
-                    run.abandon()
-                    _tell_end(context, run)
-            awaited = [run.awaited() for run in runs if run.outcome is None]
-            if not awaited or not waiting or not waits.wait_for_any(awaited, deadline):
+            _abandon_blocked(context, runs)
+            targets = [run.poll_target() for run in runs if run.outcome is None]
+            if not targets or not waiting or not poller.wait_for_any(targets, deadline):
                 break
     except KeyboardInterrupt:
-        raise Interrupted(tuple(run.left() for run in runs)) from None
-    return tuple(run.left() for run in runs)
+        raise Interrupted(tuple(run.snapshot() for run in runs)) from None
+    return tuple(run.snapshot() for run in runs)
 
 
-def _round(context: Context, runs: Sequence[JobRun]) -> None:
-    """One round through all jobs, those of one lockfile under its lock; what somebody else is writing comes last."""
+def _abandon_blocked(context: Context, runs: Sequence[JobRun]) -> None:
+    for run in runs:
+        if run.outcome is None and run.blocked is not None:
+            run.abandon()
+            _report_end(context, run)
+
+
+def _advance_all(context: Context, runs: Sequence[JobRun]) -> None:
+    """Advance all jobs, grouped by lockfile, each group under its lock. Locks held by others come last."""
     groups: dict[Path, list[JobRun]] = {}
     for run in runs:
         groups.setdefault(context.places.lock(run.lock_path), []).append(run)
     lists = BatchListCache(context.now, MAX_AGE)
     for lock in sorted(groups, key=is_held):
-        with write_lock(lock, waiting=_telling(context, lock, lists)):
+        with write_lock(lock, waiting=_report_lock(context, lock, lists)):
             ledger = Ledger(context.places.ledger)
             try:
                 for run in groups[lock]:
                     with bind(job=run.address):
-                        run.attempt(ledger, lists)
-                        _tell_end(context, run)
+                        run.advance(ledger, lists)
+                        _report_end(context, run)
             finally:
                 ledger.close()
 
 
-def _tell_end(context: Context, run: JobRun) -> None:
+def _report_end(context: Context, run: JobRun) -> None:
     if run.outcome is not None:
         context.watcher.event("job.ended", job=run.address, end=run.outcome.end)
 
 
 @contextlib.contextmanager
-def _telling(context: Context, lock: Path, lists: BatchListCache) -> Iterator[None]:
-    """While another process writes. What was read before is read again."""
+def _report_lock(context: Context, lock: Path, lists: BatchListCache) -> Iterator[None]:
+    """Report that another process holds the lock. Forget the batch lists afterwards, because they are old by then."""
     context.watcher.event("lock.waiting", holder=lock_holder(lock))
     yield
     lists.forget()

@@ -1,23 +1,58 @@
-"""Results of an ended batch: downloaded as the service sent them, then indexed by key.
+"""Downloads the results of an ended batch and indexes them by key.
 
-Everything is kept, also what cannot be used; what is doubled, unknown or malformed is counted and passed over. What
-lies in the store already is the least that there is afterwards.
+Keep every downloaded line. Duplicate, unknown and malformed lines are counted and skipped. A fetch never leaves the
+store with fewer answers than before.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from runner.context import Context, Profile
 from runner.errors import Malformed, NotFound, NotReady, ProviderError, RateLimited, ServerError, Unreachable
 from runner.outputs.index import index, restore, restore_locked
 from runner.providers.protocol import BatchApi, BatchError, Progress, RemoteBatch
+from runner.reconciler.observe.consistency import results_settled
 from runner.state.atomic import sync_file
 from runner.state.results import CustomIdMap, Entries, ResultIndex, ResultStore, Summary
+
+
+class NotVisibleYet(NotReady):
+    """The service shows no results of a batch that ended a short time ago. They may still appear."""
+
+
+def fetch_batch(
+    context: Context,
+    profile: Profile,
+    store: ResultStore,
+    batch: RemoteBatch,
+    mapping: CustomIdMap,
+    progress: Progress | None = None,
+    reading: Progress | None = None,
+    *,
+    ended_by: datetime | None,
+    gone_before: bool = False,
+) -> ResultIndex:
+    """Fetch results, as `fetch` does. This is the one place that decides whether missing results are gone for good.
+
+    ended_by: when the batch had ended at the latest, if the service does not say; None counts as long ago.
+    gone_before: an earlier fetch found the results gone.
+
+    Raises NotFound if the results are gone, and NotVisibleYet if they may still appear.
+    """
+    settled = gone_before or results_settled(profile.kind, batch, ended_by, context.now())
+    try:
+        return fetch(context.api_of(profile), store, batch, mapping, progress, reading, settled=settled)
+    except NotFound as error:
+        if settled:
+            raise
+        raise NotVisibleYet(error.message, status=error.status, error_id=error.error_id) from error
 
 
 def fetch(
@@ -30,23 +65,26 @@ def fetch(
     *,
     settled: bool = True,
 ) -> ResultIndex:
-    """Download and index the results of `batch`, which has ended; `settled` where that is some time ago.
+    """Download and index the results of an ended batch.
 
-    `progress` is told of bytes downloaded, `reading` of bytes indexed.
+    Fewer lines than the service counts are downloaded once more, from new URLs. Lines that only came the first time are
+    kept. A batch without any answers has no results, which gives an empty index.
 
-    What comes short of the counts of the service is downloaded once more, from new addresses; what came first and not
-    again is kept. A batch that answered nothing has no results; that is an empty index. Raises NotFound
-    where results there must be are gone, NotReady where the service does not say that it has ended, and ProviderError
-    where they can't be read now.
+    progress: called with bytes downloaded.
+    reading: called with bytes indexed.
+    settled: the batch ended long enough ago that all its results are visible.
+
+    Raises NotFound if expected results are missing, NotReady if the batch has not ended, and ProviderError if the
+    results can't be read now.
     """
     if not batch.ended:
-        raise NotReady(f"batch {batch.batch_id} is said to be {batch.status}", status=200)
+        raise NotReady(f"batch {batch.batch_id} is {batch.status}", status=200)
     counted = batch.counts.completed + batch.counts.failed
     if store.load(batch.batch_id) is None:
-        lying = restore(store, batch.batch_id, mapping, _errors(batch), reading)
-        if lying is not None and lying.summary.lines >= counted > 0:
-            return lying
-    once = partial(_fetched, api, store, batch, mapping, progress, reading, settled=settled)
+        stored = restore(store, batch.batch_id, mapping, _errors(batch), reading)
+        if stored is not None and stored.summary.lines >= counted > 0:
+            return stored
+    once = partial(_fetch_once, api, store, batch, mapping, progress, reading, settled=settled)
     found = once()
     if found.summary.lines >= counted:
         return found
@@ -58,7 +96,7 @@ def fetch(
         return found
 
 
-def _fetched(
+def _fetch_once(
     api: BatchApi,
     store: ResultStore,
     batch: RemoteBatch,
@@ -68,33 +106,33 @@ def _fetched(
     *,
     settled: bool,
 ) -> ResultIndex:
-    """Download and index results, beside what stands here already: nothing that came once is lost."""
+    """Download to new files and index them. Replace the stored results only if that loses nothing."""
     with store.staging(batch.batch_id) as staged:
         whole = _download(api, batch, staged, progress, settled=settled)
         files, errors = (*staged, store.rows(batch.batch_id)), _errors(batch)
         entries, summary = index(files, mapping, errors, reading)
         with store.locked(batch.batch_id):
-            standing = restore_locked(store, batch.batch_id, mapping, errors)
-            if standing is not None and _carry_over(standing, entries, staged):
+            stored = restore_locked(store, batch.batch_id, mapping, errors)
+            if stored is not None and _carry_over(stored, entries, staged):
                 entries, summary = index(files, mapping, errors, reading)
             summary = replace(summary, partial=not whole)
-            if standing is not None and _held(standing.summary) >= _held(summary):
-                return standing  # others may be reading it
+            if stored is not None and _completeness(stored.summary) >= _completeness(summary):
+                return stored  # other processes may be reading it
             return store.commit_download(batch.batch_id, staged, entries, summary)
 
 
-def _carry_over(standing: ResultIndex, entries: Entries, fresh: tuple[Path, Path]) -> bool:
-    """Write behind what came the lines that stand here and did not come again; whether there were any."""
-    old = standing.entries.all()
-    come = entries[entries["file"] < len(fresh)]
+def _carry_over(stored: ResultIndex, entries: Entries, fresh: tuple[Path, Path]) -> bool:
+    """Append the stored lines that were not downloaded again to the new files. Return whether there were any."""
+    old = stored.entries.all()
+    new = entries[entries["file"] < len(fresh)]
     again = np.where(
-        old["code"] == 0, np.isin(old["key"], come["key"][come["code"] == 0]), np.isin(old["key"], come["key"])
+        old["code"] == 0, np.isin(old["key"], new["key"][new["code"] == 0]), np.isin(old["key"], new["key"])
     )
     for number, path in enumerate(fresh):
         missing = old[~again & (old["file"] == number)]
         if not len(missing):
             continue
-        with standing.files[number].open("rb") as source, path.open("ab+") as target:
+        with stored.files[number].open("rb") as source, path.open("ab+") as target:
             if target.tell():
                 target.seek(-1, os.SEEK_END)
                 target.write(b"" if target.read(1) == b"\n" else b"\n")
@@ -105,20 +143,21 @@ def _carry_over(standing: ResultIndex, entries: Entries, fresh: tuple[Path, Path
     return bool((~again & (old["file"] < len(fresh))).any())
 
 
-def _held(summary: Summary) -> tuple[int, int, bool]:
+def _completeness(summary: Summary) -> tuple[int, int, bool]:
+    """Return what orders two results of a batch: the larger one has more answers, then failures, then all files."""
     return summary.answers, summary.failures, not summary.partial
 
 
 def _download(
     api: BatchApi, batch: RemoteBatch, files: tuple[Path, Path], progress: Progress | None, *, settled: bool
 ) -> bool:
-    """Download what there is; whether that is all that the service counts files for."""
+    """Download the result files that exist. Return whether those are all that the counts promise."""
     counts = batch.counts
     try:
         urls = api.results(batch.batch_id)
     except (NotReady, NotFound):
-        # Of one that has just ended the counts may be behind, as its results are. One that never came so far as to be
-        # counted has failed for what stands in its file.
+        # Counts may lag behind in a batch that has just ended, as its results do. A batch that failed before its
+        # requests were counted failed because of its file.
         counted = 0 < counts.total <= counts.completed + counts.failed
         unchecked = batch.status == "failed" and not counts.total
         behind = not (settled or counted or unchecked)
@@ -131,24 +170,25 @@ def _download(
         if url is None:
             continue
         try:
-            api.download(url, path, progress, partial(_renewed, api, batch, name))
+            api.download(url, path, progress, partial(_new_url, api, batch, name))
         except NotFound:
             all_came = 0 < counts.total <= counts.completed
             if name == "output_url" or urls.output_url is None or not (settled or all_came):
                 raise
             path.unlink(missing_ok=True)
-            return not counts.failed  # a file may be named that was never written, since nothing failed
+            return not counts.failed  # services name an error file that was never written because nothing failed
         sync_file(path)
     return True
 
 
-def _renewed(api: BatchApi, batch: RemoteBatch, name: str) -> str:
+def _new_url(api: BatchApi, batch: RemoteBatch, name: str) -> str:
+    """Return a new URL for a result file, after the first one has expired."""
     url: str | None = getattr(api.results(batch.batch_id), name)
     if url is None:
-        raise Malformed(f"the service names a file of batch {batch.batch_id} no more that it named before")
+        raise Malformed(f"the service no longer returns the {name} of batch {batch.batch_id} that it returned before")
     return url
 
 
 def _errors(batch: RemoteBatch) -> tuple[BatchError, ...]:
-    """Why a whole batch failed."""
+    """Return why the whole batch failed."""
     return batch.errors if batch.status == "failed" else ()

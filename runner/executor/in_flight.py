@@ -1,4 +1,4 @@
-"""`max_in_flight`: how many batches and tokens may be in flight at once, for each job and for all of one command."""
+"""`max_in_flight`: limits on the batches and tokens in flight at once, for one job and for all jobs of a command."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from runner.planner.shards import Shard
 from runner.reconciler.observe.batches import BatchRecord
 
 BYTES_PER_TOKEN = 4
-"""How many bytes of a shard are taken for one input token: English text has about four, JSON fewer."""
+"""Bytes of a shard counted as one input token. English text has about four a token, JSON has fewer."""
 
 
 class InFlightLimit:
-    """What is in flight of all jobs of one command, and what there is room for."""
+    """Tokens of each batch in flight, by job address, and the limits on them."""
 
     def __init__(self, limits: MaxInFlight | None) -> None:
         self._limits = limits
-        self._flying: dict[str, list[int]] = {}
+        self._in_flight: dict[str, list[int]] = {}
 
     def set_running(self, address: str, batches: Sequence[BatchRecord]) -> None:
-        """Say what was seen in flight of a job: the tokens of each of its batches."""
-        self._flying[address] = [tokens_of(known.line.bytes or 0) for known in batches if not known.ended]
+        """Replace what is known to be in flight of a job."""
+        self._in_flight[address] = [tokens_of(known.line.bytes or 0) for known in batches if not known.ended]
 
     def count(self) -> int:
-        """Batches in flight, of all jobs of the command."""
-        return sum(len(flying) for flying in self._flying.values())
+        """Return the number of batches in flight, of all jobs."""
+        return sum(len(tokens) for tokens in self._in_flight.values())
 
-    def give_back(self, spec: JobSpec, shard: Shard) -> None:
-        """Give back the room of a shard whose create was refused."""
-        self._flying[spec.address].remove(tokens_of(shard.bytes))
+    def release(self, spec: JobSpec, shard: Shard) -> None:
+        """Release the room of a shard after the service refused its create request."""
+        self._in_flight[spec.address].remove(tokens_of(shard.bytes))
 
     def has_room(self, spec: JobSpec) -> bool:
-        """Whether another batch of the job may go out."""
+        """Return whether the limits on the number of batches allow another batch of the job."""
         return all(
-            limits.shards is None or len(flying) < limits.shards for limits, flying in self._counted(spec.address, spec)
+            limits.shards is None or len(in_flight) < limits.shards
+            for limits, in_flight in self._limits_of(spec.address, spec)
         )
 
-    def take(self, spec: JobSpec, shard: Shard) -> bool:
-        """Take room for a shard; False where there is none now.
+    def try_acquire(self, spec: JobSpec, shard: Shard) -> bool:
+        """Reserve room for a shard. Return False if there is none now.
 
-        Raises BatchspecError for a shard that alone is over the limit.
+        Raises BatchspecError for a shard that exceeds a limit on its own.
         """
         tokens = tokens_of(shard.bytes)
-        for limits, flying in self._counted(spec.address, spec):
+        for limits, in_flight in self._limits_of(spec.address, spec):
             if limits.tokens is not None and tokens > limits.tokens:
                 raise BatchspecError(
                     f"{spec.address}: a batch of about {tokens:,} tokens is over max_in_flight.tokens "
@@ -53,21 +54,22 @@ class InFlightLimit:
                     hint=f"set shards.max_bytes to {limits.tokens * BYTES_PER_TOKEN} or less",
                     code="BS607",
                 )
-            full = limits.shards is not None and len(flying) >= limits.shards
-            if full or (limits.tokens is not None and sum(flying) + tokens > limits.tokens):
+            full = limits.shards is not None and len(in_flight) >= limits.shards
+            if full or (limits.tokens is not None and sum(in_flight) + tokens > limits.tokens):
                 return False
-        self._flying.setdefault(spec.address, []).append(tokens)
+        self._in_flight.setdefault(spec.address, []).append(tokens)
         return True
 
-    def _counted(self, address: str, spec: JobSpec) -> list[tuple[MaxInFlight, list[int]]]:
-        counted = []
+    def _limits_of(self, address: str, spec: JobSpec) -> list[tuple[MaxInFlight, list[int]]]:
+        """Return each limit that applies to a job, with the tokens of the batches it counts."""
+        found = []
         if spec.job.max_in_flight is not None:
-            counted.append((spec.job.max_in_flight, self._flying.get(address, [])))
+            found.append((spec.job.max_in_flight, self._in_flight.get(address, [])))
         if self._limits is not None:
-            counted.append((self._limits, [tokens for job in self._flying.values() for tokens in job]))
-        return counted
+            found.append((self._limits, [tokens for job in self._in_flight.values() for tokens in job]))
+        return found
 
 
 def tokens_of(size: int) -> int:
-    """About how many input tokens `size` bytes of requests are."""
+    """Return about how many input tokens `size` bytes of requests hold."""
     return -(-size // BYTES_PER_TOKEN)

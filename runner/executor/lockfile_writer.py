@@ -1,16 +1,19 @@
-"""A job's batches on their way into its lockfile: within a second, since a write for each costs their square."""
+"""Collects a job's batches and writes them to its lockfile about once a second.
+
+Writing the whole lockfile for each batch would cost the square of their number.
+"""
 
 from __future__ import annotations
 
 from runner.context import Context
 from runner.state.lockfile_lines import BatchLine, PinsLine
 
-SAVED = 1.0
-"""Seconds between two writes of the lockfile while batches come and go; the ledger has each at once."""
+INTERVAL = 1.0
+"""Seconds between two writes of the lockfile. The ledger has each batch at once, so a crash loses none."""
 
 
 class LockfileWriter:
-    """Lines of one lockfile that are to be written. `pins` is what the job's newest batches are made under."""
+    """Batch lines waiting to be written to one lockfile. `pins` are those of the job's newest batches."""
 
     def __init__(self, context: Context, lock_path: str, pins: PinsLine) -> None:
         self._context = context
@@ -20,15 +23,15 @@ class LockfileWriter:
         self._saved_at = 0.0
 
     def add(self, line: BatchLine, *, pinned: bool) -> None:
-        """Have a line in the lockfile within a second, if others follow; `save` writes the last ones."""
+        """Add a line, and write all lines if the last write is a second ago. Call `flush` after the last one."""
         self._unsaved.append(line)
         now = self._context.now().timestamp()
-        if abs(now - self._saved_at) >= SAVED:
-            self.save(pinned=pinned)
+        if abs(now - self._saved_at) >= INTERVAL:
+            self.flush(pinned=pinned)
             self._saved_at = now
 
-    def save(self, *lines: BatchLine, pinned: bool = False) -> None:
-        """Write what is not written yet; with `pinned` the job's pins are now these."""
+    def flush(self, *lines: BatchLine, pinned: bool = False) -> None:
+        """Write all lines that are not written yet. With `pinned`, also make these pins the job's current ones."""
         self._unsaved += lines
         if not self._unsaved:
             return

@@ -1,4 +1,4 @@
-"""Waiting for batches: one look at the list for all of them, from a second to a minute apart. Holds no lock."""
+"""Waits for batches: polls the service's list, at intervals from a second to a minute. Holds no lock."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from runner.reconciler.observe.batch_list import newest_first
 from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 
 MIN_INTERVAL = {"local": 0.2, "digitalocean": 2.0}
-"""Seconds between the first looks, by kind of provider; the local service has no limits to keep."""
+"""Seconds between the first polls, by kind of provider. The local service has no rate limit."""
 MAX_INTERVAL = 60.0
+"""Longest interval between two polls, in seconds."""
 SILENT = "service.silent"
 MAX_OUTAGE = 6 * 3600.0
-"""Seconds for which a service that does not answer is waited for where there is more to do than to look."""
+"""Longest outage (seconds) that apply waits out while it still has something to fetch or submit."""
 MAX_RETRY_AFTER = 3600.0
-"""Seconds that a service may ask for between two looks; more is taken for a mistake of its own."""
+"""Longest `Retry-After` (seconds) we honour; larger values are treated as a server bug."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollTarget:
-    """Batches of one job at one service. After `wake` seconds the job goes on, whatever has ended."""
+    """Batches of one job at one service. After `wake` seconds the job continues, whether or not a batch has ended."""
 
     address: str
     kind: str
@@ -37,10 +38,11 @@ class PollTarget:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why a job can't go on just now, and the seconds after which it may, 0 where nobody knows.
+    """Why a job can't continue now, and after how many seconds it may; 0 if that is unknown.
 
-    `event` is what a person is told of it, once. `settles` says that it is over then, whatever happens.
-    `code` is that of the error that it becomes where nobody waits.
+    event: reported once to the user.
+    settles: the block ends after `seconds`, whatever happens.
+    code: the error code that is used if the command does not wait.
     """
 
     job: str
@@ -52,116 +54,128 @@ class Blocked:
 
 
 class BlockedError(Exception):
-    """A job can't go on just now. The machine's lock is given back while it waits."""
+    """A job can't continue now. Apply releases the lock and tries again later."""
 
-    def __init__(self, stall: Blocked) -> None:
-        super().__init__(stall.reason)
-        self.stall = stall
+    def __init__(self, blocked: Blocked) -> None:
+        super().__init__(blocked.reason)
+        self.blocked = blocked
 
 
 class Poller:
-    """The wait of one command.
+    """The waiting of one command.
 
-    Looks grow apart with the time it has lasted, so that their number grows with the logarithm of that time and not
-    with the number of batches that end. Times are sums of what was slept: clocks jump, and laptops are closed.
+    Intervals grow with the time waited so far, so the number of polls is logarithmic in that time and independent of
+    the number of batches. Elapsed time is the sum of the sleeps, because clocks jump and laptops suspend.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._slept = 0.0
-        self._stalled = 0.0
-        self._told: set[tuple[str, str]] = set()
+        self._blocked_for = 0.0
+        self._reported: set[tuple[str, str]] = set()
         self._missing: dict[str, float] = {}
         self._counts: dict[str, dict[str, Counts]] = {}
 
-    def wait_before_retry(self, stalls: Sequence[Blocked], deadline: datetime | None) -> bool:
-        """Wait a little before what can't go on is tried again. False where it took too long.
+    def wait_before_retry(self, blocked: Sequence[Blocked], deadline: datetime | None) -> bool:
+        """Sleep before blocked jobs are tried again. Return False if they were blocked for too long.
 
-        What a service asks for is waited for, also where another service could be asked before.
+        Sleeps for the longest `Retry-After`, even if another service could be asked earlier.
         """
-        if self._stalled > MAX_OUTAGE or self.is_over(deadline):
+        if self._blocked_for > MAX_OUTAGE or self.is_over(deadline):
             return False
-        for stall in stalls:
-            self._tell(stall.event, stall.job, reason=stall.reason, seconds=round(stall.seconds))
-        usual = min(max(self._stalled / 10, 1.0), MAX_INTERVAL)
-        self._stalled += self._sleep(max(usual, *(min(stall.seconds, MAX_RETRY_AFTER) for stall in stalls)), deadline)
+        for one in blocked:
+            self._report(one.event, one.job, reason=one.reason, seconds=round(one.seconds))
+        usual = min(max(self._blocked_for / 10, 1.0), MAX_INTERVAL)
+        seconds = max(usual, *(min(one.seconds, MAX_RETRY_AFTER) for one in blocked))
+        self._blocked_for += self._sleep(seconds, deadline)
         return True
 
-    def _tell(self, event: str, job: str = "", **fields: object) -> None:
-        """Tell of a trouble once, until it is over."""
-        if (event, job if event != SILENT else "") not in self._told:
-            self._told.add((event, job if event != SILENT else ""))
+    def _report(self, event: str, job: str = "", **fields: object) -> None:
+        """Report a problem once, until it is over."""
+        problem = event, job if event != SILENT else ""
+        if problem not in self._reported:
+            self._reported.add(problem)
             self._context.watcher.event(event, **({"job": job} if job else {}), **fields)
 
     def is_over(self, deadline: datetime | None) -> bool:
-        """Whether the deadline has passed."""
+        """Return whether the deadline has passed."""
         return deadline is not None and self._context.now() >= deadline
 
     def _sleep(self, seconds: float, deadline: datetime | None) -> float:
-        """Sleep, but not past the deadline; how long it was."""
+        """Sleep, but not past the deadline. Return the seconds slept."""
         if deadline is not None:
-            left = (deadline - self._context.now()).total_seconds()
-            seconds = min(seconds, max(left, 0.05))
+            until_deadline = (deadline - self._context.now()).total_seconds()
+            seconds = min(seconds, max(until_deadline, 0.05))
         self._context.sleep(seconds)
         self._slept += seconds
         return seconds
 
-    def wait_for_any(self, jobs: Sequence[PollTarget], deadline: datetime | None) -> bool:
-        """Wait until a batch of `jobs` has ended, or one wakes. False if the deadline passed first.
+    def wait_for_any(self, targets: Sequence[PollTarget], deadline: datetime | None) -> bool:
+        """Wait until a batch has ended or a job's `wake` has passed. Return False if the deadline passed first.
 
-        A service that can't be reached is waited out and told of once. Raises Unauthorized: that does not mend itself.
+        Waits out an unreachable service and reports it once. Raises Unauthorized, because waiting does not cure that.
         """
-        shortest = min(MIN_INTERVAL[job.kind] for job in jobs)
-        wake = self._slept + min(job.wake for job in jobs)
+        shortest = min(MIN_INTERVAL[target.kind] for target in targets)
+        wake = self._slept + min(target.wake for target in targets)
         while True:
             pause = 0.0
             try:
-                if self._look(jobs):
+                if self._poll(targets):
                     return True
-                self._told, self._stalled = set(), 0.0
+                self._reported, self._blocked_for = set(), 0.0
             except Unauthorized:
                 raise
             except ProviderError as error:
-                if isinstance(error, RateLimited | ServerError):
-                    pause = min(error.retry_after or 0.0, MAX_RETRY_AFTER)
-                if isinstance(error, RateLimited):
-                    pause = pause or MAX_INTERVAL
-                else:
-                    self._tell(SILENT, reason=error.message)
+                pause = self._pause_after(error)
             if self.is_over(deadline):
                 return False
             if self._slept >= wake:
                 return True
-            # A tenth of what was waited already: quick for short batches, a minute for long ones.
+            # Poll interval = 10% of the time waited so far, between the minimum and the maximum.
             usual = min(max(self._slept / 10, shortest), MAX_INTERVAL)
             jitter = random.uniform(0.9, 1.1)  # noqa: S311 - no secret
             seconds = max(usual * jitter, pause * max(jitter, 1.0))
             self._sleep(min(seconds, max(wake - self._slept, pause)), deadline)
 
-    def _look(self, jobs: Sequence[PollTarget]) -> bool:
-        """Look at all batches, with one list for each service. Whether one has ended."""
+    def _pause_after(self, error: ProviderError) -> float:
+        """Return the seconds that the service asks for after an error. Report errors other than rate limits."""
+        pause = 0.0
+        if isinstance(error, RateLimited | ServerError):
+            pause = min(error.retry_after or 0.0, MAX_RETRY_AFTER)
+        if isinstance(error, RateLimited):
+            return pause or MAX_INTERVAL
+        self._report(SILENT, reason=error.message)
+        return pause
+
+    def _poll(self, targets: Sequence[PollTarget]) -> bool:
+        """Read the list of each service once and report progress. Return whether a batch has ended."""
         ended = False
-        seen: dict[int, Mapping[str, RemoteBatch]] = {}
-        for job in jobs:
-            if id(job.api) not in seen:
-                everyone = frozenset().union(*(other.batches for other in jobs if other.api is job.api))
-                seen[id(job.api)] = _find(job.api, everyone, self._context.now()) if everyone else {}
-            found = [seen[id(job.api)][batch] for batch in sorted(job.batches) if batch in seen[id(job.api)]]
-            # Also those that have ended since: what was waited for is one thing, from its beginning to its end.
-            awaited = self._counts.setdefault(job.address, {})
-            awaited |= {batch.batch_id: batch.counts for batch in found}
-            done = sum(counts.completed + counts.failed for counts in awaited.values())
-            failed = sum(counts.failed for counts in awaited.values())
-            total = sum(counts.total for counts in awaited.values())
-            states = ", ".join(sorted({batch.status for batch in found}))
-            if awaited:
-                self._context.watcher.progress(f"answers {job.address}", done, total, failed, states)
-            gone = [self._is_gone(batch, job.kind, job.address) for batch in job.batches - seen[id(job.api)].keys()]
-            ended |= any(gone) or any(batch.ended for batch in found)
+        found: dict[int, Mapping[str, RemoteBatch]] = {}
+        for target in targets:
+            if id(target.api) not in found:
+                wanted = frozenset().union(*(other.batches for other in targets if other.api is target.api))
+                found[id(target.api)] = _find(target.api, wanted, self._context.now()) if wanted else {}
+            listed = found[id(target.api)]
+            batches = [listed[batch] for batch in sorted(target.batches) if batch in listed]
+            self._report_progress(target.address, batches)
+            missing = [self._is_gone(batch, target.kind, target.address) for batch in target.batches - listed.keys()]
+            ended |= any(missing) or any(batch.ended for batch in batches)
         return ended
 
+    def _report_progress(self, address: str, batches: Sequence[RemoteBatch]) -> None:
+        """Report a job's counts, including batches that ended earlier in this wait, so that they never shrink."""
+        counts = self._counts.setdefault(address, {})
+        counts |= {batch.batch_id: batch.counts for batch in batches}
+        if not counts:
+            return
+        done = sum(one.completed + one.failed for one in counts.values())
+        failed = sum(one.failed for one in counts.values())
+        total = sum(one.total for one in counts.values())
+        states = ", ".join(sorted({batch.status for batch in batches}))
+        self._context.watcher.progress(f"answers {address}", done, total, failed, states)
+
     def _is_gone(self, batch: str, kind: str, address: str) -> bool:
-        """Whether a batch that the service does not know has been missing for so long that it is gone."""
+        """Return whether a batch has been missing at the service for longer than its consistency window."""
         if batch not in self._missing and CONSISTENCY_WINDOW[kind]:
             self._context.watcher.event(
                 "batch.missing", job=address, batch=batch, seconds=round(CONSISTENCY_WINDOW[kind])
@@ -170,7 +184,7 @@ class Poller:
 
 
 def _find(api: BatchApi, wanted: frozenset[str], now: datetime) -> dict[str, RemoteBatch]:
-    """The wanted batches, from the list; its pages are read only as far as needed."""
+    """Return the wanted batches that the service knows. Reads no more pages of the list than needed."""
     found: dict[str, RemoteBatch] = {}
     for batch in newest_first(api, now):
         if batch.batch_id in wanted:

@@ -1,4 +1,4 @@
-"""Before anything is paid for: whether what it brings can be written down, in the lockfile and in the output."""
+"""Checks, before anything is submitted, that the lockfile, the output and the file of failed rows can be written."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from runner.jobspec.loader import JobSpec
 
 
 def check_writable(context: Context, spec: JobSpec) -> None:
-    """Raise StoreError where a job's lockfile, output or file of failed rows could not be written now.
+    """Raise StoreError if a job's lockfile, output or file of failed rows can't be written now.
 
-    A file is begun in the folder of each and never gets a name. A folder that is not there is not made for that.
+    Creates an unnamed temporary file in each folder, and no folders.
     """
-    for what, path in _places(context, spec):
-        wrong = _wrong(path, context)
-        if wrong:
+    for what, path in _paths(context, spec):
+        problem = _problem(path, context)
+        if problem:
             raise StoreError(
-                f"{what} {context.places.shown(path)} can't be written: {wrong}",
-                hint="nothing more was submitted; mend its rights or make room, or change its path, and apply again",
+                f"{what} {context.places.shown(path)} can't be written: {problem}",
+                hint="nothing more was submitted. Fix the permissions, free some disk space, or change its path, "
+                "then apply again",
                 code="BS411",
             )
 
 
-def _places(context: Context, spec: JobSpec) -> Iterator[tuple[str, Path]]:
+def _paths(context: Context, spec: JobSpec) -> Iterator[tuple[str, Path]]:
     yield "the lockfile", context.places.lockfile(spec.lock_path)
     yield "the output", context.places.output(spec.job.output.path)
     if spec.job.output.errors is not None:
         yield "the file of failed rows", context.places.output(spec.job.output.errors)
 
 
-def _wrong(path: Path, context: Context) -> str:
-    """Why a file can't be written at a path, in words; empty where it can."""
+def _problem(path: Path, context: Context) -> str:
+    """Return why a file can't be written at a path; empty if it can."""
     if path.is_dir():
         return "it is a folder"
     folder = next(folder for folder in path.parents if folder.exists() or folder.is_symlink())

@@ -1,8 +1,8 @@
-"""Answers that stand in an output alone are brought into the store before the output is rewritten.
+"""Recovers answers that only the output has into the store, before the output is rewritten.
 
-Results can go: the store was thrown away, and the service keeps them for some weeks only. A trusted output then holds
-the last copy. Its rows are kept beside the raw results of their batch, as rows, and are read from there. One that
-leaves out what is needed for that is not overwritten with less.
+Raw results can be lost: the store is deleted, and the service keeps results for some weeks only. Then a trusted output
+holds the last copy. Its rows are stored next to the raw results of their batch. An output without the fields needed for
+that is not overwritten with fewer answers.
 """
 
 from __future__ import annotations
@@ -29,15 +29,12 @@ if TYPE_CHECKING:
 
 
 def recover_answers(context: Context, spec: JobSpec, seen: Observed, done: set[str]) -> bool:
-    """Keep what an output alone holds. True where answers can be read now that could not before.
+    """Store the answers that only a trusted output has. Return whether any were stored.
 
-    `done` are the batches that this has been done for, each once in an apply.
-
-    A trusted output's answers go into the store by batch. What can't be read back from it is copied aside, and that is
-    told. Raises StoreError where rows would be written without the answers that stand in them.
+    `done` collects the batches handled, so that each is handled once in an apply. Outputs that can't be read back are
+    copied and reported. Raises StoreError if rewriting the output would lose answers.
     """
-    path = context.places.output(spec.job.output.path)
-    salvaged = False
+    recovered = False
     for known in seen.batches:
         batch = known.line.batch
         answers = seen.standing.get(batch)
@@ -47,26 +44,31 @@ def recover_answers(context: Context, spec: JobSpec, seen: Observed, done: set[s
         if not len(rows):
             continue
         done.add(batch)
-        salvaged = True
-        _keep(seen.realm.results, batch, rows, answers.lines)
+        recovered = True
+        _store_rows(seen.realm.results, batch, rows, answers.lines)
         context.watcher.event("answers.salvaged", job=spec.address, batch=batch, answers=len(rows))
-    if salvaged:
-        return True
+    if not recovered:
+        _protect_outputs(context, spec, seen)
+    return recovered
+
+
+def _protect_outputs(context: Context, spec: JobSpec, seen: Observed) -> None:
+    """Back up outputs that are about to be rewritten, as their policy says. Raises StoreError if it refuses."""
+    path = context.places.output(spec.job.output.path)
     if seen.fate is OverwritePolicy.REFUSE:
         raise StoreError(
-            f"{context.places.shown(path)} was not rewritten: answers to up to "
-            f"{seen.judged.tally.unknown:,} requests stand in it alone, without the fields to read them back",
-            hint=f"`--ask-unknown {spec.address}` asks them again; where the file is moved away, it is written anew "
-            "without them; an output with error, request and batch among its fields can stand in for lost results",
+            f"not overwriting {context.places.shown(path)}: it holds the only copy of up to "
+            f"{seen.judged.tally.unknown:,} answers, and lacks the fields needed to recover them",
+            hint=f"to resubmit those requests: `--ask-unknown {spec.address}`. To discard the answers: move the file "
+            "away and apply again. To avoid this: add `error`, `request` and `batch` to `output.include`",
         )
     if seen.fate is OverwritePolicy.BACK_UP:
-        _copy_aside(context, seen.realm.results, path)
+        _back_up(context, seen.realm.results, path)
     if seen.fate_apart is OverwritePolicy.BACK_UP and spec.job.output.errors is not None:
-        _copy_aside(context, seen.realm.results, context.places.output(spec.job.output.errors))
-    return False
+        _back_up(context, seen.realm.results, context.places.output(spec.job.output.errors))
 
 
-def _copy_aside(context: Context, store: ResultStore, path: Path) -> None:
+def _back_up(context: Context, store: ResultStore, path: Path) -> None:
     kept = store.folder.parent / "kept" / f"{path.name}-{context.now():%Y%m%dT%H%M%S%f}"
     with atomic_write(kept) as copy, path.open("rb") as old:
         shutil.copyfileobj(old, copy, 1 << 20)
@@ -74,7 +76,7 @@ def _copy_aside(context: Context, store: ResultStore, path: Path) -> None:
 
 
 def _missing(answers: OutputAnswers, index: ResultIndex | None) -> Entries:
-    """The rows of an output that the results of their batch, where there are any, hold no answer to."""
+    """Return the rows of an output whose answers are not among the results of their batch."""
     rows = answers.entries.all()
     if index is None:
         return rows
@@ -84,8 +86,8 @@ def _missing(answers: OutputAnswers, index: ResultIndex | None) -> Entries:
     return rows[answered & ~np.isin(rows["key"], held["key"][held["code"] == 0])]
 
 
-def _keep(store: ResultStore, batch: str, rows: Entries, lines: Path) -> None:
-    """Put rows of an output beside a batch's results, behind those that are there; an index of all is then made."""
+def _store_rows(store: ResultStore, batch: str, rows: Entries, lines: Path) -> None:
+    """Append rows of an output to those stored for a batch. Remove the index, so that it is built again."""
     with store.locked(batch), atomic_write(store.rows(batch)) as file, lines.open("rb") as source:
         if store.rows(batch).exists():
             file.write(store.rows(batch).read_bytes())

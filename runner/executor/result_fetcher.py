@@ -1,4 +1,4 @@
-"""Collecting what ended batches of one job have answered: fetched beside each other, indexed, noted in the lockfile."""
+"""Fetches the results of one job's ended batches in parallel, and records how each batch ended in the lockfile."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from functools import partial
 from runner.base.log_context import wrap
 from runner.context import Context
 from runner.errors import NotFound, NotReady, ProviderError, RateLimited, ServerError, Unreachable
-from runner.executor.fetch import fetch
+from runner.executor.fetch import NotVisibleYet, fetch_batch
 from runner.executor.lockfile_writer import LockfileWriter
 from runner.executor.threads import TransferProgress, run_tasks
 from runner.jobspec.loader import JobSpec
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batches import BatchRecord, ResultState, ended_line, mark_results_gone
-from runner.reconciler.observe.consistency import results_settled
 from runner.reconciler.observe.observe import Observed
 from runner.reconciler.plan.job_estimate import with_cost
 from runner.reconciler.plan.plan import Fetch
@@ -24,24 +23,27 @@ from runner.state.results import CustomIdMap, ResultIndex
 
 
 class ResultFetcher:
-    """Collects for one job. `gone` are batches whose results the service has turned out not to have."""
+    """Fetches for one job during one apply. `gone` are the batches whose results the service no longer has."""
 
-    def __init__(self, context: Context, spec: JobSpec, record: LockfileWriter) -> None:
+    def __init__(self, context: Context, spec: JobSpec, writer: LockfileWriter) -> None:
         self.gone: set[str] = set()
         self._context = context
         self._spec = spec
-        self._record = record
+        self._writer = writer
         self._tried: set[str] = set()
-        self._late: list[ProviderError] = []
-        self._said: set[str] = set()
-        self._ended_at: dict[str, datetime] = {}
+        self._deferred: list[ProviderError] = []
+        self._reported: set[str] = set()
+        self._ended_by: dict[str, datetime] = {}
 
-    def again(self) -> None:
-        """Fetch what is needed again, also what was fetched before."""
+    def reset(self) -> None:
+        """Let batches that were fetched before be fetched again if they are needed."""
         self._tried.clear()
 
-    def collect(self, seen: Observed, *, needed: bool) -> bool:
-        """Fetch results: those that are needed, or also those that the output alone holds, before it is rewritten."""
+    def fetch(self, seen: Observed, *, needed: bool) -> bool:
+        """Fetch the results that are `needed` to plan; else also those that only the output holds.
+
+        Returns whether anything is new. Raises the first deferred error if the results were needed.
+        """
         wanted = list(self._wanted(seen, needed))
         moved, read = (
             TransferProgress(partial(self._context.watcher.progress, f"{verb} {self._spec.address}"), parts=len(wanted))
@@ -52,22 +54,22 @@ class ResultFetcher:
             for known in wanted
         ]
         fetched = False
-        self._late.clear()
+        self._deferred.clear()
         try:
             for line in run_tasks(tasks):
                 if line is not None:
-                    self._record.add(line, pinned=False)
+                    self._writer.add(line, pinned=False)
                 fetched |= line is not None or needed
         finally:
-            self._record.save()
+            self._writer.flush()
         moved.end()
         read.end()
-        if self._late and needed:
-            raise self._late[0]
+        if self._deferred and needed:
+            raise self._deferred[0]
         return fetched
 
     def _wanted(self, seen: Observed, needed: bool) -> Iterator[BatchRecord]:
-        """Ended batches to fetch; those that came short are tried once more in each apply."""
+        """Yield ended batches to fetch. Incomplete results are fetched once more in each apply."""
         planned = {action.batch for action in seen.plan.actions if isinstance(action, Fetch)}
         for known in seen.batches:
             if not known.ended or known.line.batch in self._tried:
@@ -81,40 +83,17 @@ class ResultFetcher:
     def _fetch_batch(
         self, seen: Observed, known: BatchRecord, needed: bool, moved: TransferProgress, read: TransferProgress
     ) -> BatchLine | None:
-        api = self._context.api(self._spec)
+        """Fetch one batch. Return its new lockfile line, None if there is nothing to record now."""
         batch = known.line.batch
         self._tried.add(batch)
-        settled = True
         try:
-            remote = self._refresh(known)
-            settled = known.line.gone or self._is_settled(remote)
-            index = known.index
-            if index is not None and known.line.gone:
-                api.results(batch)  # what is here says nothing of what the service has
-            if index is None or known.results is ResultState.INCOMPLETE:
-                tell = partial(moved.add, part=batch), partial(read.add, part=batch)
-                mapping = CustomIdMap(known.sent_keys(), seen.realm.results.imported_ids(batch))
-                index = fetch(api, seen.realm.results, remote, mapping, *tell, settled=settled)
-            made = seen.lockfile.pins.get(known.line.pins or "")
-            line = ended_line(known.line, remote, index)
-            line = with_cost(line, made, self._spec.job, self._context.project.settings)
-            if index is not known.index:
-                self._tell_failure(batch, index)
-                self._context.watcher.event(
-                    "batch.fetched",
-                    job=self._spec.address,
-                    batch=batch,
-                    state=remote.status,
-                    answers=index.summary.answers,
-                    failed=index.summary.failures,
-                    cost=line.cost,
-                )
-        except NotFound as error:
+            return self._fetched_line(seen, known, moved, read)
+        except (NotFound, NotVisibleYet) as error:
             if known.index is not None:
                 recorded = known.line.ended or not known.missing_at_service
                 return None if recorded else mark_results_gone(known.line, known.remote)
-            if not settled:
-                self._defer(batch, NotReady(error.message, status=error.status, error_id=error.error_id))
+            if isinstance(error, NotVisibleYet):
+                self._defer(batch, error)
                 return None
             self.gone.add(batch)
             if needed and not known.line.gone:
@@ -126,23 +105,58 @@ class ResultFetcher:
         except ProviderError as error:
             self._defer(batch, error)
             return None
-        else:
-            return line
 
-    def _tell_failure(self, batch: str, index: ResultIndex) -> None:
-        """Say why a batch failed as a whole, each cause once."""
+    def _fetched_line(
+        self, seen: Observed, known: BatchRecord, moved: TransferProgress, read: TransferProgress
+    ) -> BatchLine:
+        """Download what is missing of a batch, and return its line with its end and cost."""
+        batch = known.line.batch
+        remote = self._refresh(known)
+        index = known.index
+        if index is not None and known.line.gone:
+            self._context.api(self._spec).results(batch)  # raises NotFound if the service still has no results
+        if index is None or known.results is ResultState.INCOMPLETE:
+            index = fetch_batch(
+                self._context,
+                self._spec.profile,
+                seen.realm.results,
+                remote,
+                CustomIdMap(known.sent_keys(), seen.realm.results.imported_ids(batch)),
+                partial(moved.add, part=batch),
+                partial(read.add, part=batch),
+                ended_by=self._ended_by.setdefault(batch, self._context.now()),
+                gone_before=known.line.gone,
+            )
+        pins = seen.lockfile.pins.get(known.line.pins or "")
+        line = ended_line(known.line, remote, index)
+        line = with_cost(line, pins, self._spec.job, self._context.project.settings)
+        if index is not known.index:
+            self._report_failure(batch, index)
+            self._context.watcher.event(
+                "batch.fetched",
+                job=self._spec.address,
+                batch=batch,
+                state=remote.status,
+                answers=index.summary.answers,
+                failed=index.summary.failures,
+                cost=line.cost,
+            )
+        return line
+
+    def _report_failure(self, batch: str, index: ResultIndex) -> None:
+        """Report why a batch failed as a whole, each cause once."""
         for reason in index.summary.failure[:1]:
-            if reason not in self._said:
-                self._said.add(reason)
+            if reason not in self._reported:
+                self._reported.add(reason)
                 self._context.watcher.event("batch.failed", job=self._spec.address, batch=batch, reason=reason)
 
     def _defer(self, batch: str, error: ProviderError) -> None:
-        """One batch's results can't be had now: the others are fetched all the same."""
+        """Leave a batch whose results can't be had now for later, and go on with the others."""
         self._tried.discard(batch)
-        self._late.append(error)
+        self._deferred.append(error)
 
     def _refresh(self, known: BatchRecord) -> RemoteBatch:
-        """A batch as it is now. What the list says of one that did not complete decides what is asked again."""
+        """Return the batch as it is now. The details of one that did not complete decide what is submitted again."""
         listed = known.remote
         if listed is not None and listed.status == "completed":
             return listed
@@ -150,10 +164,7 @@ class ResultFetcher:
         if remote.ended:
             return remote
         if listed is None or not listed.ended:
-            raise NotReady(f"batch {remote.batch_id} has ended, and now it is said to be {remote.status}", status=200)
+            raise NotReady(
+                f"batch {remote.batch_id} had ended, and now the service reports it {remote.status}", status=200
+            )
         return listed
-
-    def _is_settled(self, remote: RemoteBatch) -> bool:
-        """Whether it is so long since a batch ended, or was first seen to have, that what it has shows everywhere."""
-        since = None if remote.ended_at else self._ended_at.setdefault(remote.batch_id, self._context.now())
-        return results_settled(self._spec.profile.kind, remote, since, self._context.now())

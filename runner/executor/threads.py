@@ -1,4 +1,4 @@
-"""A few tasks beside each other on threads, their results as they come. An interrupt leaves at once."""
+"""Runs a few tasks in parallel on threads and yields results as they arrive. Ctrl-C does not wait for the tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 TRANSFERS = 4
-"""Uploads, or downloads, that run beside each other."""
+"""Uploads, or downloads, that run in parallel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,84 +19,100 @@ class _Done(Generic[T]):
     value: T
 
 
+class _Pool(Generic[T]):
+    """Daemon threads that are started when they are needed, and the tasks running on them."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self._threads = 0
+        self._waiting: queue.SimpleQueue[Callable[[], T] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[_Done[T] | BaseException] = queue.SimpleQueue()
+
+    def start(self, task: Callable[[], T]) -> None:
+        if self._threads == self.running:
+            threading.Thread(target=self._work, daemon=True).start()
+            self._threads += 1
+        self._waiting.put(task)
+        self.running += 1
+
+    def wait(self) -> _Done[T] | BaseException:
+        """Wait until a task ends. Return its result, or what it raised."""
+        result = self._done.get()
+        self.running -= 1
+        return result
+
+    def close(self) -> None:
+        """Let each thread end after its task, without waiting for it."""
+        for _ in range(self._threads):
+            self._waiting.put(None)
+
+    def _work(self) -> None:
+        while (task := self._waiting.get()) is not None:
+            try:
+                self._done.put(_Done(task()))
+            except BaseException as error:  # noqa: BLE001  it is raised again in the caller's thread
+                self._done.put(error)
+
+
 def run_tasks(tasks: Iterable[Callable[[], T]], workers: int = TRANSFERS) -> Iterator[T]:
     """Run tasks, at most `workers` at once, and yield their results in the order in which they end.
 
-    Tasks are taken from the iterable only when there is room. After a task that raises no other starts; those that run
-    are waited for, their results yielded, and then the first error is raised. The threads are daemons, and an
-    exception in the caller (Ctrl-C) is not held up by them: what they were doing is known by its intent in the ledger.
+    A task is taken from the iterable only when there is room. After a failure no further task starts. Those under way
+    finish, their results are yielded, and then the first error is raised. An exception in the caller (Ctrl-C) leaves at
+    once: the threads are daemons, and the ledger has the intent of what they were doing.
     """
-    waiting: queue.SimpleQueue[Callable[[], T] | None] = queue.SimpleQueue()
-    done: queue.SimpleQueue[_Done[T] | BaseException] = queue.SimpleQueue()
-
-    def work() -> None:
-        while (task := waiting.get()) is not None:
-            try:
-                done.put(_Done(task()))
-            except BaseException as error:  # noqa: BLE001  it is raised again in the caller's thread
-                done.put(error)
-
+    pool = _Pool[T]()
     source = iter(tasks)
-    threads = 0
-    running = 0
     failed: BaseException | None = None
     try:
         while True:
-            while failed is None and running < workers:
+            while failed is None and pool.running < workers:
                 try:
-                    task = next(source)
+                    pool.start(next(source))
                 except StopIteration:
                     break
-                except Exception as error:  # noqa: BLE001  what is under way is still seen to its end
+                except Exception as error:  # noqa: BLE001  tasks under way still finish
                     failed = error
-                    break
-                if threads == running:
-                    threading.Thread(target=work, daemon=True).start()
-                    threads += 1
-                waiting.put(task)
-                running += 1
-            if not running:
+            if not pool.running:
                 break
-            result = done.get()
-            running -= 1
+            result = pool.wait()
             if isinstance(result, _Done):
                 yield result.value
             else:
                 failed = failed or result
     finally:
-        for _ in range(threads):
-            waiting.put(None)
+        pool.close()
     if failed is not None:
         raise failed
 
 
 class TransferProgress:
-    """Adds up what several threads do, and tells how much of how much is done.
+    """The sum of what several threads have transferred, reported to one callback as (done, total).
 
-    Where `total` is not known before, it is worked out from the parts that have begun, of `parts` in all.
+    An unknown `total` is estimated from the parts that have begun, out of `parts`.
     """
 
-    def __init__(self, tell: Callable[[int, int], None], *, total: int = 0, parts: int = 1) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[int, int], None], *, total: int = 0, parts: int = 1) -> None:
+        self._report = report
         self._total = total
         self._parts = parts
         self._begun: set[str] = set()
         self._expected = 0
         self._sum = 0
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def add(self, count: int, expected: int = 0, *, part: str = "") -> None:
-        """`count` more is done, of a part of which `expected` more is known to be done in all than before."""
-        with self._turn:
+        """Add `count` transferred bytes, and `expected` bytes that a part is now known to have in addition."""
+        with self._lock:
             self._sum += count
             self._expected += expected
             self._begun |= {part} if expected else set()
             guess = self._expected * self._parts // max(1, len(self._begun))
             done, total = self._sum, self._total or (guess if guess >= self._sum else 0)
-            self._tell(done, total)
+            self._report(done, total)
 
     def end(self) -> None:
-        """All is done that is to be done now."""
-        with self._turn:
+        """Report that everything is done."""
+        with self._lock:
             if self._sum:
-                self._tell(self._sum, self._sum)
+                self._report(self._sum, self._sum)

@@ -1,4 +1,4 @@
-"""Before anything goes out: creates whose fate is not known, and batches that do not say whose they are."""
+"""Safety checks before submitting: create requests without a response, and batches that no job can be matched to."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from runner.reconciler.observe.batches import moment_of
 from runner.state.ledger import Create
 from runner.state.lockfile_lines import BatchLine
 
-DOUBT = {"local": 0.0, "digitalocean": 120.0}
-"""Seconds after a create without an answer before the list is believed when it does not show its batch."""
+GRACE_PERIOD = {"local": 0.0, "digitalocean": 120.0}
+"""Seconds after an unconfirmed create request before its absence from the list counts as proof that it failed."""
 _NAMED = 3
 
 
 def supports_idempotency_keys(listed: Mapping[str, RemoteBatch]) -> bool:
-    """Whether the service is seen to know the keys that batches are created with: one that tells them keeps them."""
+    """Return whether the service keeps idempotency keys, which shows in the batches it lists."""
     return any(batch.request_id for batch in listed.values())
 
 
 class CreateGracePeriod:
-    """How long one job's creates without an answer are waited for, also where clocks have jumped."""
+    """How long one job waits for the batches of its unconfirmed create requests. Clock jumps do not extend it."""
 
     def __init__(self, kind: str) -> None:
-        self._grace = DOUBT[kind]
-        self._since: dict[str, datetime] = {}
+        self._seconds = GRACE_PERIOD[kind]
+        self._first_seen: dict[str, datetime] = {}
 
-    def left(self, doubtful: Iterable[Create], now: datetime) -> float:
-        """Seconds until the list is believed; 0 where nothing is in doubt."""
-        ages = [self._age(create, now) for create in doubtful]
-        return max(self._grace - min(ages, default=self._grace), 0.0)
+    def remaining(self, unconfirmed: Iterable[Create], now: datetime) -> float:
+        """Return the seconds until the list can be trusted about all these creates; 0 if there are none."""
+        ages = [self._age(create, now) for create in unconfirmed]
+        return max(self._seconds - min(ages, default=self._seconds), 0.0)
 
     def _age(self, create: Create, now: datetime) -> float:
-        first = self._since.setdefault(create.request_id, now)
-        return max((now - create.at).total_seconds(), (now - first).total_seconds(), 0.0)
+        first_seen = self._first_seen.setdefault(create.request_id, now)
+        return max((now - create.at).total_seconds(), (now - first_seen).total_seconds(), 0.0)
 
 
 def check_unrecognized_batches(
@@ -45,15 +45,17 @@ def check_unrecognized_batches(
     sizes: Collection[int],
     last: BatchLine | None,
 ) -> None:
-    """Stop a job where the service has batches that may be its own, though nothing here has recorded them.
+    """Raise ConflictError if the service has unrecorded batches that may be this job's.
 
-    Only a service that tells neither keys nor metadata comes to this: there what a lost or an old lockfile does not say
-    can't be found again. `last` is the newest batch of the job that is recorded, None where none is: what is older is
-    another's. `known` are the batches of all lockfiles and of the ledger, `sizes` the requests of the shards that would
-    go out. Raises ConflictError.
+    Needed only for a service that returns neither keys nor metadata. There, a batch missing from a lost or outdated
+    lockfile can't be found again.
+
+    known: the batches of all lockfiles and of the ledger.
+    sizes: request counts of the shards about to be submitted.
+    last: the job's newest recorded batch, None if there is none. Older batches belong to other jobs.
     """
     since = moment_of(last.created_at) if last is not None else None
-    strangers = [
+    unrecognized = [
         batch.batch_id
         for batch in listed.values()
         if not batch.metadata
@@ -61,14 +63,14 @@ def check_unrecognized_batches(
         and batch.counts.total in {0, *sizes}
         and (since is None or batch.created_at is None or batch.created_at >= since)
     ]
-    if strangers:
+    if unrecognized:
         after = f" after {last.batch}" if last is not None else ""
-        names = ", ".join(strangers[:_NAMED]) + (f" and {len(strangers) - _NAMED} more" * (len(strangers) > _NAMED))
+        more = f" and {len(unrecognized) - _NAMED} more" if len(unrecognized) > _NAMED else ""
+        names = ", ".join(unrecognized[:_NAMED]) + more
         raise ConflictError(
             f"{address}: no submission of this job is recorded{after}, and "
-            "the service does not tell whose these batches are: "
-            f"{names}; nothing was submitted",
-            hint="get the lockfile back from git, or take the batches in with "
-            f"`batchspec import {address} BATCH --requests FILE`; where the rest is not this job's, "
-            f"`--ask-unknown {address}` goes on",
+            f"the service does not say which job these batches belong to: {names}; nothing was submitted",
+            hint="restore the lockfile from git, or import this job's batches with "
+            f"`batchspec import {address} BATCH --requests FILE`. If none of the others is this job's, continue with "
+            f"`--ask-unknown {address}`",
         )

@@ -17,13 +17,12 @@ from runner.base.keys import DIGEST_BYTES, KEY_BYTES, body_digest, key_state
 from runner.base.repository_paths import open_named
 from runner.context import Context
 from runner.errors import BatchspecError, InputError, NotFound, NotReady, Problem
-from runner.executor.fetch import fetch
+from runner.executor.fetch import fetch_batch
 from runner.jobspec.loader import JobSpec
 from runner.planner.requests.canonical import body_of, canonical
 from runner.planner.spool.spool import Spool
-from runner.providers.protocol import BatchApi, RemoteBatch
+from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batches import to_lockfile_line
-from runner.reconciler.observe.consistency import results_settled
 from runner.state.lockfile_lines import BatchLine
 from runner.state.locks import write_lock
 from runner.state.results import CustomIdMap, ResultStore, save_keys
@@ -93,8 +92,7 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
         keys = np.sort(np.array(list(mapping.values()), f"S{KEY_BYTES}"))
         results.forget_index(batch_id)
         if remote.ended:
-            settled = results_settled(spec.profile.kind, remote, context.now(), context.now())
-            _check_answers(context.api(spec), results, remote, CustomIdMap(keys, mapping), requests, settled=settled)
+            _check_answers(context, spec, results, remote, CustomIdMap(keys, mapping), requests)
         # The map comes first: without it the batch's answers can't be told, and its line would hold everything up.
         results.folder.mkdir(parents=True, exist_ok=True)
         results.save_imported_ids(batch_id, mapping)
@@ -121,11 +119,11 @@ def is_imported(context: Context, line: BatchLine) -> bool:
 
 
 def _check_answers(
-    api: BatchApi, store: ResultStore, batch: RemoteBatch, mapping: CustomIdMap, requests: Path, *, settled: bool
+    context: Context, spec: JobSpec, store: ResultStore, batch: RemoteBatch, mapping: CustomIdMap, requests: Path
 ) -> None:
     """Refuse a file of which nothing was asked in a batch that has ended: with it, no answer could ever be told."""
     try:
-        summary = fetch(api, store, batch, mapping, settled=settled).summary
+        summary = fetch_batch(context, spec.profile, store, batch, mapping, ended_by=context.now()).summary
     except (NotFound, NotReady):
         return  # apply says so
     if summary.unknown and not summary.answers + summary.failures:

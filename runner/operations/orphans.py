@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from runner.context import Context, Profile
 from runner.errors import BatchspecError, Conflict, NotFound, ProviderError, TrustError
-from runner.executor.fetch import fetch
+from runner.executor.fetch import fetch_batch
 from runner.jobspec.loader import JobSpec
 from runner.providers.protocol import BatchApi, RemoteBatch
 from runner.reconciler.observe.batches import ended_line, mark_results_gone, moment_of
-from runner.reconciler.observe.consistency import may_lag, results_settled
+from runner.reconciler.observe.consistency import may_lag
 from runner.reconciler.plan.job_estimate import with_cost
 from runner.reconciler.plan.plan import Orphan
 from runner.state.lockfile import Lockfile
@@ -187,13 +187,10 @@ def _record_end(context: Context, profile: Profile, lock_path: str, remote: Remo
     lockfile = context.lockfile(lock_path)
     line = lockfile.batches[remote.batch_id]
     store = context.realm_called(line.realm).results
-    settled = results_settled(profile.kind, remote, moment_of(line.created_at), context.now())
     mapping = CustomIdMap(None, store.imported_ids(remote.batch_id))
     try:
-        index = fetch(context.api_of(profile), store, remote, mapping, settled=settled)
+        index = fetch_batch(context, profile, store, remote, mapping, ended_by=moment_of(line.created_at))
     except NotFound:
-        if not settled:
-            raise
         line = mark_results_gone(line, remote)
     else:
         made = lockfile.pins.get(line.pins or "") or lockfile.pins_of(line.job)

@@ -67,7 +67,9 @@ def test_what_is_lost_here_is_found_there(stub: Stub, root: Path, lost: tuple[st
     if not stub.dialect.identity and "specs/told.lock" in lost:
         # Nothing tells any more whose the batches are. The key stops a second one, and a person has to look.
         assert outcome.end == "error"
-        assert "the service does not tell whose these batches are: batch-3, batch-2, batch-1" in outcome.message
+        assert (
+            "the service does not say which job these batches belong to: batch-3, batch-2, batch-1" in outcome.message
+        )
         return
     assert outcome.end == "succeeded"
     assert texts(root) == TEXTS

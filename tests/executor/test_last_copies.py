@@ -218,7 +218,7 @@ def test_one_that_can_not_be_taken_over_is_not_overwritten_with_less(
     for _ in range(2):
         [outcome] = one.apply()
         assert outcome.end == "error"
-        assert "answers to up to 4 requests stand in it alone" in outcome.message
+        assert "it holds the only copy of up to 4 answers" in outcome.message
         assert "--ask-unknown job" in outcome.message
         assert path.read_bytes() == before
         [planned] = one.plan().jobs
@@ -358,7 +358,7 @@ def test_what_was_parsed_in_part_is_not_taken_for_more(
     if parsed is None:
         [outcome] = one.apply()
         assert outcome.end == "error"
-        assert "answers to up to 2 requests stand in it alone" in outcome.message
+        assert "it holds the only copy of up to 2 answers" in outcome.message
         assert (one.root / "out/job.jsonl").read_bytes() == old
         return
     one.write("data/rows.jsonl", (one.root / "data/rows.jsonl").read_bytes().replace(b'"id": 2', b'"id": 7'))
