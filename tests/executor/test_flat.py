@@ -21,10 +21,10 @@ CHILD = """
 import json, resource, sys
 from datetime import timedelta
 from pathlib import Path
-import runner.outputs.writer as write, runner.executor.fetch as fetch
+import runner.outputs.writer as write, runner.outputs.index as index
 import runner.planner.spool.sort as buckets, runner.planner.input.chunks as records, runner.planner.spool.spool as spool
 buckets.RUN_RECORDS = spool.RUN_RECORDS = spool.BLOCK_ASKS = 2048
-records.CHUNK_BYTES = fetch._BLOCK = 1 << 16
+records.CHUNK_BYTES = index._BLOCK = 1 << 16
 write._PIECE = 512
 from runner.api import load, open_project
 from runner.executor import job_run
