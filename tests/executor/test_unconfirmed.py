@@ -82,7 +82,7 @@ def test_a_lockfile_of_before_the_last_run_is_no_leave_to_pay_again(tmp_path: Pa
         outcome, _ = apply(fresh)
         assert outcome.end == "error"
         assert "no submission of this job is recorded after batch-3" in outcome.message
-        assert f"these batches are: batch-{SHARDS + 1};" in outcome.message
+        assert f"these batches belong to: batch-{SHARDS + 1};" in outcome.message
         assert len(stub.jobs) == SHARDS + 1
 
 
