@@ -327,6 +327,7 @@ def _explain(
     environment: jinja2.Environment, error: Exception, label: str, row: Mapping[str, Any], sources: Iterable[str]
 ) -> NoReturn:
     place, line = label, 0
+    environment.meter.left = MAX_STEPS  # Jinja copies the context for each frame, which takes steps
     try:
         environment.handle_exception()
     except Exception as rewritten:  # noqa: BLE001  it re-raises what is being handled, with template frames
