@@ -81,7 +81,7 @@ class Planned:
         """
         if self.plan.errors:
             raise BatchspecError(
-                "a plan with errors is not saved", hint="mend them first, or leave the job out", code="BS605"
+                "cannot save a plan that has errors", hint="fix the errors first, or leave out the job", code="BS605"
             )
         ceilings = self.ceilings() if within is None else kept_to(within, self)
         pins = {one.desired.spec.address: one.pins for one in self.prepared}
@@ -95,18 +95,21 @@ def kept_to(saved: PlanFile, planned: Planned) -> dict[str, PlanLimits]:
     pins = {one.desired.spec.address: one.pins for one in planned.prepared}
     fresh, plans = planned.ceilings(), {job.address: job for job in planned.plan.jobs}
     errors = planned.plan.errors
-    moved = [f"{address}: {errors.get(address, 'no spec has this job now')}" for address in missing_jobs(saved, plans)]
+    moved = [
+        f"{address}: {errors.get(address, 'no spec defines this job any more')}"
+        for address in missing_jobs(saved, plans)
+    ]
     for job in saved.jobs:
         if job.address in plans:
             address = job.address
             why = staleness(job, plans[address], pins[address])
             moved += [f"{address}: {why}"] if why else []
     beyond = sorted(set(planned.plan.cancels) - set(saved.cancels))
-    moved += [f"batch {batch} would be cancelled, and the plan did not say so" for batch in beyond]
+    moved += [f"batch {batch} would be cancelled, but the saved plan does not include that" for batch in beyond]
     if moved:
         raise BatchspecError(
-            "the saved plan does not hold any more:\n  " + "\n  ".join(moved),
-            hint="nothing was done; make a fresh plan with `batchspec plan --out FILE`, and have it looked at",
+            "the saved plan is out of date:\n  " + "\n  ".join(moved),
+            hint="nothing was done. Make a new plan with `batchspec plan --out FILE` and have it reviewed",
             code="BS603",
         )
     return {job.address: job.ceiling.within(fresh[job.address]) for job in saved.jobs}
@@ -118,7 +121,7 @@ def refuse_unknown(plan: Plan) -> None:
     if found:
         raise BatchspecError(
             "answers of batches that the service does not know:\n  " + "\n  ".join(found),
-            hint="nothing was done; see who wrote these lines of the lockfile and the output (`git log -p`)",
+            hint="nothing was done. Find out who added these lines to the lockfile and the output: `git log -p`",
             code="BS413",
         )
 
@@ -221,7 +224,8 @@ class Session:
         if planned.plan.over_budget and not override:
             raise BatchspecError(
                 "over budget:\n  " + "\n  ".join(planned.plan.over_budget),
-                hint="nothing was submitted; change the job or its budget, or say why with `--budget-override REASON`",
+                hint="nothing was submitted. Change the job or its budget, or give a reason with "
+                "`--budget-override REASON`",
                 code="BS601",
             )
         deadline = None if timeout is None else self.context.now() + timeout
@@ -322,7 +326,7 @@ class Session:
 
 def _without_key(spec: JobSpec) -> str:
     """Why a plan is made without the service, and what next."""
-    return f"{without_key(spec)}, so this plan knows the lockfile only; `--provider local` needs no key"
+    return f"{without_key(spec)}, so this plan uses the lockfile only; `--provider local` needs no key"
 
 
 def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[JobPlan]) -> tuple[str, ...]:

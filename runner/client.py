@@ -108,7 +108,7 @@ class Client:
         key = api_key or next((os.environ[name] for name in KEY_NAMES if os.environ.get(name)), "")
         check_key_host(url, os.environ)
         if not key and not is_loopback(urlsplit(url).hostname or ""):
-            raise Unauthorized(f"there is no key for {url}", status=401, hint=f"give api_key, or set {KEY_NAMES[0]}")
+            raise Unauthorized(f"no API key for {url}", status=401, hint=f"pass api_key, or set {KEY_NAMES[0]}")
         retry = RetryPolicy(sleep=sleep)
         self._http = Http(url, key, retry=retry)
         self.batches = Batches(self._http, retry)
@@ -247,7 +247,7 @@ class Batches:
         try:
             return _batch(self._http.post_once(endpoints.BATCHES, body, hide=hide))
         except Malformed as exc:
-            raise Unreachable(f"the answer to a create can't be understood: {exc.message}") from exc
+            raise Unreachable(f"cannot parse the answer to a create request: {exc.message}") from exc
 
     def _find(self, key: str) -> Batch | None:
         """The job that a create with this key made, if it is among the newest; the key protects from the rest."""

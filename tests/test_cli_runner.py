@@ -21,7 +21,7 @@ def test_exit_code_streams_folder_and_environment(project: Callable[..., Path]) 
     assert (done.returncode, done.stdout) == (1, "")
     assert "BS" in done.stderr
     asked = run_cli(["apply", "--provider", "local"], cwd=root)
-    assert "nobody to ask [BS608]" in asked.stderr
+    assert "not a terminal [BS608]" in asked.stderr
     troubled = {**os.environ, "BATCHSPEC_SERVICE_FAULTS": "nonsense"}
     assert run_cli(["apply", "--yes", "--provider", "local"], cwd=root, env=troubled).returncode == 1
     with pytest.raises(subprocess.CalledProcessError):

@@ -102,13 +102,13 @@ def template_text(columns: Columns) -> str:
     return "\n".join([*lines, "", "What is this about?"]) + "\n"
 
 
-def told(path: str, template: str, columns: Columns) -> str:
-    """What is said of them."""
+def columns_text(path: str, template: str, columns: Columns) -> str:
+    """Summarize the columns for people, with what to do next."""
     count = len(columns.names)
-    said = f"`{columns.id}` is the id" if columns.id else "no column is a unique id, so rows are numbered"
-    lines = [f"{path}: {count} column{'s' if count > 1 else ''}, {said}. Say in {template} what is to be asked."]
+    identity = f"`{columns.id}` is the id" if columns.id else "no column is a unique id, so rows are numbered"
+    lines = [f"{path}: {count} column{'s' if count > 1 else ''}, {identity}. Write your question in {template}."]
     if columns.encoding == _GUESS:
-        lines.append(f"It is not UTF-8; `encoding: {_GUESS}` is a guess: look at its words with `batchspec render`.")
+        lines.append(f"It is not UTF-8. `encoding: {_GUESS}` is a guess; check the text with `batchspec render`.")
     return "\n".join(lines)
 
 
@@ -186,7 +186,7 @@ def _first_rows(root: Path, path: str, encoding: str, delimiter: str) -> list[di
 
     if re.search(r"[*?[]|\{\{|\{%|\{#|\}\}", path):
         raise BatchspecError(
-            f"{path} has marks in its name that mean something in a spec", hint="rename it", code="BS808"
+            f"the name {path} contains characters with a meaning in specs", hint="rename the file", code="BS808"
         )
     values = {"version": 1, "name": "look", "model": "any", "prompt": {"user": ""}, "output": {"path": "out.jsonl"}}
     chosen = {"path": path, "encoding": encoding, "delimiter": delimiter, "limit": _LOOKED_AT}
@@ -195,8 +195,8 @@ def _first_rows(root: Path, path: str, encoding: str, delimiter: str) -> list[di
         kind_of(path, job.input)
     except ValueError:
         raise BatchspecError(
-            f"{path} is of no kind that rows are read from",
-            hint="it must end in .csv, .tsv, .jsonl, .ndjson, .json or .parquet; texts may be packed: .csv.gz",
+            f"cannot read rows from {path}: unknown file type",
+            hint="the name must end in .csv, .tsv, .jsonl, .ndjson, .json or .parquet; text may be compressed: .csv.gz",
             code="BS808",
         ) from None
     spec = JobSpec(

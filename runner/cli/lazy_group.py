@@ -12,22 +12,22 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 VERBS = {
-    "init": "Start a project, from an example or from rows of your own.",
-    "validate": "Check specs, and say everything that is wrong at once.",
-    "schema": "Print the JSON Schema of what people write or machines read.",
-    "render": "Print the first requests, byte for byte as they would go out.",
+    "init": "Start a project from an example or from your own data.",
+    "validate": "Check specs and report every problem at once.",
+    "schema": "Print the JSON Schema of a spec, of settings or of --json output.",
+    "render": "Print the first requests exactly as they would be uploaded.",
     "plan": "Show what apply would submit, reuse, wait for and write.",
     "apply": "Submit what is missing, wait, and write the outputs.",
-    "status": "Show each job's batches, their counts, and its output.",
+    "status": "Show each job's progress, cost, output and batches.",
     "report": "Write a report of runs, costs and answers.",
-    "log": "Show when a job ran, what had changed, and what it cost.",
+    "log": "Show when a job ran, what changed and what it cost.",
     "diff": "Show which answers changed between two commits.",
-    "cancel": "Cancel the batches of a job that have not ended.",
-    "import": "Adopt a batch that was made elsewhere.",
-    "forget": "Drop a job or a partition from the lockfile.",
-    "verify": "Prove that files and answers are as the lockfile records.",
+    "cancel": "Cancel a job's running batches.",
+    "import": "Adopt a batch that was created elsewhere.",
+    "forget": "Remove a job or a partition from the lockfile.",
+    "verify": "Check that requests and outputs match the lockfile.",
     "serve": "Run the batch API on this machine.",
-    "explain": "Say what an error's code means, and what to do.",
+    "explain": "Explain an error code and how to fix it.",
 }
 """One line for each verb, in the order of the help. The verb is the function of its name in the module of its name;
 `import` is no name in Python, so its module and function are called `import_`."""

@@ -59,7 +59,7 @@ def _recorded_jobs(
     if not (here | new).issuperset(names or ()):
         return None
     for name in sorted(new.intersection(names) if names else new):
-        say_error(f"{name}: no lockfile has a partition of it yet; `apply --var` makes the first")
+        say_error(f"{name}: no lockfile records a partition of it yet; `apply --var` creates the first")
     wanted = [name for name in names or () if name not in new]
     jobs = chosen(project, wanted) if wanted or not names else ()
     warn(project.warnings, jobs)
@@ -71,11 +71,11 @@ def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
     project, jobs = load_jobs(None, None, [address], provider, recorded=True)
     if not jobs:
         raise BatchspecError(
-            f"no lockfile has a partition of {address}", hint="say which: NAME[VAR=VALUE]", code="BS801"
+            f"no lockfile records a partition of {address}", hint="name the partition: NAME[VAR=VALUE]", code="BS801"
         )
     if len(jobs) > 1:
         known = ", ".join(job.address for job in jobs[:20])
-        raise BatchspecError(f"{address} is the name of {len(jobs)} jobs", hint=f"say one of: {known}", code="BS801")
+        raise BatchspecError(f"{address} matches {len(jobs)} jobs", hint=f"choose one of: {known}", code="BS801")
     return project, jobs[0]
 
 
@@ -165,8 +165,8 @@ def validate_job_options(
     """Refuse words for jobs that there are not, or that the command is not about. Raises BatchspecError."""
     if prune and not project.complete:
         raise BatchspecError(
-            "--prune is about jobs that no spec has, and only some of the specs were read",
-            hint="leave the paths out; `--job` picks jobs",
+            "--prune needs all specs, but this command read only some of them",
+            hint="leave out the paths; use `--job` to select jobs",
             code="BS802",
         )
     known = {job.address for job in jobs}
@@ -174,8 +174,8 @@ def validate_job_options(
         for name in names or ():
             if known.isdisjoint(job.address for job in chosen(project, [name])):
                 raise BatchspecError(
-                    f"{option} {name}: this command is about {', '.join(job.address for job in jobs[:20]) or 'no job'}",
-                    hint=f"ask for {name} too, or leave the option out",
+                    f"{option} {name}: the selected jobs are {', '.join(job.address for job in jobs[:20]) or 'none'}",
+                    hint=f"select {name} too, or leave the option out",
                     code="BS801",
                 )
 

@@ -15,8 +15,8 @@ from runner.cli.terminal.printing import drop_stdout, flush, say, say_error, sho
 from runner.errors import BatchspecError, disk_error
 
 _EPILOG = (
-    "Exit codes: 0 done or nothing to do, 1 error, 2 changes (plan --detailed-exitcode), 3 more requests stand failed "
-    "than tolerated, 4 still running, 130 interrupted and resumable."
+    "Exit codes: 0 done or nothing to do, 1 error, 2 changes (plan --detailed-exitcode), 3 too many failed requests "
+    "(see tolerate), 4 still running, 130 interrupted and resumable."
 )
 
 # rich_markup_mode=None: plain help, in half the time.
@@ -34,7 +34,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(
     version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True),
-    _folder: str = typer.Option("", "-C", metavar="DIR", help="Run in this folder; comes before the command."),
+    _folder: str = typer.Option("", "-C", metavar="DIR", help="Run in this folder. Must come before the command."),
 ) -> None:
     if version:
         from importlib.metadata import version as installed  # noqa: PLC0415

@@ -11,12 +11,12 @@ from runner.cli.completion import complete_jobs, complete_providers, complete_sp
 
 Paths = Annotated[
     list[Path] | None,
-    typer.Argument(help="Spec files or folders; specs/ by default.", show_default=False, autocompletion=complete_specs),
+    typer.Argument(help="Spec files or folders. Default: specs/.", show_default=False, autocompletion=complete_specs),
 ]
-Var = Annotated[list[str] | None, typer.Option("--var", metavar="K=V", help="Set a declared var; repeatable.")]
+Var = Annotated[list[str] | None, typer.Option("--var", metavar="K=V", help="Set a declared variable. Repeatable.")]
 JobName = Annotated[
     list[str] | None,
-    typer.Option("--job", metavar="NAME", autocompletion=complete_jobs, help="Only this job; repeatable."),
+    typer.Option("--job", metavar="NAME", autocompletion=complete_jobs, help="Only this job. Repeatable."),
 ]
 Provider = Annotated[
     str | None,
@@ -24,15 +24,15 @@ Provider = Annotated[
         "--provider",
         metavar="NAME",
         autocompletion=complete_providers,
-        help="Another provider than the spec's own, kept apart from it.",
+        help="Use this provider, not the spec's. Its records are separate.",
     ),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", metavar="N", min=1, help="Processes that render; one for each core by default."),
+    typer.Option("--jobs", metavar="N", min=1, help="Number of rendering processes. Default: one per core."),
 ]
-NoColor = Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")]
-Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log more to stderr; repeatable.")]
+NoColor = Annotated[bool, typer.Option("--no-color", help="Disable colours, as NO_COLOR does.")]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log more to stderr. Repeatable.")]
 LogFormat = Annotated[str, typer.Option("--log-format", metavar="console|json", help="Format of logs on stderr.")]
 AskUnknown = Annotated[
     list[str] | None,
@@ -40,23 +40,24 @@ AskUnknown = Annotated[
         "--ask-unknown",
         metavar="JOB",
         autocompletion=complete_jobs,
-        help="Ask requests again whose paid answers can't be read.",
+        help="Resubmit requests in state `unknown` (they may be billed twice).",
     ),
 ]
-Prune = Annotated[bool, typer.Option("--prune", help="Cancel running batches of jobs that have left the specs.")]
+Prune = Annotated[bool, typer.Option("--prune", help="Cancel running batches of jobs that no spec defines any more.")]
 NoNew = Annotated[
     bool,
-    typer.Option("--no-new", help="Download, retry and write; submit no request that was never asked."),
+    typer.Option("--no-new", help="Download, retry and write, but submit no new requests."),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Take warnings for errors.")]
-Exact = Annotated[bool, typer.Option("--exact", help="Count the tokens of every request, not of a sample.")]
-Json = Annotated[bool, typer.Option("--json", help="Lines of JSON on stdout, for machines; see schemas/.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation. Required without a terminal.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")]
+Exact = Annotated[bool, typer.Option("--exact", help="Count the tokens of every request instead of a sample.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON lines to stdout, for programs. See schemas/.")]
 RetryFailed = Annotated[
     list[str] | None,
     typer.Option(
         "--retry-failed",
         metavar="JOB",
         autocompletion=complete_jobs,
-        help="Ask failed requests again, whatever their error.",
+        help="Retry failed requests, whatever their error.",
     ),
 ]

@@ -23,8 +23,8 @@ def check_overwrite(path: Path, kind: str) -> None:
     if not path.exists() or (path.is_file() and _is_ours(path, kind)):
         return
     raise BatchspecError(
-        f"{path} is there already, and is not {kind}",
-        hint="nothing was written; give another file with `--out`, or remove this one first",
+        f"{path} exists and is not {kind}",
+        hint="nothing was written. Choose another file with `--out`, or remove this one first",
         code="BS811",
     )
 

@@ -56,9 +56,10 @@ def planned_jobs(saved: PlanFile, path: Path, project: Project, chosen: Sequence
     named = {name: settings.profile(name) for name in (*settings.providers, "local", "digitalocean")}
     name = next((name for name, profile in named.items() if profile and realm_name(profile) == wrong), "")
     if name:
+        command = shlex.join(["batchspec", "apply", str(path), "--provider", name])
         raise BatchspecError(
             f"this plan was made with --provider {name}",
-            hint=f"nothing was done; `{shlex.join(['batchspec', 'apply', str(path), '--provider', name])}` applies it",
+            hint=f"nothing was done. To apply it: `{command}`",
             code="BS603",
         )
     return jobs

@@ -46,7 +46,7 @@ def report(running: Sequence[str] = (), *, again: bool = True) -> None:
     global _told  # noqa: PLW0603  said once a process
     _told = True
     lines = ["", "Interrupted. Everything known is on disk.", *(f"  {text}" for text in running)]
-    say_error("\n".join([*lines, *([f"To go on here: {command(sys.argv[1:])}"] if again else [])]))
+    say_error("\n".join([*lines, *([f"To continue, run: {command(sys.argv[1:])}"] if again else [])]))
 
 
 def reported() -> bool:
@@ -72,5 +72,5 @@ def _watch(heard: int) -> None:
         if number in _SIGNALS and signal.getsignal(number) is _interrupt:
             break  # else somebody else takes the signals now, as `serve` does
     if not select.select([heard], [], [], PATIENCE)[0]:
-        report(["what was going on did not end in time and was left"], again=sys.argv[1:2] == ["apply"])
+        report(["the current step did not stop in time and was abandoned"], again=sys.argv[1:2] == ["apply"])
     os._exit(CODE)

@@ -61,13 +61,13 @@ def _output(context: Context, output: Output) -> tuple[OutputFacts | None, str]:
     path = context.places.output(output.path)
     shown = context.places.shown(path)
     if output.kind not in READABLE:
-        return None, f"{shown} is {output.kind}: its rows are not looked at here, only runs and costs."
+        return None, f"{shown} is {output.kind}; the report shows its runs and costs, but not its rows."
     failed = None if output.errors is None else context.places.output(output.errors)
     try:
         rows = read_rows(path, output.kind)
         return look(chain(rows, read_rows(failed)) if failed is not None and failed.is_file() else rows), ""
     except FileNotFoundError:
-        return None, f"{shown} is not written yet; apply writes it when all batches have ended."
+        return None, f"{shown} does not exist yet; apply writes it when all batches have ended."
     except OSError as error:
         return None, f"{shown} cannot be read: {error.strerror or error}."
 

@@ -103,11 +103,9 @@ def _entry(commit: Commit | None, before: Lockfile, after: Lockfile, names: Sequ
     reasons = list(_changed(old, new)) if new is not None else []
     known = sorted(o.output for o in before.outputs.values() if o.job in names)
     come = sorted(o.output for o in outputs if o.output not in known)
-    reasons += (
-        [f"the output is written to {', '.join(come)} now, before to {', '.join(known)}"] if known and come else []
-    )
+    reasons += [f"the output moved from {', '.join(known)} to {', '.join(come)}"] if known and come else []
     if not reasons and new is not None and old is not None and old.pins != new.pins:
-        reasons = ["the spec changed, and no request with it"]
+        reasons = ["the spec changed, but no request did"]
     if not (added or ended or outputs or reasons):
         return None
     submitted = _lines(batch for batch in added if batch not in imported)

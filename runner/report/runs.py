@@ -130,7 +130,7 @@ def runs(lockfile: Lockfile, address: str, realm: str, invalid: Mapping[str, int
     return tuple(found)
 
 
-_NO_PINS = "adopted from the service; what it was made from is not recorded"
+_NO_PINS = "adopted from the service; its spec and input are not recorded"
 
 
 def _run(batches: Sequence[BatchLine], pins: PinsLine | None, before: PinsLine | None, invalid: int | None) -> Run:

@@ -56,7 +56,7 @@ class JobTable:
     rows: Sequence[Row]
     height: int | None = None
     head: str = "answered"
-    until: str = "until now"
+    until: str = "so far"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.height is None:
@@ -118,9 +118,11 @@ def shared(room: int, first: tuple[int, int], second: tuple[int, int]) -> tuple[
     return one, min(second[0], max(second[1], room - one))
 
 
-def summary(rows: Sequence[Row], until: str = "until now") -> str:
-    """All jobs in one line."""
-    facts = [f"{counted(len(rows), 'job')}: {_states(rows)}"]
+def summary(rows: Sequence[Row], until: str = "so far") -> str:
+    """Return all jobs in one line; `until` says what the sum of costs covers."""
+    groups = {row.group for row in rows}
+    jobs = counted(len(rows), "job")
+    facts = [f"{jobs} {groups.pop()}" if len(groups) == 1 else f"{jobs}: {_states(rows)}"]
     requests = sum(row.requests for row in rows)
     facts += [f"{sum(row.answered for row in rows):,} of {requests:,} answered"] if requests else []
     failed = sum(row.failed for row in rows)

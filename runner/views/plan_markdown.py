@@ -35,7 +35,7 @@ def markdown(plan: Plan) -> str:
     """The whole text, with a line end, in at most LIMIT characters; what does not fit is counted, never cut short."""
     head = [MARK, f"### Batchspec plan: {_summary(plan)}", ""]
     head += [line for over in plan.over_budget[:_OVER] for line in (f"**Over budget**: {code(over)}", "")]
-    head += [f"{len(plan.over_budget) - _OVER} more budgets are broken.", ""] if len(plan.over_budget) > _OVER else []
+    head += [f"{len(plan.over_budget) - _OVER} more budgets are exceeded.", ""] if len(plan.over_budget) > _OVER else []
     if plan.offline:
         head += [f"The service was not asked: {code(plan.offline)}.", ""]
     if plan.jobs:
@@ -57,7 +57,7 @@ def markdown(plan: Plan) -> str:
 def refused(message: str) -> str:
     """The text where there is no plan, since the specs can't be read."""
     lines = _fence(message.split("\n"), "text", 100)
-    return "\n".join((MARK, "### Batchspec plan: none, since there are errors", "", *lines, ""))
+    return "\n".join((MARK, "### Batchspec plan: none, because of errors", "", *lines, ""))
 
 
 def _summary(plan: Plan) -> str:
@@ -187,10 +187,14 @@ def _left(orphans: Sequence[Orphan]) -> list[Section]:
     for orphan in orphans:
         state = f"{len(orphan.running)} running, {orphan.ended + len(orphan.over)} ended"
         ends = (
-            f"; {len(orphan.cancel)} will be cancelled" if orphan.cancel else "; left alone" if orphan.running else ""
+            f"; {len(orphan.cancel)} will be cancelled"
+            if orphan.cancel
+            else "; not cancelled"
+            if orphan.running
+            else ""
         )
         lines.append(f"{orphan.address} ({orphan.realm}): {state}{ends}")
-    return [lambda: _folded("jobs that have left the specs", _fence(lines, "text", 100))] if lines else []
+    return [lambda: _folded("jobs that no spec defines any more", _fence(lines, "text", 100))] if lines else []
 
 
 def _sections(jobs: Sequence[JobPlan]) -> list[Section]:
@@ -214,7 +218,7 @@ def _details(job: JobPlan) -> str:
     lines = [action_text(action) for action in job.actions]
     # What a service says of a failed batch may quote rows.
     failed = plural(len(job.failures), "reason")
-    hidden = [f"{len(job.failures)} {failed} why batches failed; `batchspec plan` says more"] if job.failures else []
+    hidden = [f"{len(job.failures)} {failed} why batches failed; `batchspec plan` shows more"] if job.failures else []
     lines += [f"warning: {warning}" for warning in job.warnings]
     lines += [f"note: {note}" for note in (*(job.failures if job.shown else hidden), *job.notes)]
     if estimate is not None:

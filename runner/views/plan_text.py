@@ -81,7 +81,7 @@ def _costs(estimate: Estimate) -> Iterator[str]:
         yield from _tokens(estimate)
     price = estimate.price
     if price is None:
-        yield f"cost  no price is known for {estimate.model}; `prices:` in batchspec.yaml can say it"
+        yield f"cost  no price known for {estimate.model}; add one under `prices:` in batchspec.yaml"
     else:
         again = "".join(f"; {text}" for text in paid_again(estimate))
         yield f"cost  {money(estimate.expected, estimate.ceiling)} ({price.source}{again})"
@@ -112,15 +112,15 @@ def certainty(estimate: Estimate) -> str:
 def paid_again(estimate: Estimate) -> Iterator[str]:
     """Why it may cost more than each request once, in words."""
     if estimate.times > 1:
-        yield f"answers that do not fit are paid up to {estimate.times} times"
+        yield f"invalid answers are retried, and paid up to {estimate.times} times"
     if estimate.later.requests:
         times = estimate.later.times
         often = "once" if times == 1 else f"up to {times} times"
         flying = number(estimate.later.flying)
         if estimate.later.unseen:
-            yield f"of {flying} in flight, those that are in no batch are asked when it has ended, and paid {often}"
+            yield f"of {flying} in flight, any that the batch lacks are submitted when it ends, and paid {often}"
         else:
-            yield f"of {flying} in flight, answers that do not fit are paid {often} more"
+            yield f"of {flying} in flight, invalid answers are retried, and paid {often} more"
 
 
 def money(expected: Decimal | None, ceiling: Decimal | None) -> str:
@@ -141,7 +141,7 @@ def _total(plan: Plan, override: bool) -> Iterator[str]:
         more = f", and {len(estimates) - len(priced)} {plural(len(estimates) - len(priced), 'job')} without a price"
         rest = more if len(priced) < len(estimates) else ""
         yield f"Cost: {money(expected, total(one.ceiling for one in priced))}{rest}."
-    refused = "`apply` refuses, unless `--budget-override REASON` says why"
+    refused = "`apply` refuses unless you give a reason with `--budget-override REASON`"
     then = "`--budget-override` allows it" if override else refused
     for over in plan.over_budget:
         yield f"Over budget: {over}. {then}."
@@ -151,17 +151,17 @@ def orphan_lines(orphan: Orphan) -> Iterator[str]:
     """What there is of a job that has left the specs, and what becomes of it."""
     yield f"{orphan.address}  ({orphan.realm})"
     kept = f"; {number(orphan.ended)} ended {plural(orphan.ended, 'batch', 'batches')} kept" if orphan.ended else ""
-    yield f"    it has left the specs{kept}"
+    yield f"    no spec defines this job any more{kept}"
     for batch in orphan.running:
         if batch in orphan.cancel:
-            yield f"  - cancel batch {batch}: what it has answered is kept and billed"
+            yield f"  - cancel batch {batch}: its answers so far are kept and billed"
         else:
-            yield f"    batch {batch} is running and left alone; `--prune` cancels it"
+            yield f"    batch {batch} is still running; `--prune` cancels it"
     for batch in orphan.over:
         if batch in orphan.fetch:
-            yield f"  < fetch  batch {batch}: it has ended, and what it answered is kept"
+            yield f"  < fetch  batch {batch}: it has ended; its answers are kept"
         else:
-            yield f"    batch {batch} has ended; `--prune` keeps what it answered"
+            yield f"    batch {batch} has ended; `--prune` fetches its answers"
 
 
 def action_text(action: Action) -> str:
@@ -204,7 +204,7 @@ def _summary(plan: Plan) -> str:
     if not plan.changes and not plan.errors:
         broken = [job.address for job in plan.jobs if job.tally.failed]
         again = (
-            f" `--retry-failed {broken[0] if len(broken) == 1 else 'JOB'}` asks what failed again." if broken else ""
+            f" To retry failed requests: `--retry-failed {broken[0] if len(broken) == 1 else 'JOB'}`." if broken else ""
         )
         return f"Nothing to do: {', '.join(facts[1:])}.{again}"
     return f"Plan: {', '.join(facts)}."
@@ -213,7 +213,9 @@ def _summary(plan: Plan) -> str:
 def reused_text(plan: Plan, reused: int) -> str:
     """How many answers are reused, and of how many only lockfile and output say that they were given."""
     unproven = min(reused, sum(job.unproven for job in plan.jobs))
-    return f"{number(reused)} reused" + (f" ({number(unproven)} by lockfile and output alone)" if unproven else "")
+    return f"{number(reused)} reused" + (
+        f" ({number(unproven)} known only from lockfile and output)" if unproven else ""
+    )
 
 
 def to_submit(plan: Plan, what: str) -> list[str]:
@@ -224,5 +226,5 @@ def to_submit(plan: Plan, what: str) -> list[str]:
     facts = [f"{number(submit)}{what and f' {plural(submit, what)}'} to submit"]
     unseen = sum(job.unseen for job in plan.jobs if job.asks_new)
     facts += [f"up to {number(unseen)} when batches have ended"] if unseen else []
-    facts += [f"{number(left)} never asked and left"] if left else []
-    return [*facts, f"{number(held)} held back by a canary that failed"] if held else facts
+    facts += [f"{number(left)} new left out"] if left else []
+    return [*facts, f"{number(held)} held back by a failed canary"] if held else facts

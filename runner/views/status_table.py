@@ -28,8 +28,8 @@ _STATE = 11
 """Columns of a terminal that a batch's id and its state have at least."""
 _GAP = 2
 """Columns between two of its table."""
-_SUM = "until now in all runs"
-"""What the sum of costs is that of."""
+_SUM = "in total"
+"""What the sum of costs covers: all runs."""
 
 
 def status_view(jobs: Sequence[JobStatus], *, height: int | None = None) -> RenderableType:
@@ -136,8 +136,8 @@ def _not_asked(jobs: Sequence[JobStatus]) -> Iterator[Text]:
         since = f" They are from {newest}." if newest else ""
         whose = alike[0].address if len(alike) == 1 else f"{len(alike):,} jobs"
         yield Text(
-            f"(!) The service was not asked about {whose}: {reason}. These numbers are from the lockfile and the files "
-            f"here.{since}",
+            f"(!) The service was not asked about {whose}: {reason}. These numbers come from the lockfile and local "
+            f"files.{since}",
             style="yellow",
         )
 

@@ -73,7 +73,7 @@ def interrupted(process: subprocess.Popen[str]) -> str:
         raise
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    assert "To go on here: batchspec apply --yes" in said
+    assert "To continue, run: batchspec apply --yes" in said
     return said
 
 
@@ -130,7 +130,7 @@ def test_while_it_waits(stub: Stub, root: Path) -> None:
     process = start(root)
     until(process, lambda: len(stub.jobs) == 1 and len(stub.calls("GET", "/v1/batches")) > 3)
     said = interrupted(process)
-    assert "hello: batch batch-1 goes on at the service" in said
+    assert "hello: batch batch-1 is still running at the service" in said
     stub.jobs[0].steps = ["completed"]
     goes_on(root, stub)
 
@@ -180,4 +180,4 @@ def test_in_the_middle_of_a_call_that_notices_no_signal(times: int) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=LONG)
     assert process.returncode == 130
-    assert ("To go on here: batchspec apply --yes" in said) is (times == 1)
+    assert ("To continue, run: batchspec apply --yes" in said) is (times == 1)

@@ -204,7 +204,7 @@ def test_interrupted(told: Make) -> None:
         lines = validated("apply", seen + rest)
         assert lines[-1] == {"type": "exit", "code": 130}
         assert len(only(lines, "outcome")[0]["running"]) > 0
-        assert "To go on here: batchspec apply --json --yes" in said
+        assert "To continue, run: batchspec apply --json --yes" in said
         assert "wait" in actions(batchspec("plan"))
         [job] = only(batchspec("status"), "status")
         assert not all(batch["ended"] for batch in job["batches"])

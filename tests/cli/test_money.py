@@ -84,7 +84,7 @@ def test_the_next_estimate_knows_what_earlier_runs_took(project: Write) -> None:
 
 def test_a_model_without_a_price_has_tokens_and_says_so(project: Write) -> None:
     root = project({"specs/hello.yaml": SPEC.replace("gpt-4o-mini", "llama3.3-70b-instruct")})
-    assert "cost  no price is known for llama3.3-70b-instruct" in batchspec(root, "plan")
+    assert "cost  no price known for llama3.3-70b-instruct" in batchspec(root, "plan")
     batchspec(root, "apply", "--yes")
     [line] = batches(root)
     assert line["cost"] is None
@@ -114,7 +114,7 @@ def test_a_budget_for_all_jobs_and_the_reason_that_breaks_it(with_spec: Callable
     root = with_spec("")
     (root / "batchspec.yaml").write_text("version: 1\nproject: tests\nbudget: {max_requests: 10}\n")
     assert "all jobs: max_requests: 40 requests" in batchspec(root, "apply", "--yes", expect=1)
-    assert "wants a reason" in batchspec(root, "apply", "--yes", "--budget-override", " ", expect=1)
+    assert "needs a reason" in batchspec(root, "apply", "--yes", "--budget-override", " ", expect=1)
     batchspec(root, "apply", "--yes", "--budget-override", "the board wants it today")
     assert [line["override"] for line in batches(root)] == ["the board wants it today"]
     assert "Nothing to do" in batchspec(root, "apply")
@@ -212,7 +212,7 @@ def test_answers_that_are_paid_for_again_are_in_the_ceiling(with_spec: Callable[
     once = batchspec(root, "plan", "--json")
     spec = root / "specs/hello.yaml"
     assert "max_requests: up to 120 requests; the budget is 100, so 20 too many" in once
-    assert "answers that do not fit are paid up to 3 times" in batchspec(root, "plan")
+    assert "invalid answers are retried, and paid up to 3 times" in batchspec(root, "plan")
     ceilings = [plan_json(root)["cost"]["usd"]["ceiling"]]
     spec.write_text(spec.read_text().replace("rounds: 3", "rounds: 1"))
     ceilings.append(plan_json(root)["cost"]["usd"]["ceiling"])
@@ -234,7 +234,7 @@ def test_what_may_be_paid_again_of_requests_in_flight_is_in_the_ceiling(with_spe
     now = plan_json(root)
     assert (now["in_flight"], now["submit"], now["cost"]["requests"]) == (40, 0, 0)
     assert now["cost"]["usd"]["ceiling"] == pytest.approx(first / 2, abs=0.000002)
-    assert "of 40 in flight, answers that do not fit are paid once more" in batchspec(root, "plan")
+    assert "of 40 in flight, invalid answers are retried, and paid once more" in batchspec(root, "plan")
     assert "of 40 in flight" in batchspec(root, "plan", "--format", "markdown")
     batchspec(root, "plan", "--out", "plan.json")
     settings = root / "batchspec.yaml"
@@ -330,7 +330,7 @@ def test_an_error_in_a_review_says_nothing_of_the_rows(project: Write) -> None:
 def test_a_review_of_specs_that_cant_be_read_says_why(project: Write) -> None:
     root = project({"specs/hello.yaml": SPEC.replace("model:", "modell:")})
     told = batchspec(root, "plan", "--format", "markdown", expect=1)
-    assert told.startswith("<!-- batchspec plan -->\n### Batchspec plan: none, since there are errors\n\n```text\n")
+    assert told.startswith("<!-- batchspec plan -->\n### Batchspec plan: none, because of errors\n\n```text\n")
     assert "specs/hello.yaml:3:1: " in told.partition("```text\n")[2].partition("```")[0]
 
 

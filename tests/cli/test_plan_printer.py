@@ -101,4 +101,4 @@ def test_what_is_said_after_a_question_has_a_line_of_its_own(
         while b"Nothing was done" not in seen:
             seen += os.read(ours, 65_536)
     os.close(ours)
-    assert f"Do this? [y/N]: {more}Nothing was done." in seen.decode()
+    assert f"Apply these changes? [y/N]: {more}Nothing was done." in seen.decode()

@@ -130,7 +130,7 @@ def test_the_sum_says_what_batches_have_cost_and_a_job_with_a_batch_runs(clock: 
     shown.ended("a", "failed")
     assert re.match(r"b +submitted +0/4$", seen_of(text)[2].rstrip())
     assert re.match(r"a +failed +2/3 +1 +\$0.75$", seen_of(text)[3].rstrip())
-    assert seen_of(text)[-1] == "2 jobs: 1 failed, 1 running, 2 of 7 answered, 1 failed, $0.75 until now"
+    assert seen_of(text)[-1] == "2 jobs: 1 failed, 1 running, 2 of 7 answered, 1 failed, $0.75 so far"
     shown.clear()
 
 

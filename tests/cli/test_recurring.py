@@ -74,14 +74,14 @@ def test_a_partition_can_still_be_chosen_and_what_submits_asks_for_one(daily: Pa
     for command in ("plan", "apply"):
         assert "say which with --var date=VALUE" in batchspec(daily, command, expect=1)
     told = batchspec(daily, "cancel", "daily", expect=1)
-    assert f"Say one of: daily[date={DAYS[0]}], daily[date={DAYS[1]}]." in told
+    assert f"Choose one of: daily[date={DAYS[0]}], daily[date={DAYS[1]}]." in told
 
 
 def test_a_partition_whose_input_is_gone_is_told_and_stops_no_other(daily: Path) -> None:
     (daily / f"data/{DAYS[0]}.jsonl").unlink()
     told = batchspec(daily, "verify", "--job", "daily", expect=1)
     assert f"daily[date={DAYS[1]}]: verified\n" in told
-    gone = told.partition(f"daily[date={DAYS[0]}]: can't be rendered\n")[2]
+    gone = told.partition(f"daily[date={DAYS[0]}]: rendering failed\n")[2]
     assert f"data/{DAYS[0]}.jsonl" in gone
     assert "done" in batchspec(daily, "status", "--job", f"daily[date={DAYS[0]}]")
 
@@ -93,7 +93,7 @@ def test_an_empty_default_is_no_value_of_a_partition(project: Write) -> None:
     """As the page on schedules writes it."""
     root = project({"specs/daily.yaml": EMPTY, "specs/hello.yaml": LOCAL, f"data/{DAYS[0]}.jsonl": ROWS})
     address = f"daily[date={DAYS[0]}]"
-    assert "daily: no lockfile has a partition of it yet" in batchspec(root, "status")
+    assert "daily: no lockfile records a partition of it yet" in batchspec(root, "status")
     batchspec(root, "validate")
     assert "Plan: 3 to submit" in batchspec(root, "plan", "--job", "hello")
     for arguments in ((), ("--var", "date=")):
@@ -134,7 +134,9 @@ def test_a_mistyped_var_is_told_before_a_partition_without_a_value(project: Writ
 
 def test_a_job_of_no_partition_yet_is_no_error(project: Write) -> None:
     root = project({"specs/hello.yaml": DAILY})
-    assert "daily: no lockfile has a partition of it yet; `apply --var` makes the first" in batchspec(root, "status")
+    assert "daily: no lockfile records a partition of it yet; `apply --var` creates the first" in batchspec(
+        root, "status"
+    )
 
 
 @pytest.fixture
@@ -154,7 +156,7 @@ def batch(root: Path) -> dict[str, object]:
 
 def test_the_last_spec_has_left_and_prune_ends_its_batch(left: Path) -> None:
     # The service may have come to the batch's end or not; both are for --prune.
-    shown = rf"it has left the specs\n    batch {batch(left)['batch']} (is running|has ended).*`--prune`"
+    shown = rf"no spec defines this job any more\n    batch {batch(left)['batch']} (is running|has ended).*`--prune`"
     assert re.search(shown, batchspec(left, "plan"))
     assert re.search(shown, batchspec(left, "status"))
     told = batchspec(left, "forget", "hello", "--yes", expect=1)
@@ -166,7 +168,7 @@ def test_the_last_spec_has_left_and_prune_ends_its_batch(left: Path) -> None:
 
 
 def test_the_last_spec_has_left_and_cancel_reaches_its_batch(left: Path) -> None:
-    assert "what was answered is in the store" in batchspec(left, "cancel", "hello", "--yes")
+    assert "The answers given so far are saved" in batchspec(left, "cancel", "hello", "--yes")
     assert batch(left)["state"] in {"cancelled", "completed"}
 
 
@@ -174,7 +176,7 @@ def test_the_last_spec_has_left_what_was_kept_apart(project: Write) -> None:
     root = project()
     batchspec(root, "apply", "--provider", "local", "--yes", "--no-wait")
     (root / "specs/hello.yaml").unlink()
-    assert "it has left the specs" in batchspec(root, "plan", "--provider", "local")
+    assert "no spec defines this job any more" in batchspec(root, "plan", "--provider", "local")
     batchspec(root, "apply", "--prune", "--yes", "--provider", "local")
     assert "no spec in this folder" in batchspec(root, "plan", expect=1), "beside the specs there is no lockfile"
 

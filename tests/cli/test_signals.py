@@ -58,7 +58,7 @@ def test_interrupted_once_everything_is_on_disk_and_the_way_on_is_shown(
     [batch] = [line for line in lines if "batch" in line]
     assert batch["state"] == "submitted"
     assert f"hello: batch {batch['batch']} continues whenever the embedded service runs" in said
-    assert "To go on here: batchspec apply --yes --provider local" in said
+    assert "To continue, run: batchspec apply --yes --provider local" in said
     code, said = finish(start(root))
     assert code == 0, said
     assert len((root / HOME / "out/hello.jsonl").read_text().splitlines()) == 3

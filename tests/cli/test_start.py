@@ -137,7 +137,7 @@ def test_files_as_other_programs_write_them(tmp_path: Path, name: str, encoding:
     data = "id,prénom\r\n1,Zoé\r\n".encode(encoding)
     if name == "[x].csv":
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(BatchspecError, match="has marks in its name that mean something in a spec"):
+        with pytest.raises(BatchspecError, match="contains characters with a meaning in specs"):
             start(tmp_path, name)
         name = "x.csv"
     spec, template, requests = started(tmp_path / "mine", name, data)
@@ -173,7 +173,7 @@ def test_what_is_there_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "a.csv").write_bytes(b"other,columns\n1,2\n")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     start(tmp_path, "a.csv")
-    assert "specs/a.yaml was there already and is kept, so nothing is new" in capsys.readouterr().out
+    assert "Kept the existing specs/a.yaml" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -197,7 +197,7 @@ def test_another_folder_is_said_in_what_comes_next(
         pytest.param("a.jsonl", b"\n", "a.jsonl has no rows", id="no lines"),
         pytest.param("a.json", b'{"a": 1}', "must hold a list of objects", id="one object"),
         pytest.param("a.jsonl", b"[1]\n", "a.jsonl:1:1: each line must be a JSON object", id="lists"),
-        pytest.param("a.xlsx", b"PK\x03\x04", "a.xlsx is of no kind that rows are read from", id="a workbook"),
+        pytest.param("a.xlsx", b"PK\x03\x04", "cannot read rows from a.xlsx: unknown file type", id="a workbook"),
         pytest.param("a.csv.gz", b"a,b\n1,2\n", "a.csv.gz: cannot be read: Not a gzipped file", id="no gzip"),
     ],
 )
@@ -212,7 +212,7 @@ def test_rows_that_can_not_be_read_are_told(tmp_path: Path, name: str, data: byt
 def test_a_file_from_elsewhere_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"a,b\n1,2\n")
     (tmp_path / "sub").mkdir()
-    for name, says in (("../a.csv", "is not below"), ("b.csv", "there is no file")):
+    for name, says in (("../a.csv", "is outside the project folder"), ("b.csv", "file not found")):
         with pytest.raises(BatchspecError, match=says):
             start(tmp_path / "sub", name)
 
@@ -229,14 +229,14 @@ def test_render_shows_what_a_commit_asked(project: Write) -> None:
     root = project()
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "first"]):
         subprocess.run(["git", *arguments], cwd=root, check=True)
-    assert "0 of the first 3 rows ask something else than at HEAD" in batchspec(root, "render", "--diff", "HEAD")
+    assert "0 of the first 3 requests differ from HEAD" in batchspec(root, "render", "--diff", "HEAD")
     spec = root / "specs/hello.yaml"
     spec.write_text(
         SPEC.replace("Say {{ text }}.", "Please say {{ text }}.").replace("temperature: 0", "temperature: 1")
     )
     told = batchspec(root, "render", "--diff", "HEAD", "-n", "1")
     assert "# hello, row 1\n Be brief.\n \n-Say one.\n+Please say one.\n  temperature: 0 -> 1\n" in told
-    assert "3 of the first 3 rows ask something else than at HEAD" in told
+    assert "3 of the first 3 requests differ from HEAD" in told
     assert "git knows no commit nowhere" in batchspec(root, "render", "--diff", "nowhere", expect=1)
 
 

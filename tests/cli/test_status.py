@@ -114,7 +114,7 @@ def test_a_line_of_a_log_and_the_sum() -> None:
         "a: in_progress, 12,345 of 50,000 answered, 17 failed, 30 min left, $12.50"
     )
     assert line(replace(JOB, address="a", requests=0, answered=0, failed=0, left=None, cost=None, state="x")) == "a: x"
-    told = "2 jobs: 1 done, 1 running, 24,690 of 100,000 answered, 34 failed, $25.00 until now in all runs"
+    told = "2 jobs: 1 done, 1 running, 24,690 of 100,000 answered, 34 failed, $25.00 in total"
     assert shown(status_view([JOB, DONE]), 200).splitlines()[-1] == told
 
 
@@ -269,7 +269,7 @@ def test_a_job_that_stopped_at_its_canary_is_not_done(project: Callable[..., Pat
     shown = " ".join(batchspec(root, "status").split())
     assert told["cost"] == pytest.approx(sum(batch["cost"] for batch in told["batches"]), abs=1e-9)
     assert told["cost"] > first["cost"]
-    assert f"${told['cost']:f}"[:9] + " until now in all runs" in shown
+    assert f"${told['cost']:f}"[:9] + " in total" in shown
 
 
 def test_a_service_that_does_not_answer_hides_nothing_of_the_lockfile(project: Callable[..., Path]) -> None:
@@ -304,9 +304,9 @@ def test_apply_interrupted_leaves_a_clean_screen(project: Callable[..., Path]) -
     root = project({"specs/hello.yaml": SPEC.replace("name: hello", "name: hello\nprovider: local")})
     said = {"TERM": "xterm-256color", "BATCHSPEC_SERVICE_FAULTS": "stuck-validating=1:60"}
     environ = {name: value for name, value in {**os.environ, **said}.items() if name != "CI"}
-    seen, code = watched(root, ["apply", "--yes"], "1 running", environ, errors=True)
+    seen, code = watched(root, ["apply", "--yes"], "1 job running", environ, errors=True)
     assert code == 130
-    assert "1 job: 1 running, 0 of 3 answered" in seen
+    assert "1 job running, 0 of 3 answered" in seen
     assert re.search(r"(\x1b\[J|^)[^\n]*service\.makes_trouble", seen), "what others say stands above the table"
     left = seen[seen.rindex("\x1b[J") :]
     assert "Interrupted. Everything known is on disk." in left

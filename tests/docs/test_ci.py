@@ -118,7 +118,7 @@ def test_what_was_not_reviewed_is_not_applied(forge: Forge) -> None:
     told = run_github(
         forge, forge.clone(), "github.yml", "apply", steps, {**SECRETS, "github.event_name": "push"}, expect=1
     )
-    assert "the saved plan does not hold any more" in told
+    assert "the saved plan is out of date" in told
     assert "rows differ in data/reviews.jsonl: " in told
 
 

@@ -222,7 +222,7 @@ def test_the_tutorial_for_real_and_on_its_schedule(tmp_path: Path) -> None:
             settings.write(f'providers: {{digitalocean: {{kind: digitalocean, base_url: "{url}"}}}}\n')
         shell("\n".join(step for step, _ in steps(block_of("docs/tutorial.md", "$ git init"))), root)
         told = typed(script, root, "y\n", {"TERM": "xterm", "GIT_PAGER": "cat"})
-        assert "Do this?" in told
+        assert "Apply these changes?" in told
         assert shell("git show --name-only --format=%s", root).split("\n\n") == [
             "Answers of batch jobs", "out/reviews.jsonl\nspecs/reviews.lock\n",
         ]  # fmt: skip

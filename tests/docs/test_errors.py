@@ -220,7 +220,7 @@ def test_explain_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_unknown_code_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explain", "BS999"]) == 1
-    assert "there is no error BS999 [BS802]" in capsys.readouterr().err
+    assert "unknown error code BS999 [BS802]" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("example")

@@ -62,9 +62,9 @@ def test_the_name_of_a_job_stands_for_all_that_its_matrix_makes(
     assert "Plan: 6 to submit" in capsys.readouterr().out
     plan(retry_failed=["job"], job=["job[n=2]"])
     assert "Plan: 3 to submit" in capsys.readouterr().out
-    with pytest.raises(BatchspecError, match="only some of the specs were read"):
+    with pytest.raises(BatchspecError, match="this command read only some of them"):
         plan([failing.root / "specs"], prune=True)
-    with pytest.raises(BatchspecError, match=r"--retry-failed job\[n=1\]: this command is about job\[n=2\]"):
+    with pytest.raises(BatchspecError, match=r"--retry-failed job\[n=1\]: the selected jobs are job\[n=2\]"):
         plan(retry_failed=["job[n=1]"], job=["job[n=2]"])
 
 

@@ -29,7 +29,7 @@ input: {{path: data/rows.jsonl, id: id}}
 prompt: {{system: Be brief., user: "Say {{{{ text }}}}."}}
 output: {{path: out/job.jsonl}}
 {more}"""
-LOST = "and the answers are asked and paid again unless `batchspec import` takes them in again"
+LOST = "Their requests are resubmitted and paid again, unless you import them again with `batchspec import`"
 RESPONSES = "endpoint: /v1/responses\n"
 FORMATS = [
     pytest.param("gpt-4o-mini", "", {"provider": "openai", "endpoint": "/v1/chat/completions"}, id="chat completions"),
@@ -172,22 +172,22 @@ def test_import_says_how_many_requests_are_the_jobs_and_forget_what_is_lost(team
     batch = made_elsewhere(one, data, FORMATS[0].values[2])  # type: ignore[arg-type]
     one.write("elsewhere.jsonl", data)
     told = command(one, "import", "job", batch, "--requests", "elsewhere.jsonl")
-    assert "(completed, 4 requests) into job.\n3 of its 4 requests are this job's now.\n" in told
-    assert "compare elsewhere.jsonl with `batchspec render`" in told
+    assert "(completed, 4 requests) into job.\njob uses 3 of its 4 requests.\n" in told
+    assert "Compare elsewhere.jsonl with `batchspec render`" in told
     [outcome] = one.apply()
     assert (outcome.end, len(one.remote())) == ("succeeded", 0)
-    assert "`batchspec apply` does this." in told
+    assert "To do this, run `batchspec apply`." in told
     none = made_elsewhere(one, data.splitlines()[-1], FORMATS[0].values[2])  # type: ignore[arg-type]
     one.write("none.jsonl", data.splitlines()[-1])
     told = command(one, "import", "job", none, "--requests", "none.jsonl")
-    assert "0 of its 1 request is this job's now.\n" in told
-    assert "`batchspec apply` does this." not in told
+    assert "job uses 0 of its 1 request.\n" in told
+    assert "To do this, run `batchspec apply`." not in told
     one.rows("something new", "one", "two")
     one.apply()
     assert len(one.remote()) == 1
     told = command(one, "forget", "job", "--yes")
     assert "forget job: 3 batches in specs/job.lock" in told
-    assert f"Of these, 2 batches can't be found again by the service's list, {LOST}: " in told
+    assert f"Of these, 2 batches can't be found in the service's list. {LOST}: " in told
     assert {batch, none} == set(told.splitlines()[-1].rpartition(": ")[2].split(", "))
 
 

@@ -126,7 +126,7 @@ def test_what_a_running_batch_does_not_hold_is_planned_before_that_shows(stub: S
     assert seen.estimate is not None
     assert (seen.estimate.requests, seen.estimate.most_requests) == (0, ROWS + 1)
     told = explain(Plan((seen,)))
-    assert f"of {ROWS + 1} in flight, those that are in no batch are asked when it has ended, and paid once" in told
+    assert f"of {ROWS + 1} in flight, any that the batch lacks are submitted when it ends, and paid once" in told
     assert f"Plan: 0 to submit, up to {ROWS + 1} when batches have ended, 0 reused" in told
     outcome, _ = apply(two)
     assert outcome.end == "succeeded", outcome.message

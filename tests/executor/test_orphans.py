@@ -129,9 +129,9 @@ def test_a_live_job_is_told_that_its_batch_runs_on(
     monkeypatch.setattr("os.environ", {**ENVIRON})
     monkeypatch.chdir(root)
     stub.on("POST", CANCEL, REFUSED)
-    with pytest.raises(BatchspecError, match="the service does not cancel batch batch-1") as caught:
+    with pytest.raises(BatchspecError, match="the service refused to cancel batch batch-1") as caught:
         cancel("told", yes=True)
-    assert "it runs on, and what it answers is billed" in caught.value.hint
+    assert "it keeps running, and its answers are billed" in caught.value.hint
     cancel("told", yes=True)
     assert "batch-1: cancelling" in capsys.readouterr().out
     assert apply(root)[0].submitted == len(TEXTS) - 1

@@ -68,8 +68,8 @@ def test_verify_says_so_too(team: Make) -> None:
 def test_where_the_service_is_not_asked_they_are_counted(team: Make) -> None:
     plan = forge(team).plan(offline=True)
     assert (plan.jobs[0].unknown_batches, plan.jobs[0].unproven) == ((), 3)
-    assert "3 reused (3 by lockfile and output alone)" in explain(plan)
-    assert "3 reused (3 by lockfile and output alone)" in markdown(plan)
+    assert "3 reused (3 known only from lockfile and output)" in explain(plan)
+    assert "3 reused (3 known only from lockfile and output)" in markdown(plan)
 
 
 @pytest.mark.parametrize(

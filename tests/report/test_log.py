@@ -71,13 +71,13 @@ def test_an_output_that_is_written_elsewhere_is_no_new_question(shell: Shell) ->
     shell.edit("specs/hello.yaml", "out/hello.csv", "out/new.jsonl")
     shell.batchspec("apply", "--yes")
     text = shell.batchspec("log", "hello").partition("\n\n")[0]
-    assert "the output is written to out/new.jsonl now, before to out/hello.csv, out/hello.jsonl" in text
+    assert "the output moved from out/hello.csv, out/hello.jsonl to out/new.jsonl" in text
     assert "> wrote 3 rows to out/new.jsonl" in text
     assert "no answer" not in text
     shell.commit("Elsewhere")
     shell.edit("specs/hello.yaml", "out/new.jsonl}", "out/new.jsonl, include: [text]}")
     shell.batchspec("apply", "--yes")
-    assert "the spec changed, and no request with it" in shell.batchspec("log", "hello").partition("\n\n")[0]
+    assert "the spec changed, but no request did" in shell.batchspec("log", "hello").partition("\n\n")[0]
 
 
 def test_what_was_imported_is_told_apart_from_what_was_submitted(shell: Shell) -> None:
@@ -98,7 +98,7 @@ def test_what_was_imported_is_told_apart_from_what_was_submitted(shell: Shell) -
 
 
 def test_a_job_that_never_ran_has_no_history(shell: Shell) -> None:
-    assert "says nothing of hello yet" in shell.batchspec("log", "hello")
+    assert "has no entry for hello yet" in shell.batchspec("log", "hello")
 
 
 def test_a_broken_version_is_told_and_the_rest_is_shown(shell: Shell) -> None:
@@ -121,4 +121,4 @@ def test_outside_git_it_says_what_is_missing(shell: Shell) -> None:
 
 def test_a_run_apart_has_no_history_in_git(shell: Shell) -> None:
     shell.edit("specs/hello.yaml", "provider: local\n", "")
-    assert "kept out of git" in shell.batchspec("log", "hello", "--provider", "local", expect=1)
+    assert "not recorded in git" in shell.batchspec("log", "hello", "--provider", "local", expect=1)

@@ -133,7 +133,7 @@ def test_answers_that_do_not_fit_are_those_of_the_run_that_asked(shell: Shell) -
 def test_a_project_that_never_ran_has_a_report_that_says_so(shell: Shell) -> None:
     shell.batchspec("report")
     page = (shell.root / "batchspec-report.html").read_text()
-    assert "is not written yet" in page
+    assert "does not exist yet" in page
     assert "cost, all runs<b>$0</b>" in page
     assert "not known" not in page
 

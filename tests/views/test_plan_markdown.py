@@ -78,7 +78,7 @@ def test_a_whole_plan() -> None:
 def test_what_was_spent_and_what_a_failed_canary_holds_back_are_said() -> None:
     assert "| $0.70 spent | nothing to do |" in markdown(Plan((replace(job(new=0), spent=Decimal("0.70")),)))
     stopped = markdown(Plan((hold_back(job(), "the canary failed"), job("other"))))
-    assert "3 requests to submit, 3 held back by a canary that failed, 14 reused" in stopped
+    assert "3 requests to submit, 3 held back by a failed canary, 14 reused" in stopped
     assert "| job | rows | new | reused | held back |" in stopped
     assert "| `reviews` | 10 |  | 7 | 3 |" in stopped
 
@@ -112,7 +112,7 @@ def test_what_a_service_says_of_a_failed_batch_is_shown_only_where_prompts_may_b
     failed = replace(job(), failures=("batch b1 failed: row 17: no such model for 'my secret'",), notes=("kept",))
     hidden = markdown(Plan((failed,)))
     assert "my secret" not in hidden
-    assert "note: 1 reason why batches failed; `batchspec plan` says more\nnote: kept" in hidden
+    assert "note: 1 reason why batches failed; `batchspec plan` shows more\nnote: kept" in hidden
     assert "row 17: no such model for 'my secret'" in markdown(Plan((replace(failed, shown=True),)))
 
 
@@ -143,7 +143,7 @@ def test_hostile_text_stays_in_code() -> None:
             assert (
                 outside == "<details><summary>: prompt of row </summary>"
                 or ": details" in outside
-                or "jobs that have left" in outside
+                or "jobs that no spec defines" in outside
             )
         else:
             assert "<" not in outside or line in {MARK, "</details>"}
@@ -181,7 +181,7 @@ def test_a_renderer_finds_no_markup_in_what_strangers_wrote(one: str, two: str) 
 OUR_TAGS = {
     MARK,
     "</details>",
-    "<details><summary>jobs that have left the specs</summary>",
+    "<details><summary>jobs that no spec defines any more</summary>",
     "<details><summary>: prompt of row </summary>",
     "<details><summary>: details</summary>",
 }

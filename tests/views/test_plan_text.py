@@ -56,7 +56,7 @@ def test_a_whole_plan() -> None:
         "  > write  out/a.jsonl: new answers come\n"
         "      in    about 1,000,000 tokens, estimated (200 of 3,000 requests counted, ±10.0 %)\n"
         "      out   no limit\n"
-        "      cost  no price is known for gpt-4o-mini; `prices:` in batchspec.yaml can say it\n"
+        "      cost  no price known for gpt-4o-mini; add one under `prices:` in batchspec.yaml\n"
         "    note: batch b0 failed: row 1: why\n"
         "    note: a note\n"
         "\n"
@@ -70,16 +70,16 @@ def test_a_whole_plan() -> None:
         "    nothing to do\n"
         "\n"
         "gone  (local:echo)\n"
-        "    it has left the specs; 1 ended batch kept\n"
-        "  - cancel batch b8: what it has answered is kept and billed\n"
-        "    batch b9 is running and left alone; `--prune` cancels it\n"
+        "    no spec defines this job any more; 1 ended batch kept\n"
+        "  - cancel batch b8: its answers so far are kept and billed\n"
+        "    batch b9 is still running; `--prune` cancels it\n"
         "\n"
         "broken\n"
         "  ! one\n"
         "    two\n"
         "\n"
         "Cost: about $0.30, at most $0.91, and 1 job without a price.\n"
-        "Over budget: all jobs: max_requests: 6. `apply` refuses, unless `--budget-override REASON` says why.\n"
+        "Over budget: all jobs: max_requests: 6. `apply` refuses unless you give a reason with `--budget-override REASON`.\n"
         "Plan: 6 to submit, 23 reused, 2 in flight, 1 failed, 4 unknown, 4 rows removed, 1 batch to cancel, "
         "1 job with errors.\n"
     )
@@ -94,7 +94,7 @@ def test_a_budget_that_a_person_overrides_is_told_so() -> None:
 
 def test_the_summary_says_what_a_failed_canary_holds_back() -> None:
     told = explain(Plan((hold_back(NEW, "the canary failed"),)))
-    assert "\nPlan: 0 to submit, 3 held back by a canary that failed, 7 reused" in told
+    assert "\nPlan: 0 to submit, 3 held back by a failed canary, 7 reused" in told
 
 
 @pytest.mark.parametrize(

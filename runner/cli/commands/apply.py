@@ -30,6 +30,7 @@ from runner.cli.options import (
     Strict,
     Var,
     Verbose,
+    Yes,
 )
 from runner.cli.saved_plan import planned_jobs, signed_plan
 from runner.cli.terminal.printing import confirm, say
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CONTINUES = {
-    False: "goes on at the service",
+    False: "is still running at the service",
     True: "continues whenever the embedded service runs; the next apply starts it",
 }
 """What happens to a batch after an interrupted apply, by whether its service is embedded."""
@@ -51,19 +52,21 @@ _CONTINUES = {
 def apply(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Spec files or folders; specs/ by default. Or one saved plan.", show_default=False),
+        typer.Argument(help="Spec files or folders (default: specs/), or one saved plan.", show_default=False),
     ] = None,
     job: JobName = None,
     var: Var = None,
     provider: Provider = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")] = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Submit, and leave; a later apply fetches.")] = False,
+    yes: Yes = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Submit and exit. Run apply again later to fetch the results.")
+    ] = False,
     timeout: Annotated[
         str | None,
-        typer.Option("--timeout", metavar="TIME", help="Stop waiting after 90s, 30m or 24h; batches live on."),
+        typer.Option("--timeout", metavar="TIME", help="Stop waiting after 90s, 30m or 24h. Batches keep running."),
     ] = None,
     detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="With --no-wait, exit with 4 while batches run.")
+        bool, typer.Option("--detailed-exitcode", help="With --no-wait, exit with code 4 while batches run.")
     ] = False,
     ask_unknown: AskUnknown = None,
     retry_failed: RetryFailed = None,
@@ -71,7 +74,7 @@ def apply(
     no_new: NoNew = False,
     override: Annotated[
         str | None,
-        typer.Option("--budget-override", metavar="REASON", help="Go over a budget; the lockfile keeps the reason."),
+        typer.Option("--budget-override", metavar="REASON", help="Exceed a budget. The lockfile records the reason."),
     ] = None,
     exact: Exact = False,
     strict: Strict = False,
@@ -81,9 +84,9 @@ def apply(
     verbose: Verbose = 0,
     log_format: LogFormat = "console",
 ) -> None:
-    """Submit what is missing, wait, and write the outputs. Shows the plan and asks first.
+    """Submit missing requests, wait for the results and write the outputs. Shows the plan and asks first.
 
-    With a saved plan (`batchspec plan --out plan.json`) it does no more than that plan says, and does not ask.
+    Given a saved plan (`batchspec plan --out plan.json`), apply does nothing beyond that plan and does not ask.
     """
     from runner.api import open_project, refuse_unknown  # noqa: PLC0415
     from runner.cli.terminal.json_writer import lines_of  # noqa: PLC0415
@@ -95,10 +98,12 @@ def apply(
     with lines_of("apply", wanted=as_json) as lines:
         limit = _duration(timeout)
         if override is not None and not override.strip():
-            raise BatchspecError("--budget-override wants a reason", hint="say why, in a few words", code="BS802")
+            raise BatchspecError("--budget-override needs a reason", hint="give one in a few words", code="BS802")
         if no_new and ask_unknown:
             raise BatchspecError(
-                "--no-new submits nothing anew, and --ask-unknown does", hint="leave one of them out", code="BS802"
+                "--no-new and --ask-unknown contradict each other: --ask-unknown submits requests",
+                hint="use only one of them",
+                code="BS802",
             )
         plan_file = _plan_file(paths)
         project, chosen = load_jobs(None if plan_file else paths, var, job, provider, strict=strict)
@@ -121,8 +126,8 @@ def apply(
                 refuse_unknown(planned.plan)
             if planned.plan.over_budget and not override and lines is None:
                 raise BatchspecError(
-                    "over budget, as the plan says",
-                    hint="nothing was submitted; change the job or its budget, or say why with "
+                    "the plan is over budget",
+                    hint="nothing was submitted. Change the job or its budget, or give a reason with "
                     "`--budget-override REASON`",
                     code="BS601",
                 )
@@ -169,11 +174,11 @@ def _confirm(plan: Plan, *, yes: bool, apart: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BatchspecError(
-            "there is something to do and nobody to ask",
-            hint=f"run `{signals.command(sys.argv[1:])} --yes` to do what the plan says",
+            "apply needs confirmation, but this is not a terminal",
+            hint=f"to apply these changes, run `{signals.command(sys.argv[1:])} --yes`",
             code="BS608",
         )
-    confirm("\nDo this?", on_stderr=apart)
+    confirm("\nApply these changes?", on_stderr=apart)
 
 
 def _summary(
@@ -194,7 +199,7 @@ def _summary(
         if outcome.cost is not None:
             say(f"    cost {beside_text(outcome.cost, outcome.expected, at_most=outcome.at_most)}")
         if outcome.earlier is not None:
-            say(f"    cost of batches submitted before, which came in now: {usd_text(outcome.earlier)}")
+            say(f"    cost of batches submitted earlier and fetched now: {usd_text(outcome.earlier)}")
         if outcome.message:
             say(f"    {outcome.message}")
         for text in outcome.failures:
@@ -213,7 +218,7 @@ def _summary(
     if more:
         say(more)
     if any(outcome.end == "running" for outcome in outcomes):
-        say(f"Batches go on at the service; to fetch and write what they answer: {signals.command(sys.argv[1:])}")
+        say(f"Batches are still running. To fetch and write their results, run: {signals.command(sys.argv[1:])}")
 
 
 def _why_failed(plan: JobPlan, output: Output) -> Iterator[str]:
@@ -221,8 +226,8 @@ def _why_failed(plan: JobPlan, output: Output) -> Iterator[str]:
     tally = plan.tally
     if tally.unknown:
         yield (
-            f"{tally.unknown:,} unknown: an answer may have been paid for and can't be read; "
-            f"`--ask-unknown {plan.address}` asks them again"
+            f"{tally.unknown:,} unknown: an answer may have been paid for and can't be read. "
+            f"To resubmit them: `--ask-unknown {plan.address}`"
         )
     if tally.failed:
         where = ""
@@ -230,8 +235,8 @@ def _why_failed(plan: JobPlan, output: Output) -> Iterator[str]:
             where = f"; see {output.errors}"
         elif output.include is None or "error" in output.include:
             where = f"; see `{'error' if output.kind == 'jsonl' else 'error_code'}` in {plan.output}"
-        yield f"{tally.failed:,} failed, and {plan.tolerated:,} may by `tolerate`{where}"
-        yield f"`batchspec apply --retry-failed {shlex.quote(plan.address)}` asks what failed again"
+        yield f"{tally.failed:,} failed, {plan.tolerated:,} allowed by `tolerate`{where}"
+        yield f"To retry failed requests: `batchspec apply --retry-failed {shlex.quote(plan.address)}`"
 
 
 def _code(outcomes: Sequence[Outcome], broken: bool, *, no_wait: bool, detailed: bool) -> int:

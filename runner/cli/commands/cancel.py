@@ -9,7 +9,7 @@ import typer
 
 from runner.cli.completion import complete_jobs
 from runner.cli.loading import load_project_at, only_job
-from runner.cli.options import Provider
+from runner.cli.options import Provider, Yes
 from runner.cli.terminal.printing import confirm, say
 from runner.errors import BatchspecError, Conflict
 from runner.jobspec.suggest import did_you_mean
@@ -22,14 +22,14 @@ def cancel(
     address: Annotated[
         str,
         typer.Argument(
-            autocompletion=complete_jobs, metavar="JOB", help="The job whose batches are cancelled.", show_default=False
+            autocompletion=complete_jobs, metavar="JOB", help="The job whose batches to cancel.", show_default=False
         ),
     ],
-    batch: Annotated[str | None, typer.Option("--batch", help="Only this batch of it.")] = None,
+    batch: Annotated[str | None, typer.Option("--batch", help="Cancel only this batch.")] = None,
     provider: Provider = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")] = False,
+    yes: Yes = False,
 ) -> None:
-    """Cancel the batches of a job that have not ended. Answers they have given are kept and billed."""
+    """Cancel a job's running batches. Answers given so far are kept and billed."""
     from runner.api import open_project  # noqa: PLC0415
     from runner.operations.status import cancel_batch, job_status  # noqa: PLC0415
     from runner.reconciler.observe.batch_list import BatchListCache  # noqa: PLC0415
@@ -52,13 +52,15 @@ def cancel(
             running = [b for b in running if b.batch == batch]
             if not running:
                 raise BatchspecError(
-                    f"{address} has no running batch {batch}", hint="`batchspec status` shows them", code="BS807"
+                    f"{address} has no running batch {batch}",
+                    hint="run `batchspec status` to see its batches",
+                    code="BS807",
                 )
         if not running:
             say(f"{address} has no running batch.")
             if waiting:
                 named = ", ".join(waiting)
-                say(f"Ended at the service and not fetched yet: {named}; `batchspec apply` fetches what it answered.")
+                say(f"Ended but not fetched yet: {named}. Fetch the answers with `batchspec apply`.")
             return
         for one in running:
             say(f"cancel batch {one.batch}: {one.state}, {one.completed:,} of {one.requests:,} answered")
@@ -69,14 +71,14 @@ def cancel(
                 say(f"{one.batch}: {cancel_batch(opened.context, jobs[0], one.batch)}")
             except Conflict as conflict:
                 say(f"{one.batch}: not cancelled")
-                refused.append(f"{address}: the service does not cancel batch {one.batch} ({conflict.message})")
+                refused.append(f"{address}: the service refused to cancel batch {one.batch} ({conflict.message})")
         if refused:
             raise BatchspecError(
                 "\n".join(refused),
-                hint=f"it runs on, and what it answers is billed; `batchspec cancel {address}` tries again",
+                hint=f"it keeps running, and its answers are billed. To try again: `batchspec cancel {address}`",
                 code="BS807",
             )
-    say("`batchspec apply` fetches what was answered; it would also ask again what was not.")
+    say("`batchspec apply` fetches the answers given so far; it also resubmits the unanswered requests.")
 
 
 def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
@@ -88,12 +90,12 @@ def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
         known = {job.address for job in context.project.jobs}
         known |= {name for path in context.lock_paths() for name in context.lockfile(path).addresses()}
         raise BatchspecError(
-            f"no spec makes a job {address}, and no lockfile has an open batch of it",
+            f"no spec defines a job {address}, and no lockfile records an open batch of it",
             hint=did_you_mean(address, sorted(known)) or f"the jobs are: {', '.join(sorted(known)) or 'none'}",
             code="BS807",
         )
     for orphan in orphans:
-        say(f"{address} has left the specs")
+        say(f"no spec defines {address} any more")
         for batch in orphan.cancel:
             say(f"cancel batch {batch}: it is running")
         for batch in orphan.fetch:
@@ -102,11 +104,13 @@ def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
     problems = prune(context, orphans)
     if problems:
         raise BatchspecError("\n".join(problems), code="BS807")
-    say("Done; what was answered is in the store.")
+    say("Done. The answers given so far are saved.")
 
 
 def _ask(*, yes: bool) -> None:
     if not yes:
         if not sys.stdin.isatty():
-            raise BatchspecError("there is nobody to ask", hint="run it with --yes", code="BS608")
-        confirm("Cancel? What is answered is kept and billed.")
+            raise BatchspecError(
+                "cancel needs confirmation, but stdin is not a terminal", hint="run it again with --yes", code="BS608"
+            )
+        confirm("Cancel? Answers given so far are kept and billed.")

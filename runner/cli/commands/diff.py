@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 def diff(
     revisions: Annotated[
         str,
-        typer.Argument(metavar="REV..REV", help="Two commits; `REV` or `REV..` is against the files here."),
+        typer.Argument(metavar="REV..REV", help="Two commits. `REV` or `REV..` compares with the files here."),
     ],
     address: Annotated[
         str, typer.Argument(autocompletion=complete_jobs, metavar="JOB", help="The job.", show_default=False)
     ],
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Changed rows to show.")] = 20,
-    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
     provider: Provider = None,
 ) -> None:
-    """Show which answers changed between two commits, row by row id; for structured answers also field by field.
+    """Show which answers changed between two commits, by row id and, for structured answers, by field.
 
-    It reads the output as it is committed, so outputs must be in git.
+    Reads the committed outputs, so outputs must be in git.
     """
     from dataclasses import asdict  # noqa: PLC0415
 
@@ -47,21 +47,21 @@ def diff(
     path = spec.job.output.path
     if not spec.own_provider:
         raise BatchspecError(
-            f"what ran with --provider {provider} is kept out of git",
-            hint="run it without --provider",
+            f"a run with --provider {provider} is not recorded in git",
+            hint="leave out --provider",
             code="BS804",
         )
     kind = spec.job.output.kind
     if kind not in READABLE:
         raise BatchspecError(
-            f"{path} is {kind}", hint="outputs that are JSON lines or CSV can be compared", code="BS804"
+            f"cannot compare {path}: it is {kind}", hint="only JSON Lines and CSV outputs can be compared", code="BS804"
         )
     older, dots, newer = revisions.partition("..")
     with open_project(project, reads=True) as opened, opened.context.places.scratch(read_only=True) as scratch:
         before = _version(project.root, path, older or "HEAD", scratch / "before")
         after = project.root / path if not dots or not newer else _version(project.root, path, newer, scratch / "after")
         if not after.is_file():
-            raise BatchspecError(f"{path} is not there", hint="`batchspec apply` writes it", code="BS804")
+            raise BatchspecError(f"{path} does not exist", hint="write it with `batchspec apply`", code="BS804")
         before, after = (
             plain(version, kind, path, scratch / f"{side}.jsonl") for side, version in (("old", before), ("new", after))
         )
@@ -82,7 +82,7 @@ def _version(root: Path, path: str, revision: str, target: Path) -> Path:
     if not git.copy(commit, path, target):
         raise BatchspecError(
             f"{path} is not in commit {commit[:10]} ({revision})",
-            hint="diff reads outputs from git: commit them, or name a commit that has this one",
+            hint="diff reads outputs from git. Commit the output, or name a commit that contains it",
             code="BS804",
         )
     return target
@@ -94,7 +94,7 @@ def _lines(found: Comparison, limit: int) -> list[str]:
         names = f"  ({', '.join(change.fields)})" if change.fields else ""
         lines += [f"{visible_line(change.id)}{names}", *_difference(change.before, change.after), ""]
     if limit and found.changed > len(found.changes):
-        lines += [f"… and {found.changed - len(found.changes):,} more rows that changed; `--limit` shows more", ""]
+        lines += [f"… and {found.changed - len(found.changes):,} more changed rows; use `--limit` to show more", ""]
     if found.compared_fields:
         lines.append(f"Fields, over {found.compared_fields:,} changed rows with structured answers:")
         for one in found.fields:

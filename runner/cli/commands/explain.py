@@ -17,10 +17,10 @@ _PLACES = (Path(__file__).parents[1] / "errors", Path(__file__).parents[3] / "do
 
 def explain(
     codes: Annotated[
-        list[str] | None, typer.Argument(metavar="[CODE]...", help="As an error shows them, such as BS110.")
+        list[str] | None, typer.Argument(metavar="[CODE]...", help="Codes as errors show them, such as BS110.")
     ] = None,
 ) -> None:
-    """Say what an error's code means and what to do about it; without a code, list all of them."""
+    """Explain error codes and how to fix them. Without a code, list all of them."""
     pages = {page.stem: page for place in _PLACES if place.is_dir() for page in sorted(place.glob("BS*.md"))}
     if not codes:
         for page in pages.values():
@@ -28,9 +28,7 @@ def explain(
         return
     for code in codes:
         if code.upper() not in pages:
-            raise BatchspecError(
-                f"there is no error {code}", hint="`batchspec explain` lists all of them", code="BS802"
-            )
+            raise BatchspecError(f"unknown error code {code}", hint="run `batchspec explain` for a list", code="BS802")
     say("\n\n".join(_text(pages[code.upper()]).rstrip() for code in codes))
 
 

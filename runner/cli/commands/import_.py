@@ -20,16 +20,16 @@ def import_(
         typer.Argument(
             autocompletion=complete_jobs,
             metavar="JOB",
-            help="The job that the batch is to belong to.",
+            help="The job to add the batch to.",
             show_default=False,
         ),
     ],
-    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch id at the service.", show_default=False)],
-    requests: Annotated[Path, typer.Option("--requests", metavar="FILE", help="The file that was uploaded for it.")],
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch's id at the service.", show_default=False)],
+    requests: Annotated[Path, typer.Option("--requests", metavar="FILE", help="The request file that was uploaded.")],
     var: Var = None,
     provider: Provider = None,
 ) -> None:
-    """Adopt a batch that was made elsewhere: the bytes that were sent say which requests it answers."""
+    """Adopt a batch that was created elsewhere. The uploaded file shows which requests it answers."""
     from runner.api import open_project  # noqa: PLC0415
     from runner.operations.imports import import_batch  # noqa: PLC0415
     from runner.views.plan_text import explain  # noqa: PLC0415
@@ -42,10 +42,10 @@ def import_(
         planned = opened.plan(jobs)
         for one in planned.prepared:
             used = done.used_by(one.desired.spool)
-            say(f"{used:,} of its {size} {'is' if done.requests == 1 else 'are'} this job's now.")
+            say(f"{address} uses {used:,} of its {size}.")
             if used < done.requests:
-                say(f"Only equal bodies are the same request: compare {requests} with `batchspec render`.")
+                say(f"Requests match only if their bodies are equal. Compare {requests} with `batchspec render`.")
         say()
         say(explain(planned.plan), end="")
     if planned.plan.changes:
-        say("`batchspec apply` does this.")
+        say("To do this, run `batchspec apply`.")

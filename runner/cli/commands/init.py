@@ -53,24 +53,24 @@ _ATTRIBUTES = "specs/*.lock merge=union\nspecs/**/*.lock merge=union\n"
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where; here by default.")] = Path(),
-    project: Annotated[
-        str | None, typer.Option("--project", help="The project's name; the folder's by default.")
-    ] = None,
+    folder: Annotated[Path, typer.Argument(help="Project folder. Default: the current one.")] = Path(),
+    project: Annotated[str | None, typer.Option("--project", help="Project name. Default: the folder's name.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="Rows of your own, in the folder: csv, tsv, jsonl, json, parquet."),
+        typer.Option(
+            "--from", metavar="FILE", help="Your data, a file in the folder: csv, tsv, jsonl, json or parquet."
+        ),
     ] = None,
 ) -> None:
-    """Start a project: batchspec.yaml, and an example spec with its template and data, or a spec for rows of your own.
+    """Start a project: batchspec.yaml and an example spec with template and data, or a spec for your own data.
 
     Overwrites nothing.
     """
     name = project or _name(folder)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise BatchspecError(f"{name} is no project name", hint="use letters, digits, `.`, `_` and `-`", code="BS808")
+        raise BatchspecError(f"invalid project name {name}", hint="use letters, digits, `.`, `_` and `-`", code="BS808")
     fresh = not any((folder / "specs").glob("*.y*ml"))
-    files, said = _rows_of(folder, data) if data is not None else ({}, "")
+    files, summary = _files_for(folder, data) if data is not None else ({}, "")
     files = {"batchspec.yaml": _SETTINGS.format(project=name), **files}
     if data is None and fresh:
         files |= {"specs/hello.yaml": _SPEC, "templates/hello.j2": _TEMPLATE, "data/hello.jsonl": _DATA}
@@ -82,8 +82,8 @@ def init(
         _schema(folder)
     except OSError as error:
         raise BatchspecError(f"cannot write {error.filename}: {error.strerror}", code="BS808") from error
-    if said:
-        say(f"\n{said}")
+    if summary:
+        say(f"\n{summary}")
     say("\nTry it on this machine, without a key:")
     if folder.resolve() != Path.cwd():
         say(f"  cd {shlex.quote(str(folder))}")
@@ -91,30 +91,32 @@ def init(
     say("  batchspec apply --provider local")
 
 
-def _rows_of(folder: Path, data: Path) -> tuple[dict[str, str], str]:
-    """A spec and a template for a data file, made from its columns, and what to say of it. Raises BatchspecError."""
-    from runner.cli.infer_spec import inspect_file, spec_text, template_text, told  # noqa: PLC0415
+def _files_for(folder: Path, data: Path) -> tuple[dict[str, str], str]:
+    """Return a spec and a template made from a data file's columns, and a summary. Raises BatchspecError."""
+    from runner.cli.infer_spec import columns_text, inspect_file, spec_text, template_text  # noqa: PLC0415
 
     root = folder.resolve()
     if not data.is_file():
         raise BatchspecError(
-            f"there is no file {data}", hint="name a file of rows: csv, tsv, jsonl, json or parquet", code="BS808"
+            f"file not found: {data}", hint="name a csv, tsv, jsonl, json or parquet file", code="BS808"
         )
     try:
         path = data.resolve().relative_to(root).as_posix()
     except ValueError:
         raise BatchspecError(
-            f"{data} is not below {root}", hint="copy it there, say into data/", code="BS808"
+            f"{data} is outside the project folder {root}",
+            hint="copy it into the project, for example to data/",
+            code="BS808",
         ) from None
     name = _plain_name(Path(path).name.split(".")[0]) or "job"
     found = inspect_file(root, path)
     template = f"templates/{name}.j2"
     spec = f"specs/{name}.yaml"
     if (folder / spec).exists():
-        said = f"{spec} was there already and is kept, so nothing is new; to begin anew, take it and {template} away."
+        summary = f"Kept the existing {spec}. To start over, delete it and {template}."
     else:
-        said = told(path, template, found)
-    return {template: template_text(found), spec: spec_text(name, path, found)}, said
+        summary = columns_text(path, template, found)
+    return {template: template_text(found), spec: spec_text(name, path, found)}, summary
 
 
 def _name(folder: Path) -> str:

@@ -21,21 +21,21 @@ def log(
     address: Annotated[
         str, typer.Argument(autocompletion=complete_jobs, metavar="JOB", help="The job.", show_default=False)
     ],
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Commits of the lockfile to look at.")] = 100,
-    json: Annotated[bool, typer.Option("--json", help="For machines: a JSON list.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of lockfile commits to read.")] = 100,
+    json: Annotated[bool, typer.Option("--json", help="Write a JSON list, for programs.")] = False,
     provider: Provider = None,
 ) -> None:
-    """Show when a job ran, who committed it, which model answered, what had changed, and what it cost. Newest first.
+    """Show when a job ran, who committed it, which model answered, what changed and what it cost. Newest first.
 
-    The name of several jobs shows each of them: of a partitioned one, the partitions that its lockfile knows.
+    A name that several jobs share shows all of them. For a partitioned job, shows the partitions in its lockfile.
     """
     from runner.report.history import history  # noqa: PLC0415
 
     project, jobs = load_jobs(None, None, [address], provider, recorded=True)
     if not all(spec.own_provider for spec in jobs):
         raise BatchspecError(
-            f"what ran with --provider {provider} is kept out of git, so it has no history there",
-            hint="`batchspec report` shows those runs",
+            f"a run with --provider {provider} is not recorded in git, so it has no history",
+            hint="see those runs with `batchspec report`",
             code="BS804",
         )
     found = [
@@ -53,7 +53,7 @@ def log(
         for entry in entries:
             say("\n".join(_lines(entry)) + "\n")
         if not entries:
-            say(f"{spec.lock_path} says nothing of {spec.address} yet; `batchspec apply` writes it.")
+            say(f"{spec.lock_path} has no entry for {spec.address} yet; `batchspec apply` creates it.")
 
 
 def _lines(entry: Entry) -> list[str]:

@@ -43,9 +43,9 @@ def plan(
     job: JobName = None,
     var: Var = None,
     provider: Provider = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Don't ask the service.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Don't contact the service.")] = False,
     detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="Exit with 2 where there are changes.")
+        bool, typer.Option("--detailed-exitcode", help="Exit with code 2 if there are changes.")
     ] = False,
     ask_unknown: AskUnknown = None,
     retry_failed: RetryFailed = None,
@@ -53,18 +53,18 @@ def plan(
     no_new: NoNew = False,
     within: Annotated[
         Path | None,
-        typer.Option("--within", metavar="FILE", help="Keep to a saved plan's jobs, and fail beyond its bounds."),
+        typer.Option("--within", metavar="FILE", help="Plan only a saved plan's jobs, and fail beyond its limits."),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Save the plan, over nothing but an older one; `apply FILE` does no more than it says.",
+            help="Save the plan; overwrites only an older plan. `apply FILE` does nothing beyond it.",
         ),
     ] = None,
     form: Annotated[
-        Literal["text", "markdown"], typer.Option("--format", help="markdown is for a pull request's comment.")
+        Literal["text", "markdown"], typer.Option("--format", help="markdown is for pull request comments.")
     ] = "text",
     exact: Exact = False,
     strict: Strict = False,
@@ -113,7 +113,7 @@ def plan(
             kept_to(bound, made)
         if out is not None:
             write_if_changed(out, made.saved(project.settings.project, plan_key(os.environ), bound))
-            say_error(f"Saved as {out}; `{_to_apply(out, word, provider, var)}` does no more than this.")
+            say_error(f"Saved as {out}. To apply nothing beyond it, run: {_to_apply(out, word, provider, var)}")
     if planned.errors:
         raise typer.Exit(1)
     if detailed_exitcode and planned.changes:

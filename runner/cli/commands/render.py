@@ -29,18 +29,18 @@ def render(
     job: JobName = None,
     var: Var = None,
     provider: Provider = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Requests of each job.")] = 3,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Requests to print for each job.")] = 3,
     row: Annotated[
-        list[str] | None, typer.Option("--row", metavar="ID", help="Only the row with this id; repeatable.")
+        list[str] | None, typer.Option("--row", metavar="ID", help="Only the row with this id. Repeatable.")
     ] = None,
     revision: Annotated[
-        str | None, typer.Option("--diff", metavar="REV", help="Prompts that differ from those of a git commit.")
+        str | None, typer.Option("--diff", metavar="REV", help="Show prompts that differ from those of a git commit.")
     ] = None,
-    pretty: Annotated[bool, typer.Option("--pretty", help="Indented, with the row's id above, for reading.")] = False,
+    pretty: Annotated[bool, typer.Option("--pretty", help="Indent the JSON and show each row's id.")] = False,
 ) -> None:
-    """Print the first requests of each job, byte for byte as they would be uploaded. Submits nothing.
+    """Print the first requests of each job, exactly as they would be uploaded. Submits nothing.
 
-    With --diff, today's rows are rendered by the spec and templates of another commit too, and what differs is shown.
+    With --diff, also render the current rows with the spec and templates of another commit, and show differences.
     """
     import json  # noqa: PLC0415
 
@@ -60,7 +60,7 @@ def render(
                 give(line.decode())
     if missing := sorted(wanted - found):
         raise BatchspecError(
-            f"there is no row {missing[0]}", hint="an id of several columns is written as a,b", code="BS810"
+            f"there is no row {missing[0]}", hint="write an id of several columns as a,b", code="BS810"
         )
 
 
@@ -103,7 +103,7 @@ def _differences(
         with tempfile.TemporaryDirectory(prefix="batchspec-") as folder:
             before = earlier(project, spec, commit, Path(folder))
             if before is None:
-                yield f"{spec.address}: {revision} has no such job"
+                yield f"{spec.address}: no such job at {revision}"
                 continue
             old = first_requests(before, Path(folder), _LOOKED_AT, rows_of=(spec, project.root))
             new = first_requests(spec, project.root, _LOOKED_AT)
@@ -116,7 +116,7 @@ def _differences(
                     changed += 1
                     if changed <= limit:
                         yield from _difference(f"{spec.address}, row {_id(identity)}", one, other)
-            yield f"{spec.address}: {changed} of the first {looked} rows ask something else than at {revision}"
+            yield f"{spec.address}: {changed} of the first {looked} requests differ from {revision}"
 
 
 def _difference(title: str, one: bytes, other: bytes) -> Iterator[str]:

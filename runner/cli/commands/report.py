@@ -21,7 +21,7 @@ def report(
     var: Var = None,
     provider: Provider = None,
     form: Annotated[
-        Literal["html", "json", "csv"], typer.Option("--format", help="A page, everything, or a line a run.")
+        Literal["html", "json", "csv"], typer.Option("--format", help="A page, all facts, or one line per run.")
     ] = "html",
     out: Annotated[
         Path | None,
@@ -29,17 +29,17 @@ def report(
             "--out",
             "-o",
             metavar="FILE",
-            help="Where to write, over nothing but a report; `-` is stdout.",
+            help="Output file; overwrites only a report. `-` is stdout.",
             show_default=False,
         ),
     ] = None,
     prompts: Annotated[
-        bool, typer.Option("--prompts/--no-prompts", help="Show sample answers beside their prompts.")
+        bool, typer.Option("--prompts/--no-prompts", help="Show sample answers with their prompts.")
     ] = True,
 ) -> None:
-    """Write a report of the jobs' runs and answers: one HTML file that needs no network, or numbers.
+    """Write a report of runs and answers: one self-contained HTML file, or numbers.
 
-    It reads lockfiles, outputs and input; it asks no service and changes nothing.
+    Reads lockfiles, outputs and input. Contacts no service and changes nothing.
     """
     from datetime import UTC, datetime  # noqa: PLC0415
 

@@ -28,12 +28,10 @@ class Of(StrEnum):
 def schema(
     of: Annotated[
         Of,
-        typer.Option(
-            help="A spec, batchspec.yaml (settings), a saved plan, or one line of what a command writes with --json."
-        ),
+        typer.Option(help="A spec, batchspec.yaml (settings), a saved plan, or one line of a command's --json output."),
     ] = Of.SPEC,
 ) -> None:
-    """Print a JSON Schema: draft-07 for what people write, for editors; 2020-12 for what machines read."""
+    """Print a JSON Schema: draft-07 for specs and settings (for editors), 2020-12 for output."""
     from runner.jobspec.spec_schema import json_schema, schema_text, settings_schema  # noqa: PLC0415
 
     if of is Of.SPEC:

@@ -67,7 +67,7 @@ def _seconds(option: str, text: str) -> float:
 def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port; 0 lets the system pick one.")] = 0,
-    data: Annotated[Path, typer.Option("--data", help="Where files and jobs are kept.")] = Path(".batchspec/serve"),
+    data: Annotated[Path, typer.Option("--data", help="Folder for files and jobs.")] = Path(".batchspec/serve"),
     token: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,85 +89,83 @@ def serve(
         Literal["echo", "smollm", "openai"], typer.Option("--backend", help="What answers the requests.")
     ] = "echo",
     upstream: Annotated[
-        str | None, typer.Option("--base-url", help="For backend openai: the server that answers, up to and with /v1.")
+        str | None, typer.Option("--base-url", help="For backend openai: URL of the server, including /v1.")
     ] = None,
     key_env: Annotated[
-        str | None, typer.Option("--key-env", help="For backend openai: the variable that holds its key.")
+        str | None, typer.Option("--key-env", help="For backend openai: environment variable with its key.")
     ] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests answered at once.")] = 8,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests processed at the same time.")] = 8,
     upstream_timeout: Annotated[
-        str, _lifetime("--upstream-timeout", "For backend openai: how long one answer may take, as 10m.")
+        str, _lifetime("--upstream-timeout", "For backend openai: time limit for one answer, such as 10m.")
     ] = "10m",
     result_shape: Annotated[
         Literal["guide", "openai", "anthropic"], typer.Option("--result-shape", help="Shape of result lines.")
     ] = "guide",
     tls_cert: Annotated[
-        Path | None, typer.Option("--tls-cert", help="Speak https with this certificate: a PEM file with its chain.")
+        Path | None, typer.Option("--tls-cert", help="Serve https with this certificate: a PEM file with its chain.")
     ] = None,
     tls_key: Annotated[
-        Path | None, typer.Option("--tls-key", help="The certificate's key, where it stands in a file of its own.")
+        Path | None, typer.Option("--tls-key", help="The certificate's key, if it is in a separate file.")
     ] = None,
     rate_limit: Annotated[
-        str, typer.Option("--rate-limit", help="Calls of an account, as 250/minute,5000/hour; or off.")
+        str, typer.Option("--rate-limit", help="Calls per account, such as 250/minute,5000/hour, or off.")
     ] = "250/minute,5000/hour",
     guesses: Annotated[
-        str, typer.Option("--guesses", help="Wrong tokens that one address may send; or off.")
+        str, typer.Option("--guesses", help="Wrong tokens accepted from one address, or off.")
     ] = "10/minute,100/hour",
     max_connections: Annotated[
-        int, _bound("--max-connections", "Open connections. Fewer if the limit of open files is low.")
+        int, _bound("--max-connections", "Maximum open connections. Fewer if the limit of open files is low.")
     ] = 256,
     max_connections_per_address: Annotated[
-        int, _bound("--max-connections-per-address", "Open connections of one IPv4 address or IPv6 /64 network.")
+        int, _bound("--max-connections-per-address", "Maximum open connections per IPv4 address or IPv6 /64 network.")
     ] = 128,
-    max_headers: Annotated[int, _bound("--max-headers", "Headers of a request.")] = 100,
+    max_headers: Annotated[int, _bound("--max-headers", "Maximum headers in a request.")] = 100,
     max_header_bytes: Annotated[
-        int, _bound("--max-header-bytes", "Bytes of a request's first line and headers.")
+        int, _bound("--max-header-bytes", "Maximum bytes in a request's first line and headers.")
     ] = 32_768,
-    max_json_bytes: Annotated[int, _bound("--max-json-bytes", "Bytes of a JSON body.")] = 1_000_000,
-    max_upload_bytes: Annotated[int, _bound("--max-upload-bytes", "Bytes of an uploaded file.")] = 200_000_000,
+    max_json_bytes: Annotated[int, _bound("--max-json-bytes", "Maximum bytes in a JSON body.")] = 1_000_000,
+    max_upload_bytes: Annotated[int, _bound("--max-upload-bytes", "Maximum bytes in an uploaded file.")] = 200_000_000,
     header_time: Annotated[
-        str, _lifetime("--header-time", "How long a TLS handshake, and then the headers of a request, may take.")
+        str, _lifetime("--header-time", "Time limit for a TLS handshake, and for a request's headers.")
     ] = "10s",
     idle_time: Annotated[str, _lifetime("--idle-time", "How long a connection may be idle between requests.")] = "15s",
-    body_time: Annotated[
-        str, _lifetime("--body-time", "How long a body, or the reading of an answer, may fall behind --min-rate.")
-    ] = "30s",
+    body_time: Annotated[str, _lifetime("--body-time", "How long a transfer may be slower than --min-rate.")] = "30s",
     min_rate: Annotated[
-        int, _bound("--min-rate", "Bytes a second that a body, or the reading of an answer, has to reach.")
+        int, _bound("--min-rate", "Minimum bytes per second in request bodies and responses.")
     ] = 10_000,
     webhook_allow: Annotated[
         list[str] | None,
         typer.Option(
             "--webhook-allow",
             metavar="HOST|CIDR|loopback|private",
-            help="Send webhooks there too; repeatable. Otherwise they go to public addresses only.",
+            help="Also send webhooks there. Repeatable. Default: public addresses only.",
         ),
     ] = None,
-    url_ttl: Annotated[str, _lifetime("--url-ttl", "How long upload and download URLs are good, as 15m.")] = "15m",
-    file_ttl: Annotated[str, _lifetime("--file-ttl", "How long uploaded files are kept, as 30d.")] = "30d",
-    result_ttl: Annotated[str, _lifetime("--result-ttl", "How long results are kept, as 30d.")] = "30d",
+    url_ttl: Annotated[str, _lifetime("--url-ttl", "Lifetime of upload and download URLs, such as 15m.")] = "15m",
+    file_ttl: Annotated[str, _lifetime("--file-ttl", "How long uploaded files are kept, such as 30d.")] = "30d",
+    result_ttl: Annotated[str, _lifetime("--result-ttl", "How long results are kept, such as 30d.")] = "30d",
     completion_window: Annotated[
-        str, _lifetime("--completion-window", "After how long a job expires, as 24h; the API still calls it 24h.")
+        str, _lifetime("--completion-window", "Time until a job expires. The API always reports 24h.")
     ] = "24h",
     answer_delay: Annotated[
-        str, _lifetime("--answer-delay", "For backend echo: how long each request takes, as 0.5s.")
+        str, _lifetime("--answer-delay", "For backend echo: how long each request takes, such as 0.5s.")
     ] = "0s",
     fault: Annotated[
         list[str] | None,
         typer.Option(
             "--fault",
             metavar="NAME[=WHEN[:DETAIL]]",
-            help="Make trouble; repeatable. See --list-faults.",
+            help="Inject a fault. Repeatable. See --list-faults.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="What the trouble by chance depends on.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed for random faults.")] = 0,
     time_scale: Annotated[
         float,
-        typer.Option("--time-scale", help="Let time run so many times as fast: at 3600, 24 hours pass in 24 seconds."),
+        typer.Option("--time-scale", help="Speed up time by this factor: at 3600, 24 hours pass in 24 seconds."),
     ] = 1.0,
     _list_faults: Annotated[
         bool,
-        typer.Option("--list-faults", callback=_show_faults, is_eager=True, help="Show all faults and leave."),
+        typer.Option("--list-faults", callback=_show_faults, is_eager=True, help="List all faults and exit."),
     ] = False,
     no_color: NoColor = False,
     verbose: Verbose = 0,

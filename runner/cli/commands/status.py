@@ -31,18 +31,22 @@ def status(
     job: JobName = None,
     var: Var = None,
     provider: Provider = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Show what the lockfile says only.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use the lockfile only; don't contact the service.")
+    ] = False,
     batches: Annotated[
         bool, typer.Option("--batches", "-b", help="Show every job's output and batches, as for a single job.")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep it fresh until no batch is running.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a job on stdout, for machines.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until no batch is running.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON line per job to stdout, for programs.")
+    ] = False,
     no_color: NoColor = False,
 ) -> None:
-    """Show each job: its state, how far it is, and what it has cost until now. Renders nothing.
+    """Show each job's state, progress and cost so far. Renders nothing.
 
-    Of a partitioned job it shows the partitions that the lockfile knows; and what still runs of jobs that have left
-    the specs.
+    For a partitioned job, shows the partitions in the lockfile. Also shows running batches of jobs that no spec
+    defines any more.
     """
     from runner.api import open_project  # noqa: PLC0415
     from runner.cli.terminal.json_writer import lines_of  # noqa: PLC0415

@@ -23,11 +23,13 @@ def validate(
     var: Var = None,
     provider: Provider = None,
     strict: Strict = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: valid, problems, warnings, jobs.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON object: valid, problems, warnings, jobs.")
+    ] = False,
 ) -> None:
-    """Check specs and their templates, and say everything that is wrong at once. Reads no input rows, asks no service.
+    """Check specs and their templates, and report every problem at once. Reads no input rows and contacts no service.
 
-    A partition that is given no value is checked with a stand-in.
+    A partition variable without a value is checked with a placeholder.
     """
     try:
         project = read_project(paths, var, provider, placeholders=True, extra_checks=_templates)

@@ -28,10 +28,10 @@ def verify(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Prove that specs, inputs and templates give the recorded requests, and outputs hold the recorded answers.
+    """Check that rendering gives the recorded requests and that outputs contain the recorded answers.
 
-    Asks no service and changes nothing, but with --strict, where it asks whether the service knows the batches. Exit
-    code 1 where anything differs.
+    Changes nothing. Contacts the service only with --strict, to check that it knows the batches. Exits with code 1 if
+    anything differs.
     """
     from runner.api import open_project, told  # noqa: PLC0415
     from runner.cli.terminal.json_writer import lines_of  # noqa: PLC0415
@@ -58,7 +58,7 @@ def verify(
             lines.errors(errors)
         else:
             for address, error in errors.items():
-                say(f"{address}: can't be rendered\n  ! {told(error)}")
+                say(f"{address}: rendering failed\n  ! {told(error)}")
     if bad or errors:
         raise typer.Exit(1)
 

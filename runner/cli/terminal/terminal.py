@@ -22,24 +22,24 @@ _EXCERPT = 120
 """Characters of a line that are shown above the caret."""
 
 _EVENTS = {
-    "batch.adopted": "{job}: adopted batch {batch}, of which its lockfile had no line; requests: {requests:,}",
+    "batch.adopted": "{job}: adopted batch {batch}, which was not in the lockfile; requests: {requests:,}",
     "batch.cancelled": "{job}: asked to cancel batch {batch}; it is {state}",
     "batch.submitted": "{job}: submitted batch {batch}, requests: {requests:,}",
     "batch.fetched": "{job}: batch {batch} has {state}: answers: {answers:,}, failed: {failed:,}",
-    "answers.salvaged": "{job}: answers of batch {batch} stood in the output alone; kept in the store: {answers:,}",
+    "answers.salvaged": "{job}: recovered {answers:,} answers of batch {batch} from the output file",
     "batch.failed": "{job}: batch {batch} failed: {reason}",
-    "batch.missing": "{job}: the service does not know batch {batch} any more; waiting up to {seconds} s for it",
+    "batch.missing": "{job}: the service no longer knows batch {batch}; waiting up to {seconds} s for it to reappear",
     "create.refused": "{job}: {reason}; nothing more is submitted",
     "queue.full": "{job}: the service's queue is full ({reason}); nothing was billed, next try in {seconds} s",
-    "create.doubtful": "{job}: a create was sent and not answered; looking for its batch in {seconds} s",
-    "job.renamed": "{job}: took over what {old} made",
-    "create.lost": "{job}: the answer to a create was lost ({reason}); looking for the batch",
+    "create.doubtful": "{job}: no response to the create request; checking for the batch in {seconds} s",
+    "job.renamed": "{job}: took over the batches of {old}",
+    "create.lost": "{job}: no response to the create request ({reason}); checking for the batch",
     "lock.waiting": "waiting for {holder}, which is writing",
-    "output.kept": "a copy of the replaced output is kept at {path}: it may hold the only copy of some answers",
+    "output.kept": "kept a copy of the replaced output at {path}; it may contain the only copy of some answers",
     "output.written": "{job}: wrote {path} ({rows})",
-    "results.gone": "{job}: the results of batch {batch} can't be had any more ({reason})",
-    "results.late": "{job}: results are not there yet ({reason}); waiting goes on",
-    "service.silent": "the service does not answer ({reason}); waiting goes on",
+    "results.gone": "{job}: the results of batch {batch} are no longer available ({reason})",
+    "results.late": "{job}: results are not available yet ({reason}); still waiting",
+    "service.silent": "service unreachable ({reason}); still waiting",
 }
 
 
@@ -74,7 +74,7 @@ class Terminal:
 
     def __init__(self, *, verbose: int = 0, log_format: str = "console", no_color: bool = False) -> None:
         if log_format not in {"console", "json"}:
-            raise BatchspecError("--log-format is console or json", code="BS802")
+            raise BatchspecError("--log-format must be console or json", code="BS802")
         self._log = configure_logs(verbose, log_format, no_color) if verbose or log_format == "json" else None
         color = not no_color and not os.environ.get("NO_COLOR")
         live = _is_live() and self._log is None
