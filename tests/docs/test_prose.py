@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY
 
 BANNED = re.compile(
     r"""\b(
-        stands?(?!\s+for\b) | lies | lying | told | said | (?<!message\s)(?<!warning\s)(?<!plan\s)says | beside | apart | anew | mend(s|ed|ing)?
+        stands?(?!\s+for\b) | lies | lying | told | said | (?<!message\s)(?<!warning\s)(?<!plan\s)(?<!guide\s)says | beside | apart | anew | mend(s|ed|ing)?
       | of\s+ours | strangers? | somebody | goes\s+out | comes?\s+short | for\s+want\s+of | as\s+far\s+as
       | in\s+a\s+passing\s+way | a\s+person's\s+word | whose\s+(it|they|is|are)
     )\b""",
