@@ -45,9 +45,10 @@ test-slow: $(VENV)/.dev  ## run the long tests: every kill point, soaks, large i
 test-fast: $(VENV)/.dev  ## run the tests for the edit loop: no services, no processes
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal -q $(FAST)
 
-fuzz: $(VENV)/.dev  ## ask the service what its API description allows; needs BATCHSPEC_OPENAPI=FILE
-	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/service/test_conformance.py -k schemathesis
-	BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/outputs/test_answers.py -k mutation
+# BATCHSPEC_FUZZ_SECONDS is its time, BATCHSPEC_FUZZ_SEED its first seed.
+fuzz: $(VENV)/.dev  ## mutate specs, templates, lockfiles, plans and results for ten minutes; the service if BATCHSPEC_OPENAPI=FILE
+	$(BIN)/python -m tests.fuzz
+	$(if $(BATCHSPEC_OPENAPI),BATCHSPEC_FUZZ=1 $(BIN)/python -m pytest tests/service/test_conformance.py -k schemathesis)
 
 soak: $(VENV)/.dev  ## 2,000 jobs with kills, faults and clients that leave; every request answered once
 	$(BIN)/python -m tests.service.soak --jobs 2000 --minutes 30
