@@ -1,18 +1,18 @@
-"""Every error this package raises on purpose, and nothing else.
+"""Every error that this package raises on purpose, and nothing else.
 
-The tree, so that a reader sees it whole::
+The tree::
 
     BatchspecError
     ├── SpecError            what people wrote is wrong: carries all problems at once
-    ├── InputError           an input row or its rendering is wrong: carries all problems, up to a bound
+    ├── InputError           an input row or its rendering is wrong: carries all problems, up to a limit
     ├── TrustError           a key, host, path or variable that the environment has not allowed
     ├── LockfileError        the lockfile is not the format, too new, or another project's
-    ├── WorkerError          a process that renders ended before its time; nothing was submitted
+    ├── WorkerError          a rendering process died; nothing was submitted
     ├── StoreError           a file of the store is damaged or cannot be written
-    ├── ConflictError        the service holds something that contradicts what is asked; a person decides
+    ├── ConflictError        the service has something that contradicts the request; the user decides
     ├── ServiceError         the embedded service cannot start
-    └── ProviderError        the service at the other end
-        ├── Unreachable      no answer: the request may or may not have had its effect
+    └── ProviderError        a call to the service failed
+        ├── Unreachable      no answer: the request may or may not have been carried out
         ├── Malformed        an answer that cannot be understood
         └── ApiError         an answer with an error status
             ├── Unauthorized     401, 403
@@ -22,14 +22,14 @@ The tree, so that a reader sees it whole::
             ├── Rejected         400, 413, 422
             ├── RateLimited      429
             │   └── QueueFull    the account has too many tokens or batches in its queue
-            ├── OutOfMoney       402, and codes that say that the account can't pay
+            ├── OutOfMoney       402, and codes for an account that can't pay
             └── ServerError      5xx
 
-Each carries a code, BS and three digits, which never changes its meaning: what is raised says it, else its class does.
-`docs/reference/errors/` has a page for each, which `batchspec explain CODE` prints. BS1 are specs, BS2 input, BS3
-trust, BS4 files that batchspec keeps, BS5 the service, BS6 plans and money, BS7 the embedded service, BS8 commands.
+Each error has a code: BS and three digits, from the raise or else from the class. A code never changes its meaning.
+`docs/reference/errors/` has a page for each, which `batchspec explain CODE` prints. BS1: specs. BS2: input. BS3: trust.
+BS4: files that batchspec keeps. BS5: the service. BS6: plans and money. BS7: the embedded service. BS8: commands.
 
-Only ``runner.cli`` turns them into text and exit codes.
+Only `runner.cli` turns errors into text and exit codes.
 """
 
 from __future__ import annotations
@@ -43,11 +43,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong in a file somebody wrote.
+    """One mistake in a file that a user wrote.
 
-    ``line`` and ``column`` count from 1; 0 means the whole file. ``excerpt`` is the line as it stands in the file,
-    without its line end. ``code`` is the error's. ``public`` is the message without what stands in rows; empty where
-    that can't be told apart. A ``file`` of `~` is none: the message stands for itself.
+    `line` and `column` count from 1; 0 means the whole file. `excerpt` is the line without its line end. `public` is
+    the message without values from rows; empty if they can't be removed. If `file` is `~`, the message has no place.
     """
 
     file: str
@@ -60,7 +59,7 @@ class Problem:
     public: str = ""
 
     def where(self) -> str:
-        """`file`, `file:line` or `file:line:column`, as far as the place is known."""
+        """Return `file`, `file:line` or `file:line:column`, depending on what is known."""
         if self.line <= 0:
             return self.file
         return f"{self.file}:{self.line}:{self.column}" if self.column > 0 else f"{self.file}:{self.line}"
@@ -71,26 +70,26 @@ class Problem:
 
 
 def with_code(text: str, code: str) -> str:
-    """A message with its code at the end of its first line."""
+    """Return a message with its code at the end of its first line."""
     first, end, rest = text.partition("\n")
     colon = ":" if end and first.endswith(":") else ""
     return f"{first.removesuffix(colon)} [{code}]{colon}{end}{rest}" if code else text
 
 
 _MORE = 5
-"""Codes that one line names."""
+"""Most codes that the line of `read_more` names."""
 
 
 def read_more(codes: Iterable[str]) -> str:
-    """The line that says where to read more of errors with these codes; empty for none."""
+    """Return the line that names the command to read more about these codes; empty for none."""
     named = list(dict.fromkeys(codes))[:_MORE]
     return f"More: batchspec explain {' '.join(named)}" if named else ""
 
 
 class BatchspecError(Exception):
-    """Base of all errors here. ``hint`` says what to do next, as a sentence; ``code`` names the error's page.
+    """Base of all errors. `hint` says what to do next, and `code` names the error's page.
 
-    A class may have a ``usual_hint`` for where nothing better is known.
+    `usual_hint` of a class is the hint of errors that are raised without one.
     """
 
     code: str = ""
@@ -104,16 +103,16 @@ class BatchspecError(Exception):
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """All codes of this error, each once."""
+        """Return all codes of this error, each once."""
         return (self.code,) if self.code else ()
 
     def coded(self) -> str:
-        """The message with its code, or its problems with theirs."""
+        """Return the message with its code, or the problems with theirs."""
         return with_code(self.message, self.code)
 
 
 class _Problems(BatchspecError):
-    """An error that is a list of problems; sorted by file and place, never empty."""
+    """An error that is a list of problems, sorted by file and place. The list is never empty."""
 
     def __init__(self, problems: list[Problem] | tuple[Problem, ...], *, hint: str = "") -> None:
         usual = type(self).code
@@ -123,28 +122,28 @@ class _Problems(BatchspecError):
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """All codes of the problems, each once."""
+        """Return all codes of the problems, each once."""
         return tuple(dict.fromkeys(p.code for p in self.problems if p.code))
 
     def coded(self) -> str:
-        """The problems, each with its code."""
+        """Return the problems, each with its code."""
         return self.message
 
 
 class SpecError(_Problems):
-    """Specs, batchspec.yaml or templates do not say something valid."""
+    """Specs, batchspec.yaml or templates are not valid."""
 
     code = "BS112"
 
 
 _ROW = re.compile(r'^row (?:"(?:[^"\\]|\\.)*"|[^":]+): ')
-"""How a problem's message names its row."""
+"""How the message of a problem names its row."""
 _ALIKE = 3
-"""Rows with the same problem that a text names; the others are counted."""
+"""Most rows with the same problem that a message names. The others are counted."""
 
 
 class InputError(_Problems):
-    """Input rows cannot be read or rendered. Its message names a few of the rows that have the same problem."""
+    """Input rows cannot be read or rendered. The message names only a few rows with the same problem."""
 
     code = "BS203"
 
@@ -154,41 +153,39 @@ class InputError(_Problems):
 
     @property
     def public(self) -> str:
-        """What may be said where the input must not be shown: places, and what is wrong as far as it is no row's."""
+        """Return the message for readers who may not see the input: places, and problems without values from rows."""
         return "\n".join(
-            p.message
-            if p.file == "~"
-            else with_code(f"{p.where()}: {p.public or 'what is here can not be used'}", p.code)
+            p.message if p.file == "~" else with_code(f"{p.where()}: {p.public or 'its content is not valid'}", p.code)
             for p in self.problems
         )
 
 
 def _condensed(problems: Sequence[Problem]) -> Iterator[str]:
-    """All problems in their order; of many that differ by their row only, the first few and how many there are more."""
+    """Yield the problems in order. Of many that differ only in their row, yield the first few and a count."""
     kinds = [(p.file, p.code, p.hint, _ROW.sub("", p.message)) for p in problems]
-    counted, said = Counter(kinds), Counter[tuple[str, str, str, str]]()
+    counted, shown = Counter(kinds), Counter[tuple[str, str, str, str]]()
     for problem, kind in zip(problems, kinds, strict=True):
-        said[kind] += 1
-        if said[kind] <= _ALIKE or counted[kind] == _ALIKE + 1:
+        shown[kind] += 1
+        if shown[kind] <= _ALIKE or counted[kind] == _ALIKE + 1:
             yield str(problem)
-        elif said[kind] == _ALIKE + 1:
+        elif shown[kind] == _ALIKE + 1:
             yield f"and {counted[kind] - _ALIKE} more rows with this problem"
 
 
 class WorkerError(BatchspecError):
-    """A process that renders ended before its time. Nothing was submitted."""
+    """A rendering process died. Nothing was submitted."""
 
     code = "BS210"
 
 
 class TrustError(BatchspecError):
-    """Something that only the environment may allow was asked for by the repository."""
+    """The repository asks for something that only the environment may allow."""
 
     code = "BS301"
 
 
 class LockfileError(BatchspecError):
-    """A lockfile that cannot be used; nothing of it was changed."""
+    """A lockfile cannot be used. It was not changed."""
 
     code = "BS401"
 
@@ -197,62 +194,69 @@ class StoreError(BatchspecError):
     """A file below `.batchspec/` is damaged or cannot be written."""
 
     code = "BS410"
-    usual_hint = "make room or mend its rights, and run the command again; what is recorded stays"
+    usual_hint = (
+        "free some disk space or fix the permissions, then run the command again. Nothing recorded so far is lost."
+    )
 
 
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""What the system says where rights are missing, or a whole file system is read-only: trying again does not help."""
-_RIGHTS = (
-    "let the user who runs this read and write it and its folder (`ls -ld` shows their rights), and run the same "
-    "command again; what is recorded stays"
+"""Errors of missing permissions and read-only file systems. Retrying does not help."""
+_PERMISSIONS = (
+    "give the user who runs this read and write permission for it and its folder (see `ls -ld`), then run the command "
+    "again. Nothing recorded so far is lost."
 )
 
 
 def disk_error(error: OSError) -> StoreError:
-    """The error for a file or folder that the system does not let us use."""
+    """Return the error for a file or folder that the operating system failed to read or write."""
     where = f"{error.filename}: " if error.filename else ""
     refused = error.errno in REFUSED
-    hint = _RIGHTS if refused else "what is recorded stays; the same command goes on from there"
+    hint = (
+        _PERMISSIONS if refused else "run the command again: it continues from there. Nothing recorded so far is lost."
+    )
     return StoreError(f"{where}{error.strerror or error}", hint=hint, code="BS411")
 
 
 class ConflictError(BatchspecError):
-    """The service holds something that contradicts what is asked. Nothing was submitted."""
+    """The service has something that contradicts the request. Nothing was submitted."""
 
     code = "BS510"
 
 
 class ServiceError(BatchspecError):
-    """The embedded service cannot start or its backend is not there."""
+    """The embedded service cannot start, or its backend is missing."""
 
     code = "BS701"
 
 
 class ProviderError(BatchspecError):
-    """Base of what can go wrong with the service at the other end."""
+    """A call to the service failed. Base of all such errors."""
 
     code = "BS500"
 
 
 class Unreachable(ProviderError):
-    """No answer came. Whether the request had its effect is not known."""
+    """No answer came. The service may or may not have carried out the request."""
 
     code = "BS501"
-    usual_hint = "check network, proxy and `base_url`; the same command goes on, and looks first for what was made"
+    usual_hint = (
+        "check your network, proxy and `base_url`, then re-run the command. "
+        "It looks for batches it already created before creating new ones."
+    )
 
 
 class Malformed(ProviderError):
     """The answer is not what the API describes."""
 
     code = "BS502"
-    usual_hint = "check `base_url`, and whether a proxy or login page answers in its place; then run it again"
+    usual_hint = "check `base_url`, and whether a proxy or login page answers instead; then re-run the command"
 
 
 class ApiError(ProviderError):
     """The service answered with an error status.
 
-    ``status`` is the HTTP status, ``error_id`` the service's error id (for example ``not_found``), ``request_id`` what
-    the service calls this exchange, for its support.
+    `status` is the HTTP status. `error_id` is the service's id of the error, such as `not_found`. `request_id` is its
+    id of this exchange, for its support.
     """
 
     def __init__(self, message: str, *, status: int, error_id: str = "", request_id: str = "", hint: str = "") -> None:
@@ -272,35 +276,35 @@ class NotFound(ApiError):
     """404: there is no such file or batch for this key."""
 
     code = "BS504"
-    usual_hint = "check the batch id, `base_url`, and whether the key is of the account that the lockfile speaks of"
+    usual_hint = "check the batch id and `base_url`, and that the key belongs to the account in the lockfile"
 
 
 class Conflict(ApiError):
     """409: the state of the batch, or an idempotency key used for something else."""
 
     code = "BS505"
-    usual_hint = "look at `batchspec status`, and apply again"
+    usual_hint = "check `batchspec status`, then apply again"
 
 
 class NotReady(ApiError):
-    """412: results are not there yet."""
+    """412: the results are not available yet."""
 
     code = "BS506"
-    usual_hint = "apply again in some minutes"
+    usual_hint = "apply again in a few minutes"
 
 
 class Rejected(ApiError):
-    """400, 413 or 422: the request itself is wrong; sending it again cannot help."""
+    """400, 413 or 422: the request itself is wrong; retrying cannot help."""
 
     code = "BS507"
-    usual_hint = "mend what the service's words name; the same again would be refused again"
+    usual_hint = "fix what the service's message complains about; retrying unchanged will fail again"
 
 
 class RateLimited(ApiError):
-    """429. ``retry_after`` is in seconds; None where the service did not say."""
+    """429. `retry_after` is in seconds; None if the service gave no time."""
 
     code = "BS508"
-    usual_hint = "apply again later; `max_in_flight` keeps jobs inside an account's limits"
+    usual_hint = "apply again later; `max_in_flight` keeps jobs within the account's limits"
 
     def __init__(self, message: str, *, retry_after: float | None = None, **rest: object) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]
@@ -308,10 +312,10 @@ class RateLimited(ApiError):
 
 
 class QueueFull(RateLimited):
-    """A create was refused because the account has too much in its queue; nothing was created or billed."""
+    """The service refused a create because the account's queue is full. Nothing was created or billed."""
 
     code = "BS511"
-    usual_hint = "apply again when other batches of the account have ended, or set a smaller `shards.max_bytes`"
+    usual_hint = "apply again when other batches of the account have ended, or lower `shards.max_bytes`"
 
 
 class OutOfMoney(ApiError):
@@ -322,10 +326,10 @@ class OutOfMoney(ApiError):
 
 
 class ServerError(ApiError):
-    """5xx. A create answered so may still have had its effect. ``retry_after`` is as with RateLimited."""
+    """5xx. The service may still have carried out a create. `retry_after` is in seconds, or None."""
 
     code = "BS509"
-    usual_hint = "apply again later; it looks first for what was made"
+    usual_hint = "apply again later. It looks for batches it already created before creating new ones."
 
     def __init__(self, message: str, *, retry_after: float | None = None, **rest: object) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from tests.cli_runner import run_cli
 from tests.rights import as_anybody
 
 Write = Callable[..., Path]
-RIGHTS = "et the user who runs this read and write it and its folder (`ls -ld` shows their rights)"
+RIGHTS = "ive the user who runs this read and write permission for it and its folder (see `ls -ld`)"
 
 
 def anybody(root: Path, *arguments: str, expect: int = 0) -> str:
@@ -56,7 +56,7 @@ def test_what_writes_says_that_it_is_the_rights(locked: Path) -> None:
         told = anybody(locked, *command, expect=1)
         assert "Permission denied [BS411]" in told
         assert RIGHTS in told or "Fix the permissions" in told
-        assert "goes on from there" not in told
+        assert "continues from there" not in told
 
 
 def test_a_lockfile_that_may_not_be_read(applied: Path) -> None:
@@ -73,5 +73,5 @@ def test_a_ledger_that_may_not_be_written_is_not_to_be_removed(applied: Path) ->
     folder.chmod(0o755)
     assert "ledger.db: " in told
     assert "[BS411]" in told
-    assert "ake room or mend its rights" in told
+    assert "ree some disk space or fix the permissions" in told
     assert "can be removed" not in told

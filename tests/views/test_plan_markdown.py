@@ -25,7 +25,7 @@ EVIL = "x`y``` | @octocat <img src=http://e/x> [a](http://e) ![b](http://e) \n\n
 
 
 def job(address: str = "reviews", *, new: int = 3, reused: int = 7, reason: str = "template changed: t.j2") -> JobPlan:
-    actions = (Submit(1, new, 1, 1_000, reason), Write("out/x.jsonl", 10, "new answers come")) if new else ()
+    actions = (Submit(1, new, 1, 1_000, reason), Write("out/x.jsonl", 10, "new answers expected")) if new else ()
     return JobPlan(
         address, "local:echo", "out/x.jsonl", KeyCounts(new + reused, reused, submit=((1, new),)), actions, 0
     )
@@ -66,7 +66,7 @@ def test_a_whole_plan() -> None:
         "\n"
         "```text\n"
         "+ submit 3 requests in 1 batch, 1.0 kB: template changed: t.j2\n"
-        "> write  out/x.jsonl: new answers come\n"
+        "> write  out/x.jsonl: new answers expected\n"
         "input tokens: estimated (200 of 3,000 requests counted, ±10.0 %)\n"
         "price: genai-prices, batch rate\n"
         "```\n"

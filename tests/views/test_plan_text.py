@@ -21,7 +21,7 @@ TOKENS = Tokens(900_000, 1_000_000, 1_100_000, Certainty.ESTIMATED, "200 of 3,00
 ESTIMATE = Estimate(3, 4_000_000, "gpt-4o-mini", TOKENS, Output(500_000, 2_000_000), PRICE)
 NEW = JobPlan(
     "reviews[model=a]", "local:echo", "out/a.jsonl", KeyCounts(10, 7, submit=((1, 3),)),
-    (Submit(1, 3, 1, 1_000, "template changed: t.j2"), Write("out/a.jsonl", 10, "new answers come")), 0,
+    (Submit(1, 3, 1, 1_000, "template changed: t.j2"), Write("out/a.jsonl", 10, "new answers expected")), 0,
     notes=("a note",), estimate=ESTIMATE, rows=RowChanges(4, 0, 2), failures=("batch b0 failed: row 1: why",),
 )  # fmt: skip
 SAME = JobPlan("same", "local:echo", "out/s.jsonl", KeyCounts(7, 7), (), 0)
@@ -43,7 +43,7 @@ def test_a_whole_plan() -> None:
         "reviews[model=a]  (local:echo)\n"
         "    10 rows, 7 reused, 2 removed\n"
         "  + submit 3 requests in 1 batch, 1.0 kB: template changed: t.j2\n"
-        "  > write  out/a.jsonl: new answers come\n"
+        "  > write  out/a.jsonl: new answers expected\n"
         "      in    about 1,000,000 tokens, estimated (200 of 3,000 requests counted, ±10.0 %)\n"
         "      out   about 500,000, up to 2,000,000 tokens\n"
         "      cost  about $0.30, at most $0.91 (genai-prices, batch rate)\n"
@@ -53,7 +53,7 @@ def test_a_whole_plan() -> None:
         "other  (local:echo)\n"
         "    10 rows, 7 reused, 2 removed\n"
         "  + submit 3 requests in 1 batch, 1.0 kB: template changed: t.j2\n"
-        "  > write  out/a.jsonl: new answers come\n"
+        "  > write  out/a.jsonl: new answers expected\n"
         "      in    about 1,000,000 tokens, estimated (200 of 3,000 requests counted, ±10.0 %)\n"
         "      out   no limit\n"
         "      cost  no price known for gpt-4o-mini; add one under `prices:` in batchspec.yaml\n"

@@ -1,6 +1,6 @@
 """The plan: what apply would do for each job, and why. Pure: values in, values out.
 
-Reasons are for people and decide nothing. Whether there is anything to do stands once, in `JobPlan.changes`.
+Reasons are only shown; no code decides by them. `JobPlan.changes` alone decides whether there is anything to do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runner.state.lockfile_lines import PinsLine
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Submit missing requests as new batches. `round` is 1 for the first ask, more for retries."""
+    """Submit missing requests as new batches. `round` is 1 at first, and more for retries."""
 
     round: int
     requests: int
@@ -31,8 +31,7 @@ class Submit:
 class Wait:
     """Wait for a batch that has not ended.
 
-    `keys_known` is False where its requests can't be told yet: nothing else of the address is submitted before it has
-    ended, and then what it does not hold.
+    `keys_known` is False if its requests aren't known until it ends. Until then nothing else of the job is submitted.
     """
 
     batch: str
@@ -52,7 +51,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Take a batch of this address into the lockfile that only the service knows of."""
+    """Record a batch of this job that only the service knows."""
 
     batch: str
     requests: int
@@ -61,7 +60,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Requests that are neither used nor asked: an answer to them may have been paid for, or the canary has failed."""
+    """Leave requests alone: an answer may have been paid for already, or the canary failed."""
 
     requests: int
     reason: str
@@ -80,7 +79,7 @@ Action = Submit | Wait | Fetch | Adopt | Hold | Write
 
 
 class OutputState(Enum):
-    """An output on disk against the lockfile's line and the answers there are."""
+    """An output on disk, compared with the lockfile's line and the available answers."""
 
     MISSING = "the file is not there"
     FOREIGN = "the file is not what the lockfile says"
@@ -92,10 +91,10 @@ class OutputState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BatchFacts:
-    """A batch of the address, as far as the plan shows it.
+    """What the plan needs to know of a batch.
 
-    `kept_until` is the day until which the service keeps its results at least, empty where that is not known;
-    `recorded` is whether the lockfile has its end.
+    `kept_until` is the day until which the service keeps its results at least, empty if unknown. `recorded` means that
+    the lockfile has its end.
     """
 
     batch: str
@@ -123,8 +122,8 @@ class ShardSize:
 class JobFacts:
     """All the facts that one job's plan is made from.
 
-    `held` is whether its output is left as it is, whatever belongs in it; `output_before` is where it was written until
-    now, empty where that is no other file.
+    `held` means that the output must not be overwritten. `output_before` is the file that the job wrote until now;
+    empty if that is the same file.
     """
 
     address: str
@@ -146,7 +145,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row's prompt before and after a change; `before` is None where there was none."""
+    """One row's prompt before and after a change; `before` is None for a new row."""
 
     row: str
     before: str | None
@@ -157,14 +156,13 @@ class Example:
 class JobPlan:
     """One job's part of the plan.
 
-    `estimate` is what the requests to submit will take, None where there are none. `spent` is USD recorded for the job
-    so far, `rows_before` its rows when it last ran; None where nothing is recorded. `rows` compares them one by one,
-    where that was done. `failures` say why batches failed, in the service's words, which may quote rows; `shown` is
-    whether the spec lets a reviewer see those, and `examples` are there only where it does. `held_back` are requests
-    that would be submitted, had the canary not failed, or were new requests allowed: `asks_new`.
-    `warnings` are about rows that the service will refuse.
-    `unknown_batches` are those with answers that the service does not know, though it should; `unproven` are answers
-    that lockfile and output alone vouch for.
+    `estimate` is for the requests to submit, None if there are none. `spent` is USD recorded for the job so far, and
+    `rows_before` its rows when it last ran; None if not recorded. `rows` compares the rows by id, if that was done.
+    `failures` are the service's reasons why batches failed, which may quote rows. `shown` means that the spec lets a
+    reviewer see those; only then are there `examples`. `held_back` counts requests that are not submitted because the
+    canary failed or new requests are not allowed (`asks_new`). `warnings` are about rows that the service will refuse.
+    `unknown_batches` have answers here, but the service does not know them and should. `unproven` counts answers that
+    only lockfile and output vouch for.
     """
 
     address: str
@@ -189,17 +187,17 @@ class JobPlan:
 
     @property
     def changes(self) -> bool:
-        """Whether apply has anything to do here, if only to say that it can't go on."""
+        """Whether apply has anything to do here, even if that is only to report that it can't continue."""
         return bool(self.held_back) or any(not isinstance(action, Hold) for action in self.actions)
 
     @property
     def removed(self) -> int:
-        """Rows that are gone since it last ran: by id where rows were compared, else by their number."""
+        """Rows removed since the last run: by id if rows were compared, else by their number."""
         return max(0, (self.rows_before or 0) - self.tally.rows) if self.rows is None else self.rows.removed
 
     @property
     def unseen(self) -> int:
-        """Requests in flight that may be in no batch at all: which a running batch holds can't be told yet."""
+        """Requests counted as in flight that may be in no batch: the requests of a running batch aren't known yet."""
         blind = any(isinstance(action, Wait) and not action.keys_known for action in self.actions)
         return self.tally.in_flight if blind else 0
 
@@ -215,22 +213,21 @@ class JobPlan:
 
     @property
     def awaits(self) -> int:
-        """Requests that would be in flight: those that would be submitted, and those of batches that run."""
+        """Requests that would be in flight: those to submit, and those of running batches."""
         return self.submits + sum(action.requests for action in self.actions if isinstance(action, Wait))
 
     @property
     def exceeds_tolerance(self) -> bool:
-        """Whether more requests stand failed than the job tolerates."""
+        """Whether more requests failed than the job tolerates."""
         return self.tally.failed + self.tally.unknown > self.tolerated
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A job that has left the specs, and what the lockfile still has of it.
+    """A job that no spec defines any more, and what the lockfile still has of it.
 
-    `running` and `over` are batches that the lockfile knows as submitted; those that are `over` have ended since. It is
-    left alone but for a person's word (`--prune`): then `cancel` are batches that will be ended, and `fetch` those
-    whose answers will be kept.
+    The lockfile has `running` and `over` as submitted; those in `over` have ended since. Without `--prune` apply leaves
+    both alone. With it, apply cancels the batches in `cancel` and downloads the answers of those in `fetch`.
     """
 
     address: str
@@ -245,10 +242,10 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan over all jobs of a command. `offline` says why the service was not asked, empty where it was.
+    """The plan of all jobs of a command. `offline` is why the service was not asked, empty if it was.
 
-    `over_budget` says which budgets it could go over, and by how much. `errors` are jobs that can't be planned, by
-    address, and `codes` the codes of these errors.
+    `over_budget` names budgets that the plan could exceed, and by how much. `errors` are why jobs can't be planned, by
+    address; `codes` are the codes of these errors.
     """
 
     jobs: tuple[JobPlan, ...]
@@ -265,25 +262,26 @@ class Plan:
 
     @property
     def cancels(self) -> tuple[str, ...]:
-        """Batches that will be ended."""
+        """Batches that apply will cancel."""
         return tuple(batch for orphan in self.orphans for batch in orphan.cancel)
 
 
 def plan_job(view: JobFacts) -> JobPlan:
-    """One job's actions, from its facts."""
+    """Return the plan of one job from its facts."""
     actions: list[Action] = []
     tally = view.tally
-    # Each row has its answer, and it stands in the output: what an older batch held is of no use here.
+    # The output has an answer for each row, so results of older batches are not needed.
     complete = view.output_state is OutputState.GOOD and not (tally.in_flight or tally.unknown or tally.submit)
     for batch in view.batches:
         if batch.adopted:
             actions.append(Adopt(batch.batch, batch.requests, "the lockfile has no line of it yet"))
         if not batch.ended:
-            reason = f"it is {batch.state}" + (
-                ""
-                if batch.keys_known
-                else "; which requests it holds shows when it ends, and those that it does not hold are asked then"
-            )
+            reason = f"it is {batch.state}"
+            if not batch.keys_known:
+                reason = (
+                    f"{batch.state}. Its requests aren't known until it ends; "
+                    "any that turn out to be missing are submitted then."
+                )
             actions.append(Wait(batch.batch, batch.requests, batch.keys_known, reason))
         elif not batch.indexed and not (complete and batch.recorded):
             until = f"; the service keeps them until {batch.kept_until} at least" if batch.kept_until else ""
@@ -300,7 +298,7 @@ def plan_job(view: JobFacts) -> JobPlan:
         )
     settled = not any(isinstance(action, (Submit, Wait, Fetch)) for action in actions)
     if not (settled or view.held):
-        actions.append(Write(view.output, view.tally.rows, "new answers come"))
+        actions.append(Write(view.output, view.tally.rows, "new answers expected"))
     elif not view.held and view.output_state is not OutputState.GOOD:
         actions.append(Write(view.output, view.tally.rows, _why_written(view)))
     return JobPlan(
@@ -318,21 +316,21 @@ def plan_job(view: JobFacts) -> JobPlan:
 
 
 def hold_back(plan: JobPlan, reason: str) -> JobPlan:
-    """The plan of a job whose canary has failed: what is missing is held, and no new answers are waited for."""
+    """Return the plan of a job after its canary failed: missing requests are held, and no output is written."""
     left = [action for action in plan.actions if not isinstance(action, (Submit, Write))]
     return replace(plan, actions=(*left, Hold(plan.submits, reason)), held_back=plan.submits)
 
 
 def with_proof(plan: JobPlan, unknown: tuple[str, ...], unproven: int) -> JobPlan:
-    """Return the plan with what its answers rest on; batches that the service does not know are a note too."""
+    """Return the plan with the origin of its answers. Each batch that the service does not know adds a note."""
     notes = tuple(f"answers of a batch that the service does not know: {batch}" for batch in unknown)
     return replace(plan, unknown_batches=unknown, unproven=unproven, notes=(*plan.notes, *notes))
 
 
 def without_new(plan: JobPlan) -> JobPlan:
-    """Return the plan for `--no-new`: requests that no batch has asked yet are held, and so is the output they lack.
+    """Return the plan for `--no-new`: requests that were never submitted are held, and no output is written.
 
-    What batches hold is adopted, waited for and downloaded, and what failed of it in a passing way is asked again.
+    Existing batches are still adopted, awaited and downloaded, and transient failures in them are retried.
     """
     if not plan.new:
         return replace(plan, asks_new=False)
@@ -342,10 +340,10 @@ def without_new(plan: JobPlan) -> JobPlan:
 
 
 def causes(counts: Sequence[tuple[str, int]]) -> str:
-    """Why requests failed, in words: the commonest causes, with their numbers."""
+    """Return why requests failed: the most frequent causes, with their counts."""
     shown = [f"{count:,} {cause}" for cause, count in counts[:4]]
     more = sum(count for _, count in counts[4:])
-    return ", ".join([*shown, f"{more:,} for other reasons"] if more else shown) or "they failed in a passing way"
+    return ", ".join([*shown, f"{more:,} for other reasons"] if more else shown) or "transient failures"
 
 
 def _why_written(view: JobFacts) -> str:
@@ -367,7 +365,7 @@ def _submits(view: JobFacts) -> list[Submit]:
         if number > 1 and not settled:
             continue  # rounds are cut only when nothing is in flight, so that every machine cuts the same bytes
         shards = [shard for shard in view.shards if shard.round == number]
-        # Where branches were merged each line stands, and none is known as the last.
+        # After a merge of branches the lockfile has the lines of both, and none is known as the last.
         last_unknown = view.pinned is None and bool(view.batches)
         reason = (
             ("the lockfile does not say what ran last" if last_unknown else why_new(view.pinned, view.pins, view.rows))
