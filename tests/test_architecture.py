@@ -43,7 +43,7 @@ FORBIDDEN = {
     "state": {"service", "jobspec"},
 }
 MAY_IMPORT_SERVICE = {Path("providers/local.py"), Path("providers/__init__.py"), Path("cli/commands/serve.py")}
-MAY_USE_RICH = ("views", "cli/terminal", "cli/commands/status.py")
+MAY_USE_RICH = ("views", "cli/terminal")
 MAY_REPEAT = {"apply", "batches", "forget", "job_run", "plan", "presigned", "rate_limit", "render", "serve", "status"} | {
     "git", "logger", "tokens", "validate", "verify"
 }  # fmt: skip

@@ -47,8 +47,23 @@ def explain(plan: Plan, *, override: bool = False) -> str:
 
 
 def _job(job: JobPlan) -> Iterator[str]:
-    tally = job.tally
     yield f"{job.address}  ({job.realm})"
+    yield f"    {', '.join(_job_counts(job))}"
+    for action in job.actions:
+        yield f"  {action_text(action)}"
+    if job.estimate is not None:
+        yield from (f"      {line}" for line in _costs(job.estimate))
+    if not job.actions:
+        yield "    nothing to do"
+    for warning in job.warnings:
+        yield f"    warning: {warning}"
+    for note in (*job.failures, *job.notes):
+        yield f"    note: {note}"
+
+
+def _job_counts(job: JobPlan) -> list[str]:
+    """Return a job's rows and requests by state; zero counts are left out."""
+    tally = job.tally
     facts = [counted(tally.rows, "row")]
     if tally.requests != tally.rows:
         facts.append(f"{number(tally.requests)} different {plural(tally.requests, 'request')}")
@@ -62,17 +77,7 @@ def _job(job: JobPlan) -> Iterator[str]:
         facts.append(f"{number(tally.unknown)} unknown")
     if job.removed:
         facts.append(f"{number(job.removed)} removed")
-    yield f"    {', '.join(facts)}"
-    for action in job.actions:
-        yield f"  {action_text(action)}"
-    if job.estimate is not None:
-        yield from (f"      {line}" for line in _costs(job.estimate))
-    if not job.actions:
-        yield "    nothing to do"
-    for warning in job.warnings:
-        yield f"    warning: {warning}"
-    for note in (*job.failures, *job.notes):
-        yield f"    note: {note}"
+    return facts
 
 
 def _costs(estimate: Estimate) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`batchspec apply`: make it so."""
+"""`batchspec apply`: show the plan, ask, and carry it out."""
 
 from __future__ import annotations
 
@@ -97,14 +97,7 @@ def apply(
 
     with lines_of("apply", wanted=as_json) as lines:
         limit = _duration(timeout)
-        if override is not None and not override.strip():
-            raise BatchspecError("--budget-override needs a reason", hint="give one in a few words", code="BS802")
-        if no_new and ask_unknown:
-            raise BatchspecError(
-                "--no-new and --ask-unknown contradict each other: --ask-unknown submits requests",
-                hint="use only one of them",
-                code="BS802",
-            )
+        _check_options(override, ask_unknown, no_new=no_new)
         plan_file = _plan_file(paths)
         project, chosen = load_jobs(None if plan_file else paths, var, job, provider, strict=strict)
         saved = None if plan_file is None else signed_plan(plan_file, project)
@@ -132,7 +125,7 @@ def apply(
                     code="BS601",
                 )
             if not planned.plan.over_budget or override:
-                _confirm(planned.plan, yes=yes or saved is not None, apart=as_json)
+                _confirm(planned.plan, yes=yes or saved is not None, on_stderr=as_json)
             broken = planned.plan.errors
             terminal.expect({job.address: job.awaits for job in planned.plan.jobs if job.address not in broken})
             try:
@@ -161,15 +154,27 @@ def apply(
     raise typer.Exit(code)
 
 
+def _check_options(override: str | None, ask_unknown: list[str] | None, *, no_new: bool) -> None:
+    """Check options against each other. Raises BatchspecError."""
+    if override is not None and not override.strip():
+        raise BatchspecError("--budget-override needs a reason", hint="give one in a few words", code="BS802")
+    if no_new and ask_unknown:
+        raise BatchspecError(
+            "--no-new and --ask-unknown contradict each other: --ask-unknown submits requests",
+            hint="use only one of them",
+            code="BS802",
+        )
+
+
 def _plan_file(paths: list[Path] | None) -> Path | None:
-    """The saved plan, where one is given: a file that no spec can be."""
+    """Return the saved plan, if the only path is one: a file that can't be a spec."""
     if not paths or len(paths) > 1 or paths[0].suffix in {".yaml", ".yml"}:
         return None
     return paths[0] if paths[0].suffix == ".json" or paths[0].is_file() else None
 
 
-def _confirm(plan: Plan, *, yes: bool, apart: bool) -> None:
-    """Ask, where there is something to do; `apart` from stdout, where that is for machines."""
+def _confirm(plan: Plan, *, yes: bool, on_stderr: bool) -> None:
+    """Ask for confirmation if the plan has changes; `on_stderr` if stdout is for programs."""
     if not plan.changes or yes:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -178,40 +183,20 @@ def _confirm(plan: Plan, *, yes: bool, apart: bool) -> None:
             hint=f"to apply these changes, run `{signals.command(sys.argv[1:])} --yes`",
             code="BS608",
         )
-    confirm("\nApply these changes?", on_stderr=apart)
+    confirm("\nApply these changes?", on_stderr=on_stderr)
 
 
 def _summary(
     outcomes: Sequence[Outcome], broken: dict[str, str], outputs: Mapping[str, Output], changed: set[str]
 ) -> None:
-    """How each job ended, and what this apply paid for it beside the estimate."""
+    """Print how each job ended and what this apply paid for it, next to the estimate."""
     if not changed and not any(outcome.submitted or outcome.end != "succeeded" for outcome in outcomes) and not broken:
         return
-    from runner.money.estimate import total  # noqa: PLC0415
-    from runner.money.prices import beside_text, usd_text  # noqa: PLC0415
-
     say()
     for outcome in outcomes:
-        tally = outcome.plan.tally if outcome.plan else None
-        counts = ((tally.failed, "failed"), (tally.unknown, "unknown")) if tally else ()
-        more = "".join(f", {count:,} {word}" for count, word in counts if count)
-        say(f"{outcome.address}: {outcome.end} (requests submitted: {outcome.submitted:,}{more})")
-        if outcome.cost is not None:
-            say(f"    cost {beside_text(outcome.cost, outcome.expected, at_most=outcome.at_most)}")
-        if outcome.earlier is not None:
-            say(f"    cost of batches submitted earlier and fetched now: {usd_text(outcome.earlier)}")
-        if outcome.message:
-            say(f"    {outcome.message}")
-        for text in outcome.failures:
-            say(f"    {text}")
-        if outcome.plan and outcome.end == "failed":
-            for line in _why_failed(outcome.plan, outputs[outcome.address]):
-                say(f"    {line}")
-    paid = [one for one in outcomes if one.cost is not None]
-    if len(paid) > 1:
-        sums = total(one.cost for one in paid) or Decimal(0), total(one.expected for one in paid)
-        at_most = any(one.at_most for one in paid)
-        say(f"{len(paid):,} jobs cost {beside_text(*sums, at_most=at_most)}")
+        for line in _outcome_lines(outcome, outputs):
+            say(line)
+    _total_cost([outcome for outcome in outcomes if outcome.cost is not None])
     for address in broken:
         say(f"{address}: skipped, see its error above")
     more = read_more(code for outcome in outcomes for code in outcome.codes)
@@ -221,8 +206,37 @@ def _summary(
         say(f"Batches are still running. To fetch and write their results, run: {signals.command(sys.argv[1:])}")
 
 
+def _outcome_lines(outcome: Outcome, outputs: Mapping[str, Output]) -> Iterator[str]:
+    from runner.money.prices import beside_text, usd_text  # noqa: PLC0415
+
+    tally = outcome.plan.tally if outcome.plan else None
+    counts = ((tally.failed, "failed"), (tally.unknown, "unknown")) if tally else ()
+    more = "".join(f", {count:,} {word}" for count, word in counts if count)
+    yield f"{outcome.address}: {outcome.end} (requests submitted: {outcome.submitted:,}{more})"
+    if outcome.cost is not None:
+        yield f"    cost {beside_text(outcome.cost, outcome.expected, at_most=outcome.at_most)}"
+    if outcome.earlier is not None:
+        yield f"    cost of batches submitted earlier and fetched now: {usd_text(outcome.earlier)}"
+    if outcome.message:
+        yield f"    {outcome.message}"
+    yield from (f"    {text}" for text in outcome.failures)
+    if outcome.plan and outcome.end == "failed":
+        yield from (f"    {line}" for line in _why_failed(outcome.plan, outputs[outcome.address]))
+
+
+def _total_cost(paid: Sequence[Outcome]) -> None:
+    """Print the cost of all jobs, if several were paid for."""
+    from runner.money.estimate import total  # noqa: PLC0415
+    from runner.money.prices import beside_text  # noqa: PLC0415
+
+    if len(paid) > 1:
+        sums = total(one.cost for one in paid) or Decimal(0), total(one.expected for one in paid)
+        at_most = any(one.at_most for one in paid)
+        say(f"{len(paid):,} jobs cost {beside_text(*sums, at_most=at_most)}")
+
+
 def _why_failed(plan: JobPlan, output: Output) -> Iterator[str]:
-    """Why a job ended as failed, what is unknown apart from what failed, and where to see it, if anywhere."""
+    """Explain why a job failed: unknown and failed requests separately, and where to see them."""
     tally = plan.tally
     if tally.unknown:
         yield (
@@ -240,7 +254,7 @@ def _why_failed(plan: JobPlan, output: Output) -> Iterator[str]:
 
 
 def _code(outcomes: Sequence[Outcome], broken: bool, *, no_wait: bool, detailed: bool) -> int:
-    """Over several jobs the worst counts: 1, 3, 4, 0."""
+    """Return the exit code; the worst job decides: 1, then 3, 4, 0."""
     ends = {outcome.end for outcome in outcomes}
     if broken or "error" in ends:
         return 1

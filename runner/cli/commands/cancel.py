@@ -15,7 +15,10 @@ from runner.errors import BatchspecError, Conflict
 from runner.jobspec.suggest import did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runner.context import Context
+    from runner.jobspec.loader import JobSpec
 
 
 def cancel(
@@ -31,7 +34,7 @@ def cancel(
 ) -> None:
     """Cancel a job's running batches. Answers given so far are kept and billed."""
     from runner.api import open_project  # noqa: PLC0415
-    from runner.operations.status import cancel_batch, job_status  # noqa: PLC0415
+    from runner.operations.status import job_status  # noqa: PLC0415
     from runner.reconciler.observe.batch_list import BatchListCache  # noqa: PLC0415
 
     project = load_project_at(provider)
@@ -44,45 +47,49 @@ def cancel(
         if not jobs:
             _cancel_orphan(opened.context, address, yes=yes)
             return
-        seen = job_status(opened.context, jobs[0], BatchListCache(opened.context.now)).batches
-        running = [b for b in seen if not b.ended]
-        lines = opened.context.lockfile(jobs[0].lock_path).batches
-        waiting = [b.batch for b in seen if b.ended and not (b.batch in lines and lines[b.batch].ended)]
-        if batch is not None:
-            running = [b for b in running if b.batch == batch]
-            if not running:
-                raise BatchspecError(
-                    f"{address} has no running batch {batch}",
-                    hint="run `batchspec status` to see its batches",
-                    code="BS807",
-                )
+        batches = job_status(opened.context, jobs[0], BatchListCache(opened.context.now)).batches
+        running = [one for one in batches if not one.ended and batch in {None, one.batch}]
+        if batch is not None and not running:
+            raise BatchspecError(
+                f"{address} has no running batch {batch}",
+                hint="run `batchspec status` to see its batches",
+                code="BS807",
+            )
         if not running:
             say(f"{address} has no running batch.")
+            lines = opened.context.lockfile(jobs[0].lock_path).batches
+            waiting = [one.batch for one in batches if one.batch not in lines or not lines[one.batch].ended]
             if waiting:
-                named = ", ".join(waiting)
-                say(f"Ended but not fetched yet: {named}. Fetch the answers with `batchspec apply`.")
+                say(f"Ended but not fetched yet: {', '.join(waiting)}. Fetch the answers with `batchspec apply`.")
             return
         for one in running:
             say(f"cancel batch {one.batch}: {one.state}, {one.completed:,} of {one.requests:,} answered")
         _ask(yes=yes)
-        refused = []
-        for one in running:
-            try:
-                say(f"{one.batch}: {cancel_batch(opened.context, jobs[0], one.batch)}")
-            except Conflict as conflict:
-                say(f"{one.batch}: not cancelled")
-                refused.append(f"{address}: the service refused to cancel batch {one.batch} ({conflict.message})")
-        if refused:
-            raise BatchspecError(
-                "\n".join(refused),
-                hint=f"it keeps running, and its answers are billed. To try again: `batchspec cancel {address}`",
-                code="BS807",
-            )
+        _cancel(opened.context, jobs[0], [one.batch for one in running])
     say("`batchspec apply` fetches the answers given so far; it also resubmits the unanswered requests.")
 
 
+def _cancel(context: Context, spec: JobSpec, batches: Sequence[str]) -> None:
+    """Cancel a job's batches one by one. Raises BatchspecError if the service refused any of them."""
+    from runner.operations.status import cancel_batch  # noqa: PLC0415
+
+    refused = []
+    for batch in batches:
+        try:
+            say(f"{batch}: {cancel_batch(context, spec, batch)}")
+        except Conflict as conflict:
+            say(f"{batch}: not cancelled")
+            refused.append(f"{spec.address}: the service refused to cancel batch {batch} ({conflict.message})")
+    if refused:
+        raise BatchspecError(
+            "\n".join(refused),
+            hint=f"it keeps running, and its answers are billed. To try again: `batchspec cancel {spec.address}`",
+            code="BS807",
+        )
+
+
 def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
-    """Cancel what runs of a job that has left the specs."""
+    """Cancel the running batches of a job that no spec defines any more."""
     from runner.operations.orphans import find_orphans, prune  # noqa: PLC0415
 
     orphans = [orphan for orphan in find_orphans(context, ask=True, prune=True) if orphan.address == address]

@@ -10,7 +10,7 @@ import typer
 from runner.cli.terminal.printing import give
 
 if TYPE_CHECKING:
-    from runner.views.json_lines import Command
+    from runner.views.json_models import Command
 
 
 class Of(StrEnum):

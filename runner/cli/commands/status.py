@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,16 +12,7 @@ from runner.cli.options import JobName, NoColor, Paths, Provider, Var
 from runner.cli.terminal.printing import say
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from runner.operations.status import JobStatus
-
-_PAUSE = 5.0
-"""Seconds between two looks of `--watch`."""
-_PLAIN_EVERY = 60.0
-"""Seconds between two lines of one job in a log, while its state stays the same."""
-
-Look = Callable[[], "list[JobStatus]"]
 
 
 def status(
@@ -68,12 +57,13 @@ def status(
             seen = look()
             lines.status(seen)
         else:
+            from runner.cli.terminal.status_watch import watch_jobs  # noqa: PLC0415
             from runner.views.hyperlinks import links_work  # noqa: PLC0415
             from runner.views.plan_text import orphan_lines  # noqa: PLC0415
             from runner.views.status_table import details, status_view  # noqa: PLC0415  it takes rich, which costs to import
 
             console = out_console(no_color)
-            seen = _watched(console, look) if watch and not offline else look()
+            seen = watch_jobs(console, look) if watch and not offline else look()
             orphans = find_orphans(opened.context, ask=not offline, prune=False) if project.complete and not job else ()
             if seen or not orphans:
                 console.print(status_view(seen))
@@ -87,50 +77,3 @@ def status(
                     console.print(details(one, places.root, lockfile, links=links))
     if any(one.error for one in seen):
         raise typer.Exit(1)
-
-
-def _watched(console: Console, look: Look) -> list[JobStatus]:
-    """Look until nothing runs any more, and show it meanwhile: in place on a terminal, elsewhere in lines."""
-    return _live(console, look) if console.is_terminal and not console.is_dumb_terminal else _lines(look)
-
-
-def _live(console: Console, look: Look) -> list[JobStatus]:
-    """A screen of its own, so that any number of jobs and a window that changes its size leave nothing behind."""
-    from rich.live import Live  # noqa: PLC0415
-
-    from runner.views.status_table import status_view  # noqa: PLC0415
-
-    seen = look()
-    with Live(
-        get_renderable=lambda: status_view(seen, height=console.height),
-        console=console,
-        screen=True,
-        refresh_per_second=2,
-    ):
-        while _goes_on(seen):
-            time.sleep(_PAUSE)
-            seen = look()
-    return seen
-
-
-def _lines(look: Look) -> list[JobStatus]:
-    """A line for each job that has come to another state, and now and then for one that is under way."""
-    from runner.views.status_table import line  # noqa: PLC0415
-
-    said: dict[str, tuple[str, float]] = {}
-    seen = look()
-    while _goes_on(seen):
-        now = time.monotonic()
-        for job in seen:
-            state, at = said.get(job.address, ("", 0.0))
-            if job.state != state or (job.running and now - at >= _PLAIN_EVERY):
-                said[job.address] = (job.state, now)
-                say(line(job))
-        time.sleep(_PAUSE)
-        seen = look()
-    return seen
-
-
-def _goes_on(jobs: Sequence[JobStatus]) -> bool:
-    """Whether a batch is running, at a service that answers or may do so again."""
-    return any(job.running and (not job.error or job.passing) for job in jobs)

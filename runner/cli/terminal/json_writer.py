@@ -15,7 +15,8 @@ from runner.cli.terminal.printing import give
 from runner.errors import BatchspecError, disk_error
 from runner.money.prices import usd
 from runner.reconciler.observe.lockfile_pins import tool
-from runner.views.json_lines import (
+from runner.views.json_lines import dump, error_lines, plan_lines
+from runner.views.json_models import (
     Command,
     ErrorLine,
     EventLine,
@@ -26,9 +27,6 @@ from runner.views.json_lines import (
     StatusLine,
     VerifiedLine,
     VersionLine,
-    dump,
-    error_lines,
-    plan_lines,
 )
 
 if TYPE_CHECKING:

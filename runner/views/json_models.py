@@ -1,0 +1,276 @@
+"""The models of the lines that `--json` writes: the published schema (`schemas/`). `json_lines` fills them.
+
+A reader accepts any minor version of its major version, and ignores fields and line types that it does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT = "2.0"
+
+Command = Literal["plan", "apply", "status", "verify"]
+"""Commands with `--json` and a schema."""
+
+
+class MachineLine(BaseModel):
+    """Base of the lines."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VersionLine(MachineLine):
+    """The first line."""
+
+    type: Literal["version"] = "version"
+    format: str = Field(default=FORMAT, description="major.minor of this format.")
+    tool: str = Field(description="Version of batchspec.")
+    command: Command
+
+
+class ActionField(MachineLine):
+    """One action. Which fields are there depends on the verb."""
+
+    action: Literal["submit", "wait", "fetch", "adopt", "hold", "write"]
+    reason: str
+    batch: str | None = None
+    path: str | None = None
+    requests: int | None = None
+    answers: int | None = None
+    rows: int | None = None
+    round: int | None = None
+    shards: int | None = None
+    bytes: int | None = None
+    keys_known: bool | None = None
+
+
+class TokensField(MachineLine):
+    """A range of tokens. For output, `low` and `certainty` are not there; `high` is not where nothing limits it."""
+
+    low: int | None = None
+    expected: int | None = None
+    high: int | None = None
+    certainty: Literal["exact", "assumed", "estimated"] | None = None
+
+
+class UsdField(MachineLine):
+    """US dollars: what is likely, and at most."""
+
+    expected: float | None = None
+    ceiling: float | None = None
+
+
+class CostField(MachineLine):
+    """What the requests to submit will take. `usd` is there where the model's price is known, from `price`."""
+
+    requests: int
+    input_tokens: TokensField
+    output_tokens: TokensField
+    usd: UsdField | None = None
+    price: str | None = None
+
+
+class JobLine(MachineLine):
+    """One job's part of the plan. Counts are distinct requests, but for `rows`."""
+
+    type: Literal["job"] = "job"
+    job: str
+    realm: str
+    output: str
+    changes: bool
+    rows: int
+    requests: int
+    answered: int
+    in_flight: int
+    failed: int
+    unknown: int
+    submit: int
+    tolerated: int
+    cost: CostField | None = Field(default=None, description="Of the requests to submit; not there without any.")
+    actions: tuple[ActionField, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...] | None = Field(
+        default=None, description="Rows that the service will refuse, counted; not there without any."
+    )
+    unknown_batches: tuple[str, ...] | None = Field(default=None, description="Used, and unknown to the service.")
+    unproven: int | None = Field(default=None, description="Answers that lockfile and output alone vouch for.")
+
+
+class OrphanLine(MachineLine):
+    """A job that has left the specs and has batches that run, or that ended and are not recorded (`over`).
+
+    `cancel` and `fetch` are what `--prune` does about them.
+    """
+
+    type: Literal["orphan"] = "orphan"
+    job: str
+    realm: str
+    running: tuple[str, ...]
+    ended: int
+    cancel: tuple[str, ...]
+    over: tuple[str, ...] = ()
+    fetch: tuple[str, ...] = ()
+
+
+class ErrorLine(MachineLine):
+    """A job that can't be worked with, or what ends the whole command, then without `job`; one line for each problem.
+
+    `file`, `line` and `column` (from 1) say where it is, as far as that is known; `hint` what to do next.
+    """
+
+    type: Literal["error"] = "error"
+    job: str | None = None
+    message: str
+    hint: str | None = None
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    codes: tuple[str, ...] = Field(default=(), description="Of its errors; `batchspec explain CODE` says more.")
+
+
+class PlanLine(MachineLine):
+    """The plan's summary; the last line of `plan --json`, but where an error ends that."""
+
+    type: Literal["plan"] = "plan"
+    changes: bool
+    submit: int
+    answered: int
+    in_flight: int
+    failed: int
+    unknown: int
+    errors: int
+    over_budget: tuple[str, ...] = ()
+    offline: str = Field(description="Why the service was not asked; empty where it was.")
+
+
+class EventLine(MachineLine):
+    """Something that happened while applying: `event` is a dotted noun, `fields` says more and may grow."""
+
+    type: Literal["event"] = "event"
+    event: str
+    fields: dict[str, Any]
+
+
+class ProgressLine(MachineLine):
+    """How far something is; sparse."""
+
+    type: Literal["progress"] = "progress"
+    what: str
+    done: int
+    total: int
+    failed: int
+
+
+class OutcomeLine(MachineLine):
+    """How one job ended. Amounts are USD, absent where there is none or it is not known.
+
+    `cost` is that of the batches which this apply submitted, as far as they have ended; `expected` is what was
+    estimated for the same batches. `earlier` is that of batches that were submitted before and came in now.
+    """
+
+    type: Literal["outcome"] = "outcome"
+    job: str
+    end: Literal["succeeded", "failed", "running", "skipped", "error"]
+    submitted: int
+    failed: int
+    message: str
+    running: tuple[str, ...]
+    codes: tuple[str, ...] = Field(default=(), description="Of the error that ended it.")
+    cost: float | None = None
+    expected: float | None = None
+    earlier: float | None = None
+    failures: tuple[str, ...] | None = Field(
+        default=None, description="Why batches failed as a whole, in the service's words, each cause once."
+    )
+
+
+class ExitLine(MachineLine):
+    """The last line of `apply --json`: the exit code."""
+
+    type: Literal["exit"] = "exit"
+    code: int
+
+
+class BatchField(MachineLine):
+    """One batch. `adopted` where the lockfile has no line of it yet; `cost` is USD, not there where none is known."""
+
+    batch: str
+    state: str
+    ended: bool
+    requests: int
+    completed: int
+    failed: int
+    round: int
+    adopted: bool
+    cost: float | None = None
+
+
+class UsedField(MachineLine):
+    """Tokens of ended batches as the service counted them, and as they were estimated."""
+
+    input: int
+    output: int
+    expected_input: int | None = None
+    expected_output: int | None = None
+
+
+class StatusLine(MachineLine):
+    """One job and its batches. `output` is its path and a word on the file; `asked` is whether the service was.
+
+    `requests`, `answered` and `failed` are those of the whole output once that is written (its rows, where none stands
+    failed), until then those of the newest run. `rate` is in requests a minute, `left` in seconds. `tokens` and `cost`,
+    in USD, are those of all the job's batches until now, `expected` what was estimated for those that have a cost.
+    `error` says why the service could not be asked, and `passing` whether that may pass.
+    """
+
+    type: Literal["status"] = "status"
+    job: str
+    realm: str
+    state: str
+    requests: int
+    answered: int
+    failed: int
+    rate: float | None = None
+    left: float | None = None
+    batches: tuple[BatchField, ...]
+    output: str
+    asked: bool
+    tokens: UsedField | None = None
+    cost: float | None = None
+    expected: float | None = None
+    error: str = ""
+    passing: bool = False
+    failures: tuple[str, ...] | None = Field(
+        default=None, description="Why batches of the newest run failed as a whole, each cause once."
+    )
+    not_asked: str | None = Field(default=None, description="Why the service was not asked, though not `--offline`.")
+    since: str | None = Field(
+        default=None, description="When the newest fact here was recorded (RFC 3339), if the service was not asked."
+    )
+
+
+class VerifiedLine(MachineLine):
+    """What holds of one job and what does not, in sentences; it is verified where nothing is `wrong`."""
+
+    type: Literal["verified"] = "verified"
+    job: str
+    verified: bool
+    right: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+
+PlanOutput = Annotated[VersionLine | JobLine | OrphanLine | ErrorLine | PlanLine, Field(discriminator="type")]
+ApplyOutput = Annotated[
+    VersionLine | JobLine | OrphanLine | ErrorLine | PlanLine | EventLine | ProgressLine | OutcomeLine | ExitLine,
+    Field(discriminator="type"),
+]
+StatusOutput = Annotated[VersionLine | StatusLine | ErrorLine, Field(discriminator="type")]
+VerifyOutput = Annotated[VersionLine | VerifiedLine | ErrorLine, Field(discriminator="type")]
+OUTPUTS: dict[Command, Any] = {
+    "plan": PlanOutput,
+    "apply": ApplyOutput,
+    "status": StatusOutput,
+    "verify": VerifyOutput,
+}
