@@ -1,6 +1,6 @@
-"""The embedded batch service. Imports nothing of this package but digest and errors.
+"""The embedded batch service. It imports only `base` and `errors` of this package.
 
-`serve` is how it is run; everything heavy is imported when the service starts, not with this module.
+`run` and `BackgroundService` start it. Heavy modules are imported at the start, not with this module.
 """
 
 from runner.service.config import ServiceConfig

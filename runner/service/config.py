@@ -1,4 +1,4 @@
-"""What a service is told before it starts. Values only: nothing is opened, bound or read here."""
+"""The settings of a service. Values only: nothing is opened, bound or read here."""
 
 from __future__ import annotations
 
@@ -23,22 +23,19 @@ DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """Everything a service needs to know. All durations are in seconds, all sizes in bytes.
+    """All settings of a service. Durations are in seconds, sizes in bytes. Defaults follow the vendor's guide.
 
-    `tokens`: each is an account of its own; without any the service is open, and then only on loopback.
-    `base_url`, `key_env` and the `upstream_*` values are for the backend `openai`; `key_env` names the
-    environment variable that holds the key. `answer_delay` makes `echo` slow, for trying out what takes long.
-    Webhooks go to public addresses, and to the hosts, addresses and networks in `webhook_allow`; `loopback` and
-    `private` name the networks of that kind.
-    An attempt to deliver a webhook may take `webhook_timeout`; `webhook_backoff` is the pause after the first.
-    With `tls_cert` it speaks https only; `tls_key` is needed where the key does not stand in the certificate's file.
-    `rate_limits` hold for each account; there are none where nothing is said.
-    `guess_limits` hold for the wrong tokens of each address.
-    `bounds` limit what a peer may use of connections, headers and time.
-    The limits and lifetimes are those of the vendor's guide, adjustable for tests; `time_scale` shortens all lifetimes
-    and windows at once (see `lasting`). `faults` are troubles to make (see `runner.service.faults.faults`), by `seed`.
+    - `tokens`: each is an account. Without tokens the service is open, and listens on loopback only.
+    - `base_url`, `key_env`, `upstream_*`: for the backend `openai`. `key_env` names the variable that holds the key.
+    - `answer_delay`: for the backend `echo`.
+    - `webhook_allow`: targets of webhooks in addition to public addresses (see `Targets`).
+    - `webhook_timeout`: for one attempt. `webhook_backoff`: the delay after the first attempt.
+    - `tls_cert`: serve https only. `tls_key`: the key, unless the certificate's file holds it.
+    - `rate_limits`: for each account. `guess_limits`: for the wrong tokens of each address.
+    - `bounds`: limits on a client's connections, headers and time.
+    - `faults`, `seed`: see `runner.service.faults.faults`. `time_scale` shortens all lifetimes (see `lasting`).
 
-    Raises ServiceError where the values contradict each other.
+    Raises ServiceError if values contradict each other.
     """
 
     data: Path
@@ -81,6 +78,17 @@ class ServiceConfig:
     time_scale: float = 1.0
 
     def __post_init__(self) -> None:
+        self._check_backend()
+        self._check_network()
+        if not 0 < self.time_scale < float("inf"):
+            raise ServiceError(
+                f"time can't run {self.time_scale} times as fast", hint="give a number above 0", code="BS704"
+            )
+        for fault in self.faults:
+            parse(fault)
+        Targets(self.webhook_allow)
+
+    def _check_backend(self) -> None:
         if self.backend not in get_args(BackendName):
             raise ServiceError(
                 f"no such backend: {self.backend}", hint=f"use {', '.join(get_args(BackendName))}", code="BS704"
@@ -95,23 +103,18 @@ class ServiceConfig:
             raise ServiceError(
                 "the backend openai needs the base URL of its upstream, http:// or https://", code="BS704"
             )
+        if self.upstream_timeout <= 0:
+            raise ServiceError("an answer needs some time: the upstream's timeout must be above 0", code="BS704")
+        if self.concurrency < 1:
+            raise ServiceError("concurrency must be at least 1", code="BS704")
+
+    def _check_network(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ServiceError(
                 f"there is no port {self.port}", hint="use 0 to 65535; 0 lets the system pick one", code="BS704"
             )
         if self.tls_key and not self.tls_cert:
             raise ServiceError("a TLS key needs its certificate", hint="give the certificate too", code="BS704")
-        if self.upstream_timeout <= 0:
-            raise ServiceError("an answer needs some time: the upstream's timeout must be above 0", code="BS704")
-        if self.concurrency < 1:
-            raise ServiceError("concurrency must be at least 1", code="BS704")
-        if not 0 < self.time_scale < float("inf"):
-            raise ServiceError(
-                f"time can't run {self.time_scale} times as fast", hint="give a number above 0", code="BS704"
-            )
-        for fault in self.faults:
-            parse(fault)
-        Targets(self.webhook_allow)
         if any(not token for token in self.tokens):
             raise ServiceError("a token must not be empty", code="BS704")
         if not self.tokens and not is_loopback(self.host):
@@ -122,16 +125,16 @@ class ServiceConfig:
             )
 
     def lasting_limits(self, chosen: tuple[Limit, ...]) -> tuple[Limit, ...]:
-        """Return limits whose windows are as long as they really last."""
+        """Return the limits with their windows in real seconds."""
         return tuple(Limit(limit.calls, self.lasting(limit.seconds)) for limit in chosen)
 
     def lasting(self, seconds: float) -> float:
-        """How long something really lasts that takes `seconds` of the service's time."""
+        """Return how many real seconds `seconds` of the service's time last."""
         return seconds / self.time_scale
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only be reached from this machine. Names other than localhost count as not."""
+    """Return whether a host is loopback. Of names, only localhost counts."""
     if host == "localhost":
         return True
     try:

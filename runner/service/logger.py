@@ -1,7 +1,6 @@
-"""The service's log: dotted event names with fields, always to stderr, never with a token, key or URL signature.
+"""The service's log: dotted event names with fields, on stderr, never with a token, key or URL signature.
 
-structlog is imported with the first event and never configured here: where the program has configured it, that holds;
-otherwise warnings and errors go to stderr and the rest is dropped.
+The program may configure structlog. Otherwise warnings and errors go to stderr and the rest is dropped.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from runner.base.visible import visible_fields
 
 
 def info(event: str, **fields: Any) -> None:
-    """Log that something happened as it should."""
+    """Log a normal event."""
     _logger().info(event, **fields)
 
 
 def warning(event: str, **fields: Any) -> None:
-    """Log that something went wrong and was dealt with."""
+    """Log an error that the service handled."""
     _logger().warning(event, **fields)
 
 
 def error(event: str, **fields: Any) -> None:
-    """Log that something went wrong that should not have; with the traceback of the current exception."""
+    """Log an unexpected error with the traceback of the current exception."""
     _logger().error(event, exc_info=True, **fields)
 
 

@@ -1,4 +1,4 @@
-"""A thread with an event loop of its own, and how others talk to it. What it works on is its owner's."""
+"""A thread with an event loop, and calls into it from other threads."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from runner.service import logger
 class LoopThread:
     """Runs one coroutine function from `start` until it returns.
 
-    The coroutine calls `ready` when it is set up; `start` waits for that. `name` is the thread's, for example
-    `batchspec-jobs`.
+    The coroutine calls `ready` after its setup; `start` waits for that. `name` is the name of the thread.
     """
 
     def __init__(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -25,7 +24,7 @@ class LoopThread:
         self._failure: BaseException | None = None
 
     def start(self) -> None:
-        """Start, and return when the work is set up. Raises what kept it from that."""
+        """Start, and return after the setup. Raises the exception that ended the setup."""
         self._thread.start()
         self._ready.wait()
         if self._failure:
@@ -33,16 +32,16 @@ class LoopThread:
             raise self._failure
 
     def ready(self) -> None:
-        """Let `start` return. To be called by the work."""
+        """Let `start` return. The coroutine calls this."""
         self._loop = asyncio.get_running_loop()
         self._ready.set()
 
-    def tell(self, what: Callable[[], object]) -> None:
-        """Call `what` in the loop, from any thread; nothing happens where the work is over."""
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call `callback` in the loop, from any thread. Does nothing after the work has ended."""
         if self._loop is not None and self._thread.is_alive():
             try:
-                self._loop.call_soon_threadsafe(what)
-            except RuntimeError:  # the loop was closed in between: nothing is left to be told
+                self._loop.call_soon_threadsafe(callback)
+            except RuntimeError:  # the loop was closed in the meantime
                 return
 
     def join(self) -> None:

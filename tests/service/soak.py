@@ -293,7 +293,7 @@ def _check_downloads(url: str, data: Path, batches: dict[str, Batch]) -> None:
     about_lines = {name for name in KINDS if name.endswith("-lines") or name == "results-gone"}
     with httpx.Client(headers={"authorization": f"Bearer {TOKEN}"}, timeout=30) as http, httpx.Client() as plain:
         for batch in batches.values():
-            if about_lines & set(batch.trouble):
+            if about_lines & set(batch.active_faults):
                 continue
             results = http.get(f"{url}/v1/batches/{batch.id}/results").json()
             for name, file in (("output_url", "output.jsonl"), ("error_url", "errors.jsonl")):

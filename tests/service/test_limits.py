@@ -38,13 +38,13 @@ def test_the_window_slides() -> None:
     """A call counts for exactly as long as the window is wide."""
     clock = Clock()
     limiter = Limiter((Limit(2, 60.0),), clock)
-    assert limiter.take("a") == (
+    assert limiter.count("a") == (
         True,
         {"ratelimit-limit": "2", "ratelimit-remaining": "1", "ratelimit-reset": "1000060"},
     )
     clock.now += 30
-    assert limiter.take("a")[0]
-    allowed, headers = limiter.take("a")
+    assert limiter.count("a")[0]
+    allowed, headers = limiter.count("a")
     assert not allowed
     assert headers == {
         "ratelimit-limit": "2",
@@ -53,27 +53,27 @@ def test_the_window_slides() -> None:
         "retry-after": "30",
     }
     clock.now += 30
-    assert [limiter.take("a")[0] for _ in range(2)] == [True, False]
+    assert [limiter.count("a")[0] for _ in range(2)] == [True, False]
 
 
 def test_the_headers_are_about_the_hour_until_the_minute_is_used_up() -> None:
     clock = Clock()
     limiter = Limiter((Limit(3, 60.0), Limit(10, 3600.0)), clock)
-    seen = [limiter.take("a") for _ in range(4)]
+    seen = [limiter.count("a") for _ in range(4)]
     assert [headers["ratelimit-limit"] for _, headers in seen] == ["10", "10", "10", "3"]
     assert [allowed for allowed, _ in seen] == [True, True, True, False]
-    assert limiter.take("b")[1]["ratelimit-remaining"] == "9"
+    assert limiter.count("b")[1]["ratelimit-remaining"] == "9"
 
 
 def test_refused_calls_do_not_count() -> None:
     clock = Clock()
     limiter = Limiter((Limit(1, 60.0),), clock)
     for _ in range(100):
-        limiter.take("a")
+        limiter.count("a")
         clock.now += 1
-    assert limiter.take("a")[0] is False
+    assert limiter.count("a")[0] is False
     clock.now += 60
-    assert limiter.take("a")[0] is True
+    assert limiter.count("a")[0] is True
 
 
 def test_each_account_has_its_own_allowance(serve: Serve) -> None:

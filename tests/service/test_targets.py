@@ -190,7 +190,7 @@ class Resolver:
 
 def post(url: str, resolver: Resolver, *allow: str) -> int:
     async def send() -> int:
-        sender = Sender(Targets(allow), timeout=5, at_once=2, resolve=resolver)
+        sender = Sender(Targets(allow), timeout=5, max_connections=2, resolve=resolver)
         try:
             return await sender.post(url, b"{}", {"content-type": "application/json"})
         finally:

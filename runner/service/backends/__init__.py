@@ -1,6 +1,6 @@
-"""What answers the requests: one `Protocol`, and an explicit table of what implements it.
+"""The `Backend` protocol and its implementations, which answer requests.
 
-A backend knows nothing of jobs, files or lines. It is made, used and closed in the thread of the jobs' event loop.
+A backend knows nothing of jobs, files or lines. The scheduler's thread creates, uses and closes it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer: the response object in the format of the request, and the tokens it took."""
+    """A response in the format of the request, and its usage."""
 
     response: Json
     usage: Usage
 
 
 class RequestFailed(Exception):
-    """This request got an error for good; it becomes a line of the error file. Nothing is to be billed for it."""
+    """A permanent error of one request. It becomes a line of the error file and costs nothing."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class RequestFailed(Exception):
 
 
 class BackendFailed(Exception):
-    """No request can be answered, whatever it says: the job fails as a whole."""
+    """No request can be answered, so the job fails as a whole."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -42,27 +42,27 @@ class BackendFailed(Exception):
 
 
 class Backend(Protocol):
-    """Answers requests, as many at once as `concurrency` says, over all jobs."""
+    """Answers requests, up to `concurrency` at a time over all jobs."""
 
     @property
     def concurrency(self) -> int:
-        """How many requests to ask at once."""
+        """The number of requests to send at the same time."""
         ...
 
     async def answer(self, body: Json, wire: Format) -> Answer:
-        """Answer one request, which is valid and complete. Raises RequestFailed and BackendFailed."""
+        """Answer one valid, complete request. Raises RequestFailed and BackendFailed."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything. Requests under way are cut short within a second."""
+        """Release all resources. Requests in flight end within a second."""
         ...
 
 
 def make_backend(config: ServiceConfig) -> Backend:
-    """The backend that a config names. Raises ServiceError where it can't work on this machine."""
+    """Return the backend of a config. Raises ServiceError if it can't run on this machine."""
     match config.backend:
         case "echo":
-            from runner.service.backends.echo import Echo  # noqa: PLC0415 - only what is used is imported
+            from runner.service.backends.echo import Echo  # noqa: PLC0415 - imports only the backend in use
 
             return Echo(config.answer_delay, config.concurrency)
         case "openai":

@@ -1,7 +1,7 @@
-"""The backend that says back what it was told, for tests and for trying things out without a model.
+"""The backend that returns the prompt, for tests and for trying things out without a model.
 
-An answer is a function of its request only. Tokens of OpenAI's models are counted as these count them (`tokens`); of
-any other model, whose tokenizer is not public, each four characters begun are one.
+An answer depends only on its request. Tokens of OpenAI's models are exact (`tokens`); for other models, whose
+tokenizers are not public, four characters count as one token, rounded up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runner.service.backends.translate import from_chat, text_of, to_chat
 from runner.service.jobs.lines import Format, usage_of
 
 CREATED = 1_767_225_600
-"""1 January 2026 UTC: the `created` of every answer, so that it depends on nothing but the request."""
+"""1 January 2026 UTC, the `created` of every answer, so that it depends only on the request."""
 
 CONTEXT_TOKENS = 128_000
 CHARACTERS_PER_TOKEN = 4
@@ -26,7 +26,7 @@ CHARACTERS_PER_TOKEN = 4
 class Echo:
     """Answers with the text of the last message, cut at the request's token limit.
 
-    `delay` is in seconds for each request; with one, `concurrency` requests are answered at once.
+    With a `delay` (seconds), it answers `concurrency` requests at a time.
     """
 
     def __init__(self, delay: float = 0.0, concurrency: int = 8) -> None:
@@ -35,11 +35,11 @@ class Echo:
 
     @property
     def concurrency(self) -> int:
-        """One where nothing is waited for: more would only cost time."""
+        """One without a delay: more would only cost time."""
         return self._concurrency if self._delay else 1
 
     async def answer(self, body: Json, wire: Format) -> Answer:
-        """Answer one request. Raises RequestFailed where it is too long for the context or has no sensible limit."""
+        """Answer one request. Raises RequestFailed if it exceeds the context or has an invalid token limit."""
         if self._delay:
             await asyncio.sleep(self._delay)
         tokenizer = tokenizer_of(body.get("model")) or Rule()
@@ -47,22 +47,22 @@ class Echo:
         return Answer(response, usage_of(response))
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
 
 class Rule:
-    """One token for each four characters begun, and none for what is around the texts."""
+    """Counts one token for every four characters of text, rounded up."""
 
     def count(self, text: str) -> int:
-        """Tokens of a text."""
+        """Return the tokens of a text."""
         return -(-len(text) // CHARACTERS_PER_TOKEN)
 
     def cut(self, text: str, limit: int) -> str:
-        """The first `limit` tokens of a text."""
+        """Return the first `limit` tokens of a text."""
         return text[: limit * CHARACTERS_PER_TOKEN]
 
     def prompt(self, chat: Json, _body: Json) -> int:
-        """Input tokens of a request."""
+        """Return the input tokens of a request."""
         return sum(self.count(text_of(message.get("content"))) for message in chat["messages"])
 
 

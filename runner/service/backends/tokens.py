@@ -1,8 +1,8 @@
-"""Tokens as OpenAI's models count them, for the backend that makes answers up. Nothing here is shared with the client.
+"""Token counts of OpenAI's models, for the echo backend. The client does not use this code.
 
-Texts are counted by OpenAI's own tokenizers, the wrapping of messages by the rule of its cookbook ("How to count tokens
-with tiktoken"): three tokens a message, the tokens of its role and content, its name's and one more, and three that
-prime the answer. For tools, schemas and tool calls there is no published rule: the tokens of their JSON text are taken.
+Texts use OpenAI's tokenizers. Messages use the rule of its cookbook ("How to count tokens with tiktoken"): three tokens
+a message, its role, content and name, one more for a name, and three for the start of the answer. There is no published
+rule for tools, schemas and tool calls, so they count as JSON text.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ PRIMING = 3
 _FAMILIES = (
     (re.compile(r"gpt-4o|gpt-4\.1|chatgpt-4o"), "o200k_base"),
     (re.compile(r"gpt-4(-|$)|gpt-3\.5|gpt-35"), "cl100k_base"),
-    # No table says so of these; all newer models have had it so far.
+    # Assumed: all newer models use it so far.
     (re.compile(r"gpt-[5-9]|gpt-4\.|gpt-oss|o[1-9](-|$)"), "o200k_base"),
 )
 _BEYOND_TEXT = ("tools", "functions", "response_format", "text")
 _FIXED = ("system", "developer")
 _CHUNK = 50_000
-"""Characters given to the tokenizer at once: it refuses texts of more than 200,000 tokens."""
+"""Characters a call of the tokenizer, which refuses texts of more than 200,000 tokens."""
 
 
 class _Encoding(Protocol):
@@ -41,15 +41,15 @@ class Tokenizer:
 
     def __init__(self, encoding: _Encoding) -> None:
         self._encoding = encoding
-        # Roles, and the system message that stands in most requests of a job.
+        # Caches roles and the system message, which most requests of a job share.
         self._count_again = functools.lru_cache(maxsize=64)(self.count)
 
     def count(self, text: str) -> int:
-        """Tokens of a text."""
+        """Return the tokens of a text."""
         return sum(len(self._encoding.encode_ordinary(piece)) for piece in _pieces(text))
 
     def cut(self, text: str, limit: int) -> str:
-        """The first `limit` tokens of a text; what they hold of a character that is cut in two shows as U+FFFD."""
+        """Return the first `limit` tokens of a text. A character that is cut in two becomes U+FFFD."""
         kept: list[int] = []
         for piece in _pieces(text):
             kept += self._encoding.encode_ordinary(piece)
@@ -58,7 +58,7 @@ class Tokenizer:
         return self._encoding.decode(kept[:limit])
 
     def prompt(self, chat: dict[str, Any], body: dict[str, Any]) -> int:
-        """Input tokens of a request: its messages as chat completions have them, the rest as it stands in `body`."""
+        """Return the input tokens of a request: the messages of `chat` and the other fields of `body`."""
         total = PRIMING + sum(self._message(message) for message in chat["messages"])
         beyond = {name: body[name] for name in _BEYOND_TEXT if body.get(name)}
         return total + (self.count(orjson.dumps(beyond).decode()) if beyond else 0)
@@ -78,7 +78,7 @@ class Tokenizer:
 
 
 def tokenizer_of(model: Any) -> Tokenizer | None:
-    """The tokenizer of an OpenAI model, also where a catalogue puts `openai-` before its name; None for any other."""
+    """Return the tokenizer of an OpenAI model, with or without the prefix `openai-`; None for others."""
     if not isinstance(model, str):
         return None
     name = re.sub(r"^openai[-/]", "", model.lower())
@@ -89,7 +89,7 @@ def tokenizer_of(model: Any) -> Tokenizer | None:
 @functools.cache
 def _load(name: str) -> Tokenizer:
     with warnings.catch_warnings():
-        # bpe-openai 0.1.4 reads its data by a function that Python 3.11 and 3.12 warn of.
+        # bpe-openai 0.1.4 uses a function that is deprecated in Python 3.11 and 3.12.
         warnings.simplefilter("ignore", DeprecationWarning)
         from bpe_openai import get_encoding  # noqa: PLC0415 - most of a second to import
 
@@ -97,7 +97,7 @@ def _load(name: str) -> Tokenizer:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """A long text in pieces that begin with a space where they can, as the tokenizer's words do."""
+    """Split a long text into pieces, before a space if possible, like the tokenizer's words."""
     if len(text) <= _CHUNK:
         yield text
         return

@@ -1,7 +1,6 @@
-"""Responses and Anthropic messages put as chat completions, and their answers put back. Text and tools; no I/O.
+"""Translates Responses and Anthropic messages to chat completions, and the answers back. Text and tools; no I/O.
 
-Self-hosted servers all speak chat completions and few the rest, so this is how every backend takes every format.
-What a format has beyond the others is left out: a request is answered without it rather than refused.
+All self-hosted servers support chat completions, and few the other formats. Fields without an equivalent are dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filt
 
 
 def to_chat(body: Json, wire: Format) -> Json:
-    """A request of any format as a chat completion request. Raises RequestFailed where it makes no sense."""
+    """Return a request of any format as a chat completion request. Raises RequestFailed if it is invalid."""
     match wire:
         case Format.CHAT:
             return body
@@ -29,7 +28,7 @@ def to_chat(body: Json, wire: Format) -> Json:
 
 
 def from_chat(chat: Json, body: Json, wire: Format) -> Json:
-    """The answer to `to_chat(body)` as an answer to `body`. Raises RequestFailed where it is no chat completion."""
+    """Return the answer to `to_chat(body)` in the format of `body`. Raises RequestFailed if it is invalid."""
     if wire is Format.CHAT:
         return chat
     try:
@@ -40,7 +39,7 @@ def from_chat(chat: Json, body: Json, wire: Format) -> Json:
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content: as it is, or of its parts, a line each."""
+    """Return the text of a message's content, with a line for each part."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -73,7 +72,7 @@ _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
 def _turns(message: Json) -> list[Json]:
-    """One Anthropic message as chat messages: tool results become messages of their own, before the text."""
+    """Return an Anthropic message as chat messages. Tool results become separate messages before the text."""
     content = message.get("content")
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     turns: list[Json] = [
@@ -118,7 +117,7 @@ def _message_of_chat(chat: Json, choice: Json) -> Json:
         "stop_reason": _STOP_REASONS.get(str(choice.get("finish_reason")), "end_turn"),
         "stop_sequence": None,
         "usage": {
-            # Anthropic counts what came from the cache beside the input, OpenAI within it.
+            # Anthropic's input tokens exclude cached tokens, OpenAI's include them.
             "input_tokens": max(prompt - cached, 0),
             "output_tokens": completion,
             "cache_creation_input_tokens": 0,
@@ -157,7 +156,7 @@ def _chat_of_response(body: Json) -> Json:
 
 
 def _item(item: Json) -> list[Json]:
-    """One input item of a response as chat messages; those with nothing to say in a chat are left out."""
+    """Return an input item of a response as chat messages; none if it has no equivalent."""
     match item.get("type", "message"):
         case "message":
             role = "system" if item.get("role") == "developer" else item.get("role", "user")
@@ -251,7 +250,7 @@ def _call(call_id: Any, name: Any, arguments: Any) -> Json:
 
 
 def _suffix(chat: Json) -> str:
-    """A chat completion's id without its prefix; ids of translated answers are made of it."""
+    """Return a chat completion's id without its prefix, for the ids of translated answers."""
     return str(chat.get("id", "")).removeprefix("chatcmpl-") or "0"
 
 

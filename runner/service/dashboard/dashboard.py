@@ -1,7 +1,7 @@
-"""The page for people: the jobs of an account, each job's log, and the way to its results. It changes nothing.
+"""The read-only web page: the jobs of an account, their logs and links to their results.
 
-All of it works without JavaScript; `live.js` only fetches the same page again. Whatever users wrote is escaped by the
-templates, and a policy in the headers keeps the browser from running anything but that one script.
+It works without JavaScript; `live.js` only reloads the page. The templates escape all text of users, and a content
+security policy allows no other script.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from runner.service.config import ServiceConfig
-from runner.service.dashboard.job_summary import job_summary, last_refusals, metadata_of, reasons_of
+from runner.service.dashboard.job_summary import job_summary, last_failures, metadata_of, reasons_of
 from runner.service.dashboard.sessions import LIFETIME, Sessions
 from runner.service.db.batches import STATUS_ORDER, STATUSES, TERMINAL, Batch, Batches
 from runner.service.db.outbox import Outbox
 from runner.service.db.storage import Storage
-from runner.service.http.middleware import Accounts, HttpError, Methods, is_own, peer, uuid_of
+from runner.service.http.middleware import Accounts, HttpError, Methods, is_same_origin, peer, uuid_of
 from runner.service.http.presigned import Transfers
 from runner.service.http.responses import timestamp
 from runner.service.jobs.journal import ERRORS
-from runner.service.webhooks.payload import shown
+from runner.service.webhooks.payload import redacted_url
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 PAGE = 50
 """Jobs on a page."""
 
-REFUSALS = 20
+FAILURES = 20
+"""Failed requests shown of a job."""
+
 _FOLDER = Path(__file__).parent / "pages"
 _PATHS = frozenset({"/", "/login", "/logout"})
 _FOLDERS = ("/jobs/", "/page/")
@@ -58,12 +60,12 @@ _HEADERS = {
 
 
 def is_page(path: str) -> bool:
-    """Whether a path belongs to the page."""
+    """Return whether a path belongs to the dashboard."""
     return path in _PATHS or path.startswith(_FOLDERS)
 
 
 class Dashboard:
-    """The routes of the page and what each shows."""
+    """The routes of the dashboard and their handlers."""
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Dashboard:
         self._sessions = Sessions(transfers.secret)
 
     def routes(self) -> list[BaseRoute]:
-        """To be put beside those of the API."""
+        """Return the routes, to be added to those of the API."""
         return [
             Route("/", Methods(GET=self.jobs)),
             Route("/jobs/{batch_id}", Methods(GET=self.job)),
@@ -96,7 +98,7 @@ class Dashboard:
         ]
 
     def visitor(self, headers: Headers, address: str) -> str:
-        """Return whose page a request from `address` asks for; empty if it shows no valid cookie and no valid token."""
+        """Return the account of a request from `address`; empty without a valid cookie or token."""
         cookies = cookie_parser(headers.get("cookie", ""))
         account = self._sessions.account(cookies, time.time())
         if account is None or not self._accounts.known(account):
@@ -104,10 +106,10 @@ class Dashboard:
         return account or ""
 
     async def jobs(self, request: Request) -> Response:
-        """GET /: all jobs, newest first, a page at a time."""
+        """Handle GET /: show jobs, newest first, a page at a time."""
         account = request.state.account
         if not account:
-            return _to("/login")
+            return _redirect("/login")
         query = request.query_params
         status = query.get("status", "")
         if status and status not in STATUSES:
@@ -127,15 +129,15 @@ class Dashboard:
             status=status,
             after=after,
             older=found[PAGE - 1].id if len(found) > PAGE else None,
-            # A page of old jobs moves only where one of them does; on the newest one new jobs may come.
+            # New jobs appear on the first page only; other pages change only while one of their jobs runs.
             moving=after is None or any(not batch.ended for batch in found),
         )
 
     async def job(self, request: Request) -> Response:
-        """GET /jobs/{id}: one job and its log."""
+        """Handle GET /jobs/{id}: show one job and its log."""
         if not request.state.account:
-            return _to("/login")
-        batch = self._asked(request)
+            return _redirect("/login")
+        batch = self._requested(request)
         if batch is None:
             return self._missing("There is no such job.")
         delivery, attempts = self._outbox.of(batch.id)
@@ -146,51 +148,51 @@ class Dashboard:
             row=job_summary(batch, folder, time.time()),
             metadata=metadata_of(batch),
             errors=reasons_of(batch),
-            refusals=last_refusals(folder / ERRORS, REFUSALS) if batch.failed else [],
-            webhook=shown(orjson.loads(batch.webhook)["url"]) if batch.webhook else None,
+            failures=last_failures(folder / ERRORS, FAILURES) if batch.failed else [],
+            webhook=redacted_url(orjson.loads(batch.webhook)["url"]) if batch.webhook else None,
             delivery=delivery,
             attempts=attempts,
             moving=batch.status not in TERMINAL or (delivery is not None and delivery.due_at is not None),
         )
 
     async def download(self, request: Request) -> Response:
-        """GET /jobs/{id}/output or /errors: on to a fresh download URL, so that links on the page do not expire."""
+        """Handle GET /jobs/{id}/output and /errors: redirect to a fresh download URL, so that links do not expire."""
         if not request.state.account:
-            return _to("/login")
-        batch = self._asked(request)
+            return _redirect("/login")
+        batch = self._requested(request)
         file_id = None
         if batch and batch.ended and not batch.results_deleted:
             file_id = batch.output_file_id if request.url.path.endswith("/output") else batch.error_file_id
         if file_id is None:
             return self._missing("There is no such file, or it was deleted at the end of its time.")
         expires = time.time() + self._config.lasting(self._config.url_ttl)
-        return _to(self._transfers.download_url(request, file_id, expires))
+        return _redirect(self._transfers.download_url(request, file_id, expires))
 
     async def login(self, request: Request) -> Response:
-        """GET /login: the form."""
+        """Handle GET /login: show the form."""
         if self._accounts.open or request.state.account:
-            return _to("/")
+            return _redirect("/")
         return self._show("login.html.j2", refused=False, hours=LIFETIME // 3600)
 
     async def sign_in(self, request: Request) -> Response:
-        """POST /login: a token, which becomes a cookie."""
+        """Handle POST /login: exchange a token for a cookie."""
         _refuse_other_sites(request)
         form = parse_qs((await _body(request)).decode("utf-8", "replace"))
         account = self._accounts.of_token(form.get("token", [""])[0].strip().encode(), peer(request.scope))
         if account is None:
             return self._show("login.html.j2", http_status=401, refused=True, hours=LIFETIME // 3600)
-        response = _to("/")
+        response = _redirect("/")
         self._sessions.start(request, response, account, time.time())
         return response
 
     async def sign_out(self, request: Request) -> Response:
-        """POST /logout."""
+        """Handle POST /logout: delete the cookie."""
         _refuse_other_sites(request)
-        response = _to("/login")
+        response = _redirect("/login")
         self._sessions.end(request, response)
         return response
 
-    def _asked(self, request: Request) -> Batch | None:
+    def _requested(self, request: Request) -> Batch | None:
         batch_id = uuid_of(request.path_params["batch_id"])
         return self._batches.get(batch_id, request.state.account) if batch_id else None
 
@@ -208,7 +210,7 @@ class Dashboard:
 
     @cached_property
     def _templates(self) -> Environment:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - only where a page is shown
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - only if a page is shown
 
         environment = Environment(
             loader=FileSystemLoader(_FOLDER),
@@ -228,7 +230,7 @@ class Dashboard:
 
 
 class _Static(StaticFiles):
-    """Files that browsers ask about each time: they change with the version, at the same address."""
+    """Static files that browsers revalidate each time, because a new version keeps their address."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -236,7 +238,7 @@ class _Static(StaticFiles):
         return response
 
 
-def _to(url: str) -> Response:
+def _redirect(url: str) -> Response:
     return RedirectResponse(url, 303, _HEADERS)
 
 
@@ -250,9 +252,9 @@ async def _body(request: Request) -> bytes:
 
 
 def _refuse_other_sites(request: Request) -> None:
-    """A form on somebody else's page must not sign people in or out. Browsers say where a form stands."""
+    """Refuse forms of other sites, which browsers report in the Origin header. Raises HttpError."""
     origin = request.headers.get("origin")
-    if origin is not None and not is_own(origin, request.headers["host"]):
+    if origin is not None and not is_same_origin(origin, request.headers["host"]):
         raise HttpError(403, "This form was sent from another site.")
 
 

@@ -1,4 +1,4 @@
-"""What the page shows of a job beyond its record: its history, how long it took, and its last failed requests."""
+"""What the dashboard shows of a job beyond its record: history, duration and last failed requests."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from runner.service.jobs.lines import LineError, error_in
 _STEPS = ("created", "queued", "in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled", "expired")
 _TAIL = 1 << 16
 _LABELS = ("job", "name", "project")
-"""Names of metadata that say whose job it is, the most telling first."""
+"""Metadata names that can label a job, in order of preference."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A request that failed."""
+class FailedRequest:
+    """A failed request."""
 
     custom_id: str
     code: str
@@ -31,46 +31,46 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class JobSummary:
-    """A job as the page has it. `took` is in seconds; `trouble` is what went wrong last, None where nothing did."""
+    """A job as the dashboard shows it. `duration` is in seconds; `last_error` is None if there was none."""
 
     batch: Batch
     label: str
-    took: float
+    duration: float
     has_results: bool
-    trouble: Refusal | LineError | None
+    last_error: FailedRequest | LineError | None
     history: tuple[tuple[float, str], ...]
 
 
 def job_summary(batch: Batch, folder: Path, now: float) -> JobSummary:
-    """Look at a job whose result files lie in `folder`."""
+    """Return the summary of a job with its result files in `folder`."""
     reasons = reasons_of(batch)
-    troubles: list[Refusal | LineError] = [*reasons]
+    errors: list[FailedRequest | LineError] = [*reasons]
     if batch.failed and not reasons:
-        troubles += last_refusals(folder / ERRORS, 1)
+        errors += last_failures(folder / ERRORS, 1)
     moments = [(at, step) for step in _STEPS if (at := getattr(batch, f"{step}_at")) is not None]
     return JobSummary(
         batch=batch,
         label=_label(batch),
-        took=max((batch.ended_at or now) - batch.created_at, 0.0),
+        duration=max((batch.ended_at or now) - batch.created_at, 0.0),
         has_results=has_results(batch),
-        trouble=next(iter(troubles), None),
+        last_error=next(iter(errors), None),
         history=tuple(sorted(moments, key=lambda moment: moment[0])),
     )
 
 
 def reasons_of(batch: Batch) -> list[LineError]:
-    """Why a job failed, empty where it did not."""
+    """Return why a job failed; empty if it did not."""
     return [LineError(**reason) for reason in orjson.loads(batch.errors)] if batch.errors else []
 
 
 def metadata_of(batch: Batch) -> dict[str, str]:
-    """What the client wrote beside the job."""
+    """Return the metadata of the create."""
     metadata: dict[str, str] = orjson.loads(batch.metadata) if batch.metadata else {}
     return metadata
 
 
-def last_refusals(path: Path, count: int) -> list[Refusal]:
-    """The last failed requests of a job, the newest first, as far as they stand in the file's last 64 kB."""
+def last_failures(path: Path, count: int) -> list[FailedRequest]:
+    """Return the last failed requests in the final 64 kB of a file, newest first."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -82,10 +82,10 @@ def last_refusals(path: Path, count: int) -> list[Refusal]:
     whole = pieces[:-1] if size <= _TAIL else pieces[1:-1]
     found = []
     for piece in reversed(whole[-count:]):
-        # What a power cut left of a line is cut off when the job goes on; until then it stands here.
+        # A power cut may leave an incomplete line, until the job continues.
         with suppress(ValueError, KeyError, TypeError):
             line = orjson.loads(piece)
-            found.append(Refusal(line["custom_id"], *error_in(line)))
+            found.append(FailedRequest(line["custom_id"], *error_in(line)))
     return found
 
 

@@ -1,7 +1,7 @@
-"""Who may see the page, where tokens are configured: a cookie that stands for an account and can do nothing else.
+"""Cookies of the dashboard. A cookie allows to see an account's jobs, and nothing else.
 
-The token itself is never in it. A browser sends its cookies to every port of a host, so to other people's servers on
-this machine too: what they could get is the sight of this account's jobs for some hours, not the right to submit.
+It never contains the token. Browsers send cookies to every port of a host, so to other users' servers on this machine
+too. These could see the account's jobs for some hours, but could not submit.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ LIFETIME = 12 * 3600
 
 
 class Sessions:
-    """Makes and reads the cookies of one data folder. They hold over restarts, and end with the folder's secret."""
+    """Creates and checks the cookies of one data folder. They are valid as long as the folder's secret exists."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = hmac.new(secret, b"session", "sha256").digest()
-        # Cookies know no ports: services side by side need names of their own.
+        # Cookies ignore ports, so each service on a host needs its own name.
         self._name = f"batchspec-{hashlib.sha256(self._secret).hexdigest()[:12]}"
 
     def start(self, request: Request, response: Response, account: str, now: float) -> None:
@@ -36,12 +36,12 @@ class Sessions:
         self._set(request, response, "", 0)
 
     def account(self, cookies: Mapping[str, str], now: float) -> str | None:
-        """The account that a browser is signed in to; None where it is not, or not any more."""
+        """Return the account of a signed-in browser, or None."""
         for name in (self._name, self._secure_name):
             account, _, rest = cookies.get(name, "").partition(".")
             expires, _, signature = rest.partition(".")
             genuine = hmac.compare_digest(self._sign(account, expires).encode(), signature.encode("utf-8", "replace"))
-            # Only what we signed is looked at any further, so `expires` is a number here.
+            # A valid signature proves that `expires` is a number.
             if genuine and now < int(expires):
                 return account
         return None

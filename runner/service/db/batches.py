@@ -1,6 +1,6 @@
-"""Batch jobs as the database knows them: the record, its states, and the steps from one to the next.
+"""The table of batch jobs: records, states and transitions.
 
-A step names the states it may start from, so two threads that disagree can't both win.
+A transition names the states it may start from, so of two conflicting threads only one succeeds.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ STATUS_ORDER: tuple[str, ...] = get_args(Status)
 STATUSES: frozenset[str] = frozenset(STATUS_ORDER)
 TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "expired"})
 CANCELLABLE: tuple[Status, ...] = ("in_progress", "finalizing")
-"""Where there is something upstream to cancel; before, the API description wants a 409."""
+"""States with something to cancel upstream. Before them, the API description requires a 409."""
 
 _KNOWN = 1000
-"""Jobs that are kept in memory until something changes."""
+"""Jobs cached in memory until the database changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a job has done so far: requests answered and failed, tokens taken."""
+    """A job's answered and failed requests and its tokens so far."""
 
     completed: int = 0
     failed: int = 0
@@ -54,9 +54,9 @@ NOTHING_DONE = Progress()
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A row of the table `batches`, column by column. Times are Unix seconds; JSON columns are still text.
+    """A row of the table `batches`. Times are Unix seconds; JSON columns are text.
 
-    `model` is what is shown, `default_model` what the create asked for as a default of lines that name none.
+    `default_model` is the create's model for lines without one; `model` is the one that the API shows.
     """
 
     seq: int
@@ -99,8 +99,8 @@ class Batch:
     faults: str | None
 
     @property
-    def trouble(self) -> dict[str, str]:
-        """The faults that this job has to suffer, with their details."""
+    def active_faults(self) -> dict[str, str]:
+        """The faults of this job, with their details."""
         return orjson.loads(self.faults) if self.faults else {}
 
     @property
@@ -110,13 +110,13 @@ class Batch:
 
     @property
     def ended(self) -> bool:
-        """Whether the state can change no more."""
+        """Whether the state is final."""
         return self.status in TERMINAL
 
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:
-    """What a create asks for, complete and checked."""
+    """A complete and valid create."""
 
     account: str
     request_id: str
@@ -137,11 +137,11 @@ class NewBatch:
 
 
 class FileChanged(Exception):
-    """The file that a job was to be made from has other content now, or is gone."""
+    """The input file of a new job was replaced or deleted."""
 
 
 class Batches:
-    """The table of jobs. `on_webhook` is called when one has ended whose webhook is to be delivered."""
+    """The table of jobs. It calls `on_webhook` when a job with a webhook has ended."""
 
     def __init__(self, db: Database, on_webhook: Callable[[], None] = lambda: None) -> None:
         self._db = db
@@ -150,9 +150,9 @@ class Batches:
         self._known_at: tuple[int, int] | None = None
 
     def add(self, new: NewBatch) -> Batch:
-        """Accept a job; from here on it is never lost. Where its request_id was used before, that job.
+        """Store a job durably, or return the job that already has its request_id.
 
-        Raises FileChanged where the file was uploaded again since `new` was made from it.
+        Raises FileChanged if the file was uploaded again since `new` was built.
         """
         with self._db.transaction() as connection:
             known = self.by_request_id(new.account, new.request_id)
@@ -171,10 +171,10 @@ class Batches:
         return Batch(**dict(row))
 
     def get(self, batch_id: str, account: str | None = None) -> Batch | None:
-        """A job by id; None where there is none, or not for this account."""
+        """Return a job by id, or None if there is none for this account."""
         version = self._db.version()
         if version is None or version != self._known_at or len(self._known) > _KNOWN:
-            # Whoever polls asks far more often than anything changes.
+            # Clients poll far more often than anything changes.
             self._known.clear()
             self._known_at = version
         batch = self._known.get(batch_id)
@@ -186,14 +186,14 @@ class Batches:
         return batch if account in {None, batch.account} else None
 
     def by_request_id(self, account: str, request_id: str) -> Batch | None:
-        """The job that was created with an idempotency key."""
+        """Return the job that was created with an idempotency key."""
         row = self._db.connection.execute(
             "SELECT * FROM batches WHERE account = ? AND request_id = ?", (account, request_id)
         ).fetchone()
         return Batch(**dict(row)) if row else None
 
     def by_result_file(self, file_id: str) -> Batch | None:
-        """The job that an output or error file belongs to."""
+        """Return the job of an output or error file."""
         row = self._db.connection.execute(
             "SELECT * FROM batches WHERE output_file_id = :id UNION SELECT * FROM batches WHERE error_file_id = :id",
             {"id": file_id},
@@ -201,7 +201,7 @@ class Batches:
         return Batch(**dict(row)) if row else None
 
     def page(self, account: str, *, before: int | None, status: str | None, limit: int) -> list[Batch]:
-        """Up to `limit` jobs, newest first, all with a `seq` below `before`."""
+        """Return up to `limit` jobs, newest first, with a `seq` below `before`."""
         rows = self._db.connection.execute(
             "SELECT * FROM batches WHERE account = :account AND (:before IS NULL OR seq < :before)"
             " AND (:status IS NULL OR status = :status) ORDER BY seq DESC LIMIT :limit",
@@ -210,31 +210,31 @@ class Batches:
         return [Batch(**dict(row)) for row in rows]
 
     def counts(self, account: str) -> dict[str, int]:
-        """How many jobs are in each state; those without any are left out."""
+        """Return the number of jobs by state, without zeros."""
         rows = self._db.connection.execute(
             "SELECT status, count(*) AS jobs FROM batches WHERE account = ? GROUP BY status", (account,)
         )
         return {row["status"]: row["jobs"] for row in rows}
 
-    def next_in(self, statuses: Sequence[Status], *, but: Collection[str]) -> Batch | None:
-        """The oldest job in one of these states, leaving out the ids of `but`."""
+    def next_in(self, statuses: Sequence[Status], *, exclude: Collection[str]) -> Batch | None:
+        """Return the oldest job in one of these states, except the ids in `exclude`."""
         rows = self._db.connection.execute(
-            f"SELECT * FROM batches WHERE status IN ({_marks(statuses)}) AND id NOT IN ({_marks(but)})"  # noqa: S608
+            f"SELECT * FROM batches WHERE status IN ({_marks(statuses)}) AND id NOT IN ({_marks(exclude)})"  # noqa: S608
             " ORDER BY seq LIMIT 1",
-            (*statuses, *but),
+            (*statuses, *exclude),
         )
         row = rows.fetchone()
         return Batch(**dict(row)) if row else None
 
     def overdue(self, now: float) -> list[str]:
-        """Jobs that never started and whose time is up."""
+        """Return the ids of jobs that expired before they started."""
         rows = self._db.connection.execute(
             "SELECT id FROM batches WHERE status IN ('validating', 'queued') AND expires_at <= ?", (now,)
         )
         return [row["id"] for row in rows]
 
     def next_deadline(self) -> float | None:
-        """When the next job that has not started will have expired."""
+        """Return when the next job that has not started expires."""
         row = self._db.connection.execute(
             "SELECT min(expires_at) AS due FROM batches WHERE status IN ('validating', 'queued')"
         ).fetchone()
@@ -242,7 +242,7 @@ class Batches:
         return due
 
     def step(self, batch_id: str, origin: Sequence[Status], to: Status, now: float) -> bool:
-        """Go to a state from one of `origin`. False where the job is in none of them."""
+        """Change the state from one of `origin`. Return False if the job is in none of them."""
         ended = ", ended_at = :now" if to in TERMINAL else ""
         cursor = self._db.connection.execute(
             f"UPDATE batches SET status = :to, {to}_at = :now{ended}"  # noqa: S608 - `to` is a Status
@@ -252,7 +252,7 @@ class Batches:
         return cursor.rowcount == 1
 
     def validated(self, batch_id: str, total: int, model: str | None, now: float) -> bool:
-        """Go from validating to queued, with what validation has counted."""
+        """Change the state from validating to queued, and store the result of validation."""
         with self._db.transaction() as connection:
             stepped = self.step(batch_id, ("validating",), "queued", now)
             if stepped:
@@ -262,7 +262,7 @@ class Batches:
         return stepped
 
     def progressed(self, batch_id: str, progress: Progress) -> None:
-        """Show how far a job is."""
+        """Store a job's progress."""
         self._db.connection.execute(
             "UPDATE batches SET completed = :completed, failed = :failed, input_tokens = :input_tokens,"
             " output_tokens = :output_tokens, cached_tokens = :cached_tokens WHERE id = :id",
@@ -279,7 +279,7 @@ class Batches:
         progress: Progress = NOTHING_DONE,
         errors: Sequence[LineError] = (),
     ) -> bool:
-        """End a job: last state, counts, files, reasons and webhook at once. False where it is in none of `origin`."""
+        """End a job, in one transaction with its webhook. Return False if its state is not in `origin`."""
         reasons = [{"code": error.code, "message": error.message, "line": error.line} for error in errors]
         to_deliver = False
         with self._db.transaction() as connection:
@@ -301,14 +301,14 @@ class Batches:
         return stepped
 
     def with_old_results(self, before: float) -> list[str]:
-        """Jobs that ended before a time and still have results."""
+        """Return the ids of jobs that ended before a time and still have results."""
         rows = self._db.connection.execute(
             "SELECT id FROM batches WHERE ended_at < ? AND results_deleted = 0", (before,)
         )
         return [row["id"] for row in rows]
 
     def results_gone(self, batch_id: str) -> None:
-        """Note that the results were deleted at the end of their time."""
+        """Record that the expired results were deleted."""
         self._db.connection.execute("UPDATE batches SET results_deleted = 1 WHERE id = ?", (batch_id,))
 
 

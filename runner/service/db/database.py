@@ -1,6 +1,6 @@
-"""The service's SQLite file: connection, schema and transactions. The tables have modules of their own.
+"""The service's SQLite file: connection, schema and transactions. Other modules hold the queries.
 
-Every commit is synced: what the service has promised outlives a power cut. A connection belongs to one thread.
+Every commit is synced, so accepted jobs survive a power cut. A connection belongs to one thread.
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ ALTER TABLE batches ADD COLUMN faults TEXT;
 _COUNTS = "CREATE INDEX batches_by_account_and_status ON batches (account, status, seq);\n"
 
 _VERSIONS = (_JOBS, _WEBHOOKS, _FAULTS, _COUNTS)
-"""What each version of the schema adds to the one before; never changed once released."""
+"""The additions of each schema version. Never change a released one."""
 
 
 class Database:
-    """One connection of one thread. Raises ServiceError for a file of a newer version or one that is damaged."""
+    """One connection of one thread. Raises ServiceError if the file is damaged or of a newer version."""
 
     def __init__(self, path: Path) -> None:
-        # It holds the secrets of webhooks that are not delivered yet. SQLite gives its other files the same mode.
+        # It holds secrets of undelivered webhooks. SQLite creates its other files with the same mode.
         path.touch(mode=0o600)
         self.connection = sqlite3.connect(path, isolation_level=None, timeout=30)
         self.connection.row_factory = sqlite3.Row
@@ -124,19 +124,19 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close the connection; what is committed stays."""
+        """Close the connection."""
         self.connection.close()
 
     def version(self) -> tuple[int, int] | None:
-        """What is another one as soon as anybody has changed anything; None within a transaction of our own."""
+        """Return a value that differs after any change by any connection; None within a transaction of this one."""
         if self.connection.in_transaction:
             return None
-        changed_by_others: int = self.connection.execute("PRAGMA data_version").fetchone()[0]
-        return changed_by_others, self.connection.total_changes
+        data_version: int = self.connection.execute("PRAGMA data_version").fetchone()[0]
+        return data_version, self.connection.total_changes
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing; other writers wait."""
+        """Commit everything or nothing. Other writers wait."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield self.connection

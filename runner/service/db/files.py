@@ -1,4 +1,4 @@
-"""Input files as the database knows them: intents and finished uploads. The bytes are `storage`'s matter."""
+"""The table of input files: intents and finished uploads. `storage` holds the bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.service.db.database import Database
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file intent. `blob` names the stored bytes and is None until an upload was complete. Times are Unix seconds."""
+    """A file intent. `blob` names the stored bytes, or is None before an upload is complete. Times are Unix seconds."""
 
     id: str
     account: str
@@ -24,7 +24,7 @@ class InputFile:
 
 
 class FileInUse(Exception):
-    """A job was created from this file: its content stands."""
+    """A job was created from this file, so its content can't change."""
 
 
 class Files:
@@ -34,7 +34,7 @@ class Files:
         self._db = db
 
     def add(self, account: str, name: str, declared_bytes: int | None, now: float, ttl: float) -> InputFile:
-        """Make an intent; it lives for `ttl` seconds."""
+        """Create an intent that expires after `ttl` seconds."""
         file = InputFile(str(uuid.uuid4()), account, name, declared_bytes, now, now + ttl, None, None, None)
         self._db.connection.execute(
             "INSERT INTO files (id, account, name, declared_bytes, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
@@ -43,14 +43,14 @@ class Files:
         return file
 
     def get(self, file_id: str, now: float) -> InputFile | None:
-        """A file by id, None where there is none or it has expired."""
+        """Return a file by id, or None if there is none or it has expired."""
         row = self._db.connection.execute(
             "SELECT * FROM files WHERE id = ? AND expires_at > ?", (file_id, now)
         ).fetchone()
         return InputFile(**dict(row)) if row else None
 
     def set_upload(self, file_id: str, blob: str, size: int, digest: str) -> str | None:
-        """Make a complete upload count, and return the blob it replaces. Raises FileInUse once a job was made of it."""
+        """Store a complete upload, and return the blob it replaces. Raises FileInUse if a job uses the file."""
         with self._db.transaction() as connection:
             if connection.execute("SELECT 1 FROM batches WHERE file_id = ? LIMIT 1", (file_id,)).fetchone():
                 raise FileInUse(file_id)
@@ -61,7 +61,7 @@ class Files:
         return row["blob"] if row else None
 
     def drop_expired(self, now: float) -> list[str]:
-        """Forget files past their time and return their blobs; those that a running job reads stay until it ends."""
+        """Delete expired files and return their blobs. Files that a running job reads stay until it ends."""
         rows = self._db.connection.execute(
             "DELETE FROM files WHERE expires_at <= ? AND NOT EXISTS"
             " (SELECT 1 FROM batches WHERE file_id = files.id AND ended_at IS NULL) RETURNING blob",
@@ -70,6 +70,6 @@ class Files:
         return [row["blob"] for row in rows.fetchall() if row["blob"]]
 
     def blobs(self) -> set[str]:
-        """The blobs that files stand for; any other is left over."""
+        """Return the blobs of all files; any other blob is unused."""
         rows = self._db.connection.execute("SELECT blob FROM files WHERE blob IS NOT NULL")
         return {row["blob"] for row in rows}

@@ -1,7 +1,7 @@
-"""Webhooks that are to be delivered, as the database knows them, and what became of each attempt.
+"""The tables of webhook deliveries and attempts.
 
-A delivery is written in the transaction that ends its job, so neither can be without the other. An attempt is written
-once its outcome is known: one that a crash cut short is made again, under the same message id.
+The transaction that ends a job also writes its delivery. An attempt is written after its outcome is known: after a
+crash during an attempt, it is repeated with the same message id.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from runner.service.db.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A webhook on its way. `due_at` is when to try next, None when it is over; `attempts` are those made so far."""
+    """A webhook to deliver. `due_at`: the next attempt, None if there is none. `attempts`: the number made so far."""
 
     batch_id: str
     due_at: float | None
@@ -25,7 +25,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try: when it began (Unix seconds), how long it took, and the HTTP status or why there was none."""
+    """One attempt: its start (Unix seconds), its duration, and the HTTP status or the error."""
 
     number: int
     at: float
@@ -35,12 +35,12 @@ class Attempt:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the receiver has taken it."""
+        """Whether the receiver accepted it."""
         return self.status is not None and 200 <= self.status < 300
 
 
 def put(connection: sqlite3.Connection, batch_id: str, now: float) -> bool:
-    """Within the transaction that ends a job: a delivery, if the job has a webhook."""
+    """Add a delivery if the job has a webhook. Call it in the transaction that ends the job."""
     cursor = connection.execute(
         "INSERT INTO deliveries (batch_id, due_at) SELECT id, ? FROM batches WHERE id = ? AND webhook IS NOT NULL",
         (now, batch_id),
@@ -54,27 +54,27 @@ class Outbox:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def due(self, now: float, *, but: Collection[str], limit: int) -> list[Delivery]:
-        """What is to be tried by now, the longest due first, leaving out the jobs of `but`."""
-        marks = ", ".join("?" * len(but))
+    def due(self, now: float, *, exclude: Collection[str], limit: int) -> list[Delivery]:
+        """Return due deliveries, the longest due first, except those of the jobs in `exclude`."""
+        marks = ", ".join("?" * len(exclude))
         rows = self._db.connection.execute(
             f"SELECT * FROM deliveries WHERE due_at <= ? AND batch_id NOT IN ({marks}) ORDER BY due_at LIMIT ?",  # noqa: S608
-            (now, *but, limit),
+            (now, *exclude, limit),
         )
         return [Delivery(**dict(row)) for row in rows]
 
-    def next_due(self, *, but: Collection[str]) -> float | None:
-        """When the next one is to be tried, leaving out the jobs of `but`."""
-        marks = ", ".join("?" * len(but))
+    def next_due(self, *, exclude: Collection[str]) -> float | None:
+        """Return when the next delivery is due, except those of the jobs in `exclude`."""
+        marks = ", ".join("?" * len(exclude))
         row = self._db.connection.execute(
             f"SELECT min(due_at) AS due FROM deliveries WHERE batch_id NOT IN ({marks})",  # noqa: S608
-            tuple(but),
+            tuple(exclude),
         ).fetchone()
         due: float | None = row["due"]
         return due
 
     def record(self, batch_id: str, attempt: Attempt, again_at: float | None) -> None:
-        """Keep an attempt and when to try again. With the last one the job's record loses the secret."""
+        """Store an attempt and the time of the next one. After the last attempt, delete the job's secret."""
         with self._db.transaction() as connection:
             connection.execute(
                 "INSERT INTO attempts (batch_id, number, at, seconds, status, error) VALUES (?, ?, ?, ?, ?, ?)",
@@ -90,7 +90,7 @@ class Outbox:
                 )
 
     def of(self, batch_id: str) -> tuple[Delivery | None, list[Attempt]]:
-        """The delivery of a job, None where it has no webhook or has not ended, and the attempts made, oldest first."""
+        """Return the delivery of a job, or None if it has none yet, and its attempts, oldest first."""
         row = self._db.connection.execute("SELECT * FROM deliveries WHERE batch_id = ?", (batch_id,)).fetchone()
         attempts = self._db.connection.execute(
             "SELECT number, at, seconds, status, error FROM attempts WHERE batch_id = ? ORDER BY number", (batch_id,)

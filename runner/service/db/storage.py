@@ -1,4 +1,4 @@
-"""Bytes on disk: where uploads and results lie, and how an upload becomes one. Paths are made of our own ids only."""
+"""Uploads and results on disk. Paths contain only ids that the service created."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PIECE = 1 << 20
 
 
 class TooLarge(Exception):
-    """An upload went over its limit."""
+    """An upload exceeds its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Stored:
 
 
 class Storage:
-    """The folders below a data folder. Raises OSError where they cannot be made."""
+    """The folders below a data folder. Raises OSError if they can't be created."""
 
     def __init__(self, data: Path) -> None:
         self._uploads = data / "uploads"
@@ -42,17 +42,17 @@ class Storage:
         make_folder(self._jobs)
 
     def blob(self, name: str) -> Path:
-        """Where the bytes of an upload lie."""
+        """Return the path of an upload."""
         return self._uploads / name
 
     def job(self, batch_id: str) -> Path:
-        """The folder of a job's result files."""
+        """Return the folder of a job's result files."""
         return self._jobs / batch_id
 
     async def receive(self, stream: AsyncIterator[bytes], limit: int) -> Stored:
-        """Take an upload in constant memory. It lies under its name only once all of it is on the disk.
+        """Store an upload in constant memory. The file gets its name only after it is synced to disk.
 
-        Raises TooLarge as soon as it goes over `limit` bytes, and whatever the stream raises; nothing stays then.
+        Raises TooLarge above `limit` bytes, and the exceptions of the stream. Then no file is left.
         """
         name = uuid.uuid4().hex
         part = self._uploads / f"{name}{_PART}"
@@ -81,7 +81,7 @@ class Storage:
         shutil.rmtree(self._jobs / batch_id, ignore_errors=True)
 
     def sweep(self, known: Collection[str]) -> None:
-        """Delete every upload that is not in `known`, half ones too. Only while no upload is under way."""
+        """Delete every complete and partial upload that is not in `known`. Call it only while no upload runs."""
         for path in self._uploads.iterdir():
             if path.name not in known:
                 path.unlink(missing_ok=True)
@@ -94,37 +94,37 @@ def _checked(size: int, limit: int) -> int:
 
 
 class _Writer:
-    """Writes and hashes one piece in a thread while the next one arrives; never more than these two are held."""
+    """Writes and hashes one piece in a thread while the next one arrives. Holds at most these two."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
         self._hash = hashlib.sha256()
-        self._under_way: asyncio.Future[None] | None = None
+        self._pending: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Wait for the last piece, whatever happened: the file must not be closed under the thread."""
-        if self._under_way is None:
+        """Wait for the thread in any case, because the caller closes the file after this."""
+        if self._pending is None:
             return
-        await asyncio.wait([self._under_way])
+        await asyncio.wait([self._pending])
         if error is None:
-            self._under_way.result()
+            self._pending.result()
 
     async def write(self, piece: bytes) -> None:
-        """Take a piece. Raises OSError of this piece or the one before."""
-        if self._under_way is not None:
-            await asyncio.wait([self._under_way])
-            self._under_way.result()
-        self._under_way = asyncio.get_running_loop().run_in_executor(None, self._take, piece)
+        """Write a piece. Raises OSError of this piece or the one before."""
+        if self._pending is not None:
+            await asyncio.wait([self._pending])
+            self._pending.result()
+        self._pending = asyncio.get_running_loop().run_in_executor(None, self._write, piece)
 
     @property
     def digest(self) -> str:
-        """Of all that was written, in hex."""
+        """The SHA-256 of all pieces, in hex."""
         return self._hash.hexdigest()
 
-    def _take(self, piece: bytes) -> None:
+    def _write(self, piece: bytes) -> None:
         view = memoryview(piece)
         while view:
             view = view[self._file.write(view) :]
@@ -132,7 +132,7 @@ class _Writer:
 
 
 async def _pieces(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The stream in larger pieces, so that a thread is worth its while."""
+    """Join the stream into pieces large enough for a thread each."""
     pending: list[bytes] = []
     size = 0
     async for chunk in stream:

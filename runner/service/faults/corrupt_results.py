@@ -1,4 +1,4 @@
-"""Result files as a service in trouble hands them out: copies beside the real ones, which stay as they are."""
+"""Corrupted copies of result files. The real files do not change."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from runner.service.db.private_files import create
 from runner.service.faults.faults import share
 
 _Line = tuple[int, int] | bytes
-"""A line of the real file as (offset, bytes), or one that does not stand there."""
+"""A line of the real file as (offset, size), or the text of an invented line."""
 
 
 def corrupted_copy(path: Path, faults: Mapping[str, str], key: str) -> Path:
-    """The copy of a result file that a job's faults make of it; the file itself where none of them is about lines.
+    """Return a copy of a result file with a job's faults applied, or the file itself if no fault changes lines.
 
-    The same file, faults and key make the same copy. Raises OSError.
+    The same file, faults and key give the same copy. Raises OSError.
     """
     ways = [(name, way) for name, way in _WAYS.items() if name in faults]
     if not ways:
@@ -38,7 +38,7 @@ def corrupted_copy(path: Path, faults: Mapping[str, str], key: str) -> Path:
 
 
 def truncated_copy(path: Path) -> Path:
-    """A copy of a file that ends in the middle of a line. Raises OSError."""
+    """Return a copy of a file that ends in the middle of a line. Raises OSError."""
     copy = path.with_suffix(".cut.jsonl")
     if not copy.exists():
         with path.open("rb") as file:
@@ -69,14 +69,14 @@ def _half(file: BinaryIO, line: _Line) -> bytes:
 
 
 def _write(copy: Path, file: BinaryIO, lines: Iterable[_Line]) -> None:
-    beside = copy.with_name(f"{copy.name}.{uuid.uuid4().hex}")
-    with BufferedWriter(create(beside)) as target:
+    partial = copy.with_name(f"{copy.name}.{uuid.uuid4().hex}")
+    with BufferedWriter(create(partial)) as target:
         target.writelines(_read(file, line) for line in lines)
-    beside.replace(copy)
+    partial.replace(copy)
 
 
 def _chosen(lines: list[_Line], detail: str, numbers: random.Random) -> set[int]:
-    """Some of the lines by their number; at least one, where there is one."""
+    """Return random line numbers, at least one if there are lines."""
     if not lines:
         return set()
     return set(numbers.sample(range(len(lines)), max(round(share(detail) * len(lines)), 1)))
@@ -101,8 +101,8 @@ def _with_unknown(lines: list[_Line], file: BinaryIO, detail: str, numbers: rand
     for number, line in enumerate(lines):
         more.append(line)
         if number in copied:
-            stranger = {**orjson.loads(_read(file, line)), "custom_id": f"unknown-{number}"}
-            more.append(orjson.dumps(stranger, option=orjson.OPT_APPEND_NEWLINE))
+            unknown = {**orjson.loads(_read(file, line)), "custom_id": f"unknown-{number}"}
+            more.append(orjson.dumps(unknown, option=orjson.OPT_APPEND_NEWLINE))
     return more
 
 

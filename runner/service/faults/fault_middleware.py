@@ -1,6 +1,6 @@
-"""Trouble on the way of an exchange: answers lost, late or refused, transfers cut off. `faults` says what strikes.
+"""Faults of HTTP requests: responses lost, late or refused, and transfers cut off. `faults` decides when.
 
-The API behind this layer knows nothing of it; it is there only where faults were asked for.
+The service adds this layer only if faults are configured.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CUT_AFTER = 1 << 16
 
 
 class FaultMiddleware:
-    """The layer between the gate and the routes that makes the trouble of exchanges."""
+    """The layer between authentication and routes that injects faults into requests."""
 
     def __init__(self, app: ASGIApp, faults: Faults, *, uploads: str, downloads: str) -> None:
         self._app = app
@@ -34,7 +34,7 @@ class FaultMiddleware:
         self._bursts = _ErrorBursts(faults)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one exchange, or don't. Raises Problem for the answers that are errors."""
+        """Handle one request. Raises HttpError for injected errors."""
         path, method = scope["path"], scope["method"]
         if path.startswith(self._uploads):
             if method == "PUT" and self._strikes("cut-upload", scope):
@@ -50,7 +50,7 @@ class FaultMiddleware:
                 return
             send = self._late(send)
             if create:
-                send = self._unanswered(scope, send)
+                send = self._losing_response(scope, send)
         await self._app(scope, receive, send)
 
     def _strikes(self, name: str, scope: Scope) -> bool:
@@ -67,8 +67,8 @@ class FaultMiddleware:
 
         return late
 
-    def _unanswered(self, scope: Scope, send: Send) -> Send:
-        """Close the connection where a create was accepted and its answer is to be lost."""
+    def _losing_response(self, scope: Scope, send: Send) -> Send:
+        """Close the connection after an accepted create if its response is to be lost."""
         lost = False
 
         async def sometimes(message: Message) -> None:
@@ -84,7 +84,7 @@ class FaultMiddleware:
 
 
 class _ErrorBursts:
-    """Error answers that come several at a time."""
+    """Error responses to several calls in a row."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
@@ -93,7 +93,7 @@ class _ErrorBursts:
         self._guard = threading.Lock()
 
     def next(self) -> None:
-        """Count an API call. Raises Problem where it falls into a burst."""
+        """Count an API call. Raises HttpError if it is in a burst."""
         with self._guard:
             for name in self._left:
                 # Only a call outside of a burst can begin one.
@@ -146,7 +146,7 @@ def _cut_send(scope: Scope, send: Send) -> Send:
             if len(body) > allowed or not message.get("more_body"):
                 cut = True
                 await send({**message, "body": body[:allowed], "more_body": True})
-                # What was sent so far should arrive.
+                # Give the bytes sent so far time to arrive.
                 await asyncio.sleep(0.05)
                 await _abort(scope)
                 return
@@ -157,7 +157,7 @@ def _cut_send(scope: Scope, send: Send) -> Send:
 
 
 async def _abort(scope: Scope) -> None:
-    """Close the connection, and let the server see that it is closed before it looks for an answer to send."""
+    """Close the connection, and wait until the server has noticed."""
     abort: Callable[[], Any] = scope["extensions"][ABORT]["abort"]
     abort()
     await asyncio.sleep(0.01)

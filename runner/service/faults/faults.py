@@ -1,7 +1,7 @@
-"""The troubles that a service can be told to make: their names, how a fault is written, and when it strikes.
+"""The faults that a service can inject: their names, their syntax, and when they occur.
 
-What each one does stands where it happens: exchanges in `trouble`, jobs in `engine` and `runs`, result files in
-`spoiled`. Everything is decided by a seed, so that a run with trouble can be had again.
+Their effects are in `fault_middleware` (requests), `scheduler` and `job_run` (jobs) and `corrupt_results` (result
+files). A seed makes runs with faults repeatable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Scope = Literal["call", "create", "upload", "download", "job", "request", "webho
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A fault that there is. `scope` is what is counted; `usual` and `detail` hold where a fault does not say."""
+    """A kind of fault. `scope` is the event it counts; `usual` and `detail` are defaults."""
 
     name: str
     scope: Scope
@@ -75,7 +75,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault as it was asked for: the first `first` times, the time number `only`, or with probability `chance`."""
+    """A configured fault: for the first `first` events, event number `only`, or with probability `chance`."""
 
     kind: Kind
     first: int
@@ -85,7 +85,7 @@ class Fault:
 
 
 def parse(text: str) -> Fault:
-    """Read `NAME[=WHEN[:DETAIL]]`. Raises ServiceError that says what is wrong with it."""
+    """Parse `NAME[=WHEN[:DETAIL]]`. Raises ServiceError."""
     name, _, value = text.strip().partition("=")
     kind = KINDS.get(name)
     if kind is None:
@@ -116,18 +116,18 @@ def _form_of(kind: Kind) -> re.Pattern[str]:
 
 
 def table() -> str:
-    """All faults for people: name, meaning, and what holds where nothing is said."""
+    """Return the text of `--list-faults`: names, meanings and defaults."""
     wide = max(map(len, KINDS))
     rows = []
     for kind in KINDS.values():
         usual = kind.usual + (f":{kind.detail}" if kind.detail else "")
-        told = f"; DETAIL: {kind.detail_means}" if kind.detail_means else ""
-        rows.append(f"  {kind.name:<{wide}}  {kind.meaning} (counts each {kind.scope}; usual: {usual}{told})")
+        detail = f"; DETAIL: {kind.detail_means}" if kind.detail_means else ""
+        rows.append(f"  {kind.name:<{wide}}  {kind.meaning} (counts each {kind.scope}; usual: {usual}{detail})")
     return "\n".join((SYNTAX, "", *rows))
 
 
 class Faults:
-    """The faults of one service at work. May be used from any thread."""
+    """The faults of one service. Safe to use from any thread."""
 
     def __init__(self, texts: Iterable[str] = (), seed: int = 0) -> None:
         self._seed = seed
@@ -135,15 +135,15 @@ class Faults:
         self._armed: dict[str, list[_Armed]] = {}
         for number, text in enumerate(texts):
             fault = parse(text)
-            # Each draws its own numbers, so that one more fault does not move the others.
-            armed = _Armed(fault, random.Random(f"{seed}:{number}:{text}"))  # noqa: S311 - trouble, not secrets
+            # Each has its own random numbers, so that another fault does not change them.
+            armed = _Armed(fault, random.Random(f"{seed}:{number}:{text}"))  # noqa: S311 - no secret
             self._armed.setdefault(fault.kind.name, []).append(armed)
 
     def __bool__(self) -> bool:
         return bool(self._armed)
 
     def draw(self, name: str) -> str | None:
-        """Count one more time at which a fault could strike: its detail where it does, else None."""
+        """Count an event. Return the fault's detail if it occurs, else None."""
         if name not in self._armed:
             return None
         with self._guard:
@@ -151,12 +151,12 @@ class Faults:
         return struck[0] if struck else None
 
     def for_job(self) -> dict[str, str]:
-        """The faults of scope `job` that the next job gets, with their details. Drawn once, when it is created."""
+        """Return the faults of a new job with their details."""
         drawn = {name: self.draw(name) for name in self._armed if KINDS[name].scope == "job"}
         return {name: detail for name, detail in drawn.items() if detail is not None}
 
     def for_request(self, batch_id: str, custom_id: str) -> str | None:
-        """The code of the error that a request gets. By chance it is the same one, however often it is asked."""
+        """Return the error code for a request. A random error is the same at each repetition."""
         for armed in self._armed.get("fail-requests", ()):
             if armed.fault.chance:
                 key = f"{self._seed}:{armed.fault.detail}:{batch_id}:{custom_id}"
@@ -170,7 +170,7 @@ class Faults:
 
 
 class _Armed:
-    """A fault and how often it could have struck by now."""
+    """A fault with its event count."""
 
     def __init__(self, fault: Fault, numbers: random.Random) -> None:
         self.fault = fault
@@ -188,10 +188,10 @@ class _Armed:
 
 
 def fraction(key: str) -> float:
-    """A number from 0 to 1 that depends on nothing but `key`."""
+    """Return a number from 0 to 1 that depends only on `key`."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "big") / (1 << 56)
 
 
 def share(detail: str) -> float:
-    """A detail such as `10%` as 0.1."""
+    """Return a detail such as `10%` as 0.1."""
     return min(float(detail.removesuffix("%")) / 100, 1.0)

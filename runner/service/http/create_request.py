@@ -1,7 +1,7 @@
-"""What a create asks for: the guide's body and the API description's, checked, and completed from the first line.
+"""Parses the body of a create, in the guide's form and in the API description's, and completes it from the first line.
 
-Lines are not checked here: a file that is wrong makes a job that fails, and says why. But a create that names another
-provider than the one its first line is written for is refused.
+Lines are not checked here: an invalid file makes a job that fails with reasons. A create is refused only if it names
+another provider than the first line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_URL = 2048
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """A create body, checked. None is what it does not say; an endpoint says that the provider is openai."""
+    """A valid create body. None: not given. An endpoint implies the provider openai."""
 
     file_id: str
     provider: Provider | None
@@ -41,7 +41,7 @@ class CreateRequest:
 
 @dataclass(frozen=True, slots=True)
 class FirstLine:
-    """What the first line of a file says about its job; None is what can't be seen."""
+    """What the first line of a file shows about its job; None: unknown."""
 
     provider: Provider | None = None
     endpoint: str | None = None
@@ -49,7 +49,7 @@ class FirstLine:
 
 
 def parse_create_request(body: dict[str, Any], targets: Targets) -> CreateRequest:
-    """Check a create body; its webhook must go to `targets`. Raises Problem (422) that names the field."""
+    """Check a create body; its webhook must go to `targets`. Raises HttpError (422) with the field."""
     file_id = body.get("file_id", body.get("input_file_id"))
     if not isinstance(file_id, str) or not file_id:
         raise HttpError(422, "file_id must be the id of an uploaded file.")
@@ -73,7 +73,7 @@ def parse_create_request(body: dict[str, Any], targets: Targets) -> CreateReques
 
 
 def first_line(path: Path, limit: int) -> FirstLine:
-    """Look at the first line of an input file of which at most `limit` bytes are read. Raises OSError."""
+    """Read the first line of an input file, at most `limit` bytes. Raises OSError."""
     with path.open("rb") as file:
         _, raw = next(read_lines(file, limit), (0, None))
     try:
@@ -95,9 +95,9 @@ def first_line(path: Path, limit: int) -> FirstLine:
 
 
 def address(order: CreateRequest, first: FirstLine) -> tuple[Provider, str | None]:
-    """Provider and endpoint of the job: what the order says, else the first line, else chat completions.
+    """Return the provider and endpoint: of the create, else of the first line, else chat completions.
 
-    Raises Problem (422) where the order and the line are for different providers.
+    Raises HttpError (422) if the create and the line are for different providers.
     """
     if order.provider and first.provider and order.provider != first.provider:
         field = "provider" if order.named_provider else "endpoint"

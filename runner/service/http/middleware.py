@@ -1,4 +1,4 @@
-"""What every exchange over HTTP shares: who is asking, errors in the documented shape, bodies of a bounded size."""
+"""What all HTTP requests share: authentication, errors in the documented shape, and bodies of limited size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runner.service.config import is_loopback
 from runner.service.http.rate_limit import Guesses, Limiter
 
 OPEN_ACCOUNT = "local"
-"""Whose everything is where no tokens are configured."""
+"""The account of all requests if no tokens are configured."""
 
 _ERROR_IDS = {
     400: "bad_request",
@@ -45,13 +45,13 @@ _ERROR_IDS = {
 }
 
 API = "/v1/"
-"""What the rate limits and the faults of calls are about."""
+"""Prefix of the paths that rate limits and call faults apply to."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class HttpError(Exception):
-    """An error answer: the HTTP status, and a message for whoever reads it."""
+    """An error response: its HTTP status, message and headers."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -61,23 +61,23 @@ class HttpError(Exception):
 
 
 class JsonResponse(Response):
-    """An answer as JSON."""
+    """A JSON response."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """The bytes of the answer."""
+        """Return the body."""
         return orjson.dumps(content)
 
 
-def problem_response(status: int, message: str, request_id: str, headers: dict[str, str] | None = None) -> Response:
-    """An error in the shape that the API description has for all of them."""
+def error_response(status: int, message: str, request_id: str, headers: dict[str, str] | None = None) -> Response:
+    """Return an error in the shape that the API description defines."""
     error = {"id": _ERROR_IDS.get(status, "error"), "message": message, "request_id": request_id}
     return JsonResponse(error, status, headers)
 
 
 async def read_json(request: Request, limit: int) -> dict[str, Any]:
-    """The body of a request as a JSON object. Raises Problem: 413 over `limit` bytes, 400 where it is none."""
+    """Return the body of a request. Raises HttpError: 413 above `limit` bytes, 400 if it is not a JSON object."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -93,15 +93,15 @@ async def read_json(request: Request, limit: int) -> dict[str, Any]:
 
 
 def uuid_of(text: str) -> str | None:
-    """An id in its canonical form; None for what can't be one of ours."""
+    """Return an id in its canonical form, or None if it is not a UUID."""
     try:
         return str(uuid.UUID(text)) if len(text) == 36 else None
     except ValueError:
         return None
 
 
-def is_own(origin: str, host: str) -> bool:
-    """Whether an Origin header names the host that is asked. Not the scheme: whoever speaks TLS may stand before us."""
+def is_same_origin(origin: str, host: str) -> bool:
+    """Return whether an Origin header names the requested host. A TLS proxy may change the scheme, so it is ignored."""
     try:
         return urlsplit(origin).netloc == host
     except ValueError:
@@ -109,7 +109,7 @@ def is_own(origin: str, host: str) -> bool:
 
 
 class Methods:
-    """What a path does for each method, as a route's endpoint. Any other method is 405, with those that there are."""
+    """The handlers of a route by HTTP method. Other methods get 405 with the allowed ones."""
 
     def __init__(self, **handlers: Callable[[Request], Awaitable[Response]]) -> None:
         self._handlers = dict(handlers)
@@ -117,7 +117,7 @@ class Methods:
             self._handlers.setdefault("HEAD", handlers["GET"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one exchange. Raises Problem."""
+        """Answer one request. Raises HttpError."""
         handler = self._handlers.get(scope["method"])
         if handler is None:
             allowed = ", ".join(self._handlers)
@@ -127,10 +127,10 @@ class Methods:
 
 
 class Accounts:
-    """The configured tokens, each an account. Only digests of them are kept.
+    """The configured tokens, each an account. Keeps only their digests.
 
-    Wrong tokens are counted by the address they come from, on every route. An address that has sent too many can't try
-    another one for a while; tokens that are too long to guess pass nevertheless.
+    Wrong tokens are counted by client address, on every route. An address with too many of them must pause, except for
+    tokens that are too long to guess.
     """
 
     def __init__(self, tokens: tuple[str, ...], guesses: Guesses) -> None:
@@ -140,11 +140,11 @@ class Accounts:
 
     @property
     def open(self) -> bool:
-        """Whether no token is needed."""
+        """Return whether no token is needed."""
         return not self._digests
 
     def of(self, authorization: str, address: str) -> str | None:
-        """Return the account of an Authorization header that `address` sent, None if it has none. Raises Problem."""
+        """Return the account of an Authorization header that `address` sent, None if it has none. Raises HttpError."""
         scheme, _, token = authorization.partition(" ")
         account = self.of_token(token.strip().encode("latin-1"), address)
         return account if scheme.lower() == "bearer" else None
@@ -152,7 +152,7 @@ class Accounts:
     def of_token(self, token: bytes, address: str) -> str | None:
         """Return the account of a token that `address` sent, None if it has none.
 
-        It takes the same time for any wrong token. Raises Problem (429) after too many wrong ones.
+        Takes the same time for any wrong token. Raises HttpError (429) after too many wrong ones.
         """
         if not token:
             return None
@@ -170,7 +170,7 @@ class Accounts:
         return _account(found)
 
     def known(self, account: str) -> bool:
-        """Whether an account has a token; one that had does not count."""
+        """Return whether an account has a token now."""
         return any(_account(digest) == account for digest in self._digests)
 
 
@@ -189,13 +189,21 @@ def _account(digest: bytes) -> str:
     return digest.hex()[:32]
 
 
-class AuthMiddleware:
-    """The outermost layer: lets in who may come, and makes sure that whatever happens is answered.
+def _error_headers(error: HttpError) -> dict[str, str]:
+    headers = dict(error.headers)
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if error.status == 413:
+        headers["connection"] = "close"  # the rest of the body is not worth reading
+    return headers
 
-    Presigned paths (`free`) carry their permission themselves. What `is_page` says is a page is for people, and lets
-    them in by itself: `visitor` gives their account, or nothing where nobody is signed in. An open service answers
-    nobody but programs and pages of this machine: a web page from elsewhere can reach loopback too, through the
-    visitor's browser.
+
+class AuthMiddleware:
+    """The outermost layer: authenticates requests, and answers every exception with an error.
+
+    Presigned paths (`free`) need no token. Paths for which `is_page` is true belong to the dashboard: `visitor` returns
+    their account, or an empty text if no user is signed in. An open service serves only programs and pages of this
+    machine, because any web page can reach loopback through its visitor's browser.
     """
 
     def __init__(
@@ -216,36 +224,31 @@ class AuthMiddleware:
         self._visitor = visitor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one exchange."""
+        """Answer one request."""
         if scope["type"] != "http":
             return
         request_id = str(uuid.uuid4())
-        # Routes raise for what they don't know only inside an app; without one they answer in plain text.
+        # Without an app, routers answer unknown paths in plain text instead of raising.
         scope["app"] = self._app
         started = False
-        more = {"x-request-id": request_id, "x-content-type-options": "nosniff"}
+        extra_headers = {"x-request-id": request_id, "x-content-type-options": "nosniff"}
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message).update(more)
+                MutableHeaders(scope=message).update(extra_headers)
             await send(message)
 
         try:
-            scope.setdefault("state", {})["account"] = self._admit(scope, more)
+            scope.setdefault("state", {})["account"] = self._authenticate(scope, extra_headers)
             await self._app(scope, receive, send_with_id)
-        except HttpError as problem:
-            headers = dict(problem.headers)
-            if problem.status == 401:
-                headers["www-authenticate"] = "Bearer"
-            if problem.status == 413:
-                # What else is under way on this connection is not worth reading.
-                headers["connection"] = "close"
-            await problem_response(problem.status, problem.message, request_id, headers)(scope, receive, send_with_id)
+        except HttpError as error:
+            response = error_response(error.status, error.message, request_id, _error_headers(error))
+            await response(scope, receive, send_with_id)
         except HTTPException as error:
             headers = dict(error.headers or {})
-            await problem_response(error.status_code, error.detail, request_id, headers)(scope, receive, send_with_id)
+            await error_response(error.status_code, error.detail, request_id, headers)(scope, receive, send_with_id)
         except ClientDisconnect:
             logger.info("client.left", path=scope["path"])
         except Exception:
@@ -253,10 +256,10 @@ class AuthMiddleware:
             if started:
                 raise
             message = "The service could not process this request."
-            await problem_response(500, message, request_id)(scope, receive, send_with_id)
+            await error_response(500, message, request_id)(scope, receive, send_with_id)
 
-    def _admit(self, scope: Scope, more: dict[str, str]) -> str:
-        """Whose call this is. What its answer has to tell of the limits is put into `more`. Raises Problem."""
+    def _authenticate(self, scope: Scope, extra_headers: dict[str, str]) -> str:
+        """Return the account of a request, and add the rate limit headers. Raises HttpError."""
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""
@@ -264,24 +267,26 @@ class AuthMiddleware:
             raise HttpError(400, "The Host header is missing, malformed or doubled.")
         if scope["path"].startswith(self._free):
             return ""
-        if self._accounts.open:
-            self._refuse_strangers(headers, host)
-            account: str | None = OPEN_ACCOUNT
-        elif self._is_page(scope["path"]):
-            account = self._visitor(headers, peer(scope))
-        else:
-            account = self._accounts.of(headers.get("authorization", ""), peer(scope))
+        account = self._account(scope, headers, host)
         if account and (scope["path"].startswith(API) or scope["method"] == "POST"):
-            allowed, told = self._limiter.take(account)
-            more.update(told)
+            allowed, limit_headers = self._limiter.count(account)
+            extra_headers.update(limit_headers)
             if not allowed:
                 raise HttpError(429, "API rate limit exceeded. Try again when ratelimit-reset has passed.")
         if account is None:
             raise HttpError(401, "Unable to authenticate you: send a valid token as 'Authorization: Bearer TOKEN'.")
         return account
 
-    def _refuse_strangers(self, headers: Headers, host: str) -> None:
+    def _account(self, scope: Scope, headers: Headers, host: str) -> str | None:
+        if self._accounts.open:
+            self._require_local(headers, host)
+            return OPEN_ACCOUNT
+        if self._is_page(scope["path"]):
+            return self._visitor(headers, peer(scope))
+        return self._accounts.of(headers.get("authorization", ""), peer(scope))
+
+    def _require_local(self, headers: Headers, host: str) -> None:
         origin = headers.get("origin")
         name = urlsplit(f"//{host}").hostname or ""
-        if not is_loopback(name) or (origin and not is_own(origin, host)):
+        if not is_loopback(name) or (origin and not is_same_origin(origin, host)):
             raise HttpError(403, "Without a token this service answers only programs of the machine it runs on.")

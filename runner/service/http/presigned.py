@@ -1,4 +1,4 @@
-"""The presigned side: uploads in, results out. A URL's signature is all the permission there is."""
+"""Presigned URLs: uploads and downloads of results. The signature of a URL is the only permission needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 
 
 class Transfers:
-    """Makes presigned URLs and answers them."""
+    """Makes presigned URLs and serves them."""
 
     def __init__(self, config: ServiceConfig, files: Files, batches: Batches, storage: Storage, faults: Faults) -> None:
         self._config = config
@@ -41,21 +41,21 @@ class Transfers:
 
     @property
     def secret(self) -> bytes:
-        """What everything is signed with that this data folder's services hand out."""
+        """The secret that signs everything of this data folder."""
         return self._signer.secret
 
     def upload_url(self, request: Request, file_id: str, expires: float, content_type: str) -> str:
-        """Where to PUT a file until `expires` (Unix seconds), with exactly this content type unless it is empty."""
+        """Return a URL to PUT a file until `expires` (Unix seconds), with this content type unless it is empty."""
         path = f"{UPLOADS}{file_id}.jsonl"
         return f"{_base(request)}{path}?{self._signer.query('PUT', path, expires, content_type)}"
 
     def download_url(self, request: Request, file_id: str, expires: float) -> str:
-        """Where to GET a result file until `expires` (Unix seconds)."""
+        """Return a URL to GET a result file until `expires` (Unix seconds)."""
         path = f"{DOWNLOADS}{file_id}.jsonl"
         return f"{_base(request)}{path}?{self._signer.query('GET', path, expires)}"
 
     async def upload(self, request: Request) -> Response:
-        """PUT or HEAD of an upload URL."""
+        """Handle PUT and HEAD of an upload URL."""
         file_id = self._checked(request, "PUT")
         file = self._files.get(file_id, time.time())
         if file is None:
@@ -86,7 +86,7 @@ class Transfers:
         return Response(headers={"etag": f'"{stored.digest}"'})
 
     async def download(self, request: Request) -> Response:
-        """GET or HEAD of a result file, whole or a range of it."""
+        """Handle GET and HEAD of a result file or a range of it."""
         file_id = self._checked(request, "GET")
         batch = self._batches.by_result_file(file_id)
         if batch is None or not has_results(batch):
@@ -95,7 +95,7 @@ class Transfers:
         # A result file never changes once its id exists.
         etag = f'"{file_id}"'
         if batch.faults:
-            path = await asyncio.to_thread(corrupted_copy, path, batch.trouble, batch.id)
+            path = await asyncio.to_thread(corrupted_copy, path, batch.active_faults, batch.id)
         if request.method == "GET" and self._faults.draw("cut-results") is not None:
             path, etag = await asyncio.to_thread(truncated_copy, path), f'"{file_id}-cut"'
         size = path.stat().st_size
@@ -106,7 +106,7 @@ class Transfers:
         return _Download(path, media_type="application/jsonl", headers=headers)
 
     def _checked(self, request: Request, method: str) -> str:
-        """The file id of a presigned request that is genuine. HEAD is allowed wherever the signed method is."""
+        """Return the file id if the signature is valid. HEAD is allowed with the signed method."""
         content_type = request.headers.get("content-type", "")
         if not self._signer.allows(method, request.url.path, request.query_params, content_type, time.time()):
             raise HttpError(403, "The URL's signature does not match this request, or the URL has expired.")
@@ -117,13 +117,13 @@ class Transfers:
 
 
 class _Download(FileResponse):
-    """A file in pieces that are worth a thread each."""
+    """A file response with chunks large enough for a thread each."""
 
     chunk_size: ClassVar[int] = 1 << 20  # type: ignore[misc]
 
 
 def _check_range(request: Request, size: int) -> None:
-    """Take a Range header away that is not one range of bytes, as HTTP allows. Raises Problem (416) beyond the end."""
+    """Drop a Range header that is not a single byte range, as HTTP allows. Raises HttpError (416) beyond the end."""
     text = request.headers.get("range")
     if text is None:
         return
@@ -136,5 +136,5 @@ def _check_range(request: Request, size: int) -> None:
 
 
 def _base(request: Request) -> str:
-    """The address that the caller reached us by; the gate has checked its form."""
+    """Return the base URL that the client used; the middleware has checked the Host header."""
     return f"{request.url.scheme}://{request.headers['host']}"

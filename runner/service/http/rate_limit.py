@@ -1,4 +1,4 @@
-"""How many calls an account may make, counted over windows that slide. In memory: a restart forgets the calls."""
+"""Rate limits over sliding windows. Counts are in memory only, so a restart resets them."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _LIMIT = re.compile(rf"([1-9]\d{{0,8}})/({'|'.join(_WINDOWS)})")
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many calls in so many seconds."""
+    """The number of calls allowed within a number of seconds."""
 
     calls: int
     seconds: float
 
 
 GUESSES = "10/minute,100/hour"
-"""Wrong tokens that one address may send."""
+"""Wrong tokens allowed for one address."""
 
 DOCUMENTED = "250/minute,5000/hour"
 """The vendor's limits, from its API description."""
 
 
 def parse(text: str) -> tuple[Limit, ...]:
-    """Read limits as `250/minute,5000/hour`; `off` is none. Raises ServiceError."""
+    """Parse limits such as `250/minute,5000/hour`, or `off`. Raises ServiceError."""
     if text == "off":
         return ()
     found = [_LIMIT.fullmatch(part.strip()) for part in text.split(",")]
@@ -51,10 +51,10 @@ class Limiter:
         self._clock = clock
         self._calls: dict[str, list[deque[float]]] = {}
 
-    def take(self, account: str) -> tuple[bool, dict[str, str]]:
-        """Count a call, where it is within all limits: whether it is, and the headers that tell of the limits.
+    def count(self, account: str) -> tuple[bool, dict[str, str]]:
+        """Count a call if it is within all limits. Return whether it is, and the rate limit headers.
 
-        They are about the widest window; where a narrower one refuses the call, about that one.
+        The headers describe the widest window, or the one that refuses the call.
         """
         if not self._limits:
             return True, {}
@@ -82,7 +82,7 @@ class Limiter:
 class Guesses:
     """Counts wrong tokens by the address they come from. For one thread.
 
-    At most `addresses` are remembered. Beyond that the one whose last guess is the oldest is forgotten.
+    Remembers at most `addresses`, and forgets the one with the oldest last guess first.
     """
 
     def __init__(

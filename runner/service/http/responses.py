@@ -1,7 +1,7 @@
-"""What the API says about files, jobs and results: one superset of the dialects its clients speak. Pure.
+"""Response bodies for files, jobs and results, as pure functions.
 
-The guide says `id`, `file_id`, `output_url`; the API description `batch_id`, `input_file_id`, `output_file_url`; older
-clients `download`, `edges`. All of them stand in every answer.
+Each holds the fields of the guide (`id`, `file_id`, `output_url`), of the API description (`batch_id`, `input_file_id`,
+`output_file_url`) and of older clients (`download`, `edges`).
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ def _written(seconds: int) -> str:
 
 
 def timestamp(seconds: float | None) -> str | None:
-    """Unix seconds as the API writes times, in UTC with a Z; None stays None."""
+    """Return Unix seconds as the API formats times: UTC, with a Z. None stays None."""
     if seconds is None:
         return None
     return _written(int(seconds))
 
 
 def file_view(file_id: str, upload_url: str, expires_at: float) -> Json:
-    """The answer to a new file intent."""
+    """Return the response to a new file intent."""
     return {"file_id": file_id, "upload_url": upload_url, "expires_at": timestamp(expires_at)}
 
 
 def batch_view(batch: Batch) -> Json:
-    """A job. `endpoint` is left out where it has none: the API description does not let it be null."""
+    """Return a job. Without an endpoint the field is absent: the API description does not allow null."""
     return {
         "id": batch.id,
         "batch_id": batch.id,
@@ -73,18 +73,18 @@ def batch_view(batch: Batch) -> Json:
 
 
 def _shown_status(batch: Batch) -> str:
-    return batch.status if batch.ended else batch.trouble.get("unknown-status", batch.status)
+    return batch.status if batch.ended else batch.active_faults.get("unknown-status", batch.status)
 
 
 def has_results(batch: Batch) -> bool:
-    """Whether there are results to fetch: in every end but `failed` even where they are empty."""
+    """Return whether results can be fetched. All ended jobs but failed ones have results, which may be empty."""
     if not batch.ended or batch.results_deleted:
         return False
     return batch.status != "failed" or bool(batch.output_file_id or batch.error_file_id)
 
 
 def list_view(batches: list[Batch], *, has_more: bool) -> Json:
-    """A page of jobs, newest first."""
+    """Return a page of jobs, newest first."""
     data = [batch_view(batch) for batch in batches]
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
     return {
@@ -99,7 +99,7 @@ def list_view(batches: list[Batch], *, has_more: bool) -> Json:
 
 
 def results_view(batch: Batch, output_url: str | None, error_url: str | None, expires_at: float) -> Json:
-    """Where to fetch the results of a job that has ended."""
+    """Return the download URLs of a job that has ended."""
     until = timestamp(expires_at)
     return {
         "id": batch.id,

@@ -1,4 +1,4 @@
-"""The routes of the API and what each does. Rules, shapes and storage have modules of their own."""
+"""The routes of the API and their handlers. Validation, response bodies and storage have their own modules."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class BatchRoutes:
         storage: Storage,
         *,
         transfers: Transfers,
-        engine: Scheduler,
+        scheduler: Scheduler,
         faults: Faults,
         targets: Targets,
     ) -> None:
@@ -59,12 +59,12 @@ class BatchRoutes:
         self._batches = batches
         self._storage = storage
         self._transfers = transfers
-        self._engine = engine
+        self._scheduler = scheduler
         self._faults = faults
         self._targets = targets
 
     async def create_file(self, request: Request) -> Response:
-        """POST /v1/batches/files: a place for one upload."""
+        """Handle POST /v1/batches/files: return a URL for one upload."""
         body = await read_json(request, self._config.max_json_bytes)
         name, size, content_type = body.get("file_name"), body.get("file_size_in_bytes"), body.get("content_type", "")
         if not isinstance(name, str) or len(name) <= len(".jsonl") or not name.lower().endswith(".jsonl"):
@@ -83,28 +83,28 @@ class BatchRoutes:
         return JsonResponse(file_view(file.id, url, expires), 201)
 
     async def create_batch(self, request: Request) -> Response:
-        """POST /v1/batches: a job from an uploaded file, or the one its request_id already made."""
+        """Handle POST /v1/batches: create a job, or return the one that its request_id already created."""
         order = parse_create_request(await read_json(request, self._config.max_json_bytes), self._targets)
         account = _account(request)
         known = self._batches.by_request_id(account, order.request_id)
         if known is not None and known.file_id == order.file_id:
-            return _accepted(_same_order(known, order, known.digest))
+            return _accepted(_check_same_request(known, order, known.digest))
         file = self._uploaded(account, order.file_id)
         assert file.blob is not None
         assert file.digest is not None
         if known is not None:
-            return _accepted(_same_order(known, order, file.digest))
+            return _accepted(_check_same_request(known, order, file.digest))
         try:
             batch = self._batches.add(await self._new_batch(account, order, file))
         except (FileChanged, FileNotFoundError) as error:
             raise HttpError(409, "file_id: the file was uploaded again at this moment. Try again.") from error
-        _same_order(batch, order, file.digest)
-        self._engine.wake()
+        _check_same_request(batch, order, file.digest)
+        self._scheduler.wake()
         logger.info("job.created", batch=batch.id, file=file.id, provider=batch.provider)
         return _accepted(batch)
 
     async def list_batches(self, request: Request) -> Response:
-        """GET /v1/batches: a page of jobs, newest first."""
+        """Handle GET /v1/batches: return a page of jobs, newest first."""
         account = _account(request)
         query = request.query_params
         limit = query.get("limit", str(DEFAULT_PAGE))
@@ -120,14 +120,14 @@ class BatchRoutes:
         return JsonResponse(list_view(found[: int(limit)], has_more=len(found) > int(limit)))
 
     async def get_batch(self, request: Request) -> Response:
-        """GET /v1/batches/{id}: a job as it stands."""
+        """Handle GET /v1/batches/{id}."""
         return JsonResponse(batch_view(self._requested(request)))
 
     async def cancel_batch(self, request: Request) -> Response:
-        """POST /v1/batches/{id}/cancel: 409 where the job has ended or was not started yet."""
+        """Handle POST /v1/batches/{id}/cancel: 409 if the job has ended or has not started."""
         batch = self._requested(request)
         if self._batches.step(batch.id, CANCELLABLE, "cancelling", time.time()):
-            self._engine.cancel(batch.id)
+            self._scheduler.cancel(batch.id)
             logger.info("job.cancelling", batch=batch.id)
         batch = self._requested(request)
         if batch.status != "cancelling":
@@ -136,9 +136,9 @@ class BatchRoutes:
         return JsonResponse(batch_view(batch))
 
     async def get_results(self, request: Request) -> Response:
-        """GET /v1/batches/{id}/results: fresh download URLs, 412 while the job has not ended.
+        """Handle GET /v1/batches/{id}/results: return fresh download URLs, or 412 until the job has ended.
 
-        The id may be that of a result file: the vendor's client asks so in `files.content(batch.output_file_id)`.
+        The id may be that of a result file: the vendor's client sends it in `files.content(batch.output_file_id)`.
         """
         file_id = uuid_of(request.path_params["batch_id"])
         batch = self._batches.by_result_file(file_id) if file_id else None
@@ -148,7 +148,7 @@ class BatchRoutes:
             raise HttpError(412, f"Results are not yet available: the batch is {batch.status}.")
         now = time.time()
         kept = self._config.lasting(self._config.result_ttl)
-        if batch.results_deleted or now >= (batch.ended_at or now) + kept or "results-gone" in batch.trouble:
+        if batch.results_deleted or now >= (batch.ended_at or now) + kept or "results-gone" in batch.active_faults:
             raise HttpError(404, "The results were deleted at the end of their time.")
         expires = now + self._config.lasting(self._config.url_ttl)
         urls = [
@@ -204,8 +204,8 @@ class BatchRoutes:
         )
 
 
-def _same_order(batch: Batch, order: CreateRequest, digest: str) -> Batch:
-    """The job of an idempotency key, if it is what is asked for now. Raises Problem (409)."""
+def _check_same_request(batch: Batch, order: CreateRequest, digest: str) -> Batch:
+    """Return the job of an idempotency key if the create asks for the same job. Raises HttpError (409)."""
     if batch.digest != digest:
         raise HttpError(409, "request_id was used before for a file with other content.")
     if order.endpoint not in {None, batch.endpoint}:
@@ -216,7 +216,7 @@ def _same_order(batch: Batch, order: CreateRequest, digest: str) -> Batch:
 
 
 def _accepted(batch: Batch) -> Response:
-    # A create with a known request_id answers like the first: the vendor's client takes nothing but 201.
+    # Also for a known request_id: the vendor's client accepts only 201.
     return JsonResponse(batch_view(batch), 201)
 
 
@@ -228,7 +228,7 @@ def _account(request: Request) -> str:
 def build_app(
     api: BatchRoutes, transfers: Transfers, page: Dashboard, accounts: Accounts, config: ServiceConfig, faults: Faults
 ) -> ASGIApp:
-    """The service as an ASGI application."""
+    """Return the service as an ASGI application."""
     batch = "/v1/batches/{batch_id}"
     routes = [
         Route("/v1/batches/files", Methods(POST=api.create_file)),

@@ -1,7 +1,4 @@
-"""Presigned URLs: whoever holds one may do one thing with one file until it expires.
-
-Only the secret's own file is touched here.
-"""
+"""Signs and checks URLs. A presigned URL permits one method on one file until it expires."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ class Signer:
 
     @classmethod
     def of_folder(cls, data: Path) -> Signer:
-        """The signer of a data folder; its secret is made with the first call and readable by its owner only."""
+        """Return the signer of a data folder. Create its secret, readable by the owner only, if there is none."""
         path = data / "secret"
         try:
             secret = bytes.fromhex(path.read_text(encoding="ascii"))
@@ -34,9 +31,9 @@ class Signer:
         return cls(secret)
 
     def query(self, method: str, path: str, expires: float, content_type: str = "") -> str:
-        """The query string that makes `path` good for `method` until `expires` (Unix seconds).
+        """Return the query string that permits `method` on `path` until `expires` (Unix seconds).
 
-        With `content_type` the caller has to send exactly this header; without, any or none.
+        With `content_type` the client must send exactly this header.
         """
         until = f"{expires:.3f}"
         fields = {"expires": until}
@@ -46,12 +43,12 @@ class Signer:
         return urlencode(fields)
 
     def allows(self, method: str, path: str, query: Mapping[str, str], content_type: str, now: float) -> bool:
-        """Whether a request may go ahead: right signature, not expired. Takes the same time for any wrong signature."""
+        """Return whether the signature is valid and not expired. Takes the same time for any wrong signature."""
         expires = query.get("expires", "")
         signed_type = content_type if query.get("signed") == "content-type" else ""
         expected = self._sign(method, path, expires, signed_type)
         genuine = hmac.compare_digest(expected.encode(), query.get("signature", "").encode("utf-8", "replace"))
-        # Only what we signed is looked at any further, so `expires` is a number here.
+        # A valid signature proves that `expires` is a number.
         return genuine and now < float(expires)
 
     def _sign(self, method: str, path: str, expires: str, content_type: str) -> str:
@@ -60,10 +57,10 @@ class Signer:
 
 
 def _write_private(path: Path, text: str) -> None:
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
+    partial.replace(path)

@@ -1,4 +1,4 @@
-"""How one job is worked on: its requests handed to the backend, its answers kept, until all is done or it must stop."""
+"""Runs one job: sends its requests to the backend and writes the answers, until all are done or it must stop."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from runner.service.jobs.journal import Journal
 from runner.service.jobs.lines import LineError, key_of, read_lines, request_of, with_defaults
 
 REPORT_EVERY = 0.25
-"""Seconds between two reports of a running job's progress, each after a sync of its files."""
+"""Seconds between two progress reports of a running job, each after a sync of its files."""
 
 _SLICE = 0.01
-"""Seconds that a worker may keep the event loop where its backend never waits."""
+"""Seconds that a worker may keep the event loop if its backend never waits."""
 
 _SHUTDOWN_DRAIN = 0.3
 
 _WINDOW = 64
 _WINDOW_BYTES = 1 << 20
-"""Requests that are held at once to be asked out of order, and how large they may be together."""
+"""Requests held in memory to be shuffled, and their largest total size."""
 
 _Requests = Generator[tuple[str, dict[str, Any]], None, None]
 
 
 class Stop(enum.Enum):
-    """Why a job is stopped before all its requests are answered."""
+    """Why a job stops before all its requests are answered."""
 
     CANCELLED = "cancelled"
     EXPIRED = "expired"
@@ -45,7 +45,7 @@ class Stop(enum.Enum):
 
 
 class BatchRun:
-    """One job at work. Everything happens in the event loop that `work` is awaited in."""
+    """One running job. All of it runs in the event loop that awaits `work`."""
 
     def __init__(
         self,
@@ -62,21 +62,21 @@ class BatchRun:
         self._backend = backend
         self._config = config
         self._faults = faults
-        self._trouble = batch.trouble
+        self._active_faults = batch.active_faults
         self._stop: Stop | None = Stop.CANCELLED if batch.status == "cancelling" else None
         self._stopping = asyncio.Event()
         self._shutdown = asyncio.Event()
 
-    def stop(self, why: Stop) -> None:
-        """Ask no more requests; those under way may still finish. A shutdown overrides the other reasons."""
-        if self._stop is None or why is Stop.SHUTDOWN:
-            self._stop = why
+    def stop(self, reason: Stop) -> None:
+        """Send no more requests; those in flight may still finish. A shutdown overrides the other reasons."""
+        if self._stop is None or reason is Stop.SHUTDOWN:
+            self._stop = reason
         self._stopping.set()
-        if why is Stop.SHUTDOWN:
+        if reason is Stop.SHUTDOWN:
             self._shutdown.set()
 
     async def work(self) -> None:
-        """Bring the job to its end, or to where it can go on later. Raises OSError; what is done stays done."""
+        """Run the job until it ends or must stop. Raises OSError. Completed requests are kept."""
         batch = self._batch
         if self._batches.step(batch.id, ("queued",), "in_progress", time.time()):
             logger.info("job.started", batch=batch.id, requests=batch.total)
@@ -102,7 +102,7 @@ class BatchRun:
             self._end(journal, failure)
 
     async def _process_all(self, journal: Journal) -> None:
-        """Return when every request is done, or stopping was asked for and what was under way has ended."""
+        """Return when every request is done, or after a stop when requests in flight have ended."""
         requests = self._requests(journal)
         with closing(requests):
             async with asyncio.TaskGroup() as group:
@@ -112,7 +112,7 @@ class BatchRun:
                 drain.cancel()
 
     async def _drain(self, workers: list[asyncio.Task[None]]) -> None:
-        """Once stopping is asked for, give the requests under way some time and then end them."""
+        """After a stop, give requests in flight some time and then cancel them."""
         await self._stopping.wait()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._shutdown.wait(), self._config.drain)
@@ -123,7 +123,7 @@ class BatchRun:
     async def _worker(self, requests: _Requests, journal: Journal) -> None:
         yielded = time.monotonic()
         while self._stop is None:
-            if self._trouble:
+            if self._active_faults:
                 self._inject_faults(journal)
                 if self._stop is not None:
                     return
@@ -141,15 +141,15 @@ class BatchRun:
                 yielded = time.monotonic()
 
     def _inject_faults(self, journal: Journal) -> None:
-        """End the job before its time where its faults say so. Raises BackendFailed where they fail it."""
-        if code := self._trouble.get("fail-job"):
+        """Apply the job's faults. Raises BackendFailed if a fault fails the job."""
+        if code := self._active_faults.get("fail-job"):
             raise BackendFailed(code, "The job failed by the fault fail-job.")
         done = journal.progress
         if done.completed + done.failed < self._batch.total // 2:
             return
-        if code := self._trouble.get("fail-half"):
+        if code := self._active_faults.get("fail-half"):
             raise BackendFailed(code, "The job failed by the fault fail-half.")
-        if "expire-half" in self._trouble:
+        if "expire-half" in self._active_faults:
             self.stop(Stop.EXPIRED)
 
     async def _ask(self, custom_id: str, body: dict[str, Any]) -> Answer | RequestFailed:
@@ -161,12 +161,12 @@ class BatchRun:
             return failed
         except BackendFailed:
             raise
-        except Exception:  # noqa: BLE001 - one odd request must not hold up the others
+        except Exception:  # noqa: BLE001 - one request must not stop the others
             logger.error("request.crashed", batch=self._batch.id, custom_id=custom_id)
             return RequestFailed("internal_error", "The service could not process this request.")
 
     def _requests(self, journal: Journal) -> _Requests:
-        """The requests that are not done yet, read as they are needed."""
+        """Yield the requests that are not done yet, reading lazily."""
         batch = self._batch
         defaults = defaults_of(batch)
         with self._storage.blob(batch.blob).open("rb") as file:
@@ -177,7 +177,7 @@ class BatchRun:
                     yield line["custom_id"], with_defaults(body, defaults, batch.format)
 
     async def _report(self, journal: Journal, ended: asyncio.Event) -> None:
-        """Show the progress now and then; only what would outlive a power cut is shown."""
+        """Report progress regularly, after a sync, so that a power cut never takes back reported progress."""
         while not ended.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), REPORT_EVERY)
@@ -201,7 +201,7 @@ class BatchRun:
             self._batches.step(self._batch.id, ("in_progress",), "finalizing", time.time())
             if self._finish(journal, ("finalizing",), "completed"):
                 return
-        # Somebody cancelled it, now or in the last moment.
+        # A cancel may have come at the last moment.
         self._finish(journal, ("cancelling",), "cancelled")
 
     def _finish(self, journal: Journal, origin: tuple[Status, ...], to: Status, *errors: LineError) -> bool:
@@ -213,9 +213,9 @@ class BatchRun:
 
 
 def _shuffled(lines: Iterator[tuple[int, bytes | None]], seed: str) -> Iterator[bytes]:
-    """The lines that can be read, out of order within a window: whoever counts on an order of results finds out here.
+    """Yield the readable lines, shuffled within a window, so that no client relies on the order of results.
 
-    The same file is always stirred in the same way.
+    The order depends only on the file.
     """
     numbers = random.Random(seed)  # noqa: S311 - no secret
     window: list[bytes] = []
@@ -226,15 +226,14 @@ def _shuffled(lines: Iterator[tuple[int, bytes | None]], seed: str) -> Iterator[
         window.append(raw)
         size += len(raw)
         while len(window) > _WINDOW or (size > _WINDOW_BYTES and len(window) > 1):
-            taken = _taken(window, numbers)
-            size -= len(taken)
-            yield taken
+            line = _pop_random(window, numbers)
+            size -= len(line)
+            yield line
     while window:
-        yield _taken(window, numbers)
+        yield _pop_random(window, numbers)
 
 
-def _taken(window: list[bytes], numbers: random.Random) -> bytes:
-    """Any one of the lines, taken out."""
+def _pop_random(window: list[bytes], numbers: random.Random) -> bytes:
     index = int(numbers.random() * len(window))
     window[index], window[-1] = window[-1], window[index]
     return window.pop()
@@ -249,6 +248,6 @@ def _first(group: BaseExceptionGroup[BackendFailed]) -> BackendFailed:
 
 
 def defaults_of(batch: Batch) -> dict[str, Any]:
-    """The fields that a job gives to requests which do not have them."""
+    """Return the default fields for a job's requests."""
     defaults: dict[str, Any] = orjson.loads(batch.parameters)
     return {"model": batch.default_model, **defaults} if batch.default_model else defaults

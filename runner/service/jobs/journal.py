@@ -1,6 +1,6 @@
-"""The result files of a running job. They are its journal too: what stands in them is done.
+"""The result files of a running job. They are also its journal: a request in them is done.
 
-Each answer is written at once, so that it outlives the process; `sync` in groups makes it outlive the machine.
+Each answer is written at once, so it survives a crash of the process. After `sync` it survives a power cut.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ ERRORS = "errors.jsonl"
 
 
 class Journal:
-    """Both result files of one job, open for appending, and what they hold so far.
+    """Both result files of one job, open for appending, with counts.
 
-    Opening reads them: a half last line, left by a crash, is cut off and counts as not done. Raises OSError.
+    Opening reads them, and cuts off an incomplete last line left by a crash. Raises OSError.
     """
 
     def __init__(self, folder: Path, batch_id: str, shape: ResultShape) -> None:
@@ -33,7 +33,7 @@ class Journal:
         self._completed = self._failed = 0
         self._input_tokens = self._output_tokens = self._cached_tokens = 0
         self.done: set[bytes] = set()
-        """`key_of` each request that needs asking no more."""
+        """`key_of` each request that is done."""
         self._dirty = False
         make_folder(folder)
         _repair(folder / OUTPUT, self._remember_answer)
@@ -46,35 +46,35 @@ class Journal:
             raise
 
     def answered(self, custom_id: str, response: dict[str, Any], usage: Usage) -> None:
-        """Keep an answer."""
+        """Write an answer."""
         _append(self._output, output_line(self._shape, self._batch_id, custom_id, response))
         self._dirty = True
         self._count_answer(usage)
 
     def refused(self, custom_id: str, code: str, message: str) -> None:
-        """Keep the reason why a request failed for good."""
+        """Write the error of a request."""
         _append(self._errors, error_line(self._shape, self._batch_id, custom_id, code, message))
         self._dirty = True
         self._failed += 1
 
     @property
     def progress(self) -> Progress:
-        """Counts and tokens so far."""
+        """The counts and tokens so far."""
         return Progress(self._completed, self._failed, self._input_tokens, self._output_tokens, self._cached_tokens)
 
     @property
     def dirty(self) -> bool:
-        """Whether something was written since the last `sync`."""
+        """Return whether anything was written since the last `sync`."""
         return self._dirty
 
     def sync(self) -> None:
-        """Bring everything written so far to the disk."""
+        """Flush everything written so far to the disk."""
         self._dirty = False
         os.fsync(self._output)
         os.fsync(self._errors)
 
     def close(self) -> None:
-        """Close both files. They are not synced by this."""
+        """Close both files without a sync."""
         os.close(self._output)
         os.close(self._errors)
 
@@ -95,7 +95,7 @@ class Journal:
 
 
 def _append(descriptor: int, line: bytes) -> None:
-    """Write a whole line. Where only a part goes, as on a full disk, that part is taken back."""
+    """Append a whole line. If only a part can be written, as on a full disk, remove that part."""
     written = os.write(descriptor, line)
     if written == len(line):
         return
@@ -109,7 +109,7 @@ def _append(descriptor: int, line: bytes) -> None:
 
 
 def _repair(path: Path, remember: Callable[[dict[str, Any]], None]) -> None:
-    """Hand on every whole line of a file and cut off what follows the last one."""
+    """Pass every whole line to `remember`, and cut off the rest."""
     try:
         file = path.open("r+b")
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def _repair(path: Path, remember: Callable[[dict[str, Any]], None]) -> None:
                     break
                 remember(orjson.loads(line))
             except (ValueError, KeyError, TypeError):
-                # Only a power cut leaves such a line; nothing behind it was ever synced.
+                # Only a power cut leaves such a line; nothing after it was synced.
                 break
             good += len(line)
         file.truncate(good)

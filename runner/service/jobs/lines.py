@@ -1,6 +1,6 @@
-"""The lines of input and result files: how they are read from disk, and the shapes they have on the wire.
+"""Lines of input and result files: reading them, and their shapes on the wire.
 
-Whether an input line says something valid is `validate`'s matter.
+`validate` checks the content of input lines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Provider = Literal["openai", "anthropic"]
 
 
 class Format(enum.Enum):
-    """The request and answer objects of one API; the value is the path that API has with its vendor."""
+    """The request and response format of one API; the value is its path at the vendor."""
 
     CHAT = "/v1/chat/completions"
     RESPONSES = "/v1/responses"
@@ -27,19 +27,19 @@ class Format(enum.Enum):
 
     @classmethod
     def of(cls, provider: Provider, endpoint: str | None) -> Format:
-        """The format of a job's requests; an endpoint that is not known counts as chat completions."""
+        """Return the format of a job's requests. An unknown endpoint counts as chat completions."""
         if provider == "anthropic":
             return cls.MESSAGES
         return cls.RESPONSES if endpoint == cls.RESPONSES.value else cls.CHAT
 
 
 ENDPOINTS: tuple[str, ...] = (Format.RESPONSES.value, Format.CHAT.value)
-"""What `endpoint` of a job and `url` of an openai line may be."""
+"""Allowed values of a job's `endpoint` and an openai line's `url`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LineError:
-    """Why a job failed. `line` counts from 1; None where it is about the whole file."""
+    """Why a job failed. `line` counts from 1; None: the whole file."""
 
     code: str
     message: str
@@ -56,7 +56,7 @@ class Usage:
 
 
 def read_lines(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes | None]]:
-    """The lines of a file with their numbers, without ever holding more than `limit` bytes; None for longer ones."""
+    """Yield the lines of a file with their numbers; None for lines of more than `limit` bytes."""
     number = 0
     while line := file.readline(limit + 1):
         number += 1
@@ -69,13 +69,13 @@ def read_lines(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes | None]
 
 
 def request_of(line: dict[str, Any], provider: Provider) -> dict[str, Any]:
-    """The request inside a valid input line."""
+    """Return the request in a valid input line."""
     body: dict[str, Any] = line["params" if provider == "anthropic" else "body"]
     return body
 
 
 def with_defaults(body: dict[str, Any], defaults: dict[str, Any], wire: Format) -> dict[str, Any]:
-    """A request with the job's defaults under its own fields; `max_tokens` goes by the name the format has for it."""
+    """Return a request with the job's defaults for missing fields. `max_tokens` gets the format's name for it."""
     if not defaults:
         return body
     merged = {**defaults, **body}
@@ -88,7 +88,7 @@ def with_defaults(body: dict[str, Any], defaults: dict[str, Any], wire: Format) 
 
 
 def output_line(shape: ResultShape, batch_id: str, custom_id: str, response: dict[str, Any]) -> bytes:
-    """One line of an output file: an answered request."""
+    """Return a line of an output file."""
     match shape:
         case "guide":
             return _dump({"custom_id": custom_id, "response": response, "error": None})
@@ -101,7 +101,7 @@ def output_line(shape: ResultShape, batch_id: str, custom_id: str, response: dic
 
 
 def error_line(shape: ResultShape, batch_id: str, custom_id: str, code: str, message: str) -> bytes:
-    """One line of an error file: a request that failed for good."""
+    """Return a line of an error file."""
     error = {"code": code, "message": message}
     match shape:
         case "guide":
@@ -110,13 +110,13 @@ def error_line(shape: ResultShape, batch_id: str, custom_id: str, code: str, mes
             line_id = f"batch_req_{_line_id(batch_id, custom_id)}"
             return _dump({"id": line_id, "custom_id": custom_id, "response": None, "error": error})
         case "anthropic":
-            # The vendor nests the error in an envelope; `code` and `message` beside it serve the other readers.
+            # The vendor nests the error in an envelope; other clients read `code` and `message` next to it.
             inner = {"type": "error", "error": {"type": code, "message": message}, **error}
             return _dump({"custom_id": custom_id, "result": {"type": "errored", "error": inner}})
 
 
 def response_in(line: dict[str, Any]) -> dict[str, Any]:
-    """The provider's response object in a line that `output_line` wrote, whatever its shape."""
+    """Return the provider's response in a line of `output_line`, in any shape."""
     if "result" in line:
         message: dict[str, Any] = line["result"]["message"]
         return message
@@ -125,32 +125,32 @@ def response_in(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def error_in(line: dict[str, Any]) -> tuple[str, str]:
-    """Code and message in a line that `error_line` wrote, whatever its shape."""
+    """Return code and message of a line of `error_line`, in any shape."""
     error = line["result"]["error"] if "result" in line else line["error"]
     return error["code"], error["message"]
 
 
 def usage_of(response: dict[str, Any]) -> Usage:
-    """The tokens that a response object of any format says it took; what it does not say, or says wrongly, is 0.
+    """Return the usage in a response of any format. Missing and invalid numbers count as 0.
 
-    Cached tokens are part of the input tokens, as OpenAI counts them; Anthropic's answers have them beside.
+    Input tokens include cached tokens, as at OpenAI; Anthropic reports them separately.
     """
     usage = response.get("usage")
     if not isinstance(usage, dict):
         return Usage()
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     cached = _count(details.get("cached_tokens") if isinstance(details, dict) else None)
-    beside = _count(usage.get("cache_read_input_tokens"))
-    written = _count(usage.get("cache_creation_input_tokens"))
+    cache_read = _count(usage.get("cache_read_input_tokens"))
+    cache_written = _count(usage.get("cache_creation_input_tokens"))
     return Usage(
-        _count(usage.get("prompt_tokens", usage.get("input_tokens"))) + beside + written,
+        _count(usage.get("prompt_tokens", usage.get("input_tokens"))) + cache_read + cache_written,
         _count(usage.get("completion_tokens", usage.get("output_tokens"))),
-        cached + beside,
+        cached + cache_read,
     )
 
 
 def key_of(custom_id: str) -> bytes:
-    """A custom_id as 16 bytes, so that sets of them stay small whatever people use as ids."""
+    """Return a 16-byte digest of a custom_id, so that sets of ids stay small."""
     return hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
 
 
@@ -163,5 +163,5 @@ def _line_id(batch_id: str, custom_id: str) -> str:
 
 
 def _count(value: Any) -> int:
-    """A token count; bounded, so that sums of them fit a database."""
+    """Return a token count, limited so that sums fit the database."""
     return min(value, 1 << 40) if isinstance(value, int) and value > 0 else 0

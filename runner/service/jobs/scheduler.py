@@ -1,6 +1,6 @@
-"""The thread that works on jobs. The database is its queue: what stands there is what is to do, also after a crash.
+"""The thread that validates and runs jobs. The database is its queue, also after a crash.
 
-Requests of the API are answered in another thread; the two meet in the database and in `wake` and `cancel`.
+The API runs in another thread. The two share the database, `wake` and `cancel`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from runner.service.jobs.validate import Rules, validate
 from runner.service.loop import LoopThread
 
 VALIDATIONS = 2
-"""Jobs that are validated at once. More would only share the same interpreter."""
+"""Jobs validated at the same time. More would only compete for the interpreter."""
 
 SWEEP_EVERY = 60.0
-"""Seconds between two looks for files whose time is up; more often where they live for less."""
+"""Seconds between two deletions of expired files, unless their lifetime is shorter."""
 
 RETRY_AFTER = (1.0, 5.0, 30.0)
-"""Seconds until a job goes on whose work was broken off, as by a full disk; the last one from then on."""
+"""Seconds until an interrupted job is retried, for example after a full disk. The last value repeats."""
 
 _WAITING: tuple[Status, ...] = ("validating", "queued")
 _RUNNABLE: tuple[Status, ...] = ("queued", "in_progress", "finalizing", "cancelling")
 
 
 class _RetryLater(Exception):
-    """A job is to be left alone until a time (Unix seconds)."""
+    """The job must wait until a time (Unix seconds)."""
 
     def __init__(self, until: float) -> None:
         super().__init__()
@@ -44,9 +44,9 @@ class _RetryLater(Exception):
 
 
 class Scheduler:
-    """Validates and runs jobs in a thread of its own, from `start` to `stop`.
+    """Validates and runs jobs in its own thread, from `start` to `stop`.
 
-    `on_webhook` is called there when a webhook is to be delivered.
+    It calls `on_webhook` in that thread when a webhook is due.
     """
 
     def __init__(self, config: ServiceConfig, storage: Storage, faults: Faults, on_webhook: Callable[[], None]) -> None:
@@ -64,22 +64,22 @@ class Scheduler:
         self._broken: dict[str, tuple[int, float]] = {}
 
     def start(self) -> None:
-        """Start working. Raises what kept the thread from starting, ServiceError of the backend among it."""
+        """Start the thread. Raises the exception that ended its setup, such as the backend's ServiceError."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop within about a second; jobs pause and go on with the next start."""
+        """Stop within about a second. Jobs pause until the next start."""
         self._stopping = True
-        self._thread.tell(self._stop_runs)
+        self._thread.call_soon(self._stop_runs)
         self._thread.join()
 
     def wake(self) -> None:
-        """Something new stands in the database. From any thread."""
-        self._thread.tell(self._woken.set)
+        """Signal a change in the database, from any thread."""
+        self._thread.call_soon(self._woken.set)
 
     def cancel(self, batch_id: str) -> None:
-        """A job was set to `cancelling`. From any thread."""
-        self._thread.tell(lambda: self._cancel(batch_id))
+        """Signal that a job was set to `cancelling`, from any thread."""
+        self._thread.call_soon(lambda: self._cancel(batch_id))
 
     def _cancel(self, batch_id: str) -> None:
         if run := self._runs.get(batch_id):
@@ -105,7 +105,7 @@ class Scheduler:
             db.close()
 
     async def _dispatch(self) -> None:
-        """Start what can be started, again whenever something changed."""
+        """Start all work that is possible, and repeat after each change."""
         swept = 0.0
         while not self._stopping:
             self._woken.clear()
@@ -115,15 +115,15 @@ class Scheduler:
                 swept = now
             self._expire_waiting(now)
             self._start_all(now)
-            wake_up = self._loop_timer(now, swept)
+            timer = self._set_timer(now, swept)
             await self._woken.wait()
-            wake_up.cancel()
+            timer.cancel()
         tasks = [*self._validating.values(), *self._running.values()]
         if tasks:
             await asyncio.wait(tasks)
 
-    def _loop_timer(self, now: float, swept: float) -> asyncio.TimerHandle:
-        """Wake up when the next thing is due that nobody tells."""
+    def _set_timer(self, now: float, swept: float) -> asyncio.TimerHandle:
+        """Wake up at the next deadline, retry or sweep."""
         due = [swept + self._sweep_every, *(at for _, at in self._broken.values() if at > now)]
         deadline = self._batches.next_deadline()
         if deadline is not None:
@@ -139,12 +139,12 @@ class Scheduler:
         now: float,
         statuses: tuple[Status, ...],
         active: dict[str, asyncio.Task[None]],
-        room: int,
+        limit: int,
         work: Callable[[Batch], Coroutine[Any, Any, None]],
     ) -> None:
-        resting = {batch_id for batch_id, (_, until) in self._broken.items() if until > now}
-        while len(active) < room:
-            batch = self._batches.next_in(statuses, but={*active, *resting})
+        waiting = {batch_id for batch_id, (_, until) in self._broken.items() if until > now}
+        while len(active) < limit:
+            batch = self._batches.next_in(statuses, exclude={*active, *waiting})
             if batch is None:
                 return
             active[batch.id] = asyncio.create_task(self._supervise(batch, active, work))
@@ -155,13 +155,13 @@ class Scheduler:
         active: dict[str, asyncio.Task[None]],
         work: Callable[[Batch], Coroutine[Any, Any, None]],
     ) -> None:
-        """Do the work; where it breaks off, leave the job as it is and come back to it later."""
+        """Run the work. If it raises, leave the job as it is and retry later."""
         try:
             await work(batch)
             self._broken.pop(batch.id, None)
         except _RetryLater as later:
             self._broken[batch.id] = (0, later.until)
-        except Exception:  # noqa: BLE001 - one job's trouble must not end the others
+        except Exception:  # noqa: BLE001 - one job's error must not end the others
             times = self._broken.get(batch.id, (0, 0.0))[0]
             delay = RETRY_AFTER[min(times, len(RETRY_AFTER) - 1)]
             self._broken[batch.id] = (times + 1, time.time() + delay)
@@ -171,8 +171,8 @@ class Scheduler:
             self._woken.set()
 
     async def _validate(self, batch: Batch) -> None:
-        if "stuck-validating" in batch.trouble:
-            stuck_until = batch.created_at + float(batch.trouble["stuck-validating"] or "inf")
+        if "stuck-validating" in batch.active_faults:
+            stuck_until = batch.created_at + float(batch.active_faults["stuck-validating"] or "inf")
             if time.time() < stuck_until:
                 raise _RetryLater(stuck_until)
         rules = Rules(
@@ -194,7 +194,7 @@ class Scheduler:
             logger.info("job.failed", batch=batch.id, errors=len(verdict.errors), first=verdict.errors[0].code)
 
     async def _run(self, batch: Batch) -> None:
-        # Read again: whoever cancels writes first and tells then, so between this line and the next nothing is missed.
+        # Read again: a cancel writes first and signals then, so none is missed between this line and the next.
         current = self._batches.get(batch.id)
         assert current is not None
         run = BatchRun(current, self._batches, self._storage, self._backend, self._config, self._faults)
@@ -212,7 +212,7 @@ class Scheduler:
                 logger.info("job.expired", batch=batch_id, completed=0, failed=0)
 
     def _sweep(self, now: float) -> None:
-        """Delete what has reached the end of its time."""
+        """Delete expired files and results."""
         for blob in self._files.drop_expired(now):
             self._storage.drop_blob(blob)
         for batch_id in self._batches.with_old_results(now - self._config.lasting(self._config.result_ttl)):

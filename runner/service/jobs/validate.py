@@ -1,7 +1,6 @@
-"""What the service checks of an input file before any request of it is asked. Reads the file, changes nothing.
+"""Validates an input file before any of its requests is sent. Reads the file only.
 
-The rules are those of the vendor's guide and API description; a job that breaks one is `failed` with all of its
-errors, up to a bound.
+The rules are those of the vendor's guide and API description. An invalid job is `failed` with its first errors.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _OTHER_ITEMS = frozenset({"function_call", "function_call_output", "reasoning", 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the lines of one job have to agree with. `defaults` are the job's model and parameters."""
+    """The rules for the lines of one job. `defaults` are the job's model and parameters."""
 
     provider: Provider
     endpoint: str | None
@@ -44,7 +43,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What validation found: the number of requests and their model, or the errors, at most `MAX_ERRORS` of them."""
+    """The result of validation: the number of requests and their model, or at most `MAX_ERRORS` errors."""
 
     total: int
     model: str | None
@@ -52,7 +51,7 @@ class Verdict:
 
 
 class _Seen:
-    """What one line of a file is compared with: the ids and the model before it."""
+    """The ids and the model of the lines so far."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -61,9 +60,9 @@ class _Seen:
 
 
 def validate(path: Path, rules: Rules, stopped: Callable[[], bool] = lambda: False) -> Verdict | None:
-    """Check a whole input file in one pass, in memory that does not grow with its lines' size.
+    """Check a whole input file in one pass. Memory does not depend on the size of its lines.
 
-    None where `stopped` said so on the way. Raises OSError where the file can't be read.
+    Return None if `stopped` returned True meanwhile. Raises OSError if the file can't be read.
     """
     seen = _Seen()
     errors: list[LineError] = []
@@ -224,7 +223,7 @@ def _input_errors(body: dict[str, Any]) -> _Found:
 
 
 def _content_errors(content: Any, where: str) -> _Found:
-    """Text only: a string, null, or a list of parts of a kind that holds text or a tool's call."""
+    """Allow only text: a string, null, or a list of parts with text or a tool call."""
     if content is None or isinstance(content, str):
         return
     if not isinstance(content, list):
@@ -241,6 +240,6 @@ def _content_errors(content: Any, where: str) -> _Found:
 
 
 def _short(value: Any) -> str:
-    """A value from the file, cut so that an error stays readable."""
+    """Return a value from the file, cut to keep errors readable."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

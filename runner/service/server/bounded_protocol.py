@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol with bounds: it holds no more of a request than it may, and keeps the time of its peer.
+"""uvicorn's HTTP protocol with limits on header size and on the client's time.
 
-httptools has no limits of its own: it collects a header until it is complete, whatever its size.
+httptools has no limits: it collects a header of any size until it is complete.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from runner.service.http.middleware import problem_response
+from runner.service.http.middleware import error_response
 from runner.service.server.bounds import Bounds
 from runner.service.server.connections import Connection, Connections, Wait
 
 ABORT = "batchspec.abort"
-"""The ASGI extension by which a connection is closed without an answer."""
+"""The ASGI extension that closes a connection without a response."""
 
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 PIPELINED = 16
-"""Requests that a peer may send before the first is answered."""
+"""Requests that a client may send before the first response."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -57,27 +57,27 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.transport.get_write_buffer_size()
 
     def close(self, *, at_once: bool) -> None:
-        """End the connection; a peer that has not taken its answer in time gets no more of it."""
+        """Close the connection. With unsent bytes, reset it."""
         if at_once or self.transport.is_closing() or self.unsent():
-            # A reset: otherwise the kernel would keep what is unsent for minutes.
+            # Without a reset the kernel would keep unsent bytes for minutes.
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self.transport.abort()
         else:
             self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time for the first request's headers."""
+        """Start the timer for the first request's headers."""
         super().connection_made(transport)
         self._connection.side = self
         self._wait(self._bounds.header_time)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End of the connection."""
+        """Stop counting the connection."""
         self._connections.forget(self._connection)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and refuse it where one element of the request has grown too large."""
+        """Parse data, and refuse a request if one of its elements is too large."""
         if self._idle:
             self._idle = False
             self._wait(self._bounds.header_time)
@@ -89,7 +89,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("")
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Start a request."""
         super().on_message_begin()
         self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
         self._in_message = self._in_headers = True
@@ -99,23 +99,23 @@ class BoundedProtocol(HttpToolsProtocol):
             self._wait(self._bounds.header_time)
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the request's target. Raises ValueError over the bound."""
+        """Count a piece of the request's target. Raises ValueError above the limit."""
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A complete header or trailer. Raises ValueError over the bound."""
+        """Count a header or trailer. Raises ValueError above the limit."""
         self._headers += 1
         self._count(len(name) + len(value) + 4)
         if self._headers > self._bounds.headers:
             self._refusal = (431, f"A request may have at most {self._bounds.headers} headers.")
             raise ValueError
-        # Trailers come after the service has looked at the headers: they are read and dropped.
+        # Trailers arrive after the headers were handled, so they are dropped.
         if self._in_headers:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The headers are complete; a body may follow. Raises ValueError for too many requests in advance."""
+        """Start the timer for the body. Raises ValueError for too many pipelined requests."""
         self._parsed_any = True
         self._in_headers = False
         if len(self.pipeline) >= PIPELINED:
@@ -125,7 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body: it earns the time that it would take at the lowest rate."""
+        """Add the time that a piece of the body takes at the lowest rate."""
         self._parsed_any = True
         wait = self._connection.receiving
         if wait is not None and not self.cycle.response_complete:
@@ -133,50 +133,50 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is complete."""
+        """Stop the timer of the body."""
         self._parsed_any = True
         self._in_message = False
         self._connection.receiving = None
         super().on_message_complete()
         if self.cycle.response_complete:
-            self._rest()
+            self._wait_for_next()
 
     def on_response_complete(self) -> None:
-        """An answer is complete; what is left of its request is read for a short time only."""
+        """Limit the time for the rest of the request."""
         super().on_response_complete()
-        # Otherwise the next request is under way already, and its own time counts.
+        # Otherwise the next request has started, with its own timer.
         if self.cycle.response_complete:
-            self._rest()
+            self._wait_for_next()
 
     def pause_writing(self) -> None:
-        """The peer does not read as fast as it is answered."""
+        """Start the timer for the client to read."""
         super().pause_writing()
         self._connection.sending = self._connections.sending(self.unsent(), self.loop.time())
 
     def resume_writing(self) -> None:
-        """The peer has read."""
+        """Stop the timer for the client to read."""
         super().resume_writing()
         self._connection.sending = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer a request that can't be parsed or is over a bound, and close the connection."""
+        """Answer a request that can't be parsed or exceeds a limit, and close the connection."""
         status, message = self._refusal or (400, msg)
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and not cycle.response_complete:
             if self._in_headers or self.pipeline or cycle.response_started:
-                # This would be taken for the answer to an earlier request, or for a part of it.
+                # The client would take this for the response to an earlier request, or a part of it.
                 self.transport.abort()
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        response = problem_response(status, message, str(uuid.uuid4()), {"connection": "close"})
+        response = error_response(status, message, str(uuid.uuid4()), {"connection": "close"})
         head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
         head += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join((*head, b"", bytes(response.body))))
         self.transport.close()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: the request is answered as if it asked for no upgrade."""
+        """Log nothing: the service ignores upgrade requests."""
 
     def _count(self, size: int) -> None:
         self._parsed_any = True
@@ -191,9 +191,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _wait(self, seconds: float) -> None:
         self._connection.receiving = Wait(self.loop.time(), seconds)
 
-    def _rest(self) -> None:
-        """Wait for the next request, or for the rest of one that was answered before it was read."""
-        # uvicorn has a timer for this too, which any byte stops.
+    def _wait_for_next(self) -> None:
+        """Start the timer for the next request, or for the rest of one that was answered early."""
+        # uvicorn's timer stops at any byte.
         self._unset_keepalive_if_required()
         self._idle = not self._in_message
         self._wait(self._bounds.idle_time)

@@ -1,4 +1,4 @@
-"""Bounds on what a network peer may use before and after it has shown a token. Values only."""
+"""Limits on what a network client may use, with or without a token. Values only."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Bounds:
     `header_bytes`, `headers`: request line, headers and trailers of one request.
     `header_time`: for the TLS handshake, and again for the headers of a request.
     `idle_time`: between two requests on one connection.
-    `body_time`: longest pause in a request body or in reading an answer, over what `min_rate` earns.
-    `min_rate`: bytes a second that a body, or the reading of an answer, has to reach on average.
+    `body_time`: longest delay of a request body, or of reading a response, behind `min_rate`.
+    `min_rate`: bytes a second that a body, or the reading of a response, must reach on average.
     `connections`, `per_address`: open connections in all, and from one IPv4 address or IPv6 /64 network.
 
     Raises ServiceError for a value that is not above 0.

@@ -1,8 +1,8 @@
-"""Open connections: how many there may be, in all and by address, and which one is closed to make room.
+"""Open connections: their limits, in total and by address, and which one is closed to make room.
 
-A connection waits for its peer (handshake, headers, body, reading of an answer, next request) or works for it. One that
-waits has a time limit, and may be closed for a newcomer: first the one that has waited longest. So peers that hold
-connections open without using them can neither run the process out of file descriptors nor keep others out.
+A connection waits for its client (handshake, headers, body, reading of a response, next request) or works for it. A
+waiting one has a time limit, and the longest waiting one may be closed for a new connection. So idle clients can
+neither use up the file descriptors nor lock others out.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _PAUSE = 0.05
 """Seconds to wait before the next accept after the system ran out of descriptors or memory."""
 
 _GOODBYE = 1.0
-"""Seconds that a peer has to answer the end of a TLS connection."""
+"""Seconds that a client has to confirm the end of a TLS connection."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 @dataclass(slots=True)
 class Wait:
-    """A wait for the peer: since when (loop time) and how many seconds it may last."""
+    """A wait for the client: its start (loop time) and its limit in seconds."""
 
     since: float
     allowed: float
@@ -89,7 +89,7 @@ class Connections:
         self._open: set[Connection] = set()
 
     def admit(self, address: str, side: Side, now: float) -> Connection | None:
-        """Count a new connection, closing another one if that makes room. None: there is no room."""
+        """Count a new connection, after closing another one if necessary. Return None if there is no room."""
         connection = Connection(group(address), side, Wait(now, self._bounds.header_time))
         same = [one for one in self._open if one.origin == connection.origin]
         if len(same) >= self._bounds.per_address and not self._close_oldest(same):
@@ -100,7 +100,7 @@ class Connections:
         return connection
 
     def make_room(self) -> bool:
-        """Close what has waited longest, of the address with the most connections. Return False if nothing waits."""
+        """Close the longest waiting connection of the address with the most. Return False if none waits."""
         counts = Counter(one.origin for one in self._open)
         waiting = [one for one in self._open if one.waits()]
         most = max((counts[one.origin] for one in waiting), default=0)
@@ -121,7 +121,7 @@ class Connections:
         self._open.discard(connection)
 
     def sweep(self, now: float) -> None:
-        """Close every connection whose peer has used up its time."""
+        """Close every connection that exceeds its time limit."""
         for one in tuple(self._open):
             unsent = one.side.unsent()
             if unsent and one.sending is None:
@@ -138,7 +138,7 @@ class Connections:
 
 
 class Listener:
-    """Accepts connections on a socket and hands each to a protocol of its own."""
+    """Accepts connections on a socket and starts a protocol for each."""
 
     def __init__(
         self,
@@ -168,14 +168,14 @@ class Listener:
                         self.connections.make_room()
                         await asyncio.sleep(_PAUSE)
                     continue
-                self._take(accepted, address[0])
-                # An accept that succeeds at once does not give way to the connections that are open.
+                self._start(accepted, address[0])
+                # An accept that succeeds at once does not yield to open connections.
                 await asyncio.sleep(0)
         finally:
             for task in self._opening:
                 task.cancel()
 
-    def _take(self, accepted: socket.socket, address: str) -> None:
+    def _start(self, accepted: socket.socket, address: str) -> None:
         handshake = _Handshake()
         connection = self.connections.admit(address, handshake, asyncio.get_running_loop().time())
         if connection is None:
@@ -191,7 +191,7 @@ class Listener:
         handshake = connection.side
         limits = {"ssl_handshake_timeout": self._bounds.header_time, "ssl_shutdown_timeout": _GOODBYE}
         try:
-            # Peers that fail the handshake, or leave during it, are no errors of the service.
+            # A failed handshake is not an error of the service.
             with suppress(OSError):
                 await asyncio.get_running_loop().connect_accepted_socket(
                     lambda: self._protocol(connection),

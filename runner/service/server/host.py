@@ -1,4 +1,4 @@
-"""One service over one data folder: the lock, the socket, the threads, and the order in which they start and stop."""
+"""One service for one data folder: its lock, socket and threads, and the order of their start and stop."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from runner.service.webhooks.sender import WebhookSender
 from runner.service.webhooks.targets import Targets
 
 GRACE = 1
-"""Seconds that open connections get at the end."""
+"""Seconds that open connections get when the service stops."""
 
 
 class Host:
-    """Serves in the thread that calls `serve`, until `stop` is called from anywhere."""
+    """Serves in the thread that calls `serve`, until any thread calls `stop`."""
 
     def __init__(self, config: ServiceConfig, on_ready: Callable[[str], None]) -> None:
         self._config = config
@@ -51,7 +51,7 @@ class Host:
         self._stopped = False
 
     def serve(self) -> None:
-        """Start, serve and stop. Raises ServiceError where the service can't start."""
+        """Start, serve and stop. Raises ServiceError if the service can't start."""
         with ExitStack() as stack:
             _claim(self._config.data, stack)
             tls = server_context(self._config.tls_cert, self._config.tls_key) if self._config.tls_cert else None
@@ -67,7 +67,7 @@ class Host:
             logger.info("service.stopped", url=url)
 
     def stop(self) -> None:
-        """Make `serve` return; called again, without waiting for open connections."""
+        """Make `serve` return. A second call does not wait for open connections."""
         if self._server is not None:
             self._server.force_exit = self._stopped
             self._server.should_exit = True
@@ -81,7 +81,7 @@ class Host:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with a bounded listener, and without its signal handling, which would end the process."""
+    """uvicorn's server with a limited listener, and without its signal handling, which would end the process."""
 
     def __init__(
         self, app: ASGIApp, tls: ssl.SSLContext | None, bounds: Bounds, on_started: Callable[[], None]
@@ -110,7 +110,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections; uvicorn's own way accepts as many as come."""
+        """Accept connections with limits, which uvicorn does not have."""
         await self.lifespan.startup()
         assert sockets is not None
         self.servers = []
@@ -121,12 +121,12 @@ class _Server(uvicorn.Server):
         self._on_started()
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
+        """Check time limits, ten times a second."""
         self._listener.connections.sweep(asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, and end what is open."""
+        """Stop accepting, and close open connections."""
         self._accepting.cancel()
         await asyncio.wait([self._accepting])
         await super().shutdown(sockets)
@@ -135,18 +135,18 @@ class _Server(uvicorn.Server):
         return BoundedProtocol(self.config, self.server_state, self._bounds, connection, self._listener.connections)
 
     def _check(self, accepting: asyncio.Task[None]) -> None:
-        """End a service that can't accept connections any more, so that its supervisor starts it again."""
+        """Stop a service that can't accept connections any more, so that its supervisor restarts it."""
         if not accepting.cancelled() and (error := accepting.exception()):
             logger.warning("service.accepts_no_more", reason=f"{error!r}")
             self.should_exit = True
 
 
 def _claim(data: Path, stack: ExitStack) -> None:
-    """Make the data folder ours until the end, or until this process dies."""
+    """Lock the data folder until the stack closes or this process dies."""
     try:
-        # A folder that exists may be shared on purpose; what is private is in folders and files of its own.
+        # An existing folder may be shared on purpose; private files and folders have their own modes.
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Threads of one process take turns like processes do, and may release what another has taken.
+        # Not thread-local: another thread of this process may release it.
         stack.enter_context(FileLock(data / "lock", timeout=0, thread_local=False))
     except Timeout as error:
         url = running_url(data)
@@ -168,13 +168,13 @@ def _listen(config: ServiceConfig) -> socket.socket:
 
 
 def _url(scheme: str, host: str, listener: socket.socket) -> str:
-    """The address to reach a listener by from this machine."""
+    """Return the URL of a listener for programs of this machine."""
     name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host).strip("[]")  # noqa: S104
     return f"{scheme}://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
 
 
 def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
-    """Open the data folder, start the threads of jobs and webhooks, and put the API in front of them."""
+    """Open the data folder, start the threads of jobs and webhooks, and build the API."""
     faults = Faults(config.faults, config.seed)
     try:
         storage = Storage(config.data)
@@ -185,14 +185,14 @@ def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
     except OSError as error:
         raise ServiceError(f"the data folder {config.data} cannot be used: {error}") from error
     targets = Targets(config.webhook_allow)
-    courier = WebhookSender(config, faults, targets)
-    courier.start()
-    stack.callback(courier.stop)
-    engine = Scheduler(config, storage, faults, on_webhook=courier.wake)
-    engine.start()
-    stack.callback(engine.stop)
+    sender = WebhookSender(config, faults, targets)
+    sender.start()
+    stack.callback(sender.stop)
+    scheduler = Scheduler(config, storage, faults, on_webhook=sender.wake)
+    scheduler.start()
+    stack.callback(scheduler.stop)
     api = BatchRoutes(
-        config, files, batches, storage, transfers=transfers, engine=engine, faults=faults, targets=targets
+        config, files, batches, storage, transfers=transfers, scheduler=scheduler, faults=faults, targets=targets
     )
     accounts = Accounts(config.tokens, Guesses(config.lasting_limits(config.guess_limits)))
     page = Dashboard(config, batches, Outbox(db), storage, transfers=transfers, accounts=accounts)

@@ -1,15 +1,15 @@
-"""Where the service over a data folder listens, as it has left it there."""
+"""The file in a data folder with the URL of its running service."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 URL_FILE = "url"
-"""Within a data folder: where the service that runs over it listens. Gone when it stopped; stale after a crash."""
+"""The file's name. The service deletes it when it stops; after a crash it is stale."""
 
 
 def running_url(data: Path) -> str | None:
-    """Where the service over a data folder says it listens. After a crash it may no longer be true."""
+    """Return the URL of the service for a data folder. It may be stale after a crash."""
     try:
         return (data / URL_FILE).read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:

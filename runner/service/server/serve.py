@@ -1,4 +1,4 @@
-"""How the service is run: in the foreground of a process, or in a thread of one. Cheap to import."""
+"""Runs the service in the foreground of a process, or in a thread. Cheap to import."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def run(config: ServiceConfig, on_ready: Callable[[str], None]) -> None:
-    """Serve in the foreground until SIGTERM or SIGINT, then stop cleanly and return.
+    """Serve until SIGTERM or SIGINT, then stop cleanly and return. Call it in the main thread.
 
-    To be called in the main thread. `on_ready` gets the URL, for example `http://127.0.0.1:8080`, once connections are
-    accepted. Jobs that have not ended go on with the next start. A second signal does not wait for open connections.
+    It calls `on_ready` with the URL, for example `http://127.0.0.1:8080`, when it accepts connections. Unfinished jobs
+    continue at the next start. A second signal does not wait for open connections.
 
-    Raises ServiceError where the service can't start: data folder in use, address taken, backend missing.
+    Raises ServiceError if the service can't start: data folder in use, address in use, backend missing.
     """
     from runner.service.server.host import Host  # noqa: PLC0415 - uvicorn, starlette: only when something is served
 
@@ -40,7 +40,7 @@ def run(config: ServiceConfig, on_ready: Callable[[str], None]) -> None:
 class BackgroundService:
     """The service in a thread of this process; a context manager that stops it.
 
-    `url` is where it listens. Raises ServiceError where it can't start.
+    `url` is its address. Raises ServiceError if it can't start.
     """
 
     def __init__(self, config: ServiceConfig) -> None:
@@ -51,7 +51,7 @@ class BackgroundService:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._host: Host = Host(config, self._on_ready)
-        # A daemon: a process that leaves in a hurry is not held up, and loses nothing either.
+        # A daemon thread does not delay the exit of the process; unfinished jobs are on disk.
         self._thread = threading.Thread(target=self._main, name="batchspec-service", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -65,7 +65,7 @@ class BackgroundService:
         return cls(config)
 
     def stop(self) -> None:
-        """Stop within about a second. Jobs that have not ended go on with the next start. May be called again."""
+        """Stop within about a second. Unfinished jobs continue at the next start. Safe to call again."""
         self._host.stop()
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""The server's side of TLS: a certificate and its key, read and checked before anything is bound."""
+"""The server's TLS context. It checks certificate and key before the service listens."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from runner.errors import ServiceError
 
 
 def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
-    """The context of a server that shows `certificate`, a PEM file with its chain; its key may stand in it too.
+    """Return a context for `certificate`, a PEM file with its chain and, without `key`, its key.
 
-    TLS 1.2 and newer, as Python's defaults have it. Raises ServiceError that names the file at fault.
+    It accepts TLS 1.2 and newer, Python's default. Raises ServiceError with the invalid file.
     """
     for what, path in (("certificate", certificate), ("key", key)):
         if path is not None:
@@ -23,7 +23,7 @@ def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
                 ) from error
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        # Asked for a password, OpenSSL would stop and read the terminal; an empty one fits no key.
+        # Without a password OpenSSL would ask on the terminal. An empty one fits no key.
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":

@@ -1,4 +1,4 @@
-"""What a webhook says and how it is signed, after https://www.standardwebhooks.com. Nothing is sent here."""
+"""Content and signature of webhooks (https://www.standardwebhooks.com). `sender` sends them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ PREFIX = "whsec_"
 
 
 def signer(secret: str) -> Webhook:
-    """Signs with a job's secret: after `whsec_` it is base64, as the scheme has it; any other is its own bytes.
+    """Return the signer of a secret: base64 after `whsec_`, as the standard defines, otherwise plain bytes.
 
-    Raises ValueError for a secret that says it is base64 and is not.
+    Raises ValueError for `whsec_` without valid base64.
     """
     if not secret.startswith(PREFIX):
         return Webhook(secret.encode())
     text = secret.removeprefix(PREFIX)
     try:
-        # The library skips what is not base64, and would sign with what is left.
+        # The library skips invalid characters and would sign with the rest.
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         key = b""
@@ -35,13 +35,13 @@ def signer(secret: str) -> Webhook:
 
 
 def message(batch: Batch) -> bytes:
-    """What is told about a job that has ended. The same bytes at every attempt."""
+    """Return the message about a job that has ended. Every attempt sends the same bytes."""
     event = {"type": f"batch.{batch.status}", "timestamp": timestamp(batch.ended_at), "data": batch_view(batch)}
     return orjson.dumps(event)
 
 
 def headers(batch: Batch, secret: str, content: bytes, now: float) -> dict[str, str]:
-    """The headers of one attempt, made at `now`. The id is the job's own: a receiver knows a repetition by it."""
+    """Return the headers of an attempt at `now`. Attempts share an id, so that receivers detect duplicates."""
     message_id = f"msg_{batch.id}"
     at = datetime.fromtimestamp(int(now), UTC)
     return {
@@ -53,8 +53,8 @@ def headers(batch: Batch, secret: str, content: bytes, now: float) -> dict[str, 
     }
 
 
-def shown(url: str) -> str:
-    """As much of a webhook's URL as may be shown: path, query and user are often secrets."""
+def redacted_url(url: str) -> str:
+    """Return a webhook's URL without path, query and user, which are often secrets."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     name = f"[{host}]" if ":" in host else host

@@ -1,8 +1,7 @@
-"""Sends webhooks over HTTP: to an address that was checked, and to no other.
+"""Sends webhooks over HTTP, only to addresses that were checked.
 
-A name is resolved once, and the connection goes to an address of that answer; so a name that resolves differently a
-moment later gains nothing. Host header, SNI and certificate check keep to the name. No proxy is used and no redirect
-followed: either would choose another address.
+It resolves a name once and connects to an address of that answer, so DNS rebinding has no effect. Host header, SNI and
+certificate check use the name. It uses no proxy and follows no redirect: either would choose another address.
 """
 
 from __future__ import annotations
@@ -23,29 +22,31 @@ from runner.service.server.addresses import Address
 from runner.service.webhooks.targets import Targets
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""Gives the addresses of a host name. Raises OSError if it has none."""
+"""Returns the addresses of a host name. Raises OSError if it has none."""
 
 
 class NotPermitted(Exception):
-    """The host has no address that webhooks may be sent to, or none at all: senders can't tell which."""
+    """The host has no permitted address. The error does not show whether it has any."""
 
 
 class Sender:
     """Sends POST requests from one event loop."""
 
-    def __init__(self, targets: Targets, *, timeout: float, at_once: int, resolve: Resolve | None = None) -> None:
+    def __init__(
+        self, targets: Targets, *, timeout: float, max_connections: int, resolve: Resolve | None = None
+    ) -> None:
         self._timeout = timeout
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=httpx.create_ssl_context(),
-            max_connections=at_once,
+            max_connections=max_connections,
             max_keepalive_connections=0,
             network_backend=_Pinned(targets, resolve or _resolve),
         )
 
     async def post(self, url: str, content: bytes, headers: dict[str, str]) -> int:
-        """Send a message and return the status. The answer's body is not read: it may have any size.
+        """Send a message and return the status. Do not read the body, which may have any size.
 
-        Raises NotPermitted, ValueError for a URL that is none, and httpcore's exceptions.
+        Raises NotPermitted, ValueError for an invalid URL, and httpcore's exceptions.
         """
         try:
             parsed = httpx.URL(url)
@@ -62,7 +63,7 @@ class Sender:
             return response.status
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
         await self._pool.aclose()
 
 
@@ -100,7 +101,7 @@ class _Pinned(httpcore.AsyncNetworkBackend):
 
 
 async def _resolve(host: str, port: int) -> list[str]:
-    """Ask the system's resolver, in a thread of its own: slow name servers must hold up neither others nor the end."""
+    """Resolve a name in its own thread: slow name servers must delay neither other webhooks nor the shutdown."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()
 

@@ -1,4 +1,4 @@
-"""The thread that delivers webhooks. Jobs do not wait for it: what stands in the outbox is what is to do."""
+"""The thread that delivers webhooks. The outbox is its queue, so jobs do not wait for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -17,32 +17,32 @@ from runner.service.db.database import Database
 from runner.service.db.outbox import Attempt, Delivery, Outbox
 from runner.service.faults.faults import Faults
 from runner.service.loop import LoopThread
-from runner.service.webhooks.payload import headers, message, shown
+from runner.service.webhooks.payload import headers, message, redacted_url
 from runner.service.webhooks.targets import Targets
 
 if TYPE_CHECKING:
     from runner.service.webhooks.pinned_sender import Sender
 
 RETRIES = 3
-"""After the first attempt, as the vendor's guide has it."""
+"""Retries after the first attempt, as in the vendor's guide."""
 
 GROWTH = 5.0
-"""Each pause is so many times the one before."""
+"""Factor from one delay to the next."""
 
 MAX_CONCURRENT = 200
-"""Deliveries under way. Many, so that some receivers that hang leave room for the others."""
+"""Deliveries at the same time. Many, so that hanging receivers do not block others."""
 
 SHUTDOWN_GRACE = 0.3
-"""Seconds that deliveries under way get when the service stops; they are made again with the next start."""
+"""Seconds that running deliveries get when the service stops. The next start repeats them."""
 
 ERROR_BACKOFF = 5.0
-"""Seconds after trouble of our own, as with a full disk."""
+"""Seconds to wait after an error of this service, such as a full disk."""
 
 _THREAD = "batchspec-webhooks"
 
 
 class WebhookSender:
-    """Delivers what stands in the outbox, from `start` to `stop`, in a thread of its own."""
+    """Delivers the webhooks in the outbox in its own thread, from `start` to `stop`."""
 
     def __init__(self, config: ServiceConfig, faults: Faults, targets: Targets) -> None:
         self._config = config
@@ -51,21 +51,21 @@ class WebhookSender:
         self._thread = LoopThread(_THREAD, self._work)
         self._woken = asyncio.Event()
         self._stopping = False
-        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._active: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
-        """Start delivering, with what an earlier process left. Raises what kept the thread from starting."""
+        """Start to deliver, also webhooks of an earlier process. Raises the exception that ended the setup."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop within half a second; what is not acknowledged by then is delivered after the next start."""
+        """Stop within half a second. The next start delivers what was not acknowledged."""
         self._stopping = True
         self.wake()
         self._thread.join()
 
     def wake(self) -> None:
-        """Something new stands in the outbox. From any thread."""
-        self._thread.tell(self._woken.set)
+        """Signal a change in the outbox, from any thread."""
+        self._thread.call_soon(self._woken.set)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -81,7 +81,7 @@ class WebhookSender:
             await self._end()
 
     async def _end(self) -> None:
-        tasks = [*self._under_way.values()]
+        tasks = [*self._active.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=SHUTDOWN_GRACE)
             for task in tasks:
@@ -91,38 +91,38 @@ class WebhookSender:
             await self._sender.close()
 
     def _start_due(self) -> float:
-        """Begin what is due, and return in how many seconds to look again."""
+        """Start due deliveries, and return the seconds until the next check."""
         now = time.time()
         try:
-            room = MAX_CONCURRENT - len(self._under_way)
-            for delivery in self._outbox.due(now, but=self._under_way, limit=room) if room else ():
-                self._under_way[delivery.batch_id] = asyncio.create_task(self._deliver(delivery))
-            # Without room the next one to end wakes us.
-            due = self._outbox.next_due(but=self._under_way) if len(self._under_way) < MAX_CONCURRENT else None
+            free = MAX_CONCURRENT - len(self._active)
+            for delivery in self._outbox.due(now, exclude=self._active, limit=free) if free else ():
+                self._active[delivery.batch_id] = asyncio.create_task(self._deliver(delivery))
+            # At the maximum, the next delivery that ends sets `_woken`.
+            due = self._outbox.next_due(exclude=self._active) if len(self._active) < MAX_CONCURRENT else None
         except Exception:  # noqa: BLE001 - a locked or full disk passes
             logger.error("courier.interrupted", again_in_seconds=ERROR_BACKOFF)
             return ERROR_BACKOFF
         return ERROR_BACKOFF if due is None else min(max(due - now, 0.01), ERROR_BACKOFF)
 
     async def _deliver(self, delivery: Delivery) -> None:
-        """Make one attempt and write down what came of it."""
+        """Make one attempt and record its outcome."""
         batch = self._batches.get(delivery.batch_id)
         assert batch is not None
         try:
-            if not delivery.attempts and (seconds := self._strikes("webhook-late", batch)) is not None:
+            if not delivery.attempts and (seconds := self._fault("webhook-late", batch)) is not None:
                 await asyncio.sleep(float(seconds))
             attempt = await self._attempt(batch, delivery.attempts + 1)
             self._record(batch, attempt)
-            if attempt.acknowledged and self._strikes("webhook-twice", batch) is not None:
+            if attempt.acknowledged and self._fault("webhook-twice", batch) is not None:
                 await self._attempt(batch, attempt.number)
-        except Exception:  # noqa: BLE001 - one delivery's trouble must not end the others
+        except Exception:  # noqa: BLE001 - one delivery's error must not end the others
             logger.error("webhook.interrupted", batch=batch.id, again_in_seconds=ERROR_BACKOFF)
             await asyncio.sleep(ERROR_BACKOFF)
         finally:
-            self._under_way.pop(delivery.batch_id, None)
+            self._active.pop(delivery.batch_id, None)
             self._woken.set()
 
-    def _strikes(self, name: str, batch: Batch) -> str | None:
+    def _fault(self, name: str, batch: Batch) -> str | None:
         detail = self._faults.draw(name)
         if detail is not None:
             logger.info("fault.struck", fault=name, batch=batch.id)
@@ -130,24 +130,29 @@ class WebhookSender:
 
     def _record(self, batch: Batch, attempt: Attempt) -> None:
         assert batch.webhook is not None
-        pause = None if attempt.acknowledged or attempt.number > RETRIES else self._pause(attempt.number)
-        self._outbox.record(batch.id, attempt, None if pause is None else time.time() + pause)
-        to = shown(orjson.loads(batch.webhook)["url"])
-        said = {"batch": batch.id, "to": to, "attempt": attempt.number, "seconds": round(attempt.seconds, 3)}
+        delay = None if attempt.acknowledged or attempt.number > RETRIES else self._delay(attempt.number)
+        self._outbox.record(batch.id, attempt, None if delay is None else time.time() + delay)
+        to = redacted_url(orjson.loads(batch.webhook)["url"])
+        fields: dict[str, Any] = {
+            "batch": batch.id,
+            "to": to,
+            "attempt": attempt.number,
+            "seconds": round(attempt.seconds, 3),
+        }
         if attempt.acknowledged:
-            logger.info("webhook.delivered", status=attempt.status, **said)
-        elif pause is None:
-            logger.warning("webhook.given_up", status=attempt.status, error=attempt.error, **said)
+            logger.info("webhook.delivered", status=attempt.status, **fields)
+        elif delay is None:
+            logger.warning("webhook.given_up", status=attempt.status, error=attempt.error, **fields)
         else:
-            said["again_in_seconds"] = round(pause, 1)
-            logger.warning("webhook.failed", status=attempt.status, error=attempt.error, **said)
+            fields["again_in_seconds"] = round(delay, 1)
+            logger.warning("webhook.failed", status=attempt.status, error=attempt.error, **fields)
 
-    def _pause(self, number: int) -> float:
-        spread = random.uniform(0.75, 1.25)  # noqa: S311 - so that many receivers are not met at once
-        return self._config.lasting(self._config.webhook_backoff) * GROWTH ** (number - 1) * spread
+    def _delay(self, number: int) -> float:
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads deliveries
+        return self._config.lasting(self._config.webhook_backoff) * GROWTH ** (number - 1) * jitter
 
     async def _attempt(self, batch: Batch, number: int) -> Attempt:
-        from runner.service.webhooks.pinned_sender import NotPermitted  # noqa: PLC0415 - see _sending
+        from runner.service.webhooks.pinned_sender import NotPermitted  # noqa: PLC0415 - see _get_sender
 
         began, started = time.time(), time.monotonic()
         status, error = None, None
@@ -159,28 +164,28 @@ class WebhookSender:
         except NotPermitted:
             # The time would show whether an internal name exists.
             return Attempt(number, began, 0.0, None, "the host has no address that webhooks may be sent to")
-        except Exception as caught:  # noqa: BLE001 - whatever keeps it from being sent is this attempt's outcome
+        except Exception as caught:  # noqa: BLE001 - any error is the outcome of this attempt
             error = _reason(caught)
         return Attempt(number, began, time.monotonic() - started, status, error)
 
     async def _post(self, batch: Batch, now: float) -> int:
-        """Send it and return the status."""
+        """Send the message and return the status."""
         assert batch.webhook is not None
         webhook = orjson.loads(batch.webhook)
         content = message(batch)
         signed = headers(batch, webhook["secret"], content, now)
-        return await self._sending().post(webhook["url"], content, signed)
+        return await self._get_sender().post(webhook["url"], content, signed)
 
-    def _sending(self) -> Sender:
+    def _get_sender(self) -> Sender:
         if self._sender is None:
-            from runner.service.webhooks.pinned_sender import Sender  # noqa: PLC0415 - a while to import, and most jobs have no webhook
+            from runner.service.webhooks.pinned_sender import Sender  # noqa: PLC0415 - slow and seldom needed
 
-            self._sender = Sender(self._targets, timeout=self._config.webhook_timeout, at_once=MAX_CONCURRENT)
+            self._sender = Sender(self._targets, timeout=self._config.webhook_timeout, max_connections=MAX_CONCURRENT)
         return self._sender
 
 
 def _reason(error: Exception) -> str:
-    """Return why nothing could be sent, in words that hold neither the URL's path nor the secret."""
+    """Return an error's text without the URL's path and the secret."""
     if isinstance(error, ValueError):
         return f"{error}"[:300]
     return f"{type(error).__name__}: {error}"[:300] if str(error) else type(error).__name__
