@@ -1,7 +1,7 @@
-"""`schema:` - the JSON Schema that a job's answers must fit: read, checked, and as the field that a request has for it.
+"""`schema:` - the JSON Schema of a job's answers: read, checked, and placed in the request.
 
-Fields as their vendors describe them in November 2026: `response_format` (OpenAI, chat completions), `text.format`
-(OpenAI, responses), `output_config.format` (Anthropic, messages).
+Fields as vendors document them in November 2026: `response_format` (OpenAI, chat completions), `text.format` (OpenAI,
+responses), `output_config.format` (Anthropic, messages).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from runner.jobspec.models import Job
 from runner.jobspec.strict_json import parse_strict
 
 MAX_BYTES = 200_000
-"""The largest schema file."""
+"""The largest schema file, in bytes."""
 
 
 class BadSchema(Exception):
-    """The file is no JSON Schema that can be used; the message says why."""
+    """The file is not a usable JSON Schema; the message gives the reason."""
 
 
 def read_schema(root: Path, path: str) -> dict[str, Any]:
-    """The schema in a file of the project. Raises BadSchema."""
+    """Read the schema from a file of the project. Raises BadSchema."""
     try:
         check_ignored(root, path)
         data = read_inside(root, path, MAX_BYTES)
@@ -53,7 +53,7 @@ def read_schema(root: Path, path: str) -> dict[str, Any]:
 
 
 def with_schema(job: Job, schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The request's parameters, with the field that asks for answers that fit the schema."""
+    """Return the request's parameters, with the field that requests answers in the schema."""
     if schema is None:
         return job.parameters
     asked = {"type": "json_schema", "schema": schema}
@@ -67,7 +67,7 @@ def with_schema(job: Job, schema: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def taken_by_schema(job: Job) -> tuple[str, ...] | None:
-    """The path of a parameter that says what `schema` says; None where there is none."""
+    """Return the path of a parameter that conflicts with `schema`; None if there is none."""
     if job.url == "/v1/chat/completions":
         return ("response_format",) if "response_format" in job.parameters else None
     outer = "text" if job.url else "output_config"
@@ -76,7 +76,7 @@ def taken_by_schema(job: Job) -> tuple[str, ...] | None:
 
 
 def is_strict(schema: Any) -> bool:
-    """Whether OpenAI can hold a model to this schema: each object closed, and all of its properties required."""
+    """Return whether OpenAI can enforce this schema: every object closed, all its properties required."""
     from runner.jobspec.schema_validator import schemas  # noqa: PLC0415  only jobs with a schema need it
 
     for node in schemas(schema):

@@ -1,4 +1,4 @@
-"""The base of everything people write."""
+"""The base model of everything that people write."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ FilePath = Annotated[str, Field(min_length=1)]
 
 
 class Model(BaseModel):
-    """Base of everything people write: strict keys, frozen, no silent change of type."""
+    """Base of all spec models: unknown keys refused, frozen, no implicit type conversion."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

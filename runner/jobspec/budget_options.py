@@ -1,4 +1,4 @@
-"""What people write about money and review: budgets, canaries, prices, and what a reviewer may be shown."""
+"""Spec options for money and review: budgets, canaries, prices, and what a reviewer sees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Usd = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class BudgetLimits(Model):
-    """What one apply may add at most, all its new requests together, with every answer at its token limit."""
+    """The most that one apply may add, over all its new requests, with every answer at its token limit."""
 
     max_cost_usd: Usd | None = Field(default=None, description="US dollars.")
     max_requests: int | None = Field(default=None, ge=0, description="Requests.")
@@ -31,7 +31,7 @@ class BudgetLimits(Model):
 
 
 class Canary(Model):
-    """A small first batch that goes alone; the rest follows only when it has passed."""
+    """A small first batch. The rest follows only if it passes."""
 
     requests: int = Field(default=100, ge=1, le=50_000, description="Requests of the canary, from all over the input.")
     max_failed: Share = Field(default=0, description="Requests of it that may fail: a count, or a share such as 2%.")
@@ -48,7 +48,7 @@ class Canary(Model):
 
 
 class ReviewOptions(Model):
-    """What a reviewer is shown of this job."""
+    """What a reviewer sees of this job."""
 
     show_prompts: bool = Field(
         default=False,
@@ -57,7 +57,7 @@ class ReviewOptions(Model):
 
 
 class PriceEntry(Model):
-    """A model's price as you are billed for batches, in US dollars for a million tokens."""
+    """A model's batch price in US dollars per million tokens."""
 
     input: Usd = Field(description="USD for a million input tokens.")
     output: Usd = Field(description="USD for a million output tokens.")
@@ -71,7 +71,7 @@ class PriceEntry(Model):
 
 
 def parse_share(value: str | float) -> tuple[float, int]:
-    """A limit as (share, count); exactly one of them is used, the other is 0. Raises ValueError."""
+    """Return a limit as (share, count). One of them is used, the other is 0. Raises ValueError."""
     if isinstance(value, str):
         match = _SHARE.fullmatch(value.strip())
         if not match or float(match[1]) > 100:
@@ -83,6 +83,6 @@ def parse_share(value: str | float) -> tuple[float, int]:
 
 
 def allowed(value: str | float, total: int) -> int:
-    """How many of `total` a count or a share allows."""
+    """Return how many of `total` a count or a share allows."""
     share, count = parse_share(value)
     return int(share * total) if share else count

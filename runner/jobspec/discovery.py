@@ -1,4 +1,4 @@
-"""Which files specs are read from, and reading YAML files of a project: bounded, inside it, each once."""
+"""Find spec files, and read a project's YAML files: inside the project, bounded, each once."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from runner.jobspec.yaml_reader import MAX_BYTES, Document, Lines, documents, re
 SETTINGS_FILES = ("batchspec.yaml", "batchspec.yml")
 _SUFFIXES = {".yaml", ".yml"}
 _JOB = re.compile(r"[\w-]+(\[.*\])?")
-"""What may be meant as a job's address, since it is no path."""
+"""Matches a possible job address, which is not a path."""
 MAX_SPECS = 5_000
 """Spec files that one command reads."""
 MAX_TOTAL = 20_000_000
-"""Characters of YAML that one command reads, in all files together."""
+"""Characters of YAML that one command reads, over all files."""
 _FEWER = "name the specs that you want; a `matrix` makes many jobs of one"
 _INIT = "`batchspec init` writes a first spec"
 
 
 def find_root(start: Path) -> Path:
-    """The project's root: the nearest folder upward with batchspec.yaml, else with .git, else `start`."""
+    """Return the project's root: the nearest folder upward with batchspec.yaml, else with .git, else `start`."""
     start = start.resolve()
     folders = (start, *start.parents)
     for folder in folders:
@@ -36,15 +36,15 @@ def find_root(start: Path) -> Path:
 
 
 def has_lockfiles(root: Path, store: str, provider: str | None) -> bool:
-    """Whether lockfiles stand beside the specs, or with the files that are kept apart for `provider`."""
+    """Return whether there are lockfiles next to the specs, or in the isolated realm of `provider`."""
     folders = [root / "specs", *([root / store / "realms" / provider / "specs"] if provider else [])]
     return any(path.is_file() for folder in folders for path in folder.rglob("*.lock"))
 
 
 def spec_files(root: Path, paths: Sequence[Path], *, allow_none: bool = False) -> list[str]:
-    """Spec files relative to the root, sorted within each folder, each once.
+    """Return spec files relative to the root, sorted within each folder, each once.
 
-    Raises SpecError with all problems; that `specs/` has no spec is none where `allow_none`.
+    Raises SpecError with all problems. With `allow_none`, an empty `specs/` is no problem.
     """
     if allow_none and not paths and not _specs_in(root / "specs"):
         return []
@@ -86,7 +86,7 @@ def _specs_in(folder: Path) -> list[Path]:
 
 
 class YamlFiles:
-    """Reads YAML files of a project; a file that several jobs name is read once."""
+    """Reads a project's YAML files, each once."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -94,7 +94,7 @@ class YamlFiles:
         self._remaining = MAX_TOTAL
 
     def __call__(self, file: str, problems: list[Problem]) -> tuple[Lines, list[Document]]:
-        """A file's lines and documents; what is wrong with it goes into `problems`."""
+        """Return a file's lines and documents. Add its problems to `problems`."""
         if file not in self._read:
             self._read[file] = _read(self._root, file) if self._remaining > 0 else _over_the_limit(file)
             self._remaining -= self._read[file][0].size
@@ -103,9 +103,9 @@ class YamlFiles:
         return lines, found
 
     def deduplicate(self, problems: list[Problem]) -> list[Problem]:
-        """The problems, each once, without those that only follow from what is wrong with the YAML at their place.
+        """Return the problems once each, without those that follow from a YAML problem at the same place.
 
-        A line that may hold a secret is not shown.
+        Hides the excerpt of lines that may contain a secret.
         """
         first = {(p.file, p.line, p.column): p for _, _, wrong in self._read.values() for p in wrong}
         private = {(lines.file, line) for lines, _, _ in self._read.values() for line in lines.private}

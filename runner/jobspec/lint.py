@@ -1,4 +1,4 @@
-"""Rules about a valid job that go beyond one value: paths, parameters that are known, the webhook."""
+"""Rules for a valid job beyond single values: paths, known parameters, the webhook."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Say = Callable[..., Problem]
 
 _MAX_PATH = 4096
 _RECOVERABLE = frozenset({"error", "request", "batch"})
-"""Fields by which an output's rows are read back as answers."""
+"""Fields needed to read an output's rows back as answers."""
 
 
 def check_job(
     root: Path, store: str, job: Job, say: Say, environ: Mapping[str, str], *, own_server: bool
 ) -> list[Problem]:
-    """Everything that is wrong with a job whose shape is right."""
+    """Return all problems of a job whose shape is valid."""
     return [
         *_paths(root, store, job, say),
         *_parameters(job, say, own_server),
@@ -42,7 +42,7 @@ def check_job(
 def lint_warnings(
     root: Path, job: Job, say: Say, *, own_server: bool, schema: Mapping[str, Any] | None = None
 ) -> Iterator[Problem]:
-    """What a person should look at, and what stops nothing."""
+    """Yield warnings, which stop nothing."""
     for turn in job.prompt.turns:
         if isinstance(turn.text, str) and _names_a_file(root, turn.text):
             yield say(
@@ -76,7 +76,7 @@ def lint_warnings(
 
 
 def _names_a_file(root: Path, text: str) -> bool:
-    """Whether a prompt is the path of a file of the project, which nobody means to ask."""
+    """Return whether a prompt is the path of a project file, which is never meant as the prompt."""
     if len(text) > _MAX_PATH or not text or any(mark in text for mark in "{\n\0") or text.startswith(("/", "~")):
         return False
     try:
@@ -86,7 +86,7 @@ def _names_a_file(root: Path, text: str) -> bool:
 
 
 def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
-    """Yield problems with paths: input and outputs outside the project, missing templates, outputs that overwrite."""
+    """Yield problems with paths: outside the project, missing templates, overwritten files."""
     for text, path, rule in (
         (job.input.path, ("input", "path"), readable),
         (job.input.text, ("input", "text"), readable),
@@ -131,7 +131,7 @@ def _overwritten(root: Path, store: str, job: Job, say: Say, written: str, name:
 
 
 def _matches_output(pattern: str, output: PurePosixPath) -> bool:
-    """Whether a glob of the input takes in an output."""
+    """Return whether an input glob matches an output."""
     if not any(mark in pattern for mark in "*?["):
         return False
     deep = "**" in pattern or len(PurePosixPath(pattern).parts) == len(output.parts)
@@ -139,13 +139,13 @@ def _matches_output(pattern: str, output: PurePosixPath) -> bool:
 
 
 def _templates(root: Path) -> list[str]:
-    """Template files that there are, a bounded number of them."""
+    """Return the first 500 template files."""
     found = (path.relative_to(root).as_posix() for path in (root / "templates").rglob("*") if path.is_file())
     return list(itertools.islice(found, 500))
 
 
 def _outside(root: Path, text: str, rule: Callable[[Path, str], Path]) -> tuple[str, str] | None:
-    """Why a path can't be used, and the code of that; None where it can."""
+    """Return why a path is unusable, and the error code; None if it is usable."""
     if len(text) > _MAX_PATH or "\n" in text:
         return "this is not a path", "BS124"
     if ".." in PurePosixPath(text).parts:
@@ -160,7 +160,7 @@ def _outside(root: Path, text: str, rule: Callable[[Path, str], Path]) -> tuple[
 
 
 def _parameters(job: Job, say: Say, own_server: bool) -> Iterator[Problem]:
-    """Parameters are checked where they are known; the others are passed on."""
+    """Yield problems with known parameters. Unknown ones are sent as they are."""
     for name, message in wrong_parameters(job, own_server=own_server):
         yield say(message, "parameters", *((name,) if name else ()), code="BS128")
     if job.line_format == "anthropic" and job.endpoint is not None:
@@ -178,14 +178,14 @@ def _webhook(job: Job, say: Say, environ: Mapping[str, str]) -> Iterator[Problem
     except TrustError as error:
         yield say(error.message, "webhook", "url", code=error.code)
     try:
-        # Whether the name may be used is checked now; whether it is set only matters when something is submitted.
+        # Check the variable's name only. Its value is needed when a job is submitted.
         resolve_webhook_secret(job.webhook.secret.env, {**environ, job.webhook.secret.env: "x"})
     except TrustError as error:
         yield say(f"{error.message}: {error.hint}", "webhook", "secret", "env", code=error.code)
 
 
 def _plain(value: Any, say: Say, path: tuple[str | int, ...]) -> Iterator[Problem]:
-    """Only values that JSON carries the same everywhere."""
+    """Yield values that JSON can't represent."""
     match value:
         case dict():
             for key, item in value.items():

@@ -1,6 +1,6 @@
-"""Specs and batchspec.yaml, from files to frozen values: everything that is wrong with all of them comes at once.
+"""Loads specs and batchspec.yaml into frozen values, and reports all problems at once.
 
-One YAML document makes one job, or one for each combination of its matrix.
+One YAML document makes one job, or one job for each combination of its matrix.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ SETTINGS_FILE = SETTINGS_FILES[0]
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """One job as it stands in a spec file, with all that other layers need to know of where it came from.
+    """One job of a spec file, and where it came from.
 
-    `job` has its vars, its matrix values and its paths in place. `lock_path` is its lockfile's path in the project;
-    `own_provider` is False where `--provider` names another one; `moved_from` is the address it had before, or empty.
-    `partition` names the vars it is partitioned by, and `missing` tells of those that were given no value.
+    `job` has vars, matrix values and paths filled in. `lock_path` is its lockfile's path in the project. `own_provider`
+    is False if `--provider` names another one. `moved_from` is the former address, or empty. `partition` names its
+    partition vars; `missing_vars` has a problem for each one without a value.
     """
 
     job: Job
@@ -60,22 +60,20 @@ class JobSpec:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The request's parameters: the job's own, and the field that asks for answers that fit its schema."""
+        """Return the request's parameters, with the field that requests answers in the job's schema."""
         return with_schema(self.job, self.schema)
 
     def problem(self, message: str, *path: str | int, key: bool = False, code: str = "") -> Problem:
-        """A problem at the value that stands under `path` in the spec, or at its key."""
+        """Return a problem at the value, or its key, under `path` in the spec."""
         return self.lines.problem(self.document.place(path, key=key), message, code=code)
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project's root, its settings and its jobs, in order of files, documents and combinations.
+    """A project's root, settings and jobs, ordered by file, document and combination.
 
-    `unbound` are jobs whose partition was given no value; they can't be worked with before one is. `provider` is the
-    one that was named in place of each spec's own.
-    `warnings` are things that a person should look at and that stop nothing. `whole` is whether all of `specs/` was
-    read, so that a job that is not here has left.
+    `unbound` are jobs whose partition has no value yet; they can't be planned. `provider` replaces each spec's own.
+    `warnings` stop nothing. `complete`: all of `specs/` was read, so a job missing here has no spec any more.
     """
 
     root: Path
@@ -88,22 +86,22 @@ class Project:
 
     @property
     def isolated_provider(self) -> str | None:
-        """The provider whose files are kept apart; None where all jobs are with their own."""
+        """Return the provider that has its own state folder; None if all jobs use their own provider."""
         jobs = (*self.jobs, *self.unbound)
         own = jobs and all(job.own_provider for job in jobs)
         return None if own else self.provider
 
     @property
     def partitioned(self) -> frozenset[str]:
-        """The names of the jobs that are partitioned, whether their partition has a value or not."""
+        """Return the names of partitioned jobs, with or without a value."""
         return frozenset(job.job.name for job in (*self.jobs, *self.unbound) if job.partition)
 
 
 @dataclass(slots=True)
 class _Loading:
-    """What loading one project shares: what is known, and what is found on the way.
+    """Shared state while loading one project.
 
-    Without `settings_known`, batchspec.yaml could not be read whole, and a profile that is not known may well be there.
+    Without `settings_known`, batchspec.yaml is invalid, so an unknown profile may exist.
     """
 
     root: Path
@@ -130,12 +128,12 @@ def load_project(
     read: YamlFiles | None = None,
     extra_checks: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
 ) -> Project:
-    """Load specs: `paths` (files or folders), else all of `specs/`. Raises SpecError with every problem there is.
+    """Load `paths` (files or folders), else all of `specs/`. Raises SpecError with every problem.
 
-    `variables` set declared vars; `provider` names a profile to use in place of each spec's own; with `placeholders`
-    partitions that are given no value are checked with a stand-in. With `some`, a job whose partition has no value is
-    no error but one of the project's `unbound`; nor is it one that there is no spec at all, where lockfiles are left.
-    Projects that share `read` read each file once. `also` looks for more that is wrong with jobs whose shape is right.
+    `variables` set declared vars. `provider` replaces each spec's own. With `placeholders`, partitions without a value
+    get one, for checks only. With `allow_partial`, jobs without a partition value are `unbound` instead of an error,
+    and a project without specs is valid if lockfiles remain. Projects that share `read` read each file once.
+    `extra_checks` returns more problems of valid jobs.
     """
     root = root.resolve()
     problems: list[Problem] = []
@@ -176,7 +174,7 @@ def load_project(
 
 
 def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:
-    """batchspec.yaml, or its defaults where there is none; what is wrong goes into `problems`."""
+    """Return batchspec.yaml's settings, or the defaults without a file. Add problems to `problems`."""
     file = next((name for name in SETTINGS_FILES if (root / name).is_file()), None)
     if file is None:
         settings = Settings()
@@ -199,7 +197,7 @@ def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = 
 
 
 def _wrong_store(root: Path, settings: Settings, say: Callable[..., Problem]) -> Iterator[Problem]:
-    """Yield why the store can't be used, if it can't."""
+    """Yield why the store is unusable, if it is."""
     try:
         check_store(root, settings.store)
     except BatchspecError as error:
@@ -223,7 +221,7 @@ def _load_file(loading: _Loading, file: str) -> list[JobSpec]:
 
 
 def _job(loading: _Loading, variant: Variant, lines: Lines) -> JobSpec | None:
-    """One job of a document. None where it is not valid; what can be checked of it still goes into `partial`."""
+    """Return one job of a document, or None if it is invalid. Its checkable part goes to `partial`."""
     document = variant.document
     try:
         return _build_job(loading, Job.model_validate(document.value), variant, lines)
@@ -243,15 +241,15 @@ _STAND_INS: dict[str, Any] = {
     "prompt": {"user": "Hello"},
     "output": {"path": "out/{{ address }}.jsonl"},
 }
-"""What takes the place of a needed key that is missing or wrong. Not of the model: what a job may say depends on it."""
+"""Replacements for required keys that are missing or wrong. Not for the model: rules depend on it."""
 
 
 def _salvageable(document: Document, error: ValidationError) -> Job | None:
-    """The job without what is wrong with it, so that more problems can be found; None where too little is left."""
+    """Return the job without its invalid parts, to find more problems; None if too little remains."""
     if error.error_count() > MAX_PROBLEMS or not isinstance(document.value, dict):
         return None
     if type(document.value.get("version")) is int and document.value["version"] != 1:
-        return None  # of another language, whose rules are not known
+        return None  # another version, with unknown rules
     wrong = [[part for part in details["loc"] if isinstance(part, str)] for details in error.errors(include_url=False)]
     if any(not path or path[0] in {"vars", "vars_file", "parameters", "matrix", "partition"} for path in wrong):
         return None
@@ -275,7 +273,7 @@ def _without(value: Any, path: Sequence[str]) -> Any:
 
 
 def _build_job(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpec | None:
-    """The job with its vars, its address and its paths. None where one of them is not valid."""
+    """Return the job with vars, address and paths; None if one of them is invalid."""
     problems, document, settings = loading.problems, variant.document, loading.settings
     before = len(problems)
 
@@ -332,7 +330,7 @@ def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[st
 
 
 def _check_partition_paths(job: Job, say: Any) -> list[Problem]:
-    """Each partition has files of its own to write, so that one does not replace another's."""
+    """Return a problem for each output path that several partitions would share."""
     problems = []
     for path, name in ((job.output.path, "path"), (job.output.errors, "errors")):
         named = named_in(path or "{{ address }}")
@@ -344,13 +342,13 @@ def _check_partition_paths(job: Job, say: Any) -> list[Problem]:
 
 
 def _own_server(spec: JobSpec, settings: Settings) -> bool:
-    """Whether the job's own provider is a server of the user's, which may take more than the vendors do."""
+    """Return whether the job's provider is the user's own server, which may accept more than the vendors do."""
     profile = settings.profile(spec.job.provider_name)
     return isinstance(profile, LocalProfile) and profile.backend == "openai"
 
 
 def _shared_outputs(jobs: Sequence[JobSpec]) -> list[Problem]:
-    """Combinations of one matrix that would write one file, reported once."""
+    """Return the first pair of matrix jobs that would write one file."""
     seen: dict[PurePosixPath, JobSpec] = {}
     for spec in jobs:
         for path, name in ((spec.job.output.path, "path"), (spec.job.output.errors, "errors")):
@@ -364,7 +362,7 @@ def _shared_outputs(jobs: Sequence[JobSpec]) -> list[Problem]:
 
 
 def _clashes(jobs: Sequence[JobSpec]) -> list[Problem]:
-    """Two jobs with one address, or jobs of two documents with one output; and a move from a job that is there."""
+    """Return duplicate addresses, outputs of two documents, and moves from an existing job."""
     problems = []
     addresses: dict[str, JobSpec] = {}
     outputs: dict[PurePosixPath, tuple[JobSpec, str]] = {}

@@ -1,7 +1,7 @@
-"""`matrix:` - one document as several: each combination of values put where it belongs, with its own address.
+"""`matrix:` - makes several jobs of one document, one for each combination of values.
 
-`include` and `exclude` work as people know them from CI files: excludes leave out combinations they fit; an include
-adds its other values to each combination whose axes it does not contradict, and is one of its own where there is none.
+`include` and `exclude` work as in CI files. `exclude` removes matching combinations. `include` adds its values to each
+combination with equal axes, or is a combination of its own if none matches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_JOBS = 256
 """Jobs that one document may make."""
 Scalar = str | int | float | bool
 Selection = dict[str, tuple[Scalar, Path]]
-"""Values by axis, each with the path of the place it was written at."""
+"""Values by axis, each with the path of its place in the document."""
 Rules = Sequence[Mapping[str, Scalar]]
 
 _FIELDS = {"model": ("model",), "endpoint": ("endpoint",), "format": ("format",)}
@@ -32,7 +32,10 @@ _MAX_VALUE = 100
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One job's document: what is selected, in the address and in all, and the document with it in place."""
+    """One job's document with selected values in place.
+
+    `address` has the values of the address, `matrix` all values.
+    """
 
     address: Mapping[str, Scalar]
     matrix: Mapping[str, Scalar]
@@ -40,20 +43,20 @@ class Variant:
 
 
 def address_of(name: str, values: Mapping[str, Scalar]) -> str:
-    """A job's address: its name, and its axes sorted by name: `name[date=2026-11-23,model=gpt-4o]`."""
+    """Return a job's address: its name and its axes, sorted: `name[date=2026-11-23,model=gpt-4o]`."""
     inner = ",".join(f"{axis}={address_value(values[axis])}" for axis in sorted(values))
     return f"{name}[{inner}]" if inner else name
 
 
 def address_value(value: Scalar) -> str:
-    """A value as it stands in an address and in paths."""
+    """Return a value as text for addresses and paths."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def value_problem(value: Scalar) -> str:
-    """Why a value can't stand in an address; empty where it can."""
+    """Return why a value can't be part of an address; empty if it can."""
     text = address_value(value)
     if len(text) > _MAX_VALUE:
         return f"this value has {len(text)} characters; in a job's address it may have {_MAX_VALUE}"
@@ -63,9 +66,9 @@ def value_problem(value: Scalar) -> str:
 
 
 def variants(document: Document, lines: Lines, problems: list[Problem]) -> list[Variant]:
-    """The documents that a document's matrix makes; the document itself where it has none or not a valid one.
+    """Return the variants of a document's matrix; the document itself without a valid matrix.
 
-    What is wrong with axes goes into `problems`; a matrix of the wrong shape is left to the models.
+    Problems with axes go to `problems`; the models report a matrix of the wrong shape.
     """
     matrix = document.value.get("matrix") if isinstance(document.value, dict) else None
     if not isinstance(matrix, dict) or not _is_matrix(matrix):
@@ -91,7 +94,7 @@ def variants(document: Document, lines: Lines, problems: list[Problem]) -> list[
 
 
 def _is_matrix(value: Mapping[str, Any]) -> bool:
-    """Whether the shape is right; if it is not, the models say what is wrong."""
+    """Return whether the shape is right; otherwise the models report it."""
     if not value:
         return False
     for key, part in value.items():
@@ -169,7 +172,7 @@ def _axis_problem(document: Document, lines: Lines, path: Path, axis: str) -> It
 
 
 def _target(value: Mapping[str, Any], axis: str) -> Path | None:
-    """The path that an axis sets; a declared var wins over a parameter of its name."""
+    """Return the path that an axis sets. A declared var takes precedence over a parameter."""
     if axis in _FIELDS:
         return _FIELDS[axis]
     if axis == "template":
@@ -189,7 +192,7 @@ def _mapping(value: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _combinations(
     axes: Mapping[str, Sequence[Scalar]], include: Rules, exclude: Rules
 ) -> list[tuple[tuple[str, ...], Selection]]:
-    """Each combination with the axes that name it: the matrix's own, or all of an include that stands added_alone."""
+    """Return each combination with the axes of its address: the matrix's, or all axes of an added `include`."""
     sides = [[(axis, value, ("matrix", axis, n)) for n, value in enumerate(values)] for axis, values in axes.items()]
     chosen: list[Selection] = []
     for combination in itertools.product(*sides) if sides else ():
@@ -212,7 +215,7 @@ def _same(one: Scalar, other: Scalar) -> bool:
 
 
 def _put(document: Document, chosen: Selection) -> Document:
-    """The document with the chosen values in place; problems with them point at the matrix."""
+    """Return the document with the chosen values. Their problems point at the matrix."""
     value: dict[str, Any] = dict(document.value)
     places: dict[Path, tuple[int, int]] = {}
     keys: dict[Path, tuple[int, int]] = {}

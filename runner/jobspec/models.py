@@ -1,7 +1,7 @@
-"""What people write, as frozen values: one job of a spec file.
+"""The spec's models: one job of a spec file, as frozen values.
 
-Only shapes and the rules inside one value live here. Reading YAML, making several jobs of one document, places in files
-and rules across values are in `runner.jobspec.loader` and below it.
+Only shapes and rules within one value are here. YAML, the matrix, paths and rules across values are in
+`runner.jobspec.loader` and the modules it uses.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Role = Literal["system", "user", "assistant"]
 Scalar = Annotated[str, Field(min_length=1, max_length=200)] | int | float | bool
 
 CLAUDE = re.compile(r"^(anthropic[-/])?claude-")
-"""Names of Anthropic's models, also as catalogues write them."""
+"""Names of Anthropic's models, also with a catalogue's prefix."""
 MAX_REQUESTS = 50_000
 """Requests in one file, the service's limit (DigitalOcean's batch inference guide, 27 Apr 2026)."""
 MAX_BYTES = 200_000_000
-"""Bytes in one file; the guide says 200 MB, read as 10^6 bytes."""
+"""Bytes in one file. The guide's 200 MB are taken as 10^6 bytes each."""
 
 
 class EnvName(Model):
-    """A value that stands in the environment, never in a file: `{env: NAME}`."""
+    """A value from the environment, never from a file: `{env: NAME}`."""
 
     env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
         description="Name of the environment variable."
@@ -54,7 +54,7 @@ def _one_or_several(value: Any) -> str:
     return "<several>" if isinstance(value, (list, tuple)) else "<one>"
 
 
-# The tags are no possible keys of a spec, so that `runner.jobspec.validation_messages` can tell them from those.
+# These tags can't be keys of a spec, so `runner.jobspec.validation_messages` can recognise them.
 Text = Annotated[Annotated[str, Tag("<text>")] | Annotated[TemplateRef, Tag("<file>")], Discriminator(_kind_of_text)]
 """Inline Jinja text, or a template file."""
 Files = Annotated[
@@ -75,14 +75,14 @@ VarNames = Annotated[
 
 
 class Sample(Model):
-    """Some of the rows, the same ones on every machine."""
+    """A random sample of the rows, the same on every machine."""
 
     n: int = Field(ge=1, le=1_000_000, description="How many rows.")
     seed: int = Field(default=0, ge=-(1 << 63), lt=1 << 63, description="Another seed chooses other rows.")
 
 
 class Input(Model):
-    """The input rows: from files (`path`), files as rows (`text`), the spec itself (`rows`) or a query (`sql`)."""
+    """The input rows: files (`path`), files as rows (`text`), rows in the spec (`rows`) or a query (`sql`)."""
 
     path: FilePath = Field(
         default="",
@@ -145,14 +145,14 @@ class Input(Model):
 
     @property
     def id_columns(self) -> tuple[str, ...]:
-        """The columns that make a row's id; none where rows are numbered."""
+        """Return the columns of a row's id; none if rows are numbered."""
         if self.id is None:
             return ("path",) if self.text else ()
         return (self.id,) if isinstance(self.id, str) else self.id
 
     @property
     def source(self) -> str:
-        """What the rows come from, as people read it."""
+        """Return the source of the rows, for messages."""
         return self.path or self.text or ("input.sql" if self.sql else "input.rows")
 
 
@@ -169,7 +169,7 @@ class Message(Model):
 
 
 class Turn(NamedTuple):
-    """One message as requests are made from it: who speaks, what, and where that stands below `prompt`."""
+    """One message for rendering: role, text, and its path below `prompt`."""
 
     role: Role
     text: str | TemplateRef
@@ -177,7 +177,7 @@ class Turn(NamedTuple):
 
 
 class Prompt(Model):
-    """What is asked for each row: `user` with an optional `system`, or a whole list of `messages`."""
+    """The prompt of each row: `user` with an optional `system`, or a list of `messages`."""
 
     system: Text | None = Field(default=None, description="System prompt: Jinja text or {template: FILE}.")
     user: Text | None = Field(default=None, description="User prompt: Jinja text or {template: FILE}.")
@@ -206,7 +206,7 @@ class Prompt(Model):
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """The conversation; both ways of writing it give the same turns, so the same requests."""
+        """Return the conversation. Both notations give the same turns, and so the same requests."""
         if self.messages is not None:
             return tuple(Turn(m.role, m.content, ("messages", n, "content")) for n, m in enumerate(self.messages))
         parts = (Turn("system", self.system or "", ("system",)), Turn("user", self.user or "", ("user",)))
@@ -237,7 +237,7 @@ class Retry(Model):
 
 
 class MaxInFlight(Model):
-    """Keeps a job, or in batchspec.yaml all jobs of one command together, inside an account's queue limits."""
+    """Keeps a job, or in batchspec.yaml all jobs of one command, within an account's queue limits."""
 
     shards: int | None = Field(default=None, ge=1, description="Batches that may be in flight at once.")
     tokens: int | None = Field(
@@ -276,7 +276,7 @@ class Matrix(BaseModel):
 
 
 class Moved(Model):
-    """Where this job's answers stand until now."""
+    """The job's former address."""
 
     from_: Annotated[str, Field(min_length=1, max_length=500)] = Field(
         alias="from", description="The job's address before: its old name, or NAME[axis=value] of one job."
@@ -290,10 +290,10 @@ class Moved(Model):
 
 
 class Job(Model):
-    """One job: one YAML document of a spec file, or one combination of its matrix."""
+    """One job: a YAML document of a spec file, or one combination of its matrix."""
 
     SPREAD: ClassVar[frozenset[str]] = frozenset({"matrix", "partition", "vars_file", "moved"})
-    """Fields that say how jobs are made from a document; a job that is made has none of them."""
+    """Fields that make several jobs of a document. A finished job has none of them."""
 
     version: Literal[1] = Field(description="Version of the spec language.")
     name: Name = Field(description="Name of the job; its address, with matrix and partition values behind it.")
@@ -354,15 +354,15 @@ class Job(Model):
 
     @property
     def line_format(self) -> LineFormat:
-        """The line format said outright, else the one that goes with the model's name."""
+        """Return the configured line format, else the one for the model's name."""
         return self.format or ("anthropic" if CLAUDE.match(self.model) else "openai")
 
     @property
     def url(self) -> str:
-        """The endpoint of each request; empty for anthropic."""
+        """Return the endpoint of each request; empty for anthropic."""
         return "" if self.line_format == "anthropic" else (self.endpoint or "/v1/chat/completions")
 
     @property
     def provider_name(self) -> str:
-        """The provider or profile; `digitalocean` where the spec names none."""
+        """Return the provider or profile; `digitalocean` by default."""
         return self.provider or "digitalocean"

@@ -1,4 +1,4 @@
-"""`moved:` - the address a job had before it was renamed, or before its matrix had all its axes."""
+"""`moved:` - the address of a job before it was renamed, or before its matrix got more axes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from runner.jobspec.models import Job, Scalar
 def moved_from(
     job: Job, address: str, values: Mapping[str, Scalar], say: Callable[..., Problem], problems: list[Problem]
 ) -> str:
-    """The address before: as it is written, or with this job's matrix and partition values behind the old name.
+    """Return the former address; the old name gets this job's matrix and partition values.
 
-    Axes that were added are not among those values; empty for a job with another value of them, or none.
+    Values of added axes are left out. Empty if the job has other values for them.
     """
     if job.moved is None:
         return ""

@@ -1,4 +1,4 @@
-"""`output:` - where answers are written, and what of them."""
+"""`output:` - where answers are written, and which fields."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.jobspec.suggest import did_you_mean
 OutputFormat = Literal["jsonl", "csv", "parquet"]
 
 OUTPUT_FIELDS = ("text", "parsed", "finish_reason", "refusal", "usage", "model", "error", "request", "batch")
-"""What an output row holds beside its id, in this order, where the spec does not choose."""
+"""Default fields of an output row after its id, in this order."""
 _CHOSEN = (*OUTPUT_FIELDS, "tool_calls", "cost", "row")
 
 
@@ -87,15 +87,15 @@ class Output(Model):
 
     @property
     def kind(self) -> OutputFormat:
-        """The format: what the spec says, else what the file's name says."""
+        """Return the format: the configured one, else that of the file's name."""
         return self.format or cast("OutputFormat", self._suffix().removeprefix("."))
 
     @property
     def needs_input(self) -> bool:
-        """Whether input columns are written along."""
+        """Return whether the output includes input columns."""
         return any(name.partition(".")[0] == "row" for name in self.include or ())
 
     @property
     def needs_cost(self) -> bool:
-        """Whether it is written what each answer cost."""
+        """Return whether the output includes each answer's cost."""
         return "cost" in (self.include or ())

@@ -1,6 +1,6 @@
-"""Where a spec may have an output written: nowhere that another program runs, reads as settings, or a person wrote.
+"""Which output paths are forbidden: files that other programs run or read as settings, and files that people wrote.
 
-The rules apply to the path as it is written and to where it really leads, in any case of letters.
+The rules apply to the path as written and to its resolved target, ignoring case.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Parameters of the three request formats, as far as they are known: what takes what, and in which range.
+"""Known parameters of the three request formats: which endpoint accepts them, and their ranges.
 
 The tables follow the vendors' API references (OpenAI: create chat completion, create response; Anthropic: create a
-message; read November 2026). What is not in them is sent as it is, with a warning.
+message; read November 2026). Other parameters are sent as they are, with a warning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runner.jobspec.models import Job
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a value has to be: as the end of "it must be …", as a rule, and as JSON Schema."""
+    """The rule for a value: as the end of "it must be …", as a function, and as JSON Schema."""
 
     description: str
     fits: Callable[[Any], bool]
@@ -24,7 +24,7 @@ class Check:
 
 
 Finding = tuple[str, str]
-"""The parameter's name, and what is wrong with it."""
+"""The parameter's name, and the problem."""
 
 
 def _whole(low: int, high: int | None = None) -> Check:
@@ -178,12 +178,12 @@ _MADE = {
 
 
 def known_parameters(url: str | None = None) -> frozenset[str]:
-    """Names that an endpoint takes (empty for anthropic), or that any of them takes."""
+    """Return the names that an endpoint accepts (empty for anthropic), or that any endpoint accepts."""
     return frozenset().union(*_NAMES.values()) if url is None else frozenset(_NAMES[url])
 
 
 def parameters_schema() -> dict[str, Any]:
-    """JSON Schemas of the known parameters by name: what any endpoint takes, and which do."""
+    """Return JSON Schemas of the known parameters, by name."""
     found: dict[str, Any] = {}
     for name in sorted(known_parameters()):
         checks = {url: names[name] for url, names in _NAMES.items() if name in names}
@@ -197,9 +197,9 @@ def parameters_schema() -> dict[str, Any]:
 
 
 def wrong_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
-    """Parameters that the service would refuse, or that the job makes itself.
+    """Yield parameters that the service would refuse, or that the job sets itself.
 
-    With `own_server` the model is served by software that may take more than the vendors do.
+    With `own_server`, the model's server may accept more than the vendors do.
     """
     given, here, other_names = job.parameters, _NAMES[job.url], _OTHER_NAMES[job.url]
     for name, value in given.items():
@@ -221,7 +221,7 @@ def wrong_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
 
 
 def unknown_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
-    """Parameters that are passed on unchecked."""
+    """Yield parameters that are sent unchecked."""
     for name in job.parameters:
         known = name in _MADE or name in _NAMES[job.url] or name in _OTHER_NAMES[job.url]
         if not known and (own_server or not _takers(name)):
@@ -229,10 +229,10 @@ def unknown_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
 
 
 def unsupported_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
-    """Parameters that the endpoint takes, but not with this model, as its vendor says.
+    """Yield parameters that the endpoint accepts, but not with this model.
 
-    Only warned of: models come and go faster than tables. OpenAI's reasoning models refuse `max_tokens`, and the knobs
-    of sampling, other models refuse to be told how much to reason (OpenAI, reasoning guide; November 2026).
+    These are warnings: models change faster than tables. OpenAI's reasoning models refuse `max_tokens` and sampling
+    parameters; other models refuse reasoning parameters (OpenAI, reasoning guide; November 2026).
     """
     if own_server or job.line_format != "openai":
         return

@@ -1,8 +1,7 @@
-"""Names filled into paths: `out/{{ name }}/{{ vars.date }}.jsonl`. Not Jinja: a path has names, no logic.
+"""Placeholders in paths: `out/{{ name }}/{{ vars.date }}.jsonl`. Not Jinja: paths have names, no logic.
 
-A value is made a plain part of a path: what is not a letter, digit, `.`, `_` or `-` becomes `-`, so that no value leads
-to another folder. A partition's value that is changed by that has some digits of its digest behind it, so that no two
-partitions have one output.
+Other characters than letters, digits, `.`, `_` and `-` become `-`, so no value leads to another folder. A partition's
+changed value gets a part of its digest, so that no two partitions share an output.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ def path_names(
     matrix: Mapping[str, Scalar],
     partition: Mapping[str, Scalar],
 ) -> dict[str, str]:
-    """What may be filled in: `name`, `address`, `model`, `vars.NAME` and `matrix.AXIS`, as plain parts of a path.
+    """Return the names for `fill`: `name`, `address`, `model`, `vars.NAME` and `matrix.AXIS`, as parts of a path.
 
-    `partition` are the values that no other partition may share a path with.
+    `partition` are the values that must give each partition its own path.
     """
     own = {var: _unique_part(address_value(value)) for var, value in partition.items()}
     changed = any(own[var] != address_value(value) for var, value in partition.items())
@@ -44,7 +43,7 @@ def path_names(
 
 
 def fill(path: str, names: Mapping[str, str]) -> str:
-    """The path with names filled in. Raises ValueError, in words, where one is not known or has no value."""
+    """Return the path with its names filled in. Raises ValueError for a name that is unknown or has no value."""
 
     def value(match: re.Match[str]) -> str:
         wanted = match[1]
@@ -62,7 +61,7 @@ def fill(path: str, names: Mapping[str, str]) -> str:
 
 
 def named_in(path: str) -> frozenset[str]:
-    """The names that a path fills in."""
+    """Return the names in a path."""
     return frozenset(match[1] for match in _PLACEHOLDER.finditer(path))
 
 
@@ -71,6 +70,6 @@ def _plain(text: str) -> str:
 
 
 def _unique_part(text: str) -> str:
-    """A text as a part of a path that no other text is."""
+    """Return a part of a path that no other text gives."""
     part = _plain(text)
     return part if part == text or not part.strip(".") else f"{part}-{sha256_hex(text.encode())[:8]}"

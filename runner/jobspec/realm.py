@@ -1,4 +1,4 @@
-"""Realms: batches, files and answers belong to one, and no answer crosses from one to another."""
+"""Realms: each batch, file and answer belongs to one, and answers never cross realms."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def realm_of(spec: JobSpec) -> str:
-    """The realm of a job."""
+    """Return the realm of a job."""
     return realm_name(spec.profile)
 
 
 def realm_name(profile: DigitalOceanProfile | LocalProfile) -> str:
-    """A profile's realm: provider kind, base URL and account, or the local backend; as it stands in lockfiles."""
+    """Return a profile's realm, as in lockfiles: provider kind, base URL and account, or the local backend."""
     if isinstance(profile, LocalProfile):
         if profile.backend == "openai":
             return f"local:openai:{_place(profile.base_url or '')}"
@@ -29,7 +29,7 @@ def realm_name(profile: DigitalOceanProfile | LocalProfile) -> str:
 
 
 def realm_folder(realm: str) -> str:
-    """A folder name for a realm: readable, and its own for each realm."""
+    """Return a readable folder name, unique for each realm."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", realm).strip("-.")[:60]
     return slug if slug == realm else f"{slug}-{sha256_hex(realm.encode())[:8]}"
 

@@ -1,6 +1,6 @@
-"""Requests that a vendor certainly refuses, as the spec alone shows. Only warned of: rules of vendors change.
+"""Requests that a vendor certainly refuses, judged by the spec alone. Warnings only: vendors change their rules.
 
-Rules about texts that are rendered are in `runner.planner.requests.refusal_rules`, which looks at each row.
+Rules for rendered texts are in `runner.planner.requests.refusal_rules`, which checks each row.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from runner.jobspec.answer_schema import is_strict, with_schema
 from runner.jobspec.models import Job
 
 Finding = tuple[tuple[str | int, ...], str]
-"""The path in the spec, and what is wrong."""
+"""The path in the spec, and the problem."""
 
 _LEAST_BUDGET = 1_024
 _LEAST_TOP_P = 0.95
@@ -49,7 +49,7 @@ _ANTHROPIC_UNSUPPORTED = (
 
 
 def certain_refusals(job: Job, schema: Mapping[str, Any] | None) -> Iterator[Finding]:
-    """Return what the vendor's API refuses in each request of a job."""
+    """Yield what the vendor's API refuses in each request of a job."""
     parameters = with_schema(job, schema)
     yield from _output_limit(job)
     if _format(job, parameters).get("type") == "json_schema":
@@ -63,7 +63,7 @@ def certain_refusals(job: Job, schema: Mapping[str, Any] | None) -> Iterator[Fin
 
 
 def _safely(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Return findings about a schema; none where parameters hold something that is no JSON Schema."""
+    """Yield findings about a schema; none if the parameters do not contain a valid JSON Schema."""
     from runner.jobspec.schema_validator import UnsupportedSchema  # noqa: PLC0415  only jobs with a schema need it
 
     try:
@@ -82,7 +82,7 @@ def _output_limit(job: Job) -> Iterator[Finding]:
 
 
 def _messages(job: Job) -> Iterator[Finding]:
-    """Constant texts; see `runner.planner.requests.refusal_rules.rule_of` for what Anthropic says of them."""
+    """Yield findings about constant texts; see `runner.planner.requests.refusal_rules.rule_of` for the sources."""
     turns = job.prompt.turns
     for number, turn in enumerate(turns):
         text, last = turn.text, number == len(turns) - 1
@@ -99,7 +99,7 @@ def _messages(job: Job) -> Iterator[Finding]:
 
 
 def _thinking(job: Job) -> Iterator[Finding]:
-    """Rules of extended thinking (Claude docs, "Building with extended thinking", feature compatibility)."""
+    """Yield findings on extended thinking (Claude docs, "Building with extended thinking", feature compatibility)."""
     given = job.parameters
     thinking = given.get("thinking")
     if not isinstance(thinking, Mapping) or thinking.get("type") != "enabled":
@@ -135,7 +135,7 @@ def _anthropic_parameters(job: Job) -> Iterator[Finding]:
 
 
 def _openai_parameters(job: Job, parameters: Mapping[str, Any]) -> Iterator[Finding]:
-    """OpenAI's API reference, and the messages of its errors."""
+    """Yield findings from OpenAI's API reference and error messages."""
     for name in ("tool_choice", "parallel_tool_calls"):
         if name in parameters and not parameters.get("tools") and job.url == "/v1/chat/completions":
             yield ("parameters", name), f"OpenAI takes `{name}` only together with `tools`"
@@ -154,7 +154,7 @@ def _openai_parameters(job: Job, parameters: Mapping[str, Any]) -> Iterator[Find
 
 
 def _format(job: Job, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the field that asks for JSON; empty where there is none."""
+    """Return the field that requests JSON; empty if there is none."""
     outer: Any = parameters.get("response_format")
     if job.url != "/v1/chat/completions":
         outer = parameters.get("text" if job.url else "output_config")
@@ -192,7 +192,7 @@ _CLOSED = "each object needs `additionalProperties: false`, and all its properti
 
 
 def _anthropic_schema(schema: Mapping[str, Any]) -> Iterator[str]:
-    """Claude docs, "Structured outputs", JSON Schema limitations; what is not supported is a 400."""
+    """Yield unsupported keywords (Claude docs, "Structured outputs", JSON Schema limitations); each causes a 400."""
     from runner.jobspec.schema_validator import schemas  # noqa: PLC0415  only jobs with a schema need it
 
     found = list(schemas(schema))

@@ -1,8 +1,7 @@
-"""JSON Schema validation that ends and reaches nothing, because schemas, and answers, may be a stranger's.
+"""JSON Schema validation that always terminates and reads nothing else, because schemas and answers are untrusted.
 
-jsonschema by itself fetches what a reference names from the network, matches patterns with backtracking, and compares
-and follows references as often as a schema makes it. Here references stay in the schema, patterns are RE2's, which
-takes linear time, and what is done for one value is counted.
+jsonschema alone fetches references from the network, matches patterns with backtracking, and has no limit on steps.
+Here references stay inside the schema, patterns use RE2 (linear time), and the steps for each value are limited.
 """
 
 from __future__ import annotations
@@ -20,33 +19,33 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 MAX_DEPTH = 60
-"""How deep a schema may be nested."""
+"""The deepest nesting of a schema."""
 MAX_APPLIED = 10_000
-"""How many schemas one value may be held against, by references and `allOf` and the like."""
+"""Schemas that apply to one value, through references, `allOf` and the like."""
 MAX_STEPS = 20_000
-"""How many references may be followed for one value, all that it holds included."""
+"""References that may be followed for one value, including all nested values."""
 _NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
-"""Keywords that hold schemas by names of the user's own."""
+"""Keywords with schemas under names of the user's choice."""
 _DATA = frozenset({"enum", "const", "default", "examples"})
-"""Keywords that hold values and no schemas."""
+"""Keywords with values, not schemas."""
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _SAME_VALUE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas")
-"""Keywords whose schemas are held against the same value."""
+"""Keywords with schemas for the same value."""
 _UNICODE = re.compile(r"(?<!\\)((?:\\\\)*)\\u([0-9A-Fa-f]{4})")
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
 
 class UnsupportedSchema(Exception):
-    """A schema that can't be used; the message says where in it and why."""
+    """A schema that can't be used; the message gives place and reason."""
 
 
 class StepLimitExceeded(Exception):
-    """A value needs more steps than it may have."""
+    """Validation of a value needs more than MAX_STEPS."""
 
 
 class SchemaValidator:
-    """A schema, ready to hold values against it. Raises Unusable."""
+    """A compiled schema. The constructor raises UnsupportedSchema."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._steps = 0
@@ -55,7 +54,7 @@ class SchemaValidator:
         base: Any = validator_for(schema, default=Draft202012Validator)
         plain = {key: value for key, value in schema.items() if key != "$schema"}
         try:
-            base.check_schema(schema, format_checker=FormatChecker(()))  # patterns are looked at below
+            base.check_schema(schema, format_checker=FormatChecker(()))  # patterns are checked below
         except SchemaError as error:
             raise UnsupportedSchema(f"at {_where(error)}: {error.message[:200]}") from error
         except RecursionError as error:
@@ -73,7 +72,7 @@ class SchemaValidator:
         self._check_references(plain)
 
     def first_problem(self, value: Any) -> ValidationError | None:
-        """What is wrong with a value first, by its place. Raises TooMuch and RecursionError."""
+        """Return the first problem of a value, by place. Raises StepLimitExceeded and RecursionError."""
         self._steps = 0
         problem: ValidationError | None = min(
             self._validator.iter_errors(value), key=lambda error: list(map(str, error.absolute_path)), default=None
@@ -95,7 +94,7 @@ class SchemaValidator:
         keywords: set[str] = set()
 
         def size(node: Any) -> int:
-            """How many schemas a value is held against where it is held against this one."""
+            """Return how many schemas apply to a value if this one does."""
             if not isinstance(node, dict):
                 return 1
             if id(node) not in sizes:
@@ -118,7 +117,7 @@ class SchemaValidator:
 
 
 def schemas(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
-    """A schema and all schemas in it. Raises Unusable where it is nested too deep."""
+    """Yield a schema and all nested schemas. Raises UnsupportedSchema if it is nested too deep."""
     if depth > MAX_DEPTH:
         raise UnsupportedSchema(f"it is nested more than {MAX_DEPTH} deep")
     if isinstance(value, list):
@@ -148,7 +147,7 @@ def _check_keywords(node: Mapping[str, Any], *, is_root: bool) -> None:
 
 
 def _applied_with(node: Mapping[str, Any], resolver: Any) -> Iterator[Any]:
-    """The schemas that a value is held against together with this one."""
+    """Yield the schemas that apply to the same value as this one."""
     for key in _REFERENCES:
         if isinstance(node.get(key), str):
             try:
@@ -167,7 +166,7 @@ def _applied_with(node: Mapping[str, Any], resolver: Any) -> Iterator[Any]:
 
 @functools.lru_cache(maxsize=1_000)
 def _search(pattern: str) -> Callable[[str], Any]:
-    """The search function of a pattern. Raises Unusable where RE2 does not take it."""
+    """Return the search function of a pattern. Raises UnsupportedSchema if RE2 rejects it."""
     options = re2.Options()
     options.log_errors = False
     try:
@@ -221,7 +220,7 @@ def _unique_items(validator: Any, unique: Any, instance: Any, _schema: Any) -> I
 
 
 def _frozen(value: Any) -> Any:
-    """A value that can be in a set; equal for what JSON Schema takes for equal."""
+    """Return a hashable value, equal for what JSON Schema considers equal."""
     match value:
         case bool():
             return ("boolean", value)

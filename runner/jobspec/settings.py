@@ -12,7 +12,7 @@ from runner.jobspec.models import EnvName, MaxInFlight, Name
 
 
 class DigitalOceanProfile(Model):
-    """DigitalOcean's batch API, or one that speaks the same."""
+    """DigitalOcean's batch API, or another service with the same API."""
 
     kind: Literal["digitalocean"] = Field(description="DigitalOcean's batch API, or one that speaks the same.")
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = Field(
@@ -25,7 +25,7 @@ class DigitalOceanProfile(Model):
 
 
 class LocalProfile(Model):
-    """The embedded service, started on this machine when it is needed."""
+    """The embedded service, started on this machine on demand."""
 
     kind: Literal["local"] = Field(description="The embedded service, started on this machine when it is needed.")
     backend: Literal["echo", "smollm", "openai"] = Field(
@@ -58,7 +58,7 @@ class Settings(Model):
     max_in_flight: MaxInFlight | None = Field(default=None, description="Limits for all jobs of one command together.")
 
     def profile(self, name: str) -> DigitalOceanProfile | LocalProfile | None:
-        """The profile called `name`; the two kinds are profiles of their own name. None where there is none."""
+        """Return the profile called `name`, or the default profile of that kind; None if there is none."""
         if name in self.providers:
             return self.providers[name]
         if name == "digitalocean":

@@ -1,4 +1,4 @@
-"""JSON Schemas (draft-07) of what people write, for editors; made from the models, so they can't disagree."""
+"""JSON Schemas (draft-07) of specs and settings, for editors. Made from the models, so they always agree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _one_of(*names: str) -> dict[str, Any]:
     return {"anyOf": [{"required": [name]} for name in names]}
 
 
-# What the models say of several fields together, as far as a schema can say it.
+# Rules across fields, if a schema can express them.
 _RULES: dict[str, dict[str, Any]] = {
     "Input": {
         "oneOf": [{"required": [name]} for name in ("path", "text", "rows", "sql")],
@@ -50,7 +50,7 @@ _ANTHROPIC = {
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema of one job of a spec file."""
+    """Return the schema of one job of a spec file."""
     schema = _draft07(Job, "A Batchspec job")
     schema["properties"]["parameters"]["properties"] = parameters_schema()
     schema["allOf"] = [_ANTHROPIC]
@@ -65,12 +65,12 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_text(schema: dict[str, Any]) -> str:
-    """A schema as it stands in a file, with its line end."""
+    """Return a schema as the text of a file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def settings_schema() -> dict[str, Any]:
-    """The schema of batchspec.yaml."""
+    """Return the schema of batchspec.yaml."""
     return _draft07(Settings, "Batchspec settings")
 
 
@@ -91,12 +91,12 @@ def _draft07(model: type[BaseModel], title: str) -> dict[str, Any]:
 
 
 def _strings(field: dict[str, Any]) -> dict[str, Any]:
-    """The part of a field's schema that is about text."""
+    """Return the part of a field's schema that is about text."""
     return next((part for part in field.get("anyOf", ()) if part.get("type") == "string"), field)
 
 
 def _tidy(node: Any) -> None:
-    """Leave out what draft-07 does not know or editors only clutter their hints with."""
+    """Remove what draft-07 does not know or what clutters an editor's hints."""
     if isinstance(node, list):
         for item in node:
             _tidy(item)
@@ -106,7 +106,7 @@ def _tidy(node: Any) -> None:
     node.pop("discriminator", None)
     if isinstance(node.get("title"), str) and "$schema" not in node:
         del node["title"]  # pydantic's titles only repeat the key
-    # draft-07 ignores everything beside a $ref, so a description there needs an allOf.
+    # draft-07 ignores everything next to a $ref, so a description needs an allOf.
     if "$ref" in node and len(node) > 1:
         node["allOf"] = [{"$ref": node.pop("$ref")}]
     for value in node.values():

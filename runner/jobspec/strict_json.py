@@ -1,4 +1,4 @@
-"""JSON that comes out as it was written: what one reader takes and another changes or refuses is an error here."""
+"""JSON that survives a round trip: values that another reader would change or refuse are errors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import orjson
 
 
 def parse_strict(text: str, *, no_duplicate_keys: bool = False) -> Any:
-    """The value of a JSON text. Raises ValueError, in words, and json.JSONDecodeError with a place.
+    """Parse JSON. Raises ValueError with a reason, and json.JSONDecodeError with a place.
 
-    NaN, numbers that a double or 64 bits can't hold, halves of surrogate pairs and what is nested so deep that it can't
-    be written again are refused; with `no_duplicate_keys` also a key that stands twice in an object.
+    Refuses NaN, numbers beyond a double or 64 bits, surrogate halves, and nesting too deep to write; with
+    `no_duplicate_keys` also a repeated key of an object.
     """
     try:
         value = json.loads(

@@ -1,4 +1,4 @@
-"""Did you mean: the known name that is closest to one that is not."""
+"""Suggest the known name that is closest to an unknown one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean X?`, or nothing where no known name is close."""
+    """Return `did you mean X?`, or nothing if no known name is close."""
     close = difflib.get_close_matches(name[:100], itertools.islice(known, 1_000), n=1, cutoff=0.6)
     return question(close[0]) if close else ""
 
 
 def question(name: str) -> str:
-    """A guess, as a question."""
+    """Return a suggestion as a question."""
     return f"did you mean `{name}`?"

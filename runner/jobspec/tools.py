@@ -1,4 +1,4 @@
-"""What a job's tools mean for its answers: a field of the output, and a function whose arguments are the answer."""
+"""How a job's tools affect its answers: an output field, and a function with the answer as its arguments."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _CACHE = "cache_control"
 
 
 def output_fields(job: Job) -> tuple[str, ...]:
-    """The fields of an output row after its id: the spec's own choice, else the defaults.
+    """Return the fields of an output row after its id: the spec's choice, else the defaults.
 
-    `tool_calls` is among the defaults only if the job has `tools` (or the older `functions`).
+    The defaults include `tool_calls` only if the job has `tools` (or the older `functions`).
     """
     if job.output.include is not None:
         return job.output.include
@@ -27,7 +27,7 @@ def output_fields(job: Job) -> tuple[str, ...]:
 
 
 def forced_function(parameters: Mapping[str, Any]) -> str | None:
-    """The function that the parameters make the model call; None if it has a choice."""
+    """Return the function that the parameters force the model to call; None if it has a choice."""
     choice = parameters.get("tool_choice", parameters.get("function_call"))
     if isinstance(choice, Mapping):
         inner = choice.get("function") if isinstance(choice.get("function"), Mapping) else choice
@@ -44,12 +44,12 @@ def forced_function(parameters: Mapping[str, Any]) -> str | None:
 
 
 def writes_caches(job: Job) -> bool:
-    """Whether the requests ask for prompt caching in the way that bills writes (Anthropic's `cache_control`)."""
+    """Return whether requests use prompt caching with billed writes (Anthropic's `cache_control`)."""
     return cache_ttl(job) is not None
 
 
 def cache_ttl(job: Job) -> str | None:
-    """The longest time that the requests ask the service to keep a prompt in its cache: `5m`, `1h`, or None."""
+    """Return the longest cache lifetime that the requests ask for: `5m`, `1h`, or None."""
     found = set(_ttls([job.parameters, job.prompt.model_dump(mode="json")]))
     return None if not found else "1h" if "1h" in found else "5m"
 

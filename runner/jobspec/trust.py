@@ -1,6 +1,6 @@
-"""What a repository may do: only the environment can allow more, because a plan may run a stranger's pull request.
+"""What a repository may do. Only the environment can allow more, because a plan may run an untrusted pull request.
 
-Pure functions over an environment mapping; DESIGN section 5 has the rules.
+Pure functions over an environment mapping.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from runner.errors import TrustError
 from runner.jobspec.settings import DigitalOceanProfile, LocalProfile
 
 KEY_NAMES = ("MODEL_ACCESS_KEY", "DIGITALOCEAN_TOKEN", "GRADIENT_API_KEY")
-"""Where a key is looked for when a provider names no variable, in this order."""
+"""Variables searched for a key, in this order, if a provider names none."""
 OWN_HOSTS = frozenset({"inference.do-ai.run", "api.digitalocean.com"})
-"""DigitalOcean's own hosts: the only ones, beside loopback, that get its key unasked."""
+"""DigitalOcean's own hosts: besides loopback, the only ones that get its key by default."""
 _ALLOW_ENV = "BATCHSPEC_ALLOW_ENV"
 _TRUST_HOSTS = "BATCHSPEC_TRUST_HOSTS"
 _WEBHOOK = "BATCHSPEC_WEBHOOK_"
 _NEVER = frozenset({_ALLOW_ENV, _TRUST_HOSTS, "BATCHSPEC_PLAN_KEY"})
-"""What no spec may use, whatever is allowed: it decides about trust itself."""
+"""Variables that a spec may never use, because they decide about trust."""
 
 
 def resolve_env(name: str, environ: Mapping[str, str]) -> str:
-    """Return the key that a profile names. Raises TrustError for a variable that it may not name or is not set."""
+    """Return the key that a profile names. Raises TrustError if the variable is forbidden or not set."""
     own = name.startswith("BATCHSPEC_") and not name.startswith(_WEBHOOK)
     return _resolved(name, environ, usual=name in KEY_NAMES or own, prefix="BATCHSPEC_")
 
 
 def resolve_webhook_secret(name: str, environ: Mapping[str, str]) -> str:
-    """Return a webhook's secret. Raises TrustError for a variable that a webhook may not name, or that is not set."""
+    """Return a webhook's secret. Raises TrustError if the variable is forbidden or not set."""
     return _resolved(name, environ, usual=name.startswith(_WEBHOOK), prefix=_WEBHOOK)
 
 
@@ -51,17 +51,17 @@ def _resolved(name: str, environ: Mapping[str, str], *, usual: bool, prefix: str
 
 
 def find_key(profile: DigitalOceanProfile | LocalProfile, environ: Mapping[str, str]) -> str | None:
-    """The access key for a provider; None where there is none. Raises TrustError for a name that is not allowed."""
+    """Return the access key for a provider, or None. Raises TrustError for a forbidden variable."""
     if isinstance(profile, LocalProfile):
         return None
     if profile.key is not None:
-        # A name that may not be used is an error; one that is not set yet only means that there is no key.
+        # A forbidden name is an error; a variable that is not set means no key.
         return resolve_env(profile.key.env, {profile.key.env: "x", **environ}) if environ.get(profile.key.env) else None
     return next((environ[name] for name in KEY_NAMES if environ.get(name)), None)
 
 
 def check_key_host(base_url: str, environ: Mapping[str, str], what: str = "the key is") -> None:
-    """Raise TrustError unless a key, or what else is named, may be sent to this URL's host."""
+    """Raise TrustError unless a key, or what `what` names, may be sent to this URL's host."""
     parts = _parts(base_url)
     host = _host(parts)
     if is_loopback(host):
@@ -82,14 +82,14 @@ def check_key_host(base_url: str, environ: Mapping[str, str], what: str = "the k
 
 
 def check_webhook(url: str) -> None:
-    """Raise TrustError for a webhook that is neither https nor on this machine, or that carries a password."""
+    """Raise TrustError for a webhook that is neither https nor on this machine, or that has a password."""
     parts = _parts(url)
     if parts.scheme != "https" and not is_loopback(_host(parts)):
         raise TrustError(f"the webhook {_origin(parts)} is not https", hint="use an https address", code="BS304")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, as written in a URL, can only be this machine."""
+    """Return whether a host, as written in a URL, can only be this machine."""
     if host == "localhost":
         return True
     try:

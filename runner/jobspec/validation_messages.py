@@ -1,4 +1,4 @@
-"""pydantic's errors in plain words, at the place in the file: what is wrong, what is allowed, did you mean."""
+"""Turns pydantic's errors into messages at their place in the file: what is wrong, what is allowed, did you mean."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.jobspec.suggest import did_you_mean, question
 from runner.jobspec.yaml_reader import PRIVATE, Document, Lines, Path
 
 MAX_PROBLEMS = 50
-"""Problems of one document that are told; one more says how many there are beyond."""
+"""Problems reported for one document; one more gives the number of the rest."""
 
 _TYPES = {
     "string_type": "must be text",
@@ -47,11 +47,11 @@ _INNER = {
     "output": ("errors", "include"),
     "matrix": ("exclude",),
 }
-"""Keys that people write at the top of a spec, by where they belong."""
+"""Keys that people often write at the top of a spec, by where they belong."""
 
 
 def problems_of(error: ValidationError, document: Document, lines: Lines, model: type[BaseModel]) -> list[Problem]:
-    """All of a validation error's findings as problems in the file, each place once."""
+    """Return a validation error's findings as problems in the file, each place once."""
     found: dict[tuple[int, int], Problem] = {}
     missing: dict[Path, list[str]] = {}
     details_list = error.errors(include_url=False)
@@ -61,10 +61,10 @@ def problems_of(error: ValidationError, document: Document, lines: Lines, model:
             missing.setdefault(path, []).append(str(details["loc"][-1]))
             continue
         problem = _problem(details, document, lines, model)
-        # A union reports each of its branches; the first says enough.
+        # A union reports each branch; the first is enough.
         found.setdefault((problem.line, problem.column), problem)
     problems = list(found.values())
-    # A key that is only misspelt is told of once, where it stands.
+    # Report a misspelt key once, at its place.
     meant = {problem.hint for problem in problems}
     for path, names in missing.items():
         if names_left := [f"`{'.'.join((*map(str, path), name))}`" for name in names if question(name) not in meant]:
@@ -99,7 +99,7 @@ def _problem(details: ErrorDetails, document: Document, lines: Lines, model: typ
 
 
 def _other_home(name: str, model: type[BaseModel], path: Path) -> str:
-    """Where a key belongs that stands at the top of a spec, as other tools have it."""
+    """Return where a key belongs that people write at the top of a spec."""
     if len(path) > 1 or "prompt" not in model.model_fields:
         return ""
     if name in {"project", "store", "providers", "prices"}:
@@ -163,7 +163,7 @@ def _last_key(path: Path) -> str:
 
 
 def _written(loc: tuple[int | str, ...], document: Document) -> Path:
-    """The part of pydantic's path that stands in the file: its names of union branches are left out."""
+    """Return the part of pydantic's path that is in the file, without its names of union branches."""
     path: Path = ()
     for part in loc:
         if (*path, part) in document.places or (*path, part) in document.keys:
@@ -172,7 +172,7 @@ def _written(loc: tuple[int | str, ...], document: Document) -> Path:
 
 
 def _known(model: type[BaseModel], path: Path, document: Document) -> list[str]:
-    """The keys that the models know at a path; a union is told by its `kind` in the file."""
+    """Return the keys that the models know at a path. A union is resolved by its `kind`."""
     current: Any = model
     value: Any = document.value
     for part in path:

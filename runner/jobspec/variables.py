@@ -1,4 +1,4 @@
-"""Where a job's vars come from: files, the spec, the matrix, and `--var`, each winning over those before it."""
+"""A job's vars: files, the spec, the matrix and `--var`; later sources win."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from runner.jobspec.suggest import did_you_mean
 from runner.jobspec.yaml_reader import Document, Lines
 
 ReadYaml = Callable[[str, list[Problem]], tuple[Lines, list[Document]]]
-"""Reads a YAML file of the project; what is wrong with it goes into the list."""
+"""Reads a YAML file of the project. Its problems go to the list."""
 
 PLACEHOLDER = "VALUE"
-"""Stands for a partition's value where specs are only checked."""
+"""A partition's value when specs are only checked."""
 
 
 def vars_of(job: Job, document: Document, lines: Lines, read: ReadYaml, problems: list[Problem]) -> dict[str, Any]:
-    """The vars that files and the spec declare."""
+    """Return the vars that files and the spec declare."""
     if job.vars_file is None:
         return dict(job.vars)
     values: dict[str, Any] = {}
@@ -33,7 +33,7 @@ def vars_of(job: Job, document: Document, lines: Lines, read: ReadYaml, problems
         wrong: list[Problem] = []
         where, found = read(file, wrong)
         if any(problem.line == 0 for problem in wrong):
-            # The file itself can't be had; that is told where it is named.
+            # The file is unreadable: report it where the spec names it.
             problems += [lines.problem(place, f"{file}: {problem.message}", code=problem.code) for problem in wrong]
             continue
         problems += wrong
@@ -60,9 +60,9 @@ def set_vars(
     say: Callable[..., Problem],
     varied: Mapping[str, Scalar],
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Vars with `--var` values in place of declared ones, each of the declared value's type.
+    """Return vars with `--var` values applied, converted to the declared value's type, and the problems.
 
-    A var that a partition names needs no declaration. What another spec declares is not this spec's business.
+    Partition vars need no declaration. Vars of other specs are ignored.
     """
     values, problems = dict(values), []
     for name, text in given.items():
@@ -81,10 +81,10 @@ def set_vars(
 def partition_of(
     job: Job, values: dict[str, Any], say: Callable[..., Problem]
 ) -> tuple[dict[str, Scalar], list[Problem], tuple[Problem, ...]]:
-    """The values that make a partition, what is wrong with them, and a problem for each var that has no value.
+    """Return a partition's values, their problems, and a problem for each var without a value.
 
-    An empty text is no value: `vars: {date: ""}` only says that there is such a var.
-    One without a value gets a stand-in, in `values` too, so that nothing else is reported because of it.
+    An empty text is no value: `vars: {date: ""}` only declares the var. A missing value gets a placeholder, also in
+    `values`, so that it causes no other problem.
     """
     names = partition_names(job)
     chosen: dict[str, Scalar] = {}
@@ -112,12 +112,12 @@ def partition_of(
 
 
 def partition_names(job: Job) -> tuple[str, ...]:
-    """The vars that a job is partitioned by."""
+    """Return the vars that a job is partitioned by."""
     return () if job.partition is None else (job.partition,) if isinstance(job.partition, str) else job.partition
 
 
 def undeclared(name: str, declared: set[str]) -> Problem:
-    """A `--var` that no spec declares."""
+    """Return the problem of a `--var` that no spec declares."""
     hint = did_you_mean(name, declared) or f"the specs declare: {', '.join(sorted(declared)) or 'no vars'}"
     return Problem(f"--var {name}", 0, 0, "no spec declares such a var", hint, code="BS132")
 

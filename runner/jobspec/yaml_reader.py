@@ -1,6 +1,6 @@
-"""YAML text as plain values with a place for each, and no surprises.
+"""YAML text as plain values, each with its place.
 
-Keys are strings as written. A plain value that YAML 1.1 and 1.2 read differently is an error that shows the quoted
+Keys are strings as written. A plain value that YAML 1.1 and 1.2 read differently is an error that suggests the quoted
 form. Tags, merge keys and duplicate keys are refused; aliases are bounded.
 """
 
@@ -22,21 +22,21 @@ from runner.errors import Problem
 MAX_BYTES = 1_000_000
 """The largest YAML file, in bytes."""
 MAX_NODES = 100_000
-"""Values in one document, aliases counted each time they are used."""
+"""Values in one document; an alias counts each time it is used."""
 MAX_DEPTH = 60
 MAX_PROBLEMS = 50
-"""Problems of one document that are told."""
+"""Problems reported for one document."""
 MAX_DOCUMENTS = 100
 """Documents in one file."""
 
 PRIVATE = frozenset({"secret", "key", "password", "token", "api_key"})
-"""Keys whose value may be a secret that somebody wrote into a file by mistake: such a line is not shown."""
+"""Keys whose value may be a secret written by mistake. Such lines are not shown."""
 
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
 _CORE = "tag:yaml.org,2002:"
 _IMPLICIT = {f"{_CORE}{kind}" for kind in ("str", "null", "bool", "int", "float", "timestamp", "merge", "value")}
-"""Tags that a plain value gets from YAML 1.1 by itself."""
+"""Tags that YAML 1.1 gives to plain values."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -45,15 +45,15 @@ _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _READ_AS = {"timestamp": "a date", "int": "a number", "float": "a number"}
 """What YAML 1.1 takes a plain value for, by its tag."""
 _LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
-"""What ends a line in YAML 1.1, and so in the parser's line numbers."""
+"""Line ends of YAML 1.1, and so of the parser's line numbers."""
 _MAX_NUMBER = 399
 """Characters of a number."""
 _MAX_SHOWN = 100
-"""Characters of a value that a message shows."""
+"""Characters of a value in a message."""
 _MAX_EXCERPT = 1_000
-"""Characters of a line that a problem shows."""
+"""Characters of a line in a problem."""
 _SMALL_FILE = 100_000
-"""Characters that can't hold more than MAX_NODES values."""
+"""A file of this many characters can't exceed MAX_NODES."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Document:
     keys: MutableMapping[Path, Place] = field(default_factory=dict)
 
     def place(self, path: Path, *, key: bool = False) -> Place:
-        """Where the value (or its key) at `path` stands; the nearest thing around it where it is not there."""
+        """Return the place of the value (or key) at `path`, or of its nearest parent."""
         wanted = self.keys if key else self.places
         if path in wanted:
             return wanted[path]
@@ -75,7 +75,7 @@ class Document:
 
 
 class Lines:
-    """A file's name and its lines, for making problems in it."""
+    """A file's name and lines, to make problems."""
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
@@ -84,7 +84,7 @@ class Lines:
         self._lines = _LINE_END.split(text)
 
     def problem(self, place: Place, message: str, hint: str = "", *, code: str) -> Problem:
-        """A problem at a place, with the line as it stands."""
+        """Return a problem at a place, with the line as an excerpt."""
         line, column = place
         excerpt = self._lines[line - 1] if 0 < line <= len(self._lines) else ""
         if len(excerpt) > _MAX_EXCERPT:
@@ -93,7 +93,7 @@ class Lines:
 
 
 def read_text(file: str, data: bytes) -> tuple[str, list[Problem]]:
-    """A YAML file's text, or why it is none."""
+    """Return a YAML file's text, or why it is not text."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "", [Problem(file, 0, 0, "the file is UTF-16; save it as UTF-8", code="BS101")]
     if b"\0" in data:
@@ -107,7 +107,7 @@ def read_text(file: str, data: bytes) -> tuple[str, list[Problem]]:
 
 
 def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
-    """All documents of a text, and everything that is wrong with them. Never raises for bad text."""
+    """Return all documents of a text, and all problems. Never raises for invalid text."""
     problems: list[Problem] = []
     found: list[Document] = []
     try:
@@ -139,7 +139,7 @@ def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
 
 
 def _first_over_limit(text: str) -> Place | None:
-    """Where a long file goes beyond what is read: its values are counted before any is made. Raises YAMLError."""
+    """Return where a long file exceeds MAX_NODES, counted before any value is made. Raises YAMLError."""
     if len(text) <= _SMALL_FILE:
         return None
     remaining = MAX_NODES
@@ -160,7 +160,7 @@ def _syntax(lines: Lines, error: yaml.MarkedYAMLError) -> Problem:
 
 
 class _LimitExceeded(Exception):
-    """The document is larger than anybody writes by hand."""
+    """The document exceeds a limit."""
 
 
 class _Reader:
@@ -173,7 +173,7 @@ class _Reader:
         self._remaining = MAX_NODES
 
     def document(self, node: Node) -> Document | None:
-        """The document; None where it is too large to go on with."""
+        """Return the document; None if it is too large."""
         try:
             self._document.value = self._value(node, ())
         except _LimitExceeded as error:
@@ -255,7 +255,7 @@ def _short(text: str) -> str:
 
 
 def _by_yaml_1_2(text: str) -> Any:
-    """A plain scalar by YAML 1.2's core schema."""
+    """Return a plain scalar's value by YAML 1.2's core schema."""
     if text in {"", "~", "null", "Null", "NULL"}:
         return None
     if text in {"true", "True", "TRUE", "false", "False", "FALSE"}:
@@ -272,11 +272,11 @@ def _by_yaml_1_2(text: str) -> Any:
 
 
 class _Changed:
-    """A value that YAML 1.1 reads as something that is not text, number, boolean or null."""
+    """A value that YAML 1.1 reads as something else than text, number, boolean or null."""
 
 
 def _by_yaml_1_1(node: ScalarNode) -> Any:
-    """The same scalar by YAML 1.1, as PyYAML resolves it."""
+    """Return the scalar's value by YAML 1.1, as PyYAML resolves it."""
     kind = node.tag.removeprefix(_CORE)
     constructor = SafeConstructor()
     if kind in {"int", "float"} and len(node.value) > _MAX_NUMBER:
