@@ -95,7 +95,7 @@ def _check(path: str, schema: dict[str, Any]) -> None:
     try:
         SchemaValidator(schema)
     except UnsupportedSchema as error:
-        raise BadSchema(f"{path} is no JSON Schema that can be used: {error}") from error
+        raise BadSchema(f"{path} is not a usable JSON Schema: {error}") from error
 
 
 def _name(path: str) -> str:

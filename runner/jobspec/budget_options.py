@@ -26,7 +26,7 @@ class BudgetLimits(Model):
     @model_validator(mode="after")
     def _something(self) -> BudgetLimits:
         if self.max_cost_usd is None and self.max_requests is None and self.max_tokens is None:
-            raise ValueError("say `max_cost_usd`, `max_requests` or `max_tokens`")
+            raise ValueError("set `max_cost_usd`, `max_requests` or `max_tokens`")
         return self
 
 

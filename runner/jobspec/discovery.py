@@ -56,7 +56,7 @@ def spec_files(root: Path, paths: Sequence[Path], *, allow_none: bool = False) -
         try:
             relative = absolute.resolve().relative_to(root)
         except (ValueError, OSError, RuntimeError):
-            problems.append(Problem(shown, 0, 0, f"it is outside the project at {root}", code="BS301"))
+            problems.append(Problem(shown, 0, 0, f"it is outside the project {root}", code="BS301"))
             continue
         if absolute.is_dir():
             files = _specs_in(absolute.resolve())
@@ -69,7 +69,7 @@ def spec_files(root: Path, paths: Sequence[Path], *, allow_none: bool = False) -
             hint += f"; a job is named by `--job {shown}`" if paths and _JOB.fullmatch(shown) else ""
             problems.append(Problem(shown, 0, 0, "there is no such file or folder", hint, code="BS106"))
         elif absolute.suffix not in _SUFFIXES:
-            problems.append(Problem(shown, 0, 0, "this is no spec: a spec ends in .yaml or .yml", code="BS106"))
+            problems.append(Problem(shown, 0, 0, "this is not a spec: specs end in .yaml or .yml", code="BS106"))
         else:
             found[relative.as_posix()] = None
     if len(found) > MAX_SPECS:

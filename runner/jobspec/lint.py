@@ -46,22 +46,22 @@ def lint_warnings(
     for turn in job.prompt.turns:
         if isinstance(turn.text, str) and _names_a_file(root, turn.text):
             yield say(
-                f"this asks with the words {turn.text}; for what stands in that file write {{template: {turn.text}}}",
+                f"the prompt is the text {turn.text}; to send that file's content write {{template: {turn.text}}}",
                 "prompt",
                 *turn.path,
                 code="BS192",
             )
     if not job.input.id_columns:
         yield say(
-            "rows have no id: they are numbered, and the numbers shift when rows are inserted or taken out; answers "
-            "don't, since they go with what is asked. Name a column with `input.id` to keep rows apart for good",
+            "rows have no id, so they are numbered. The numbers shift when rows are inserted or removed; the answers "
+            "stay with their requests. Set `input.id` to a column with unique ids",
             "input",
             code="BS190",
         )
     if job.output.include is not None and (missing := _RECOVERABLE.difference(job.output.include)):
         yield say(
-            "where results are lost, answers can be read back from an output that has error, request and batch among "
-            f"its fields; this one can't stand in for them: add {', '.join(sorted(missing))}",
+            "if results are lost, answers can be recovered only from an output with the fields error, request and "
+            f"batch. Add {', '.join(sorted(missing))}",
             "output",
             "include",
             code="BS194",

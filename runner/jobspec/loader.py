@@ -293,8 +293,8 @@ def _build_job(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> J
         problems.append(_no_profile(say("", "provider"), name, settings))
     address = address_of(job.name, {**variant.address, **chosen})
     names = {
-        part: path_names(job.name, address, job.model, values, variant.matrix, apart)
-        for part, apart in (("input", {}), ("output", chosen))
+        part: path_names(job.name, address, job.model, values, variant.matrix, partition_values)
+        for part, partition_values in (("input", {}), ("output", chosen))
     }
     problems += _check_partition_paths(job, say)
     paths: dict[str, Any] = {}
@@ -321,7 +321,7 @@ def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[st
     if job.answer_schema is None:
         return None
     if (taken := taken_by_schema(job)) is not None:
-        loading.problems.append(say("`schema` says this; remove one of them", "parameters", *taken, code="BS134"))
+        loading.problems.append(say("`schema` sets this too; remove one of them", "parameters", *taken, code="BS134"))
     try:
         return read_schema(loading.root, job.answer_schema)
     except BadSchema as error:
@@ -389,5 +389,5 @@ def _clashes(jobs: Sequence[JobSpec]) -> list[Problem]:
 def _no_profile(place: Problem, name: str, settings: Settings) -> Problem:
     known = sorted({"digitalocean", "local", *settings.providers})
     hint = did_you_mean(name, known) or f"known are: {', '.join(known)}"
-    message = f"there is no provider {name}; profiles stand in batchspec.yaml under `providers`"
+    message = f"there is no provider {name}; profiles are in batchspec.yaml under `providers`"
     return Problem(place.file, place.line, place.column, message, hint, place.excerpt, "BS120")

@@ -146,7 +146,7 @@ def _value_problems(document: Document, lines: Lines, axis: str, values: Sequenc
         if problem := value_problem(value):
             yield lines.problem(place, problem, code="BS130")
         elif text in seen:
-            yield lines.problem(place, f"the value {text} stands twice in this axis", code="BS130")
+            yield lines.problem(place, f"the value {text} is repeated in this axis", code="BS130")
         seen.add(text)
 
 
@@ -167,7 +167,7 @@ def _axis_problem(document: Document, lines: Lines, path: Path, axis: str) -> It
         return
     declared = [*_FIELDS, "template", *_mapping(document.value, "vars"), *known_parameters()]
     hint = did_you_mean(axis, declared) or "an axis is model, endpoint, format, template, a parameter or a declared var"
-    message = f"`{axis}` is nothing that a matrix can vary"
+    message = f"`{axis}` is not an axis that a matrix can vary"
     yield lines.problem(document.place(path, key=True), message, hint, code="BS130")
 
 

@@ -78,7 +78,7 @@ class Sample(Model):
     """A random sample of the rows, the same on every machine."""
 
     n: int = Field(ge=1, le=1_000_000, description="How many rows.")
-    seed: int = Field(default=0, ge=-(1 << 63), lt=1 << 63, description="Another seed chooses other rows.")
+    seed: int = Field(default=0, ge=-(1 << 63), lt=1 << 63, description="A different seed selects different rows.")
 
 
 class Input(Model):
@@ -87,7 +87,7 @@ class Input(Model):
     path: FilePath = Field(
         default="",
         description="File or glob, relative to the project's root; .jsonl, .ndjson, .json (a list), .csv, .tsv or "
-        ".parquet, all but the last also .gz and .zst. `{{ vars.NAME }}` may stand in it.",
+        ".parquet, all but the last also .gz and .zst. `{{ vars.NAME }}` is filled in.",
     )
     text: FilePath = Field(
         default="",
@@ -101,12 +101,12 @@ class Input(Model):
         description="One SELECT over files of the project, such as SELECT * FROM 'data/*.csv' ORDER BY id; runs in "
         "DuckDB (the extra `duckdb`).",
     )
-    format: RowFormat | None = Field(default=None, description="Said outright where the file's name does not tell.")
+    format: RowFormat | None = Field(default=None, description="Format, if the file's name does not end in it.")
     encoding: Annotated[str, Field(max_length=40)] = Field(
         default="utf-8", description="Encoding of text files. A byte order mark is taken away."
     )
     delimiter: Annotated[str, Field(pattern=r"^([\t -!#-/:-@\[-`{-~])?$")] = Field(
-        default="", description="What stands between the values of csv files: one character; the comma by default."
+        default="", description="Separator of csv files: one character; a comma by default."
     )
     id: Columns | None = Field(
         default=None,
@@ -121,14 +121,14 @@ class Input(Model):
         given = [name for name in ("path", "text", "rows", "sql") if name in self.model_fields_set]
         if len(given) != 1:
             what = " and ".join(f"`{name}`" for name in given)
-            raise ValueError(f"say one of `path`, `text`, `rows` and `sql`{', not ' + what if given else ''}")
+            raise ValueError(f"set one of `path`, `text`, `rows` and `sql`{', not ' + what if given else ''}")
         for name in ("format", "delimiter"):
             if getattr(self, name) and not self.path:
                 raise ValueError(f"`{name}` goes with `path`")
         if self.rows is not None and not self.rows:
             raise ValueError("`rows` is empty")
         if self.limit is not None and self.sample is not None:
-            raise ValueError("say `limit` or `sample`, not both")
+            raise ValueError("set `limit` or `sample`, not both")
         return self
 
     @field_validator("encoding")
@@ -140,7 +140,7 @@ class Input(Model):
         except (LookupError, ValueError):
             codec = None
         if codec is None or codec.name.replace("-", "_") in _NO_ENCODINGS:
-            raise ValueError(f"{name[:40]} is no encoding that is known; try utf-8, latin-1, cp1252 or utf-16")
+            raise ValueError(f"{name[:40]} is not a known encoding; try utf-8, latin-1, cp1252 or utf-16")
         return name
 
     @property
@@ -165,7 +165,7 @@ class Message(Model):
     """One message of a conversation."""
 
     role: Role = Field(description="Who speaks.")
-    content: Text = Field(description="What is said: Jinja text or {template: FILE}.")
+    content: Text = Field(description="The text: Jinja or {template: FILE}.")
 
 
 class Turn(NamedTuple):
@@ -228,11 +228,11 @@ class Shards(Model):
 
 
 class Retry(Model):
-    """Asking again what failed in a passing way (rate limits, server errors, timeouts, expired)."""
+    """Retries of transient errors (rate limits, server errors, timeouts, expired)."""
 
     rounds: int = Field(default=3, ge=1, le=20, description="Rounds in all, the first one included.")
     on: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] | None = Field(
-        default=None, strict=False, description="Error codes that are asked again; the defaults stand in docs/spec.md."
+        default=None, strict=False, description="Error codes to retry; docs/spec.md lists the defaults."
     )
 
 
@@ -247,7 +247,7 @@ class MaxInFlight(Model):
     @model_validator(mode="after")
     def _something(self) -> MaxInFlight:
         if self.shards is None and self.tokens is None:
-            raise ValueError("say `shards`, `tokens` or both")
+            raise ValueError("set `shards`, `tokens` or both")
         return self
 
 
@@ -319,7 +319,7 @@ class Job(Model):
         description="JSON Schema file that answers must fit; it is sent along, and answers are parsed and checked.",
     )
     vars: dict[str, Any] = Field(
-        default={}, description="Values for the templates, as `vars`; --var sets those that stand here."
+        default={}, description="Values for the templates, as `vars`; --var overrides those declared here."
     )
     vars_file: Files | None = Field(
         default=None, description="YAML file, or files, with more vars; `vars` wins over them."
@@ -333,7 +333,7 @@ class Job(Model):
     moved: Moved | None = Field(default=None, description="The address that this job had before it was renamed.")
     webhook: Webhook | None = Field(default=None, description="Where the service reports that a batch has ended.")
     shards: Shards = Field(default=Shards(), description="Limits of one uploaded file.")
-    retry: Retry = Field(default=Retry(), description="Asking again what failed in a passing way.")
+    retry: Retry = Field(default=Retry(), description="Retries of transient errors.")
     max_in_flight: MaxInFlight | None = Field(default=None, description="How much of this job runs at once.")
     tolerate: Share = Field(
         default=0, description="Failed requests that are accepted: a count, or a share such as 0.5%."

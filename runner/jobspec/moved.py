@@ -30,6 +30,6 @@ def moved_from(
     if old == address:
         message = "this job has that address now"
         if values:
-            message += "; where its matrix has more axes since, `added` says with which values: {AXIS: VALUE}"
+            message += "; if its matrix got more axes, set their former values in `added`: {AXIS: VALUE}"
         problems.append(say(message, "moved", "from", code="BS123"))
     return old

@@ -21,7 +21,7 @@ def _known_field(name: str) -> str:
     outer, _, inner = name.partition(".")
     if name not in _CHOSEN and not (outer in {"row", "parsed"} and inner):
         hint = did_you_mean(name, _CHOSEN) or f"known are: {', '.join(_CHOSEN)}, row.NAME, parsed.NAME"
-        raise ValueError(f"{name[:40]} is no field of an output ({hint})")
+        raise ValueError(f"{name[:40]} is not a field of an output ({hint})")
     return name
 
 
@@ -36,22 +36,22 @@ class Output(Model):
     path: FilePath = Field(
         description="File, relative to the project's root: .jsonl, .csv or .parquet (the extra `duckdb`), the first "
         "two also .gz and .zst. `{{ name }}`, `{{ address }}`, `{{ model }}`, `{{ vars.NAME }}` and "
-        "`{{ matrix.AXIS }}` may stand in it."
+        "`{{ matrix.AXIS }}` are filled in."
     )
     format: OutputFormat | None = Field(
-        default=None, description="Said outright where the file's name does not tell: jsonl, csv or parquet."
+        default=None, description="Format, if the file's name does not end in it: jsonl, csv or parquet."
     )
     include: (
         Annotated[tuple[OutputField, ...], Field(max_length=1_000, json_schema_extra={"uniqueItems": True})] | None
     ) = Field(
         default=None,
         strict=False,
-        description="Fields beside the id, in this order: text, parsed, finish_reason, refusal, usage, model, error, "
+        description="Fields after the id, in this order: text, parsed, finish_reason, refusal, usage, model, error, "
         "request, batch, tool_calls, cost (USD), row (the input columns), also parsed.NAME and row.NAME. All but "
         "tool_calls, cost and row by default; tool_calls too if the job has `tools`.",
     )
     errors: FilePath | None = Field(
-        default=None, description="A .jsonl file for the rows that failed, which then don't stand in `path`."
+        default=None, description="A .jsonl file for failed rows, which `path` then leaves out."
     )
 
     cells: Literal["safe"] | None = Field(
@@ -64,15 +64,15 @@ class Output(Model):
     @classmethod
     def _each_once(cls, include: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if include is not None and len(set(include)) < len(include):
-            raise ValueError("a field stands twice")
+            raise ValueError("a field is repeated")
         return include
 
     @model_validator(mode="after")
     def _known_format(self) -> Output:
         if self.format is None and self._suffix() not in {".jsonl", ".csv", ".parquet"}:
-            raise ValueError("`path` must end in .jsonl, .csv or .parquet; or say `format`")
+            raise ValueError("`path` must end in .jsonl, .csv or .parquet; otherwise set `format`")
         if self.kind == "parquet" and self.path.endswith((".gz", ".zst")):
-            raise ValueError("parquet is packed by itself; take the .gz or .zst away")
+            raise ValueError("parquet is already compressed; remove .gz or .zst")
         if self.kind != "jsonl" and "row" in (self.include or ()):
             raise ValueError(f"a {self.kind} output names input columns one by one: row.NAME")
         if self.cells is not None and self.kind != "csv":

@@ -51,7 +51,7 @@ def fill(path: str, names: Mapping[str, str]) -> str:
             known = did_you_mean(wanted, names) or f"known are: {', '.join(names)}"
             raise ValueError(f"there is no `{wanted[:60]}` to fill into this path; {known}")
         if not names[wanted].strip("."):
-            raise ValueError(f"the value of `{wanted}` can't stand in a path")
+            raise ValueError(f"the value of `{wanted}` can't be part of a path")
         return names[wanted]
 
     filled = _PLACEHOLDER.sub(value, path)

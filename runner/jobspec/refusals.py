@@ -206,4 +206,4 @@ def _anthropic_schema(schema: Mapping[str, Any]) -> Iterator[str]:
         yield f"Anthropic refuses a schema with {count} without `additionalProperties: false`"
     words = sorted({word for node in found for word in _ANTHROPIC_UNSUPPORTED if word in node})
     if words:
-        yield f"Anthropic refuses {', '.join(words)} in a schema; say it in a `description`"
+        yield f"Anthropic refuses {', '.join(words)} in a schema; describe it in a `description`"

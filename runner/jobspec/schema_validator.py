@@ -109,11 +109,11 @@ class SchemaValidator:
                 keywords |= node.keys()
                 _check_keywords(node, is_root=node is schema)
                 if size(node) > MAX_APPLIED:
-                    raise UnsupportedSchema(f"a value would be held against more than {MAX_APPLIED} schemas")
+                    raise UnsupportedSchema(f"a value would have to match more than {MAX_APPLIED} schemas")
         except (RecursionError, AttributeError, TypeError) as error:
-            raise UnsupportedSchema("its references can't be followed") from error
+            raise UnsupportedSchema("its references can't be resolved") from error
         if "patternProperties" in keywords and "unevaluatedProperties" in keywords:
-            raise UnsupportedSchema("patternProperties and unevaluatedProperties can't stand in one schema here")
+            raise UnsupportedSchema("a schema can't have both patternProperties and unevaluatedProperties")
 
 
 def schemas(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -138,7 +138,7 @@ def _check_keywords(node: Mapping[str, Any], *, is_root: bool) -> None:
         if isinstance(node.get(key), str) and not node[key].startswith("#"):
             raise UnsupportedSchema(f"{key} {node[key][:80]} leads to another file; write it into `$defs`")
     if not is_root and (named := [key for key in ("$id", "$schema") if isinstance(node.get(key), str)]):
-        raise UnsupportedSchema(f"{named[0]} can only stand at the top; remove it from the schemas inside")
+        raise UnsupportedSchema(f"{named[0]} is allowed only at the top; remove it from the nested schemas")
     patterns = [node["pattern"]] if isinstance(node.get("pattern"), str) else []
     if isinstance(node.get("patternProperties"), dict):
         patterns += node["patternProperties"]

@@ -18,7 +18,7 @@ class DigitalOceanProfile(Model):
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = Field(
         default="https://inference.do-ai.run", description="Where the API is; keys go only to hosts that are trusted."
     )
-    key: EnvName | None = Field(default=None, description="Where the access key stands; looked for by default.")
+    key: EnvName | None = Field(default=None, description="Environment variable of the access key; found by default.")
     account: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = Field(
         default="", description="Label of the account: part of the realm, so answers of accounts never mix."
     )
@@ -30,12 +30,12 @@ class LocalProfile(Model):
     kind: Literal["local"] = Field(description="The embedded service, started on this machine when it is needed.")
     backend: Literal["echo", "smollm", "openai"] = Field(
         default="echo",
-        description="What answers: echo says the prompt back, smollm is a small real model, openai another server.",
+        description="What answers: echo repeats the prompt, smollm is a small real model, openai another server.",
     )
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(
         default=None, description="For backend openai: the OpenAI-compatible server that answers."
     )
-    key: EnvName | None = Field(default=None, description="For backend openai: where its key stands.")
+    key: EnvName | None = Field(default=None, description="For backend openai: environment variable of its key.")
     concurrency: int = Field(default=8, ge=1, le=1_000, description="Requests that are answered at once.")
 
 

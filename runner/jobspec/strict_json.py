@@ -54,6 +54,6 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {key[:60]} stands twice in an object")
+            raise ValueError(f"the key {key[:60]} is repeated in an object")
         found[key] = value
     return found

@@ -90,7 +90,9 @@ def _problem(details: ErrorDetails, document: Document, lines: Lines, model: typ
     what = f"`{'.'.join(map(str, path))}`" if path else "a spec"
     if _last_key(path) in PRIVATE:
         return lines.problem(
-            place, f"{what} names an environment variable, as {{env: NAME}}; no secret stands in a file", code="BS113"
+            place,
+            f"{what} names an environment variable, as {{env: NAME}}; never write a secret into a file",
+            code="BS113",
         )
     if kind == "string_pattern_mismatch":
         return lines.problem(place, f"{what} is not a valid value", _PATTERNS.get(_last_key(path), ""), code="BS112")
@@ -103,7 +105,7 @@ def _other_home(name: str, model: type[BaseModel], path: Path) -> str:
     if len(path) > 1 or "prompt" not in model.model_fields:
         return ""
     if name in {"project", "store", "providers", "prices"}:
-        return "it stands in batchspec.yaml"
+        return "it belongs in batchspec.yaml"
     for outer, inner in _INNER.items():
         if name in inner:
             return f"write it under `{outer}`"

@@ -107,7 +107,7 @@ def partition_of(
         else:
             chosen[name] = value
     if len(set(names)) < len(names):
-        problems.append(say("a var stands twice in `partition`", "partition", code="BS131"))
+        problems.append(say("`partition` repeats a var", "partition", code="BS131"))
     return chosen, problems, tuple(missing)
 
 
@@ -125,7 +125,7 @@ def undeclared(name: str, declared: set[str]) -> Problem:
 def _converted(text: str, declared: Any) -> Any:
     if isinstance(declared, bool):
         if text not in {"true", "false"}:
-            raise ValueError("the declared value is a boolean: say true or false")
+            raise ValueError("the declared value is a boolean: use true or false")
         return text == "true"
     if isinstance(declared, int):
         if not re.fullmatch(r"-?\d{1,18}", text):

@@ -214,7 +214,7 @@ class _Reader:
                 continue
             if key in seen:
                 line, column = seen[key]
-                self._say(key_node, f"`{key}` stands twice; the first is at line {line}, column {column}", "BS104")
+                self._say(key_node, f"`{key}` is repeated; the first one is at line {line}, column {column}", "BS104")
                 continue
             seen[key] = _place(key_node)
             self._document.keys[(*path, key)] = seen[key]

@@ -85,11 +85,11 @@ def error_from_response(
     It quotes the body's message, without the texts in `hide`; not from HTML. `key_hint` says what to do if the key is
     refused.
     """
-    told = _error_fields(body)
-    code = _code(told)
+    fields = _error_fields(body)
+    code = _code(fields)
     # The message is quoted after a colon, the id only where there is no message.
-    reason = redacted(_message(told), hide) or code
-    request_id = redacted(_string(told.get("request_id")) or headers.get("x-request-id", ""), hide, 100)
+    reason = redacted(_message(fields), hide) or code
+    request_id = redacted(_string(fields.get("request_id")) or headers.get("x-request-id", ""), hide, 100)
     text = f"{what}: {status} {reason}" if reason else f"{what}: {status}"
     if request_id:
         text = f"{text} (request {request_id})"
@@ -110,8 +110,8 @@ def storage_error_from_response(
     Only the error's code is shown: object stores quote the whole signed request in their messages.
     """
     found = _S3_CODE.search(body[:10_000].decode("utf-8", "replace"))
-    told = _error_fields(body)
-    code = found[1] if found else _identifier(told.get("id")) or _identifier(told.get("code"))
+    fields = _error_fields(body)
+    code = found[1] if found else _identifier(fields.get("id")) or _identifier(fields.get("code"))
     text = f"{what}: {status} {code}" if code else f"{what}: {status}"
     request_id = redacted(headers.get("x-amz-request-id", ""), (), 100)
     if code in _TRANSIENT_CODES:
@@ -130,12 +130,12 @@ def retry_after(status: int, headers: Mapping[str, str], now: Callable[[], float
     expires (OpenAPI description); used on 429 only. The service's `Date` is the clock if present.
     """
     clock = clock_of(headers, now)
-    told = headers.get("retry-after", "").strip()
-    if told:
-        if told.isascii() and told.isdigit() and len(told) < 10:
-            return float(told)
+    value = headers.get("retry-after", "").strip()
+    if value:
+        if value.isascii() and value.isdigit() and len(value) < 10:
+            return float(value)
         with contextlib.suppress(ValueError, OverflowError):
-            date = parsedate_to_datetime(told)
+            date = parsedate_to_datetime(value)
             return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - clock)
     return until_reset(headers, clock) if status == httpx.codes.TOO_MANY_REQUESTS else None
 
@@ -177,16 +177,16 @@ def _error_fields(body: bytes) -> dict[str, Any]:
     return value if whole is None or "message" in value else whole
 
 
-def _code(told: Mapping[str, Any]) -> str:
+def _code(fields: Mapping[str, Any]) -> str:
     """Return the error's code. `type` is a class of errors; it wins if it means that credit is missing."""
-    kind, code = _identifier(told.get("type")), _identifier(told.get("id")) or _identifier(told.get("code"))
+    kind, code = _identifier(fields.get("type")), _identifier(fields.get("id")) or _identifier(fields.get("code"))
     return kind if is_out_of_money(kind, "") and not is_out_of_money(code, "") else code or kind
 
 
-def _message(told: Mapping[str, Any]) -> str:
+def _message(fields: Mapping[str, Any]) -> str:
     """Return the error's message, from whichever field has it."""
     names = ("message", "msg", "detail", "error", "error_message", "error_description", "reason", "title")
-    return next((text for name in names if isinstance(text := told.get(name), str) and text.strip()), "")
+    return next((text for name in names if isinstance(text := fields.get(name), str) and text.strip()), "")
 
 
 def _identifier(value: object) -> str:

@@ -226,4 +226,4 @@ def _open_error(message: str, error: sqlite3.Error) -> StoreError:
     """Return the error for an unreadable ledger: disk or permissions (OperationalError), else its content."""
     if isinstance(error, sqlite3.OperationalError):
         return StoreError(message, code="BS411")
-    return StoreError(message, hint="the ledger can be removed")
+    return StoreError(message, hint="remove the ledger; batchspec makes a new one")

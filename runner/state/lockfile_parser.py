@@ -17,7 +17,7 @@ _KINDS: dict[str, type[Header | AnyLine]] = {
     "output": OutputLine,
 }
 _MARKERS = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
-_RESTORE = "restore it from git; the batches in it are found again at the service"
+_RESTORE = "restore it from git. batchspec finds its batches again at the service"
 _UNNAMED = "default"
 """The name of a project whose batchspec.yaml sets none (runner.jobspec.settings)."""
 
@@ -74,9 +74,11 @@ def _check_header(header: Header, where: str, project: str) -> None:
         )
     if header.project != project:
         unnamed = project == _UNNAMED
-        said = "no batchspec.yaml says `project`: its name is default" if unnamed else f"batchspec.yaml says {project}"
+        mismatch = (
+            "no batchspec.yaml sets `project`, so its name is default" if unnamed else f"batchspec.yaml sets {project}"
+        )
         raise LockfileError(
-            f"{where}: this lockfile is of project {header.project}, and {said}",
+            f"{where}: this lockfile is of project {header.project}, but {mismatch}",
             hint=f"write `project: {header.project}` into batchspec.yaml at the project's root"
             if unnamed
             else f"put the old name back: `project: {header.project}`; the name is part of every idempotency key",

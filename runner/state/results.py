@@ -248,7 +248,7 @@ class ResultStore:
             return None
         except (OSError, ValueError, TypeError) as error:
             raise StoreError(
-                f"{summary_path} is damaged: {error}", hint="remove it; the results are read again"
+                f"{summary_path} is damaged: {error}", hint="remove it; batchspec then reads the results again"
             ) from error
         files = self.files(batch_id)
         if (summary.output_digest and not files[0].exists()) or (summary.error_digest and not files[1].exists()):

@@ -72,13 +72,13 @@ class SortedFile:
         """Open the file at `path`. Raises OSError, or ValueError if it does not hold whole records of `dtype`."""
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError("it is written in another version of the format")
+                raise ValueError("it has another version of the format")
             shape, _, found = np.lib.format.read_array_header_1_0(file)
             begin, stamp = file.tell(), _stamp(file.fileno())
         if found != dtype or len(shape) != 1:
             raise ValueError("it holds something else")
         if stamp[1] != begin + shape[0] * dtype.itemsize:
-            raise ValueError("it has another length than it says")
+            raise ValueError("its length does not match its header")
         return cls(path, dtype, int(shape[0]), begin, stamp)
 
     def __len__(self) -> int:

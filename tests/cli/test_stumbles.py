@@ -145,11 +145,11 @@ def test_a_project_without_a_name_is_told_to_be_one(project: Write) -> None:
     batchspec(root, "apply", "--yes", "--no-wait")
     (root / "batchspec.yaml").write_text("version: 1\n")
     told = batchspec(root, "plan", expect=1)
-    assert "is of project tests, and no batchspec.yaml says `project`: its name is default [BS403]" in told
+    assert "is of project tests, but no batchspec.yaml sets `project`, so its name is default [BS403]" in told
     assert "\nWrite `project: tests` into batchspec.yaml at the project's root.\n" in told
     (root / "batchspec.yaml").write_text("version: 1\nproject: other\n")
     told = batchspec(root, "plan", expect=1)
-    assert "batchspec.yaml says other [BS403]\nPut the old name back: `project: tests`; " in told
+    assert "batchspec.yaml sets other [BS403]\nPut the old name back: `project: tests`; " in told
 
 
 @pytest.mark.parametrize("arguments", [[], ["--provider", "srv"]], ids=["named by the spec", "named by the command"])

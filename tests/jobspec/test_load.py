@@ -22,7 +22,7 @@ Load = Callable[..., Project]
     ("change", "message"),
     [
         pytest.param(("model:", "modle:"), ":3:1: there is no key `modle` here (did you mean `model`?)", id="unknown key"),
-        pytest.param(("name: hello", "name: hello\nname: x"), ":3:1: `name` stands twice; the first is at line 2", id="doubled"),
+        pytest.param(("name: hello", "name: hello\nname: x"), ":3:1: `name` is repeated; the first one is at line 2", id="doubled"),
         pytest.param(("name: hello", "name: on"), ":2:7: on is read as a boolean", id="a boolean of YAML 1.1"),
         pytest.param(("name: hello", "name: 2026-11-23"), "is read as a date", id="a date"),
         pytest.param(("max_tokens: 64", "max_tokens: 012"), 'write "012"', id="an octal of YAML 1.1"),

@@ -136,7 +136,7 @@ def test_a_value_leads_to_no_other_folder(project: Write) -> None:
     with pytest.raises(SpecError, match="use letters, digits"):
         jobs(project, "", spec, date="a b\n")
     spec = SPEC.replace("out/hello.jsonl", '"out/{{ vars.date }}/x.jsonl"') + "partition: date\n"
-    with pytest.raises(SpecError, match="can't stand in a path"):
+    with pytest.raises(SpecError, match="can't be part of a path"):
         jobs(project, "", spec, date="..")
 
 

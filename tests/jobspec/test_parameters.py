@@ -60,5 +60,5 @@ def test_a_prompt_that_names_a_file_is_told(load: Load) -> None:
     """Each row would be asked with the file's name, and paid for."""
     spec = SPEC.replace('"Say {{ text }}."', "templates/ask.j2")
     [told] = load({"specs/hello.yaml": spec, "templates/ask.j2": "x"}).warnings
-    assert str(told).startswith("specs/hello.yaml:8:9: this asks with the words templates/ask.j2")
+    assert str(told).startswith("specs/hello.yaml:8:9: the prompt is the text templates/ask.j2")
     assert not load({"specs/hello.yaml": spec.replace("ask", "other")}).warnings

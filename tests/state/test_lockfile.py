@@ -178,7 +178,7 @@ def test_a_newer_format_is_refused_with_a_sentence() -> None:
 
 
 def test_another_projects_lockfile_is_refused() -> None:
-    with pytest.raises(LockfileError, match=r"is of project p, and batchspec.yaml says q"):
+    with pytest.raises(LockfileError, match=r"is of project p, but batchspec.yaml sets q"):
         parse(Lockfile("p").text(), "x.lock", "q")
 
 

@@ -229,7 +229,7 @@ def test_parquet_is_read(project: Write, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        pytest.param("{id: id}", "say one of `path`, `text`, `rows` and `sql`", id="no source"),
+        pytest.param("{id: id}", "set one of `path`, `text`, `rows` and `sql`", id="no source"),
         pytest.param("{path: a.csv, sql: SELECT 1}", "not `path` and `sql`", id="two sources"),
         pytest.param("{rows: []}", "`rows` is empty", id="no rows"),
         pytest.param("{path: a.csv, limit: 1, sample: {n: 1}}", "`limit` or `sample`", id="limit and sample"),
