@@ -445,3 +445,11 @@ def test_the_examples_are_estimated_as_the_service_counts_them(tmp_path: Path) -
         path.write_text(text.replace("salt: ", "# ") + "salt: again\n")
     for planned, line in run().values():
         assert planned["usd"]["expected"] == pytest.approx(line["cost"], rel=0.05)
+
+
+def test_apply_counts_answers_that_were_cut_off(project: Write) -> None:
+    root = project({"specs/hello.yaml": SPEC.replace("max_tokens: 64", "max_tokens: 1")})
+    told = batchspec(root, "apply", "--yes")
+    assert (
+        "answers cut off at the token limit; raise the limit, or accept them\n" in told.partition("hello: succeeded")[2]
+    )

@@ -150,7 +150,8 @@ def apply(
             lines.outcomes(outcomes, code)
         else:
             changed = {one.address for one in planned.plan.jobs if one.changes}
-            _summary(outcomes, broken, {one.address: one.job.output for one in chosen}, changed)
+            noted = {one.address: one.notes for one in planned.plan.jobs}
+            _summary(outcomes, broken, {one.address: one.job.output for one in chosen}, changed, noted)
     raise typer.Exit(code)
 
 
@@ -187,7 +188,11 @@ def _confirm(plan: Plan, *, yes: bool, on_stderr: bool) -> None:
 
 
 def _summary(
-    outcomes: Sequence[Outcome], broken: dict[str, str], outputs: Mapping[str, Output], changed: set[str]
+    outcomes: Sequence[Outcome],
+    broken: dict[str, str],
+    outputs: Mapping[str, Output],
+    changed: set[str],
+    noted: Mapping[str, Sequence[str]],
 ) -> None:
     """Print how each job ended and what this apply paid for it, next to the estimate."""
     if not changed and not any(outcome.submitted or outcome.end != "succeeded" for outcome in outcomes) and not broken:
@@ -196,6 +201,9 @@ def _summary(
     for outcome in outcomes:
         for line in _outcome_lines(outcome, outputs):
             say(line)
+        for note in outcome.plan.notes if outcome.plan else ():
+            if note not in noted.get(outcome.address, ()):  # the plan above has the others
+                say(f"    note: {note}")
     _total_cost([outcome for outcome in outcomes if outcome.cost is not None])
     for address in broken:
         say(f"{address}: skipped, see its error above")
