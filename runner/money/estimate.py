@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -205,6 +205,15 @@ def input_from_bytes(size: int) -> Tokens:
         Certainty.ESTIMATED,
         f"{BYTES_A_TOKEN} bytes a token, a rule of thumb",
     )
+
+
+def input_bounded_by_bytes(given: Tokens, size: int) -> Tokens:
+    """Return an estimate with `size` as its upper bound, for the local model, whose chat template adds tokens.
+
+    A token of its byte-level tokenizer takes a byte or more, and what the template adds to a message is less than the
+    JSON around it, so a request line has fewer tokens than bytes.
+    """
+    return replace(given, high=size)
 
 
 def output_range(requests: int, earlier: Sequence[Measured], parameters: Mapping[str, Any]) -> Output:

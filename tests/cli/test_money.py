@@ -453,3 +453,15 @@ def test_apply_counts_answers_that_were_cut_off(project: Write) -> None:
     assert (
         "answers cut off at the token limit; raise the limit, or accept them\n" in told.partition("hello: succeeded")[2]
     )
+
+
+def test_tokens_of_the_local_model_are_estimated_and_bounded(project: Write) -> None:
+    """Its chat template adds tokens to each request; a request line has more bytes than tokens."""
+    settings = "version: 1\nproject: tests\nproviders: {local: {kind: local, backend: smollm}}\n"
+    root = project({"batchspec.yaml": settings})
+    done = run_cli(["plan", "--offline", "--json", "--provider", "local"], cwd=root)
+    job = next(line for line in map(json.loads, done.stdout.splitlines()) if line["type"] == "job")
+    tokens = job["cost"]["input_tokens"]
+    assert tokens["certainty"] == "estimated"
+    assert tokens["high"] > 3 * 100, "more than a hundred bytes for each of three requests"
+    assert "about" in run_cli(["plan", "--offline", "--provider", "local"], cwd=root).stdout

@@ -24,6 +24,7 @@ from runner.money.estimate import (
     Estimate,
     Later,
     Measured,
+    input_bounded_by_bytes,
     input_from_bytes,
     input_from_history,
     output_range,
@@ -46,23 +47,28 @@ from runner.state.lockfile_lines import BatchLine, EstimateField, PinsLine, Pric
 
 SAMPLE = 2_000
 """Requests of which tokens are counted; of more, a sample of this size is. `--exact` counts all."""
+LOCAL_MODEL = "local:smollm"
+"""The realm whose model answers under any name, with a tokenizer and a chat template of its own."""
 
 
 def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *, exact: bool) -> Estimate | None:
     """What the requests that a job's plan submits will take; None where it submits none, and may not later either.
 
-    OpenAI's models are counted, other models estimated from what earlier batches measured, else from bytes.
+    OpenAI's models are counted, unless the local model answers for them. Others are estimated from what earlier batches
+    measured, else from bytes.
     """
     submits = [action for action in seen.plan.actions if isinstance(action, Submit)]
     requests, size = sum(action.requests for action in submits), sum(action.bytes for action in submits)
     job = seen.desired.spec.job
     earlier = history(seen.lockfile, seen.plan.realm, pins)
-    encoding = encoding_of(job.model) if job.line_format == "openai" else None
+    is_local_model = seen.plan.realm == LOCAL_MODEL
+    encoding = encoding_of(job.model) if job.line_format == "openai" and not is_local_model else None
 
     def given(wanted: Sequence[Wanted], requests: int, size: int) -> Tokens:
         if encoding is not None:
             return _counted(seen.desired, TokenCounter(encoding), wanted, requests, size, exact=exact)
-        return input_from_history(earlier, size) or input_from_bytes(size)
+        guess = input_from_history(earlier, size) or input_from_bytes(size)
+        return input_bounded_by_bytes(guess, size) if is_local_model else guess
 
     later = _later(seen, given)
     if not requests and not later.requests:
