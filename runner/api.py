@@ -35,11 +35,12 @@ from runner.reconciler.plan.plan_limits import PlanLimits, plan_limits_of
 from runner.reconciler.plan.planfile import PlanFile, missing_jobs, saved_job, saved_text, staleness
 from runner.reconciler.plan.request_warnings import as_error, limits_of, row_warnings
 from runner.report.examples import changed_prompts
+from runner.report.rows import READABLE, AnswerRow, read_rows
 from runner.state.ledger import Create, Ledger
 from runner.state.project_paths import ProjectPaths
 from runner.state.results import CustomIdMap
 
-__all__ = ["Planned", "Session", "apply", "load", "open_project", "plan"]
+__all__ = ["Planned", "Session", "apply", "load", "open_project", "plan", "results"]
 
 
 def load(
@@ -382,13 +383,13 @@ def open_project(
 
 
 def plan(project: Project, *, offline: bool = False) -> Plan:
-    """What apply would do for all jobs of a project."""
+    """Return what apply would do for all jobs of a project. `offline` contacts no service."""
     with open_project(project) as opened:
         return opened.plan(project.jobs, offline=offline).plan
 
 
 def apply(project: Project, *, wait: bool = True, timeout: timedelta | None = None) -> tuple[Outcome, ...]:
-    """Make it so for all jobs of a project, without asking."""
+    """Submit, wait for and write all jobs of a project, without asking. `timeout` bounds the wait."""
     with open_project(project) as opened:
         planned = opened.plan(project.jobs, needs_key=True)
         errors = tuple(
@@ -396,3 +397,21 @@ def apply(project: Project, *, wait: bool = True, timeout: timedelta | None = No
             for address, text in planned.plan.errors.items()
         )
         return errors + opened.apply(planned, wait=wait, timeout=timeout)
+
+
+def results(project: Project, job: str) -> Iterator[AnswerRow]:
+    """Yield the rows of a job's written output, in its order; `job` is an address.
+
+    Raises BatchspecError for an unknown job and an output that can't be read back, OSError without an output file.
+    """
+    spec = next((one for one in project.jobs if one.address == job), None)
+    if spec is None:
+        raise BatchspecError(f"there is no job {job}", code="BS801")
+    output = spec.job.output
+    if output.kind not in READABLE:
+        raise BatchspecError(
+            f"cannot read {output.path}: it is {output.kind}", hint="only JSON Lines and CSV can be read", code="BS804"
+        )
+    with open_project(project, reads=True) as opened:
+        path = opened.context.places.output(output.path)
+    yield from read_rows(path, output.kind)
