@@ -1,6 +1,7 @@
-"""When what a full queue refused is submitted again: nothing ran and nothing was billed, so no round is used up.
+"""Decides when a shard is submitted again after the account's queue was full.
 
-After a refusal one batch goes at a time: when a batch of the job has ended, or after a pause that doubles.
+Nothing ran and nothing was billed, so a refusal uses up no round. After one, batches are submitted one at a time: when
+a batch of the job ends, or after a pause that doubles.
 """
 
 from __future__ import annotations
@@ -16,30 +17,30 @@ from runner.errors import BatchspecError, QueueFull
 from runner.reconciler.observe.batches import BatchRecord, moment_of
 from runner.reconciler.plan.plan_limits import most_refusals
 
-SHORTEST = 300.0
-"""Seconds before the first new try while nothing has ended."""
-LONGEST = 3600.0
-FORGOTTEN = timedelta(hours=24)
-"""How long a refusal counts: a batch's whole window."""
-ALONE = 3
-"""Refusals of one shard with nothing else in flight, after which the job stops: the shard does not fit the queue."""
+MIN_PAUSE = 300.0
+"""Seconds before the first retry if no batch ends earlier."""
+MAX_PAUSE = 3600.0
+MAX_AGE = timedelta(hours=24)
+"""How long a refusal counts: a batch's whole completion window."""
+MAX_REFUSALS_ALONE = 3
+"""Refusals of one shard with nothing else in flight before the job stops: the shard does not fit the queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many batches may be submitted now, None without a limit, and the seconds until one more may be."""
+    """How many batches may be submitted now (None: no limit), and the seconds until one more may be."""
 
     batches: int | None = None
     seconds: float = 0.0
 
     @property
     def wake(self) -> float:
-        """Seconds after which to look again, if nothing may be submitted until then."""
+        """Seconds until the next attempt if nothing may be submitted before; else infinite."""
         return self.seconds if self.batches == 0 else math.inf
 
 
 class Backoff:
-    """The refusals of one job in one apply, and what follows from them. `words` are the service's last ones."""
+    """The refusals of one job in one apply. `words` is the service's last message, `size` that shard's bytes."""
 
     def __init__(self) -> None:
         self.words = ""
@@ -50,38 +51,38 @@ class Backoff:
         self._marks: frozenset[str] | None = None
         self._ended: frozenset[str] = frozenset()
         self._since: datetime | None = None
-        self._said: str = ""
+        self._reported: str = ""
 
-    def look(self, batches: Sequence[BatchRecord], sent: Collection[str], flying: int) -> list[BatchRecord]:
-        """Count refused batches that were not seen before; returns those that this apply submitted.
+    def look(self, batches: Sequence[BatchRecord], sent: Collection[str], running: int) -> list[BatchRecord]:
+        """Count batches newly found refused. Return those among `sent`, the ones this apply submitted.
 
-        `sent` are the batches that this apply submitted, `flying` is what is in flight at the service.
+        `running` is the number of batches in flight at the service.
         """
         new = [one for one in batches if one.refused and one.line.batch not in self._counted]
         self._counted.update(one.line.batch for one in new)
         for one in new:
             self.words = one.index.summary.failure[0] if one.index is not None else ""
             self.size = one.line.bytes or 0
-        mine = [one for one in new if one.line.batch in sent]
-        if len(mine) == 1 and not flying:
-            self._alone[_name(mine[0])] += 1
-        return mine
+        own = [one for one in new if one.line.batch in sent]
+        if len(own) == 1 and not running:
+            self._alone[_name(own[0])] += 1
+        return own
 
-    def refuse(self, shard: str, size: int, error: QueueFull, now: datetime, flying: int) -> None:
-        """Count a create that was refused at once."""
+    def refuse(self, shard: str, size: int, error: QueueFull, now: datetime, running: int) -> None:
+        """Count a create request that was refused immediately."""
         self._creates.append((shard, now))
         self.words, self.size = error.message, size
-        if not flying:
+        if not running:
             self._alone[shard] += 1
 
     def room(
-        self, address: str, batches: Sequence[BatchRecord], shards: int, flying: int, now: datetime, watcher: Watcher
+        self, address: str, batches: Sequence[BatchRecord], shards: int, running: int, now: datetime, watcher: Watcher
     ) -> Room:
-        """What may be submitted now of `shards` shards, by the newest refusal and what has happened since.
+        """Return what may be submitted now of `shards` shards, given the newest refusal and what happened since.
 
-        `batches` are all of the job's. Raises BatchspecError if waiting does not help.
+        `batches` are all of the job. Raises BatchspecError if waiting does not help.
         """
-        hopeless = not flying and max(self._alone.values(), default=0) >= ALONE
+        hopeless = not running and max(self._alone.values(), default=0) >= MAX_REFUSALS_ALONE
         if hopeless or len(self._counted) + len(self._creates) > most_refusals(shards):
             raise BatchspecError(
                 f"{address}: the service's queue has no room for this batch: {self.words}",
@@ -90,13 +91,13 @@ class Backoff:
                 code="BS511",
             )
         found = self._room(batches, now)
-        if found.batches == 0 and self._said != str(self._since):
-            self._said = str(self._since)
+        if found.batches == 0 and self._reported != str(self._since):
+            self._reported = str(self._since)
             watcher.event("queue.full", job=address, reason=self.words, seconds=round(found.seconds))
         return found
 
     def _room(self, batches: Sequence[BatchRecord], now: datetime) -> Room:
-        refused = [one for one in batches if one.refused and now - _moment(one, now) < FORGOTTEN]
+        refused = [one for one in batches if one.refused and now - _moment(one, now) < MAX_AGE]
         if not refused and not self._creates:
             return Room()
         last = batches.index(refused[-1]) if refused else -1
@@ -104,18 +105,18 @@ class Backoff:
         ended = frozenset(one.line.batch for one in batches if one.ended and not one.refused)
         marks = frozenset({*(one.line.batch for one in (*refused, *later)), f"{len(self._creates)} creates"})
         if marks != self._marks or self._since is None:
-            # What was refused before this apply began has waited since then.
+            # A refusal from before this apply has been waiting since then.
             first = self._marks is None and refused and not later and not self._creates
             self._since = min(_moment(refused[-1], now), now) if first else now
             self._marks, self._ended = marks, ended
         if fresh := ended - self._ended:
             return Room(len(fresh))
-        pause = min(SHORTEST * 2.0 ** min(self._in_a_row(refused, later) - 1, 10), LONGEST)
-        left = pause - (now - self._since).total_seconds()
-        return Room(1) if left <= 0 else Room(0, math.ceil(left))
+        pause = min(MIN_PAUSE * 2.0 ** min(self._in_a_row(refused, later) - 1, 10), MAX_PAUSE)
+        remaining = pause - (now - self._since).total_seconds()
+        return Room(1) if remaining <= 0 else Room(0, math.ceil(remaining))
 
     def _in_a_row(self, refused: Sequence[BatchRecord], later: Sequence[BatchRecord]) -> int:
-        """How often the shard that was refused most has been, since a batch was accepted."""
+        """Return the refusals of the shard refused most often since a batch was last accepted."""
         if any(one.ended or one.state not in {"submitted", "validating"} for one in later):
             return 1
         names = Counter([*(_name(one) for one in refused), *(shard for shard, _ in self._creates)])
@@ -127,5 +128,5 @@ def _name(one: BatchRecord) -> str:
 
 
 def _moment(one: BatchRecord, now: datetime) -> datetime:
-    """When a batch ended, else when it was created."""
+    """Return when a batch ended, else when it was created."""
     return moment_of(one.line.ended_at or "") or moment_of(one.line.created_at) or now

@@ -1,4 +1,4 @@
-"""What goes into one job's apply, and how it ends."""
+"""The input of one job's apply, and its outcome. Values only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ End = Literal["succeeded", "failed", "running", "skipped", "error"]
 
 @dataclass(frozen=True, slots=True)
 class RenderedJob:
-    """A job that is rendered, with its pins; for apply also what its plan expects, and why a budget may be broken."""
+    """A rendered job with its pins. For apply also its estimate and the reason for a budget override."""
 
     desired: Desired
     pins: PinsLine
@@ -29,11 +29,12 @@ class RenderedJob:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one job ended. `failed`: more requests stand failed than it tolerates. `error`: it stopped.
+    """How one job ended. End `failed`: more requests failed than the job tolerates. End `error`: an error stopped it.
 
-    `message` says why, and `codes` are those of its errors. `cost` is USD of the batches that this apply submitted, as
-    far as they are recorded, and `expected` what was estimated for the same batches, a limit where `at_most`. `earlier`
-    is USD of batches that were submitted before and recorded now. None where nothing is known, or there are none.
+    message: the reason; codes: the codes of its errors.
+    cost: USD of the batches that this apply submitted and recorded; None if unknown.
+    expected: the estimate for the same batches, an upper bound if `at_most`; None if unknown.
+    earlier: USD of batches submitted before this apply and recorded by it; None if there are none.
     """
 
     address: str
@@ -50,13 +51,13 @@ class Outcome:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why batches of the job failed as a whole, in the service's words, each cause once; none if it succeeded."""
+        """Why whole batches failed, in the service's words, each cause once; empty if the job succeeded."""
         return self.plan.failures if self.plan is not None and self.end != "succeeded" else ()
 
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """What the batches of an apply cost, as the fields of an Outcome."""
+    """The cost fields of an Outcome."""
 
     cost: Decimal | None
     expected: Decimal | None
@@ -67,7 +68,7 @@ class Paid:
     def of(
         cls, batches: Sequence[BatchRecord], sent: Collection[str], priced: Collection[str], estimate: Estimate | None
     ) -> Paid:
-        """Sum up recorded batches: those that were `sent` now, and those that were not `priced` before it."""
+        """Sum up the recorded batches: those `sent` by this apply, and those not `priced` before it."""
         recorded = [known.line for known in batches if known.line.cost is not None]
         own = [line for line in recorded if line.batch in sent]
         before = [line for line in recorded if line.batch not in sent and line.batch not in priced]
@@ -75,10 +76,10 @@ class Paid:
         return cls(spent(own), share.cost if share else None, share.at_most if share else False, spent(before))
 
     def into(self, outcome: Outcome) -> Outcome:
-        """The outcome with these amounts."""
+        """Return the outcome with these amounts."""
         return replace(outcome, cost=self.cost, expected=self.expected, at_most=self.at_most, earlier=self.earlier)
 
 
 def _sizes(lines: Sequence[BatchLine]) -> tuple[int, int]:
-    """Requests and bytes of batches that were cut here."""
+    """Return the total requests and bytes of batches."""
     return sum(line.requests for line in lines), sum(line.bytes or 0 for line in lines)

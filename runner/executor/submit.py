@@ -1,8 +1,8 @@
-"""Submitting one shard: upload, then create, each with its intent in the ledger first.
+"""Submits one shard: uploads it, then creates a batch. The ledger records the intent before each step.
 
 What if the process dies here? Before the upload: nothing happened. After it: the ledger knows the file, or it is
-uploaded again; files cost nothing. Between the create and its answer: the same facts give the same `request_id`, so the
-next run finds the batch in the list, or creates it with a key that the service answers with the batch there is.
+uploaded again; files cost nothing. Between the create and its response: the same facts give the same `request_id`. So
+the next run finds the batch in the list, or sends the key again and the service returns the existing batch.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from runner.state.lockfile_lines import BatchLine
 from runner.state.results import save_keys
 
 MAX_ATTEMPTS = 5
-"""How often a create is sent in one go: after a lost answer again, with the same key, after a look at the list."""
+"""How often one create request is sent: again with the same key after a lost response and a check of the list."""
 MAX_RATE_LIMIT_WAIT = 20.0
-"""Seconds that a rate limit is waited for here, where the machine's lock is held."""
+"""Longest wait (seconds) for a rate limit here, while the lockfile's lock is held."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Where one job's shards go. `keyed`: the service is seen to know the keys of its batches."""
+    """Where one job's shards go. `idempotent`: the service is known to keep idempotency keys."""
 
     context: Context
     spec: JobSpec
@@ -52,33 +52,36 @@ class Submission:
     api: BatchApi
     ledger: Ledger
     sent: TransferProgress
-    keyed: bool
+    idempotent: bool
 
 
 def key_of(project: str, address: str, shard: Shard, batches: Sequence[BatchRecord]) -> tuple[int, str]:
-    """The attempt that a shard would go out in, and its idempotency key then; `batches` are all of its address."""
+    """Return the number of a shard's next attempt and its idempotency key. `batches` are all of its address."""
     attempt = 1 + sum(1 for known in batches if known.line.shard == shard.digest and known.ended)
     return attempt, request_id(project, address, shard.digest, attempt)
 
 
 def submit(
-    to: Submission, shard: Shard, number: int, batches: Sequence[BatchRecord], pins: str
+    target: Submission, shard: Shard, number: int, batches: Sequence[BatchRecord], pins: str
 ) -> tuple[BatchLine, RemoteBatch]:
-    """Have a shard in a batch, once. Returns the lockfile's line and the batch as the service told it.
+    """Submit a shard exactly once. Return the lockfile's line and the batch as the service returned it.
 
-    `shard` lies in the realm's shards folder; `number` is its round; `batches` are all of its address. Raises
-    ConflictError where the service holds something else under the key, and ProviderError.
+    shard: a file in the realm's shards folder.
+    number: its round.
+    batches: all batches of its address.
+
+    Raises ConflictError if the service has something else under the key, and ProviderError.
     """
     assert shard.path is not None
     sync_file(shard.path)
-    save_keys(to.realm.shards / f"{shard.digest}.keys.npy", shard.keys)
-    address, project = to.spec.address, to.context.name
+    save_keys(target.realm.shards / f"{shard.digest}.keys.npy", shard.keys)
+    address, project = target.spec.address, target.context.name
     attempt, identity = key_of(project, address, shard, batches)
-    webhook = _webhook(to)
+    webhook = _webhook(target)
     for fresh in (False, True):
-        file_id, remembered = _uploaded(to, shard, fresh)
+        file_id, remembered = _uploaded(target, shard, fresh)
         create = Create(
-            to.realm.name,
+            target.realm.name,
             identity,
             address,
             shard.digest,
@@ -89,111 +92,111 @@ def submit(
             number,
             "intended",
             None,
-            to.context.now(),
+            target.context.now(),
         )
         order = CreateRequest(
             file_id,
-            to.spec.job.line_format,
-            to.spec.job.url,
+            target.spec.job.line_format,
+            target.spec.job.url,
             identity,
             metadata(project, address, shard.digest, attempt, number),
             webhook,
         )
-        doubtful = to.ledger.is_intended(to.realm.name, identity)
-        to.ledger.create_intended(create)
+        unconfirmed = target.ledger.is_intended(target.realm.name, identity)
+        target.ledger.create_intended(create)
         try:
-            remote = _create(to, order, shard, doubtful=doubtful)
+            remote = _create(target, order, shard, unconfirmed=unconfirmed)
         except (NotFound, Rejected):
-            to.ledger.refused(to.realm.name, identity)
-            # A file the ledger remembered may be gone at the service: once more, with a fresh upload.
-            to.ledger.forget_upload(to.realm.name, file_id)
+            target.ledger.refused(target.realm.name, identity)
+            # The service may have deleted a file that the ledger remembers: try once more with a new upload.
+            target.ledger.forget_upload(target.realm.name, file_id)
             if not remembered:
                 raise
             continue
-        to.ledger.created(to.realm.name, identity, remote.batch_id)
-        return to_lockfile_line(remote, address, to.realm.name, create).model_copy(update={"pins": pins}), remote
+        target.ledger.created(target.realm.name, identity, remote.batch_id)
+        return to_lockfile_line(remote, address, target.realm.name, create).model_copy(update={"pins": pins}), remote
     raise AssertionError("the second upload is fresh and returns or raises")
 
 
-def _uploaded(to: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]:
-    """A file at the service that holds the shard's bytes, and whether an earlier upload is used again."""
-    now = to.context.now
-    known = None if fresh else to.ledger.upload_of(to.realm.name, shard.digest, to.spec.address, now())
+def _uploaded(target: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]:
+    """Return the id of a file at the service with the shard's bytes, and whether it is an earlier upload."""
+    now = target.context.now
+    known = None if fresh else target.ledger.upload_of(target.realm.name, shard.digest, target.spec.address, now())
     if known is not None:
         return known, True
     assert shard.path is not None
     for last in (False, False, True):
-        intent = to.api.create_file(f"{shard.digest[:32]}.jsonl", shard.bytes)
-        to.ledger.upload_intended(to.realm.name, shard.digest, intent.file_id, now())
+        intent = target.api.create_file(f"{shard.digest[:32]}.jsonl", shard.bytes)
+        target.ledger.upload_intended(target.realm.name, shard.digest, intent.file_id, now())
         try:
-            to.api.upload(intent, shard.path, to.sent.add)
+            target.api.upload(intent, shard.path, target.sent.add)
         except Unauthorized:
             if last:
                 raise
-            continue  # the URL is no longer good; another intent gives a new one
-        to.ledger.uploaded(to.realm.name, shard.digest, intent.file_id, now())
+            continue  # the upload URL has expired; a new intent gives a new one
+        target.ledger.uploaded(target.realm.name, shard.digest, intent.file_id, now())
         return intent.file_id, False
     raise AssertionError("the last try returns or raises")
 
 
-def _create(to: Submission, order: CreateRequest, shard: Shard, *, doubtful: bool) -> RemoteBatch:
-    """Send the create until its outcome is known. Never a second one without a look at the list.
+def _create(target: Submission, order: CreateRequest, shard: Shard, *, unconfirmed: bool) -> RemoteBatch:
+    """Send the create request until its outcome is known. Check the list before each retry.
 
-    `doubtful`: an earlier create with this key was not answered. A refusal (no money, queue full) says nothing of that
-    one, so its intent stays; else the ledger records the refusal.
+    `unconfirmed`: an earlier create with this key got no response. A refusal (no money, queue full) proves nothing
+    about that one, so its intent stays. Otherwise the ledger records the refusal.
 
-    What is raised while an outcome is not known leaves the intent in the ledger: the job's next round looks for its
-    batch. A service that is not seen to know keys is never asked again here, since only time can tell there.
+    An error while the outcome is unknown leaves the intent in the ledger, and the job's next round looks for the batch.
+    A service without idempotency keys is never asked twice here, because only time shows whether the first worked.
     """
     for attempt in range(MAX_ATTEMPTS):
         try:
-            return _verified(to.api.create_batch(order), shard, order)
+            return _verified(target.api.create_batch(order), shard, order)
         except (OutOfMoney, QueueFull):
-            if not doubtful:
-                to.ledger.refused(to.realm.name, order.request_id)
+            if not unconfirmed:
+                target.ledger.refused(target.realm.name, order.request_id)
             raise
         except RateLimited as limited:
             wait = 2.0**attempt if limited.retry_after is None else limited.retry_after
             if attempt == MAX_ATTEMPTS - 1 or wait > MAX_RATE_LIMIT_WAIT:
                 raise
-            to.context.sleep(wait)
+            target.context.sleep(wait)
         except Conflict as conflict:
-            return _verified(_find_by_key(to, order, conflict), shard, order)
+            return _verified(_find_by_key(target, order, conflict), shard, order)
         except (Unreachable, ServerError) as lost:
-            doubtful = True
-            to.context.watcher.event("create.lost", job=to.spec.address, reason=lost.message)
-            if attempt == MAX_ATTEMPTS - 1 or not to.keyed:
+            unconfirmed = True
+            target.context.watcher.event("create.lost", job=target.spec.address, reason=lost.message)
+            if attempt == MAX_ATTEMPTS - 1 or not target.idempotent:
                 raise
-            to.context.sleep(2.0**attempt)
-            found = _find(to, order)
+            target.context.sleep(2.0**attempt)
+            found = _find(target, order)
             if found is not None:
                 return _verified(found, shard, order)
     raise AssertionError("the last try returns or raises")
 
 
-def _find_by_key(to: Submission, order: CreateRequest, conflict: Conflict) -> RemoteBatch:
-    """The batch that has the key already; the list may show it late. Raises ConflictError where it never does."""
+def _find_by_key(target: Submission, order: CreateRequest, conflict: Conflict) -> RemoteBatch:
+    """Return the batch that already has the key; the list may lag. Raises ConflictError if it never shows."""
     for attempt in range(MAX_ATTEMPTS):
-        found = _find(to, order)
+        found = _find(target, order)
         if found is not None:
             return found
-        to.context.sleep(2.0**attempt)
+        target.context.sleep(2.0**attempt)
     raise ConflictError(
-        f"{to.spec.address}: the service refuses the key {order.request_id}: {conflict.message}",
-        hint="look at the service's list of batches for that request_id; nothing was submitted",
+        f"{target.spec.address}: the service refuses the key {order.request_id}: {conflict.message}",
+        hint="nothing was submitted; look for that request_id in the service's list of batches",
     ) from conflict
 
 
-def _find(to: Submission, order: CreateRequest) -> RemoteBatch | None:
+def _find(target: Submission, order: CreateRequest) -> RemoteBatch | None:
     found = [
         batch
-        for batch in list_back(to.api, to.context.now()).values()
+        for batch in list_back(target.api, target.context.now()).values()
         if matches_create(batch.metadata, batch.request_id, order.request_id, order.metadata)
     ]
     if len(found) > 1:
         names = " and ".join(batch.batch_id for batch in found)
         raise ConflictError(
-            f"{to.spec.address}: the service has two batches with the key {order.request_id}: {names}",
+            f"{target.spec.address}: the service has two batches with the key {order.request_id}: {names}",
             hint="cancel one of them with `batchspec cancel`",
         )
     return found[0] if found else None
@@ -212,10 +215,10 @@ def _verified(remote: RemoteBatch, shard: Shard, order: CreateRequest) -> Remote
 
 
 def _with_key(remote: RemoteBatch, order: CreateRequest) -> RemoteBatch:
-    """A create's answer need not repeat the key it was sent (the guide's does not)."""
+    """Add the key to a batch: the response need not repeat it (in the vendor's guide it does not)."""
     return replace(remote, request_id=order.request_id, metadata=remote.metadata or order.metadata)
 
 
-def _webhook(to: Submission) -> tuple[str, str] | None:
-    hook = to.spec.job.webhook
-    return None if hook is None else (hook.url, resolve_webhook_secret(hook.secret.env, to.context.environ))
+def _webhook(target: Submission) -> tuple[str, str] | None:
+    hook = target.spec.job.webhook
+    return None if hook is None else (hook.url, resolve_webhook_secret(hook.secret.env, target.context.environ))

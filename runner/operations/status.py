@@ -161,7 +161,7 @@ def _status(
         shown = (max(requests, rows), min(answered, requests), unanswered)
     else:
         # An output without errors does not tell what failed: then the batches do.
-        failed = stands.failed if stands.told else unanswered
+        failed = stands.failed if stands.has_errors else unanswered
         whole = stands.requests or max(lockfile.outputs[spec.job.output.path].rows, failed)
         shown = (whole, whole - failed, failed)
     return JobStatus(

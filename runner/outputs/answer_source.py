@@ -12,7 +12,7 @@ Failure = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class AnswerSource:
-    """Where an `Answers` number points: the batch, and its files by ENTRY's `file` number."""
+    """What a source number points to: a batch, and its files by the `file` number of its entries."""
 
     batch: str
     files: tuple[Path, ...]
@@ -20,7 +20,7 @@ class AnswerSource:
 
 
 class AnswerSources(Protocol):
-    """What the writer needs of a classified job. Decisions point to `sources`, and behind them to `failures`."""
+    """What the writer needs of a classified job. Decisions point to `sources`, then to `failures`."""
 
     @property
     def sources(self) -> tuple[AnswerSource, ...]:

@@ -1,6 +1,6 @@
-"""What a response holds: text, a refusal, tool calls, and whether it says itself that it failed.
+"""Reads what a response holds: text, a refusal, tool calls, and whether it reports its own failure.
 
-One walk over parts serves chat completions, responses and messages: text stands in a string, in typed parts, or in
+One walk over parts serves chat completions, responses and messages: text is in a string, in typed parts, or in
 parts within parts. Reasoning is not text.
 """
 
@@ -30,7 +30,7 @@ class Call(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a response holds. `failed` is whether it says itself that it failed, and `failure` where it says so."""
+    """What a response holds. `failed` is whether it reports its own failure, and `failure` is that report."""
 
     text: str | None = None
     finish_reason: str | None = None
@@ -72,7 +72,7 @@ def read_content(body: Mapping[str, Any]) -> Content:
 
 
 def calls_of_row(value: object) -> Iterator[Call]:
-    """The calls in the field `tool_calls` of a row of an output."""
+    """Yield the calls in the field `tool_calls` of an output row."""
     for call in value if isinstance(value, list) else ():
         if isinstance(call, dict) and isinstance(call.get("name"), str):
             yield Call(call["name"], call.get("arguments"))
@@ -126,7 +126,7 @@ class _Parts:
 
 
 def _call(part: Mapping[str, Any]) -> Iterator[Call]:
-    """The call in a part: its fields stand in it, or one level down under `function` or `custom`."""
+    """Yield the call in a part. Its fields are in the part, or one level down in `function` or `custom`."""
     inner = next((found for name in ("function", "custom") if isinstance(found := part.get(name), dict)), part)
     name = _text(inner.get("name"))
     if name:
@@ -154,7 +154,7 @@ def _is_storable(value: Any) -> bool:
 
 
 def _chat(_body: Mapping[str, Any], choices: Any) -> Content:
-    """The first choice; a later one if the first holds nothing."""
+    """Read the first choice, or a later one if the first is empty."""
     found = [_choice(choice) for choice in choices if isinstance(choice, dict)]
     if not found or found[0].failed:
         return found[0] if found else Content()
@@ -183,7 +183,7 @@ def _choice(choice: Mapping[str, Any]) -> Content:
 
 
 def _responses(response: Mapping[str, Any], output: Any) -> Content:
-    """The last complete message; commentary before the answer counts only if nothing else is there."""
+    """Read the last complete message. Commentary before the answer counts only if there is nothing else."""
     calls: list[Call] = []
     messages: list[tuple[int, _Parts]] = []
     for item in [output] if isinstance(output, str) else output:
@@ -191,7 +191,7 @@ def _responses(response: Mapping[str, Any], output: Any) -> Content:
         parts.walk(item)
         calls += parts.calls
         if parts.filled or parts.texts:
-            messages.append((_standing(item, parts), parts))
+            messages.append((_rank(item, parts), parts))
     chosen = _Parts()
     best = -1
     for rank, parts in messages:
@@ -202,7 +202,7 @@ def _responses(response: Mapping[str, Any], output: Any) -> Content:
     return Content(chosen.text, finish or _text(response.get("status")), chosen.refusal, tuple(calls))
 
 
-def _standing(item: Any, parts: _Parts) -> int:
+def _rank(item: Any, parts: _Parts) -> int:
     """How much a message counts as the answer: filled, then no commentary, then complete."""
     if not parts.filled:
         return 0

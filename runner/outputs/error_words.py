@@ -86,7 +86,7 @@ def _look_in_object(value: Mapping[str, Any], depth: int) -> Words:
 
 
 def _code_of(value: Mapping[str, Any]) -> str:
-    """An object's own code: its `code`, else its `type`; a bare number is an HTTP status."""
+    """Return an object's own code: its `code`, else its `type`. A bare number is an HTTP status."""
     code, kind = value.get("code"), _text(value.get("type"))
     if kind in {"error", "object"} or "loc" in value:
         kind = ""
@@ -102,7 +102,7 @@ def _status_code(value: Mapping[str, Any]) -> str:
 
 
 def _status(value: object) -> int | None:
-    """A value that is an HTTP status of an error, as a number or as digits."""
+    """Return the HTTP error status that a value holds as a number or digits, None if it holds none."""
     if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and _BAD_REQUEST <= value < 600:

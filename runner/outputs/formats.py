@@ -1,6 +1,6 @@
-"""Output rows as files: JSON lines, CSV and parquet, plain or packed, with the fields that the spec asks for.
+"""Writes output rows as JSON Lines, CSV or Parquet, optionally compressed, with the fields that the spec asks for.
 
-The same rows give the same bytes on every machine: nothing of the clock, the host or the file's name is in them.
+The same rows give the same bytes on every machine. The clock, the host and the file name leave no trace.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _ERROR = ("error_code", "error_message")
 _USAGE = ("input_tokens", "output_tokens", "cached_tokens")
 _COST = "cost"
 BOM = b"\xef\xbb\xbf"
-"""What a csv begins with whose cells are safe in spreadsheets; no other output does."""
+"""The start of a CSV file with cells made safe for spreadsheets; no other output has it."""
 QUOTE = "'"
-"""What stands before a cell that would run as a formula, or that begins with it already."""
+"""The prefix of a cell that would run as a formula, or that already begins with this character."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a formula may begin with, full-width signs included."""
+"""Characters that may begin a formula, including full-width signs."""
 _TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 
 
@@ -59,7 +59,7 @@ class Writer(Protocol):
 
 @contextmanager
 def writing(file: BinaryIO, output: Output, shape: Shape, digest: Any) -> Iterator[Writer]:
-    """A writer of an output's rows to `file`, whose bytes `digest` takes in. Raises StoreError."""
+    """Open a writer of output rows to `file`; `digest` hashes its bytes. Raises StoreError."""
     hashed = Hashing(file, digest)
     with packed(hashed, output.path) as stream:
         if output.kind == "jsonl":
@@ -71,13 +71,13 @@ def writing(file: BinaryIO, output: Output, shape: Shape, digest: Any) -> Iterat
             return
         with tempfile.TemporaryDirectory(prefix="batchspec-") as folder:
             rows = Path(folder) / "rows.jsonl"
-            with rows.open("wb") as beside:
-                yield _Flat(beside, columns)
+            with rows.open("wb") as flat_rows:
+                yield _Flat(flat_rows, columns)
             _to_parquet(rows, Path(folder) / "rows.parquet", columns, stream)
 
 
 class Hashing(io.RawIOBase):
-    """A file to write to that hands every byte to a digest as well."""
+    """A writable file that also hashes every byte."""
 
     def __init__(self, file: IO[bytes], digest: Any = None) -> None:
         super().__init__()
@@ -85,11 +85,11 @@ class Hashing(io.RawIOBase):
         self._digest = hashlib.sha256() if digest is None else digest
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def write(self, data: Any) -> int:
-        """Write and take in."""
+        """Write and hash the data."""
         self._digest.update(data)
         self._file.write(data)
         return len(data)
@@ -97,9 +97,9 @@ class Hashing(io.RawIOBase):
 
 @contextmanager
 def packed(file: io.RawIOBase, path: str) -> Iterator[IO[bytes]]:
-    """The stream to write to for a path: packed where it ends in .gz or .zst."""
+    """Open the stream to write to for a path: compressed if it ends in .gz or .zst."""
     if path.endswith(".gz"):
-        # No name and no time, so that the bytes depend on the rows alone.
+        # No name and no time, so that the bytes depend only on the rows.
         with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as stream:
             yield stream  # type: ignore[misc]  # typeshed: no IO[bytes]
     elif path.endswith(".zst"):
@@ -112,7 +112,7 @@ def packed(file: io.RawIOBase, path: str) -> Iterator[IO[bytes]]:
 
 
 def flat_columns(shape: Shape) -> dict[str, str]:
-    """The columns of a flat output and DuckDB's type of each; parsed fields that the schema names get one each."""
+    """Return the columns of a flat output with DuckDB's types. Each parsed field of the schema gets its own."""
     columns = {"id": "VARCHAR"}
     if shape.replicated:
         columns["replicate"] = "BIGINT"
@@ -140,7 +140,7 @@ def _type(rules: Any) -> str:
 
 
 def chosen(row: Mapping[str, Any], include: Sequence[str]) -> dict[str, Any]:
-    """A row's id and the fields that the spec asks for, in that order."""
+    """Return a row's id and the fields that the spec asks for, in that order."""
     kept = {name: row[name] for name in ("id", "replicate") if name in row}
     for field in include:
         outer, _, inner = field.partition(".")
@@ -164,7 +164,7 @@ class _JsonLines:
 
 
 def flat(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """A row as values of columns: lists and mappings as JSON text."""
+    """Return a row as column values, with lists and mappings as JSON text."""
     found: dict[str, Any] = {}
     for name, kind in columns.items():
         value = _value(row, name)
@@ -186,7 +186,7 @@ def _value(row: Mapping[str, Any], name: str) -> Any:
 
 class _Csv:
     _END = "\r\n"
-    """What a writer quotes a cell for is what ends its lines: a bare CR ends one too for those who read the file."""
+    """csv quotes the characters of its line end. Readers may end a line at a bare CR, so CR must be among them."""
 
     def __init__(self, stream: IO[bytes], columns: dict[str, str], *, safe: bool) -> None:
         self._stream = stream
@@ -201,7 +201,7 @@ class _Csv:
         self._writer.writerow(self._cell(name, value) for name, value in flat(row, self._columns).items())
 
     def write(self, line: str) -> None:
-        """Take a line from csv's writer, which hands them over one by one; lines end in LF here."""
+        """Receive one line from csv's writer and end it with LF."""
         self._stream.write(line.removesuffix(self._END).encode() + b"\n")
 
 
@@ -209,12 +209,12 @@ def _cell(name: str, value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     if name == _COST and value is not None:
-        return f"{Decimal(repr(value)):f}"  # fractions of a cent, and no exponents for spreadsheets to stumble over
+        return f"{Decimal(repr(value)):f}"  # fractions of a cent, and no exponents, which spreadsheets misread
     return "" if value is None else value
 
 
 def _safe_cell(name: str, value: Any) -> Any:
-    """A cell that no spreadsheet runs as a formula (OWASP, "CSV Injection")."""
+    """Return a cell that no spreadsheet runs as a formula (OWASP, "CSV Injection")."""
     if isinstance(value, str) and value.startswith((*FORMULA, QUOTE)):
         return QUOTE + value
     return _cell(name, value)
@@ -232,7 +232,7 @@ class _Flat:
 def _to_parquet(rows: Path, made: Path, columns: Mapping[str, str], stream: IO[bytes]) -> None:
     if importlib.util.find_spec("duckdb") is None:
         raise StoreError("writing parquet needs DuckDB", hint="pip install 'batchspec[duckdb]'", code="BS209")
-    import duckdb  # noqa: PLC0415  seldom wanted
+    import duckdb  # noqa: PLC0415  an optional dependency
 
     try:
         connection = duckdb.connect(":memory:", config={"threads": 1})

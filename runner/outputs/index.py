@@ -42,9 +42,9 @@ def restore(
     errors: Sequence[BatchError] = (),
     progress: Progress | None = None,
 ) -> ResultIndex | None:
-    """The index of a batch, made again from what lies in the store where a crash, or a person, left it without.
+    """Rebuild the index of a batch from its stored files, if a crash or a user removed it.
 
-    None where nothing lies there. `errors` say why the whole batch failed. Raises StoreError.
+    Returns None if there are no files. `errors` say why the whole batch failed. Raises StoreError.
     """
     with store.locked(batch_id):
         return restore_locked(store, batch_id, mapping, errors, progress)
@@ -57,11 +57,11 @@ def restore_locked(
     errors: Sequence[BatchError],
     progress: Progress | None = None,
 ) -> ResultIndex | None:
-    """Do the same as `restore`, by a caller that holds the lock of the batch's results."""
-    standing = store.load(batch_id)
+    """Rebuild the index as `restore` does, for a caller that holds the lock of the batch's results."""
+    stored = store.load(batch_id)
     files = store.files(batch_id)
-    if standing is not None or not any(path.exists() for path in files):
-        return standing
+    if stored is not None or not any(path.exists() for path in files):
+        return stored
     entries, summary = index(files, mapping, errors, progress)
     before = store.load(batch_id, any_reading=True)
     if before is None:
@@ -80,7 +80,7 @@ def restore_locked(
 def index(
     files: Sequence[Path], mapping: CustomIdMap, errors: Sequence[BatchError] = (), progress: Progress | None = None
 ) -> tuple[Entries, Summary]:
-    """Sorted entries and a summary of result files, numbered as ENTRY says; any may be missing.
+    """Return sorted entries and a summary of result files. Their order gives their `file` numbers; any may be missing.
 
     `errors` say why the whole batch failed.
     """
@@ -88,15 +88,15 @@ def index(
     size = sum(path.stat().st_size for path in files if path.exists())
     if progress is not None and size:
         progress(0, size)
-    with ThreadPoolExecutor(1) as beside:
-        digests = [beside.submit(sha256_file, path) if path.exists() else None for path in files[:2]]
+    with ThreadPoolExecutor(1) as executor:
+        digests = [executor.submit(sha256_file, path) if path.exists() else None for path in files[:2]]
         for number, path in enumerate(files):
             if path.exists():
                 (reading.take_rows if number == OUTPUT_FILE else reading.take)(number, path)
     found = np.concatenate([np.zeros(0, ENTRY), *reading.entries])
     entries = entries_of(found)
-    entries, strangers = mapping.only_sent(entries)
-    # A row with an answer that does not fit a schema is an answer all the same.
+    entries, never_sent = mapping.only_sent(entries)
+    # A row with an answer that does not fit the schema still counts as an answer.
     unfit = (entries["file"] == OUTPUT_FILE) & (entries["code"] == reading.codes.get((INVALID, ErrorKind.REFUSED), -1))
     answers = int(((entries["code"] == 0) | unfit).sum())
     kinds = tuple(int(kind) for _, kind in reading.codes)
@@ -104,8 +104,8 @@ def index(
     summary = Summary(
         answers=answers,
         failures=len(entries) - answers,
-        duplicates=len(found) - len(entries) - strangers,
-        unknown=reading.unknown + strangers,
+        duplicates=len(found) - len(entries) - never_sent,
+        unknown=reading.unknown + never_sent,
         malformed=reading.malformed,
         codes=tuple(code for code, _ in reading.codes),
         output_digest=digests[0].result() if digests[0] else "",
@@ -127,18 +127,18 @@ def index(
 
 
 _BLOCK = 1 << 18
-"""Bytes of lines that are read, and then taken in, at a time; more of them leave the processor's cache."""
+"""Bytes of lines read and processed at a time. More would not fit in the processor's cache."""
 
 
 _MOST_CODES = 1_000
 
 
 _MOST_MODELS = 10
-"""How many names are kept of one batch: they are a stranger's, and there could be one in each line."""
+"""Model names kept of one batch. They are untrusted, and each line could have another one."""
 
 
 class _Reading:
-    """What is gathered while the raw files are read. `entries` are ENTRY records, in the order of the lines."""
+    """What has been read from the raw files so far. `entries` are in the order of the lines."""
 
     def __init__(self, mapping: CustomIdMap, progress: Progress | None) -> None:
         self._mapping = mapping
@@ -170,7 +170,7 @@ class _Reading:
                     self._progress(end - begin, 0)
 
     def take_rows(self, number: int, path: Path) -> None:
-        """Take in rows that were saved from an output: they name their keys themselves, whosever the batch was."""
+        """Read rows recovered from an output. They name their keys themselves."""
         found, end = [], 0
         with path.open("rb") as file:
             for line in file:
@@ -191,7 +191,7 @@ class _Reading:
             self._progress(end, 0)
 
     def _keep(self, number: int, seen: Sequence[ScannedLine], places: Sequence[tuple[int, int]]) -> None:
-        """Take in what lines say whose keys are known; `places` are their offsets and lengths."""
+        """Add the lines whose keys are known; `places` are their offsets and lengths."""
         keys, known = self._mapping.keys_of([one[0] for one in seen])
         if not known.all():
             self.unknown += int((~known).sum())
@@ -215,7 +215,7 @@ class _Reading:
             self.tokens[position] += sum(count)
 
     def count(self, mark: int) -> int:
-        """How many lines have a mark."""
+        """Return how many lines have a mark."""
         return sum(lines for marks, lines in self._marks.items() if marks & mark)
 
     def _code(self, error: str | None, kind: ErrorKind) -> int:

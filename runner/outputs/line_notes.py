@@ -9,7 +9,7 @@ from runner.state.results import Summary
 
 
 def line_notes(batch: str, summary: Summary) -> Iterator[str]:
-    """What a person should know of how a batch's result lines were read."""
+    """Yield notes for the user on how a batch's result lines were read."""
     if summary.cut:
         answers = counted(summary.cut, "answer")
         yield f"batch {batch}: {answers} cut off at the token limit; raise the limit, or accept them"

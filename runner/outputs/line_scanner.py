@@ -1,8 +1,7 @@
-"""A result line at a glance: what indexing needs of it. Results come by the million.
+"""The fast path of `result_lines`: reads from a result line only what indexing needs. Results come by the million.
 
-A line of one of the three usual shapes with plain text is decoded into the few fields below; all else in it is passed
-over unmade. Whatever is not exactly of these types goes the long way. Both say the same of every line, and a test holds
-them to it.
+A line of one of the three usual shapes with plain text is decoded into the few fields below, and nothing else of it is
+built. Every other line takes the full parse. A test checks that both give the same result for every line.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from runner.outputs.tolerant_json import Repair
 from runner.outputs.usage import MAX_TOKENS
 
 ScannedLine = tuple[str, str | None, ErrorKind, str | None, int, int, int, int, int, int]
-"""Of one line: its custom_id, its error's code and kind, the model, tokens (input, output, cached, written to a cache,
-and of those for an hour), and marks."""
+"""One line: custom_id, the error's code and kind, the model, tokens (input, output, cached, written to a cache, and of
+those for an hour), and marks."""
 
 
 class Marks(IntFlag):
-    """What is to be counted of a line; what a tolerant read repaired is in the bits above (`repaired`)."""
+    """What is counted about a line. The bits above these are the repairs of a tolerant read (`repaired`)."""
 
     CUT = 1
-    """It is an answer that ended at the token limit."""
+    """The answer ended at the token limit."""
     ODD_USAGE = 2
-    """Its usage is not plausible."""
+    """The usage is not plausible."""
 
 
 _REPAIR_BITS = 2
 
 
 def repaired(repair: Repair) -> int:
-    """The marks of a repair."""
+    """Return the marks of a repair."""
     return int(repair) << _REPAIR_BITS
 
 
@@ -69,7 +68,7 @@ class _Usage(Struct, gc=False):
 
 
 class _Part(Struct, gc=False):
-    """A part of an answer's text; other parts go by, and what has neither is passed over."""
+    """A part of an answer. Parts without text are skipped."""
 
     type: str | None = None
     text: str | None = None
@@ -93,7 +92,7 @@ class _Choice(Struct, gc=False):
 
 
 class _Body(Struct, gc=False):
-    """A chat completion, a response or a message: the list of its kind says that it is one."""
+    """A chat completion, a response or a message, distinguished by its list."""
 
     model: str | None = None
     usage: _Usage | None = None
@@ -106,14 +105,14 @@ class _Body(Struct, gc=False):
 
 
 class _Response(_Body, gc=False):
-    """The guide's: the body itself. OpenAI's: around the body."""
+    """The guide's shape is the body itself; OpenAI's wraps the body."""
 
     status_code: Annotated[int, Meta(ge=0, lt=400)] | None = None
     body: _Body | None = None
 
 
 class _Result(Struct, gc=False):
-    """Anthropic's."""
+    """Anthropic's wrapper of a message."""
 
     type: Literal["succeeded"]
     message: _Body
@@ -130,17 +129,17 @@ _decode = msgspec.json.Decoder(_Line).decode
 _CUT, _ODD_USAGE = int(Marks.CUT), int(Marks.ODD_USAGE)
 _NO_ERROR = ErrorKind.REFUSED
 _PLAIN_ENDS = frozenset({None, "stop", "end_turn"})
-_LONG_WAY = frozenset({"error", "refusal"})
-"""Finish reasons that make of a text no answer, or a refusal."""
+_FULL_PARSE_REASONS = frozenset({"error", "refusal"})
+"""Finish reasons with which a text is no answer, or a refusal."""
 _TEXT = frozenset({"text", "output_text"})
 
 
 def scan_line(data: bytes) -> ScannedLine | None:
-    """What indexing needs of a result line; None where `read_line` gives None."""
+    """Return what indexing needs of a result line, None if `read_line` returns None."""
     try:
         line = _decode(data)
         if not data.isascii():
-            data.decode()  # what is passed over is not looked at, and may be no UTF-8
+            data.decode()  # skipped fields are not decoded and may be invalid UTF-8
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _full_parse(data)
     response = line.response
@@ -166,7 +165,7 @@ def scan_line(data: bytes) -> ScannedLine | None:
         return _full_parse(data)
     marks = 0
     if finish not in _PLAIN_ENDS:
-        if finish in _LONG_WAY:
+        if finish in _FULL_PARSE_REASONS:
             return _full_parse(data)
         marks = _CUT if is_cut(finish) else 0
     usage = body.usage
@@ -192,7 +191,7 @@ def scan_line(data: bytes) -> ScannedLine | None:
 
 
 def _text_of_parts(parts: list[_Part]) -> str | None:
-    """The first text that is not blank: with it there is an answer."""
+    """Return the first text that is not blank, which makes it an answer."""
     for part in parts:
         if part.text and part.type in _TEXT and not part.text.isspace():
             return part.text

@@ -1,7 +1,7 @@
-"""Answers that stand in an output of ours, read back: from JSON lines, CSV or parquet, plain or packed.
+"""Reads answers back from output files written by batchspec (JSON Lines, CSV or Parquet, optionally compressed).
 
-Only rows that name their request and their batch, and have all fields that the spec asks for, hold what an answer is.
-Call it for a file that is what the lockfile says; nothing else is believed.
+Only rows that name their request and batch, and have all fields that the spec asks for, count as answers. Call it only
+for a file with the digest that the lockfile records.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from runner.state.results import ENTRY, entries_of
 from runner.state.sorted_file import SortedFile
 
 OUTPUT_FILE = 2
-"""ENTRY's and ASK's `file` for an answer that stands in an output of ours, not in a raw result file."""
+"""The `file` number, in entries and decisions, of an answer in an output file, not in a raw result file."""
 _BUFFERED_ROWS = 50_000
 _IDENTITY = frozenset({"request", "batch", "error"})
 _COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
 _COLUMNS = {"usage": _COUNTS, "error": ("error_code", "error_message"), "parsed": ("text",)}
-"""The columns of a flat output that a field is read from, where it is not one of its name; what is parsed is text."""
+"""The columns of a flat output that a field is read from, unless it is one of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputAnswers:
-    """The answers of one batch that stand in an output of ours: where their rows lie in `lines`.
+    """The answers of one batch in output files. `entries` point to rows in `lines`.
 
-    `lines` is the output itself, or what was made of `outputs`. `kinds` are the kinds of `codes`. `answered` counts
-    distinct keys that were billed, whether the answer fits the job's schema, or is one, or not.
+    `lines` is the output itself, or JSON lines made from `outputs`. `kinds` are the kinds of `codes`. `answered` counts
+    distinct keys that were billed, also those with an invalid or empty answer.
     """
 
     entries: SortedFile
@@ -62,9 +62,9 @@ class OutputAnswers:
 
 @dataclass(frozen=True, slots=True)
 class _Needed:
-    """What a row must have to be an answer: all of one, or as much as the spec asks for.
+    """The fields that a row needs to count as an answer.
 
-    `parsed` are the names within what is parsed. What has a text needs none: it is parsed again.
+    `parsed` are the names within the parsed value. A row with a text needs none, because it is parsed again.
     """
 
     fields: frozenset[str]
@@ -76,11 +76,11 @@ class _Needed:
         fields = {name.partition(".")[0] for name in include}
         priced = {"usage", "model"} if "cost" in fields else set()
         within = {name.removeprefix("parsed.") for name in include if name.startswith("parsed.")}
-        if "parsed" in include:  # an output that has some of its names alone lacks what the schema asks for
+        if "parsed" in include:  # some of the names are not enough: the schema may require more
             required = (spec.schema or {}).get("required")
             within.update(required if isinstance(required, list) else ())
         if forced_function(spec.job.parameters) is not None:
-            fields.add(TOOL_CALLS)  # what is parsed stands there, and not in the text
+            fields.add(TOOL_CALLS)  # the parsed value comes from there, not from the text
         return cls(_IDENTITY.union(fields, priced) - {"row", "cost"}, frozenset(within))
 
     def in_row(self, row: Mapping[str, Any]) -> bool:
@@ -94,11 +94,11 @@ class _Needed:
 
 
 def read_outputs(paths: Sequence[Path], spec: JobSpec, folder: Path) -> dict[str, OutputAnswers]:
-    """The answers in outputs of ours, by batch id; none of one whose rows do not hold all that `spec` asks for.
+    """Return the answers in output files, by batch id. Rows that lack fields of `spec` are left out.
 
-    Of two rows for one request an answer beats an error, and then the first file wins. A file's format is what its
-    bytes are: the spec may name another by now. `folder` is a scratch folder for these files alone. Raises StoreError
-    where one can't be read.
+    Of two rows for one request an answer beats an error, then the first file wins. The bytes decide a file's format,
+    because the spec may have changed. `folder` is a scratch folder for these files alone. Raises StoreError if a file
+    can't be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     needed = _Needed.of(spec)
@@ -120,7 +120,7 @@ def _joined(files: Iterable[Path], joined: Path) -> Path:
 
 
 def _as_lines(path: Path, needed: frozenset[str], made: Path) -> Path | None:
-    """An output as plain JSON lines, itself or made of it; None where it has columns that can't be read back."""
+    """Return an output as plain JSON lines, converted if necessary; None if it lacks needed columns."""
     kind = _kind(path)
     if kind == "jsonl" and path.suffix not in {".gz", ".zst"}:
         return path
@@ -150,7 +150,7 @@ def _kind(path: Path) -> OutputFormat:
 
 
 def output_rows(path: Path, output: Output) -> Iterator[Mapping[str, Any] | None]:
-    """Each row of an output in the columns that the file has; None for a line that is no row. Raises StoreError."""
+    """Yield each row of an output with the columns of the file, None for an invalid line. Raises StoreError."""
     try:
         if output.kind == "jsonl":
             with _unpacked(path) as stream, io.BufferedReader(cast("io.RawIOBase", stream)) as lines:
@@ -162,7 +162,7 @@ def output_rows(path: Path, output: Output) -> Iterator[Mapping[str, Any] | None
 
 
 def takes_nothing_for_an_answer(path: Path, output: Output) -> bool:
-    """Whether a row without text, refusal, value, call and error is in an output, as earlier versions wrote them."""
+    """Return whether an output has a row without any answer or error, as earlier versions wrote them."""
     return any(row is not None and _is_nothing(row) for row in output_rows(path, output))
 
 
@@ -175,7 +175,7 @@ _HOLDING = frozenset({"refusal", "parsed", "tool_calls", "error", "error_code"})
 
 
 def _broken(path: Path) -> tuple[type[Exception], ...]:
-    """What reading a damaged file of its kind raises."""
+    """Return the exceptions that reading a damaged file raises."""
     usual = (OSError, EOFError, ValueError, csv.Error, zlib.error)
     if path.suffix != ".zst":
         return usual
@@ -219,7 +219,7 @@ def _plain_cell(value: str | list[str] | None) -> str | list[str] | None:
 def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     if importlib.util.find_spec("duckdb") is None:
         return
-    import duckdb  # noqa: PLC0415  seldom wanted
+    import duckdb  # noqa: PLC0415  an optional dependency
 
     try:
         with duckdb.connect(":memory:", config={"threads": 1}) as connection:
@@ -232,7 +232,7 @@ def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _unflat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A flat row as it stands in JSON lines. A cell has no null: a text that is empty may have been none."""
+    """Return a flat row in the shape of JSON lines. Cells have no null, so an empty text may have been null."""
     code, text = row["error_code"], row.get("text")
     counts = {name: int(row[name]) for name in ROW_FIELDS if row.get(name) is not None}
     usage = {**dict.fromkeys(_COUNTS), **counts}
@@ -262,8 +262,8 @@ def _indexed(paths: tuple[Path, ...], lines: Path, needed: _Needed, folder: Path
                 file.write(np.array(records, ENTRY).tobytes())
         waiting.clear()
 
-    for left in folder.glob("batch-*"):
-        left.unlink()
+    for leftover in folder.glob("batch-*"):
+        leftover.unlink()
     for count, (key, batch, error, offset, length) in enumerate(_records(lines, needed), 1):
         table = codes.setdefault(batch, {})
         number = table.setdefault(error, len(table) + 1) if error is not None else 0
@@ -278,7 +278,7 @@ _Error = tuple[str, ErrorKind]
 
 
 def _records(lines: Path, needed: _Needed) -> Iterator[tuple[bytes, str, _Error | None, int, int]]:
-    """(key, batch id, error's code and kind, offset, length) of each answered or failed row."""
+    """Yield (key, batch id, error's code and kind, offset, length) of each answered or failed row."""
     for offset, line in _lines(lines):
         try:
             row = orjson.loads(line)
@@ -303,7 +303,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _answers(file: Path, codes: tuple[_Error, ...], outputs: tuple[Path, ...], lines: Path) -> OutputAnswers:
-    """The answers of one batch, from a file of unsorted entries, sorted in another."""
+    """Sort one batch's entries into a new file and return its answers."""
     entries = entries_of(np.fromfile(file, ENTRY))
     paid = (n for n, (code, kind) in enumerate(codes, 1) if code == INVALID or kind == ErrorKind.BILLED)
     counted = np.isin(entries["code"], [0, *paid])

@@ -1,7 +1,7 @@
-"""Result lines: any of the three shapes services send, as one Answer.
+"""Turns result lines, in any of the three shapes that services send, into one Answer.
 
-A line is hostile until it is checked: everything is looked at by hand and bounded, nothing is believed. Values are
-named tuples here: they are made by the million, in a third of the time that a frozen dataclass takes.
+Lines are untrusted: every field is checked and bounded. Values are named tuples, because they are made by the million,
+in a third of the time of a frozen dataclass.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from runner.outputs.tolerant_json import Repair, read_tolerantly
 from runner.outputs.usage import Tokens, tokens_of, tokens_of_row
 
 INVALID = "invalid"
-"""The code of an answer that does not fit the job's schema. It was billed, so it is asked again only where `retry.on`
-names it."""
+"""The code of an answer that does not fit the job's schema. It was billed, so only `retry.on` makes it retryable."""
 NO_TEXT = "no_text"
-"""The code of a response without text, refusal and tool call that names no error of its own. It may have been billed,
-so it is asked again only if `retry.on` names it."""
+"""The code of a response without text, refusal, tool call and error of its own. It may have been billed, so only
+`retry.on` makes it retryable."""
 NO_RESPONSE = "no_response"
 """The code of a request that got no HTTP answer, if the service gives none. It is transient."""
 _UNKNOWN = "unknown_error"
@@ -73,7 +72,7 @@ class ResultLine(NamedTuple):
 
 
 def read_line(data: bytes) -> ResultLine | None:
-    """A result line, in the guide's, OpenAI's or Anthropic's shape; None where it is none of them, or cut short."""
+    """Parse a result line in the guide's, OpenAI's or Anthropic's shape. Return None for anything else."""
     repair = Repair.NONE
     try:
         line: object = orjson.loads(data)
@@ -94,7 +93,7 @@ def read_line(data: bytes) -> ResultLine | None:
 
 
 def answer_of(line: ResultLine) -> Answer:
-    """The answer in a line."""
+    """Return the answer in a line."""
     if line.error is not None:
         return failed(line.error, line.kind)
     response = line.response or {}
@@ -123,9 +122,9 @@ def answer_of(line: ResultLine) -> Answer:
 
 
 def answer_of_row(row: Mapping[str, Any]) -> Answer:
-    """The answer that a row of an output has kept; what the output leaves out is None.
+    """Return the answer in an output row. Fields that the output leaves out are None.
 
-    A row that has the field `text` and holds no text, refusal, value or call is the error `no_text`, whatever version
+    A row that has the field `text`, but no text, refusal, value or call, is the error `no_text`, whichever version
     wrote it.
     """
     error, calls = row.get("error"), row.get("tool_calls")
@@ -155,12 +154,12 @@ def answer_of_row(row: Mapping[str, Any]) -> Answer:
 
 
 def failed(error: tuple[str, str], kind: ErrorKind = ErrorKind.REFUSED) -> Answer:
-    """The answer that is an error."""
+    """Return an answer that is only an error."""
     return Answer(None, None, None, None, None, None, None, error, kind=kind)
 
 
 def _openai(custom_id: str, response: object, error: object) -> ResultLine:
-    """A line in OpenAI's shape, where the body has a status, or in the guide's, where it has none."""
+    """Parse a line in OpenAI's shape, whose body has a status, or in the guide's, whose body has none."""
     status: int | None = 200
     body = response
     wrapped = isinstance(response, dict) and (
@@ -170,16 +169,16 @@ def _openai(custom_id: str, response: object, error: object) -> ResultLine:
     if wrapped and isinstance(response, dict):
         status, body = _status(response.get("status_code")), response.get("body")
     if isinstance(body, str) and body.lstrip().startswith("{"):
-        body = _unpacked(body)
+        body = _parse_if_json(body)
     answered = has_kind(body) and (status is None or status < _LEAST_ERROR)
-    if error is not None and not (_says_nothing(error) and answered):
+    if error is not None and not (_is_empty(error) and answered):
         words = find_words(error, body)
         known = status is not None and status >= _LEAST_ERROR
         code = words.code or (f"http_{status}" if known else "")
-        if code or words.message or not _says_nothing(error):
+        if code or words.message or not _is_empty(error):
             kind = ErrorKind.RETRYABLE if response is not None and is_transient(status) else ErrorKind.REFUSED
             code = code or (NO_RESPONSE if kind is ErrorKind.RETRYABLE else _UNKNOWN)
-            return ResultLine(custom_id, None, (code, words.message or _unsaid(code)), kind)
+            return ResultLine(custom_id, None, (code, words.message or _default_message(code)), kind)
     if answered:
         assert isinstance(body, dict)
         return ResultLine(custom_id, body, None)
@@ -193,27 +192,27 @@ def _openai(custom_id: str, response: object, error: object) -> ResultLine:
         words = find_words(body)
         code = words.code or f"http_{status}"
         kind = ErrorKind.RETRYABLE if is_transient(status) else ErrorKind.REFUSED
-        return ResultLine(custom_id, None, (code, words.message or _unsaid(code)), kind)
+        return ResultLine(custom_id, None, (code, words.message or _default_message(code)), kind)
     return ResultLine(custom_id, body if isinstance(body, dict) else {"error": body}, None)
 
 
-def _says_nothing(error: object) -> bool:
-    """Whether an error is an empty value, or an object of such: some services send one beside each answer."""
+def _is_empty(error: object) -> bool:
+    """Return whether an error is empty. Some services send an empty one with each answer."""
     return not (any(error.values()) if isinstance(error, dict) else error)
 
 
-def _unsaid(code: str) -> str:
+def _default_message(code: str) -> str:
     return "no reason was given" if code == _UNKNOWN else code
 
 
 def _status(value: object) -> int | None:
-    """A `status_code`; None if it is no number, which means that there was no HTTP answer."""
+    """Return a `status_code`, None if it is not a number, which means that there was no HTTP response."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 3:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _unpacked(text: str) -> object:
+def _parse_if_json(text: str) -> object:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -227,7 +226,7 @@ def _anthropic(custom_id: str, result: dict[str, Any]) -> ResultLine:
     words = find_words(result.get("error"), message)
     if kind == "errored" or not isinstance(kind, str) or kind == "succeeded":
         code = words.code or (_UNKNOWN if kind == "errored" else NO_TEXT)
-        return ResultLine(custom_id, None, (code, words.message or _unsaid(code)))
+        return ResultLine(custom_id, None, (code, words.message or _default_message(code)))
     return ResultLine(custom_id, None, (words.code or kind[:100], words.message or f"the request was {kind[:100]}"))
 
 
@@ -236,7 +235,7 @@ _WORDS = frozenset({"message", "msg", "detail", "error", "errors"})
 
 
 def _own_error(response: Mapping[str, Any], content: Content, tokens: Tokens) -> tuple[str, str]:
-    """Why a response without an answer has none: its own error, else `no_text` and what it says of its end."""
+    """Return why a response has no answer: its own error, else `no_text` with its finish reason."""
     places = [content.failure, response.get("error")]
     if not has_kind(response) and response.keys() & _WORDS:
         places.append(response)

@@ -1,7 +1,6 @@
-"""Answers held against the job's JSON Schema: what fits is parsed, what does not is an `invalid` result.
+"""Checks answers against the job's JSON Schema. Valid answers are parsed; the others become `invalid` results.
 
-Raw results are the same for every spec, so their index knows nothing of schemas; the verdicts of one schema on one
-batch's answers stand beside it in the store, and can be made again.
+Indexes do not depend on a schema. The result of checking one batch against one schema is cached next to its index.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ class AnswerSchema:
 
     @classmethod
     def of(cls, spec: JobSpec) -> AnswerSchema:
-        """The schema of a job that has one. If it makes the model call one function, answers are its arguments."""
+        """Return the schema of a job that has one. If the model must call one function, answers are its arguments."""
         assert spec.schema is not None
         return cls(spec.schema, forced_function(spec.job.parameters))
 
     def parse(self, text: str) -> tuple[Any, str]:
-        """The answer's value, and what is wrong with it in the validator's words; empty where it fits."""
+        """Return the answer's value, and the validator's message if it does not fit, else an empty one."""
         try:
             value = parse_strict(text)
         except ValueError as error:
             return None, f"not JSON: {error}"[:500]
-        return self._judge(value)
+        return self._validate(value)
 
-    def _judge(self, value: Any) -> tuple[Any, str]:
+    def _validate(self, value: Any) -> tuple[Any, str]:
         try:
             first = self._validator.first_problem(value)
         except RecursionError:
@@ -58,13 +57,13 @@ class AnswerSchema:
         return None, (f"at {where}: {first.message}" if where else first.message)[:500]
 
     def check(self, answer: Answer) -> tuple[Answer, Any]:
-        """The answer, an error where it does not fit, and its value where it does. Refusals are left alone."""
+        """Return the answer with its value, or with an error if it does not fit. Refusals pass unchanged."""
         if answer.error is not None:
             return answer, None
         called = next((call for call in answer.calls if call.name == self._function), None)
         if called is not None:
             arguments = called.arguments
-            value, wrong = self.parse(arguments) if isinstance(arguments, str) else self._judge(arguments)
+            value, wrong = self.parse(arguments) if isinstance(arguments, str) else self._validate(arguments)
         elif answer.text is None or (answer.calls and answer.text.isspace()):
             return answer, None
         else:
@@ -73,9 +72,9 @@ class AnswerSchema:
 
 
 def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[SortedFile, tuple[str, ...]]:
-    """An index's entries, those that do not fit marked as `invalid`, and their codes. Raises StoreError.
+    """Return an index's entries and codes, with answers that do not fit marked `invalid`. Raises StoreError.
 
-    The entries lie in a file beside the results, named by schema and results.
+    The entries are cached in a file next to the results, named after schema and results.
     """
     codes = (*index.summary.codes, INVALID)
     results = index.files[0]
@@ -83,7 +82,7 @@ def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[SortedFile, tuple
     path = results.with_name(f"{results.name.removesuffix('.output.jsonl')}.{version}.npy")
     if not path.exists():
         entries = index.entries.all()
-        entries["code"][_judged(index, entries, schema)] = len(codes)
+        entries["code"][_invalid(index, entries, schema)] = len(codes)
         return save_sorted(path, entries), codes
     try:
         return SortedFile.open(path, ENTRY), codes
@@ -91,8 +90,8 @@ def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[SortedFile, tuple
         raise StoreError(f"{path} is damaged: {error}", hint="remove it; the answers are checked again") from error
 
 
-def _judged(index: ResultIndex, entries: Entries, schema: AnswerSchema) -> npt.NDArray[np.bool_]:
-    """Which entries are answers that do not fit; read in the order in which they lie in the files."""
+def _invalid(index: ResultIndex, entries: Entries, schema: AnswerSchema) -> npt.NDArray[np.bool_]:
+    """Return which entries are answers that do not fit. Reads the files from front to back."""
     wrong = np.zeros(len(entries), bool)
     for number, path in enumerate(index.files):
         chosen = np.flatnonzero((entries["file"] == number) & (entries["code"] == 0))

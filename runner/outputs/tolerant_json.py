@@ -1,6 +1,6 @@
-"""The last, tolerant read of a result line that strict JSON refuses. Every repair has a name, so that none is silent.
+"""Reads result lines that strict JSON refuses, so that one odd byte loses no paid answer.
 
-An answer that was paid for is not lost for one odd byte. What no repair here can read stays unreadable.
+Every repair has a name and is reported. A line that no repair helps stays unreadable.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _BOM = "\ufeff"
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
-"""One escape of a JSON text: a surrogate pair, half of one (the group), or any other."""
+"""One escape in a JSON text: a surrogate pair, half of one (the group), or any other."""
 _INT_DIGITS = 18
-"""Digits of an integer that fits into 64 bits for certain."""
+"""Any integer of this many digits fits into 64 bits."""
 
 
 class Repair(IntFlag):
@@ -44,6 +44,25 @@ def read_tolerantly(data: bytes) -> tuple[object, Repair]:
 
     A number beyond a double is valid JSON, so reading it is no repair. Raises ValueError for what stays unreadable.
     """
+    bare, repair = _bare_text(data)
+    halves = 0
+
+    def escape(match: re.Match[str]) -> str:
+        nonlocal halves
+        if match[1] is None:
+            return match[0]
+        halves += 1
+        return "\\ufffd"
+
+    bare = _ESCAPE.sub(escape, bare)
+    if halves:
+        repair |= Repair.SURROGATE
+    value, repairs = _parse(bare)
+    return value, repair | repairs
+
+
+def _bare_text(data: bytes) -> tuple[str, Repair]:
+    """Return the text of a line without a byte order mark and surrounding blanks, and what was repaired."""
     repair = Repair.NONE
     try:
         text = data.decode()
@@ -55,16 +74,12 @@ def read_tolerantly(data: bytes) -> tuple[object, Repair]:
         repair |= Repair.BYTE_ORDER_MARK
     if "\0" in text.replace(bare, "", 1):
         repair |= Repair.CONTROL
-    halves = 0
+    return bare, repair
 
-    def escape(match: re.Match[str]) -> str:
-        nonlocal halves
-        if match[1] is None:
-            return match[0]
-        halves += 1
-        return "\\ufffd"
 
-    bare = _ESCAPE.sub(escape, bare)
+def _parse(text: str) -> tuple[object, Repair]:
+    """Return the value of a JSON text, and what was repaired: NaN and Infinity, raw control characters."""
+    repair = Repair.NONE
     odd_numbers = 0
 
     def constant(_name: str) -> None:
@@ -73,18 +88,14 @@ def read_tolerantly(data: bytes) -> tuple[object, Repair]:
 
     try:
         try:
-            value = json.loads(bare, parse_int=_whole, parse_constant=constant)
+            value = json.loads(text, parse_int=_whole, parse_constant=constant)
         except json.JSONDecodeError:
             odd_numbers = 0
-            value = json.loads(bare, parse_int=_whole, parse_constant=constant, strict=False)
+            value = json.loads(text, parse_int=_whole, parse_constant=constant, strict=False)
             repair |= Repair.CONTROL
     except RecursionError as error:
         raise ValueError("the line is nested too deep") from error
-    if halves:
-        repair |= Repair.SURROGATE
-    if odd_numbers:
-        repair |= Repair.NUMBER
-    return value, repair
+    return value, repair | Repair.NUMBER if odd_numbers else repair
 
 
 def _whole(digits: str) -> float:

@@ -1,6 +1,6 @@
-"""The output: one row for each input row, in input order, joined to the answers by key.
+"""Writes the output: one row for each input row, in input order, joined to the answers by key.
 
-Answers are read where their line lies, so memory does not grow with the rows.
+Answers are read from their result files as needed, so memory does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _UNSETTLED = {
     KeyState.UNKNOWN: ("unknown", "an answer may have been paid for and can't be read"),
 }
 _PIECE = 4096
-"""Asks whose lines are read, and then joined, at a time."""
+"""Requests whose lines are read and joined at a time."""
 _GAP = 1 << 16
-"""Bytes between wanted lines that are read along, so that neighbouring lines come in one go."""
+"""Lines up to this many bytes from each other are read in one go, with what is between them."""
 
 
 def write_output(
@@ -57,10 +57,11 @@ def write_output(
     errors: Path | None = None,
     pins: str | None = None,
 ) -> OutputLine:
-    """Write a job's output whole, and return the lockfile's line for it. Raises StoreError and InputError.
+    """Write a job's whole output and return the lockfile's line for it. Raises StoreError and InputError.
 
-    `batches` are the lockfile's, by id; `pins` is the digest of what the output is written under. `errors` is where
-    failed rows go where the spec keeps them apart.
+    batches: the lockfile's batches, by id.
+    errors: the file for failed rows, if the spec names one.
+    pins: the digest of the pins that the output is written under.
     """
     spool, spec = desired.spool, desired.spec
     output = spec.job.output
@@ -102,13 +103,13 @@ def write_output(
 
 
 def _rows(desired: Desired, judged: AnswerSources, files: FileHandleCache) -> Iterator[dict[str, Any]]:
-    """The output's rows in order; their result lines are read some thousands at a time."""
+    """Yield the output's rows in order. Result lines are read a few thousand at a time."""
     spool, check = desired.spool, _check_of(desired)
     ids = spool.ids()
     inputs = input_rows(desired) if desired.spec.job.output.needs_input else None
     count, known = spool.replicates, len(judged.sources)
     width = 2 * DIGEST_BYTES
-    foreign: dict[str, Mapping[str, bytes]] = {}
+    imported: dict[str, Mapping[str, bytes]] = {}
     identity: Any = None
     beside: dict[str, Any] = {}
     for block, asks in read_decisions(spool):
@@ -129,18 +130,18 @@ def _rows(desired: Desired, judged: AnswerSources, files: FileHandleCache) -> It
                     why = judged.failures[sources[at] - known - 1] if sources[at] > known else None
                     fields = _row(failed(why or _UNSETTLED[states[at]]), None, key, None)
                 elif saved[at]:
-                    fields = _kept(_saved_row(data, judged.sources[sources[at] - 1], key), check)
+                    fields = _kept(_recovered_row(data, judged.sources[sources[at] - 1], key), check)
                 else:
                     source = judged.sources[sources[at] - 1]
-                    fields = _row(*check(_answer(data, source, key, foreign)), key, source.batch)
+                    fields = _row(*check(_answer(data, source, key, imported)), key, source.batch)
                 extra = {} if count == 1 else {"replicate": replicate}
                 yield {"id": identity, **extra, **fields, **beside}
     if inputs is not None:
-        next(inputs, None)  # at its end the input is compared with what was rendered
+        next(inputs, None)  # reaching its end compares the input with what was rendered
 
 
 def _answers(asks: Decisions, judged: AnswerSources, files: FileHandleCache) -> list[bytes | None]:
-    """The result line of each ask, None for one that has none; read file by file, in the order they lie there."""
+    """Return the result line of each request, or None. Reads each file from front to back."""
     found: list[bytes | None] = [None] * len(asks)
     wanted = np.flatnonzero((asks["source"] > 0) & (asks["source"] <= len(judged.sources)))
     wanted = wanted[np.lexsort((asks["offset"][wanted], asks["file"][wanted], asks["source"][wanted]))]
@@ -161,7 +162,7 @@ def _answers(asks: Decisions, judged: AnswerSources, files: FileHandleCache) -> 
 
 
 Check = Callable[[Answer], tuple[Answer, Any]]
-"""An answer held against the job's schema, and its parsed value."""
+"""Checks an answer against the job's schema. Returns it with its parsed value."""
 
 
 def _check_of(desired: Desired) -> Check:
@@ -172,41 +173,41 @@ def _check_of(desired: Desired) -> Check:
     return AnswerSchema.of(desired.spec).check
 
 
-def _answer(data: bytes, source: AnswerSource, key: str, foreign: dict[str, Mapping[str, bytes]]) -> Answer:
-    """The answer to `key` on an indexed line. Raises StoreError where the file is not what was indexed any more.
+def _answer(data: bytes, source: AnswerSource, key: str, imported: dict[str, Mapping[str, bytes]]) -> Answer:
+    """Return the answer to `key` on an indexed line. Raises StoreError if the file changed since it was indexed.
 
-    `foreign` holds what ids of imported batches stand for, as far as that was read.
+    `imported` caches the keys behind the ids of imported batches.
     """
     line = read_line(data)
     if line is not None and line.custom_id != key:
-        if source.batch not in foreign:
-            foreign[source.batch] = ResultStore(source.files[0].parent).imported_ids(source.batch) or {}
-        if foreign[source.batch].get(line.custom_id) != parse_key(key):
+        if source.batch not in imported:
+            imported[source.batch] = ResultStore(source.files[0].parent).imported_ids(source.batch) or {}
+        if imported[source.batch].get(line.custom_id) != parse_key(key):
             line = None
     if line is None:
         summary = f"{source.files[0].name.removesuffix('.output.jsonl')}.summary.json"
         raise StoreError(
             f"the results of batch {source.batch} in {source.files[0].parent} are not what was indexed",
-            hint=f"remove {summary} there; they are then read again, and fetched where they came short",
+            hint=f"remove {summary} there; apply then reads the results again, and fetches what is missing",
         )
     return answer_of(line)
 
 
-def _saved_row(data: bytes, source: AnswerSource, key: str) -> dict[str, Any]:
-    """The row of `key` that was kept from an output. Raises StoreError where it is damaged."""
+def _recovered_row(data: bytes, source: AnswerSource, key: str) -> dict[str, Any]:
+    """Return the row of `key` that was recovered from an output. Raises StoreError if it is damaged."""
     row: Any = None
     with suppress(orjson.JSONDecodeError):
         row = orjson.loads(data)
     if not isinstance(row, dict) or row.get("request") != key:
         raise StoreError(
             f"{source.files[OUTPUT_FILE]} is damaged, which keeps answers of batch {source.batch}",
-            hint="bring it back from a copy; where there is none, remove it, and these answers are unknown",
+            hint="restore it from a backup. Without one, remove it; these answers then become unknown",
         )
     return row
 
 
 def _kept(old: Mapping[str, Any], check: Check) -> dict[str, Any]:
-    """The fields of an old output's row, which says all there is, but that it may have parsed some of its text only."""
+    """Return the fields of an old output's row. Parses its text again, because it may have only some parsed fields."""
     fields = {name: old.get(name) for name in (*OUTPUT_FIELDS, TOOL_CALLS)}
     if fields["error"] is not None:
         return fields
@@ -222,7 +223,7 @@ def _kept(old: Mapping[str, Any], check: Check) -> dict[str, Any]:
 
 def _row(answer: Answer, parsed: Any, key: str, batch: str | None) -> dict[str, Any]:
     usage = None
-    # What holds no answer, or one that does not fit, was billed too.
+    # An empty answer, or one that does not fit the schema, was billed too.
     if answer.error is None or answer.error[0] == INVALID or answer.kind == ErrorKind.BILLED:
         usage = row_usage(
             Tokens(
