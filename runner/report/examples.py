@@ -85,16 +85,16 @@ def _rendered(spec: JobSpec, root: Path) -> dict[str, str]:
 def _prompts_at(project: Project, spec: JobSpec, pins: PinsLine, scratch: Path) -> dict[str, str]:
     """Return today's rows by the spec and the templates of the pinned commit. Raises BatchspecError and OSError."""
     if not pins.commit:
-        raise BatchspecError("the last apply ran outside git")
+        raise BatchspecError("the last apply ran outside git", code="BS804")
     if pins.commit.endswith("+"):
-        raise BatchspecError("the last apply ran with changes that were not committed")
+        raise BatchspecError("the last apply ran with changes that were not committed", code="BS804")
     # The lockfile may come from an untrusted branch: check its commit before use.
     if not re.fullmatch(r"[0-9a-f]{40,64}", pins.commit):
-        raise BatchspecError("the lockfile has no valid commit")
+        raise BatchspecError("the lockfile has no valid commit", code="BS804")
     commit = Git(project.root).resolve(pins.commit)
     found = earlier(project, spec, commit, scratch)
     if found is None:
-        raise BatchspecError(f"commit {commit[:12]} has no such job")
+        raise BatchspecError(f"commit {commit[:12]} has no such job", code="BS804")
     requests = first_requests(found, scratch, LOOKED_AT, rows_of=(spec, project.root))
     return {row.decode(): key_and_prompt(line)[1] for row, line in requests}
 
