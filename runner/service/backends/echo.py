@@ -1,7 +1,7 @@
 """The backend that returns the prompt, for tests and for trying things out without a model.
 
-An answer depends only on its request. Tokens of OpenAI's models are exact (`tokens`); for other models, whose
-tokenizers are not public, four characters count as one token, rounded up.
+An answer depends only on its request. Tokens of OpenAI's models are exact (`tokens`). Tokenizers of other models are
+not public: four characters count as one token, rounded up.
 """
 
 from __future__ import annotations

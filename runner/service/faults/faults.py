@@ -46,7 +46,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("double-lines", "job", "some lines of the results come twice", "1", "10%", "share of the lines"),
         Kind("shuffle-lines", "job", "the lines of the results come in another order"),
         Kind("missing-lines", "job", "some lines of the results never come", "1", "10%", "share of the lines"),
-        Kind("unknown-lines", "job", "lines come that nobody asked for", "1", "10%", "share of the lines"),
+        Kind("unknown-lines", "job", "the results have lines for unknown requests", "1", "10%", "share of the lines"),
         Kind("garbled-lines", "job", "some lines of the results are no JSON", "1", "10%", "share of the lines"),
         Kind("results-gone", "job", "the results were deleted before their time"),
         Kind("fail-requests", "request", "a request gets an error", "10%", "server_error", "code of the error"),
@@ -65,7 +65,7 @@ A fault is written NAME, NAME=WHEN or NAME=WHEN:DETAIL. WHEN is one of
   3      the first three times, counted since the service started
   @3     the third time only
   20%    by chance, each time
-It may be given more than once. The same seed and the same calls make the same trouble."""
+It may be given more than once. The same seed and the same calls give the same faults."""
 
 _WHEN = re.compile(r"(?P<first>\d{1,9})|@(?P<only>\d{1,9})|(?P<chance>\d{1,3}(?:\.\d+)?)%")
 _NUMBER = re.compile(r"\d{1,9}(?:\.\d+)?")

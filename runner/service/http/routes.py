@@ -183,7 +183,7 @@ class BatchRoutes:
         first = await asyncio.to_thread(first_line, path, self._config.max_line_bytes)
         provider, endpoint = address(order, first)
         now = time.time()
-        trouble = self._faults.for_job()
+        job_faults = self._faults.for_job()
         return NewBatch(
             account=account,
             request_id=order.request_id,
@@ -200,7 +200,7 @@ class BatchRoutes:
             result_shape=self._config.result_shape,
             created_at=now,
             expires_at=now + self._config.lasting(self._config.completion_window),
-            faults=orjson.dumps(trouble).decode() if trouble else None,
+            faults=orjson.dumps(job_faults).decode() if job_faults else None,
         )
 
 

@@ -33,7 +33,7 @@ def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
             ) from error
         raise ServiceError(
             f"the TLS certificate {certificate} or its key {key or '(in the same file)'} cannot be used",
-            hint="both have to be PEM, the key without a password; the key may stand in the certificate's file",
+            hint="both have to be PEM, the key without a password; the key may be in the certificate's file",
             code="BS704",
         ) from error
     return context
