@@ -324,7 +324,7 @@ def _named(tree: nodes.Template, by: str) -> list[_Named]:
 
 
 def _explain(
-    environment: jinja2.Environment, error: Exception, label: str, row: Mapping[str, Any], sources: Iterable[str]
+    environment: LimitedEnvironment, error: Exception, label: str, row: Mapping[str, Any], sources: Iterable[str]
 ) -> NoReturn:
     place, line = label, 0
     environment.meter.left = MAX_STEPS  # Jinja copies the context for each frame, which takes steps
