@@ -1,4 +1,4 @@
-"""Budgets: whether what a plan may take at most stays inside what people allow. Pure; whoever applies asks first."""
+"""Budgets: compare the most that a plan can use with the limits in the spec. Pure; apply checks before it submits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.money.prices import most_text, usd_text
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one apply may add at most, all its new requests together; None is no limit."""
+    """Limits on the new requests of one apply, all jobs together. None is no limit."""
 
     max_cost_usd: Decimal | None = None
     max_requests: int | None = None
@@ -21,16 +21,16 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Overrun:
-    """A limit that a plan would break, or can't be shown to keep. `field` is the budget's; `text` says by how much."""
+    """A limit that a plan could exceed, or that can't be checked. `field` is the budget's; `text` is for people."""
 
     field: str
     text: str
 
 
 def overruns(budget: Budget, estimates: Sequence[Estimate]) -> tuple[Overrun, ...]:
-    """The limits that these requests together could go over: at the highest input, with every answer at its limit.
+    """Return the limits that these requests could exceed, with the longest input and every answer at its limit.
 
-    A limit that can't be held, because a price or a limit on the answers is missing, counts as one that would break.
+    A limit that can't be checked, because a price or a limit on the answers is missing, counts as exceeded.
     """
     found = [_requests(budget, estimates), _tokens(budget, estimates), _cost(budget, estimates)]
     return tuple(one for one in found if one is not None)
@@ -50,7 +50,9 @@ def _tokens(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:
         return None
     most = [one.most_tokens for one in estimates if one.most_requests]
     if any(tokens is None for tokens in most):
-        return Overrun("max_tokens", f"no limit on the answers, so no budget of {limit:,} tokens holds; {_LIMIT}")
+        return Overrun(
+            "max_tokens", f"cannot check the budget of {limit:,} tokens: the answers have no limit. {_LIMIT}"
+        )
     count = sum(tokens or 0 for tokens in most)
     if count <= limit:
         return None
@@ -68,11 +70,11 @@ def _cost(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:
         if one.price is None:
             return Overrun(
                 "max_cost_usd",
-                f"nobody knows what {one.model} costs, so no budget of {usd_text(limit)} holds; {_PRICE}",
+                f"cannot check the {usd_text(limit)} budget: no price is known for {one.model}. {_PRICE}",
             )
         if one.ceiling is None:
             return Overrun(
-                "max_cost_usd", f"no limit on the answers, so no budget of {usd_text(limit)} holds; {_LIMIT}"
+                "max_cost_usd", f"cannot check the {usd_text(limit)} budget: the answers have no limit. {_LIMIT}"
             )
         cost += one.ceiling
     if cost <= limit:
@@ -83,5 +85,5 @@ def _cost(budget: Budget, estimates: Sequence[Estimate]) -> Overrun | None:
     )
 
 
-_LIMIT = "set max_tokens (max_output_tokens, max_completion_tokens) in `parameters`"
-_PRICE = "put its price under `prices:` in batchspec.yaml"
+_LIMIT = "Set max_tokens (max_output_tokens, max_completion_tokens) in `parameters`"
+_PRICE = "Add one under `prices:` in batchspec.yaml"

@@ -222,7 +222,7 @@ def test_one_that_can_not_be_taken_over_is_not_overwritten_with_less(
         assert "--ask-unknown job" in outcome.message
         assert path.read_bytes() == before
         [planned] = one.plan().jobs
-        assert any("is left as it is, and `apply` stops there" in note for note in planned.notes)
+        assert any("is not overwritten, and `apply` stops there" in note for note in planned.notes)
         assert not any(isinstance(action, Write) for action in planned.actions)
     assert asked(one) == 3
     one.apply(ASK)

@@ -109,10 +109,10 @@ def test_a_plan_at_its_budget_is_inside_it() -> None:
 def test_a_budget_that_cant_be_held_is_not_held() -> None:
     """Without a price or a limit on the answers nothing bounds the cost: that is no reason to go ahead."""
     [unpriced] = overruns(Budget(max_cost_usd=Decimal(1_000)), [estimate(price=None)])
-    assert "put its price under `prices:`" in unpriced.text
+    assert "Add one under `prices:`" in unpriced.text
     limitless = overruns(Budget(Decimal(1_000), max_tokens=10**9), [estimate(high=None)])
     assert [one.field for one in limitless] == ["max_tokens", "max_cost_usd"]
-    assert all("set max_tokens" in one.text for one in limitless)
+    assert all("Set max_tokens" in one.text for one in limitless)
 
 
 def test_a_job_with_nothing_to_submit_breaks_no_budget() -> None:

@@ -1,4 +1,4 @@
-"""The services' lists of batches in one command: read when first wanted, and again where they are no longer new."""
+"""The services' lists of batches, cached for one command."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ RETENTION = timedelta(days=31)
 OLD_ENOUGH = 10
 """Batches in a row that are older than that, after which no newer one is expected in the list."""
 MAX_AGE = 10.0
-"""Seconds for which a list is believed before anything goes out. Uploading one job's shards, or fetching what it has
-answered, can take an hour, and another checkout may submit the next job meanwhile."""
+"""Seconds for which apply trusts a list. Uploading or downloading one job can take an hour, and another checkout may
+submit the next job meanwhile."""
 
 
 class BatchListCache:
-    """What each service lists, by batch id. What only looks reads a list once; apply believes it for `seconds`."""
+    """What each service lists, by batch id. Apply trusts a list for `seconds`; other commands read it once."""
 
     def __init__(self, now: Callable[[], datetime], seconds: float = math.inf) -> None:
         self._now = now
@@ -26,30 +26,30 @@ class BatchListCache:
         self._lists: dict[int, tuple[datetime, dict[str, RemoteBatch]]] = {}
 
     def of(self, api: BatchApi) -> dict[str, RemoteBatch]:
-        """A service's batches; what is put into it stays there. Raises ProviderError."""
+        """Return a service's batches. Batches that the caller adds stay in it. Raises ProviderError."""
         read_at, listed = self._lists.get(id(api), (None, {}))
         now = self._now()
         if read_at is None or not 0 <= (now - read_at).total_seconds() < self._seconds:
-            # One that was made here a moment ago may not show in the list yet.
+            # Keep batches made here a moment ago: the list may not show them yet.
             listed |= list_back(api, now)
             self._lists[id(api)] = now, listed
         return listed
 
     def forget(self) -> None:
-        """Have all read again: it is not known how long it is since they were."""
+        """Read all lists again when they are next needed."""
         self._lists.clear()
 
 
 def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:
-    """The service's batches by id, newest first, back over the time results are kept. Raises ProviderError."""
+    """Return the service's batches by id, newest first, as far back as it keeps results. Raises ProviderError."""
     return {batch.batch_id: batch for batch in newest_first(api, now)}
 
 
 def newest_first(api: BatchApi, now: datetime) -> Iterator[RemoteBatch]:
-    """The service's batches back over the time results are kept, its pages read as they are asked for.
+    """Yield the service's batches as far back as it keeps results, and read pages only as needed.
 
-    Old ones end it only where the list has kept to its order, and are old beside the newest one too, by the service's
-    own clock: one that is missed could be paid for again.
+    Old batches end the listing only if the list was in order so far, and only if they are old compared with the newest
+    batch too, by the service's own clock. A missed batch could be paid for twice.
     """
     ordered, before = True, datetime.max.replace(tzinfo=UTC)
     newest = datetime.min.replace(tzinfo=UTC)

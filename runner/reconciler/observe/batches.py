@@ -76,19 +76,19 @@ class BatchRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether the batch has ended, as far as is known. One that the service has forgotten has."""
+        """Whether the batch is known to have ended. One that the service does not have any more has."""
         return self.missing_at_service or self.line.ended or (self.remote is not None and self.remote.ended)
 
     @property
     def state(self) -> str:
-        """The newest state that is known."""
+        """The newest known state."""
         if self.missing_at_service:
             return "gone"
         return self.line.state if self.line.ended or self.remote is None else self.remote.status
 
     @property
     def refused(self) -> bool:
-        """Whether the account's queue was full: the batch failed as a whole, nothing ran and nothing was billed."""
+        """Whether a full queue refused the batch: it failed as a whole, nothing ran and nothing was billed."""
         if self.index is None or self.state != "failed" or self.completed:
             return False
         summary, usage = self.index.summary, self.line.usage
@@ -100,23 +100,23 @@ class BatchRecord:
 
     @property
     def _counts(self) -> Counts | CountsField | None:
-        """The service's counts of an ended batch; None where it has not said."""
+        """The service's counts of an ended batch; None if it gave none."""
         if self.line.counts is not None:
             return self.line.counts
         return self.remote.counts if self.remote is not None and self.remote.ended else None
 
     @property
     def kept_until(self) -> datetime | None:
-        """Until when the service keeps its results at least; None where its times are not known."""
+        """Until when the service keeps its results at least; None if its times are not known."""
         start = self.line.ended_at or (timestamp(self.remote.ended_at) if self.remote else "") or self.line.created_at
         moment = moment_of(start)
         return moment + RESULTS_KEPT if moment else None
 
     @property
     def completed(self) -> int | None:
-        """Requests that were answered, by the service's count; None where it has not said.
+        """Requests that were answered, by the service's count; None if it gave none.
 
-        In a completed batch each request was answered or failed, also where the service does not (yet) count them.
+        In a completed batch each request was answered or failed, even if the service does not count them yet.
         """
         counts = self._counts
         if counts is None:
@@ -179,9 +179,9 @@ def _owner(
 
 
 def latest_run(known: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
-    """The batches under the newest one's pins, and all that run.
+    """Return the batches with the newest batch's pins, and all that have not ended.
 
-    Adopted and imported batches have none: then it is those that followed each other without pins.
+    Adopted and imported batches have no pins. If the newest has none, return the trailing batches without pins.
     """
     if not known:
         return ()
@@ -195,7 +195,7 @@ def latest_run(known: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
 
 
 def unconfirmed_creates(creates: Iterable[Create], batches: Iterable[BatchRecord]) -> tuple[Create, ...]:
-    """Creates that were sent, as far as the ledger knows, and of which no batch is to be seen."""
+    """Return creates that the ledger has as sent and that no known batch came from."""
     seen = {known.line.request_id or known.line.file for known in batches}
     return tuple(
         create for create in creates if create.state == "intended" and not {create.request_id, create.file_id} & seen
@@ -203,20 +203,20 @@ def unconfirmed_creates(creates: Iterable[Create], batches: Iterable[BatchRecord
 
 
 def _made(project: str, create: Create, remote: RemoteBatch) -> bool:
-    """Whether a listed batch is what a create made: by key, else by metadata, else by its file."""
+    """Return whether a create made a listed batch: by key, else by metadata, else by its file."""
     if create.batch_id is not None:
         return create.batch_id == remote.batch_id
-    said = metadata(project, create.address, create.shard, create.attempt, create.round)
-    same = matches_create(remote.metadata, remote.request_id, create.request_id, said)
+    sent = metadata(project, create.address, create.shard, create.attempt, create.round)
+    same = matches_create(remote.metadata, remote.request_id, create.request_id, sent)
     if same is not None:
         return same
     return bool(remote.file_id) and remote.file_id == create.file_id and remote.counts.total in (0, create.requests)
 
 
 def to_lockfile_line(remote: RemoteBatch, address: str, realm: str, create: Create | None) -> BatchLine:
-    """The lockfile's line for a batch just created or adopted; still `submitted`, whatever the service says."""
-    said = remote.metadata
-    shard = create.shard if create else said.get("shard")
+    """Return the lockfile's line for a batch just created or adopted. Its state is `submitted`, not the service's."""
+    labels = remote.metadata
+    shard = create.shard if create else labels.get("shard")
     return BatchLine(
         batch=remote.batch_id,
         job=address,
@@ -224,8 +224,8 @@ def to_lockfile_line(remote: RemoteBatch, address: str, realm: str, create: Crea
         shard=shard if shard and _is_digest(shard) else None,
         requests=create.requests if create else remote.counts.total,
         bytes=create.bytes if create else None,
-        attempt=create.attempt if create else _number(said.get("attempt")),
-        round=create.round if create else _number(said.get("round")),
+        attempt=create.attempt if create else _number(labels.get("attempt")),
+        round=create.round if create else _number(labels.get("round")),
         request_id=remote.request_id or (create.request_id if create else ""),
         file=remote.file_id,
         created_at=timestamp(remote.created_at),
@@ -235,7 +235,7 @@ def to_lockfile_line(remote: RemoteBatch, address: str, realm: str, create: Crea
 
 
 def ended_line(line: BatchLine, remote: RemoteBatch, index: ResultIndex) -> BatchLine:
-    """The lockfile's line once a batch has ended and its results are indexed."""
+    """Return the lockfile's line of a batch that has ended and has its results indexed."""
     summary, usage = index.summary, remote.usage
     counted = (usage.input_tokens, usage.output_tokens, usage.cached_tokens) if usage else summary.tokens
     state = remote.status
@@ -263,7 +263,7 @@ def ended_line(line: BatchLine, remote: RemoteBatch, index: ResultIndex) -> Batc
 
 
 def mark_results_gone(line: BatchLine, remote: RemoteBatch | None) -> BatchLine:
-    """The lockfile's line once the service has said that it does not have the results any more."""
+    """Return the lockfile's line of a batch whose results the service does not have any more."""
     fields: dict[str, object] = {"gone": True}
     if not line.ended and remote is not None and remote.ended:
         fields |= {"state": remote.status, "ended_at": timestamp(remote.ended_at), "counts": _counts(remote)}
@@ -275,12 +275,12 @@ def _counts(remote: RemoteBatch) -> CountsField:
 
 
 def with_created_at(line: BatchLine, remote: RemoteBatch) -> BatchLine:
-    """A line made from the ledger, with the time the service says it was created."""
+    """Return a line made from the ledger, with the service's creation time."""
     return line.model_copy(update={"created_at": timestamp(remote.created_at), "file": remote.file_id or line.file})
 
 
 def timestamp(moment: datetime | None) -> str:
-    """A time as the lockfile writes it: UTC, to the microsecond where there is one, empty where it is not known."""
+    """Return a time as the lockfile has it: UTC, with microseconds if not zero; empty if unknown."""
     if moment is None:
         return ""
     text = moment.astimezone(UTC).isoformat()
@@ -343,7 +343,7 @@ def _line_of_create(create: Create) -> BatchLine:
 
 
 def moment_of(text: str) -> datetime | None:
-    """The time that a lockfile's text says; None where it says none."""
+    """Parse a time of the lockfile; None if it is not a time."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from runner.outputs.schema_check import AnswerSchema
 
 CanaryStatus = Literal["none", "due", "again", "waiting", "passed"]
-"""No canary is asked for; it is to be sent now; what failed of it in a passing way is to be asked again, alone; it has
-not ended; the rest may follow."""
+"""No canary is wanted; it is due now; its transient failures are to be retried first; it has not ended; it has passed
+and the rest may follow."""
 
 _SHOWN = 5
-_MEND = "mend the prompt or the parameters, which makes a new canary; or raise"
+_MEND = "fix the prompt or the parameters, which makes a new canary; or raise"
 
 
 def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus:
-    """How it stands with a job's canary. Raises BatchspecError where it has failed.
+    """Return the status of a job's canary. Raises BatchspecError if it has failed.
 
-    It has not failed while requests of it are due for another round: a batch that expired says nothing of the prompt.
+    It has not failed while requests of it are due for another round: an expired batch proves nothing about the prompt.
     """
     canary = spec.job.canary
     if canary is None:
@@ -46,7 +46,7 @@ def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus
     sent = [known for known in seen.batches if known.line.pins == pins.pins and not known.refused]
     marked = [known for known in sent if known.line.canary]
     if not marked:
-        # Where the rest is under way already, or is no more than a canary, there is nothing to wait for.
+        # No canary is needed if the rest is submitted already, or is no larger than the canary.
         return "none" if sent or seen.plan.new <= canary.requests else "due"
     if any(not known.ended for known in marked):
         return "waiting"
@@ -60,7 +60,7 @@ def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus
 
 
 def annotate_plan(spec: JobSpec, pins: PinsLine, seen: Observed) -> JobPlan:
-    """The job's plan with how it stands as a note; where it has failed, with what is missing held back."""
+    """Return the plan with a note on the canary; if the canary has failed, missing requests are held back."""
     if spec.job.canary is None or not _submits(seen):
         return seen.plan
     unread = any(k.line.pins == pins.pins and k.line.canary and k.index is None for k in seen.batches)

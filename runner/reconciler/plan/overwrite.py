@@ -1,4 +1,4 @@
-"""What becomes of an output that is to be rewritten: it may hold the only copy of answers that were paid for."""
+"""Decide whether an output file may be overwritten. It may contain the only copy of answers that were paid for."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 class OverwritePolicy(Enum):
-    """What becomes of an output that is to be rewritten."""
+    """What apply does with an existing file before it writes the output."""
 
     REPLACE = "all answers in it are kept"
     BACK_UP = "a copy is kept, since it may hold the only copy of some answers"
     REFUSE = "it is not rewritten, since it holds the only copy of answers"
 
     def notes(self, path: str) -> Iterator[str]:
-        """What the plan says of it; nothing of the usual."""
+        """Yield what the plan notes about it; nothing for REPLACE."""
         match self:
             case OverwritePolicy.BACK_UP:
-                yield f"a copy of {path} is kept in .batchspec/ before it is replaced: answers may stand in it alone"
+                yield f"a copy of {path} is kept in .batchspec/ first: it may be the only copy of answers"
             case OverwritePolicy.REFUSE:
                 yield (
-                    f"{path} is left as it is, and `apply` stops there: answers stand in it alone, without the fields "
-                    "to read them back"
+                    f"{path} is not overwritten, and `apply` stops there: it holds the only copy of some answers, and "
+                    "lacks the fields needed to recover them"
                 )
             case OverwritePolicy.REPLACE:
                 pass
@@ -77,7 +77,7 @@ def policies_for(
     if state is OutputState.GOOD:
         return OverwritePolicy.REPLACE, OverwritePolicy.REPLACE
     policy = policy_for_output(files.path, files.line if trusted else None, batches, own, unknown)
-    if state is OutputState.UNRECORDED and policy is OverwritePolicy.REPLACE and is_somebodys_own(files.path):
+    if state is OutputState.UNRECORDED and policy is OverwritePolicy.REPLACE and has_foreign_rows(files.path):
         policy = OverwritePolicy.BACK_UP
     if files.errors is None:
         return policy, OverwritePolicy.REPLACE
@@ -90,10 +90,10 @@ def policies_for(
 def policy_for_output(
     path: Path, line: OutputLine | None, batches: Sequence[BatchRecord], standing: Mapping[str, object], unknown: int
 ) -> OverwritePolicy:
-    """What becomes of the output at `path`; `line` is the lockfile's where the file is what it says, else None.
+    """Return the policy for the output at `path`; `line` is the lockfile's if the file has its digest, else None.
 
-    `standing` are the batches whose answers can be read back from it, `unknown` the requests whose answers can be read
-    nowhere: their rows in the file are all there is of them.
+    `standing` are the batches with answers that can be read back from the file. `unknown` counts requests with answers
+    that can be read nowhere: their rows in the file are the only copy.
     """
     if not path.is_file():
         return OverwritePolicy.REPLACE
@@ -116,14 +116,14 @@ def policy_for_errors_file(
     *,
     recorded: bool,
 ) -> OverwritePolicy:
-    """What becomes of the file of failed rows at `path`: answers that don't fit the schema were paid for too.
+    """Return the policy for the file of failed rows at `path`: answers that don't fit the schema were paid for too.
 
-    `line` is the lockfile's where it has one of that path, `recorded` whether the file is what it says. `standing` are
-    the batches whose answers can be read back from outputs.
+    `line` is the lockfile's if it has one for that path; `recorded` means that the file has its digest. `standing` are
+    the batches with answers that can be read back from outputs.
     """
     if not path.is_file():
         return OverwritePolicy.REPLACE
-    if line is None and is_somebodys_own(path):
+    if line is None and has_foreign_rows(path):
         return OverwritePolicy.BACK_UP
     here = {known.line.batch for known in batches if known.results is ResultState.PRESENT}
     if recorded:
@@ -131,15 +131,15 @@ def policy_for_errors_file(
     return OverwritePolicy.BACK_UP if _may_be_the_last_copy(path, here, batches) else OverwritePolicy.REPLACE
 
 
-def is_somebodys_own(path: Path) -> bool:
-    """Whether a file of JSON lines has lines that don't say which answers they are; of another kind, any is kept."""
+def has_foreign_rows(path: Path) -> bool:
+    """Return whether a file has a row without the ids of its request and batch, so that batchspec did not write it."""
     return any(not row.keys() >= {"request", "batch"} for row in _rows(path))
 
 
 def _may_be_the_last_copy(path: Path, here: Collection[str], batches: Sequence[BatchRecord]) -> bool:
-    """Whether a file may hold answers of batches that are not in `here`; any that is not plain JSON lines may.
+    """Return whether a file may hold answers of batches that are not in `here`.
 
-    Asked of a row that lacks fields too. One that does not name its batch may be of any of the job's.
+    Files other than plain JSON Lines always may. A row without a batch id may belong to any batch of the job.
     """
     if path.suffix != ".jsonl":
         return True
@@ -153,7 +153,7 @@ def _may_be_the_last_copy(path: Path, here: Collection[str], batches: Sequence[B
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows on a file's lines; a line that is no row stands as an empty one."""
+    """Yield the rows of a JSON Lines file; an empty dict for a line that is not a row."""
     with path.open("rb") as lines:
         for line in lines:
             if not line.isspace():
