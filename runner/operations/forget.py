@@ -1,4 +1,4 @@
-"""Forgetting a job: what its lockfiles and the ledger have of it is dropped, so that nothing here brings it back."""
+"""Forgets a job: removes its records from the lockfiles and the ledger."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.state.results import safe_name
 
 @dataclass(frozen=True, slots=True)
 class JobRecords:
-    """What there is to forget of an address: the lockfiles that have it, and its batches in them."""
+    """The records of an address: the lockfiles that have it, and its batches in them."""
 
     address: str
     paths: tuple[str, ...]
@@ -23,12 +23,12 @@ class JobRecords:
 
     @property
     def batches(self) -> frozenset[str]:
-        """Their ids."""
+        """The ids of its batches."""
         return frozenset(line.batch for line in self.lines)
 
 
 def find_records(context: Context, address: str) -> JobRecords:
-    """What lockfiles have of an address. Raises BatchspecError where none has, or where a batch of it is open."""
+    """Return the records of an address. Raises BatchspecError if there are none, or if a batch has not ended."""
     holding = tuple(path for path in context.lock_paths() if address in context.lockfile(path).addresses())
     if not holding:
         known = sorted({name for path in context.lock_paths() for name in context.lockfile(path).addresses()})
@@ -51,10 +51,10 @@ def find_records(context: Context, address: str) -> JobRecords:
 
 
 def forget(context: Context, shown: JobRecords) -> None:
-    """Forget what was `shown`. Raises BatchspecError where there is something else by now; then nothing is forgotten.
+    """Forget the records that were `shown`. Raises BatchspecError, and forgets nothing, if they have changed.
 
-    The ledger comes first. What a crash leaves in the lockfile can be forgotten once more; what it left in the ledger
-    alone would come back, and no command could reach it.
+    The ledger comes first. After a crash, records in the lockfile can be forgotten again. Records left only in the
+    ledger would come back, and no command could remove them.
     """
     with ExitStack() as held:
         for path in shown.paths:
@@ -78,16 +78,16 @@ def forget(context: Context, shown: JobRecords) -> None:
 
 
 def _lines(context: Context, path: str, address: str) -> list[BatchLine]:
-    """The lines that a lockfile has of an address, also under its earlier names."""
+    """Return a lockfile's lines of an address, also under its earlier names."""
     lockfile = context.lockfile(path)
     names = frozenset(lockfile.aliases(address))
     return [line for line in lockfile.batches.values() if line.job in names]
 
 
 def _creates(context: Context, ledger: Ledger, path: str, address: str) -> list[Create]:
-    """The creates behind a lockfile's lines of an address, and those that were refused.
+    """Return the create requests behind a lockfile's lines of an address, and the refused ones.
 
-    One whose batch no line has stays: what it has made may run, and be paid.
+    A create without a line stays in the ledger: its batch may be running and billed.
     """
     lines = _lines(context, path, address)
     known = {line.batch for line in lines} | {line.request_id or line.file for line in lines}

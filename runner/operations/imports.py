@@ -1,4 +1,4 @@
-"""Import: a batch that was made elsewhere becomes one of a job. The bytes that were sent give its keys."""
+"""Imports a batch that was created elsewhere into a job. The uploaded file gives its request keys."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ MAX_PROBLEMS = 20
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What was imported: the batch as the service tells it, and how often each body was asked in it, by digest."""
+    """An imported batch as the service returns it, and how often it contains each request body, by digest."""
 
     batch: RemoteBatch
     asked: Mapping[bytes, int]
 
     @property
     def requests(self) -> int:
-        """How many requests were sent in it."""
+        """The number of its requests."""
         return sum(self.asked.values())
 
     def used_by(self, spool: Spool) -> int:
-        """How many of its requests are those of a job, by what the job asks now."""
+        """Return how many of its requests a job has now."""
         digests = np.array(sorted(self.asked), f"S{DIGEST_BYTES}")
         found = 0
         for _, _, _, group in spool.groups():
@@ -55,12 +55,12 @@ class Imported:
 
 
 def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path) -> Imported:
-    """Take a batch of the service into a job, by the file that was uploaded for it.
+    """Import a batch into a job, using the file that was uploaded for it.
 
-    Done again where the store was lost, it brings back what the batch's own ids stand for.
+    Importing again after the store was lost restores the keys behind the batch's own ids.
 
-    Raises InputError for a file that is not of the job's format, BatchspecError where the batch is known already, is
-    another job's, or is not of the file's requests, and ProviderError.
+    Raises InputError if the file is not in the job's format. Raises BatchspecError if the batch is known already,
+    belongs to another job, or does not match the file. Raises ProviderError.
     """
     remote = context.api(spec).get_batch(batch_id)
     mapping = _read(spec, requests)
@@ -93,7 +93,7 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
         results.forget_index(batch_id)
         if remote.ended:
             _check_answers(context, spec, results, remote, CustomIdMap(keys, mapping), requests)
-        # The map comes first: without it the batch's answers can't be told, and its line would hold everything up.
+        # The id map comes first: without it the answers have no keys, and the batch's line would block the job.
         results.folder.mkdir(parents=True, exist_ok=True)
         results.save_imported_ids(batch_id, mapping)
         realm.shards.mkdir(parents=True, exist_ok=True)
@@ -114,14 +114,14 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
 
 
 def is_imported(context: Context, line: BatchLine) -> bool:
-    """Whether only the lockfile says that a batch is the job's: the service has no metadata of ours for it."""
+    """Return whether only the lockfile ties a batch to its job: the service has none of our metadata for it."""
     return not line.request_id or context.realm_called(line.realm).results.imported_ids(line.batch) is not None
 
 
 def _check_answers(
     context: Context, spec: JobSpec, store: ResultStore, batch: RemoteBatch, mapping: CustomIdMap, requests: Path
 ) -> None:
-    """Refuse a file of which nothing was asked in a batch that has ended: with it, no answer could ever be told."""
+    """Refuse a file that shares no request with an ended batch: no answer could be matched to its key."""
     try:
         summary = fetch_batch(context, spec.profile, store, batch, mapping, ended_by=context.now()).summary
     except (NotFound, NotReady):
@@ -136,7 +136,7 @@ def _check_answers(
 
 
 def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:
-    """Each custom_id's key, in the order of the file. Equal bodies carry ordinals, as ours do."""
+    """Return each custom_id's key, in file order. Equal bodies get ordinals, as in our own shards."""
     job = spec.job
     state = key_state(job.line_format, job.url, job.salt)
     found: dict[str, bytes] = {}
@@ -165,7 +165,7 @@ def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:
 
 
 def _take(spec: JobSpec, raw: bytes, state: object, found: dict[str, bytes], asked: Counter[bytes]) -> str:
-    """Take in one line; what is wrong with it, else empty."""
+    """Add one line to `found`. Return the problem with it, empty if there is none."""
     try:
         line = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""Jobs that have left the specs: found in the lockfiles, shown, and ended only on a person's word."""
+"""Orphans: jobs in the lockfiles that no spec defines any more. Only `--prune` cancels their batches."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from runner.state.locks import write_lock
 from runner.state.results import CustomIdMap
 
 CANCEL_POLLS = 30
-"""How often a batch that was cancelled is looked at before it is left to end by itself, a second apart."""
+"""Polls of a cancelled batch, one a second, before it is left to end by itself."""
 
 
 def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, ...]:
-    """What the lockfiles have of jobs that no spec has. With `ask` the service says which batches still run.
+    """Return the orphans in the lockfiles. With `ask`, ask the service which of their batches still run.
 
-    Call it only with all specs loaded: a job whose file was not read has not left.
+    Call it only with all specs loaded; otherwise jobs of unread files look like orphans.
     """
     found = []
     for path in context.lock_paths():
@@ -70,7 +70,7 @@ def renamed_note(context: Context, spec: JobSpec, pins: PinsLine, realm: str) ->
 def _renamed(
     spec: JobSpec, pins: PinsLine, lockfile: Lockfile, left: Sequence[str], *, near: bool
 ) -> tuple[list[str], str] | None:
-    """Which of the addresses that left a job may have had, and what to write then."""
+    """Return which orphaned addresses a job may have had, and what to write in the spec then."""
     name, bracket = spec.job.name, spec.address[len(spec.job.name) :]
     same = [address for address in left if address.partition("[")[0] + bracket == address]
     if not near:
@@ -90,22 +90,22 @@ def _renamed(
 
 
 def _values(address: str) -> dict[str, str]:
-    """The axes of an address and their values, as they stand in it."""
+    """Return the axes of an address and their values."""
     inside = address.partition("[")[2].removesuffix("]")
     return dict(part.split("=", 1) for part in inside.split(",") if "=" in part)
 
 
 def _without_a_spec(context: Context, lockfile: Lockfile) -> Iterator[str]:
-    """The addresses of a lockfile that have left the specs."""
+    """Yield the addresses of a lockfile that no spec defines."""
     live = {name for job in context.project.jobs for name in context.names(job)}
-    # Other partitions of a job are none of this command's business; they have not left.
+    # Other partitions of a job are not orphans.
     for address in lockfile.addresses():
         if address not in live and address.partition("[")[0] not in context.project.partitioned:
             yield address
 
 
 def prune(context: Context, orphans: Collection[Orphan]) -> tuple[str, ...]:
-    """Cancel what the plan says, keep what was answered, and record how it ended. Returns what went wrong, in words."""
+    """Cancel the batches in the plan, keep their answers and record their ends. Return the problems."""
     problems = []
     for orphan in orphans:
         profile = context.profile_of(orphan.realm)
@@ -136,7 +136,7 @@ def _runs(context: Context, line: BatchLine, *, ask: bool) -> bool:
 
 
 def _cancel_and_wait(context: Context, profile: Profile, orphan: Orphan, batch: str) -> None:
-    """Cancel a batch, wait a little for its end, and keep what it answered. Raises BatchspecError where it runs on."""
+    """Cancel a batch, wait briefly for its end, and keep its answers. Raises BatchspecError if it still runs."""
     api = context.api_of(profile)
     remote, refusal = _cancelled(context, api, orphan, batch)
     for _ in range(CANCEL_POLLS):
@@ -155,7 +155,7 @@ def _cancel_and_wait(context: Context, profile: Profile, orphan: Orphan, batch: 
 
 
 def _cancelled(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> tuple[RemoteBatch, str]:
-    """Ask for the end of a batch. Returns it as it is then, and why the service refuses, if it does."""
+    """Send a cancel request. Return the batch afterwards, and why the service refused, if it did."""
     try:
         remote = api.cancel_batch(batch)
     except Conflict as conflict:
@@ -166,7 +166,7 @@ def _cancelled(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> t
 
 
 def _fetch_ended(context: Context, profile: Profile, orphan: Orphan, batch: str) -> None:
-    """Keep what a batch answered that has ended by itself, or note that the service does not have it any more."""
+    """Keep the answers of a batch that ended by itself, or record that the service no longer has it."""
     try:
         remote = context.api_of(profile).get_batch(batch)
     except NotFound:
@@ -180,10 +180,7 @@ def _fetch_ended(context: Context, profile: Profile, orphan: Orphan, batch: str)
 
 
 def _record_end(context: Context, profile: Profile, lock_path: str, remote: RemoteBatch) -> None:
-    """Fetch what an ended batch answered, and record its end and its cost. Raises ProviderError.
-
-    Results that the service does not have are gone only where it is so long since the end that they would show.
-    """
+    """Fetch the answers of an ended batch, and record its end and cost. Raises ProviderError."""
     lockfile = context.lockfile(lock_path)
     line = lockfile.batches[remote.batch_id]
     store = context.realm_called(line.realm).results

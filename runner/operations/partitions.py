@@ -1,4 +1,4 @@
-"""The partitions of a job that lockfiles know, as jobs: an address says the values that made it."""
+"""Turns the partitions that lockfiles record into jobs. An address contains the values that made it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def with_partitions(project: Project, variables: Mapping[str, str], environ: Map
 def _recorded(
     job: JobSpec, addresses: Collection[str], variables: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Addresses of a job that differ only in what nobody said of its partition, with the values that they say."""
+    """Yield addresses that differ from a job's only in partition values that were not given, with those values."""
     name, axes = _axes(job.address)
     free = {axis for axis in job.partition if not variables.get(axis)}
     for address in addresses:
@@ -67,7 +67,7 @@ def _recorded(
 
 
 def _axes(address: str) -> tuple[str, dict[str, str]]:
-    """An address in its parts; no value has a comma, a bracket or an equals sign."""
+    """Split an address into name and axes. Values contain no comma, bracket or equals sign."""
     name, _, inside = address.partition("[")
     pairs = (axis.partition("=") for axis in inside.rstrip("]").split(",") if axis)
     return name, {axis: value for axis, _, value in pairs}

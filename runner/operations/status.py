@@ -1,4 +1,4 @@
-"""The state of a job's batches without rendering it, and cancelling one."""
+"""Reports the state of a job's batches without rendering it, and cancels a batch."""
 
 from __future__ import annotations
 
@@ -95,13 +95,13 @@ class JobStatus:
 
 
 def job_status(context: Context, spec: JobSpec, lists: BatchListCache | None) -> JobStatus:
-    """A job's batches from lockfile, ledger and, with `lists`, the service. Raises BatchspecError."""
+    """Return a job's status from lockfile, ledger and, with `lists`, the service. Raises BatchspecError."""
     known = _gather(context, spec, lists)
     return _status(context, spec, known, asked=lists is not None)
 
 
 def told_status(context: Context, spec: JobSpec, lists: BatchListCache | None) -> JobStatus:
-    """The same; where the service can't be asked, what is known without it, and why. Raises LockfileError."""
+    """Return a job's status; if the service can't be asked, without it and with the reason. Raises LockfileError."""
     if lists is not None and not context.has_key(spec):
         return replace(job_status(context, spec, None), not_asked=without_key(spec))
     try:
@@ -317,14 +317,14 @@ def _digest_of(path: Path) -> str:
 
 @lru_cache(maxsize=1_000)
 def _digest(path: Path, _changed: int, _size: int) -> str:
-    """A file's digest; a table that is kept fresh reads a file again only when it has changed."""
+    """Return a file's digest. Read it again only after it has changed: a live table asks often."""
     return sha256_file(path)
 
 
 def cancel_batch(context: Context, spec: JobSpec, batch: str) -> str:
-    """Ask the service to cancel a batch; returns its state then.
+    """Ask the service to cancel a batch. Return its state afterwards.
 
-    Raises Conflict where the service refuses and the batch runs on, and ProviderError.
+    Raises Conflict if the service refuses and the batch still runs, and ProviderError.
     """
     api = context.api(spec)
     try:

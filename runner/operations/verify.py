@@ -1,6 +1,6 @@
-"""Verify: that rendering again gives what the lockfile says, and that each row of an output holds the recorded answer.
+"""Verifies that rendering gives the recorded requests, and that an output has the recorded answers.
 
-Reads files only; the service is not asked.
+Reads files only and never asks the service.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from runner.state.lockfile_lines import OutputLine, PinsLine
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What holds and what does not, in sentences; all is well where `wrong` is empty."""
+    """What matches and what does not, in sentences. The job is verified if `wrong` is empty."""
 
     address: str
     right: tuple[str, ...]
@@ -89,7 +89,7 @@ def _compare(into: list[str], old: PinsLine, new: PinsLine) -> None:
 def _first_difference(
     context: Context, job: RenderedJob, lockfile: Lockfile, line: OutputLine, path: Path, *, failed: bool = False
 ) -> str:
-    """Where an output, or its file of `failed` rows, departs from what its answers say, if those can be read here."""
+    """Return where an output, or its file of `failed` rows, first differs from the stored answers."""
     realm = context.realm(job.desired.spec)
     here = {batch for batch in line.batches if realm.results.load(batch) is not None}
     expected = job.desired.spool.folder / f"expected-{path.name}"  # its name says how it is packed
@@ -120,11 +120,11 @@ def _first_difference(
 
 
 _MISSING: Mapping[str, Any] = {}
-"""Stands for a row where a file has ended."""
+"""Replaces a row after the end of a file."""
 
 
 def _difference(have: Mapping[str, Any] | None, want: Mapping[str, Any] | None) -> str:
-    """What differs of two rows; None is a line that is no row."""
+    """Return how two rows differ; None is an invalid line."""
     if want is _MISSING or want is None:
         return "it is a row too many"
     if have is _MISSING:
