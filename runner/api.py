@@ -70,7 +70,7 @@ class Planned:
     prepared: tuple[RenderedJob, ...]
 
     def ceilings(self) -> dict[str, PlanLimits]:
-        """The most that apply may do, by address."""
+        """Return the most that apply may do, by address."""
         rounds = {one.desired.spec.address: one.desired.spec.job.retry.rounds for one in self.prepared}
         return {job.address: plan_limits_of(job, rounds[job.address]) for job in self.plan.jobs}
 
@@ -117,7 +117,7 @@ def kept_to(saved: PlanFile, planned: Planned) -> dict[str, PlanLimits]:
 
 
 def refuse_unknown(plan: Plan) -> None:
-    """Raise BatchspecError where answers are of batches that the service does not know: what `--strict` is for."""
+    """Raise BatchspecError if answers come from batches that the service does not know: part of `--strict`."""
     found = [f"{job.address}: batch {batch}" for job in plan.jobs for batch in job.unknown_batches]
     if found:
         raise BatchspecError(
@@ -246,7 +246,7 @@ class Session:
         return refused + execute(self.context, good, self._by_address(word), ceilings, waiting=wait, deadline=deadline)
 
     def _by_address(self, word: ApplyOptions) -> ApplyOptions:
-        """A word with addresses: the name of a job stands for all that its matrix or partition makes."""
+        """Resolve job names in the options to the addresses of all jobs with that name."""
 
         def addresses(names: frozenset[str]) -> frozenset[str]:
             jobs = self.context.project.jobs
@@ -326,12 +326,12 @@ class Session:
 
 
 def _without_key(spec: JobSpec) -> str:
-    """Why a plan is made without the service, and what next."""
+    """Explain why a plan is made without the service."""
     return f"{without_key(spec)}, so this plan uses the lockfile only; `--provider local` needs no key"
 
 
 def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[JobPlan]) -> tuple[str, ...]:
-    """The budgets that these plans could go over, of each job and of all together, and by how much."""
+    """Return the budgets that these plans could go over, of each job and of all together, and by how much."""
     estimates = {job.address: job.estimate for job in plans if job.estimate is not None}
     found = []
     for spec in specs:
@@ -345,7 +345,7 @@ def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[Jo
 
 
 def told(error: BatchspecError, *, hidden: bool = False) -> str:
-    """An error as people read it: what happened, and on a line of its own what to do next.
+    """Return an error for people: what happened, then its hint on the next line.
 
     Where the input is `hidden` nothing of it is said.
     """

@@ -197,7 +197,7 @@ class Batches:
             raise
 
     def retrieve(self, batch_id: str) -> Batch:
-        """The job as it is now. Raises NotFound."""
+        """Return the job as it is now. Raises NotFound."""
         return _batch(endpoints.get_batch(self._http, batch_id))
 
     def results(self, batch_id: str) -> ResultInfo:

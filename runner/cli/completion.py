@@ -16,7 +16,7 @@ _SPLIT = re.compile(r"\S+\[\S*(\s[=:]\s?\S*)+$")
 
 
 def complete_jobs(incomplete: str) -> list[str]:
-    """Names and addresses of jobs, of partitions those that the lockfiles know."""
+    """Return names and addresses of jobs; partitions come from the lockfiles."""
     names: dict[str, None] = {}
     root = Path()
     try:

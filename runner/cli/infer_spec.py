@@ -63,7 +63,7 @@ class Columns:
 
 
 def inspect_file(root: Path, path: str) -> Columns:
-    """The columns of a data file. Raises BatchspecError where it can't be read."""
+    """Return the columns of a data file. Raises BatchspecError where it can't be read."""
     encoding = _encoding(root / path)
     delimiter = _delimiter(root, path, encoding)
     rows = _first_rows(root, path, encoding, delimiter)
@@ -75,7 +75,7 @@ def inspect_file(root: Path, path: str) -> Columns:
 
 
 def spec_text(name: str, path: str, columns: Columns) -> str:
-    """The spec for them."""
+    """Return the text of a spec for these columns."""
     lines = [
         "# yaml-language-server: $schema=../.batchspec/schema.json",
         "version: 1",
@@ -96,7 +96,7 @@ def spec_text(name: str, path: str, columns: Columns) -> str:
 
 
 def template_text(columns: Columns) -> str:
-    """The template for them: each column by name, and a question to replace."""
+    """Return the text of a template: each column by name, and a question to replace."""
     shown = [name for name in columns.names if name != columns.id] or list(columns.names)
     lines = [f"{_plain(name)}: {{{{ {_expression(name, name in columns.partial)} }}}}" for name in shown[:_SHOWN]]
     return "\n".join([*lines, "", "What is this about?"]) + "\n"
@@ -128,7 +128,7 @@ def _unique(values: Sequence[Any]) -> bool:
 
 
 def _encoding(path: Path) -> str:
-    """What a file's bytes seem to be written in; packed files and parquet are taken for UTF-8."""
+    """Guess a file's encoding; compressed files and parquet count as UTF-8."""
     with path.open("rb") as file:
         start = file.read(4)
         if path.suffix.lower() not in {".csv", ".tsv"}:
@@ -166,7 +166,7 @@ def _delimiter(root: Path, path: str, encoding: str) -> str:
 
 
 def _count(text: str, mark: str) -> int:
-    """How many values the first records have, if all have as many; else 1."""
+    """Return the number of values in each of the first records; 1 if they differ."""
     records = itertools.islice(csv.reader(io.StringIO(text, newline=""), delimiter=mark), _RECORDS)
     try:
         counts = {len(record) for record in records if record}
@@ -221,7 +221,7 @@ def _expression(name: str, partial: bool) -> str:
 
 
 def _plain(name: str) -> str:
-    """A column's name as text of a template, where braces would mean something."""
+    """Return a column's name as text of a template, where braces would mean something."""
     return " ".join(re.sub(r"[{}%#]", " ", name).split()) or "column"
 
 

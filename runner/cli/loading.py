@@ -23,7 +23,7 @@ def load_jobs(
     recorded: bool = False,
     strict: bool = False,
 ) -> tuple[Project, tuple[JobSpec, ...]]:
-    """The project and the jobs that were asked for; warnings go to stderr. Raises BatchspecError.
+    """Return the project and the jobs that were asked for; warnings go to stderr. Raises BatchspecError.
 
     With `recorded`, a job whose partition is not said is each one that the lockfiles know, beside its default's.
     With `strict`, warnings are a SpecError.
@@ -48,7 +48,7 @@ def load_jobs(
 def _recorded_jobs(
     project: Project, variables: dict[str, str], names: list[str] | None
 ) -> tuple[Project, tuple[JobSpec, ...]] | None:
-    """Jobs with the partitions that lockfiles know; None where one is asked for that they don't."""
+    """Return jobs with the partitions that lockfiles know; None where one is asked for that they don't."""
     import os  # noqa: PLC0415
 
     from runner.operations.partitions import with_partitions  # noqa: PLC0415
@@ -67,7 +67,7 @@ def _recorded_jobs(
 
 
 def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
-    """The project and one job of it. Raises BatchspecError, also where several have the name."""
+    """Return the project and one job of it. Raises BatchspecError, also where several have the name."""
     project, jobs = load_jobs(None, None, [address], provider, recorded=True)
     if not jobs:
         raise BatchspecError(
@@ -80,7 +80,7 @@ def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
 
 
 def _partition(project: Project, name: str) -> list[tuple[str, str]]:
-    """The values of partition vars that an address says."""
+    """Return the values of partition variables in an address."""
     base, bracket, inside = name.partition("[")
     jobs = (*project.jobs, *project.unbound)
     wanted = {var for job in jobs if job.job.name == base for var in job.partition}
@@ -97,7 +97,7 @@ def read_project(
     allow_partial: bool = False,
     extra_checks: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
 ) -> Project:
-    """The project around the current folder, or around the first of `paths`. Raises BatchspecError."""
+    """Return the project around the current folder, or around the first of `paths`. Raises BatchspecError."""
     import os  # noqa: PLC0415
 
     from runner.jobspec.discovery import SETTINGS_FILES  # noqa: PLC0415
@@ -135,7 +135,7 @@ def warn(warnings: Sequence[Problem], jobs: Sequence[JobSpec], *, strict: bool =
 
 
 def load_project_at(provider: str | None) -> Project:
-    """The project here, but for partitions that have no value. Raises BatchspecError."""
+    """Return the project of the current folder, without partitions that have no value. Raises BatchspecError."""
     return read_project(None, None, provider, allow_partial=True)
 
 

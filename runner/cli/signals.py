@@ -35,7 +35,7 @@ def install() -> None:
 
 
 def command(arguments: Sequence[str]) -> str:
-    """The command that goes on where one with these arguments was stopped."""
+    """Return the command that resumes one with these arguments."""
     import shlex  # noqa: PLC0415
 
     return shlex.join(["batchspec", *(word for word in arguments if word != "--no-wait")])
@@ -50,7 +50,7 @@ def report(running: Sequence[str] = (), *, again: bool = True) -> None:
 
 
 def reported() -> bool:
-    """Whether it was said."""
+    """Return whether the interruption was reported."""
     return _told
 
 

@@ -93,7 +93,7 @@ def _places(path: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def shown(row: AnswerRow) -> str:
-    """A row's answer as one text."""
+    """Return a row's answer as one text."""
     if row.error is not None:
         return f"error {row.error[0]}: {row.error[1]}"
     return answer_text(row) or ""

@@ -100,7 +100,7 @@ def _prompts_at(project: Project, spec: JobSpec, pins: PinsLine, scratch: Path) 
 
 
 def _below(folder: Path, path: str) -> Path:
-    """A path inside `folder`, whose parents are there. Raises TrustError for one that leads out."""
+    """Return a path inside `folder`, whose parents are there. Raises TrustError for one that leads out."""
     target = folder / path
     if ".." in target.parts or not target.is_relative_to(folder):
         raise TrustError(f"{path} leads out of the project")

@@ -134,7 +134,7 @@ def look(rows: Iterable[AnswerRow]) -> OutputFacts:
 
 
 def with_prompts(facts: OutputFacts, prompts: Mapping[str, str]) -> OutputFacts:
-    """The same facts with the samples' prompts, by request key."""
+    """Return the same facts with the samples' prompts, by request key."""
     samples = tuple(
         replace(row, prompt=_cut(prompts[row.request])) if row.request in prompts else row for row in facts.samples
     )
@@ -162,7 +162,7 @@ def _keep(heap: list[_Ranked], item: _Ranked, size: int) -> None:
 
 
 def _descending(key: str) -> str:
-    """A text that sorts the other way round than a key of hex digits, so that the smallest keys are kept."""
+    """Return a text that sorts the other way round than a key of hex digits, so that the smallest keys are kept."""
     return key.translate(_TURNED)
 
 
@@ -177,7 +177,7 @@ def _edges() -> Iterator[int]:
 
 
 def _bin(value: int) -> int:
-    """The lower edge of the bin that a value falls in: 0, 1, 2, 5, 10, 20, 50 and so on."""
+    """Return the lower edge of the bin that a value falls in: 0, 1, 2, 5, 10, 20, 50 and so on."""
     low = 0
     for edge in _edges():
         if edge > value:
@@ -187,7 +187,7 @@ def _bin(value: int) -> int:
 
 
 def _bins(counted: Counter[int]) -> tuple[Bin, ...]:
-    """All bins from the lowest to the highest with something in it, empty ones between them included."""
+    """Return all bins from the lowest to the highest with something in it, empty ones between them included."""
     if not counted:
         return ()
     last = max(counted)

@@ -51,7 +51,7 @@ class Entry:
 
 
 def history(folder: Path, lock_path: str, project: str, address: str, limit: int = LIMIT) -> tuple[Entry, ...]:
-    """A job's entries, newest first, also those under names it had before; `folder` is the project's.
+    """Return a job's entries, newest first, also those under names it had before; `folder` is the project's.
 
     Raises BatchspecError outside git.
     """
@@ -114,7 +114,7 @@ def _entry(commit: Commit | None, before: Lockfile, after: Lockfile, names: Sequ
 
 
 def _changed(old: PinsLine | None, new: PinsLine) -> Iterator[str]:
-    """What changed of a job and of what it asks."""
+    """Yield what changed of a job and of what it asks."""
     if old is not None and old.job != new.job:
         yield f"renamed: {old.job} to {new.job}"
     if old is None or old.requests != new.requests:

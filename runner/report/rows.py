@@ -42,7 +42,7 @@ READABLE = frozenset({"jsonl", "csv"})
 
 
 def read_rows(path: Path, kind: str = "jsonl", name: str = "") -> Iterator[AnswerRow]:
-    """The rows of an output, in its order; lines that are not rows are passed over.
+    """Yield the rows of an output, in its order; skips lines that are not rows.
 
     `name` is the output's own name, which says how it is packed, where `path` is a copy of another name. Raises OSError
     for a file that can't be read or unpacked.
@@ -54,7 +54,7 @@ def read_rows(path: Path, kind: str = "jsonl", name: str = "") -> Iterator[Answe
 
 
 def plain(path: Path, kind: str, name: str, target: Path) -> Path:
-    """An output as plain JSON lines: itself where it is, else written anew to `target`. Raises OSError."""
+    """Return an output as plain JSON lines: itself if plain, else a copy written to `target`. Raises OSError."""
     if kind == "jsonl" and not name.endswith((".gz", ".zst")):
         return path
     with target.open("wb") as file:
@@ -92,7 +92,7 @@ def _unpacked(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 def _of_columns(columns: dict[str, Any]) -> dict[str, Any]:
-    """A CSV row as the fields of a JSON row; an empty cell is nothing."""
+    """Return a CSV row as the fields of a JSON row; an empty cell is nothing."""
     given = {name: value for name, value in columns.items() if isinstance(value, str) and value}
     parsed = {name.removeprefix("parsed."): value for name, value in given.items() if name.startswith("parsed.")}
     counts = {name: int(given[name]) for name in _COUNTS if str(given.get(name, "")).isdigit()}
@@ -167,7 +167,7 @@ _CALLED = frozenset({"tool_calls", "tool_use", "function_call"})
 
 
 def structured(row: AnswerRow) -> dict[str, Any] | None:
-    """A row's answer as fields: what was parsed, else its text where that is a JSON object."""
+    """Return a row's answer as fields: what was parsed, else its text where that is a JSON object."""
     if isinstance(row.parsed, dict):
         return row.parsed
     if row.text is None or not row.text.lstrip().startswith("{"):

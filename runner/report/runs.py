@@ -107,7 +107,7 @@ class Run:
 
 
 def runs(lockfile: Lockfile, address: str, realm: str, invalid: Mapping[str, int] | None = None) -> tuple[Run, ...]:
-    """The runs of a job in one realm, oldest first.
+    """Return the runs of a job in one realm, oldest first.
 
     `invalid` counts answers that do not fit the schema by batch, as the output holds them; those of an output that does
     not name batches stand under "", and are the newest run's.

@@ -55,7 +55,7 @@ def columns(values: Sequence[tuple[str, float, str]], title: str, kind: str = "a
 
 
 def _text(kind: str, text: str, middle: float, y: float) -> str:
-    """A text around a point; one that would begin left of the picture is moved to its edge."""
+    """Return a text around a point; one that would begin left of the picture is moved to its edge."""
     shown = _cut(text, int(_WIDTH / 2 / _CHARACTER))
     x = max(middle, len(shown) * _CHARACTER / 2)
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{shown}</text>'

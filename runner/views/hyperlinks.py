@@ -16,5 +16,5 @@ def links_work() -> bool:
 
 
 def file_url(path: Path) -> str:
-    """A file's URL as terminals want it: with the machine's name, so that none opens it on another one."""
+    """Return a file's URL as terminals want it: with the machine's name, so that none opens it on another one."""
     return f"file://{socket.gethostname()}{quote(str(path.resolve()))}"

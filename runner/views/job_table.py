@@ -70,7 +70,7 @@ class JobTable:
             yield Text(_rest(hidden))
 
     def _table(self, rows: Sequence[Row], width: int, *, folded: bool, longest: int | None) -> Table:
-        """The table at a width; `folded` rows may have several lines; a state has at most `longest` columns."""
+        """Return the table at a width; `folded` rows may have several lines; a state has at most `longest` columns."""
         cells: dict[str, list[RenderableType]] = {
             "done": [row.done for row in rows],
             "failed": [Text(f"{row.failed:,}" if row.failed else "", style="red") for row in rows],
@@ -97,7 +97,7 @@ class JobTable:
 
 
 def fitting(cells: Mapping[str, Sequence[str]], matters: Sequence[str], room: int, gap: int) -> list[str]:
-    """The columns that there is room for, in their order; each is kept whole, those that matter most first."""
+    """Return the columns that there is room for, in their order; each is kept whole, those that matter most first."""
     kept = set()
     for name in matters:
         needed = gap + widest(cells[name])
@@ -108,7 +108,7 @@ def fitting(cells: Mapping[str, Sequence[str]], matters: Sequence[str], room: in
 
 
 def widest(texts: Iterable[str]) -> int:
-    """Columns of a terminal that the widest of some texts takes."""
+    """Return columns of a terminal that the widest of some texts takes."""
     return max(map(cell_len, texts))
 
 
@@ -133,7 +133,7 @@ def summary(rows: Sequence[Row], until: str = "so far") -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A time in its largest unit, as far as an estimate goes."""
+    """Return a duration, rounded, in its largest unit."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -159,7 +159,7 @@ class Name:
 
 
 def _gap(width: int) -> int:
-    """Columns of a terminal between two of the table: the box's own, and one more where there is room."""
+    """Return columns of a terminal between two of the table: the box's own, and one more where there is room."""
     return 2 if width >= _WIDE else 1
 
 
@@ -168,7 +168,7 @@ def _rest(rows: Sequence[Row]) -> str:
 
 
 def _wrapped(text: str, width: int, lines: int) -> int:
-    """Lines that a text takes beyond those that there is room for."""
+    """Return lines that a text takes beyond those that there is room for."""
     return max(0, -(-cell_len(text) // width) - lines)
 
 

@@ -38,7 +38,7 @@ _VERBS: dict[type[Action], str] = {
 
 
 def schema_of(command: Command) -> dict[str, Any]:
-    """The JSON Schema of one line of a command's output."""
+    """Return the JSON Schema of one line of a command's output."""
     adapter: TypeAdapter[Any] = TypeAdapter(OUTPUTS[command])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -48,7 +48,7 @@ def schema_of(command: Command) -> dict[str, Any]:
 
 
 def plan_lines(plan: Plan) -> Iterator[MachineLine]:
-    """The plan, a line a job, and its summary."""
+    """Yield a plan: one line per job, then its summary."""
     for job in plan.jobs:
         yield _job(job)
     for orphan in plan.orphans:
@@ -69,7 +69,7 @@ def plan_lines(plan: Plan) -> Iterator[MachineLine]:
 
 
 def error_lines(error: BatchspecError) -> Iterator[ErrorLine]:
-    """What ends a command; a line for each problem, where it is several."""
+    """Yield the error that ended a command: one line per problem."""
     if not isinstance(error, (SpecError, InputError)):
         yield ErrorLine(message=error.message, hint=error.hint or None, codes=error.codes)
         return
@@ -85,7 +85,7 @@ def error_lines(error: BatchspecError) -> Iterator[ErrorLine]:
 
 
 def dump(line: MachineLine) -> str:
-    """A line's JSON, with its line end. Fields of an action that do not apply are left out."""
+    """Return a line's JSON, with its line end. Fields of an action that do not apply are left out."""
     return line.model_dump_json(exclude_none=True) + "\n"
 
 

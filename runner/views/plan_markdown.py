@@ -55,7 +55,7 @@ def markdown(plan: Plan) -> str:
 
 
 def refused(message: str) -> str:
-    """The text where there is no plan, since the specs can't be read."""
+    """Return the text where there is no plan, since the specs can't be read."""
     lines = _fence(message.split("\n"), "text", 100)
     return "\n".join((MARK, "### Batchspec plan: none, because of errors", "", *lines, ""))
 
@@ -88,7 +88,7 @@ _LEFT = {"job", "tokens", "cost", "why"}
 
 
 def _table(jobs: Sequence[JobPlan]) -> list[str]:
-    """The table, jobs with changes first; those that do not fit are counted by what they do.
+    """Return the table, jobs with changes first; those that do not fit are counted by what they do.
 
     Counts that no job has are no columns: a comment is narrow.
     """
@@ -110,7 +110,7 @@ def _table(jobs: Sequence[JobPlan]) -> list[str]:
 
 
 def _cells(job: JobPlan) -> dict[str, str]:
-    """A job's cells by column; empty where a count is zero."""
+    """Return a job's cells by column; empty where a count is zero."""
     tally = job.tally
     rounds = [action for action in job.actions if isinstance(action, Submit)]
     counts = {
@@ -148,7 +148,7 @@ def _rows(job: JobPlan) -> str:
 
 
 def _tokens(estimate: Estimate | None) -> str:
-    """Tokens in and out: `520 in (exact), 200 to 2,560 out`."""
+    """Return tokens in and out: `520 in (exact), 200 to 2,560 out`."""
     if estimate is None or not estimate.requests:
         return ""
     low, high = estimate.output.expected, estimate.output.high
@@ -160,7 +160,7 @@ def _tokens(estimate: Estimate | None) -> str:
 
 
 def _cost(estimate: Estimate | None, spent: Decimal | None) -> str:
-    """What was spent until now, and what it will be: `$0.10 → $0.12, at most $0.15`."""
+    """Return what was spent so far, and the sum after apply: `$0.10 → $0.12, at most $0.15`."""
     if estimate is None:
         return f"{usd_text(spent)} spent" if spent is not None else ""
     if estimate.price is None:
@@ -182,7 +182,7 @@ def _errors(errors: Mapping[str, str]) -> list[Section]:
 
 
 def _left(orphans: Sequence[Orphan]) -> list[Section]:
-    """Jobs that have left the specs, in one section."""
+    """Return jobs that no spec defines any more, in one section."""
     lines = []
     for orphan in orphans:
         state = f"{len(orphan.running)} running, {orphan.ended + len(orphan.over)} ended"
@@ -242,7 +242,7 @@ def _difference(example: Example) -> list[str]:
 
 
 def _fence(lines: Sequence[str], kind: str, most: int) -> list[str]:
-    """Lines in a fence that is longer than any run of backticks in it."""
+    """Return lines in a fence that is longer than any run of backticks in it."""
     more = len(lines) - most
     lines = [shortened(line, _LINE) for line in lines[:most]] + ([f"… {more} more lines"] if more > 0 else [])
     longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
@@ -251,7 +251,7 @@ def _fence(lines: Sequence[str], kind: str, most: int) -> list[str]:
 
 
 def code(text: str) -> str:
-    """A text as inline code on one line: nothing in it is markup."""
+    """Return a text as inline code on one line: nothing in it is markup."""
     flat = visible_line(re.sub(r"[ \t\r\n]+", " ", text).strip()).replace("`", "'")
     return f"`{flat if len(flat) <= _CELL else f'{flat[: _CELL - 1]}…'}`" if flat else ""
 

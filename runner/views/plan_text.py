@@ -19,7 +19,7 @@ _NAMED = 10
 
 
 def explain(plan: Plan, *, override: bool = False) -> str:
-    """The whole plan as text, with a line end; the last line is its summary.
+    """Return the whole plan as text, with a line end; the last line is its summary.
 
     `override` is whether a person has said why budgets may be gone over.
     """
@@ -81,7 +81,7 @@ def _job_counts(job: JobPlan) -> list[str]:
 
 
 def _costs(estimate: Estimate) -> Iterator[str]:
-    """What the requests to submit will take: tokens, and money where a price is known."""
+    """Yield what the requests to submit will take: tokens, and money where a price is known."""
     if estimate.requests:
         yield from _tokens(estimate)
     price = estimate.price
@@ -104,7 +104,7 @@ def _tokens(estimate: Estimate) -> Iterator[str]:
 
 
 def certainty(estimate: Estimate) -> str:
-    """How far the input tokens can be believed, in words: what is assumed is the tokenizer, or a rule of it."""
+    """Return how far the input tokens can be believed, in words: what is assumed is the tokenizer, or a rule of it."""
     found = estimate.input.certainty
     if found is not Certainty.ASSUMED:
         return str(found.value)
@@ -115,7 +115,7 @@ def certainty(estimate: Estimate) -> str:
 
 
 def paid_again(estimate: Estimate) -> Iterator[str]:
-    """Why it may cost more than each request once, in words."""
+    """Yield why it may cost more than each request once, in words."""
     if estimate.times > 1:
         yield f"invalid answers are retried, and paid up to {estimate.times} times"
     if estimate.later.requests:
@@ -138,7 +138,7 @@ def money(expected: Decimal | None, ceiling: Decimal | None) -> str:
 
 
 def _total(plan: Plan, override: bool) -> Iterator[str]:
-    """The cost of the whole plan, and the budgets that it could go over."""
+    """Yield the cost of the whole plan, and the budgets that it could go over."""
     estimates = [job.estimate for job in plan.jobs if job.estimate is not None]
     priced = [one for one in estimates if one.price is not None]
     if priced:
@@ -153,7 +153,7 @@ def _total(plan: Plan, override: bool) -> Iterator[str]:
 
 
 def orphan_lines(orphan: Orphan) -> Iterator[str]:
-    """What there is of a job that has left the specs, and what becomes of it."""
+    """Yield what there is of a job that has left the specs, and what becomes of it."""
     yield f"{orphan.address}  ({orphan.realm})"
     kept = f"; {number(orphan.ended)} ended {plural(orphan.ended, 'batch', 'batches')} kept" if orphan.ended else ""
     yield f"    no spec defines this job any more{kept}"
@@ -216,7 +216,7 @@ def _summary(plan: Plan) -> str:
 
 
 def reused_text(plan: Plan, reused: int) -> str:
-    """How many answers are reused, and of how many only lockfile and output say that they were given."""
+    """Return how many answers are reused, and of how many only lockfile and output say that they were given."""
     unproven = min(reused, sum(job.unproven for job in plan.jobs))
     return f"{number(reused)} reused" + (
         f" ({number(unproven)} known only from lockfile and output)" if unproven else ""
@@ -224,7 +224,7 @@ def reused_text(plan: Plan, reused: int) -> str:
 
 
 def to_submit(plan: Plan, what: str) -> list[str]:
-    """How many requests apply would submit, and how many a canary that failed holds back."""
+    """Return how many requests apply would submit, and how many a canary that failed holds back."""
     submit = sum(job.submits for job in plan.jobs)
     held = sum(job.held_back for job in plan.jobs if job.asks_new)
     left = sum(job.held_back for job in plan.jobs if not job.asks_new)

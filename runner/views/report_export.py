@@ -33,7 +33,7 @@ def as_csv(jobs: Sequence[JobFacts]) -> str:
 
 
 def as_json(jobs: Sequence[JobFacts]) -> bytes:
-    """All jobs, with a line end."""
+    """Return all jobs, with a line end."""
     value = {"version": 1, "jobs": [_job(job) for job in jobs]}
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
@@ -94,5 +94,5 @@ def _shown(row: Shown) -> dict[str, Any]:
 
 
 def _safe(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets a quote before it."""
+    """Return a text that a spreadsheet would take for a formula gets a quote before it."""
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value

@@ -17,7 +17,7 @@ SHOWN_RUNS = 30
 
 
 def page(jobs: Sequence[JobFacts], project: str, made: datetime) -> str:
-    """The whole page."""
+    """Return the whole page."""
     import jinja2  # noqa: PLC0415
 
     environment = jinja2.Environment(
@@ -107,7 +107,7 @@ def _svg(text: str) -> Any:
 
 
 def _unquoted(identity: str) -> str:
-    """A row's id without the quotes of its JSON text."""
+    """Return a row's id without the quotes of its JSON text."""
     return identity[1:-1] if identity[:1] == identity[-1:] == '"' else identity
 
 
@@ -128,7 +128,7 @@ def _short(value: float) -> str:
 
 
 def _moment(text: str) -> str:
-    """A time of the lockfile to the minute."""
+    """Return a time of the lockfile to the minute."""
     return text[:16].replace("T", " ") if text else "not known"
 
 

@@ -33,7 +33,7 @@ _SUM = "in total"
 
 
 def status_view(jobs: Sequence[JobStatus], *, height: int | None = None) -> RenderableType:
-    """The table and its sum. On a screen of `height` lines a job has one, and those that run come first."""
+    """Return the table and its sum. On a screen of `height` lines a job has one, and those that run come first."""
     rows = [_row(job) for job in jobs]
     more = [*_errors(jobs), *_not_asked(jobs), *_failures(jobs)]
     return Group(JobTable(rows, height, until=_SUM), Text(summary(rows, _SUM)), *(more if height is None else more[:2]))
@@ -57,7 +57,7 @@ def _row(job: JobStatus) -> Row:
 
 
 def line(job: JobStatus) -> str:
-    """A job in one line, for a log."""
+    """Return a job in one line, for a log."""
     facts = [f"{job.answered:,} of {job.requests:,} answered"] if job.requests else []
     facts += [f"{job.failed:,} failed"] if job.failed else []
     facts += [f"{time_text(job.left)} left"] if job.left is not None and job.running else []
@@ -115,7 +115,7 @@ class Batches:
 
 
 def _errors(jobs: Sequence[JobStatus]) -> Iterator[Text]:
-    """What stops jobs from being asked about, each reason once."""
+    """Yield what stops jobs from being asked about, each reason once."""
     reasons: dict[str, list[str]] = {}
     for job in jobs:
         if job.error:
@@ -143,7 +143,7 @@ def _not_asked(jobs: Sequence[JobStatus]) -> Iterator[Text]:
 
 
 def _failures(jobs: Sequence[JobStatus]) -> Iterator[Text]:
-    """Why batches failed as a whole, in the service's words."""
+    """Yield why batches failed as a whole, in the service's words."""
     for job in jobs:
         for text in job.failures:
             yield Text(f"(!) {job.address}: {text}", style="red")
@@ -165,7 +165,7 @@ def _tokens(tokens: Tokens, *, at_most: bool) -> str:
 
 
 def _cost(job: JobStatus) -> str:
-    """What all batches have cost beside what was estimated for them, once that can be compared."""
+    """Return what all batches have cost beside what was estimated for them, once that can be compared."""
     estimated = None if job.expected is None or job.running else Decimal(str(job.expected))
     return beside_text(Decimal(str(job.cost)), estimated, at_most=job.at_most)
 

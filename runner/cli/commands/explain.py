@@ -33,5 +33,5 @@ def explain(
 
 
 def _text(page: Path) -> str:
-    """A page as it stands; links to other pages become their names."""
+    """Return a page's text; links to other pages become their names."""
     return re.sub(r"\[([^\]]+)\]\([^)]*\.(?:md|yml|yaml)[^)]*\)", r"\1", page.read_text(encoding="utf-8"))

@@ -120,12 +120,12 @@ def _files_for(folder: Path, data: Path) -> tuple[dict[str, str], str]:
 
 
 def _name(folder: Path) -> str:
-    """A project name from the folder's, written into the file once; it is not looked up again."""
+    """Return a project name from the folder's, written into the file once; it is not looked up again."""
     return _plain_name(folder.resolve().name) or "project"
 
 
 def _plain_name(text: str) -> str:
-    """A name of letters, digits, `.`, `_` and `-`, as near to a text as that goes."""
+    """Return a text reduced to letters, digits, `.`, `_` and `-`."""
     letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")[:64]
 

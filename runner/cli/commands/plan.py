@@ -121,7 +121,7 @@ def plan(
 
 
 def _to_apply(out: Path, word: ApplyOptions, provider: str | None, variables: list[str] | None) -> str:
-    """The command that applies a saved plan: what a person's word released is said again."""
+    """Return the command that applies a saved plan, with the options that it was made with."""
     said = [
         *(part for one in variables or () for part in ("--var", one)),
         *(("--provider", provider) if provider else ()),
@@ -135,7 +135,7 @@ def _to_apply(out: Path, word: ApplyOptions, provider: str | None, variables: li
 
 @contextmanager
 def _reviewed(*, wanted: bool) -> Iterator[None]:
-    """Where specs can't be read, a review says so too: a pull request shows no more than that text."""
+    """Print the error as markdown too, if specs can't be read: a pull request shows nothing else."""
     try:
         yield
     except BatchspecError as error:

@@ -65,7 +65,7 @@ def render(
 
 
 def _requests(spec: JobSpec, project: Project, limit: int, wanted: set[str]) -> Iterator[tuple[bytes, bytes]]:
-    """The first requests, or those of the wanted rows."""
+    """Yield the first requests, or those of the wanted rows."""
     from runner.planner.render import first_requests  # noqa: PLC0415
 
     if not wanted:
@@ -81,7 +81,7 @@ def _requests(spec: JobSpec, project: Project, limit: int, wanted: set[str]) -> 
 
 
 def _id(identity: bytes) -> str:
-    """A row's id as people type it."""
+    """Return a row's id as people type it."""
     import json  # noqa: PLC0415
 
     value = json.loads(identity)
@@ -120,7 +120,7 @@ def _differences(
 
 
 def _difference(title: str, one: bytes, other: bytes) -> Iterator[str]:
-    """What differs of two requests: the prompt line by line, and the names of other fields."""
+    """Yield what differs of two requests: the prompt line by line, and the names of other fields."""
     import json  # noqa: PLC0415
 
     from runner.report.prompts import key_and_prompt  # noqa: PLC0415

@@ -51,7 +51,7 @@ def show_plan(plan: Plan, root: Path, *, no_color: bool, override: bool = False)
 
 
 def wrap_line(line: str, width: int) -> list[str]:
-    """A line of a plan, broken at `width`: what follows stands below what its label is followed by."""
+    """Wrap a line of a plan at `width`; indent continuation lines below the text after the label."""
     label = _LABEL.match(line)
     indent = " " * (label.end() if label else 0)
     parts = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

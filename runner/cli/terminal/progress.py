@@ -70,13 +70,13 @@ class Work:
         return (self.note if self.verb == "answers" else "") or _DOING.get(self.verb, self.verb)
 
     def text(self, now: float) -> str:
-        """How much is done, how fast, and how long the rest will take."""
+        """Return how much is done, how fast, and how long the rest will take."""
         facts = [self.amount(), f"{self.failed:,} failed" if self.failed else "", self.rate_text(now)]
         left = self.left(now)
         return ", ".join(fact for fact in (*facts, f"{left} left" if left else "") if fact)
 
     def amount(self) -> str:
-        """How much is done of how much."""
+        """Return how much is done of how much."""
         if self.verb in _BYTES:
             size, unit = _scale(max(self.total, self.done))
             done = f"{self.done / size:.{_digits(size)}f}"
@@ -84,12 +84,12 @@ class Work:
         return f"{self.done:,}/{self.total:,}" if self.total else f"{self.done:,}"
 
     def rate_text(self, now: float) -> str:
-        """How fast it goes; empty where that is not known."""
+        """Return how fast it goes; empty where that is not known."""
         rate = self._per_second(now)
         return self._rate(rate) if rate > 0 else ""
 
     def left(self, now: float) -> str:
-        """How long the rest will take; empty where that is not known."""
+        """Return how long the rest will take; empty where that is not known."""
         rate = self._per_second(now)
         if rate <= 0 or self.total <= self.done:
             return ""
@@ -314,7 +314,7 @@ def _on_resize(call: Callable[[], None] | None) -> None:
 
 
 def _scale(count: int) -> tuple[int, str]:
-    """The unit that a number of bytes is shown in: how many bytes it is, and its name."""
+    """Return the unit that a number of bytes is shown in: how many bytes it is, and its name."""
     for size, unit in ((10**9, "GB"), (10**6, "MB")):
         if count >= size:
             return size, unit

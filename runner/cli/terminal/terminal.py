@@ -44,7 +44,7 @@ _EVENTS = {
 
 
 def error_text(error: BatchspecError) -> str:
-    """An error as people read it, with a line end. The last line says where to read more."""
+    """Return an error as people read it, with a line end. The last line says where to read more."""
     if isinstance(error, (SpecError, InputError)):
         lines = [problem_text(problem) for problem in error.problems]
     else:
@@ -160,7 +160,7 @@ class _StderrAboveTable(io.TextIOBase):
 
 
 def _with_fields(_logger: object, _name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A log entry with the job, shard and batch that are worked on; what it says itself stands."""
+    """Add the current job, shard and batch to a log entry; its own fields win."""
     return {**logged(), **entry}
 
 
