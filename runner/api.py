@@ -19,8 +19,6 @@ from runner.executor.fetch import NotVisibleYet, fetch_batch
 from runner.executor.observe_job import observe_job
 from runner.executor.outcome import Outcome, RenderedJob
 from runner.jobspec.loader import JobSpec, Project, find_root, load_project
-from runner.jobspec.settings import Settings
-from runner.money.budget import overruns
 from runner.operations.orphans import find_orphans, prune, renamed_note
 from runner.operations.status import without_key
 from runner.planner.render import render_job
@@ -29,7 +27,7 @@ from runner.reconciler.observe.batch_list import BatchListCache
 from runner.reconciler.observe.lockfile_pins import pins_line, tool
 from runner.reconciler.observe.observe import ApplyOptions, Observed
 from runner.reconciler.plan.canary import annotate_plan as canary_told
-from runner.reconciler.plan.job_estimate import budget_of, estimate, spent
+from runner.reconciler.plan.job_estimate import estimate, over_budget, spent
 from runner.reconciler.plan.plan import Example, Fetch, JobPlan, Orphan, Plan
 from runner.reconciler.plan.plan_limits import PlanLimits, plan_limits_of
 from runner.reconciler.plan.planfile import PlanFile, missing_jobs, saved_job, saved_text, staleness
@@ -330,25 +328,8 @@ def _without_key(spec: JobSpec) -> str:
     return f"{without_key(spec)}, so this plan uses the lockfile only; `--provider local` needs no key"
 
 
-def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[JobPlan]) -> tuple[str, ...]:
-    """Return the budgets that these plans could go over, of each job and of all together, and by how much."""
-    estimates = {job.address: job.estimate for job in plans if job.estimate is not None}
-    found = []
-    for spec in specs:
-        if spec.job.budget is not None and spec.address in estimates:
-            broken = overruns(budget_of(spec.job.budget), [estimates[spec.address]])
-            found += [f"{spec.address}: {one.field}: {one.text}" for one in broken]
-    if settings.budget is not None:
-        broken = overruns(budget_of(settings.budget), list(estimates.values()))
-        found += [f"all jobs: {one.field}: {one.text}" for one in broken]
-    return tuple(found)
-
-
 def told(error: BatchspecError, *, hidden: bool = False) -> str:
-    """Return an error for people: what happened, then its hint on the next line.
-
-    Where the input is `hidden` nothing of it is said.
-    """
+    """Return an error for people, with its hint on the next line; if `hidden`, nothing of the input."""
     message = error.public if hidden and isinstance(error, InputError) else error.coded()
     return f"{message}\n{error.hint}" if error.hint else message
 

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import orjson
 
 from runner.jobspec.budget_options import BudgetLimits
+from runner.jobspec.loader import JobSpec
 from runner.jobspec.models import Job
 from runner.jobspec.settings import Settings
 from runner.jobspec.tools import cache_ttl
-from runner.money.budget import Budget
+from runner.money.budget import Budget, overruns
 from runner.money.estimate import (
     Caching,
     Estimate,
@@ -41,7 +42,7 @@ from runner.planner.spool.decisions import KeyState
 from runner.reconciler.observe.key_facts import is_indexed
 from runner.reconciler.observe.observe import Observed
 from runner.reconciler.plan.classify_job import wanted_round
-from runner.reconciler.plan.plan import Submit
+from runner.reconciler.plan.plan import JobPlan, Submit
 from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import BatchLine, EstimateField, PinsLine, PriceField, UsageField
 
@@ -229,6 +230,20 @@ def _is_limit(lockfile: Lockfile, line: BatchLine) -> bool:
     pins = lockfile.pins.get(line.pins or "")
     limit = token_limit(pins.parameters) if pins is not None else None
     return limit is not None and line.estimate is not None and line.estimate.output_tokens == limit * line.requests
+
+
+def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[JobPlan]) -> tuple[str, ...]:
+    """Return the budgets that these plans could go over, of each job and of all together, and by how much."""
+    estimates = {job.address: job.estimate for job in plans if job.estimate is not None}
+    found = []
+    for spec in specs:
+        if spec.job.budget is not None and spec.address in estimates:
+            broken = overruns(budget_of(spec.job.budget), [estimates[spec.address]])
+            found += [f"{spec.address}: {one.field}: {one.text}" for one in broken]
+    if settings.budget is not None:
+        broken = overruns(budget_of(settings.budget), list(estimates.values()))
+        found += [f"all jobs: {one.field}: {one.text}" for one in broken]
+    return tuple(found)
 
 
 def budget_of(limits: BudgetLimits) -> Budget:
