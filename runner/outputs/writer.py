@@ -87,8 +87,8 @@ def write_output(
             rows += not failed_row
             rows_apart += failed_row
             if (rows + rows_apart) % _PIECE == 0:
-                watcher.progress(label, rows + rows_apart, spool.asks)
-    watcher.progress(label, rows + rows_apart, spool.asks)
+                watcher.progress(label, rows + rows_apart, spool.occurrences)
+    watcher.progress(label, rows + rows_apart, spool.occurrences)
     return OutputLine(
         output=output.path,
         job=spec.address,

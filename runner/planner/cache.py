@@ -26,18 +26,18 @@ from runner.planner.requests.layout import RequestLayout
 from runner.planner.requests.refusal_rules import Finding
 from runner.planner.spool.pins import Pins
 from runner.planner.spool.spool import Spool
-from runner.planner.templates.environment import MOST_NAMES, Loaded, read_template
+from runner.planner.templates.environment import MAX_TEMPLATE_NAMES, LoadedTemplate, read_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-WORTH_BYTES = 8 << 20
+MIN_CACHED_BYTES = 8 << 20
 """An input of fewer bytes is rendered anew each time: that is quick, and leaves nothing behind."""
 _FORMAT = 2
 _NAME = "made.json"
 _FILES = ("rows", "ids", "spans", "by-key")
-_MADE_BY = ("batchspec", "jinja2", "markupsafe", "orjson", "numpy", "genai-prices")
+_LIBRARIES = ("batchspec", "jinja2", "markupsafe", "orjson", "numpy", "genai-prices")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class CacheManifest:
     """
 
     format: int
-    made_by: str
-    frame: str
+    toolchain: str
+    layout: str
     templates: dict[str, list[str]]
     input_size: int
     input_digest: str
@@ -58,9 +58,9 @@ class CacheManifest:
     files: dict[str, str]
     findings: list[dict[str, Any]]
 
-    def found(self) -> tuple[Finding, ...]:
+    def restore_findings(self) -> tuple[Finding, ...]:
         """Return what a service would refuse of these rows."""
-        return tuple(Finding(**{**one, "rows": tuple(map(tuple, one["rows"]))}) for one in self.findings)
+        return tuple(Finding(**{**finding, "rows": tuple(map(tuple, finding["rows"]))}) for finding in self.findings)
 
 
 class RenderCache:
@@ -69,83 +69,86 @@ class RenderCache:
     `settings` are what else the spool depends on, beside frame, templates and input: values that JSON has.
     """
 
-    def __init__(self, folder: Path, root: Path, frame: RequestLayout, settings: object) -> None:
+    def __init__(self, folder: Path, root: Path, layout: RequestLayout, settings: object) -> None:
         self._folder = folder
         self._root = root
-        self._frame = _frame_digest(frame, settings)
-        self._made = _read(folder / _NAME)
+        self._layout = _layout_digest(layout, settings)
+        self._manifest = _read(folder / _NAME)
 
-    def may_hold(self, input_size: int) -> bool:
+    def maybe_fresh(self, input_size: int) -> bool:
         """Whether it is worth hashing the input to find out; templates that were read last time are read now."""
-        made = self._made
+        manifest = self._manifest
         return (
-            made is not None
-            and (made.made_by, made.frame, made.input_size) == (made_by(), self._frame, input_size)
-            and all(_template_state(read_template(self._root, name)) == found for name, found in made.templates.items())
+            manifest is not None
+            and (manifest.toolchain, manifest.layout, manifest.input_size)
+            == (toolchain_digest(), self._layout, input_size)
+            and all(
+                _template_state(read_template(self._root, name)) == state for name, state in manifest.templates.items()
+            )
         )
 
-    def recall(self, input_digest: str, scratch: Path) -> CacheManifest | None:
+    def load(self, input_digest: str, scratch: Path) -> CacheManifest | None:
         """Put the kept files into `scratch` where they are those that an input with this digest gave; else None."""
-        made = self._made
-        if made is None or made.input_digest != input_digest or sorted(made.files) != sorted(_FILES):
+        manifest = self._manifest
+        if manifest is None or manifest.input_digest != input_digest or sorted(manifest.files) != sorted(_FILES):
             return None
         scratch.mkdir(parents=True, exist_ok=True)
         try:
-            for name, digest in made.files.items():
-                _link(self._folder / _named(name, digest), scratch / name)
+            for name, digest in manifest.files.items():
+                _link(self._folder / _file_name(name, digest), scratch / name)
                 if sha256_file(scratch / name) != digest:
                     return None
         except OSError:
             return None
-        return made
+        return manifest
 
-    def keep(
+    def store(
         self,
         spool: Spool,
-        loaded: Mapping[str, Loaded],
+        loaded: Mapping[str, LoadedTemplate],
         input_size: int,
         pins: Pins,
         findings: Sequence[Finding] = (),
     ) -> None:
         """Keep what was rendered in place of what was kept. A disk that refuses leaves nothing, or what there was."""
-        if input_size < WORTH_BYTES or len(loaded) >= MOST_NAMES:
+        if input_size < MIN_CACHED_BYTES or len(loaded) >= MAX_TEMPLATE_NAMES:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             spool.sort()
             digests = {name: sha256_file(spool.folder / name) for name in _FILES}
             for name, digest in digests.items():
-                _link(spool.folder / name, self._folder / _named(name, digest))
+                _link(spool.folder / name, self._folder / _file_name(name, digest))
             templates = {name: _template_state(loaded[name]) for name in sorted(loaded)}
-            made = CacheManifest(
+            manifest = CacheManifest(
                 _FORMAT,
-                made_by(),
-                self._frame,
+                toolchain_digest(),
+                self._layout,
                 templates,
                 input_size,
                 pins.input_digest,
                 pins.rows,
                 pins.requests,
                 digests,
-                [asdict(one) for one in findings],
+                [asdict(finding) for finding in findings],
             )
-            beside = self._folder / f"{_NAME}.{os.getpid()}"
-            beside.write_bytes(_sealed(made))
-            beside.replace(self._folder / _NAME)
-            wanted = {_NAME, *(_named(name, digest) for name, digest in digests.items())}
+            temporary = self._folder / f"{_NAME}.{os.getpid()}"
+            temporary.write_bytes(_serialize(manifest))
+            temporary.replace(self._folder / _NAME)
+            current_files = {_NAME, *(_file_name(name, digest) for name, digest in digests.items())}
             for path in self._folder.iterdir():
-                if path.name not in wanted:
+                if path.name not in current_files:
                     path.unlink(missing_ok=True)
         except OSError:
             return
 
 
 @cache
-def made_by() -> str:
+def toolchain_digest() -> str:
     """The code and the libraries that a rendering comes from."""
-    versions = {name: _version(name) for name in _MADE_BY} | {"python": platform.python_version()}
-    here = Path(__file__).parent
-    paths = [*sorted(here.rglob("*.py")), here.parent / "base/keys.py", here.parent / "base/digest.py"]
+    versions = {name: _version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
+    package = Path(__file__).parent
+    paths = [*sorted(package.rglob("*.py")), package.parent / "base/keys.py", package.parent / "base/digest.py"]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
     return digest_json([versions, code])
 
@@ -157,19 +160,19 @@ def _version(name: str) -> str:
         return ""
 
 
-def _frame_digest(frame: RequestLayout, settings: object) -> str:
+def _layout_digest(layout: RequestLayout, settings: object) -> str:
     # Bytes are written as Latin-1, which loses nothing and JSON can hold.
-    return sha256_hex(orjson.dumps([asdict(frame), settings], default=lambda value: value.decode("latin-1")))
+    return sha256_hex(orjson.dumps([asdict(layout), settings], default=lambda value: value.decode("latin-1")))
 
 
-def _template_state(one: Loaded) -> list[str]:
-    return [one.path, one.digest, one.problem]
+def _template_state(template: LoadedTemplate) -> list[str]:
+    return [template.path, template.digest, template.problem]
 
 
 def _read(path: Path) -> CacheManifest | None:
     try:
-        text, seal = path.read_bytes().splitlines()
-        if sha256_hex(text) != seal.decode():
+        text, checksum = path.read_bytes().splitlines()
+        if sha256_hex(text) != checksum.decode():
             return None
         fields = orjson.loads(text)
         return CacheManifest(**fields) if fields["format"] == _FORMAT else None
@@ -177,12 +180,12 @@ def _read(path: Path) -> CacheManifest | None:
         return None
 
 
-def _sealed(made: CacheManifest) -> bytes:
-    text = orjson.dumps(asdict(made))
+def _serialize(manifest: CacheManifest) -> bytes:
+    text = orjson.dumps(asdict(manifest))
     return text + b"\n" + sha256_hex(text).encode() + b"\n"
 
 
-def _named(name: str, digest: str) -> str:
+def _file_name(name: str, digest: str) -> str:
     return f"{name}-{digest[:32]}"
 
 

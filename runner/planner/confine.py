@@ -13,15 +13,15 @@ import struct
 import sys
 from pathlib import Path
 
-MEMORY = 4 << 30
+MEMORY_BYTES = 4 << 30
 """Bytes of address space that a child process may take."""
 FILE_BYTES = 1 << 38
 """The largest file that a child process may write; scratch files are sparse, so this is far above any real size."""
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "BATCHSPEC_TRUST_PATHS")
+_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "BATCHSPEC_TRUST_PATHS")
 """Variables that a child process gets; none holds a key."""
-_DENIED = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
-_DENIED_TOO = ("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "pty.spawn")
-_CALLS = {
+_DENIED_NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
+_DENIED_PROCESSES = ("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "pty.spawn")
+_DENIED_CALLS = {
     "x86_64": (0xC000003E, (41, 42, 53, 59, 322, 425)),
     "aarch64": (0xC00000B7, (198, 203, 199, 221, 281, 425)),
 }
@@ -33,7 +33,7 @@ These are socket, connect, socketpair, execve, execveat and io_uring_setup (linu
 
 def environment() -> dict[str, str]:
     """Return the environment for a child process: where to find things, and no key."""
-    return {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
 
 
 def import_path() -> list[str]:
@@ -42,7 +42,7 @@ def import_path() -> list[str]:
     return [package, *(entry for entry in sys.path if entry and Path(entry).is_absolute() and entry != package)]
 
 
-def confine(*, memory: int = MEMORY, file_bytes: int = FILE_BYTES, seconds: int | None = None) -> None:
+def confine(*, memory: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES, seconds: int | None = None) -> None:
     """Take from this process what it does not need; `seconds` bounds its time on the processor.
 
     Call it before anything untrusted is read, and before a library starts a thread.
@@ -50,38 +50,38 @@ def confine(*, memory: int = MEMORY, file_bytes: int = FILE_BYTES, seconds: int 
     with contextlib.suppress(ImportError):  # not on every platform
         import resource  # noqa: PLC0415
 
-        bounds = {"RLIMIT_CORE": 0, "RLIMIT_AS": memory, "RLIMIT_FSIZE": file_bytes, "RLIMIT_CPU": seconds}
-        for name, value in bounds.items():
+        limits = {"RLIMIT_CORE": 0, "RLIMIT_AS": memory, "RLIMIT_FSIZE": file_bytes, "RLIMIT_CPU": seconds}
+        for name, value in limits.items():
             if value is None or not hasattr(resource, name):
                 continue
             kind = getattr(resource, name)
             with contextlib.suppress(OSError, ValueError):
                 hard = resource.getrlimit(kind)[1]
-                bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-                resource.setrlimit(kind, (bound, bound))
-    sys.addaudithook(_deny)
+                limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                resource.setrlimit(kind, (limit, limit))
+    sys.addaudithook(_audit)
     with contextlib.suppress(Exception):  # whatever a platform lacks: it is the second line only
-        _filter_calls()
+        _install_seccomp_filter()
 
 
-def _deny(event: str, _arguments: object) -> None:
-    if event in _DENIED or event in _DENIED_TOO:
+def _audit(event: str, _arguments: object) -> None:
+    if event in _DENIED_NETWORK or event in _DENIED_PROCESSES:
         raise PermissionError(f"this process works on untrusted input; {event} is denied")
 
 
-def _filter_calls() -> None:
+def _install_seccomp_filter() -> None:
     """Have Linux deny sockets and programs to this process, also from code that is not Python (seccomp(2))."""
     import ctypes  # noqa: PLC0415  only here
 
-    if sys.platform != "linux" or platform.machine() not in _CALLS or struct.calcsize("P") != 8:
+    if sys.platform != "linux" or platform.machine() not in _DENIED_CALLS or struct.calcsize("P") != 8:
         return
-    architecture, denied = _CALLS[platform.machine()]
-    load, equal, give = 0x20, 0x15, 0x06  # BPF: load a word, jump where equal, return
+    architecture, denied = _DENIED_CALLS[platform.machine()]
+    load, equal, return_ = 0x20, 0x15, 0x06  # BPF: load a word, jump where equal, return
     refuse, allow = 0x00050000 | 1, 0x7FFF0000  # an errno, EPERM; or go on
-    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (give, 0, 0, refuse), (load, 0, 0, 0)]
+    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (return_, 0, 0, refuse), (load, 0, 0, 0)]
     for number, call in enumerate(denied):
         program.append((equal, len(denied) - number, 0, call))
-    program += [(give, 0, 0, allow), (give, 0, 0, refuse)]
+    program += [(return_, 0, 0, allow), (return_, 0, 0, refuse)]
     packed = b"".join(struct.pack("<HBBI", *line) for line in program)
     library = ctypes.CDLL(None, use_errno=True)
     code = ctypes.create_string_buffer(packed, len(packed))

@@ -14,16 +14,16 @@ import jinja2
 
 from runner.errors import InputError, Problem, SpecError
 from runner.jobspec.loader import JobSpec
-from runner.planner.cache import WORTH_BYTES, CacheManifest, RenderCache
+from runner.planner.cache import MIN_CACHED_BYTES, CacheManifest, RenderCache
 from runner.planner.input.limits import INPUT_BYTES
 from runner.planner.input.parse import Chunk, RowProblem, rows
-from runner.planner.input.source import hash_files, is_whole, read_chunks, size_of
+from runner.planner.input.source import hash_files, input_size, is_whole, read_chunks
 from runner.planner.input.streams import InputFiles
 from runner.planner.requests.layout import RequestLayout, build_layout
 from runner.planner.requests.refusal_rules import Finding, Found, Limits
 from runner.planner.requests.renderer import Renderer
 from runner.planner.spool.pins import Pins, pins_of
-from runner.planner.spool.spool import Part, Spool, SpoolWriter, doubled_ids, sequence_digest
+from runner.planner.spool.spool import Part, Spool, SpoolWriter, duplicate_ids, sequence_digest
 from runner.planner.templates.check import template_problems
 from runner.planner.templates.environment import Templates
 
@@ -67,16 +67,16 @@ def render_job(
     if keep_in is None:
         return rendering.render(scratch)
     settings = [spec.job.replicates, spec.job.dedupe, spec.job.input.model_dump(mode="json")]
-    kept = RenderCache(keep_in, root, rendering.frame, settings)
-    size = size_of(root, spec) if is_whole(spec.job.input) else 0
-    if size >= WORTH_BYTES and kept.may_hold(size):
+    cached = RenderCache(keep_in, root, rendering.layout, settings)
+    size = input_size(root, spec) if is_whole(spec.job.input) else 0
+    if size >= MIN_CACHED_BYTES and cached.maybe_fresh(size):
         files = InputFiles()
         hash_files(root, spec, files)
-        made = kept.recall(files.digest(), scratch / "kept")
-        if made is not None:
-            return rendering.recalled(made, scratch)
+        manifest = cached.load(files.digest(), scratch / "kept")
+        if manifest is not None:
+            return rendering.from_cache(manifest, scratch)
     desired = rendering.render(scratch)
-    kept.keep(desired.spool, rendering.templates.loaded, size, desired.pins, desired.findings)
+    cached.store(desired.spool, rendering.templates.loaded, size, desired.pins, desired.findings)
     return desired
 
 
@@ -88,44 +88,46 @@ class _Rendering:
     ) -> None:
         self._spec = spec
         self._root = root
-        self._count = cores() if jobs is None else jobs
+        self._processes = cores() if jobs is None else jobs
         self._progress = progress
-        self.frame = build_layout(spec, limits)
-        self.templates = Templates(root, self.frame.variables)
-        self._renderer = _compiled(spec, root, self.frame, self.templates)
+        self.layout = build_layout(spec, limits)
+        self.templates = Templates(root, self.layout.variables)
+        self._renderer = _compiled(spec, root, self.layout, self.templates)
 
     def render(self, scratch: Path) -> Desired:
         """Render all rows into `scratch`."""
         job = self._spec.job
         files = InputFiles()
-        troubles, found, made = ProblemList(files), Found(), 0
+        problem_list, found, rendered_bytes = ProblemList(files), Found(), 0
         with ExitStack() as stack:
             writer = stack.enter_context(SpoolWriter(scratch))
             chunks = _ReadableChunks(read_chunks(self._root, self._spec, files))
             for part in self._parts(chunks, scratch, stack):
                 writer.add(part)
-                troubles.take(part)
-                made += sum(size for *_, size in part.spans)
-                if made > files.limits.rendered(max(files.size, files.unpacked)):
-                    raise SpecError([self._spec.problem(_TOO_MUCH.format(made), "prompt", key=True, code="BS206")])
+                problem_list.add(part)
+                rendered_bytes += sum(size for *_, size in part.spans)
+                if rendered_bytes > files.limits.rendered(max(files.size, files.unpacked)):
+                    raise SpecError(
+                        [self._spec.problem(_TOO_LARGE.format(rendered_bytes), "prompt", key=True, code="BS206")]
+                    )
                 found.add(part.findings, part.seen)
                 if self._progress is not None:
                     self._progress(files.size, files.total)
             spool = writer.finish(job.replicates, dedupe=job.dedupe, numbered=not job.input.id_columns)
-        problems = [*troubles.problems, *chunks.problems, *_doubled(self._spec, spool, files)]
+        problems = [*problem_list.problems, *chunks.problems, *_duplicate_id_problems(self._spec, spool, files)]
         if problems:
             raise InputError(problems)
         pins = pins_of(self._spec, self.templates.used, files.digest(), spool.rows, sequence_digest(spool))
         return Desired(self._spec, self._root, spool, pins, found.all())
 
-    def recalled(self, made: CacheManifest, scratch: Path) -> Desired:
+    def from_cache(self, manifest: CacheManifest, scratch: Path) -> Desired:
         """What was kept; lines are rendered when they are asked for, and must have the keys that were kept."""
         job = self._spec.job
-        spool = Spool(scratch / "kept", made.rows, job.replicates, job.dedupe, not job.input.id_columns)
-        used = {path: digest for path, digest, problem in made.templates.values() if not problem}
-        pins = pins_of(self._spec, used, made.input_digest, made.rows, made.requests)
+        spool = Spool(scratch / "kept", manifest.rows, job.replicates, job.dedupe, not job.input.id_columns)
+        used = {path: digest for path, digest, problem in manifest.templates.values() if not problem}
+        pins = pins_of(self._spec, used, manifest.input_digest, manifest.rows, manifest.requests)
 
-        def again() -> Spool:
+        def render_now() -> Spool:
             desired = self.render(scratch / "again")
             if desired.pins != pins:
                 raise InputError(
@@ -135,31 +137,31 @@ class _Rendering:
                             0,
                             0,
                             "it, or a template, was changed in this moment",
-                            _AGAIN,
+                            _RUN_AGAIN,
                             code="BS207",
                         )
                     ]
                 )
             return desired.spool
 
-        spool.render_when_needed(again)
-        return Desired(self._spec, self._root, spool, pins, made.found())
+        spool.render_when_needed(render_now)
+        return Desired(self._spec, self._root, spool, pins, manifest.restore_findings())
 
     def _parts(self, chunks: Iterator[Chunk], scratch: Path, stack: ExitStack) -> Iterator[Part]:
-        few = list(islice(chunks, SMALL_CHUNKS + 1))
-        if self._count < 2 or len(few) <= SMALL_CHUNKS:
+        first_chunks = list(islice(chunks, SMALL_CHUNKS + 1))
+        if self._processes < 2 or len(first_chunks) <= SMALL_CHUNKS:
             return _render_in_process(
-                self._renderer, chain(few, chunks), stack.enter_context((scratch / "lines").open("wb"))
+                self._renderer, chain(first_chunks, chunks), stack.enter_context((scratch / "lines").open("wb"))
             )
-        from runner.planner.requests.worker_pool import Workers  # noqa: PLC0415  small inputs need none
+        from runner.planner.requests.worker_pool import WorkerPool  # noqa: PLC0415  small inputs need none
 
-        workers = Workers(self._count, self.frame, self.templates, self._root, scratch)
-        return stack.enter_context(workers).render(chain(few, chunks))
+        workers = WorkerPool(self._processes, self.layout, self.templates, self._root, scratch)
+        return stack.enter_context(workers).render(chain(first_chunks, chunks))
 
 
-_TOO_MUCH = f"the requests have more than {{}} bytes together; {INPUT_BYTES} in the environment raises the limit"
-_AGAIN = "run the command again"
-_SHOWN = 100
+_TOO_LARGE = f"the requests have more than {{}} bytes together; {INPUT_BYTES} in the environment raises the limit"
+_RUN_AGAIN = "run the command again"
+_MAX_SHOWN_ID = 100
 """Bytes of an id that are shown."""
 
 
@@ -189,8 +191,8 @@ def first_requests(
 
     `rows_of` names another job, and its root, whose rows are taken.
     """
-    shape = build_layout(spec)
-    renderer = _compiled(spec, root, shape, Templates(root, shape.variables))
+    layout = build_layout(spec)
+    renderer = _compiled(spec, root, layout, Templates(root, layout.variables))
     files, number = InputFiles(), 0
     source, folder = rows_of or (spec, root)
     for chunk in read_chunks(folder, source, files):
@@ -204,9 +206,9 @@ def first_requests(
             yield request[0] or b"%d" % number, request[1]
 
 
-def _compiled(spec: JobSpec, root: Path, shape: RequestLayout, templates: Templates) -> Renderer:
+def _compiled(spec: JobSpec, root: Path, layout: RequestLayout, templates: Templates) -> Renderer:
     try:
-        return Renderer(shape, templates)
+        return Renderer(layout, templates)
     except jinja2.TemplateError as error:
         raise SpecError(template_problems(root, [spec])) from error
 
@@ -222,7 +224,7 @@ def _render_in_process(renderer: Renderer, chunks: Iterable[Chunk], lines: Binar
             spans.append(("lines", offset, count, size))
             offset += size
         yield Part(
-            chunk.file_number, done.records, done.ids, tuple(spans), done.seen, done.bad, done.troubles, done.findings
+            chunk.file_number, done.records, done.ids, tuple(spans), done.seen, done.bad, done.problems, done.findings
         )
 
 
@@ -254,10 +256,10 @@ class ProblemList:
         self._bad = 0
         self._problems: list[Problem] = []
 
-    def take(self, part: Part) -> None:
+    def add(self, part: Part) -> None:
         """Take in the next part's."""
-        for trouble in part.troubles[: MAX_PROBLEMS - len(self._problems)]:
-            self._problems.append(_problem(trouble, self._files.paths[part.file_number], self._seen))
+        for problem in part.problems[: MAX_PROBLEMS - len(self._problems)]:
+            self._problems.append(_problem(problem, self._files.paths[part.file_number], self._seen))
         self._seen += part.seen
         self._bad += part.bad
 
@@ -269,24 +271,24 @@ class ProblemList:
         return self._problems + more
 
 
-def _problem(trouble: RowProblem, path: str, before: int) -> Problem:
-    named = f"row {before + trouble.position + 1}: " if trouble.position >= 0 else ""
+def _problem(problem: RowProblem, path: str, before: int) -> Problem:
+    prefix = f"row {before + problem.position + 1}: " if problem.position >= 0 else ""
     return Problem(
-        path, trouble.line, trouble.column, named + trouble.message, code=trouble.code, public=trouble.public
+        path, problem.line, problem.column, prefix + problem.message, code=problem.code, public=problem.public
     )
 
 
-def _doubled(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
+def _duplicate_id_problems(spec: JobSpec, spool: Spool, files: InputFiles) -> list[Problem]:
     if spool.numbered:
         return []
-    pairs, total = doubled_ids(spool, MAX_PROBLEMS)
+    pairs, total = duplicate_ids(spool, MAX_PROBLEMS)
     columns = " and ".join(spec.job.input.id_columns)
     problems = []
     for first, second, name in pairs:
         earlier = f"{files.paths[int(first['file'])]}:{int(first['line'])}"
         rest = f"in column {columns} stands at {earlier} already; ids must be unique"
         place = files.paths[int(second["file"])], int(second["line"]), 0
-        shown = name.decode() if len(name) <= _SHOWN else name[:_SHOWN].decode(errors="ignore") + "…"
+        shown = name.decode() if len(name) <= _MAX_SHOWN_ID else name[:_MAX_SHOWN_ID].decode(errors="ignore") + "…"
         problems.append(Problem(*place, f"the id {shown} {rest}", public=f"this row's id {rest}", code="BS205"))
     if total > len(pairs):
         problems.append(Problem("~", 0, 0, f"and {total - len(pairs)} more rows whose id stands before"))

@@ -23,12 +23,12 @@ from runner.jobspec.models import Shards
 from runner.planner.spool.decisions import Decisions, read_decisions
 from runner.planner.spool.spool import Block, Spool, keys_of
 
-Wanted = Callable[[Decisions], npt.NDArray[np.bool_]]
+Selector = Callable[[Decisions], npt.NDArray[np.bool_]]
 """Chooses asks of a block that go into shards."""
 _KEY_AT = len(b'{"custom_id":"')
 _KEY_LENGTH = len(VERSION) + 1 + 2 * DIGEST_BYTES
 _TENS = 10 ** np.arange(1, 10)
-_READ = 4 << 20
+_READ_BYTES = 4 << 20
 """Bytes of lines that are read at a time."""
 
 
@@ -56,30 +56,28 @@ class _Piece:
     segments: npt.NDArray[np.uint32]
     offsets: npt.NDArray[np.int64]
 
-    def part(self, start: int, end: int) -> _Piece:
+    def between(self, start: int, end: int) -> _Piece:
         """The asks from `start` up to `end`."""
-        taken = slice(start, end)
-        return _Piece(
-            self.keys[taken], self.ordinals[taken], self.sizes[taken], self.segments[taken], self.offsets[taken]
-        )
+        span = slice(start, end)
+        return _Piece(self.keys[span], self.ordinals[span], self.sizes[span], self.segments[span], self.offsets[span])
 
 
-def measure(spool: Spool, limits: Shards, wanted: Wanted) -> list[tuple[int, int]]:
+def measure(spool: Spool, limits: Shards, selector: Selector) -> list[tuple[int, int]]:
     """(requests, bytes) of each shard that `cut` would give; reads no lines."""
     return [
         (sum(len(piece.keys) for piece in pieces), sum(int(piece.sizes.sum()) for piece in pieces))
-        for pieces in _shards(spool, limits, wanted)
+        for pieces in _shards(spool, limits, selector)
     ]
 
 
-def cut(spool: Spool, limits: Shards, wanted: Wanted, folder: Path | None) -> Iterator[Shard]:
+def cut(spool: Spool, limits: Shards, selector: Selector, folder: Path | None) -> Iterator[Shard]:
     """Shards of the wanted asks, in input order; written to `folder`, or only measured where it is None.
 
     A shard is closed when the next request would go over `max_requests` or `max_bytes`; both limits are reached exactly
     where the requests allow. A request alone over `max_bytes` was refused when it was rendered.
     """
-    spool.need_lines()
-    for pieces in _shards(spool, limits, wanted):
+    spool.ensure_lines()
+    for pieces in _shards(spool, limits, selector):
         digest = hashlib.sha256()
         # Beside what was rendered: that folder is this process's own, and goes with it.
         path = None if folder is None else spool.folder / "cutting"
@@ -98,20 +96,20 @@ def cut(spool: Spool, limits: Shards, wanted: Wanted, folder: Path | None) -> It
         yield Shard(name, len(keys), sizes, path, keys[order_of(keys)])
 
 
-def _shards(spool: Spool, limits: Shards, wanted: Wanted) -> Iterator[list[_Piece]]:
+def _shards(spool: Spool, limits: Shards, selector: Selector) -> Iterator[list[_Piece]]:
     """The wanted asks, cut into shards; a shard's pieces are in order and never empty."""
     pieces: list[_Piece] = []
     requests = size = 0
-    for block, asks in read_decisions(spool):
-        piece = _piece(spool, block, asks, np.flatnonzero(wanted(asks)))
+    for block, decisions in read_decisions(spool):
+        piece = _piece(spool, block, decisions, np.flatnonzero(selector(decisions)))
         ends = np.cumsum(piece.sizes)
         start = 0
         while start < len(ends):
             before = int(ends[start - 1]) if start else 0
-            fitting = int(np.searchsorted(ends, before + limits.max_bytes - size, "right"))
-            end = min(fitting, start + limits.max_requests - requests)
+            last_fitting = int(np.searchsorted(ends, before + limits.max_bytes - size, "right"))
+            end = min(last_fitting, start + limits.max_requests - requests)
             if end > start:
-                pieces.append(piece.part(start, end))
+                pieces.append(piece.between(start, end))
                 requests, size = requests + end - start, size + int(ends[end - 1]) - before
                 start = end
             else:
@@ -122,10 +120,10 @@ def _shards(spool: Spool, limits: Shards, wanted: Wanted) -> Iterator[list[_Piec
         yield pieces
 
 
-def _piece(spool: Spool, block: Block, asks: Decisions, chosen: npt.NDArray[np.intp]) -> _Piece:
+def _piece(spool: Spool, block: Block, decisions: Decisions, chosen: npt.NDArray[np.intp]) -> _Piece:
     """The chosen asks of a block. Holds nothing of the others: few asks may be wanted of very many."""
     rows = chosen // spool.replicates
-    ordinals = asks["ordinal"][chosen]
+    ordinals = decisions["ordinal"][chosen]
     records, spans = block.records, block.spans
     lengths = records["length"].astype(np.int64)
     begins = np.cumsum(lengths) - lengths
@@ -134,26 +132,26 @@ def _piece(spool: Spool, block: Block, asks: Decisions, chosen: npt.NDArray[np.i
     return _Piece(
         keys_of(records["digest"][rows], ordinals),
         ordinals,
-        lengths[rows] + _longer(ordinals),
+        lengths[rows] + _ordinal_bytes(ordinals),
         spans["segment"][span],
         spans["offset"][span].astype(np.int64) + begins[rows] - begins[first[span]],
     )
 
 
-def _longer(ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+def _ordinal_bytes(ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
     """By how many bytes an ordinal makes a line longer: a dash and its digits; none for 0."""
-    longer = np.zeros(len(ordinals), np.int64)
-    some = ordinals > 0
-    longer[some] = 2 + np.searchsorted(_TENS, ordinals[some], "right")
-    return longer
+    added = np.zeros(len(ordinals), np.int64)
+    repeated = ordinals > 0
+    added[repeated] = 2 + np.searchsorted(_TENS, ordinals[repeated], "right")
+    return added
 
 
 def _write(spool: Spool, piece: _Piece, digest: hashlib._Hash, file: BinaryIO | None) -> None:
     """Hash, and write where there is a file, the lines of a piece: those that lie side by side in one go."""
     plain = piece.ordinals == 0
-    beside = plain[1:] & plain[:-1] & (piece.segments[1:] == piece.segments[:-1])
-    beside &= piece.offsets[1:] == piece.offsets[:-1] + piece.sizes[:-1]
-    cuts = [0, *(np.flatnonzero(~beside) + 1).tolist(), len(plain)]
+    adjacent = plain[1:] & plain[:-1] & (piece.segments[1:] == piece.segments[:-1])
+    adjacent &= piece.offsets[1:] == piece.offsets[:-1] + piece.sizes[:-1]
+    cuts = [0, *(np.flatnonzero(~adjacent) + 1).tolist(), len(plain)]
     with _Segments(spool) as segments:
         for start, end in pairwise(cuts):
             ordinal = int(piece.ordinals[start])
@@ -189,7 +187,7 @@ class _Segments:
             self.__exit__()
             self._number, self._file = number, os.open(self._spool.segment(number), os.O_RDONLY)
         while size:
-            data = os.pread(self._file, min(size, _READ), offset)
+            data = os.pread(self._file, min(size, _READ_BYTES), offset)
             if not data:
                 raise OSError(f"{self._spool.segment(number)} is shorter than it was")
             yield data

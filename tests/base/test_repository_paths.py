@@ -25,7 +25,7 @@ from runner.base.repository_paths import (
 from runner.errors import BatchspecError, InputError, TrustError
 from runner.jobspec.loader import load_project
 from runner.jobspec.output_targets import forbidden
-from runner.planner.templates.environment import Loaded, Templates
+from runner.planner.templates.environment import LoadedTemplate, Templates
 from runner.state.project_paths import ProjectPaths
 from tests.untrusted.checkout import git
 
@@ -174,12 +174,12 @@ def test_a_text_that_git_ignores_may_be_private(tmp_path: Path, monkeypatch: pyt
     check_ignored(tmp_path, "committed.txt")
     with pytest.raises(TrustError, match="ignored by git"):
         check_ignored(tmp_path, "private.txt")
-    learned = {"private.txt": Loaded("x", "private.txt", "0" * 64)}
+    learned = {"private.txt": LoadedTemplate("x", "private.txt", "0" * 64)}
     with pytest.raises(InputError, match="ignored by git"):
-        Templates(tmp_path, {}).learn(learned)
+        Templates(tmp_path, {}).add_loaded(learned)
     monkeypatch.setenv(TRUST_PATHS, "private.txt")
     check_ignored(tmp_path, "private.txt")
-    Templates(tmp_path, {}).learn(learned)
+    Templates(tmp_path, {}).add_loaded(learned)
 
 
 # The store.

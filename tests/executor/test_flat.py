@@ -23,7 +23,7 @@ from datetime import timedelta
 from pathlib import Path
 import runner.outputs.writer as write, runner.outputs.index as index
 import runner.planner.spool.sort as buckets, runner.planner.input.chunks as records, runner.planner.spool.spool as spool
-buckets.RUN_RECORDS = spool.RUN_RECORDS = spool.BLOCK_ASKS = 2048
+buckets.RUN_RECORDS = spool.RUN_RECORDS = spool.BLOCK_OCCURRENCES = 2048
 records.CHUNK_BYTES = index._BLOCK = 1 << 16
 write._PIECE = 512
 from runner.api import load, open_project

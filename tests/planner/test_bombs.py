@@ -17,7 +17,7 @@ import zstandard
 from runner.errors import InputError, SpecError, TrustError
 from runner.jobspec.loader import JobSpec, load_project
 from runner.planner.input import globs
-from runner.planner.input.duckdb_client import _Clock
+from runner.planner.input.duckdb_client import TimeLimit
 from runner.planner.input.limits import Limits, limits_of
 from runner.planner.input.source import read_chunks
 from runner.planner.input.streams import InputFiles
@@ -58,7 +58,7 @@ def test_a_glob_takes_the_time_of_one_walk(tmp_path: Path, pattern: str) -> None
     (tmp_path / "rows.jsonl").write_text("")
     for name in ("b", "c"):
         (tmp_path / name).symlink_to(".")
-    with contextlib.suppress(globs.TooWide):
+    with contextlib.suppress(globs.PatternTooBroad):
         globs.find(tmp_path, pattern, entries=20_000)
 
 
@@ -135,15 +135,15 @@ def test_a_query_without_an_end_is_ended(project: Write, query: str) -> None:
 
 def test_time_that_others_take_for_rows_is_not_the_querys() -> None:
     with subprocess.Popen(["sleep", "30"]) as process:
-        clock = _Clock(process, 0.5)
+        time_limit = TimeLimit(process, 0.5)
         for _ in range(3):
-            with clock:
+            with time_limit:
                 pass
             time.sleep(0.3)
-        assert (process.poll(), clock.is_over) == (None, False)
-        with clock:
+        assert (process.poll(), time_limit.expired) == (None, False)
+        with time_limit:
             process.wait()
-        assert clock.is_over
+        assert time_limit.expired
 
 
 def test_requests_that_would_fill_the_disk_are_an_error(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import runner.planner.cache as kept_module
+import runner.planner.cache as cache_module
 import runner.planner.render as render_module
 from runner.errors import InputError
 from runner.jobspec.loader import Project, load_project
@@ -48,8 +48,8 @@ class Story:
             return render(rendering, scratch)
 
         monkeypatch.setattr(render_module._Rendering, "render", counted)
-        monkeypatch.setattr(kept_module, "WORTH_BYTES", 1)
-        monkeypatch.setattr(render_module, "WORTH_BYTES", 1)
+        monkeypatch.setattr(cache_module, "MIN_CACHED_BYTES", 1)
+        monkeypatch.setattr(render_module, "MIN_CACHED_BYTES", 1)
 
     def desire(self) -> Desired:
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -136,7 +136,7 @@ def test_a_template_that_stands_before_the_one_that_was_found(story: Story) -> N
 
 def test_other_code_renders_again(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     story.desire()
-    monkeypatch.setattr(kept_module, "made_by", lambda: "another version")
+    monkeypatch.setattr(cache_module, "toolchain_digest", lambda: "another version")
     story.desire()
     assert story.rendered == 1
 

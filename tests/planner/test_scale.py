@@ -21,9 +21,9 @@ from runner.planner.input.source import read_chunks
 from runner.planner.input.streams import InputFiles
 from runner.planner.render import render_job
 from runner.planner.requests.layout import build_layout
-from runner.planner.requests.worker_pool import Workers
+from runner.planner.requests.worker_pool import WorkerPool
 from runner.planner.spool.spool import Part
-from runner.planner.templates.environment import Loaded, Templates
+from runner.planner.templates.environment import LoadedTemplate, Templates
 
 SPEC = """\
 version: 1
@@ -110,17 +110,17 @@ def test_rows_without_ids_are_numbered_over_all_chunks(load: Callable[..., Proje
             render_job(loaded.jobs[0], loaded.root, tmp_path / str(jobs), jobs=jobs)
 
 
-def _killing(running: Workers, chunks: Iterable[Chunk]) -> Iterator[Part]:
+def _killing(running: WorkerPool, chunks: Iterable[Chunk]) -> Iterator[Part]:
     for part in running.render(chunks):
         running.processes[0].kill()
         yield part
 
 
-def workers(load: Callable[..., Project], tmp_path: Path) -> tuple[Project, Workers, Templates]:
+def workers(load: Callable[..., Project], tmp_path: Path) -> tuple[Project, WorkerPool, Templates]:
     loaded = load(files(ROWS))
     shape = build_layout(loaded.jobs[0])
     templates = Templates(loaded.root, shape.variables)
-    return loaded, Workers(2, shape, templates, loaded.root, tmp_path), templates
+    return loaded, WorkerPool(2, shape, templates, loaded.root, tmp_path), templates
 
 
 def test_a_worker_that_dies_is_an_error_with_a_sentence(load: Callable[..., Project], tmp_path: Path) -> None:
@@ -139,7 +139,9 @@ def test_a_template_that_changes_meanwhile_is_an_error(load: Callable[..., Proje
     loaded, running, templates = workers(load, tmp_path)
     spec = loaded.jobs[0]
     chunks = read_chunks(loaded.root, spec, InputFiles())
-    templates.learn({"part-0.j2": Loaded("another text", "templates/part-0.j2", hashlib.sha256().hexdigest())})
+    templates.add_loaded(
+        {"part-0.j2": LoadedTemplate("another text", "templates/part-0.j2", hashlib.sha256().hexdigest())}
+    )
     with running, pytest.raises(InputError, match=r"templates/part-0\.j2: the template was changed"):
         list(running.render(chunks))
 
@@ -181,7 +183,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import runner.planner.spool.sort as buckets, runner.planner.input.chunks as records, runner.planner.spool.spool as spool
-buckets.RUN_RECORDS = spool.RUN_RECORDS = spool.BLOCK_ASKS = 4096
+buckets.RUN_RECORDS = spool.RUN_RECORDS = spool.BLOCK_OCCURRENCES = 4096
 records.CHUNK_BYTES = 1 << 16
 from functools import partial
 from runner.reconciler.plan.classify_job import classify_job, wanted_round

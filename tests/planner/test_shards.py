@@ -37,7 +37,7 @@ output: {{path: out/cut.jsonl}}
 @pytest.fixture(scope="module", autouse=True)
 def _small_blocks() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spool_module, "BLOCK_ASKS", 8)
+        patch.setattr(spool_module, "BLOCK_OCCURRENCES", 8)
         patch.setattr(renderer, "SPAN_ROWS", 3)
         yield
 
@@ -73,7 +73,7 @@ def test_shards_are_what_one_would_cut_by_hand(load: Callable[..., Project], tmp
     loaded = load({"specs/hello.yaml": SPEC.format(extra=extra), "data/rows.jsonl": rows})
     desired = render_job(loaded.jobs[0], loaded.root, tmp_path / "scratch")
     classify_job(desired, (), {})
-    total = desired.spool.asks
+    total = desired.spool.occurrences
     folder = tmp_path / "shards"
     folder.mkdir()
 
@@ -89,10 +89,10 @@ def test_shards_are_what_one_would_cut_by_hand(load: Callable[..., Project], tmp
         def wanted() -> Callable[[Decisions], Any]:
             at = 0
 
-            def choose(asks: Decisions) -> Any:
+            def choose(decisions: Decisions) -> Any:
                 nonlocal at
-                picked = np.array([at + n in chosen for n in range(len(asks))], bool)
-                at += len(asks)
+                picked = np.array([at + n in chosen for n in range(len(decisions))], bool)
+                at += len(decisions)
                 return picked
 
             return choose
@@ -107,7 +107,7 @@ def test_shards_are_what_one_would_cut_by_hand(load: Callable[..., Project], tmp
         assert [shard.digest for shard in cut(desired.spool, limits, wanted(), None)] == [s.digest for s in shards]
 
     check()
-    sizes = [len(asks) for _, asks in read_decisions(desired.spool)]
+    sizes = [len(decisions) for _, decisions in read_decisions(desired.spool)]
     assert sum(sizes) == total
-    assert max(sizes) <= max(spool_module.BLOCK_ASKS, desired.spool.replicates), "memory is that of a block"
+    assert max(sizes) <= max(spool_module.BLOCK_OCCURRENCES, desired.spool.replicates), "memory is that of a block"
     assert not (folder / "cutting").exists()

@@ -13,28 +13,28 @@ from runner.planner.input.streams import CHUNK_BYTES, Stream
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _SPACE = re.compile(r"[ \t\r\n]*")
-_PIECE = 1 << 16
+_PIECE_CHARACTERS = 1 << 16
 
 
 def lines(stream: Stream, path: str, number: int, kind: str) -> Iterator[Chunk]:
     """JSON lines."""
-    line, rest = 1, _Rest()
+    line, partial = 1, _PartialLine()
     while data := stream.read(CHUNK_BYTES):
         cut = data.rfind(b"\n") + 1
         if not cut:
-            rest.add(data)
-            if rest.size > RECORD_BYTES:
+            partial.add(data)
+            if partial.size > RECORD_BYTES:
                 raise InputError([Problem(path, line, 0, f"the line is longer than {RECORD_BYTES} bytes")])
             continue
-        whole = rest.take() + data[:cut]
-        rest.add(data[cut:])
-        yield Chunk(number, line, kind, whole)
-        line += whole.count(b"\n")
-    if rest.size:
-        yield Chunk(number, line, kind, rest.take())
+        complete = partial.drain() + data[:cut]
+        partial.add(data[cut:])
+        yield Chunk(number, line, kind, complete)
+        line += complete.count(b"\n")
+    if partial.size:
+        yield Chunk(number, line, kind, partial.drain())
 
 
-class _Rest:
+class _PartialLine:
     """The bytes of a line whose end has not come yet; in pieces, so that a long one is not copied again and again."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class _Rest:
         self._pieces.append(data)
         self.size += len(data)
 
-    def take(self) -> bytes:
+    def drain(self) -> bytes:
         data = b"".join(self._pieces)
         self._pieces, self.size = [], 0
         return data
@@ -62,8 +62,8 @@ class _LineReader:
         self._stream = stream
         self._lines: list[bytes] = []
         self._next = 0
-        self._rest = _Rest()
-        self.kept: list[bytes] = []
+        self._partial = _PartialLine()
+        self.lines_taken: list[bytes] = []
         self.size = 0
 
     def __iter__(self) -> _LineReader:
@@ -74,28 +74,28 @@ class _LineReader:
             self._fill()
         line = self._lines[self._next]
         self._next += 1
-        self.kept.append(line)
+        self.lines_taken.append(line)
         self.size += len(line)
         return line.decode("latin-1")
 
     def _fill(self) -> None:
         data = self._stream.read(CHUNK_BYTES)
         while data and b"\n" not in data:
-            self._rest.add(data)
-            if self._rest.size > RECORD_BYTES:
+            self._partial.add(data)
+            if self._partial.size > RECORD_BYTES:
                 raise csv.Error(f"a line is longer than {RECORD_BYTES} bytes")
             data = self._stream.read(CHUNK_BYTES)
-        whole = self._rest.take() + data
-        parts = _split(whole) if b"\r" in whole else whole.splitlines(keepends=True)
+        complete = self._partial.drain() + data
+        parts = _split(complete) if b"\r" in complete else complete.splitlines(keepends=True)
         if data and parts:
-            self._rest.add(parts.pop())
+            self._partial.add(parts.pop())
         elif not parts:
             raise StopIteration
         self._lines, self._next = parts, 0
 
-    def take(self) -> bytes:
-        data = b"".join(self.kept)
-        self.kept, self.size = [], 0
+    def drain(self) -> bytes:
+        data = b"".join(self.lines_taken)
+        self.lines_taken, self.size = [], 0
         return data
 
 
@@ -106,56 +106,57 @@ def _split(data: bytes) -> list[bytes]:
     return [*parts, last] if last else parts
 
 
-def separated(stream: Stream, path: str, number: int, kind: str, said: str = "") -> Iterator[Chunk]:
+def separated(stream: Stream, path: str, number: int, kind: str, delimiter: str = "") -> Iterator[Chunk]:
     """Values separated by commas, by tabs, or by what is `said`; the first line names the columns."""
-    delimiter = said or _DELIMITERS[kind]
+    default_delimiter = "" if delimiter else _DELIMITERS[kind]
+    delimiter = delimiter or default_delimiter
     csv.field_size_limit(RECORD_BYTES)
     source = _LineReader(stream)
     reader = csv.reader(source, delimiter=delimiter, strict=True)
-    line, whole = 1, 0
+    line, complete = 1, 0
     header: tuple[str, ...] = ()
     try:
-        header = _header(next(reader, None), path, "" if said else delimiter)
-        source.take()
+        header = _header(next(reader, None), path, default_delimiter)
+        source.drain()
         line = reader.line_num + 1
         for _ in reader:
-            whole = len(source.kept)
+            complete = len(source.lines_taken)
             if source.size >= CHUNK_BYTES:
-                yield Chunk(number, line, kind, source.take(), header, delimiter)
-                line, whole = reader.line_num + 1, 0
+                yield Chunk(number, line, kind, source.drain(), header, delimiter)
+                line, complete = reader.line_num + 1, 0
         if source.size:
-            yield Chunk(number, line, kind, source.take(), header, delimiter)
+            yield Chunk(number, line, kind, source.drain(), header, delimiter)
     except csv.Error as error:
-        if whole:
-            yield Chunk(number, line, kind, b"".join(source.kept[:whole]), header, delimiter)
+        if complete:
+            yield Chunk(number, line, kind, b"".join(source.lines_taken[:complete]), header, delimiter)
         message = str(error)
         if "unexpected end of data" in message:
             message = "a quote that was opened is never closed"
-        at = line + whole
+        at = line + complete
         raise InputError([Problem(path, at, 0, f"not valid {kind}: {message}")]) from error
 
 
-def _header(names: Sequence[str] | None, path: str, usual: str) -> tuple[str, ...]:
+def _header(names: Sequence[str] | None, path: str, default_delimiter: str) -> tuple[str, ...]:
     if not names:
-        what = "the file is empty; its first line" if names is None else "the first line is empty; it"
-        raise InputError([Problem(path, 1, 0, f"{what} must name the columns")])
+        problem = "the file is empty; its first line" if names is None else "the first line is empty; it"
+        raise InputError([Problem(path, 1, 0, f"{problem} must name the columns")])
     try:
         header = tuple(name.encode("latin-1").decode() for name in names)
     except UnicodeDecodeError as error:
         raise InputError([Problem(path, 1, 0, "the names of the columns are not UTF-8; say `encoding`")]) from error
-    if problem := _header_problem(header, usual):
+    if problem := _header_problem(header, default_delimiter):
         raise InputError([Problem(path, 1, 0, problem)])
     return header
 
 
-def _header_problem(header: tuple[str, ...], usual: str) -> str:
-    mark = next((mark for mark in ";\t|," if mark in header[0] and mark != usual), "")
-    if len(header) == 1 and usual and mark:
+def _header_problem(header: tuple[str, ...], default_delimiter: str) -> str:
+    mark = next((mark for mark in ";\t|," if mark in header[0] and mark != default_delimiter), "")
+    if len(header) == 1 and default_delimiter and mark:
         shown = {"\t": "tabs"}.get(mark, mark)
         say = f"then say `delimiter: {json.dumps(mark)}` under `input`"
         return f"the header is one column, {header[0][:60]!r}: are values separated by {shown}? {say}"
-    doubled = sorted({name for name in header if header.count(name) > 1})
-    return f"the header names {', '.join(doubled)} twice" if doubled else ""
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    return f"the header names {', '.join(repeated)} twice" if repeated else ""
 
 
 def json_array(stream: Stream, path: str, number: int, _kind: str) -> Iterator[Chunk]:
@@ -167,7 +168,7 @@ def json_array(stream: Stream, path: str, number: int, _kind: str) -> Iterator[C
         return Chunk(number, 1, f"jsonl{FRAMED}", b"".join(records))
 
     try:
-        for line, element in _elements(_Text(stream, path), path):
+        for line, element in _elements(_TextCursor(stream, path), path):
             records.append(frame_record(line, element.encode()))
             size += len(records[-1])
             if size >= CHUNK_BYTES:
@@ -181,7 +182,7 @@ def json_array(stream: Stream, path: str, number: int, _kind: str) -> Iterator[C
         yield chunk()
 
 
-def _elements(text: _Text, path: str) -> Iterator[tuple[int, str]]:
+def _elements(text: _TextCursor, path: str) -> Iterator[tuple[int, str]]:
     if not (mark := text.skip()):
         raise InputError([Problem(path, text.line, 0, "the file is empty; it must hold a list of objects: [{...}]")])
     if mark != "[":
@@ -202,7 +203,7 @@ def _elements(text: _Text, path: str) -> Iterator[tuple[int, str]]:
         raise InputError([Problem(path, text.line, 0, "not valid JSON: there is more behind the list")])
 
 
-class _Text:
+class _TextCursor:
     """A stream as text with a place in it; `line` is the place's line."""
 
     def __init__(self, stream: Stream, path: str) -> None:
@@ -215,7 +216,7 @@ class _Text:
         self._scan = json.JSONDecoder(parse_int=len, parse_float=len).raw_decode
         self._text = ""
         self._at = 0
-        self._ended = False
+        self._at_end = False
         self.line = 1
 
     def skip(self) -> str:
@@ -226,7 +227,7 @@ class _Text:
             self.advance(match.end() - self._at)
             if self._at < len(self._text):
                 return self._text[self._at]
-            if not self._more(_PIECE):
+            if not self._read_more(_PIECE_CHARACTERS):
                 return ""
 
     def advance(self, count: int) -> None:
@@ -236,7 +237,7 @@ class _Text:
 
     def element(self) -> str:
         """The JSON value that stands here, as it is written. Raises InputError where it is none."""
-        size = _PIECE
+        size = _PIECE_CHARACTERS
         while True:
             try:
                 _, end = self._scan(self._text, self._at)
@@ -244,7 +245,7 @@ class _Text:
                 if len(self._text) - self._at >= RECORD_BYTES:
                     message = f"this row is longer than {RECORD_BYTES} characters"
                     raise InputError([Problem(self._path, self.line, 0, message)]) from error
-                if self._more(size):
+                if self._read_more(size):
                     size *= 2  # so that a long element is not scanned again and again
                     continue
                 before = self._text.rfind("\n", 0, error.pos) + 1
@@ -253,28 +254,28 @@ class _Text:
                 raise InputError([problem]) from error
             except RecursionError as error:
                 raise InputError([Problem(self._path, self.line, 0, "this row is nested too deep")]) from error
-            if end == len(self._text) and self._more(size):
+            if end == len(self._text) and self._read_more(size):
                 continue  # a number may go on
             element = self._text[self._at : end]
             self.advance(end - self._at)
             return element
 
-    def _more(self, size: int) -> bool:
+    def _read_more(self, size: int) -> bool:
         """Read on, and forget what lies behind. False at the end."""
-        if self._ended:
+        if self._at_end:
             return False
         data = self._stream.read(size)
-        self._ended = not data
+        self._at_end = not data
         try:
-            more = self._decoder.decode(data, final=self._ended)
+            decoded = self._decoder.decode(data, final=self._at_end)
         except UnicodeDecodeError as error:
             line = self.line + self._text.count("\n", self._at) + error.object.count(b"\n", 0, error.start)
             message = NOT_UTF8.format(error.object[error.start])
             raise InputError([Problem(self._path, line, 0, message)]) from error
-        if not more:
-            return not self._ended
+        if not decoded:
+            return not self._at_end
         # The last line's start is kept, so that columns can be told.
         start = self._text.rfind("\n", 0, self._at) + 1
-        self._text = self._text[start:] + more
+        self._text = self._text[start:] + decoded
         self._at -= start
-        return not self._ended
+        return not self._at_end

@@ -26,15 +26,15 @@ from runner.planner.input.parse import FRAMED, Chunk, frame_record
 from runner.planner.input.streams import CHUNK_BYTES, InputFiles, check_no_pointer
 
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from runner.planner.input.duckdb_worker import main; main()"
-_SLOWER = f"if you trust it, give it more time with the environment variable {SQL_SECONDS}"
-QUERY = "the rows of input.sql"
+_SLOW_HINT = f"if you trust it, give it more time with the environment variable {SQL_SECONDS}"
+QUERY_NAME = "the rows of input.sql"
 """What stands in the place of a file name in problems with a query's rows."""
 
 
 def query(root: Path, sql: str, place: Problem, files: InputFiles) -> Iterator[Chunk]:
     """The rows of a query over the project's files. Raises InputError at `place`."""
-    files.add_file(QUERY)
-    yield from _run(root, {"sql": sql}, place, files, hashed=True)
+    files.add_file(QUERY_NAME)
+    yield from _run(root, {"sql": sql}, place, files, hash_rows=True)
 
 
 def read_parquet(root: Path, path: str, place: Problem, files: InputFiles) -> Iterator[Chunk]:
@@ -44,15 +44,15 @@ def read_parquet(root: Path, path: str, place: Problem, files: InputFiles) -> It
         check_no_pointer(raw, path)
         while data := raw.read(CHUNK_BYTES):
             files.add_bytes(data)
-    yield from _run(root, {"parquet": path}, place, files, hashed=False)
+    yield from _run(root, {"parquet": path}, place, files, hash_rows=False)
 
 
-def _run(root: Path, order: dict[str, str], place: Problem, files: InputFiles, *, hashed: bool) -> Iterator[Chunk]:
+def _run(root: Path, request: dict[str, str], place: Problem, files: InputFiles, *, hash_rows: bool) -> Iterator[Chunk]:
     if importlib.util.find_spec("duckdb") is None:
-        what = "an `input.sql`" if "sql" in order else "parquet"
+        feature = "an `input.sql`" if "sql" in request else "parquet"
         hint = "pip install 'batchspec[duckdb]'"
         raise InputError(
-            [Problem(place.file, place.line, place.column, f"{what} needs DuckDB", hint, place.excerpt, "BS209")]
+            [Problem(place.file, place.line, place.column, f"{feature} needs DuckDB", hint, place.excerpt, "BS209")]
         )
     number = len(files.paths) - 1
     with (
@@ -70,58 +70,58 @@ def _run(root: Path, order: dict[str, str], place: Problem, files: InputFiles, *
             assert process.stdin is not None
             assert process.stdout is not None
             seconds = files.limits.sql_seconds
-            process.stdin.write(orjson.dumps({**order, "spill": spill, "seconds": seconds}))
+            process.stdin.write(orjson.dumps({**request, "spill": spill, "seconds": seconds}))
             process.stdin.close()
-            clock, frames = _Clock(process, seconds), _frames(process.stdout)
+            time_limit, frames = TimeLimit(process, seconds), _frames(process.stdout)
             while True:
-                with clock:
-                    records = _some(frames)
+                with time_limit:
+                    records = _read_batch(frames)
                     code = None if records else process.wait()
-                if clock.is_over:
-                    raise InputError([_at(place, f"the query took more than {seconds} s", _SLOWER)])
+                if time_limit.expired:
+                    raise InputError([_problem_at(place, f"the query took more than {seconds} s", _SLOW_HINT)])
                 if code is not None:
                     break
                 if records[-1][0] == 0:
-                    raise InputError([_at(place, records[-1][1].decode())])
+                    raise InputError([_problem_at(place, records[-1][1].decode())])
                 for _, text in records:
-                    if hashed:
+                    if hash_rows:
                         files.add_bytes(text)
-                    files.unpack(len(text), files.paths[number])
+                    files.count_unpacked(len(text), files.paths[number])
                 yield Chunk(number, 1, f"jsonl{FRAMED}", b"".join(frame_record(*record) for record in records))
             if code != 0:
-                raise InputError([_at(place, "DuckDB ended before its time; is this machine short of memory?")])
+                raise InputError([_problem_at(place, "DuckDB ended before its time; is this machine short of memory?")])
         finally:
             process.kill()
 
 
-class _Clock:
+class TimeLimit:
     """Ends a process that works for more than some seconds, as a context for each wait for it.
 
     The time that passes outside of the context, while its rows are rendered, does not count.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
-        self.is_over = False
-        self._process, self._left, self._since = process, seconds, 0.0
-        self._timer = threading.Timer(0, self._end)
+        self.expired = False
+        self._process, self._remaining, self._started = process, seconds, 0.0
+        self._timer = threading.Timer(0, self._expire)
 
     def __enter__(self) -> None:
-        self._since = time.monotonic()
-        self._timer = threading.Timer(max(self._left, 0.0), self._end)
+        self._started = time.monotonic()
+        self._timer = threading.Timer(max(self._remaining, 0.0), self._expire)
         self._timer.daemon = True
         self._timer.start()
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         self._timer.join()
-        self._left -= time.monotonic() - self._since
+        self._remaining -= time.monotonic() - self._started
 
-    def _end(self) -> None:
-        self.is_over = True
+    def _expire(self) -> None:
+        self.expired = True
         self._process.kill()
 
 
-def _some(frames: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+def _read_batch(frames: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
     """Return the rows of about one chunk; the last one says why there are no more, where its line is 0."""
     records, size = [], 0
     for line, text in frames:
@@ -141,5 +141,5 @@ def _frames(pipe: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         yield line, text
 
 
-def _at(place: Problem, message: str, hint: str = "") -> Problem:
+def _problem_at(place: Problem, message: str, hint: str = "") -> Problem:
     return Problem(place.file, place.line, place.column, message, hint, place.excerpt, "BS209")

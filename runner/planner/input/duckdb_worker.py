@@ -24,13 +24,13 @@ from runner.base import lfs
 from runner.planner.confine import confine
 from runner.planner.input.parse import RECORD_BYTES, frame_record
 
-_ROWS = 1_000
+_FETCH_ROWS = 1_000
 """Rows that are taken from DuckDB at a time."""
-_MEMORY = 4 << 30
+_MEMORY_BYTES = 4 << 30
 """Bytes that this process may take; DuckDB's own buffers spill to disk at a quarter of it."""
-_SPILL = "20GB"
+_SPILL_LIMIT = "20GB"
 """What DuckDB may spill to disk."""
-_ENTRIES = 1_000_000
+_MAX_ENTRIES = 1_000_000
 """Files and folders of a project that are looked at."""
 _HARMLESS = frozenset({".DS_Store", ".gitkeep", ".keep", ".gitignore", ".gitattributes"})
 """Hidden files that hold nothing, and that stand in many folders."""
@@ -38,68 +38,72 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  a zone is added as text
 _NANOSECONDS = {"TIMESTAMP_NS": "", "TIMESTAMPTZ_NS": "+00:00"}
 """Types of timestamps with nanoseconds, and what their text ends with; the time zone is set to UTC."""
 _QUOTED = re.compile(r"""['"]([^'"\n]+)['"]""")
-_PATTERN = re.compile(r"'([^'\n*?\[]*[*?\[][^'\n/]*)'")
+_GLOB = re.compile(r"'([^'\n*?\[]*[*?\[][^'\n/]*)'")
 
 
-class Refused(Exception):
+class QueryRefused(Exception):
     """The order can't be carried out; the message says why."""
 
 
 def main() -> None:
     """Carry out the order on stdin."""
-    order = orjson.loads(sys.stdin.buffer.read())
+    request = orjson.loads(sys.stdin.buffer.read())
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints is no row
-    confine(memory=_MEMORY, seconds=order["seconds"] + 1)
+    confine(memory=_MEMORY_BYTES, seconds=request["seconds"] + 1)
     try:
-        for number, row in enumerate(_rows(order), 1):
+        for number, row in enumerate(_rows(request), 1):
             out.write(frame_record(number, row))
-    except Refused as error:
+    except QueryRefused as error:
         out.write(frame_record(0, str(error).encode()))
     except MemoryError:
-        out.write(frame_record(0, f"the query takes more than {_MEMORY >> 30} GB of memory".encode()))
+        out.write(frame_record(0, f"the query takes more than {_MEMORY_BYTES >> 30} GB of memory".encode()))
     out.flush()
 
 
-def _rows(order: dict[str, Any]) -> Iterator[bytes]:
+def _rows(request: dict[str, Any]) -> Iterator[bytes]:
     import duckdb  # noqa: PLC0415  the message where it is missing comes from the parent
 
     try:
         # Without these an unknown function or file type would fetch code from the network.
-        closed: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-        spill = {"temp_directory": order["spill"], "memory_limit": f"{_MEMORY >> 32}GB"}
-        spill["max_temp_directory_size"] = _SPILL
-        connection = duckdb.connect(":memory:", config={**closed, **spill})
-        _lock(
+        no_extensions: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+        spill = {"temp_directory": request["spill"], "memory_limit": f"{_MEMORY_BYTES >> 32}GB"}
+        spill["max_temp_directory_size"] = _SPILL_LIMIT
+        connection = duckdb.connect(":memory:", config={**no_extensions, **spill})
+        _apply_limits(
             connection,
-            *(([], [str(Path(order["parquet"]).resolve())]) if "parquet" in order else _readable(order["sql"])),
+            *(
+                ([], [str(Path(request["parquet"]).resolve())])
+                if "parquet" in request
+                else _readable_paths(request["sql"])
+            ),
         )
-        if "parquet" in order:
-            text, parameters = "SELECT * FROM read_parquet(?)", [order["parquet"]]
+        if "parquet" in request:
+            text, parameters = "SELECT * FROM read_parquet(?)", [request["parquet"]]
         else:
-            statements = connection.extract_statements(order["sql"])
+            statements = connection.extract_statements(request["sql"])
             kinds = [statement.type for statement in statements]
             if kinds != [duckdb.StatementType.SELECT]:
-                raise Refused("`input.sql` must be one SELECT")
-            _refuse_pointers(order["sql"])
+                raise QueryRefused("`input.sql` must be one SELECT")
+            _refuse_pointers(request["sql"])
             text, parameters = statements[0].query, []
         cursor = connection.execute(text, parameters)
         columns = [column[0] for column in cursor.description or ()]
-        if doubled := sorted({name for name in columns if columns.count(name) > 1}):
-            raise Refused(f"the query gives the column {doubled[0]} twice; name it with AS")
+        if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+            raise QueryRefused(f"the query gives the column {repeated[0]} twice; name it with AS")
         nanos = _nanoseconds([(name, str(kind)) for name, kind, *_ in cursor.description or ()])
         if nanos:
             cursor = connection.execute(_with_nanoseconds(text, [columns[at] for at in nanos]), parameters)
         number = 0
-        while block := cursor.fetchmany(_ROWS):
+        while block := cursor.fetchmany(_FETCH_ROWS):
             for values in block:
                 number += 1
                 row = _json(columns, _timestamps(values, nanos) if nanos else values, number)
                 if len(row) > RECORD_BYTES:
-                    raise Refused(f"row {number} is longer than {RECORD_BYTES} bytes")
+                    raise QueryRefused(f"row {number} is longer than {RECORD_BYTES} bytes")
                 yield row
     except duckdb.Error as error:
-        raise Refused(_reason(error)) from error
+        raise QueryRefused(_reason(error)) from error
 
 
 def _refuse_pointers(sql: str) -> None:
@@ -111,7 +115,7 @@ def _refuse_pointers(sql: str) -> None:
             if path.is_file() and not path.is_symlink():
                 with path.open("rb") as file:
                     if lfs.is_pointer(file.read(len(lfs.MARK) + 1)):
-                        raise Refused(lfs.message(path.as_posix()))
+                        raise QueryRefused(lfs.message(path.as_posix()))
 
 
 def _nanoseconds(columns: list[tuple[str, str]]) -> dict[int, str]:
@@ -125,7 +129,7 @@ def _nanoseconds(columns: list[tuple[str, str]]) -> dict[int, str]:
         if kind in _NANOSECONDS:
             found[number] = _NANOSECONDS[kind]
         elif "_NS" in kind:
-            raise Refused(f"column {name} is {kind}, whose nanoseconds would be cut off; cast it to VARCHAR")
+            raise QueryRefused(f"column {name} is {kind}, whose nanoseconds would be cut off; cast it to VARCHAR")
     return found
 
 
@@ -147,22 +151,26 @@ def _timestamps(values: tuple[Any, ...], nanos: dict[int, str]) -> tuple[Any, ..
     return tuple(row)
 
 
-def _readable(sql: str) -> tuple[list[str], list[str]]:
+def _readable_paths(sql: str) -> tuple[list[str], list[str]]:
     """Folders and files that a query may read: all of the project but what is hidden, or no plain file.
 
     A folder with something else in it is let in file by file. DuckDB then wants leave for a pattern too, and looks at
     each file that it finds by one; but it lists what a symlink leads to, so only patterns in such a folder itself are
     let in.
     """
-    found = _Found()
-    found.enter(".", top=True)
-    patterns = [Path(text) for text in _PATTERN.findall(sql)]
-    let_in = [path.as_posix() for path in patterns if path.parent.as_posix() in found.mixed and ".." not in path.parts]
+    found = _ReadablePaths()
+    found.add_folder(".", top=True)
+    patterns = [Path(text) for text in _GLOB.findall(sql)]
+    allowed_patterns = [
+        path.as_posix() for path in patterns if path.parent.as_posix() in found.mixed and ".." not in path.parts
+    ]
     root = Path.cwd()
-    return [f"{root}/{path}/" for path in found.folders], [f"{root}/{path}" for path in (*found.files, *let_in)]
+    return [f"{root}/{path}/" for path in found.folders], [
+        f"{root}/{path}" for path in (*found.files, *allowed_patterns)
+    ]
 
 
-class _Found:
+class _ReadablePaths:
     """What a walk through the project finds: folders that may be read whole, files, and the folders that are mixed."""
 
     def __init__(self) -> None:
@@ -171,37 +179,37 @@ class _Found:
         self.mixed: set[str] = set()
         self._seen = 0
 
-    def enter(self, folder: str, *, top: bool = False) -> bool:
+    def add_folder(self, folder: str, *, top: bool = False) -> bool:
         """Take in a folder; whether all of it may be read."""
-        before = len(self.folders), len(self.files)
-        whole = not top
+        mark = len(self.folders), len(self.files)
+        all_readable = not top
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 self._seen += 1
-                if self._seen > _ENTRIES:
-                    raise Refused(f"the project has more than {_ENTRIES} files; a query can't be kept to it")
-                whole &= self._entry(entry.path.removeprefix("./"), entry)
-        if whole:
-            del self.folders[before[0] :], self.files[before[1] :]
+                if self._seen > _MAX_ENTRIES:
+                    raise QueryRefused(f"the project has more than {_MAX_ENTRIES} files; a query can't be kept to it")
+                all_readable &= self._add_entry(entry.path.removeprefix("./"), entry)
+        if all_readable:
+            del self.folders[mark[0] :], self.files[mark[1] :]
             self.folders.append(folder)
         else:
             self.mixed.add(folder)
-        return whole
+        return all_readable
 
-    def _entry(self, path: str, entry: os.DirEntry[str]) -> bool:
+    def _add_entry(self, path: str, entry: os.DirEntry[str]) -> bool:
         if entry.name.startswith("."):
             return entry.name in _HARMLESS and entry.is_file(follow_symlinks=False)
         if entry.is_symlink():
             return True  # DuckDB looks at where it leads
         if entry.is_dir():
-            return self.enter(path)
+            return self.add_folder(path)
         if not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
             return False  # reading from a pipe waits for ever
         self.files.append(path)
         return True
 
 
-def _lock(connection: Any, folders: list[str], files: list[str]) -> None:
+def _apply_limits(connection: Any, folders: list[str], files: list[str]) -> None:
     """Let the query read these folders and files, and nothing else."""
     for setting in (
         f"allowed_directories={_sql(folders)}",
@@ -224,37 +232,37 @@ def _json(columns: list[str], values: tuple[Any, ...], number: int) -> bytes:
     row = dict(zip(columns, values, strict=True))
     try:
         for value in values:
-            _check(value)
-        return orjson.dumps(row, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS)
+            _check_numbers(value)
+        return orjson.dumps(row, default=_to_json, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError) as error:
-        bad = next((name for name, value in row.items() if not _writable(value)), columns[0])
+        bad = next((name for name, value in row.items() if not _is_json(value)), columns[0])
         reason = str(error.__cause__ or error)
-        raise Refused(f"row {number}, column {bad}: {reason}") from error
+        raise QueryRefused(f"row {number}, column {bad}: {reason}") from error
 
 
-def _writable(value: Any) -> bool:
+def _is_json(value: Any) -> bool:
     try:
-        _check(value)
-        orjson.dumps(value, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS)
+        _check_numbers(value)
+        orjson.dumps(value, default=_to_json, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError):
         return False
     return True
 
 
-def _check(value: Any) -> None:
+def _check_numbers(value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("JSON has no NaN or infinity; use nullif, or cast it to text")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
         raise ValueError("this whole number is beyond 64 bits; cast it to text")
     if isinstance(value, (list, tuple)):
         for item in value:
-            _check(item)
+            _check_numbers(item)
     elif isinstance(value, dict):
         for item in value.values():
-            _check(item)
+            _check_numbers(item)
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     match value:
         case datetime() | date() | time():
             return value.isoformat()

@@ -7,29 +7,29 @@ import os
 import re
 from pathlib import Path
 
-MARKS = "*?["
+WILDCARDS = "*?["
 """Characters that make a path a pattern."""
-PARTS = 100
+MAX_PARTS = 100
 """Parts that a pattern may have."""
-ENTRIES = 1_000_000
+MAX_ENTRIES = 1_000_000
 """Names in folders that one pattern may look at."""
-LINKS = 1_000
+MAX_LINKS = 1_000
 """Symbolic links to folders that one pattern may follow; a few that lead back make more paths than there are atoms."""
 
 
-class TooWide(ValueError):
+class PatternTooBroad(ValueError):
     """A pattern has too many parts or looks at too many files; the message says which."""
 
 
-def find(root: Path, pattern: str, *, entries: int = ENTRIES) -> list[Path]:
+def find(root: Path, pattern: str, *, entries: int = MAX_ENTRIES) -> list[Path]:
     """Return the plain files that match, relative to `root` and sorted. Raises ValueError and OSError.
 
     `**` is any number of folders and follows no links; `*`, `?` and `[...]` stay within one name. Each folder is read
     once for all places of the pattern that may match in it, so the time is that of one walk.
     """
     parts = [part for part in Path(pattern).parts if part != "."]
-    if len(parts) > PARTS:
-        raise TooWide(f"the pattern has {len(parts)} parts; at most {PARTS} are allowed")
+    if len(parts) > MAX_PARTS:
+        raise PatternTooBroad(f"the pattern has {len(parts)} parts; at most {MAX_PARTS} are allowed")
     if any("**" in part and part != "**" for part in parts):
         raise ValueError("** must be a whole part of a pattern, as in data/**/*.jsonl")
     walk = _Walk(root, parts, entries)
@@ -45,65 +45,65 @@ class _Walk:
         self._root = root
         self._parts = parts
         self._matchers = [re.compile(fnmatch.translate(part)).fullmatch for part in parts]
-        self._entries = self._left = entries
-        self._links = LINKS
-        self._seen: dict[str, frozenset[int]] = {}
+        self._entries = self._entries_left = entries
+        self._links_left = MAX_LINKS
+        self._visited: dict[str, frozenset[int]] = {}
 
-    def enter(self, folder: str, places: frozenset[int]) -> None:
+    def enter(self, folder: str, positions: frozenset[int]) -> None:
         """Match what is in a folder."""
-        waiting = [(folder, places)]
-        while waiting:
-            folder, places = waiting.pop()
-            places = self._closed(places) - self._seen.get(folder, frozenset())
-            if not places:
+        pending = [(folder, positions)]
+        while pending:
+            folder, positions = pending.pop()
+            positions = self._closure(positions) - self._visited.get(folder, frozenset())
+            if not positions:
                 continue
-            self._seen[folder] = self._seen.get(folder, frozenset()) | places
-            named = {at for at in places if not self._is_pattern(at)}
-            for at in sorted(named):
-                waiting += self._step(f"{folder}{self._parts[at]}", {at}, recursive=False)
-            if places - named:
-                waiting += self._scan(folder, places - named)
+            self._visited[folder] = self._visited.get(folder, frozenset()) | positions
+            literal = {at for at in positions if not self._is_pattern(at)}
+            for at in sorted(literal):
+                pending += self._step(f"{folder}{self._parts[at]}", {at}, recursive=False)
+            if positions - literal:
+                pending += self._scan(folder, positions - literal)
 
-    def _scan(self, folder: str, places: frozenset[int]) -> list[tuple[str, frozenset[int]]]:
-        more: list[tuple[str, frozenset[int]]] = []
+    def _scan(self, folder: str, positions: frozenset[int]) -> list[tuple[str, frozenset[int]]]:
+        folders: list[tuple[str, frozenset[int]]] = []
         try:
             with os.scandir(self._root / folder) as listed:
                 for entry in listed:
-                    self._left -= 1
-                    if self._left < 0:
-                        raise TooWide(f"the pattern looks at more than {self._entries} files and folders")
-                    matched = {at for at in places if self._parts[at] != "**" and self._matchers[at](entry.name)}
-                    deeper = {at for at in places if self._parts[at] == "**"}
+                    self._entries_left -= 1
+                    if self._entries_left < 0:
+                        raise PatternTooBroad(f"the pattern looks at more than {self._entries} files and folders")
+                    matched = {at for at in positions if self._parts[at] != "**" and self._matchers[at](entry.name)}
+                    deeper = {at for at in positions if self._parts[at] == "**"}
                     if matched:
-                        more += self._step(folder + entry.name, matched, recursive=False)
+                        folders += self._step(folder + entry.name, matched, recursive=False)
                     if deeper and entry.is_dir(follow_symlinks=False):
-                        more += self._step(folder + entry.name, deeper, recursive=True)
+                        folders += self._step(folder + entry.name, deeper, recursive=True)
         except (PermissionError, FileNotFoundError, NotADirectoryError):
             return []
-        return more
+        return folders
 
-    def _step(self, path: str, places: set[int], *, recursive: bool) -> list[tuple[str, frozenset[int]]]:
+    def _step(self, path: str, positions: set[int], *, recursive: bool) -> list[tuple[str, frozenset[int]]]:
         """Take a name that matches these places; return the folder to enter next, if it is one."""
         last = len(self._parts) - 1
         full = self._root / path
-        if not recursive and last in places and full.is_file():
+        if not recursive and last in positions and full.is_file():
             self.found.add(path)
-        onward = frozenset(places if recursive else {at + 1 for at in places if at < last})
-        if not onward or not full.is_dir():
+        next_positions = frozenset(positions if recursive else {at + 1 for at in positions if at < last})
+        if not next_positions or not full.is_dir():
             return []
-        self._links -= full.is_symlink()
-        if self._links < 0:
-            raise TooWide(f"the pattern follows more than {LINKS} links to folders")
-        return [(f"{path}/", onward)]
+        self._links_left -= full.is_symlink()
+        if self._links_left < 0:
+            raise PatternTooBroad(f"the pattern follows more than {MAX_LINKS} links to folders")
+        return [(f"{path}/", next_positions)]
 
-    def _closed(self, places: frozenset[int]) -> frozenset[int]:
+    def _closure(self, positions: frozenset[int]) -> frozenset[int]:
         """The places and those behind a `**`, which may match no folder at all."""
-        found = set(places)
-        for at in sorted(places):
+        found = set(positions)
+        for at in sorted(positions):
             while at < len(self._parts) and self._parts[at] == "**":
                 at += 1  # noqa: PLW2901  on to what follows
                 found.add(at)
         return frozenset(at for at in found if at < len(self._parts))
 
     def _is_pattern(self, at: int) -> bool:
-        return any(mark in self._parts[at] for mark in MARKS)
+        return any(mark in self._parts[at] for mark in WILDCARDS)

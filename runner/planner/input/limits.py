@@ -40,19 +40,19 @@ class Limits:
 
 def limits_of(environ: Mapping[str, str] | None = None) -> Limits:
     """Return the limits that an environment sets. Raises TrustError for a value that is no whole number above 0."""
-    given = os.environ if environ is None else environ
-    usual = Limits()
+    variables = os.environ if environ is None else environ
+    default = Limits()
     return Limits(
-        _number(given, INPUT_BYTES, usual.input_bytes),
-        _number(given, INPUT_RATIO, usual.ratio),
-        _number(given, SQL_SECONDS, usual.sql_seconds),
+        _number(variables, INPUT_BYTES, default.input_bytes),
+        _number(variables, INPUT_RATIO, default.ratio),
+        _number(variables, SQL_SECONDS, default.sql_seconds),
     )
 
 
-def _number(environ: Mapping[str, str], name: str, usual: int) -> int:
+def _number(environ: Mapping[str, str], name: str, default: int) -> int:
     text = environ.get(name, "").strip()
     if not text:
-        return usual
+        return default
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text)):
         raise TrustError(f"{name} is {text[:40]!r}; it must be a whole number above 0", hint=f"correct or unset {name}")
     return int(text)

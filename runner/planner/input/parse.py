@@ -68,7 +68,7 @@ _REASONS = {
 """By a part of the parser's words: ours."""
 _SURROGATE = re.compile("[\udc80-\udcff]")
 # A whole number beyond 64 bits comes out of the fast parser as a float of at least this size.
-_EXACT = float(1 << 63)
+_MAX_EXACT = float(1 << 63)
 
 
 def rows(chunk: Chunk) -> Iterator[Record | RowProblem]:
@@ -121,12 +121,12 @@ def _not_json(line: int, error: orjson.JSONDecodeError, text: bytes) -> RowProbl
     except UnicodeDecodeError as wrong:
         return RowProblem(line, *_not_utf8(text, wrong))
     if _NO_JSON.match(text, error.pos):
-        word = _NO_JSON.match(text, error.pos)
-        assert word is not None
+        match = _NO_JSON.match(text, error.pos)
+        assert match is not None
         return RowProblem(
-            line, error.colno, f"not valid JSON, which has no {word[0].decode()}: write null, or the text in quotes"
+            line, error.colno, f"not valid JSON, which has no {match[0].decode()}: write null, or the text in quotes"
         )
-    reason = next((words for part, words in _REASONS.items() if part in error.msg), f"not valid JSON: {error.msg}")
+    reason = next((reason for part, reason in _REASONS.items() if part in error.msg), f"not valid JSON: {error.msg}")
     return RowProblem(line, error.colno, reason)
 
 
@@ -140,27 +140,27 @@ def _separated(chunk: Chunk) -> Iterator[Record | RowProblem]:
     return _records(chunk.data, chunk.line, chunk.delimiter, chunk.header)
 
 
-def _records(data: bytes, first: int, delimiter: str, header: tuple[str, ...]) -> Iterator[Record | RowProblem]:
+def _records(data: bytes, first_line: int, delimiter: str, header: tuple[str, ...]) -> Iterator[Record | RowProblem]:
     csv.field_size_limit(RECORD_BYTES)
-    columns, clean = len(header), True
+    columns, is_utf8 = len(header), True
     try:
         text = data.decode()
     except UnicodeDecodeError:
         # Each bad byte becomes a surrogate, which valid UTF-8 can't hold, so that only its record is in trouble.
-        text, clean = data.decode(errors="surrogateescape"), False
+        text, is_utf8 = data.decode(errors="surrogateescape"), False
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    line = first
+    line = first_line
     for record in reader:
-        if not clean and _SURROGATE.search("".join(record)):
-            yield _bad_bytes(data, first, line)
+        if not is_utf8 and _SURROGATE.search("".join(record)):
+            yield _encoding_problem(data, first_line, line)
         elif len(record) == columns:
             yield line, dict(zip(header, record, strict=True))
         elif record:
-            yield RowProblem(line, 0, _ragged(record, header))
-        line = first + reader.line_num
+            yield RowProblem(line, 0, _field_count_error(record, header))
+        line = first_line + reader.line_num
 
 
-def _ragged(record: list[str], header: tuple[str, ...]) -> str:
+def _field_count_error(record: list[str], header: tuple[str, ...]) -> str:
     count = f"{counted(len(record), 'field')} where the header has {len(header)}"
     if len(record) > len(header):
         return f"{count}; is there a delimiter in a text without quotes?"
@@ -168,9 +168,9 @@ def _ragged(record: list[str], header: tuple[str, ...]) -> str:
     return f"{count}; missing: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}"
 
 
-def _bad_bytes(data: bytes, first: int, line: int) -> RowProblem:
+def _encoding_problem(data: bytes, first_line: int, line: int) -> RowProblem:
     """The first bad byte of the record that starts on `line`."""
-    for number, text in enumerate(data.split(b"\n")[line - first :], line):
+    for number, text in enumerate(data.split(b"\n")[line - first_line :], line):
         try:
             text.decode()
         except UnicodeDecodeError as error:
@@ -222,7 +222,7 @@ def _is_large(values: Any) -> bool:
         if kind is str or kind is int:
             continue
         if kind is float:
-            if not -_EXACT < value < _EXACT:
+            if not -_MAX_EXACT < value < _MAX_EXACT:
                 return True
         elif (kind is dict and _is_large(value.values())) or (kind is list and _is_large(value)):
             return True
@@ -239,7 +239,7 @@ def _check_keys(text: bytes, value: dict[str, Any]) -> None:
         return
     import json  # noqa: PLC0415  only rows with such text need the slow parser
 
-    json.loads(text, object_pairs_hook=_once)
+    json.loads(text, object_pairs_hook=_unique_keys)
 
 
 _KEY_ENDS = (b'":', b" :", b"\t:", b"\n:", b"\r:")
@@ -257,7 +257,7 @@ def _keys(value: Any) -> int:
     return count
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

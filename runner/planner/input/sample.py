@@ -14,13 +14,13 @@ from runner.planner.input.parse import FRAMED, RECORD_BYTES, Chunk, frame_record
 
 def limited(chunks: Iterator[Chunk], limit: int) -> Iterator[Chunk]:
     """The first `limit` records; what comes behind them is not read."""
-    left = limit
+    remaining = limit
     for chunk in chunks:
-        records = list(_raw(chunk))
-        if len(records) >= left:
-            yield _chunk_of(chunk, records[:left])
+        records = list(_raw_records(chunk))
+        if len(records) >= remaining:
+            yield _chunk_of(chunk, records[:remaining])
             return
-        left -= len(records)
+        remaining -= len(records)
         yield chunk
 
 
@@ -34,7 +34,7 @@ class Sample:
         """The sample's records, in input order."""
         number = 0
         for chunk in chunks:
-            records = list(_raw(chunk))
+            records = list(_raw_records(chunk))
             chosen = [record for at, record in enumerate(records, number) if at in self.numbers]
             number += len(records)
             if chosen:
@@ -48,21 +48,21 @@ def sampled(chunks: Iterator[Chunk], count: int, seed: int) -> Sample:
     `count`, not with the rows.
     """
     salt = seed.to_bytes(8, "big", signed=True)
-    worst: list[tuple[int, int]] = []  # a heap whose first is the worst: the greatest digest, then the last
+    chosen: list[tuple[int, int]] = []  # a heap whose first is the worst: the greatest digest, then the last
     number = 0
     for chunk in chunks:
-        for _, text in _raw(chunk):
+        for _, text in _raw_records(chunk):
             digest = int.from_bytes(hashlib.blake2b(text.rstrip(b"\r\n"), digest_size=8, key=salt).digest(), "big")
             entry = (-digest, -number)
-            if len(worst) < count:
-                heapq.heappush(worst, entry)
-            elif entry > worst[0]:
-                heapq.heapreplace(worst, entry)
+            if len(chosen) < count:
+                heapq.heappush(chosen, entry)
+            elif entry > chosen[0]:
+                heapq.heapreplace(chosen, entry)
             number += 1
-    return Sample(frozenset(-at for _, at in worst))
+    return Sample(frozenset(-at for _, at in chosen))
 
 
-def _raw(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
+def _raw_records(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
     """(line, bytes) of each record of a chunk, good or not."""
     if chunk.kind.endswith(FRAMED):
         yield from framed(chunk.data)
@@ -88,4 +88,4 @@ def _separated(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
 def _chunk_of(chunk: Chunk, records: list[tuple[int, bytes]]) -> Chunk:
     """A chunk of some of another's records."""
     kind = chunk.kind if chunk.kind.endswith(FRAMED) else chunk.kind + FRAMED
-    return replace(chunk, kind=kind, data=b"".join(frame_record(*one) for one in records))
+    return replace(chunk, kind=kind, data=b"".join(frame_record(*record) for record in records))

@@ -46,9 +46,9 @@ _SUFFIXES: dict[str, RowFormat] = {
 _CUTTERS = {"jsonl": lines, "json": json_array}
 _SEPARATED = {"csv", "tsv"}
 _UNREADABLE = (OSError, EOFError, zlib.error)
-_PACKED = {".gz", ".zst"}
-_LOOKED_AT = 1_000
-MOST_FILES = (1 << 16) - 1
+_COMPRESSED = {".gz", ".zst"}
+_MAX_LISTED = 1_000
+MAX_FILES = (1 << 16) - 1
 """Files of one input: a row's file is kept as a number of two bytes."""
 
 
@@ -58,23 +58,23 @@ def read_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]
     Where all rows are wanted, what was asked on after an InputError goes on with the next file, so that what is wrong
     with the others can be told too.
     """
-    chosen = spec.job.input
-    if chosen.sample is not None:
-        places = sampled(_all_chunks(root, spec, InputFiles()), chosen.sample.n, chosen.sample.seed)
-        return places.pick(_all_chunks(root, spec, files))
+    input_ = spec.job.input
+    if input_.sample is not None:
+        sample = sampled(_all_chunks(root, spec, InputFiles()), input_.sample.n, input_.sample.seed)
+        return sample.pick(_all_chunks(root, spec, files))
     chunks = _all_chunks(root, spec, files)
-    return chunks if chosen.limit is None else limited(chunks, chosen.limit)
+    return chunks if input_.limit is None else limited(chunks, input_.limit)
 
 
 def _all_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    chosen = spec.job.input
-    if chosen.rows is not None:
-        return _inline(spec, files)
-    if chosen.sql:
+    input_ = spec.job.input
+    if input_.rows is not None:
+        return _inline_rows(spec, files)
+    if input_.sql:
         from runner.planner.input.duckdb_client import query  # noqa: PLC0415  a process of its own, seldom wanted
 
-        return query(root, chosen.sql, spec.problem("", "input", "sql"), files)
-    return _texts(root, spec, files) if chosen.text else _tables(root, spec, files)
+        return query(root, input_.sql, spec.problem("", "input", "sql"), files)
+    return _text_rows(root, spec, files) if input_.text else _table_rows(root, spec, files)
 
 
 def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
@@ -87,27 +87,25 @@ def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
         readable(root, pattern)
         found = [pattern] if (root / pattern).is_file() else _matches(root, pattern)
     except TrustError as error:
-        raise InputError([_at(place, error.message, error.code)]) from error
+        raise InputError([_problem_at(place, error.message, error.code)]) from error
     except (OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise InputError([_at(place, f"{pattern} can't be looked for: {error}", "BS201")]) from error
+        raise InputError([_problem_at(place, f"{pattern} can't be looked for: {error}", "BS201")]) from error
     if not found:
-        raise InputError([_at(place, _not_found(root, pattern), "BS201")])
-    if len(found) > MOST_FILES:
-        message = (
-            f"{pattern} matches {len(found)} files; at most {MOST_FILES} are read: pack rows of many into one file"
-        )
-        raise InputError([_at(place, message, "BS201")])
+        raise InputError([_problem_at(place, _not_found(root, pattern), "BS201")])
+    if len(found) > MAX_FILES:
+        message = f"{pattern} matches {len(found)} files; at most {MAX_FILES} are read: pack rows of many into one file"
+        raise InputError([_problem_at(place, message, "BS201")])
     return found
 
 
 def _matches(root: Path, pattern: str) -> list[str]:
     """The files of a glob. Raises TrustError for one that leads outside the project."""
-    if not any(mark in pattern for mark in globs.MARKS):
+    if not any(mark in pattern for mark in globs.WILDCARDS):
         return []
-    named = {part for part in Path(pattern).parts if part.startswith(".")}
+    hidden = {part for part in Path(pattern).parts if part.startswith(".")}
     found = []
     for shown in globs.find(root, pattern):
-        if all(not part.startswith(".") or named for part in shown.parts):
+        if all(not part.startswith(".") or hidden for part in shown.parts):
             found.append(shown.as_posix())
             readable(root, found[-1])
     return sorted(found)
@@ -116,45 +114,45 @@ def _matches(root: Path, pattern: str) -> list[str]:
 def _not_found(root: Path, pattern: str) -> str:
     if "://" in pattern:
         return f"{pattern} is no file of this project; rows are read from files, so fetch it first"
-    if any(mark in pattern for mark in globs.MARKS):
+    if any(mark in pattern for mark in globs.WILDCARDS):
         return f"no file matches {pattern}, which is relative to the project's root"
     path = root / pattern
     if path.is_dir():
-        return _is_folder(path, pattern)
+        return _folder_hint(path, pattern)
     if path.exists():
         return f"{pattern} is a device or a pipe; rows are read from plain files"
-    there = [other.name for other in islice(path.parent.iterdir(), _LOOKED_AT)] if path.parent.is_dir() else []
-    hint = did_you_mean(path.name, there)
+    siblings = [other.name for other in islice(path.parent.iterdir(), _MAX_LISTED)] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, siblings)
     return f"there is no input file {pattern}{f' ({hint})' if hint else ''}"
 
 
-def _is_folder(path: Path, pattern: str) -> str:
+def _folder_hint(path: Path, pattern: str) -> str:
     """Return what to write in place of a folder, by the kinds of files in it."""
-    files = [entry for entry in islice(path.iterdir(), _LOOKED_AT) if entry.is_file() and entry.name[0] != "."]
+    files = [entry for entry in islice(path.iterdir(), _MAX_LISTED) if entry.is_file() and entry.name[0] != "."]
     kinds = Counter(
-        _kind_suffix(entry) + _packing(entry) for entry in files if _kind_suffix(entry).lower() in _SUFFIXES
+        _kind_suffix(entry) + _compression_suffix(entry) for entry in files if _kind_suffix(entry).lower() in _SUFFIXES
     )
     found = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
     folder = pattern.rstrip("/")
     if not found:
         return f"{pattern} is a folder; for the files in it, write {folder}/*.jsonl or the like; it holds no rows now"
-    there = " and ".join(f"{kinds[kind]} {kind}" for kind in found)
-    others = "".join(f" or {folder}/*{kind}" for kind in found[1:])
-    return f"{pattern} is a folder; for the files in it ({there}), write {folder}/*{found[0]}{others}"
+    counts = " and ".join(f"{kinds[kind]} {kind}" for kind in found)
+    alternatives = "".join(f" or {folder}/*{kind}" for kind in found[1:])
+    return f"{pattern} is a folder; for the files in it ({counts}), write {folder}/*{found[0]}{alternatives}"
 
 
 def _kind_suffix(path: Path) -> str:
     """Return the suffix that names a file's format, without that of its compression."""
-    return path.with_suffix("").suffix if _packing(path) else path.suffix
+    return path.with_suffix("").suffix if _compression_suffix(path) else path.suffix
 
 
-def _packing(path: Path) -> str:
-    return path.suffix if path.suffix.lower() in _PACKED else ""
+def _compression_suffix(path: Path) -> str:
+    return path.suffix if path.suffix.lower() in _COMPRESSED else ""
 
 
-def is_whole(chosen: Input) -> bool:
+def is_whole(input_: Input) -> bool:
     """Whether an input is all rows of files that the spec names, so that their bytes alone say what it holds."""
-    return bool(chosen.path) and not chosen.sql and chosen.limit is None and chosen.sample is None
+    return bool(input_.path) and not input_.sql and input_.limit is None and input_.sample is None
 
 
 def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
@@ -169,7 +167,7 @@ def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
             raise InputError([Problem(path, 0, 0, f"cannot be read: {error}", code="BS202")]) from error
 
 
-def size_of(root: Path, spec: JobSpec) -> int:
+def input_size(root: Path, spec: JobSpec) -> int:
     """Bytes of the input's files together. Raises InputError."""
     paths = find_files(root, spec, "path")
     return sum((root / path).stat().st_size for path in paths)
@@ -186,18 +184,18 @@ def kind_of(path: str, spec: Input) -> RowFormat:
     return _SUFFIXES[suffix.lower()]
 
 
-def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+def _table_rows(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
     """The rows of files. `chain` goes on with the next file when it is asked on after an error."""
-    chosen, place = spec.job.input, spec.problem("", "input", "path")
+    input_, place = spec.job.input, spec.problem("", "input", "path")
     paths = find_files(root, spec, "path")
     try:
-        kinds = [kind_of(path, chosen) for path in paths]
+        kinds = [kind_of(path, input_) for path in paths]
     except ValueError as error:
-        raise InputError([_at(place, f"{error}{_unicode_text(root, paths, chosen)}", "BS202")]) from error
+        raise InputError([_problem_at(place, f"{error}{_excel_hint(root, paths, input_)}", "BS202")]) from error
     other = next((path for path, kind in zip(paths, kinds, strict=True) if kind not in _SEPARATED), None)
-    if chosen.delimiter and other is not None:
+    if input_.delimiter and other is not None:
         message = f"{other} has no delimiter: `input.delimiter` is for csv; remove it, or say `format: csv`"
-        raise InputError([_at(spec.problem("", "input", "delimiter"), message, "BS202")])
+        raise InputError([_problem_at(spec.problem("", "input", "delimiter"), message, "BS202")])
     files.total += sum((root / path).stat().st_size for path in paths)
 
     def table(number: int) -> Iterator[Chunk]:
@@ -207,9 +205,9 @@ def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
 
             yield from read_parquet(root, path, place, files)
             return
-        with _reading(root, path, files, chosen.encoding) as stream:
+        with _InputFile(root, path, files, input_.encoding) as stream:
             if kind in _SEPARATED:
-                yield from separated(stream, path, number, kind, chosen.delimiter)
+                yield from separated(stream, path, number, kind, input_.delimiter)
             else:
                 yield from _CUTTERS[kind](stream, path, number, kind)
             stream.drain()
@@ -217,31 +215,31 @@ def _tables(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
     return chain.from_iterable(map(table, range(len(paths))))
 
 
-def _unicode_text(root: Path, paths: list[str], chosen: Input) -> str:
+def _excel_hint(root: Path, paths: list[str], input_: Input) -> str:
     """Return advice where the first file of unknown format is what Excel saves as "Unicode Text"; else nothing."""
     path = next((path for path in paths if _kind_suffix(Path(path)).lower() not in _SUFFIXES), paths[0])
     with open_inside(root, path) as raw:
         head = raw.read(1 << 10)
     if not utf16_of(head):
         return ""
-    encoding = "" if chosen.encoding.lower().startswith("utf-16") else " and `encoding: utf-16`"
+    encoding = "" if input_.encoding.lower().startswith("utf-16") else " and `encoding: utf-16`"
     return f'; it looks like Excel\'s "Unicode Text": write `format: tsv`{encoding}'
 
 
-def _texts(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+def _text_rows(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
     """Each file as one row: its path, its name without the last suffix, and its text."""
     paths = find_files(root, spec, "text")
 
     def text(number: int) -> Iterator[Chunk]:
         path = paths[number]
-        with _reading(root, path, files, spec.job.input.encoding) as stream:
+        with _InputFile(root, path, files, spec.job.input.encoding) as stream:
             row = {"path": path, "name": Path(path).stem, "text": stream.read_text(path)}
             yield Chunk(number, 1, f"jsonl{FRAMED}", frame_record(1, orjson.dumps(row)))
 
     return chain.from_iterable(map(text, range(len(paths))))
 
 
-def _inline(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+def _inline_rows(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
     """The rows that stand in the spec, each with its line there."""
     files.add_file(spec.file)
     records = []
@@ -252,7 +250,7 @@ def _inline(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
     yield Chunk(0, 1, f"jsonl{FRAMED}", b"".join(records))
 
 
-class _reading:  # noqa: N801  used like a function
+class _InputFile:
     """A file of the input, open; what goes wrong while it is read becomes an InputError that names it."""
 
     def __init__(self, root: Path, path: str, files: InputFiles, encoding: str) -> None:
@@ -282,5 +280,5 @@ class _reading:  # noqa: N801  used like a function
         raise InputError([Problem(self._path, 0, 0, reason, code="BS202")]) from error
 
 
-def _at(place: Problem, message: str, code: str) -> Problem:
+def _problem_at(place: Problem, message: str, code: str) -> Problem:
     return Problem(place.file, place.line, place.column, message, "", place.excerpt, code)

@@ -19,10 +19,10 @@ from runner.planner.input.parse import NOT_UTF8, RECORD_BYTES
 CHUNK_BYTES = 1 << 20
 """Bytes of a chunk, about; a chunk ends with a whole record."""
 _BOM = b"\xef\xbb\xbf"
-_HEAD = 256
+_HEAD_BYTES = 256
 """Bytes at the start of a file by which UTF-16 is recognised."""
-_PAIRS = 4
-_BITE = 1 << 11
+_MIN_PAIRS = 4
+_STEP_BYTES = 1 << 11
 """Packed bytes that are unpacked at a time; at the most they are 64 MB then (RFC 8878: 128 KiB from 4 bytes)."""
 
 
@@ -55,18 +55,18 @@ class InputFiles:
         self.size += len(data)
         self._digest.update(data)
 
-    def unpack(self, count: int, path: str) -> None:
+    def count_unpacked(self, count: int, path: str) -> None:
         """Take in bytes that came of a compressed file or a query. Raises InputError beyond what there may be."""
         self.unpacked += count
-        most = self.limits.unpacked(max(self.size, self.total))
-        if self.unpacked > most:
-            name = INPUT_BYTES if most == self.limits.input_bytes else INPUT_RATIO
-            message = f"the input unpacks to more than {most} bytes"
+        limit = self.limits.unpacked(max(self.size, self.total))
+        if self.unpacked > limit:
+            name = INPUT_BYTES if limit == self.limits.input_bytes else INPUT_RATIO
+            message = f"the input unpacks to more than {limit} bytes"
             hint = f"if you trust it, raise the limit with the environment variable {name}"
             raise InputError([Problem(path, 0, 0, message, hint, code="BS202")])
 
 
-class _Unpacked(io.RawIOBase):
+class _CountingReader(io.RawIOBase):
     """What a decompressor gives, counted."""
 
     def __init__(self, stream: Any, files: InputFiles, path: str) -> None:
@@ -78,11 +78,11 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         count: int = self._stream.readinto(buffer)
-        self._files.unpack(count, self._path)
+        self._files.count_unpacked(count, self._path)
         return count
 
 
-class _Hashing(io.RawIOBase):
+class _HashingReader(io.RawIOBase):
     """A raw file that hands every byte it reads to `files`."""
 
     def __init__(self, raw: IO[bytes], files: InputFiles) -> None:
@@ -99,7 +99,7 @@ class _Hashing(io.RawIOBase):
         return count
 
 
-class _Unzstd(io.RawIOBase):
+class _ZstdReader(io.RawIOBase):
     """The content of zstandard frames. Unlike the library's own reader it raises EOFError where one is cut short."""
 
     def __init__(self, raw: IO[bytes]) -> None:
@@ -110,36 +110,36 @@ class _Unzstd(io.RawIOBase):
         self._error = zstandard.ZstdError
         self._new = zstandard.ZstdDecompressor().decompressobj
         self._frame: Any = None
-        self._ready = memoryview(b"")
-        self._left = b""
+        self._decoded = memoryview(b"")
+        self._unread = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            read = self._left or self._raw.read(1 << 17)
+        while not self._decoded:
+            read = self._unread or self._raw.read(1 << 17)
             # A few bytes may unpack to a great deal, so they are taken a few at a time.
-            data, self._left = read[:_BITE], read[_BITE:]
+            data, self._unread = read[:_STEP_BYTES], read[_STEP_BYTES:]
             if not data:
                 if self._frame is not None:
                     raise EOFError
                 return 0
             self._frame = self._frame or self._new()
             try:
-                self._ready = memoryview(self._frame.decompress(data))
+                self._decoded = memoryview(self._frame.decompress(data))
             except self._error as error:
                 raise OSError(f"not valid zstandard data: {error}") from error
             if self._frame.eof:
-                self._left = self._frame.unused_data + self._left
+                self._unread = self._frame.unused_data + self._unread
                 self._frame = None
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
+        count = min(len(buffer), len(self._decoded))
+        buffer[:count] = self._decoded[:count]
+        self._decoded = self._decoded[count:]
         return count
 
 
-class _Recoded(io.RawIOBase):
+class _DecodingReader(io.RawIOBase):
     """Text of another encoding as UTF-8. A byte that is none of it is an InputError that names line and column."""
 
     def __init__(self, raw: IO[bytes], encoding: str, path: str) -> None:
@@ -149,38 +149,38 @@ class _Recoded(io.RawIOBase):
         self._path = path
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._line, self._column = 1, 1
-        self._ready = b""
+        self._decoded = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._ready:
+        while not self._decoded:
             data = self._raw.read(1 << 17)
             try:
                 text = self._decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:
-                raise self._wrong(error) from error
+                raise self._decode_error(error) from error
             except UnicodeError as error:  # UTF-16 without its mark
                 raise InputError(
                     [Problem(self._path, 0, 0, f"the file is not {self._encoding}: {error}", code="BS202")]
                 ) from error
-            self._count(text)
-            self._ready = text.encode()
+            self._advance(text)
+            self._decoded = text.encode()
             if not data:
                 break
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
+        count = min(len(buffer), len(self._decoded))
+        buffer[:count] = self._decoded[:count]
+        self._decoded = self._decoded[count:]
         return count
 
-    def _count(self, text: str) -> None:
+    def _advance(self, text: str) -> None:
         ends = text.count("\n")
         self._line += ends
         self._column = len(text) - text.rfind("\n") if ends else self._column + len(text)
 
-    def _wrong(self, error: UnicodeDecodeError) -> InputError:
-        self._count(error.object[: error.start].decode(self._encoding, errors="replace"))
+    def _decode_error(self, error: UnicodeDecodeError) -> InputError:
+        self._advance(error.object[: error.start].decode(self._encoding, errors="replace"))
         byte = error.object[error.start]
         message = f"byte 0x{byte:02x} is not {self._encoding}, which `encoding` says"
         return InputError([Problem(self._path, self._line, self._column, message, code="BS202")])
@@ -189,7 +189,7 @@ class _Recoded(io.RawIOBase):
 class Stream:
     """A file of the input, unpacked and in UTF-8, without a byte order mark."""
 
-    def __init__(self, raw: _Hashing, unpacked: IO[bytes], closing: IO[bytes]) -> None:
+    def __init__(self, raw: _HashingReader, unpacked: IO[bytes], closing: IO[bytes]) -> None:
         self._raw = raw
         self._bytes = unpacked
         self._closing = closing
@@ -230,10 +230,10 @@ def check_no_pointer(raw: io.BufferedReader, shown: str) -> None:
         raise InputError([Problem(shown, 0, 0, lfs.message(shown), code="BS202")])
 
 
-def _checked(stream: IO[bytes], shown: str) -> IO[bytes]:
+def _refuse_utf16(stream: IO[bytes], shown: str) -> IO[bytes]:
     """Return a stream with the bytes of `stream`. Raises InputError for UTF-16, which is not what `encoding` says."""
     buffered = io.BufferedReader(stream, 1 << 18)  # type: ignore[type-var]  # typeshed asks for less than IO[bytes]
-    head = buffered.peek(_HEAD)[:_HEAD]
+    head = buffered.peek(_HEAD_BYTES)[:_HEAD_BYTES]
     if name := utf16_of(head):
         message = f"the file is UTF-16; write `encoding: {name}` under `input`"
         if b"\t" in head:
@@ -250,9 +250,9 @@ def utf16_of(head: bytes) -> str:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     first, second = head[0:-1:2], head[1::2]
-    if len(second) >= _PAIRS and second.count(0) > len(second) // 2 and first.count(0) == 0:
+    if len(second) >= _MIN_PAIRS and second.count(0) > len(second) // 2 and first.count(0) == 0:
         return "utf-16-le"
-    if len(second) >= _PAIRS and first.count(0) > len(first) // 2 and second.count(0) == 0:
+    if len(second) >= _MIN_PAIRS and first.count(0) > len(first) // 2 and second.count(0) == 0:
         return "utf-16-be"
     return ""
 
@@ -266,16 +266,16 @@ def open_stream(root: Path, shown: str, files: InputFiles, encoding: str) -> Str
     raw = open_inside(root, shown)
     try:
         check_no_pointer(raw, shown)
-        hashing = _Hashing(raw, files)
+        hashing = _HashingReader(raw, files)
         stream: IO[bytes] = io.BufferedReader(hashing, CHUNK_BYTES)
         if path.suffix.lower() == ".gz":
-            stream = io.BufferedReader(_Unpacked(gzip.GzipFile(fileobj=stream), files, shown), 1 << 18)
+            stream = io.BufferedReader(_CountingReader(gzip.GzipFile(fileobj=stream), files, shown), 1 << 18)
         elif path.suffix.lower() == ".zst":
-            stream = io.BufferedReader(_Unpacked(_Unzstd(stream), files, shown), 1 << 18)
+            stream = io.BufferedReader(_CountingReader(_ZstdReader(stream), files, shown), 1 << 18)
         if encoding.lower().replace("_", "-") not in {"utf-8", "utf8"}:
-            stream = io.BufferedReader(_Recoded(stream, encoding, shown), 1 << 18)
+            stream = io.BufferedReader(_DecodingReader(stream, encoding, shown), 1 << 18)
         else:
-            stream = _checked(stream, shown)
+            stream = _refuse_utf16(stream, shown)
         return Stream(hashing, stream, raw)
     except BaseException:
         raw.close()

@@ -8,7 +8,10 @@ import orjson
 
 from runner.jobspec.models import Job
 
-_FIRST = {"anthropic": ("model", "system", "messages"), "openai": ("model", "instructions", "messages", "input")}
+_LEADING_FIELDS = {
+    "anthropic": ("model", "system", "messages"),
+    "openai": ("model", "instructions", "messages", "input"),
+}
 """The fields that stand first, in this order; the others follow by name, as parameters do."""
 
 
@@ -17,9 +20,9 @@ def canonical(job: Job, body: dict[str, Any]) -> bytes:
 
     Raises orjson.JSONEncodeError for what is not JSON.
     """
-    first = [name for name in _FIRST[job.line_format] if name in body]
-    rest = sorted(name for name in body if name not in first)
-    return orjson.dumps({name: _plain(name, body[name]) for name in (*first, *rest)})
+    leading = [name for name in _LEADING_FIELDS[job.line_format] if name in body]
+    rest = sorted(name for name in body if name not in leading)
+    return orjson.dumps({name: _plain(name, body[name]) for name in (*leading, *rest)})
 
 
 def body_of(job: Job, line: dict[str, Any]) -> dict[str, Any] | None:
@@ -33,7 +36,7 @@ def body_of(job: Job, line: dict[str, Any]) -> dict[str, Any] | None:
 
 def _plain(name: str, value: Any) -> Any:
     if name in {"messages", "input"} and isinstance(value, list):
-        return [_message(one) for one in value]
+        return [_message(message) for message in value]
     return value
 
 

@@ -59,7 +59,7 @@ class RequestLayout:
     `id_columns` is empty where rows are numbered; `max_bytes` is the longest line.
     """
 
-    envelope: LineTemplate
+    line_template: LineTemplate
     pieces: tuple[Piece, ...]
     line_format: str
     endpoint: str
@@ -73,10 +73,10 @@ class RequestLayout:
 def build_layout(spec: JobSpec, limits: Limits | None = None) -> RequestLayout:
     """Return the frame of a job; `limits` are those of its model, None where they are not checked."""
     job = spec.job
-    around, pieces = envelope(job), _pieces(spec)
-    constants = [around.head, around.middle, around.tail, *(piece for piece in pieces if isinstance(piece, bytes))]
+    line, pieces = line_template(job), _pieces(spec)
+    constants = [line.head, line.middle, line.tail, *(piece for piece in pieces if isinstance(piece, bytes))]
     return RequestLayout(
-        around,
+        line,
         pieces,
         job.line_format,
         job.url,
@@ -88,7 +88,7 @@ def build_layout(spec: JobSpec, limits: Limits | None = None) -> RequestLayout:
     )
 
 
-def envelope(job: Job) -> LineTemplate:
+def line_template(job: Job) -> LineTemplate:
     """The line format of a job (reference: OpenAI's and Anthropic's batch input lines)."""
     if job.line_format == "anthropic":
         return LineTemplate(b'{"custom_id":"', b'","params":', b"}\n")
@@ -111,7 +111,7 @@ def _fields(spec: JobSpec) -> Iterator[Piece]:
     """A body's pieces in the order they are sent: model, system prompt, messages, parameters by name."""
     job = spec.job
     parameters = spec.parameters
-    parts = [(turn.role, _text(spec, turn, rule_of(job, number))) for number, turn in enumerate(job.prompt.turns)]
+    parts = [(turn.role, _text_piece(spec, turn, rule_of(job, number))) for number, turn in enumerate(job.prompt.turns)]
     yield b'{"model":' + orjson.dumps(job.model)
     if job.url == "/v1/chat/completions":
         yield b',"messages":'
@@ -141,7 +141,7 @@ def _messages(parts: Sequence[tuple[Role, Piece]]) -> Iterator[Piece]:
     yield b"]"
 
 
-def _text(spec: JobSpec, turn: Turn, rule: str) -> Piece:
+def _text_piece(spec: JobSpec, turn: Turn, rule: str) -> Piece:
     text = turn.text
     if not isinstance(text, str):
         return Slot(turn.path, text.template, True, text.template, rule)

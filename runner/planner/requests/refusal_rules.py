@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from runner.jobspec.loader import JobSpec
     from runner.jobspec.models import Job
 
-SHOWN = 3
+MAX_NAMED_ROWS = 3
 """Rows of a finding that are named; all are counted."""
 BYTES_A_TOKEN = 4
 """Bytes of English text that make a token, OpenAI's rule of thumb (for characters)."""
-_LONG_BYTES = 16_000
+_UNCHECKED_BYTES = 16_000
 """Requests of fewer bytes fit into any model's window."""
-_SHORT_TOKEN = 2
+_MIN_TOKEN_BYTES = 2
 """Bytes of a token in requests that are counted; texts with shorter ones are not looked at."""
 MESSAGE, PREFILL = "message", "prefill"
 _JSON = re.compile("json", re.IGNORECASE)
@@ -69,7 +69,7 @@ class Finding:
     kind: str
     count: int
     rows: tuple[tuple[int, str], ...]
-    most: int = 0
+    max_input_tokens: int = 0
 
 
 class Found:
@@ -81,10 +81,15 @@ class Found:
 
     def add(self, findings: tuple[Finding, ...], seen: int) -> None:
         """Add those of the next chunk, of `seen` records."""
-        for one in findings:
-            old = self._found.get(one.kind, Finding(one.kind, 0, ()))
-            rows = (*old.rows, *((self._seen + number, identity) for number, identity in one.rows))
-            self._found[one.kind] = Finding(one.kind, old.count + one.count, rows[:SHOWN], max(old.most, one.most))
+        for finding in findings:
+            old = self._found.get(finding.kind, Finding(finding.kind, 0, ()))
+            rows = (*old.rows, *((self._seen + number, row_id) for number, row_id in finding.rows))
+            self._found[finding.kind] = Finding(
+                finding.kind,
+                old.count + finding.count,
+                rows[:MAX_NAMED_ROWS],
+                max(old.max_input_tokens, finding.max_input_tokens),
+            )
         self._seen += seen
 
     def all(self) -> tuple[Finding, ...]:
@@ -109,8 +114,8 @@ def rules_of(spec: JobSpec, constants: Iterable[bytes], limits: Limits | None) -
     """Return the rules about a job's requests as a whole; `constants` are their bytes that are the same in all."""
     parts = [part.lower().count(b"json") for part in constants]
     texts = [turn.text for turn in spec.job.prompt.turns if isinstance(turn.text, str)]
-    asks = asks_json_object(spec.job.url, spec.parameters)
-    needs = asks and not any(is_constant(text) and names_json(text) for text in texts)
+    asks_json = asks_json_object(spec.job.url, spec.parameters)
+    needs = asks_json and not any(is_constant(text) and names_json(text) for text in texts)
     return Rules(needs, sum(parts), limits)
 
 
@@ -132,12 +137,12 @@ def names_json(text: str) -> bool:
 
 
 @dataclass(slots=True)
-class _Counted:
+class _FindingCount:
     """A finding that is being counted, since most rows may have it."""
 
     count: int = 0
     rows: list[tuple[int, str]] = field(default_factory=list)
-    most: int = 0
+    max_input_tokens: int = 0
 
 
 class RowChecks:
@@ -146,12 +151,12 @@ class RowChecks:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self.found: list[str] = []
-        self.row = self._json if rules.needs_json else None
-        self.most_bytes = 1 << 62 if rules.limits is None else _LONG_BYTES
-        self._most = 0
-        self._findings: dict[str, _Counted] = {}
+        self.check_json = self._json if rules.needs_json else None
+        self.unchecked_bytes = 1 << 62 if rules.limits is None else _UNCHECKED_BYTES
+        self._max_input_tokens = 0
+        self._findings: dict[str, _FindingCount] = {}
 
-    def of(self, rule: str) -> Callable[[str], None] | None:
+    def text_check(self, rule: str) -> Callable[[str], None] | None:
         """Return the check of a text by its turn's rule; None where there is none."""
         found = self.found
 
@@ -165,53 +170,56 @@ class RowChecks:
 
         return {MESSAGE: message, PREFILL: prefill}.get(rule)
 
-    def whole(self, line: bytes) -> None:
+    def check_line(self, line: bytes) -> None:
         """Check a request's line as a whole."""
-        if self.row is not None:
-            self.row(line)
+        if self.check_json is not None:
+            self.check_json(line)
         limits = self._rules.limits
-        if limits is not None and len(line) > _LONG_BYTES:
+        if limits is not None and len(line) > _UNCHECKED_BYTES:
             self._window(line, limits)
 
     def _window(self, line: bytes, limits: Limits) -> None:
         window = context_window(limits.model, limits.line_format)
         if window is None or len(line) <= (window - limits.reserved) * (
-            _SHORT_TOKEN if limits.encoding else BYTES_A_TOKEN
+            _MIN_TOKEN_BYTES if limits.encoding else BYTES_A_TOKEN
         ):
             return
-        tokens = _tokens(line, limits.encoding)
+        tokens = _count_tokens(line, limits.encoding)
         if tokens + limits.reserved > window:
             self.found.append("window")
-            self._most = max(self._most, tokens)
+            self._max_input_tokens = max(self._max_input_tokens, tokens)
 
     def _json(self, line: bytes) -> None:
         if line.lower().count(b"json") <= self._rules.constant_json:
             self.found.append("no-json")
 
-    def note(self, position: int, identity: bytes) -> None:
+    def record(self, position: int, row_id: bytes) -> None:
         """Note what was found of a row, by its number in its chunk and its id as JSON."""
         found = self.found
         for kind in found if len(found) == 1 else dict.fromkeys(found):
             counted = self._findings.get(kind)
             if counted is None:
-                counted = self._findings[kind] = _Counted()
+                counted = self._findings[kind] = _FindingCount()
             counted.count += 1
-            if counted.count <= SHOWN:
-                counted.rows.append((position, identity.decode()))
+            if counted.count <= MAX_NAMED_ROWS:
+                counted.rows.append((position, row_id.decode()))
             if kind == "window":
-                counted.most = max(counted.most, self._most)
+                counted.max_input_tokens = max(counted.max_input_tokens, self._max_input_tokens)
         found.clear()
-        self._most = 0
+        self._max_input_tokens = 0
 
-    def take(self) -> tuple[Finding, ...]:
+    def drain(self) -> tuple[Finding, ...]:
         """Return the findings since this was called last."""
-        findings = tuple(Finding(kind, one.count, tuple(one.rows), one.most) for kind, one in self._findings.items())
+        findings = tuple(
+            Finding(kind, finding.count, tuple(finding.rows), finding.max_input_tokens)
+            for kind, finding in self._findings.items()
+        )
         self._findings = {}
         self.found.clear()
         return findings
 
 
-def _tokens(line: bytes, encoding: str) -> int:
+def _count_tokens(line: bytes, encoding: str) -> int:
     """Return the tokens of a request's texts; without a tokenizer, about as many as its bytes make."""
     if not encoding:
         return len(line) // BYTES_A_TOKEN
@@ -231,13 +239,13 @@ def _texts(line: bytes) -> Iterator[str]:
             yield message["content"]
 
 
-def finding_text(one: Finding, limits: Limits | None, *, hidden: bool = False) -> str:
+def finding_text(finding: Finding, limits: Limits | None, *, hidden: bool = False) -> str:
     """Return a finding as a sentence that counts and names rows; none is named where the input is `hidden`."""
-    names = [_shown(identity) if identity else str(number + 1) for number, identity in one.rows]
-    more = ", …" if one.count > len(names) else ""
-    which = "" if hidden else f" ({', '.join(names)}{more})"
-    rows = f"{one.count:,} row{'' if one.count == 1 else 's'}{which}"
-    match one.kind:
+    names = [_shown(row_id) if row_id else str(number + 1) for number, row_id in finding.rows]
+    more = ", …" if finding.count > len(names) else ""
+    named_rows = "" if hidden else f" ({', '.join(names)}{more})"
+    rows = f"{finding.count:,} row{'' if finding.count == 1 else 's'}{named_rows}"
+    match finding.kind:
         case "blank":
             return f"{rows}: a message is empty or blank, which Anthropic refuses"
         case "trailing":
@@ -245,12 +253,12 @@ def finding_text(one: Finding, limits: Limits | None, *, hidden: bool = False) -
         case "no-json":
             return f"{rows}: no message names JSON, without which OpenAI refuses the format json_object"
     assert limits is not None
-    how = f"counted with {limits.encoding}" if limits.encoding else "estimated from bytes"
-    kept = f" and {limits.reserved:,} for the answer" if limits.reserved else ""
+    method = f"counted with {limits.encoding}" if limits.encoding else "estimated from bytes"
+    reserved = f" and {limits.reserved:,} for the answer" if limits.reserved else ""
     window = context_window(limits.model, limits.line_format) or 0
     room = f"the context window of {limits.model}, {window:,} tokens"
-    return f"{rows}: up to {one.most:,} input tokens ({how}){kept} are beyond {room}"
+    return f"{rows}: up to {finding.max_input_tokens:,} input tokens ({method}){reserved} are beyond {room}"
 
 
-def _shown(identity: str) -> str:
-    return identity if len(identity) <= 60 else identity[:60] + "…"
+def _shown(row_id: str) -> str:
+    return row_id if len(row_id) <= 60 else row_id[:60] + "…"

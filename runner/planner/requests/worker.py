@@ -20,7 +20,7 @@ from runner.planner.input.parse import Chunk, RowProblem
 from runner.planner.requests.layout import RequestLayout
 from runner.planner.requests.refusal_rules import Finding
 from runner.planner.requests.renderer import Renderer
-from runner.planner.templates.environment import Loaded, Templates
+from runner.planner.templates.environment import LoadedTemplate, Templates
 
 SLOTS = 2
 """Chunks a worker has at a time: one that it renders, and one that waits, so that it never does."""
@@ -32,9 +32,9 @@ SLOT_BYTES = 1 << 30
 class Start:
     """What a worker is told first. `chunks` and `lines` are files in the scratch folder: its slots, and its output."""
 
-    frame: RequestLayout
+    layout: RequestLayout
     root: Path
-    loaded: dict[str, Loaded]
+    loaded: dict[str, LoadedTemplate]
     chunks: Path
     records: Path
     lines: Path
@@ -67,9 +67,9 @@ class Done:
     spans: tuple[tuple[int, int], ...]
     seen: int
     bad: int
-    troubles: tuple[RowProblem, ...]
+    problems: tuple[RowProblem, ...]
     findings: tuple[Finding, ...]
-    loaded: dict[str, Loaded]
+    loaded: dict[str, LoadedTemplate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ def main(read: int, write: int) -> None:
 
 
 def _work(start: Start, incoming: Connection, outgoing: Connection) -> None:
-    templates = Templates(start.root, start.frame.variables, start.loaded)
-    renderer = Renderer(start.frame, templates)
+    templates = Templates(start.root, start.layout.variables, start.loaded)
+    renderer = Renderer(start.layout, templates)
     known = set(templates.loaded)
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)  # rows leave few cycles; looking for them after every 700 objects costs a tenth
@@ -122,7 +122,7 @@ def _work(start: Start, incoming: Connection, outgoing: Connection) -> None:
                     rendered.spans,
                     rendered.seen,
                     rendered.bad,
-                    rendered.troubles,
+                    rendered.problems,
                     rendered.findings,
                     fresh,
                 )

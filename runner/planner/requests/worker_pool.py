@@ -23,26 +23,26 @@ from runner.planner.input.parse import Chunk
 from runner.planner.requests.layout import RequestLayout
 from runner.planner.requests.worker import SLOT_BYTES, SLOTS, Done, Failed, Start, Task, read_at, write_at
 from runner.planner.spool.spool import Part
-from runner.planner.templates.environment import Loaded, Templates
+from runner.planner.templates.environment import LoadedTemplate, Templates
 
 _BOOT = (
     "import sys; sys.path[:] = sys.argv[3:]; from runner.planner.requests.worker import main; "
     "main(*map(int, sys.argv[1:3]))"
 )
 _HINT = "this machine may be short of memory or disk; `--jobs 1` renders in one process"
-_AHEAD = 8
+_MAX_AHEAD = 8
 """How many chunks a worker may be ahead of the slowest one; what is ready and not yet taken stays in memory."""
 
 
-class Workers:
+class WorkerPool:
     """`count` processes that render. Use as a context manager: at its end all of them have ended too."""
 
-    def __init__(self, count: int, frame: RequestLayout, templates: Templates, root: Path, folder: Path) -> None:
+    def __init__(self, count: int, layout: RequestLayout, templates: Templates, root: Path, folder: Path) -> None:
         self._templates = templates
         self._workers: list[_Worker] = []
         try:
             for number in range(count):
-                self._workers.append(_Worker(number, frame, templates.loaded, root, folder))
+                self._workers.append(_Worker(number, layout, templates.loaded, root, folder))
         except BaseException:
             self.close()
             raise
@@ -63,43 +63,45 @@ class Workers:
         source = enumerate(chunks)
         free = deque((worker, slot) for slot in range(SLOTS) for worker in self._workers)
         busy = {worker.results: worker for worker in self._workers}
-        under_way: dict[tuple[int, int], int] = {}
+        in_progress: dict[tuple[int, int], int] = {}
         ready: dict[int, Part] = {}
-        turn, more = 0, True
+        next_part, more = 0, True
         while True:
-            while more and free and len(under_way) + len(ready) < _AHEAD * len(self._workers):
+            while more and free and len(in_progress) + len(ready) < _MAX_AHEAD * len(self._workers):
                 numbered = next(source, None)
                 if numbered is None:
                     more = False
                     break
                 worker, slot = free.popleft()
-                under_way[worker.number, slot] = numbered[0]
-                worker.give(numbered[1], slot)
-            if not under_way:
+                in_progress[worker.number, slot] = numbered[0]
+                worker.submit(numbered[1], slot)
+            if not in_progress:
                 return
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
                 worker = busy[connection]
-                done, part = worker.take()
-                self._templates.learn(done.loaded)
-                ready[under_way.pop((worker.number, done.slot))] = part
+                done, part = worker.receive()
+                self._templates.add_loaded(done.loaded)
+                ready[in_progress.pop((worker.number, done.slot))] = part
                 free.append((worker, done.slot))
-            while turn in ready:
-                yield ready.pop(turn)
-                turn += 1
+            while next_part in ready:
+                yield ready.pop(next_part)
+                next_part += 1
 
     def close(self) -> None:
         """End all workers, at once, whatever they are doing."""
         for worker in self._workers:
             worker.kill()
         for worker in self._workers:
-            worker.end()
+            worker.release()
 
 
 class _Worker:
     """One process, its slots and its file of lines."""
 
-    def __init__(self, number: int, frame: RequestLayout, loaded: dict[str, Loaded], root: Path, folder: Path) -> None:
+    def __init__(
+        self, number: int, layout: RequestLayout, loaded: dict[str, LoadedTemplate], root: Path, folder: Path
+    ) -> None:
         self.number = number
         self._segment = f"lines-{number}"
         self._offset = 0
@@ -121,15 +123,15 @@ class _Worker:
         finally:
             os.close(task_end)
             os.close(result_end)
-        self._send(Start(frame, root, loaded, chunks, records, folder / self._segment))
+        self._send(Start(layout, root, loaded, chunks, records, folder / self._segment))
 
-    def give(self, chunk: Chunk, slot: int) -> None:
+    def submit(self, chunk: Chunk, slot: int) -> None:
         """Put a chunk into a free slot."""
         write_at(self._chunks, chunk.data, slot * SLOT_BYTES)
         size = len(chunk.data)
         self._send(Task(slot, size, chunk.file_number, chunk.line, chunk.kind, chunk.header, chunk.delimiter))
 
-    def take(self) -> tuple[Done, Part]:
+    def receive(self) -> tuple[Done, Part]:
         """The next rendered chunk; waits for it."""
         try:
             done: Done | Failed = self.results.recv()
@@ -149,7 +151,7 @@ class _Worker:
             tuple(spans),
             done.seen,
             done.bad,
-            done.troubles,
+            done.problems,
             done.findings,
         )
 
@@ -157,7 +159,7 @@ class _Worker:
         """End the process; does not wait for its end."""
         self.process.kill()
 
-    def end(self) -> None:
+    def release(self) -> None:
         """Wait for the end of the killed process and give back what it took."""
         self.process.wait()
         self._tasks.close()
@@ -174,8 +176,8 @@ class _Worker:
     def _ended(self) -> WorkerError:
         self.process.kill()
         code = self.process.wait()
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+        reason = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
         return WorkerError(
-            f"a rendering process {how} before its work was done; nothing was submitted",
+            f"a rendering process {reason} before its work was done; nothing was submitted",
             hint=_HINT,
         )

@@ -48,7 +48,7 @@ DECISION = np.dtype(
 )
 """An ask: its key's ordinal and state, the round it would go out in, whether this row is the first with this key (the
 one that is submitted), and where its answer lies: number of the source, file of it, offset and length in bytes."""
-_PLACED = np.dtype([("at", "<u4"), ("ask", DECISION)])
+_POSITIONED = np.dtype([("at", "<u4"), ("ask", DECISION)])
 
 Decisions = npt.NDArray[np.void]
 
@@ -70,20 +70,20 @@ class DecisionWriter:
     ) -> None:
         os.close(self._file)
 
-    def add(self, rows: npt.NDArray[np.int64], replicate: int, asks: Decisions) -> None:
+    def add(self, rows: npt.NDArray[np.int64], replicate: int, decisions: Decisions) -> None:
         """Write the asks of `rows` (their numbers, in any order) for one replicate."""
         block = np.searchsorted(self._starts, rows, "right") - 1
         order = np.argsort(block.astype(np.uint16) if len(self._starts) < 1 << 16 else block, kind="stable")
         block = block[order]
-        placed = np.empty(len(rows), _PLACED)
-        placed["at"] = (rows[order] - self._starts[block]) * self._replicates + replicate
-        placed["ask"] = asks[order]
+        positioned = np.empty(len(rows), _POSITIONED)
+        positioned["at"] = (rows[order] - self._starts[block]) * self._replicates + replicate
+        positioned["ask"] = decisions[order]
         cuts = np.flatnonzero(block[1:] != block[:-1]) + 1
         for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(block)], strict=True):
             if start < end:
                 number = int(block[start])
-                data = memoryview(placed[start:end].tobytes())
-                offset = int(self._filled[number]) * _PLACED.itemsize
+                data = memoryview(positioned[start:end].tobytes())
+                offset = int(self._filled[number]) * _POSITIONED.itemsize
                 while data:
                     count = os.pwrite(self._file, data, offset)
                     data, offset = data[count:], offset + count
@@ -95,7 +95,7 @@ def read_decisions(spool: Spool) -> Iterator[tuple[Block, Decisions]]:
     with (spool.folder / "asks").open("rb") as file:
         for block in spool.blocks():
             count = len(block.records) * spool.replicates
-            placed = np.frombuffer(file.read(count * _PLACED.itemsize), _PLACED)
-            asks = np.zeros(count, DECISION)
-            asks[placed["at"]] = placed["ask"]
-            yield block, asks
+            positioned = np.frombuffer(file.read(count * _POSITIONED.itemsize), _POSITIONED)
+            decisions = np.zeros(count, DECISION)
+            decisions[positioned["at"]] = positioned["ask"]
+            yield block, decisions

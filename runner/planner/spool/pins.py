@@ -9,7 +9,7 @@ from typing import Any
 from runner.base.digest import digest_json
 from runner.jobspec.loader import JobSpec
 
-_NOT_IN_ANSWERS = {
+_NOT_PINNED = {
     "provider",
     "webhook",
     "budget",
@@ -22,9 +22,9 @@ _NOT_IN_ANSWERS = {
     "moved",
 }
 """Fields that change how answers are got, and neither which nor how they are written."""
-_SHOWN = 80
+_MAX_SHOWN = 80
 """The longest text that the lockfile shows of a parameter."""
-_DEPTH = 2
+_MAX_DEPTH = 2
 """So deep the lockfile shows a parameter field by field; a schema inside of one is deeper."""
 
 
@@ -50,17 +50,17 @@ class Pins:
     parts: dict[str, str | int | bool]
 
 
-def pins_of(spec: JobSpec, used: dict[str, str], input_digest: str, rows: int, requests: str) -> Pins:
+def pins_of(spec: JobSpec, templates: dict[str, str], input_digest: str, rows: int, requests: str) -> Pins:
     """What a rendered job was made from; `used` are its templates' digests by path."""
     job, parameters = spec.job, spec.parameters
     return Pins(
-        spec=digest_json(job.model_dump(mode="json", exclude=_NOT_IN_ANSWERS, exclude_defaults=True)),
-        templates=dict(sorted(used.items())),
+        spec=digest_json(job.model_dump(mode="json", exclude=_NOT_PINNED, exclude_defaults=True)),
+        templates=dict(sorted(templates.items())),
         input_path=job.input.source,
         input_digest=input_digest,
         rows=rows,
         requests=requests,
-        parameters={name: _short(parameters[name]) for name in sorted(parameters)},
+        parameters={name: _shortened(parameters[name]) for name in sorted(parameters)},
         model=job.model,
         line_format=job.line_format,
         endpoint=job.url,
@@ -71,8 +71,8 @@ def pins_of(spec: JobSpec, used: dict[str, str], input_digest: str, rows: int, r
 def _parts(spec: JobSpec) -> Iterator[tuple[str, str | int | bool]]:
     job = spec.job
     for turn in job.prompt.turns:
-        said = turn.text if isinstance(turn.text, str) else turn.text.model_dump()
-        yield f"prompt.{'.'.join(map(str, turn.path))}", _digest([turn.role, said])
+        text = turn.text if isinstance(turn.text, str) else turn.text.model_dump()
+        yield f"prompt.{'.'.join(map(str, turn.path))}", _digest([turn.role, text])
     for name, value in job.vars.items():
         yield f"vars.{name}", _digest(value)
     if job.salt:
@@ -88,10 +88,15 @@ def _digest(value: Any) -> str:
     return digest_json(value)[:16]
 
 
-def _short(value: Any, depth: int = 0) -> Any:
+def _shortened(value: Any, depth: int = 0) -> Any:
     """A parameter as the lockfile shows it: itself where it is short, else its digest; of an object, field by field."""
-    if isinstance(value, dict) and depth < _DEPTH and len(value) <= 20 and all(len(name) <= _SHOWN for name in value):
-        return {name: _short(inner, depth + 1) for name, inner in value.items()}
-    if isinstance(value, (int, float, bool)) or value is None or (isinstance(value, str) and len(value) <= _SHOWN):
+    if (
+        isinstance(value, dict)
+        and depth < _MAX_DEPTH
+        and len(value) <= 20
+        and all(len(name) <= _MAX_SHOWN for name in value)
+    ):
+        return {name: _shortened(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, (int, float, bool)) or value is None or (isinstance(value, str) and len(value) <= _MAX_SHOWN):
         return value
     return f"sha256:{digest_json(value)}"

@@ -25,8 +25,8 @@ class ExternalSort:
     def __init__(self, path: Path, dtype: np.dtype[np.void]) -> None:
         self._path = path
         self._dtype = dtype
-        self._open: list[Records] = []
-        self._waiting = 0
+        self._buffered: list[Records] = []
+        self._buffered_count = 0
         self._runs: list[npt.NDArray[np.int64]] = []
         self._written = 0
         self.count = 0
@@ -35,10 +35,10 @@ class ExternalSort:
         """Take in records, in order."""
         for start in range(0, len(records), RUN_RECORDS):
             part = records[start : start + RUN_RECORDS]
-            if self._waiting and self._waiting + len(part) > RUN_RECORDS:
+            if self._buffered_count and self._buffered_count + len(part) > RUN_RECORDS:
                 self._flush()
-            self._open.append(part)
-            self._waiting += len(part)
+            self._buffered.append(part)
+            self._buffered_count += len(part)
             self.count += len(part)
 
     def groups(self) -> Iterator[tuple[bytes, bytes, Records]]:
@@ -46,12 +46,12 @@ class ExternalSort:
         if not self._runs:
             yield b"", b"", self._joined()
             return
-        if self._waiting:
+        if self._buffered_count:
             self._flush()
         sizes = np.sum([np.diff(starts) for starts in self._runs], axis=0)
         file = os.open(self._path, os.O_RDONLY)
         try:
-            for low, high in _grouped(sizes):
+            for low, high in _bucket_ranges(sizes):
                 yield (
                     bytes([low]) if low else b"",
                     bytes([high]) if high < 256 else b"",
@@ -73,7 +73,7 @@ class ExternalSort:
         return found
 
     def _joined(self) -> Records:
-        return np.concatenate(self._open) if self._open else np.empty(0, self._dtype)
+        return np.concatenate(self._buffered) if self._buffered else np.empty(0, self._dtype)
 
     def _flush(self) -> None:
         records = self._joined()
@@ -85,7 +85,7 @@ class ExternalSort:
             file.write(records[order].tobytes())
         self._runs.append(starts + self._written)
         self._written += len(records)
-        self._open, self._waiting = [], 0
+        self._buffered, self._buffered_count = [], 0
 
 
 def first_bytes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint8]:
@@ -94,11 +94,11 @@ def first_bytes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint8]:
     return packed.view(np.uint8).reshape(len(packed), packed.dtype.itemsize)[:, 0]
 
 
-def _grouped(sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    low, held = 0, 0
+def _bucket_ranges(sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    low, pending = 0, 0
     for bucket, size in enumerate(sizes.tolist()):
-        if held and held + size > RUN_RECORDS:
+        if pending and pending + size > RUN_RECORDS:
             yield low, bucket
-            low, held = bucket, 0
-        held += size
+            low, pending = bucket, 0
+        pending += size
     yield low, 256

@@ -34,7 +34,7 @@ KEY = np.dtype(f"S{KEY_BYTES}")
 SPAN = np.dtype([("segment", "<u4"), ("rows", "<u4"), ("offset", "<u8"), ("size", "<u8")])
 """Lines of neighbouring rows: in which segment, how many, and where they lie in bytes."""
 
-BLOCK_ASKS = 1 << 16
+BLOCK_OCCURRENCES = 1 << 16
 """Asks of a block, about: what is worked on at a time."""
 
 Rows = npt.NDArray[np.void]
@@ -52,7 +52,7 @@ class Part:
     spans: tuple[tuple[str, int, int, int], ...]
     seen: int
     bad: int
-    troubles: tuple[RowProblem, ...]
+    problems: tuple[RowProblem, ...]
     findings: tuple[Finding, ...] = ()
 
 
@@ -75,52 +75,52 @@ class Spool:
         self.dedupe = dedupe
         self.numbered = numbered
         self._rendered = folder
-        self._again: Callable[[], Spool] | None = None
+        self._render_now: Callable[[], Spool] | None = None
 
-    def render_when_needed(self, again: Callable[[], Spool]) -> None:
+    def render_when_needed(self, render_now: Callable[[], Spool]) -> None:
         """Say that there are no lines, and how the same spool can be had with lines."""
-        self._again = again
+        self._render_now = render_now
 
-    def need_lines(self) -> None:
+    def ensure_lines(self) -> None:
         """Have the lines; where they are not there, all rows are rendered again. Call before blocks are taken."""
-        if self._again is not None:
-            self._rendered = self._again().folder
-            self._again = None
+        if self._render_now is not None:
+            self._rendered = self._render_now().folder
+            self._render_now = None
 
     @property
-    def asks(self) -> int:
+    def occurrences(self) -> int:
         """Asks in all; equal ones counted each time."""
         return self.rows * self.replicates
 
     def blocks(self) -> Iterator[Block]:
         """All rows in order, in blocks of at most `BLOCK_ASKS` asks. The same blocks each time."""
-        limit = max(1, BLOCK_ASKS // self.replicates)
-        start, held = 0, 0
+        limit = max(1, BLOCK_OCCURRENCES // self.replicates)
+        start, pending = 0, 0
         spans: list[npt.NDArray[np.void]] = []
         with (self.folder / "rows").open("rb") as file:
             for span in np.fromfile(self._rendered / "spans", SPAN):
-                if held and held + int(span["rows"]) > limit:
-                    yield self._block(file.read(held * ROW.itemsize), start, spans)
-                    start, held, spans = start + held, 0, []
+                if pending and pending + int(span["rows"]) > limit:
+                    yield self._block(file.read(pending * ROW.itemsize), start, spans)
+                    start, pending, spans = start + pending, 0, []
                 if int(span["rows"]) > limit:  # many asks stand for each row
                     for block in self._parts(file, start, span, limit):
                         yield block
                         start += len(block.records)
                     continue
-                held += int(span["rows"])
+                pending += int(span["rows"])
                 spans.append(span)
-            if held:
-                yield self._block(file.read(held * ROW.itemsize), start, spans)
+            if pending:
+                yield self._block(file.read(pending * ROW.itemsize), start, spans)
 
     def _parts(self, file: BinaryIO, start: int, span: npt.NDArray[np.void], limit: int) -> Iterator[Block]:
         """One span as blocks of at most `limit` rows."""
-        offset, left = int(span["offset"]), int(span["rows"])
-        while left:
-            rows = min(limit, left)
+        offset, remaining = int(span["offset"]), int(span["rows"])
+        while remaining:
+            rows = min(limit, remaining)
             records = np.frombuffer(file.read(rows * ROW.itemsize), ROW)
             size = int(records["length"].sum(dtype=np.int64))
             yield Block(start, records, np.array([(span["segment"], rows, offset, size)], SPAN))
-            start, left, offset = start + rows, left - rows, offset + size
+            start, remaining, offset = start + rows, remaining - rows, offset + size
 
     def _block(self, data: bytes, start: int, spans: list[npt.NDArray[np.void]]) -> Block:
         return Block(start, np.frombuffer(data, ROW), np.array(spans, SPAN))
@@ -132,7 +132,7 @@ class Spool:
 
     def lines(self) -> Iterator[bytes]:
         """Each row's line as it would go out without an ordinal, in row order."""
-        self.need_lines()
+        self.ensure_lines()
         for block in self.blocks():
             lengths = iter(block.records["length"].tolist())
             for span in block.spans:
@@ -166,7 +166,7 @@ class Spool:
         if path.exists():
             return
         with path.with_suffix(".part").open("wb") as file:
-            for _, _, records in _buckets(self, "digest", _BY_KEY).groups():
+            for _, _, records in _sort_rows(self, "digest", _BY_KEY).groups():
                 file.write(records[order_of(records["key"])].tobytes())
         path.with_suffix(".part").replace(path)
 
@@ -232,23 +232,23 @@ def keys_of(digests: npt.NDArray[np.bytes_], ordinals: npt.NDArray[np.uint32]) -
     return both.view(KEY)
 
 
-def doubled_ids(spool: Spool, most: int) -> tuple[list[tuple[Rows, Rows, bytes]], int]:
+def duplicate_ids(spool: Spool, limit: int) -> tuple[list[tuple[Rows, Rows, bytes]], int]:
     """The first rows, in row order, whose id an earlier row has, and how many there are.
 
     Each as (earlier row, this row, their id as JSON).
     """
     found: list[tuple[int, int]] = []
     total = 0
-    for _, _, records in _buckets(spool, "id", _BY_ID).groups():
+    for _, _, records in _sort_rows(spool, "id", _BY_ID).groups():
         order = order_of(records["key"])
         ids = records["key"][order]
-        again = np.flatnonzero(ids[1:] == ids[:-1]) + 1
-        if len(again):
+        repeats = np.flatnonzero(ids[1:] == ids[:-1]) + 1
+        if len(repeats):
             rows = records["row"][order]
-            total += len(again)
-            first = again[np.argsort(rows[again], kind="stable")[:most]]
+            total += len(repeats)
+            first = repeats[np.argsort(rows[repeats], kind="stable")[:limit]]
             found += zip(rows[first].tolist(), rows[first - 1].tolist(), strict=True)
-            found = sorted(found)[:most]
+            found = sorted(found)[:limit]
     names = _ids_of(spool, {row for row, _ in found})
     return [(_row(spool, earlier), _row(spool, row), names[row]) for row, earlier in found], total
 
@@ -264,11 +264,11 @@ def _row(spool: Spool, number: int) -> Rows:
     return found
 
 
-def _buckets(spool: Spool, field: str, dtype: np.dtype[np.void]) -> ExternalSort:
-    buckets = ExternalSort(spool.folder / f"runs-{field}", dtype)
+def _sort_rows(spool: Spool, field: str, dtype: np.dtype[np.void]) -> ExternalSort:
+    sorter = ExternalSort(spool.folder / f"runs-{field}", dtype)
     for block in spool.blocks():
         records = np.empty(len(block.records), dtype)
         records["key"] = block.records[field]
         records["row"] = np.arange(block.start, block.start + len(records))
-        buckets.add(records)
-    return buckets
+        sorter.add(records)
+    return sorter

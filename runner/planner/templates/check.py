@@ -31,8 +31,8 @@ def template_problems(root: Path, specs: Sequence[JobSpec]) -> list[Problem]:
             if turn not in errors:
                 errors[turn] = tuple(_errors_of(templates, turn))
             place = spec.problem("", "prompt", *turn.path, *(() if isinstance(turn.text, str) else ("template",)))
-            several = isinstance(turn.text, str) and "\n" in turn.text.strip()
-            found |= dict.fromkeys(_problem(templates, error, place, several=several) for error in errors[turn])
+            multiline = isinstance(turn.text, str) and "\n" in turn.text.strip()
+            found |= dict.fromkeys(_problem(templates, error, place, multiline=multiline) for error in errors[turn])
     return list(found)
 
 
@@ -42,7 +42,7 @@ def _errors_of(templates: Templates, turn: Turn) -> Iterable[jinja2.TemplateErro
     return () if is_constant(turn.text) else templates.errors_of_text(turn.text, "prompt")
 
 
-def _problem(templates: Templates, error: jinja2.TemplateError, place: Problem, *, several: bool) -> Problem:
+def _problem(templates: Templates, error: jinja2.TemplateError, place: Problem, *, multiline: bool) -> Problem:
     """What Jinja says, at the template's line; of a text in the spec, of `several` lines or one, there."""
     message = str(error.message).removesuffix(".")
     unknown = _NO_FILTER.match(message)
@@ -53,5 +53,5 @@ def _problem(templates: Templates, error: jinja2.TemplateError, place: Problem, 
             lines = file.text.splitlines()
             excerpt = lines[error.lineno - 1] if 0 < error.lineno <= len(lines) else ""
             return Problem(file.path, error.lineno, 0, f"template: {message}", hint, excerpt, "BS127")
-        message = f"template, line {error.lineno}: {message}" if several else f"template: {message}"
+        message = f"template, line {error.lineno}: {message}" if multiline else f"template: {message}"
     return Problem(place.file, place.line, place.column, message, hint, place.excerpt, "BS127")

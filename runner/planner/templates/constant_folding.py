@@ -14,10 +14,10 @@ import jinja2
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-MOST = 100_000
+MAX_FOLDED_CHARACTERS = 100_000
 """How many characters, about, such values may add to a template. Beyond, names stay names."""
 _NAME = "vars"
-_ELSEWHERE = (nodes.Extends, nodes.NSRef, nodes.EvalContextModifier)
+_UNSAFE_NODES = (nodes.Extends, nodes.NSRef, nodes.EvalContextModifier)
 """A parent may set names for blocks; `autoescape` escapes what is printed, but not always what is worked out before."""
 
 
@@ -35,7 +35,7 @@ def _vars_may_be_shadowed(tree: nodes.Template) -> bool:
     return (
         _NAME in _assigned_names(tree)
         or any(test.name == "sameas" for test in tree.find_all(nodes.Test))
-        or next(tree.find_all(_ELSEWHERE), None) is not None
+        or next(tree.find_all(_UNSAFE_NODES), None) is not None
     )
 
 
@@ -43,16 +43,16 @@ def _assigned_names(tree: nodes.Template) -> Iterator[str]:
     """The names that a template itself gives to something."""
     yield from (name.name for name in tree.find_all(nodes.Name) if name.ctx != "load")
     yield from (macro.name for macro in tree.find_all(nodes.Macro))
-    yield from (one.target for one in tree.find_all(nodes.Import))
-    for one in tree.find_all(nodes.FromImport):
-        yield from (name if isinstance(name, str) else name[1] for name in one.names)
+    yield from (node.target for node in tree.find_all(nodes.Import))
+    for node in tree.find_all(nodes.FromImport):
+        yield from (name if isinstance(name, str) else name[1] for name in node.names)
 
 
 class _Folder(NodeTransformer):
     def __init__(self, environment: jinja2.Environment, variables: Mapping[str, Any]) -> None:
         self._environment = environment
         self._variables = variables
-        self._left = MOST
+        self._remaining = MAX_FOLDED_CHARACTERS
 
     def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:  # noqa: N802  Jinja's name
         return self._folded(node)
@@ -69,12 +69,12 @@ class _Folder(NodeTransformer):
         except (LookupError, jinja2.UndefinedError):
             return self.generic_visit(node)
         size = _size(value)
-        if size is None or size > self._left:
+        if size is None or size > self._remaining:
             return node
-        self._left -= size
+        self._remaining -= size
         # A list of its own: a filter may change what it is given before it fails.
-        own = list(value) if type(value) is list else value
-        return nodes.Const(own, lineno=node.lineno, environment=self._environment)
+        copy = list(value) if type(value) is list else value
+        return nodes.Const(copy, lineno=node.lineno, environment=self._environment)
 
     def _value(self, node: nodes.Expr) -> Any:
         """What a chain of names leads to. Raises LookupError where it is not one, or does not start at `vars`."""
@@ -92,12 +92,12 @@ def _size(value: Any) -> int | None:
     """About how many characters a plain value takes in a template's code; None for what is not plain and small."""
     kind = type(value)
     if kind is list:
-        sizes = [_scalar(item) for item in value]
+        sizes = [_scalar_size(item) for item in value]
         return None if None in sizes else 2 + sum(size + 2 for size in sizes if size is not None)
-    return _scalar(value)
+    return _scalar_size(value)
 
 
-def _scalar(value: Any) -> int | None:
+def _scalar_size(value: Any) -> int | None:
     kind = type(value)
     if kind is str:
         return len(value) + 2

@@ -11,22 +11,22 @@ import jinja2
 
 from runner.planner.templates.step_limit import NUMBERS, RowError, StepLimit
 
-_FAR = re.compile(r"\d{4}|\*|\{[^{}]*\{")
+_LARGE_WIDTH = re.compile(r"\d{4}|\*|\{[^{}]*\{")
 """Widths and precisions of formats that are too large, or that a value gives."""
 _FIELDS = re.compile(r"[%{]")
 _SHORT = 1_000
 CONTAINERS = frozenset({list, dict, tuple})
 """The types of values that hold others."""
-_SHALLOW = frozenset(
+_READS_NO_ENTRY = frozenset(
     {"attr", "count", "d", "default", "first", "items", "last", "length", "list", "map", "reject", "rejectattr"}
     | {"reverse", "select", "selectattr"}
 )
 """Filters that hand entries on, and look into none."""
-_LETTERS = frozenset({"groupby", "max", "min", "sort", "sum", "unique"})
+_SPLITS_TEXT = frozenset({"groupby", "max", "min", "sort", "sum", "unique"})
 """Filters that take text apart into one text for each character."""
-_ONE_BY_ONE = frozenset({"map", "reject", "rejectattr", "select", "selectattr"})
+_LAZY = frozenset({"map", "reject", "rejectattr", "select", "selectattr"})
 """Filters that do something with each entry when it is asked for."""
-_TEXTS = frozenset(
+_MAKES_TEXT = frozenset(
     {"capitalize", "center", "dedent", "e", "escape", "forceescape", "format", "indent", "lower", "replace", "string"}
     | {"safe", "striptags", "title", "trim", "truncate", "truncate_tokens", "upper", "urlize", "wordcount", "wordwrap"}
     | {"xml_escape"}
@@ -34,19 +34,19 @@ _TEXTS = frozenset(
 """Filters that make text of what they are given."""
 _NUMERIC_TESTS = frozenset({"divisibleby", "even", "odd"})
 """Tests that Jinja writes with `%`, which formats where the value is text."""
-_OF_TYPES = frozenset(
+_CHEAP_TESTS = frozenset(
     {"boolean", "callable", "defined", "escaped", "false", "float", "integer", "iterable", "mapping", "none", "number"}
     | {"sameas", "sequence", "string", "true", "undefined"}
 )
 """Tests that look at no entry."""
-_BY_ATTRIBUTE = _LETTERS | _ONE_BY_ONE
+_BY_ATTRIBUTE = _SPLITS_TEXT | _LAZY
 """Filters that take the path of an attribute, such as `a.b,c.d`, and follow it for each entry."""
 _PRECISION = 400
 """Digits that rounding may be asked for; a double has no more than 324 behind the point."""
 _INTEGER_BITS = 4_096
 
 
-def metered(meter: StepLimit, name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
+def metered(steps: StepLimit, name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
     """A filter that costs what it takes and gives.
 
     It is called for most of what is printed, so the meter's own functions are called only where they have something to
@@ -54,10 +54,10 @@ def metered(meter: StepLimit, name: str, filter_: Callable[..., Any]) -> Callabl
     """
     first = 1 if getattr(filter_, "jinja_pass_arg", None) is not None else 0
     if name == "join":
-        return _metered_join(meter, filter_, first)
-    before = _BEFORE.get(name)
-    letters = 1 if name in _LETTERS else 100
-    shallow, texts, one_by_one = name in _SHALLOW, name in _TEXTS, name in _ONE_BY_ONE
+        return _metered_join(steps, filter_, first)
+    before = _COSTS.get(name)
+    characters_a_step = 1 if name in _SPLITS_TEXT else 100
+    shallow, texts, one_by_one = name in _READS_NO_ENTRY, name in _MAKES_TEXT, name in _LAZY
     by_attribute = name in _BY_ATTRIBUTE
 
     @functools.wraps(filter_)
@@ -65,32 +65,32 @@ def metered(meter: StepLimit, name: str, filter_: Callable[..., Any]) -> Callabl
         value: Any = args[first] if len(args) > first else None
         kind = type(value)
         if kind is str:
-            meter.left -= 1 + len(value) // letters
+            steps.remaining -= 1 + len(value) // characters_a_step
         elif kind in CONTAINERS and not shallow:
-            meter.spend_nested(value)
+            steps.spend_nested(value)
         else:
-            meter.left -= 1 + len(value) // 100 if kind in CONTAINERS else 1
+            steps.remaining -= 1 + len(value) // 100 if kind in CONTAINERS else 1
             if texts:
-                printed(value)
+                check_printable(value)
             elif not (shallow or isinstance(value, (str, jinja2.Undefined))) and hasattr(kind, "__iter__"):
                 # A generator or view has no entries to weigh until it is gathered.
-                value = gathered(meter, value)
+                value = to_list(steps, value)
                 args = (*args[:first], value, *args[first + 1 :])
-        if meter.left < 0:
-            meter.take(0)
+        if steps.remaining < 0:
+            steps.spend(0)
         parts = 1
         if kwargs or len(args) > first + 1:
-            arguments(meter, args[first + 1 :], kwargs)
+            charge_arguments(steps, args[first + 1 :], kwargs)
             if by_attribute:
                 parts = _parts(args[first + 1 :], kwargs)
                 if parts > 1 and hasattr(value, "__len__"):
-                    meter.take(parts * len(value))
+                    steps.spend(parts * len(value))
         if one_by_one and not isinstance(value, jinja2.Undefined):
-            items = value if hasattr(value, "__len__") else meter.count(value, parts)
-            args = (*args[:first], meter.count(items), *args[first + 1 :])
+            items = value if hasattr(value, "__len__") else steps.spend_each(value, parts)
+            args = (*args[:first], steps.spend_each(items), *args[first + 1 :])
         result = filter_(*args, **kwargs)
         if isinstance(result, str):
-            _given(meter, result)
+            _charge_text(steps, result)
         return result
 
     @functools.wraps(filter_)
@@ -98,12 +98,12 @@ def metered(meter: StepLimit, name: str, filter_: Callable[..., Any]) -> Callabl
         assert before is not None
         value: Any = args[first] if len(args) > first else None
         if texts:
-            printed(value)
-        arguments(meter, args[first + 1 :], kwargs)
-        before(meter, value, args[first + 1 :], kwargs)
+            check_printable(value)
+        charge_arguments(steps, args[first + 1 :], kwargs)
+        before(steps, value, args[first + 1 :], kwargs)
         result = filter_(*args, **kwargs)
         if isinstance(result, str):
-            _given(meter, result)
+            _charge_text(steps, result)
         elif type(result) is int and result.bit_length() > _INTEGER_BITS:
             raise RowError("this number is too large")
         return result
@@ -111,27 +111,27 @@ def metered(meter: StepLimit, name: str, filter_: Callable[..., Any]) -> Callabl
     return plain if before is None else growing
 
 
-def weighed_test(meter: StepLimit, name: str, test: Any) -> Callable[..., Any]:
+def metered_test(steps: StepLimit, name: str, test: Any) -> Callable[..., Any]:
     """Return a test that costs what it may compare, hash or turn into text."""
     first = 1 if getattr(test, "jinja_pass_arg", None) is not None else 0
-    numeric, cheap = name in _NUMERIC_TESTS, name in _OF_TYPES
+    numeric, cheap = name in _NUMERIC_TESTS, name in _CHEAP_TESTS
 
     @functools.wraps(test)
-    def weighed(*args: Any) -> Any:
-        meter.take(1)
+    def charged(*args: Any) -> Any:
+        steps.spend(1)
         for value in () if cheap else args[first:]:
-            compared(meter, value)
+            charge_comparison(steps, value)
         if numeric and isinstance(args[first], str):
             raise RowError(f"the test `{name}` takes a number, not text")
         return test(*args)
 
-    return weighed
+    return charged
 
 
-def gathered(meter: StepLimit, value: Any) -> list[Any]:
+def to_list(steps: StepLimit, value: Any) -> list[Any]:
     """Return the entries of a generator, view or range as a list, after their cost was taken."""
-    items = list(meter.count(value))
-    meter.spend_nested(items)
+    items = list(steps.spend_each(value))
+    steps.spend_nested(items)
     return items
 
 
@@ -141,30 +141,30 @@ def _parts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     return max((value.count(".") + value.count(",") + 1 for value in values if isinstance(value, str)), default=1)
 
 
-def compared(meter: StepLimit, value: Any) -> Any:
+def charge_comparison(steps: StepLimit, value: Any) -> Any:
     """A value that is about to be compared or hashed, after its cost was taken."""
     if type(value) in CONTAINERS:
-        meter.spend_nested(value)
+        steps.spend_nested(value)
     elif isinstance(value, str):
-        meter.take(len(value) // 200)
+        steps.spend(len(value) // 200)
     elif isinstance(value, _VIEWS):
-        meter.spend_nested(list(value))
+        steps.spend_nested(list(value))
     return value
 
 
 _VIEWS: tuple[Any, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
-def sliced(meter: StepLimit, value: Any) -> Any:
+def charge_slice(steps: StepLimit, value: Any) -> Any:
     """A value of which a part is about to be taken, after its cost was taken."""
     if isinstance(value, str):
-        meter.text(len(value))
+        steps.spend_text(len(value))
     elif type(value) in CONTAINERS:
-        meter.entries(len(value))
+        steps.spend_entries(len(value))
     return value
 
 
-def printed(value: Any) -> None:
+def check_printable(value: Any) -> None:
     """Raise RowError for what is no value: its text would name an address, and be another in each run."""
     kind = type(value)
     if kind in NUMBERS or kind in CONTAINERS or isinstance(value, (str, jinja2.Undefined)):
@@ -173,48 +173,48 @@ def printed(value: Any) -> None:
     raise RowError(f"a {kind.__name__} cannot be printed{more}")
 
 
-def arguments(meter: StepLimit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def charge_arguments(steps: StepLimit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Take a step for each entry of the arguments, before a function goes through them."""
     for value in (*args, *kwargs.values()) if kwargs else args:
         if type(value) in CONTAINERS:
-            meter.spend_nested(value)
+            steps.spend_nested(value)
 
 
-def _given(meter: StepLimit, result: str) -> None:
+def _charge_text(steps: StepLimit, result: str) -> None:
     """Take what a text that was made costs."""
-    if len(result) < _SHORT and meter.left > 0:
-        meter.left -= 1
+    if len(result) < _SHORT and steps.remaining > 0:
+        steps.remaining -= 1
     else:
-        meter.text(len(result))
+        steps.spend_text(len(result))
 
 
-def _metered_join(meter: StepLimit, filter_: Callable[..., Any], first: int) -> Callable[..., Any]:
+def _metered_join(steps: StepLimit, filter_: Callable[..., Any], first: int) -> Callable[..., Any]:
     @functools.wraps(filter_)
     def join(*args: Any, **kwargs: Any) -> Any:
         value: Any = args[first] if len(args) > first else None
         if value is not None and not isinstance(value, (str, list, tuple, dict)):
             # What comes one by one has no length to look at before it is joined.
-            value = list(meter.count(value))
+            value = list(steps.spend_each(value))
             args = (*args[:first], value, *args[first + 1 :])
-        arguments(meter, args[first + 1 :], kwargs)
+        charge_arguments(steps, args[first + 1 :], kwargs)
         between = len(str((*args[first + 1 :], kwargs.get("d", ""))[0]))
-        meter.text(_entries(meter, value) + between * len(value))
+        steps.spend_text(_charge_entries(steps, value) + between * len(value))
         result = filter_(*args, **kwargs)
         if isinstance(result, str):
-            _given(meter, result)
+            _charge_text(steps, result)
         return result
 
     return join
 
 
-def _entries(meter: StepLimit, value: Any) -> int:
+def _charge_entries(steps: StepLimit, value: Any) -> int:
     """Take a step for each entry, as `StepLimit.weigh` does; the characters of those that are text, together."""
     if type(value) is list:
         sizes = [len(item) for item in value if type(item) is str]
         if len(sizes) == len(value) and max(sizes, default=0) < _SHORT:  # most are
-            meter.take(1 + 2 * len(value))
+            steps.spend(1 + 2 * len(value))
             return sum(sizes)
-    meter.spend_nested(value)
+    steps.spend_nested(value)
     return sum(len(item) for item in value if isinstance(item, str))
 
 
@@ -222,13 +222,13 @@ _BYTES_A_STEP = 20_000
 """Characters that are copied or compared in about the time of one step."""
 
 
-def product(meter: StepLimit, text: str, args: tuple[Any, ...]) -> None:
+def charge_product(steps: StepLimit, text: str, args: tuple[Any, ...]) -> None:
     """Take what comparing each character of a text with each of a pattern costs."""
     if args and isinstance(args[0], str):
-        meter.take(len(text) * len(args[0]) // _BYTES_A_STEP)
+        steps.spend(len(text) * len(args[0]) // _BYTES_A_STEP)
 
 
-def replaced(text: str, old: str, new: str) -> int:
+def length_after_replace(text: str, old: str, new: str) -> int:
     """Return the length of a text in which `old` was replaced."""
     return len(text) + (text.count(old) if old else len(text) + 1) * max(0, len(new) - len(old))
 
@@ -237,97 +237,97 @@ def _numbers(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
     return [abs(value) for value in (*args, *kwargs.values()) if isinstance(value, int)]
 
 
-def _wide(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _padded(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Filters that pad: each line may be as much longer as a number or text that is given."""
-    meter.spend_nested(value)
+    steps.spend_nested(value)
     texts = [len(part) for part in (*args, *kwargs.values()) if isinstance(part, str)]
     grown = max([*_numbers(args, kwargs), *texts], default=4)
     text = value if isinstance(value, str) else ""
-    meter.text(len(text) + (text.count("\n") + 1) * grown)
+    steps.spend_text(len(text) + (text.count("\n") + 1) * grown)
 
 
-def _wrapped(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    meter.spend_nested(value)
+def _wrapped(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    steps.spend_nested(value)
     text, width = str(value), max(1, min(_numbers(args, kwargs), default=79))
     ends = [len(part) for part in (*args, *kwargs.values()) if isinstance(part, str)]
-    meter.text(len(text) + (len(text) // width + text.count("\n") + 1) * max(ends, default=1))
+    steps.spend_text(len(text) + (len(text) // width + text.count("\n") + 1) * max(ends, default=1))
     longest = max(map(len, text.split()), default=0)
     # Each piece that is cut from a word copies the rest of it, and each chunk of a line is a text.
-    meter.take(len(text) // 2 + longest * longest // (width * _BYTES_A_STEP))
+    steps.spend(len(text) // 2 + longest * longest // (width * _BYTES_A_STEP))
 
 
-def _trimmed(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    meter.spend_nested(value)
+def _trimmed(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    steps.spend_nested(value)
     text = str(value)
-    meter.take(1 + len(text) // 100)
-    product(meter, text, (*args, *kwargs.values()))
+    steps.spend(1 + len(text) // 100)
+    charge_product(steps, text, (*args, *kwargs.values()))
 
 
-def _replace(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    meter.spend_nested(value)
+def _replace(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    steps.spend_nested(value)
     old, new = (*args, kwargs.get("old", ""), kwargs.get("new", ""))[:2]
-    meter.text(replaced(str(value), str(old), str(kwargs.get("new", new))))
+    steps.spend_text(length_after_replace(str(value), str(old), str(kwargs.get("new", new))))
 
 
-def _filled(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    _listed(meter, value, (), {})
-    meter.spend_nested(value)
-    meter.entries(max(_numbers(args, kwargs), default=0))
+def _filled(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    _listed(steps, value, (), {})
+    steps.spend_nested(value)
+    steps.spend_entries(max(_numbers(args, kwargs), default=0))
 
 
-def _cut(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    _listed(meter, value, (), {})
-    meter.spend_nested(value)
-    meter.take(1 + max(_numbers(args, kwargs), default=0))  # each part is a list
+def _cut(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    _listed(steps, value, (), {})
+    steps.spend_nested(value)
+    steps.spend(1 + max(_numbers(args, kwargs), default=0))  # each part is a list
 
 
-def _rounded(meter: StepLimit, _value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    meter.take(1)
+def _rounded(steps: StepLimit, _value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    steps.spend(1)
     if max(_numbers(args, kwargs), default=0) > _PRECISION:
         raise RowError(f"a number is rounded to {_PRECISION} digits at most")
 
 
-def _listed(meter: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+def _listed(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
     # Text is taken apart into one text for each character.
-    meter.entries((5 if isinstance(value, str) else 1) * (len(value) if hasattr(value, "__len__") else 0))
+    steps.spend_entries((5 if isinstance(value, str) else 1) * (len(value) if hasattr(value, "__len__") else 0))
 
 
-def _taken_apart(meter: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+def _taken_apart(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
     """Filters that look for words or lines, and hold them all."""
-    meter.spend_nested(value)
-    meter.take(1 + len(value) // 5 if isinstance(value, str) else 1)
+    steps.spend_nested(value)
+    steps.spend(1 + len(value) // 5 if isinstance(value, str) else 1)
 
 
-def _halved(meter: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-    meter.spend_nested(value)
-    meter.take(1 + len(value) // 2 if isinstance(value, str) else 1)
+def _halved(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    steps.spend_nested(value)
+    steps.spend(1 + len(value) // 2 if isinstance(value, str) else 1)
 
 
-def searched(meter: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+def charge_search(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
     """Filters that go over the text again for what they find in it."""
-    meter.spend_nested(value)
-    meter.take(1 + (len(value) ** 2 // 100_000 if isinstance(value, str) else 0))
+    steps.spend_nested(value)
+    steps.spend(1 + (len(value) ** 2 // 100_000 if isinstance(value, str) else 0))
 
 
-def _cheap(meter: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-    compared(meter, value)
-    meter.take(1)
+def _cheap(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    charge_comparison(steps, value)
+    steps.spend(1)
 
 
-def _deep(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _deep(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Filters that write a value out: `indent` stands before each entry, once for each level."""
-    start = meter.left
-    meter.spend_nested(value)
-    meter.text((start - meter.left) * max(_numbers(args, kwargs), default=0))
+    start = steps.remaining
+    steps.spend_nested(value)
+    steps.spend_text((start - steps.remaining) * max(_numbers(args, kwargs), default=0))
 
 
-def formatting(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def charge_format(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Take what filling a format costs. Raises RowError, for widths too large or unknown above all."""
-    meter.spend_nested(value)
-    left = meter.left
-    meter.spend_nested([*args, *kwargs.values()])
+    steps.spend_nested(value)
+    left = steps.remaining
+    steps.spend_nested([*args, *kwargs.values()])
     text = str(value)
-    if _FAR.search(text):
+    if _LARGE_WIDTH.search(text):
         raise RowError("a format's width is at most 999, and stands in the format")
     fields = len(_FIELDS.findall(text))
     if fields > 1:
@@ -335,19 +335,21 @@ def formatting(meter: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict
         given = (*args, *kwargs.values())
         longest = max((len(part) for part in given if isinstance(part, str)), default=0)
         wide = 999 if any(mark.isdigit() for mark in text) else 25
-        meter.text(len(text) + fields * max(wide, longest, 200 * (left - meter.left) if _holds_more(given) else 0))
+        steps.spend_text(
+            len(text) + fields * max(wide, longest, 200 * (left - steps.remaining) if _holds_more(given) else 0)
+        )
 
 
 def _holds_more(values: tuple[Any, ...]) -> bool:
     return any(type(value) in CONTAINERS for value in values)
 
 
-_BEFORE = {
+_COSTS = {
     "batch": _filled,
-    "center": _wide,
+    "center": _padded,
     "dedent": _halved,
-    "format": formatting,
-    "indent": _wide,
+    "format": charge_format,
+    "indent": _padded,
     "pprint": _deep,
     "replace": _replace,
     "int": _cheap,
@@ -355,10 +357,10 @@ _BEFORE = {
     "round": _rounded,
     "slice": _cut,
     "string": _deep,
-    "striptags": searched,
+    "striptags": charge_search,
     "title": _halved,
     "truncate_tokens": _taken_apart,
-    "urlize": searched,
+    "urlize": charge_search,
     "wordcount": _taken_apart,
     "tojson": _deep,
     "trim": _trimmed,

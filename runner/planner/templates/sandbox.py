@@ -20,21 +20,28 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from runner.planner.templates.filter_costs import compared, formatting, metered, printed, sliced, weighed_test
-from runner.planner.templates.method_columns import builtin, method
+from runner.planner.templates.filter_costs import (
+    charge_comparison,
+    charge_format,
+    charge_slice,
+    check_printable,
+    metered,
+    metered_test,
+)
+from runner.planner.templates.method_costs import charge_builtin, charge_method
 from runner.planner.templates.step_limit import MAX_STEPS, MAX_TEXT, RowError, StepLimit
 
-_BITS = 4_096
+_MAX_INTEGER_BITS = 4_096
 """The longest whole number that arithmetic may make."""
-TOKENS = 30_000
+MAX_TOKENS = 30_000
 """What one template may consist of, in Jinja's tokens: compiling takes a second for about 20,000 of them."""
-_FOLDING = MAX_STEPS // 100
+_FOLDING_STEPS = MAX_STEPS // 100
 """What may be worked out while a template is compiled, and is then held with it; what is beyond waits for a row."""
 _COUNTED, _COMPARED, _SLICED, _METHOD = "__counted", "__compared", "__sliced", "__method"
 """Filters that stand around what a loop goes over, what is compared or is a key, of what a slice is taken, and whose
 method is called."""
 _FORMATS = frozenset({"format", "format_map"})
-_LOOPING = (
+_REPEATING_NODES = (
     nodes.For,
     nodes.Call,
     nodes.CallBlock,
@@ -44,8 +51,8 @@ _LOOPING = (
     nodes.Extends,
     nodes.FilterBlock,
 )
-_READING = (nodes.Template, nodes.Output, nodes.If, nodes.For, nodes.Expr, nodes.Helper)
-_PLAIN = (str, int, float, bool, type(None), list, dict)
+_STATELESS_NODES = (nodes.Template, nodes.Output, nodes.If, nodes.For, nodes.Expr, nodes.Helper)
+_ROW_TYPES = (str, int, float, bool, type(None), list, dict)
 """The types of values that rows have."""
 
 
@@ -60,20 +67,20 @@ class _Generator(CodeGenerator):
         self.write("))")
 
     def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:
-        if _escapes(frame):
+        if _escapes_output(frame):
             super()._output_child_pre(node, frame, finalize)
         else:
             # Most of what is printed is text, of which nothing has to be asked.
             self.write("(t_out if type(t_out := ")
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:
-        if _escapes(frame):
+        if _escapes_output(frame):
             super()._output_child_post(node, frame, finalize)
         else:
             self.write(") is str else str(environment.finalize(t_out)))")
 
 
-def _escapes(frame: Frame) -> bool:
+def _escapes_output(frame: Frame) -> bool:
     return bool(frame.eval_ctx.volatile or frame.eval_ctx.autoescape)
 
 
@@ -86,37 +93,37 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
     def __init__(self, **options: Any) -> None:
         # A template is compiled once: that takes long, and costs no steps.
         super().__init__(cache_size=-1, **options)
-        self.meter = StepLimit()
-        self.concat = self.joined  # type: ignore[method-assign]  # Jinja means it to be replaced
-        self.filters = {name: metered(self.meter, name, filter_) for name, filter_ in self.filters.items()}
+        self.steps = StepLimit()
+        self.concat = self.join_parts  # type: ignore[method-assign]  # Jinja means it to be replaced
+        self.filters = {name: metered(self.steps, name, filter_) for name, filter_ in self.filters.items()}
         self.filters[_COUNTED] = self._counted
-        self.filters[_COMPARED] = partial(compared, self.meter)
+        self.filters[_COMPARED] = partial(charge_comparison, self.steps)
         self.filters[_METHOD] = self._method
-        self.filters[_SLICED] = partial(sliced, self.meter)
-        self.tests = {name: weighed_test(self.meter, name, test) for name, test in self.tests.items()}
+        self.filters[_SLICED] = partial(charge_slice, self.steps)
+        self.tests = {name: metered_test(self.steps, name, test) for name, test in self.tests.items()}
         self.context_class = _Context
         self.globals["range"] = self._range
         self.globals["namespace"] = self._namespace
-        self._safe: dict[tuple[type, str], bool] = {}
-        self._prepare: Callable[[nodes.Template], None] | None = None
+        self._safe_attributes: dict[tuple[type, str], bool] = {}
+        self._tree_hook: Callable[[nodes.Template], None] | None = None
 
     def add_filters(self, filters: dict[str, Callable[..., Any]]) -> None:
         """Add filters of our own, metered like Jinja's."""
-        self.filters |= {name: metered(self.meter, name, filter_) for name, filter_ in filters.items()}
+        self.filters |= {name: metered(self.steps, name, filter_) for name, filter_ in filters.items()}
 
-    def joined(self, parts: Iterable[Any]) -> str:
+    def join_parts(self, parts: Iterable[Any]) -> str:
         """Texts joined: what a block gives, and `~`."""
         size, texts = 0, []
         for part in parts:
             if isinstance(part, (list, dict, tuple)):
-                self.meter.spend_nested(part)
+                self.steps.spend_nested(part)
             else:
-                printed(part)
+                check_printable(part)
             texts.append(part if isinstance(part, str) else str(part))
             size += len(texts[-1])
             if size > MAX_TEXT:
-                self.meter.text(size)
-        self.meter.text(size)
+                self.steps.spend_text(size)
+        self.steps.spend_text(size)
         return "".join(texts)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -127,109 +134,109 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """The sandbox's answer, which is remembered for attributes of the types that rows have."""
-        if type(obj) not in _PLAIN:
+        if type(obj) not in _ROW_TYPES:
             return super().is_safe_attribute(obj, attr, value)
-        known = self._safe.get((type(obj), attr))
-        if known is None:
-            known = super().is_safe_attribute(obj, attr, value)
+        is_safe = self._safe_attributes.get((type(obj), attr))
+        if is_safe is None:
+            is_safe = super().is_safe_attribute(obj, attr, value)
             if hasattr(type(obj), attr):
-                self._safe[type(obj), attr] = known
-        return known
+                self._safe_attributes[type(obj), attr] = is_safe
+        return is_safe
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic whose result can be larger than what goes in."""
         if operator == "%" and isinstance(left, str):
-            formatting(self.meter, left, (right,), {})
+            charge_format(self.steps, left, (right,), {})
         if operator == "**":
-            if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > _BITS:
+            if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > _MAX_INTEGER_BITS:
                 raise RowError("this number is too large")
         elif operator in "*+":
-            self._growth(operator, left, right)
+            self._charge_growth(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
-    def _growth(self, operator: str, left: Any, right: Any) -> None:
+    def _charge_growth(self, operator: str, left: Any, right: Any) -> None:
         if isinstance(left, int) and isinstance(right, int):
-            if left.bit_length() + right.bit_length() > _BITS:
+            if left.bit_length() + right.bit_length() > _MAX_INTEGER_BITS:
                 raise RowError("this number is too large")
             return
         sizes = [len(side) if isinstance(side, (str, list, tuple)) else None for side in (left, right)]
         if operator == "+":
             if sizes[0] is not None and sizes[1] is not None:
-                self._made(left, sizes[0] + sizes[1])
+                self._charge_result(left, sizes[0] + sizes[1])
         elif sizes[0] is not None and isinstance(right, int):
-            self._made(left, sizes[0] * max(0, right))
+            self._charge_result(left, sizes[0] * max(0, right))
         elif sizes[1] is not None and isinstance(left, int):
-            self._made(right, sizes[1] * max(0, left))
+            self._charge_result(right, sizes[1] * max(0, left))
 
-    def _made(self, like: Any, size: int) -> None:
-        if isinstance(like, str):
-            self.meter.text(size)
+    def _charge_result(self, operand: Any, size: int) -> None:
+        if isinstance(operand, str):
+            self.steps.spend_text(size)
         else:
-            self.meter.entries(size)
+            self.steps.spend_entries(size)
 
     def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Each call costs, and methods of text are looked at, since their result may be long."""
-        self.meter.take(1)
+        self.steps.spend(1)
         if type(obj) is types.BuiltinMethodType and type(obj.__self__) is str and obj.__name__ not in _FORMATS:
-            args = method(self.meter, obj.__self__, obj.__name__, args, kwargs)
+            args = charge_method(self.steps, obj.__self__, obj.__name__, args, kwargs)
             kwargs.pop("_loop_vars", None)
             kwargs.pop("_block_vars", None)
             return obj(*args, **kwargs)  # nothing that Jinja asks of a callable is true of it
         wrapped = getattr(obj, "__wrapped__", obj)  # the sandbox wraps `format`
         owner = getattr(wrapped, "__self__", None)
         if isinstance(owner, str):
-            args = method(self.meter, owner, getattr(wrapped, "__name__", ""), args, kwargs)
+            args = charge_method(self.steps, owner, getattr(wrapped, "__name__", ""), args, kwargs)
         elif isinstance(obj, (types.BuiltinMethodType, type)):
-            builtin(self.meter, obj, args, kwargs)
+            charge_builtin(self.steps, obj, args, kwargs)
         else:  # a macro, most of the time
-            self.meter.take(4 + len(args) // 10 + len(kwargs))
+            self.steps.spend(4 + len(args) // 10 + len(kwargs))
             if isinstance(obj, LoopContext):  # a loop that is recursive
                 args = (self._counted(context, args[0]), *args[1:]) if args else args
             elif isinstance(owner, LoopContext):  # `loop.changed` compares
-                args = tuple(compared(self.meter, value) for value in args)
+                args = tuple(charge_comparison(self.steps, value) for value in args)
         return super().call(context, obj, *args, **kwargs)
 
     def get_template(self, *args: Any, **kwargs: Any) -> jinja2.Template:
         """Each template that is included or imported costs."""
-        self.meter.take(10)
+        self.steps.spend(10)
         found = super().get_template(*args, **kwargs)
-        self.meter.take(len(found.blocks) // 10)
+        self.steps.spend(len(found.blocks) // 10)
         return found
 
     def _tokenize(self, *args: Any, **kwargs: Any) -> TokenStream:
         stream = super()._tokenize(*args, **kwargs)
-        return TokenStream(_bounded(stream), stream.name, stream.filename)
+        return TokenStream(_limit_tokens(stream), stream.name, stream.filename)
 
     @contextmanager
-    def prepared(self, prepare: Callable[[nodes.Template], None]) -> Iterator[None]:
+    def with_tree_hook(self, tree_hook: Callable[[nodes.Template], None]) -> Iterator[None]:
         """Within this, `prepare` is given each tree before it is compiled."""
-        self._prepare = prepare
+        self._tree_hook = tree_hook
         try:
             yield
         finally:
-            self._prepare = None
+            self._tree_hook = None
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         _mark_methods(source)
-        if self._prepare is not None:
-            self._prepare(source)
+        if self._tree_hook is not None:
+            self._tree_hook(source)
         for node in list(source.find_all(nodes.For)):
-            node.iter = _around(node.iter, _COUNTED)
-        _weigh_what_is_compared(source)
+            node.iter = _wrap_in_filter(node.iter, _COUNTED)
+        _mark_comparisons(source)
         # Constants are folded while a template is compiled, which may be in the middle of a row.
-        left, self.meter.left = self.meter.left, _FOLDING
+        saved, self.steps.remaining = self.steps.remaining, _FOLDING_STEPS
         try:
             return super()._generate(source, *args, **kwargs)
         finally:
-            self.meter.left = left
+            self.steps.remaining = saved
 
     @jinja2.pass_context  # so that it is not folded away over constants
     def _counted(self, _context: Any, items: Any) -> Any:
         # A list is known to end; its length is what counts. Anything else is counted as it comes.
         if isinstance(items, (list, tuple, dict, str)):
-            self.meter.take(len(items))
+            self.steps.spend(len(items))
             return items
-        return items if isinstance(items, jinja2.Undefined) else self.meter.count(items)
+        return items if isinstance(items, jinja2.Undefined) else self.steps.spend_each(items)
 
     @jinja2.pass_context  # so that it is not folded away over constants
     def _method(self, _context: Any, obj: Any, name: str) -> Any:
@@ -237,12 +244,12 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, name)
 
     def _namespace(self, *args: Any, **kwargs: Any) -> Namespace:
-        builtin(self.meter, dict, args, kwargs)
-        return _Namespace(self.meter, *args, **kwargs)
+        charge_builtin(self.steps, dict, args, kwargs)
+        return _Namespace(self.steps, *args, **kwargs)
 
     def _range(self, *args: int) -> range:
         found = range(*args)
-        self.meter.take(len(found) // 10 + 1)
+        self.steps.spend(len(found) // 10 + 1)
         if len(found) > MAX_STEPS:
             raise RowError(f"range() may give at most {MAX_STEPS} numbers")
         return found
@@ -254,40 +261,40 @@ class _Context(Context):
     def get_all(self) -> dict[str, Any]:
         environment = self.environment
         assert isinstance(environment, LimitedEnvironment)
-        environment.meter.take((len(self.parent) + len(self.vars)) // 50)
+        environment.steps.spend((len(self.parent) + len(self.vars)) // 50)
         return super().get_all()
 
 
 class _Namespace(Namespace):
     """Jinja's namespace, in which setting something costs: what a template builds turn by turn is built in one."""
 
-    def __init__(self, meter: StepLimit, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, steps: StepLimit, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        object.__setattr__(self, "_meter", meter)  # beside what a template sees of it
+        object.__setattr__(self, "_steps", steps)  # beside what a template sees of it
 
     def __setitem__(self, name: str, value: Any) -> None:
-        meter: StepLimit = object.__getattribute__(self, "_meter")
+        steps: StepLimit = object.__getattribute__(self, "_steps")
         # Python's garbage collector goes over nested lists again and again while they grow.
-        meter.take(19 if isinstance(value, (list, tuple, dict)) else 4)
+        steps.spend(19 if isinstance(value, (list, tuple, dict)) else 4)
         super().__setitem__(name, value)
 
 
-_METHODS = frozenset(name for name in dir(dict) if not name.startswith("_"))
+_DICT_METHODS = frozenset(name for name in dir(dict) if not name.startswith("_"))
 
 
 def _mark_methods(source: nodes.Template) -> None:
     """Mark methods of dict that are called: `row.items()` is the method, `row.items` the column."""
     for call in list(source.find_all(nodes.Call)):
-        if isinstance(call.node, nodes.Getattr) and call.node.attr in _METHODS:
+        if isinstance(call.node, nodes.Getattr) and call.node.attr in _DICT_METHODS:
             name = nodes.Const(call.node.attr, lineno=call.node.lineno)
             call.node = nodes.Filter(call.node.node, _METHOD, [name], [], None, None, lineno=call.node.lineno)
 
 
-def _around(node: Any, name: str) -> nodes.Expr:
+def _wrap_in_filter(node: Any, name: str) -> nodes.Expr:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
-def _weigh_what_is_compared(source: nodes.Template) -> None:
+def _mark_comparisons(source: nodes.Template) -> None:
     """Put filters around what Python would go through on its own, entry by entry.
 
     Comparing with a constant takes no time worth counting, but for looking for it in something.
@@ -296,35 +303,37 @@ def _weigh_what_is_compared(source: nodes.Template) -> None:
         sides = [compare.expr, *(operand.expr for operand in compare.ops)]
         both = sum(not isinstance(side, nodes.Const) for side in sides) > 1
         if both and not isinstance(compare.expr, nodes.Const):
-            compare.expr = _around(compare.expr, _COMPARED)
+            compare.expr = _wrap_in_filter(compare.expr, _COMPARED)
         for operand in compare.ops:
             if (both or operand.op in {"in", "notin"}) and not isinstance(operand.expr, nodes.Const):
-                operand.expr = _around(operand.expr, _COMPARED)
+                operand.expr = _wrap_in_filter(operand.expr, _COMPARED)
     for item in list(source.find_all(nodes.Getitem)):
         if isinstance(item.arg, nodes.Slice):
-            item.node = _around(item.node, _SLICED)
+            item.node = _wrap_in_filter(item.node, _SLICED)
         elif not isinstance(item.arg, nodes.Const):
-            item.arg = _around(item.arg, _COMPARED)
+            item.arg = _wrap_in_filter(item.arg, _COMPARED)
     for pair in list(source.find_all(nodes.Pair)):
         if not isinstance(pair.key, nodes.Const):
-            pair.key = _around(pair.key, _COMPARED)
+            pair.key = _wrap_in_filter(pair.key, _COMPARED)
 
 
-def _bounded(stream: TokenStream) -> Iterator[Token]:
+def _limit_tokens(stream: TokenStream) -> Iterator[Token]:
     """Yield a template's tokens. Raises TemplateSyntaxError beyond the most that there may be."""
     for number, token in enumerate(stream):
-        if number >= TOKENS:
-            message = f"the template has more than {TOKENS} names, signs and pieces of text; put data into the input"
+        if number >= MAX_TOKENS:
+            message = (
+                f"the template has more than {MAX_TOKENS} names, signs and pieces of text; put data into the input"
+            )
             raise jinja2.TemplateSyntaxError(message, token.lineno, stream.name, stream.filename)
         value: Any = token.value
-        if type(value) is int and value.bit_length() > _BITS:
+        if type(value) is int and value.bit_length() > _MAX_INTEGER_BITS:
             raise jinja2.TemplateSyntaxError("this number is too large", token.lineno, stream.name, stream.filename)
         yield token
 
 
 def has_loops(tree: nodes.Template) -> bool:
     """Whether a template can give more text than stands in it and in its row."""
-    return next(tree.find_all(_LOOPING), None) is not None
+    return next(tree.find_all(_REPEATING_NODES), None) is not None
 
 
 def is_stateless(tree: nodes.Template) -> bool:
@@ -332,7 +341,7 @@ def is_stateless(tree: nodes.Template) -> bool:
     waiting: list[nodes.Node] = [tree]
     while waiting:
         node = waiting.pop()
-        if not isinstance(node, _READING) or isinstance(node, nodes.NSRef):
+        if not isinstance(node, _STATELESS_NODES) or isinstance(node, nodes.NSRef):
             return False
         waiting += node.iter_child_nodes()
     return True

@@ -40,35 +40,35 @@ class RowError(Exception):
 class StepLimit:
     """What is left of a row's steps. Rendering takes some of `left` by itself where a call would cost more than it."""
 
-    __slots__ = ("left",)
+    __slots__ = ("remaining",)
 
     def __init__(self) -> None:
-        self.left = MAX_STEPS
+        self.remaining = MAX_STEPS
 
-    def take(self, steps: int) -> None:
+    def spend(self, steps: int) -> None:
         """Take some steps. Raises RowError where there are not so many left."""
-        self.left -= steps
-        if self.left < 0:
+        self.remaining -= steps
+        if self.remaining < 0:
             raise RowError(f"the template runs on: a row may cost {MAX_STEPS} steps, such as turns of a loop")
 
-    def text(self, size: int) -> None:
+    def spend_text(self, size: int) -> None:
         """Take what a text or list of this size costs, before it is made. Raises RowError."""
         if size > MAX_TEXT:
             raise RowError(f"the template makes something of {size} characters or entries; at most {MAX_TEXT} may be")
-        self.take(1 + size // 200)
+        self.spend(1 + size // 200)
 
-    def entries(self, size: int) -> None:
+    def spend_entries(self, size: int) -> None:
         """Take what a list of this size costs, before it is made. Raises RowError."""
         if size > MAX_TEXT:
-            self.text(size)
-        self.take(1 + size // 50)
+            self.spend_text(size)
+        self.spend(1 + size // 50)
 
-    def count(self, items: Iterable[Any], each: int = 1) -> Iterator[Any]:
+    def spend_each(self, items: Iterable[Any], cost: int = 1) -> Iterator[Any]:
         """Yield the items; each takes some steps."""
         for item in items:
-            self.left -= each
-            if self.left < 0:
-                self.take(0)
+            self.remaining -= cost
+            if self.remaining < 0:
+                self.spend(0)
             yield item
 
     def spend_nested(self, value: Any) -> None:
@@ -78,21 +78,21 @@ class StepLimit:
         Raises RowError, also for an entry that is no value, such as a generator, whose text would name an address.
         """
         if isinstance(value, (list, tuple, dict)):
-            self.take(1 + len(value))
+            self.spend(1 + len(value))
             for item in value.values() if isinstance(value, dict) else value:
                 kind = type(item)
                 if kind is str and len(item) < 1_000:  # most are
-                    self.left -= 1
+                    self.remaining -= 1
                 elif isinstance(item, (list, tuple, dict)):
                     self.spend_nested(item)
                 elif isinstance(item, jinja2.Undefined):
                     str(item)  # raises, in Jinja's words
                 elif isinstance(item, str):
-                    self.text(len(item))
+                    self.spend_text(len(item))
                 elif kind not in NUMBERS:
                     raise RowError(f"a list or mapping that holds a {kind.__name__} can't be printed or compared")
             if isinstance(value, dict):
                 for key in value:
                     if type(key) is not str:
                         self.spend_nested([key])
-            self.take(0)
+            self.spend(0)

@@ -37,7 +37,7 @@ from runner.money.token_sample import Spread, Tokens, extrapolate
 from runner.money.tokens import Certainty, TokenCounter, encoding_of
 from runner.outputs.result_lines import INVALID, NO_TEXT
 from runner.planner.render import Desired
-from runner.planner.shards import Wanted, cut, measure
+from runner.planner.shards import Selector, cut, measure
 from runner.planner.spool.decisions import KeyState
 from runner.reconciler.observe.key_facts import is_indexed
 from runner.reconciler.observe.observe import Observed
@@ -65,7 +65,7 @@ def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *
     is_local_model = seen.plan.realm == LOCAL_MODEL
     encoding = encoding_of(job.model) if job.line_format == "openai" and not is_local_model else None
 
-    def given(wanted: Sequence[Wanted], requests: int, size: int) -> Tokens:
+    def given(wanted: Sequence[Selector], requests: int, size: int) -> Tokens:
         if encoding is not None:
             return _counted(seen.desired, TokenCounter(encoding), wanted, requests, size, exact=exact)
         guess = input_from_history(earlier, size) or input_from_bytes(size)
@@ -95,7 +95,7 @@ def _times(job: Job, submits: Sequence[Submit]) -> int:
     return max(1, job.retry.rounds + 1 - min(action.round for action in submits))
 
 
-def _later(seen: Observed, given: Callable[[Sequence[Wanted], int, int], Tokens]) -> Later:
+def _later(seen: Observed, given: Callable[[Sequence[Selector], int, int], Tokens]) -> Later:
     """What may be asked, and billed, of requests that count as in flight.
 
     Answers are not known to fit, and where it can't be told which requests a batch holds some may be in none.
@@ -258,7 +258,7 @@ def _exactly(amount: float) -> Decimal:
 
 
 def _counted(
-    desired: Desired, counter: TokenCounter, wanted: Sequence[Wanted], requests: int, size: int, *, exact: bool
+    desired: Desired, counter: TokenCounter, wanted: Sequence[Selector], requests: int, size: int, *, exact: bool
 ) -> Tokens:
     spread = Spread(requests, requests if exact else min(requests, SAMPLE))
     sizes, tokens, certainty = [], [], counter.encoding.certainty
@@ -270,10 +270,10 @@ def _counted(
     return extrapolate(sizes, tokens, requests, size, certainty)
 
 
-def _requests(desired: Desired, wanted: Sequence[Wanted], spread: Spread) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _requests(desired: Desired, wanted: Sequence[Selector], spread: Spread) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Bytes and body of each chosen request, as its line would be sent."""
 
-    def chosen(one: Wanted, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    def chosen(one: Selector, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
         return spread.take(one(asks))
 
     folder = desired.spool.folder / "counted"

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-import runner.planner.cache as kept_module
+import runner.planner.cache as cache_module
 import runner.planner.render as render_module
 from runner.jobspec.loader import Project, load_project
 from runner.planner.render import render_job
@@ -88,8 +88,8 @@ def test_counts_and_rows_are_the_same_for_any_number_of_processes(
 
 
 def test_a_kept_rendering_keeps_its_warnings(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_module, "WORTH_BYTES", 1)
-    monkeypatch.setattr(render_module, "WORTH_BYTES", 1)
+    monkeypatch.setattr(cache_module, "MIN_CACHED_BYTES", 1)
+    monkeypatch.setattr(render_module, "MIN_CACHED_BYTES", 1)
     found(load, tmp_path, texts("a", "b"), parameters=JSON)
     root = tmp_path / "project"
     [one] = load_project(root, variables={}, provider="local", environ={}).jobs

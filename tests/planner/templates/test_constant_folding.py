@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from runner.planner.templates.constant_folding import MOST
+from runner.planner.templates.constant_folding import MAX_FOLDED_CHARACTERS
 from runner.planner.templates.environment import Templates
 from runner.planner.templates.step_limit import RowError
 
@@ -24,7 +24,7 @@ VARS: dict[str, Any] = {
     "items": ["of vars"],
     "inf": float("inf"),
     "huge": 1 << 70,
-    "long": "x" * (MOST + 1),
+    "long": "x" * (MAX_FOLDED_CHARACTERS + 1),
 }
 Rendering = Callable[..., str]
 

@@ -123,7 +123,7 @@ ESCAPES = r"""
 {{ namespace.__func__.__globals__ }}
 {{ namespace(a=1)['__class__'] }}
 {{ namespace()._meter }}
-{{ range.__self__.meter }}
+{{ range.__self__.steps }}
 {{ cycler(1).reset.__globals__ }}
 {{ joiner('x').__call__.__self__ }}
 {{ joiner.__class__.__base__ }}
@@ -496,7 +496,7 @@ def test_what_python_will_not_compile_is_an_error_of_the_template(prison: Prison
         pytest.param("{{ dict|string }}", "a type cannot be printed", id="a type"),
         pytest.param("{{ 'x'.encode() }}", "bytes are no text", id="bytes"),
         pytest.param("{{ range(10**7)|list }}", "the template runs on: a row may cost 1000000 steps", id="steps"),
-        pytest.param("{{ 'x' * 10**8 }}", "at most 10000000 may be", id="length"),
+        pytest.param("{{ 'x' * 10**8 }}", "at most 10000000 are allowed", id="length"),
     ],
 )  # fmt: skip
 def test_the_error_says_what_to_do(prison: Prison, text: str, says: str) -> None:
