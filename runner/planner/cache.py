@@ -1,10 +1,9 @@
-"""What was rendered last time, kept so that a job with nothing changed is not rendered again.
+"""Cache of a job's last rendering: an unchanged job is not rendered again.
 
-Kept are the spool's fixed records and ids, not the lines: where lines are wanted after all they are rendered again,
-and must come out with the same keys. What is kept is used only where everything it was made from is the same now, each
-by its digest: the frame of the request, every template that was read or looked for in vain, the bytes of the input, the
-code and the libraries that render; and where its own files have the digests that were noted. In every doubt the answer
-is that there is nothing, and the job is rendered. docs/decisions/0005-render-cache.md argues this.
+It holds the spool's fixed records and ids, not the lines. Lines are rendered on demand and must get the same keys.
+An entry is used only if the digests of everything it depends on are unchanged: request layout, templates (found or
+missing), input bytes, code and libraries, and its own files. In doubt there is no entry, and the job is rendered.
+See docs/decisions/0005-render-cache.md.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 
 MIN_CACHED_BYTES = 8 << 20
-"""An input of fewer bytes is rendered anew each time: that is quick, and leaves nothing behind."""
+"""Smaller inputs are not cached: rendering them is quick."""
 _FORMAT = 2
 _NAME = "made.json"
 _FILES = ("rows", "ids", "spans", "by-key")
@@ -42,9 +41,9 @@ _LIBRARIES = ("batchspec", "jinja2", "markupsafe", "orjson", "numpy", "genai-pri
 
 @dataclass(frozen=True, slots=True)
 class CacheManifest:
-    """What a kept rendering was made from, and what it is. `files` are digests of the spool's files by name.
+    """What a cached rendering was made from, and its files.
 
-    `templates` maps each name that was asked for to the path, digest and problem it was found with.
+    `files` maps the spool's files to digests. `templates` maps each requested name to its path, digest and problem.
     """
 
     format: int
@@ -59,14 +58,14 @@ class CacheManifest:
     findings: list[dict[str, Any]]
 
     def restore_findings(self) -> tuple[Finding, ...]:
-        """Return what a service would refuse of these rows."""
+        """Return the findings of the cached rows."""
         return tuple(Finding(**{**finding, "rows": tuple(map(tuple, finding["rows"]))}) for finding in self.findings)
 
 
 class RenderCache:
-    """The kept rendering of one job, in a folder of its own; there may be none.
+    """The cached rendering of one job, in its own folder; it may be absent.
 
-    `settings` are what else the spool depends on, beside frame, templates and input: values that JSON has.
+    `settings` is JSON data: what the spool depends on besides layout, templates and input.
     """
 
     def __init__(self, folder: Path, root: Path, layout: RequestLayout, settings: object) -> None:
@@ -76,7 +75,7 @@ class RenderCache:
         self._manifest = _read(folder / _NAME)
 
     def maybe_fresh(self, input_size: int) -> bool:
-        """Whether it is worth hashing the input to find out; templates that were read last time are read now."""
+        """Return whether all but the input's digest matches, so that hashing the input is worthwhile."""
         manifest = self._manifest
         return (
             manifest is not None
@@ -88,7 +87,7 @@ class RenderCache:
         )
 
     def load(self, input_digest: str, scratch: Path) -> CacheManifest | None:
-        """Put the kept files into `scratch` where they are those that an input with this digest gave; else None."""
+        """Link the cached files into `scratch`. Return None if the input's digest differs or a file is damaged."""
         manifest = self._manifest
         if manifest is None or manifest.input_digest != input_digest or sorted(manifest.files) != sorted(_FILES):
             return None
@@ -110,7 +109,10 @@ class RenderCache:
         pins: Pins,
         findings: Sequence[Finding] = (),
     ) -> None:
-        """Keep what was rendered in place of what was kept. A disk that refuses leaves nothing, or what there was."""
+        """Replace the cached rendering. If the disk refuses, the old one or none remains.
+
+        The manifest is replaced last, so a crash before that leaves the old rendering valid.
+        """
         if input_size < MIN_CACHED_BYTES or len(loaded) >= MAX_TEMPLATE_NAMES:
             return
         try:
@@ -145,7 +147,7 @@ class RenderCache:
 
 @cache
 def toolchain_digest() -> str:
-    """The code and the libraries that a rendering comes from."""
+    """Return a digest of the code and libraries that render."""
     versions = {name: _version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
     package = Path(__file__).parent
     paths = [*sorted(package.rglob("*.py")), package.parent / "base/keys.py", package.parent / "base/digest.py"]
@@ -161,7 +163,7 @@ def _version(name: str) -> str:
 
 
 def _layout_digest(layout: RequestLayout, settings: object) -> str:
-    # Bytes are written as Latin-1, which loses nothing and JSON can hold.
+    # JSON can't contain bytes; Latin-1 maps them one to one.
     return sha256_hex(orjson.dumps([asdict(layout), settings], default=lambda value: value.decode("latin-1")))
 
 
@@ -190,10 +192,10 @@ def _file_name(name: str, digest: str) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)  # it may be damaged, whatever its name says
+    target.unlink(missing_ok=True)  # it may be damaged
     try:
         target.hardlink_to(source)
     except FileNotFoundError:
         raise
-    except OSError:  # the file system has no links
+    except OSError:  # the file system does not support links
         shutil.copyfile(source, target)

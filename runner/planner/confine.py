@@ -1,7 +1,7 @@
-"""What takes rights from a child process that works on untrusted input: no network, no programs, bounded memory.
+"""Remove rights from a child process that handles untrusted input: network, programs, memory.
 
-Everything here is best effort and never fails: a right that a platform can't take away stays. The meter
-(`runner.planner.templates.step_limit`) and DuckDB's own settings bound the work without it; this is the second line.
+This is the second line of defence, after step limits and DuckDB's own settings. It is best effort and never fails:
+a right that the platform can't remove stays.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ import sys
 from pathlib import Path
 
 MEMORY_BYTES = 4 << 30
-"""Bytes of address space that a child process may take."""
+"""Address space limit of a child process."""
 FILE_BYTES = 1 << 38
-"""The largest file that a child process may write; scratch files are sparse, so this is far above any real size."""
+"""Largest file a child process may write. Scratch files are sparse, so this is far above any real size."""
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "BATCHSPEC_TRUST_PATHS")
-"""Variables that a child process gets; none holds a key."""
+"""Environment variables passed to a child process. None holds a key."""
 _DENIED_NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
 _DENIED_PROCESSES = ("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "pty.spawn")
 _DENIED_CALLS = {
     "x86_64": (0xC000003E, (41, 42, 53, 59, 322, 425)),
     "aarch64": (0xC00000B7, (198, 203, 199, 221, 281, 425)),
 }
-"""By machine: the kernel's number of the architecture, and the calls that are denied.
+"""Per machine: the kernel's architecture number, and the denied system calls.
 
 These are socket, connect, socketpair, execve, execveat and io_uring_setup (linux/audit.h, asm/unistd.h).
 """
 
 
 def environment() -> dict[str, str]:
-    """Return the environment for a child process: where to find things, and no key."""
+    """Return the environment for a child process, without keys."""
     return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
 
 
 def import_path() -> list[str]:
-    """Return where a child process imports from: where this process does, but never the folder it happens to be in."""
+    """Return `sys.path` for a child process, without the working directory."""
     package = str(Path(__file__).resolve().parents[2])
     return [package, *(entry for entry in sys.path if entry and Path(entry).is_absolute() and entry != package)]
 
 
 def confine(*, memory: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES, seconds: int | None = None) -> None:
-    """Take from this process what it does not need; `seconds` bounds its time on the processor.
+    """Drop the rights this process does not need; `seconds` limits its CPU time.
 
-    Call it before anything untrusted is read, and before a library starts a thread.
+    Call it before reading untrusted data and before any library starts a thread.
     """
     with contextlib.suppress(ImportError):  # not on every platform
         import resource  # noqa: PLC0415
@@ -60,7 +60,7 @@ def confine(*, memory: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES, seconds
                 limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
                 resource.setrlimit(kind, (limit, limit))
     sys.addaudithook(_audit)
-    with contextlib.suppress(Exception):  # whatever a platform lacks: it is the second line only
+    with contextlib.suppress(Exception):  # best effort, whatever the platform lacks
         _install_seccomp_filter()
 
 
@@ -70,14 +70,14 @@ def _audit(event: str, _arguments: object) -> None:
 
 
 def _install_seccomp_filter() -> None:
-    """Have Linux deny sockets and programs to this process, also from code that is not Python (seccomp(2))."""
+    """Make Linux deny sockets and programs to this process, also from native code (seccomp(2))."""
     import ctypes  # noqa: PLC0415  only here
 
     if sys.platform != "linux" or platform.machine() not in _DENIED_CALLS or struct.calcsize("P") != 8:
         return
     architecture, denied = _DENIED_CALLS[platform.machine()]
-    load, equal, return_ = 0x20, 0x15, 0x06  # BPF: load a word, jump where equal, return
-    refuse, allow = 0x00050000 | 1, 0x7FFF0000  # an errno, EPERM; or go on
+    load, equal, return_ = 0x20, 0x15, 0x06  # BPF: load a word, jump if equal, return
+    refuse, allow = 0x00050000 | 1, 0x7FFF0000  # fail with EPERM; or allow
     program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (return_, 0, 0, refuse), (load, 0, 0, 0)]
     for number, call in enumerate(denied):
         program.append((equal, len(denied) - number, 0, call))

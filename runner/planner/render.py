@@ -1,4 +1,4 @@
-"""Input to spool: every row of a job rendered, checked and hashed, in this process or in many."""
+"""Render a whole job into a spool: read, render, check and hash every row, in this process or in workers."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from runner.planner.templates.check import template_problems
 from runner.planner.templates.environment import Templates
 
 MAX_PROBLEMS = 20
-"""Problems of the input that are shown; one more says how many there are beyond."""
+"""Input problems shown; one more line counts the rest."""
 SMALL_CHUNKS = 8
-"""An input of no more chunks is rendered in this process: starting others would take longer."""
+"""Inputs with at most this many chunks are rendered in this process: starting workers would take longer."""
 
 Progress = Callable[[int, int], None]
-"""Is told how many bytes of the input have been read, and how many there are."""
+"""Called with the input bytes read so far, and their total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What one job wants: its rendered requests on disk, what they were made from, and what a service would refuse."""
+    """The desired state of one job: its rendered requests on disk, their origin, and what a service would refuse."""
 
     spec: JobSpec
     root: Path
@@ -57,11 +57,11 @@ def render_job(
     keep_in: Path | None = None,
     limits: Limits | None = None,
 ) -> Desired:
-    """Render a whole job into `scratch`, in at most `jobs` processes, by default one for each core.
+    """Render a whole job into `scratch` with at most `jobs` processes (default: one per core).
 
-    The bytes are the same for any number. Where nothing has changed since what is kept in `keep_in`, nothing is
-    rendered until lines are asked for. Raises SpecError for templates and InputError for rows, all at once; WorkerError
-    where a process ended before its time.
+    The bytes are the same for any number of processes. If nothing changed since the rendering in `keep_in`, load
+    that one; lines are then rendered only on demand. Raises SpecError for templates and InputError for rows, all
+    problems at once, and WorkerError if a worker dies.
     """
     rendering = _Rendering(spec, root, jobs, progress, limits)
     if keep_in is None:
@@ -81,7 +81,7 @@ def render_job(
 
 
 class _Rendering:
-    """One job on its way to being desired. Its templates are compiled, or SpecError is raised."""
+    """One rendering of a job. The constructor compiles the templates, or raises SpecError."""
 
     def __init__(
         self, spec: JobSpec, root: Path, jobs: int | None, progress: Progress | None, limits: Limits | None
@@ -121,7 +121,7 @@ class _Rendering:
         return Desired(self._spec, self._root, spool, pins, found.all())
 
     def from_cache(self, manifest: CacheManifest, scratch: Path) -> Desired:
-        """What was kept; lines are rendered when they are asked for, and must have the keys that were kept."""
+        """Return the cached rendering. If lines are needed, they are rendered, and must have the cached keys."""
         job = self._spec.job
         spool = Spool(scratch / "kept", manifest.rows, job.replicates, job.dedupe, not job.input.id_columns)
         used = {path: digest for path, digest, problem in manifest.templates.values() if not problem}
@@ -136,7 +136,7 @@ class _Rendering:
                             job.input.source,
                             0,
                             0,
-                            "it, or a template, was changed in this moment",
+                            "the input or a template changed during rendering",
                             _RUN_AGAIN,
                             code="BS207",
                         )
@@ -159,19 +159,19 @@ class _Rendering:
         return stack.enter_context(workers).render(chain(first_chunks, chunks))
 
 
-_TOO_LARGE = f"the requests have more than {{}} bytes together; {INPUT_BYTES} in the environment raises the limit"
+_TOO_LARGE = f"the requests together exceed {{}} bytes; raise the limit with the environment variable {INPUT_BYTES}"
 _RUN_AGAIN = "run the command again"
 _MAX_SHOWN_ID = 100
-"""Bytes of an id that are shown."""
+"""Longest part of an id that a message shows, in bytes."""
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def input_rows(desired: Desired) -> Iterator[dict[str, Any]]:
-    """The input's rows once more, in order. Raises InputError where the input is not what was rendered."""
+    """Yield the input's rows again, in order. Raises InputError if the input changed since it was rendered."""
     files = InputFiles()
     for chunk in read_chunks(desired.root, desired.spec, files):
         for record in rows(chunk):
@@ -180,16 +180,16 @@ def input_rows(desired: Desired) -> Iterator[dict[str, Any]]:
     if files.digest() != desired.pins.input_digest:
         source = desired.spec.job.input.source
         raise InputError(
-            [Problem(source, 0, 0, "the input was changed while it was worked with; run this again", code="BS207")]
+            [Problem(source, 0, 0, "the input changed during the run; run the command again", code="BS207")]
         )
 
 
 def first_requests(
     spec: JobSpec, root: Path, count: int, *, rows_of: tuple[JobSpec, Path] | None = None
 ) -> Iterator[tuple[bytes, bytes]]:
-    """(row id as JSON, line) of the first `count` rows, without a spool. Raises InputError at the first bad row.
+    """Yield (row id as JSON, line) of the first `count` rows, without a spool. Raises InputError at the first bad row.
 
-    `rows_of` names another job, and its root, whose rows are taken.
+    `rows_of` takes the rows of another job, given with its root.
     """
     layout = build_layout(spec)
     renderer = _compiled(spec, root, layout, Templates(root, layout.variables))
@@ -214,7 +214,7 @@ def _compiled(spec: JobSpec, root: Path, layout: RequestLayout, templates: Templ
 
 
 def _render_in_process(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Iterator[Part]:
-    """Render in this process; the lines go into one segment."""
+    """Render in this process, into one segment."""
     offset = 0
     for chunk in chunks:
         done = renderer.render(chunk)
@@ -229,7 +229,7 @@ def _render_in_process(renderer: Renderer, chunks: Iterable[Chunk], lines: Binar
 
 
 class _ReadableChunks:
-    """All chunks that can be read; what is wrong with files is kept, to be told with what is wrong with rows."""
+    """The chunks that can be read. Collects file problems, to report them together with row problems."""
 
     def __init__(self, chunks: Iterator[Chunk]) -> None:
         self._chunks = chunks
@@ -248,7 +248,7 @@ class _ReadableChunks:
 
 
 class ProblemList:
-    """Troubles of all parts, as problems, up to a bound."""
+    """The row problems of all parts, up to MAX_PROBLEMS."""
 
     def __init__(self, files: InputFiles) -> None:
         self._files = files
@@ -257,7 +257,7 @@ class ProblemList:
         self._problems: list[Problem] = []
 
     def add(self, part: Part) -> None:
-        """Take in the next part's."""
+        """Add the problems of the next part."""
         for problem in part.problems[: MAX_PROBLEMS - len(self._problems)]:
             self._problems.append(_problem(problem, self._files.paths[part.file_number], self._seen))
         self._seen += part.seen
@@ -265,7 +265,7 @@ class ProblemList:
 
     @property
     def problems(self) -> list[Problem]:
-        """What there is to say; empty where all is well."""
+        """Return the problems, and a count of those beyond the limit."""
         beyond = self._bad - len(self._problems)
         more = [Problem("~", 0, 0, f"and {beyond} more rows with problems")] if beyond else []
         return self._problems + more
@@ -286,10 +286,10 @@ def _duplicate_id_problems(spec: JobSpec, spool: Spool, files: InputFiles) -> li
     problems = []
     for first, second, name in pairs:
         earlier = f"{files.paths[int(first['file'])]}:{int(first['line'])}"
-        rest = f"in column {columns} stands at {earlier} already; ids must be unique"
+        rest = f"in column {columns} is already used at {earlier}; ids must be unique"
         place = files.paths[int(second["file"])], int(second["line"]), 0
         shown = name.decode() if len(name) <= _MAX_SHOWN_ID else name[:_MAX_SHOWN_ID].decode(errors="ignore") + "…"
         problems.append(Problem(*place, f"the id {shown} {rest}", public=f"this row's id {rest}", code="BS205"))
     if total > len(pairs):
-        problems.append(Problem("~", 0, 0, f"and {total - len(pairs)} more rows whose id stands before"))
+        problems.append(Problem("~", 0, 0, f"and {total - len(pairs)} more rows with a duplicate id"))
     return problems

@@ -1,7 +1,6 @@
-"""Cutting shards: the missing requests in input order, as files within the service's limits.
+"""Cut the missing requests into shard files within the service's limits, in input order.
 
-A shard is only an envelope. The same missing requests give the same bytes on every machine, and a shard's name is
-the SHA-256 of its bytes.
+The same missing requests give the same bytes on every machine. A shard's name is the SHA-256 of its bytes.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from runner.planner.spool.decisions import Decisions, read_decisions
 from runner.planner.spool.spool import Block, Spool, keys_of
 
 Selector = Callable[[Decisions], npt.NDArray[np.bool_]]
-"""Chooses asks of a block that go into shards."""
+"""Selects the request occurrences of a block that go into shards."""
 _KEY_AT = len(b'{"custom_id":"')
 _KEY_LENGTH = len(VERSION) + 1 + 2 * DIGEST_BYTES
 _TENS = 10 ** np.arange(1, 10)
 _READ_BYTES = 4 << 20
-"""Bytes of lines that are read at a time."""
+"""Bytes of lines read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One cut shard: its name (64 hex digits over its bytes), its size, and where it lies if it was written."""
+    """One shard: its name (64 hex digits over its bytes), its size, its sorted keys, and its path if it was written."""
 
     digest: str
     requests: int
@@ -45,9 +44,9 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Wanted asks of one block that go into one shard, in order: an array each for what is needed of them.
+    """Selected request occurrences of one block that go into one shard, in order, as parallel arrays.
 
-    `sizes` are bytes of their lines with the ordinal; without it, the line lies in `segments` at `offsets`.
+    `sizes` are line lengths including the ordinal. The line without the ordinal is in `segments` at `offsets`.
     """
 
     keys: npt.NDArray[np.bytes_]
@@ -57,13 +56,13 @@ class _Piece:
     offsets: npt.NDArray[np.int64]
 
     def between(self, start: int, end: int) -> _Piece:
-        """The asks from `start` up to `end`."""
+        """Return the occurrences from `start` up to `end`."""
         span = slice(start, end)
         return _Piece(self.keys[span], self.ordinals[span], self.sizes[span], self.segments[span], self.offsets[span])
 
 
 def measure(spool: Spool, limits: Shards, selector: Selector) -> list[tuple[int, int]]:
-    """(requests, bytes) of each shard that `cut` would give; reads no lines."""
+    """Return (requests, bytes) of each shard `cut` would make, without reading lines."""
     return [
         (sum(len(piece.keys) for piece in pieces), sum(int(piece.sizes.sum()) for piece in pieces))
         for pieces in _shards(spool, limits, selector)
@@ -71,15 +70,15 @@ def measure(spool: Spool, limits: Shards, selector: Selector) -> list[tuple[int,
 
 
 def cut(spool: Spool, limits: Shards, selector: Selector, folder: Path | None) -> Iterator[Shard]:
-    """Shards of the wanted asks, in input order; written to `folder`, or only measured where it is None.
+    """Yield the shards of the selected occurrences, written to `folder`, or only measured if it is None.
 
-    A shard is closed when the next request would go over `max_requests` or `max_bytes`; both limits are reached exactly
-    where the requests allow. A request alone over `max_bytes` was refused when it was rendered.
+    A shard ends when the next request would exceed `max_requests` or `max_bytes`. Rendering already refused any single
+    request over `max_bytes`. A shard gets its final name only when complete.
     """
     spool.ensure_lines()
     for pieces in _shards(spool, limits, selector):
         digest = hashlib.sha256()
-        # Beside what was rendered: that folder is this process's own, and goes with it.
+        # In the spool's scratch folder, which only this process uses and which is removed with it.
         path = None if folder is None else spool.folder / "cutting"
         try:
             with Path(os.devnull if path is None else path).open("wb") as file:
@@ -97,7 +96,7 @@ def cut(spool: Spool, limits: Shards, selector: Selector, folder: Path | None) -
 
 
 def _shards(spool: Spool, limits: Shards, selector: Selector) -> Iterator[list[_Piece]]:
-    """The wanted asks, cut into shards; a shard's pieces are in order and never empty."""
+    """Yield the pieces of each shard, in order and never empty."""
     pieces: list[_Piece] = []
     requests = size = 0
     for block, decisions in read_decisions(spool):
@@ -121,7 +120,7 @@ def _shards(spool: Spool, limits: Shards, selector: Selector) -> Iterator[list[_
 
 
 def _piece(spool: Spool, block: Block, decisions: Decisions, chosen: npt.NDArray[np.intp]) -> _Piece:
-    """The chosen asks of a block. Holds nothing of the others: few asks may be wanted of very many."""
+    """Return the chosen occurrences of a block as copies, so that the block itself can be freed."""
     rows = chosen // spool.replicates
     ordinals = decisions["ordinal"][chosen]
     records, spans = block.records, block.spans
@@ -139,7 +138,7 @@ def _piece(spool: Spool, block: Block, decisions: Decisions, chosen: npt.NDArray
 
 
 def _ordinal_bytes(ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-    """By how many bytes an ordinal makes a line longer: a dash and its digits; none for 0."""
+    """Return the bytes each ordinal adds to its line: a dash and its digits; none for 0."""
     added = np.zeros(len(ordinals), np.int64)
     repeated = ordinals > 0
     added[repeated] = 2 + np.searchsorted(_TENS, ordinals[repeated], "right")
@@ -147,7 +146,7 @@ def _ordinal_bytes(ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
 
 
 def _write(spool: Spool, piece: _Piece, digest: hashlib._Hash, file: BinaryIO | None) -> None:
-    """Hash, and write where there is a file, the lines of a piece: those that lie side by side in one go."""
+    """Hash the lines of a piece, and write them if there is a file. Adjacent lines are read in one go."""
     plain = piece.ordinals == 0
     adjacent = plain[1:] & plain[:-1] & (piece.segments[1:] == piece.segments[:-1])
     adjacent &= piece.offsets[1:] == piece.offsets[:-1] + piece.sizes[:-1]
@@ -160,14 +159,14 @@ def _write(spool: Spool, piece: _Piece, digest: hashlib._Hash, file: BinaryIO | 
                 size -= len(_suffix(ordinal))
             for data in segments.read(int(piece.segments[start]), int(piece.offsets[start]), size):
                 whole = _with_ordinal(data, ordinal) if ordinal else data
-                ordinal = 0  # it goes into the key, which is at the beginning
+                ordinal = 0  # only the first piece contains the key
                 digest.update(whole)
                 if file is not None:
                     file.write(whole)
 
 
 class _Segments:
-    """Reads from a spool's segments; one is open at a time."""
+    """Reads a spool's segments, one open file at a time."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -182,7 +181,7 @@ class _Segments:
             os.close(self._file)
 
     def read(self, number: int, offset: int, size: int) -> Iterator[bytes]:
-        """`size` bytes, a few megabytes at a time."""
+        """Yield `size` bytes, at most `_READ_BYTES` at a time."""
         if number != self._number:
             self.__exit__()
             self._number, self._file = number, os.open(self._spool.segment(number), os.O_RDONLY)
@@ -200,5 +199,5 @@ def _with_ordinal(data: bytes, ordinal: int) -> bytes:
 
 
 def _suffix(ordinal: int) -> bytes:
-    """What an ordinal adds to the text of a key."""
+    """Return the text an ordinal adds to a key."""
     return f"-{ordinal}".encode()

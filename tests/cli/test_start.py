@@ -192,7 +192,7 @@ def test_another_folder_is_said_in_what_comes_next(
     [
         pytest.param("a.csv", b"", "a.csv:1: the file is empty", id="empty"),
         pytest.param("a.csv", b"a,b\n", "a.csv has no rows", id="no rows"),
-        pytest.param("a.csv", b"a,b\n1\n", "a.csv:2: 1 field where the header has 2", id="ragged"),
+        pytest.param("a.csv", b"a,b\n1\n", "a.csv:2: 1 field, but the header has 2", id="ragged"),
         pytest.param("a.csv", b"a,b,a\n1,2,3\n", "a.csv:1: the header names a twice", id="a column twice"),
         pytest.param("a.jsonl", b"\n", "a.jsonl has no rows", id="no lines"),
         pytest.param("a.json", b'{"a": 1}', "must hold a list of objects", id="one object"),

@@ -164,7 +164,7 @@ def test_an_input_that_changes_in_this_moment_is_told(story: Story) -> None:
     kept = story.desire()
     path = story.root / "data/rows.jsonl"
     path.write_text(path.read_text().replace('"text": "a"', '"text": "b"', 1))
-    with pytest.raises(InputError, match="was changed in this moment") as caught:
+    with pytest.raises(InputError, match="changed during rendering") as caught:
         next(kept.spool.lines())
     assert caught.value.codes == ("BS207",)
 

@@ -1,4 +1,4 @@
-"""A stream of bytes cut into chunks of whole records: JSON lines, JSON arrays, and separated values."""
+"""Cut a byte stream into chunks of whole records: JSON lines, JSON arrays, and separated values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PIECE_CHARACTERS = 1 << 16
 
 
 def lines(stream: Stream, path: str, number: int, kind: str) -> Iterator[Chunk]:
-    """JSON lines."""
+    """Cut JSON lines."""
     line, partial = 1, _PartialLine()
     while data := stream.read(CHUNK_BYTES):
         cut = data.rfind(b"\n") + 1
@@ -35,7 +35,7 @@ def lines(stream: Stream, path: str, number: int, kind: str) -> Iterator[Chunk]:
 
 
 class _PartialLine:
-    """The bytes of a line whose end has not come yet; in pieces, so that a long one is not copied again and again."""
+    """The bytes of a line that has not ended yet, in pieces, so that a long line is not copied repeatedly."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -52,10 +52,10 @@ class _PartialLine:
 
 
 class _LineReader:
-    """Lines of a stream for the csv reader, which are kept, so that a chunk is cut exactly between records.
+    """Lines of a stream for the CSV reader. Keeps them, so that a chunk ends exactly between records.
 
-    It is given them as Latin-1, one character a byte: what separates records is the same in UTF-8, and bytes that are
-    not UTF-8 are told later, with their record.
+    Lines are decoded as Latin-1, one character a byte: separators are the same in UTF-8. Parsing reports bytes that are
+    not UTF-8 later, with their record.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -100,14 +100,14 @@ class _LineReader:
 
 
 def _split(data: bytes) -> list[bytes]:
-    """At line feeds only: a lone carriage return may stand inside a field."""
+    """Split at line feeds only: a field may contain a lone carriage return."""
     parts = [part + b"\n" for part in data.split(b"\n")]
     last = parts.pop()[:-1]
     return [*parts, last] if last else parts
 
 
 def separated(stream: Stream, path: str, number: int, kind: str, delimiter: str = "") -> Iterator[Chunk]:
-    """Values separated by commas, by tabs, or by what is `said`; the first line names the columns."""
+    """Cut values separated by commas, tabs or `delimiter`; the first line names the columns."""
     default_delimiter = "" if delimiter else _DELIMITERS[kind]
     delimiter = delimiter or default_delimiter
     csv.field_size_limit(RECORD_BYTES)
@@ -143,7 +143,7 @@ def _header(names: Sequence[str] | None, path: str, default_delimiter: str) -> t
     try:
         header = tuple(name.encode("latin-1").decode() for name in names)
     except UnicodeDecodeError as error:
-        raise InputError([Problem(path, 1, 0, "the names of the columns are not UTF-8; say `encoding`")]) from error
+        raise InputError([Problem(path, 1, 0, "the column names are not UTF-8; set `encoding`")]) from error
     if problem := _header_problem(header, default_delimiter):
         raise InputError([Problem(path, 1, 0, problem)])
     return header
@@ -153,14 +153,14 @@ def _header_problem(header: tuple[str, ...], default_delimiter: str) -> str:
     mark = next((mark for mark in ";\t|," if mark in header[0] and mark != default_delimiter), "")
     if len(header) == 1 and default_delimiter and mark:
         shown = {"\t": "tabs"}.get(mark, mark)
-        say = f"then say `delimiter: {json.dumps(mark)}` under `input`"
-        return f"the header is one column, {header[0][:60]!r}: are values separated by {shown}? {say}"
+        say = f"set `delimiter: {json.dumps(mark)}` under `input`"
+        return f"the header is one column, {header[0][:60]!r}: if values are separated by {shown}, {say}"
     repeated = sorted({name for name in header if header.count(name) > 1})
     return f"the header names {', '.join(repeated)} twice" if repeated else ""
 
 
 def json_array(stream: Stream, path: str, number: int, _kind: str) -> Iterator[Chunk]:
-    """A list of objects, one element after another, without reading the whole list."""
+    """Cut a list of objects, element by element, without reading the whole list."""
     records: list[bytes] = []
     size = 0
 
@@ -186,7 +186,7 @@ def _elements(text: _TextCursor, path: str) -> Iterator[tuple[int, str]]:
     if not (mark := text.skip()):
         raise InputError([Problem(path, text.line, 0, "the file is empty; it must hold a list of objects: [{...}]")])
     if mark != "[":
-        message = "the file must hold a list of objects: [{...}, {...}]; for one object a line, say `format: jsonl`"
+        message = "the file must hold a list of objects: [{...}, {...}]; for one object per line, set `format: jsonl`"
         raise InputError([Problem(path, text.line, 0, message)])
     text.advance(1)
     first = True
@@ -200,11 +200,11 @@ def _elements(text: _TextCursor, path: str) -> Iterator[tuple[int, str]]:
         yield text.line, text.element()
     text.advance(1)
     if text.skip():
-        raise InputError([Problem(path, text.line, 0, "not valid JSON: there is more behind the list")])
+        raise InputError([Problem(path, text.line, 0, "not valid JSON: text after the end of the list")])
 
 
 class _TextCursor:
-    """A stream as text with a place in it; `line` is the place's line."""
+    """A stream as text, with a current position; `line` is that position's line."""
 
     def __init__(self, stream: Stream, path: str) -> None:
         import codecs  # noqa: PLC0415  only here
@@ -212,7 +212,7 @@ class _TextCursor:
         self._stream = stream
         self._path = path
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        # Numbers are looked at later, with their row; here they are only gone over.
+        # Skip over numbers here; they are checked later, with their row.
         self._scan = json.JSONDecoder(parse_int=len, parse_float=len).raw_decode
         self._text = ""
         self._at = 0
@@ -220,7 +220,7 @@ class _TextCursor:
         self.line = 1
 
     def skip(self) -> str:
-        """Go over white space; the character that stands there, empty at the end."""
+        """Skip white space; return the next character, or an empty string at the end."""
         while True:
             match = _SPACE.match(self._text, self._at)
             assert match is not None
@@ -231,12 +231,12 @@ class _TextCursor:
                 return ""
 
     def advance(self, count: int) -> None:
-        """Go on by some characters."""
+        """Move forward by `count` characters."""
         self.line += self._text.count("\n", self._at, self._at + count)
         self._at += count
 
     def element(self) -> str:
-        """The JSON value that stands here, as it is written. Raises InputError where it is none."""
+        """Return the text of the JSON value at the current position. Raises InputError if it is not valid."""
         size = _PIECE_CHARACTERS
         while True:
             try:
@@ -246,7 +246,7 @@ class _TextCursor:
                     message = f"this row is longer than {RECORD_BYTES} characters"
                     raise InputError([Problem(self._path, self.line, 0, message)]) from error
                 if self._read_more(size):
-                    size *= 2  # so that a long element is not scanned again and again
+                    size *= 2  # limits rescans of a long element
                     continue
                 before = self._text.rfind("\n", 0, error.pos) + 1
                 line = self.line + self._text.count("\n", self._at, error.pos)
@@ -255,13 +255,13 @@ class _TextCursor:
             except RecursionError as error:
                 raise InputError([Problem(self._path, self.line, 0, "this row is nested too deep")]) from error
             if end == len(self._text) and self._read_more(size):
-                continue  # a number may go on
+                continue  # a number may continue
             element = self._text[self._at : end]
             self.advance(end - self._at)
             return element
 
     def _read_more(self, size: int) -> bool:
-        """Read on, and forget what lies behind. False at the end."""
+        """Read more text and drop what was consumed. Return False at the end."""
         if self._at_end:
             return False
         data = self._stream.read(size)
@@ -274,7 +274,7 @@ class _TextCursor:
             raise InputError([Problem(self._path, line, 0, message)]) from error
         if not decoded:
             return not self._at_end
-        # The last line's start is kept, so that columns can be told.
+        # Keep the last line's start, for column numbers.
         start = self._text.rfind("\n", 0, self._at) + 1
         self._text = self._text[start:] + decoded
         self._at -= start

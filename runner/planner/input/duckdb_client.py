@@ -1,7 +1,7 @@
-"""SQL and parquet through DuckDB, in a process of its own that is killed when the rows are no longer wanted.
+"""SQL and Parquet through DuckDB, in a separate process that is killed when no more rows are wanted.
 
-A spec may be a stranger's, so the query runs locked in: one SELECT, files of the project and nothing else, no network,
-no extensions, no settings. Rows come in the query's order; one thread keeps that order the same everywhere.
+A spec may be untrusted, so the query is confined: one SELECT, project files only, no network, no extensions, no
+settings. One thread keeps the order of the rows the same on every machine.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from runner.planner.input.parse import FRAMED, Chunk, frame_record
 from runner.planner.input.streams import CHUNK_BYTES, InputFiles, check_no_pointer
 
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from runner.planner.input.duckdb_worker import main; main()"
-_SLOW_HINT = f"if you trust it, give it more time with the environment variable {SQL_SECONDS}"
+_SLOW_HINT = f"if you trust the query, raise the limit with the environment variable {SQL_SECONDS}"
 QUERY_NAME = "the rows of input.sql"
-"""What stands in the place of a file name in problems with a query's rows."""
+"""Shown instead of a file name in problems of a query's rows."""
 
 
 def query(root: Path, sql: str, place: Problem, files: InputFiles) -> Iterator[Chunk]:
-    """The rows of a query over the project's files. Raises InputError at `place`."""
+    """Yield the rows of a query over the project's files. Raises InputError at `place`."""
     files.add_file(QUERY_NAME)
     yield from _run(root, {"sql": sql}, place, files, hash_rows=True)
 
 
 def read_parquet(root: Path, path: str, place: Problem, files: InputFiles) -> Iterator[Chunk]:
-    """The rows of a parquet file. Raises InputError at `place`."""
+    """Yield the rows of a Parquet file. Raises InputError at `place`."""
     files.add_file(path)
     with open_inside(root, path) as raw:
         check_no_pointer(raw, path)
@@ -63,7 +63,7 @@ def _run(root: Path, request: dict[str, str], place: Problem, files: InputFiles,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=root,
-            env=environment(),  # no key of the user's is within reach of the query
+            env=environment(),  # without keys
         ) as process,
     ):
         try:
@@ -89,15 +89,15 @@ def _run(root: Path, request: dict[str, str], place: Problem, files: InputFiles,
                     files.count_unpacked(len(text), files.paths[number])
                 yield Chunk(number, 1, f"jsonl{FRAMED}", b"".join(frame_record(*record) for record in records))
             if code != 0:
-                raise InputError([_problem_at(place, "DuckDB ended before its time; is this machine short of memory?")])
+                raise InputError([_problem_at(place, "DuckDB ended unexpectedly; the machine may be short of memory")])
         finally:
             process.kill()
 
 
 class TimeLimit:
-    """Ends a process that works for more than some seconds, as a context for each wait for it.
+    """Kills a process that works longer than some seconds. Enter it around each wait for the process.
 
-    The time that passes outside of the context, while its rows are rendered, does not count.
+    Time outside of the context, while rows are rendered, does not count.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
@@ -122,7 +122,7 @@ class TimeLimit:
 
 
 def _read_batch(frames: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    """Return the rows of about one chunk; the last one says why there are no more, where its line is 0."""
+    """Return the rows of about one chunk. A last row with line 0 carries an error."""
     records, size = [], 0
     for line, text in frames:
         records.append((line, text))

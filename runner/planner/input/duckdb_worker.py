@@ -1,6 +1,6 @@
 """The confined process that runs DuckDB for `duckdb_client`: a JSON request in, framed rows out.
 
-It works in the project's root. A frame with line 0 says why there are no more rows.
+It runs in the project's root. A frame with line 0 carries an error and ends the output.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from runner.planner.confine import confine
 from runner.planner.input.parse import RECORD_BYTES, frame_record
 
 _FETCH_ROWS = 1_000
-"""Rows that are taken from DuckDB at a time."""
+"""Rows fetched from DuckDB at a time."""
 _MEMORY_BYTES = 4 << 30
-"""Bytes that this process may take; DuckDB's own buffers spill to disk at a quarter of it."""
+"""Memory limit of this process; DuckDB's own buffers spill to disk at a quarter of it."""
 _SPILL_LIMIT = "20GB"
-"""What DuckDB may spill to disk."""
+"""Limit on what DuckDB spills to disk."""
 _MAX_ENTRIES = 1_000_000
-"""Files and folders of a project that are looked at."""
+"""Files and folders of a project that are visited."""
 _HARMLESS = frozenset({".DS_Store", ".gitkeep", ".keep", ".gitignore", ".gitattributes"})
-"""Hidden files that hold nothing, and that stand in many folders."""
+"""Common hidden files without content of interest."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  a zone is added as text
 _NANOSECONDS = {"TIMESTAMP_NS": "", "TIMESTAMPTZ_NS": "+00:00"}
-"""Types of timestamps with nanoseconds, and what their text ends with; the time zone is set to UTC."""
+"""Timestamp types with nanoseconds, and the suffix of their text; the session's time zone is UTC."""
 _QUOTED = re.compile(r"""['"]([^'"\n]+)['"]""")
 _GLOB = re.compile(r"'([^'\n*?\[]*[*?\[][^'\n/]*)'")
 
 
 class QueryRefused(Exception):
-    """The order can't be carried out; the message says why."""
+    """The query is not allowed or failed; the message gives the reason."""
 
 
 def main() -> None:
-    """Carry out the order on stdin."""
+    """Run the request on stdin."""
     request = orjson.loads(sys.stdin.buffer.read())
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints is no row
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # keep library output out of the rows
     confine(memory=_MEMORY_BYTES, seconds=request["seconds"] + 1)
     try:
         for number, row in enumerate(_rows(request), 1):
@@ -62,10 +62,10 @@ def main() -> None:
 
 
 def _rows(request: dict[str, Any]) -> Iterator[bytes]:
-    import duckdb  # noqa: PLC0415  the message where it is missing comes from the parent
+    import duckdb  # noqa: PLC0415  the parent reports a missing package
 
     try:
-        # Without these an unknown function or file type would fetch code from the network.
+        # Otherwise an unknown function or file type would download code.
         no_extensions: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
         spill = {"temp_directory": request["spill"], "memory_limit": f"{_MEMORY_BYTES >> 32}GB"}
         spill["max_temp_directory_size"] = _SPILL_LIMIT
@@ -107,10 +107,10 @@ def _rows(request: dict[str, Any]) -> Iterator[bytes]:
 
 
 def _refuse_pointers(sql: str) -> None:
-    """Refuse a query over files that are Git LFS pointers: DuckDB would read a pointer as a csv file."""
+    """Refuse a query over Git LFS pointers: DuckDB would read a pointer as a CSV file."""
     for name in _QUOTED.findall(sql):
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            continue  # no such file may be read
+            continue  # not readable anyway
         for path in map(Path, sorted(glob.glob(name, recursive=True))):  # noqa: PTH207  Path.glob refuses some patterns
             if path.is_file() and not path.is_symlink():
                 with path.open("rb") as file:
@@ -119,17 +119,17 @@ def _refuse_pointers(sql: str) -> None:
 
 
 def _nanoseconds(columns: list[tuple[str, str]]) -> dict[int, str]:
-    """Return the columns of nanoseconds by number, with what ends their text.
+    """Return the nanosecond columns by index, with the suffix of their text.
 
-    Python's values hold microseconds, so such columns are fetched as whole numbers. Raises Refused for nanoseconds
-    that are only a part of a value.
+    Python's values hold microseconds, so these columns are fetched as integers. Raises QueryRefused for nanoseconds
+    inside a nested value.
     """
     found = {}
     for number, (name, kind) in enumerate(columns):
         if kind in _NANOSECONDS:
             found[number] = _NANOSECONDS[kind]
         elif "_NS" in kind:
-            raise QueryRefused(f"column {name} is {kind}, whose nanoseconds would be cut off; cast it to VARCHAR")
+            raise QueryRefused(f"column {name} is {kind}, which would lose its nanoseconds; cast it to VARCHAR")
     return found
 
 
@@ -137,11 +137,11 @@ def _with_nanoseconds(query: str, columns: list[str]) -> str:
     """Return the query with timestamps as nanoseconds since 1970."""
     names = ['"' + name.replace('"', '""') + '"' for name in columns]
     replaced = ", ".join(f"epoch_ns({name}) AS {name}" for name in names)
-    return f"SELECT * REPLACE ({replaced}) FROM (\n{query.rstrip().rstrip(';')}\n)"  # noqa: S608  one SELECT, locked in
+    return f"SELECT * REPLACE ({replaced}) FROM (\n{query.rstrip().rstrip(';')}\n)"  # noqa: S608  one SELECT, confined
 
 
 def _timestamps(values: tuple[Any, ...], nanos: dict[int, str]) -> tuple[Any, ...]:
-    """Return a row with timestamps as text: as `isoformat` has it, with nine digits where six are too few."""
+    """Return a row with timestamps as text, as `isoformat` writes them, with nine digits if needed."""
     row = list(values)
     for at, zone in nanos.items():
         if row[at] is not None:
@@ -152,11 +152,10 @@ def _timestamps(values: tuple[Any, ...], nanos: dict[int, str]) -> tuple[Any, ..
 
 
 def _readable_paths(sql: str) -> tuple[list[str], list[str]]:
-    """Folders and files that a query may read: all of the project but what is hidden, or no plain file.
+    """Return the folders and files a query may read: the project without hidden files, devices and pipes.
 
-    A folder with something else in it is let in file by file. DuckDB then wants leave for a pattern too, and looks at
-    each file that it finds by one; but it lists what a symlink leads to, so only patterns in such a folder itself are
-    let in.
+    A folder that contains such an entry is allowed file by file. DuckDB also checks patterns, but lists what a symlink
+    leads to; so patterns are allowed only directly in such a folder.
     """
     found = _ReadablePaths()
     found.add_folder(".", top=True)
@@ -171,7 +170,7 @@ def _readable_paths(sql: str) -> tuple[list[str], list[str]]:
 
 
 class _ReadablePaths:
-    """What a walk through the project finds: folders that may be read whole, files, and the folders that are mixed."""
+    """The result of a walk: folders that may be read whole, single files, and folders with excluded entries."""
 
     def __init__(self) -> None:
         self.folders: list[str] = []
@@ -180,14 +179,16 @@ class _ReadablePaths:
         self._seen = 0
 
     def add_folder(self, folder: str, *, top: bool = False) -> bool:
-        """Take in a folder; whether all of it may be read."""
+        """Add a folder; return whether all of it may be read."""
         mark = len(self.folders), len(self.files)
         all_readable = not top
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 self._seen += 1
                 if self._seen > _MAX_ENTRIES:
-                    raise QueryRefused(f"the project has more than {_MAX_ENTRIES} files; a query can't be kept to it")
+                    raise QueryRefused(
+                        f"the project has more than {_MAX_ENTRIES} files, too many to restrict a query to"
+                    )
                 all_readable &= self._add_entry(entry.path.removeprefix("./"), entry)
         if all_readable:
             del self.folders[mark[0] :], self.files[mark[1] :]
@@ -200,17 +201,17 @@ class _ReadablePaths:
         if entry.name.startswith("."):
             return entry.name in _HARMLESS and entry.is_file(follow_symlinks=False)
         if entry.is_symlink():
-            return True  # DuckDB looks at where it leads
+            return True  # DuckDB checks its target
         if entry.is_dir():
             return self.add_folder(path)
         if not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-            return False  # reading from a pipe waits for ever
+            return False  # reading from a pipe may block forever
         self.files.append(path)
         return True
 
 
 def _apply_limits(connection: Any, folders: list[str], files: list[str]) -> None:
-    """Let the query read these folders and files, and nothing else."""
+    """Restrict the connection to these folders and files, then lock its configuration."""
     for setting in (
         f"allowed_directories={_sql(folders)}",
         f"allowed_paths={_sql(files)}",
@@ -267,7 +268,7 @@ def _to_json(value: Any) -> Any:
         case datetime() | date() | time():
             return value.isoformat()
         case Decimal():
-            # What is not whole is read as a double, of which a decimal has more digits.
+            # JSON readers take a fraction as a double, which has fewer digits than a decimal.
             if "." in str(value) and Decimal(repr(float(value))) != value:
                 raise ValueError(f"a number cannot keep the digits of {value}; cast it to VARCHAR in `input.sql`")
             return orjson.Fragment(str(value))
@@ -277,7 +278,7 @@ def _to_json(value: Any) -> Any:
             return list(value)
         case bytes() | bytearray():
             raise ValueError("binary data is no text; decode or encode it in the query")
-    raise ValueError(f"a {type(value).__name__} can't stand in a prompt; cast it to text")
+    raise ValueError(f"a {type(value).__name__} can't be used in a prompt; cast it to text")
 
 
 def _reason(error: Exception) -> str:

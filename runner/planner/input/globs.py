@@ -1,4 +1,4 @@
-"""Files of a project by a glob, in one walk that ends whatever the pattern and the folders are."""
+"""Find project files by a glob, in one walk of bounded cost."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 WILDCARDS = "*?["
 """Characters that make a path a pattern."""
 MAX_PARTS = 100
-"""Parts that a pattern may have."""
+"""Path parts in one pattern."""
 MAX_ENTRIES = 1_000_000
-"""Names in folders that one pattern may look at."""
+"""Directory entries one pattern may visit."""
 MAX_LINKS = 1_000
-"""Symbolic links to folders that one pattern may follow; a few that lead back make more paths than there are atoms."""
+"""Symbolic links to folders one pattern may follow; links that lead back multiply the paths exponentially."""
 
 
 class PatternTooBroad(ValueError):
-    """A pattern has too many parts or looks at too many files; the message says which."""
+    """The pattern has too many parts or visits too many files; the message names the limit."""
 
 
 def find(root: Path, pattern: str, *, entries: int = MAX_ENTRIES) -> list[Path]:
     """Return the plain files that match, relative to `root` and sorted. Raises ValueError and OSError.
 
-    `**` is any number of folders and follows no links; `*`, `?` and `[...]` stay within one name. Each folder is read
-    once for all places of the pattern that may match in it, so the time is that of one walk.
+    `**` matches any number of folders and follows no links; `*`, `?` and `[...]` match within one name. Each folder is
+    read once for all pattern positions that may match in it, so the time is that of one walk.
     """
     parts = [part for part in Path(pattern).parts if part != "."]
     if len(parts) > MAX_PARTS:
@@ -38,7 +38,7 @@ def find(root: Path, pattern: str, *, entries: int = MAX_ENTRIES) -> list[Path]:
 
 
 class _Walk:
-    """The walk of one pattern; a place is the number of the part that is to match next."""
+    """The walk of one pattern. A position is the index of the part to match next."""
 
     def __init__(self, root: Path, parts: list[str], entries: int) -> None:
         self.found: set[str] = set()
@@ -50,7 +50,7 @@ class _Walk:
         self._visited: dict[str, frozenset[int]] = {}
 
     def enter(self, folder: str, positions: frozenset[int]) -> None:
-        """Match what is in a folder."""
+        """Match the entries of a folder and everything below it."""
         pending = [(folder, positions)]
         while pending:
             folder, positions = pending.pop()
@@ -83,7 +83,7 @@ class _Walk:
         return folders
 
     def _step(self, path: str, positions: set[int], *, recursive: bool) -> list[tuple[str, frozenset[int]]]:
-        """Take a name that matches these places; return the folder to enter next, if it is one."""
+        """Match a name at these positions; return the folder to enter next, if it is one."""
         last = len(self._parts) - 1
         full = self._root / path
         if not recursive and last in positions and full.is_file():
@@ -97,11 +97,11 @@ class _Walk:
         return [(f"{path}/", next_positions)]
 
     def _closure(self, positions: frozenset[int]) -> frozenset[int]:
-        """The places and those behind a `**`, which may match no folder at all."""
+        """Return the positions, and those after a `**`, which may match no folder at all."""
         found = set(positions)
         for at in sorted(positions):
             while at < len(self._parts) and self._parts[at] == "**":
-                at += 1  # noqa: PLW2901  on to what follows
+                at += 1  # noqa: PLW2901  skip the ** parts
                 found.add(at)
         return frozenset(at for at in found if at < len(self._parts))
 

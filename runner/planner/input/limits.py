@@ -1,6 +1,6 @@
-"""What one input may take at plan: bytes that it unpacks to, and seconds of a query.
+"""Limits on one input at plan: unpacked bytes, and query seconds.
 
-Only the environment changes these limits, because a specification may come from an untrusted pull request.
+Only the environment changes these limits, because a spec may come from an untrusted pull request.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from runner.errors import TrustError
 
 INPUT_BYTES, INPUT_RATIO, SQL_SECONDS = "BATCHSPEC_INPUT_BYTES", "BATCHSPEC_INPUT_RATIO", "BATCHSPEC_SQL_SECONDS"
-"""The variables that change the limits."""
+"""Environment variables that set the limits."""
 FREE_BYTES = 1_000_000_000
-"""An input may always unpack to this many bytes, whatever its compressed size is."""
+"""Any input may unpack to this many bytes, whatever its compressed size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`input_bytes` and `ratio`: what an input may unpack to, in bytes and in times its size on disk.
+    """`input_bytes` and `ratio` limit what an input may unpack to, in bytes and in multiples of its size on disk.
 
-    `sql_seconds`: how long a query may work, without the time that others take for its rows.
+    `sql_seconds` limits a query's own time, without the time to render its rows.
     """
 
     input_bytes: int = 20_000_000_000
@@ -34,12 +34,12 @@ class Limits:
         return min(self.input_bytes, max(self.free_bytes, self.ratio * packed))
 
     def rendered(self, size: int) -> int:
-        """Return the bytes that the requests of an input of `size` bytes may have together."""
+        """Return the bytes that all requests of an input of `size` bytes may have together."""
         return max(self.input_bytes, self.ratio * size)
 
 
 def limits_of(environ: Mapping[str, str] | None = None) -> Limits:
-    """Return the limits that an environment sets. Raises TrustError for a value that is no whole number above 0."""
+    """Return the limits set by the environment. Raises TrustError for a value that is not a whole number above 0."""
     variables = os.environ if environ is None else environ
     default = Limits()
     return Limits(

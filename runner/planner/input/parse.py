@@ -1,4 +1,4 @@
-"""A chunk's bytes to rows. Runs in worker processes too, so it imports little.
+"""Parse a chunk's bytes into rows. Worker processes use it too, so it imports little.
 
 A new kind of chunk is one function from a chunk to its rows, in `READERS`; see `runner.planner.input.source`.
 """
@@ -19,10 +19,10 @@ from runner.base.humanize import counted
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Whole records of one file, as bytes in UTF-8.
+    """Whole records of one file, as UTF-8 bytes.
 
-    `line` is the first record's line in the file, `header` the columns where the records do not name them, and
-    `delimiter` what stands between their values.
+    `line` is the first record's line in the file. `header` names the columns if the records don't, and `delimiter`
+    separates their values.
     """
 
     file_number: int
@@ -35,10 +35,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """What is wrong with one record; `column` is 0 where it is not known.
+    """A problem of one record; `column` is 0 if unknown.
 
-    `position` is that of a row that has no id to be named by, counted in its chunk from 0; -1 for all others. `public`
-    is the message without what stands in the row, where that is known. `code` is the error's, as in `runner.errors`.
+    `position` counts from 0 within the chunk, for rows without an id; otherwise -1. `public` is the message without
+    content of the row, if known. `code` is an error code, as in `runner.errors`.
     """
 
     line: int
@@ -50,29 +50,29 @@ class RowProblem:
 
 
 RECORD_BYTES = 64 << 20
-"""The longest record. A longer one is an error, so that a file without line ends cannot fill the memory."""
+"""Longest record. A longer one is an error, so that a file without line ends can't fill the memory."""
 
 Record = tuple[int, dict[str, Any]]
-"""One row: the line it starts on, and its columns."""
+"""A row: the line it starts on, and its columns."""
 Reader = Callable[[Chunk], Iterator[Record | RowProblem]]
 
-NOT_UTF8 = "byte 0x{:02x} is not UTF-8; if the file is in another encoding, say `encoding`"
+NOT_UTF8 = "byte 0x{:02x} is not UTF-8; if the file has another encoding, set `encoding`"
 _OBJECT = '{"id": 1, "text": "..."}'
 _NO_JSON = re.compile(rb"-?(NaN|Infinity|nan|inf)\b")
 _REASONS = {
     "number is infinity": "this number is too large for JSON readers, which take doubles; write it as text, in quotes",
-    "surrogate": "half of a surrogate pair is no character; write the whole pair, or take it out",
+    "surrogate": "half of a surrogate pair is not a character; write the whole pair, or remove it",
     "ecursion limit": "this row is nested too deep",
     "depth": "this row is nested too deep",
 }
-"""By a part of the parser's words: ours."""
+"""Our message by a part of the parser's message."""
 _SURROGATE = re.compile("[\udc80-\udcff]")
-# A whole number beyond 64 bits comes out of the fast parser as a float of at least this size.
+# The fast parser turns integers beyond 64 bits into floats of at least this size.
 _MAX_EXACT = float(1 << 63)
 
 
 def rows(chunk: Chunk) -> Iterator[Record | RowProblem]:
-    """The rows of a chunk, in order; a record that is not one comes as a Trouble, and the rest goes on."""
+    """Yield the rows of a chunk, in order, with a RowProblem in place of each bad record."""
     return READERS[chunk.kind](chunk)
 
 
@@ -99,7 +99,7 @@ def _json_lines(chunk: Chunk) -> Iterator[Record | RowProblem]:
 
 
 def _json_text(line: int, text: bytes) -> Record | RowProblem:
-    """One row from its JSON text, which may stand on several lines from `line` on."""
+    """Parse one row from its JSON text, which starts on `line` and may span several."""
     try:
         value = orjson.loads(text)
         if type(value) is not dict:
@@ -131,7 +131,7 @@ def _not_json(line: int, error: orjson.JSONDecodeError, text: bytes) -> RowProbl
 
 
 def _not_utf8(text: bytes, error: UnicodeDecodeError) -> tuple[int, str]:
-    """Column and message for the first byte of a line that is not UTF-8."""
+    """Return column and message for the first byte of a line that is not UTF-8."""
     column = len(text[: error.start].decode()) + 1
     return column, NOT_UTF8.format(text[error.start])
 
@@ -146,7 +146,7 @@ def _records(data: bytes, first_line: int, delimiter: str, header: tuple[str, ..
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        # Each bad byte becomes a surrogate, which valid UTF-8 can't hold, so that only its record is in trouble.
+        # Each bad byte becomes a surrogate, which valid UTF-8 can't contain, so only its record fails.
         text, is_utf8 = data.decode(errors="surrogateescape"), False
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = first_line
@@ -161,7 +161,7 @@ def _records(data: bytes, first_line: int, delimiter: str, header: tuple[str, ..
 
 
 def _field_count_error(record: list[str], header: tuple[str, ...]) -> str:
-    count = f"{counted(len(record), 'field')} where the header has {len(header)}"
+    count = f"{counted(len(record), 'field')}, but the header has {len(header)}"
     if len(record) > len(header):
         return f"{count}; is there a delimiter in a text without quotes?"
     missing = header[len(record) :]
@@ -169,7 +169,7 @@ def _field_count_error(record: list[str], header: tuple[str, ...]) -> str:
 
 
 def _encoding_problem(data: bytes, first_line: int, line: int) -> RowProblem:
-    """The first bad byte of the record that starts on `line`."""
+    """Return the problem of the first invalid byte of the record that starts on `line`."""
     for number, text in enumerate(data.split(b"\n")[line - first_line :], line):
         try:
             text.decode()
@@ -179,12 +179,12 @@ def _encoding_problem(data: bytes, first_line: int, line: int) -> RowProblem:
 
 
 def frame_record(line: int, text: bytes) -> bytes:
-    """A record with its line in front, for chunks whose records don't follow one another in the file."""
+    """Prefix a record with its line, for chunks of records that are not consecutive in the file."""
     return b"%d %d\n" % (line, len(text)) + text
 
 
 def framed(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(line, text) of each record of a chunk made with `frame_record`."""
+    """Yield (line, text) of each record of a chunk made with `frame_record`."""
     at = 0
     while at < len(data):
         end = data.index(b"\n", at)
@@ -204,7 +204,7 @@ def _framed_separated(chunk: Chunk) -> Iterator[Record | RowProblem]:
 
 
 FRAMED = "+"
-"""Behind a kind: its records are framed."""
+"""Suffix of a chunk's kind: its records are framed."""
 READERS: dict[str, Reader] = {
     "jsonl": _json_lines,
     "csv": _separated,
@@ -216,7 +216,7 @@ READERS: dict[str, Reader] = {
 
 
 def _is_large(values: Any) -> bool:
-    """Whether a float is among `values`, however deep, that may have been a whole number beyond 64 bits."""
+    """Return whether any float in `values`, at any depth, may have been an integer beyond 64 bits."""
     for value in values:
         kind = type(value)
         if kind is str or kind is int:
@@ -230,9 +230,9 @@ def _is_large(values: Any) -> bool:
 
 
 def _check_keys(text: bytes, value: dict[str, Any]) -> None:
-    """Raise ValueError for a key that stands twice in an object, of which the fast parser takes the last.
+    """Raise ValueError for a duplicate key in an object; the fast parser silently keeps the last value.
 
-    Colons are counted first: with none outside of keys there are as many as keys, and most rows end here.
+    Counting colons first is a fast path: with no colon outside of keys, there are as many as keys.
     """
     keys = _keys(value)
     if text.count(b":") == keys or sum(map(text.count, _KEY_ENDS)) == keys:
@@ -246,7 +246,7 @@ _KEY_ENDS = (b'":', b" :", b"\t:", b"\n:", b"\r:")
 
 
 def _keys(value: Any) -> int:
-    """Keys of a mapping and of all mappings in it."""
+    """Count the keys of a mapping and of all mappings in it."""
     count = 0
     if type(value) is dict:
         count, value = len(value), value.values()
@@ -262,12 +262,12 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         name = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {name[:60]} stands twice in one object; which of its values is meant?")
+        raise ValueError(f"duplicate key {name[:60]} in one object; remove one of them")
     return found
 
 
 def _check_numbers(line: bytes) -> None:
-    """Raise ValueError for a whole number beyond 64 bits, which would not come out as it was written."""
+    """Raise ValueError for an integer beyond 64 bits, which the fast parser would change."""
     import json  # noqa: PLC0415  only lines with such numbers need the slow parser
 
     def integer(text: str) -> int:

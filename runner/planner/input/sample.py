@@ -1,4 +1,4 @@
-"""Fewer rows than there are: the first ones, or a sample. Works on chunks, before anything is rendered."""
+"""Select the first rows, or a sample, from chunks, before anything is rendered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.planner.input.parse import FRAMED, RECORD_BYTES, Chunk, frame_record
 
 
 def limited(chunks: Iterator[Chunk], limit: int) -> Iterator[Chunk]:
-    """The first `limit` records; what comes behind them is not read."""
+    """Yield the first `limit` records, and read no further."""
     remaining = limit
     for chunk in chunks:
         records = list(_raw_records(chunk))
@@ -26,12 +26,12 @@ def limited(chunks: Iterator[Chunk], limit: int) -> Iterator[Chunk]:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Which records a sample holds, by their number."""
+    """The record numbers in a sample."""
 
     numbers: frozenset[int]
 
     def pick(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        """The sample's records, in input order."""
+        """Yield the sample's records, in input order."""
         number = 0
         for chunk in chunks:
             records = list(_raw_records(chunk))
@@ -42,13 +42,12 @@ class Sample:
 
 
 def sampled(chunks: Iterator[Chunk], count: int, seed: int) -> Sample:
-    """`count` records, chosen by a digest of their own bytes and the seed: the same ones wherever they stand.
+    """Choose `count` records by a digest of their bytes and the seed, wherever they are in the input.
 
-    Rows that are added later take the place of few that were chosen before, so most answers stay. Memory grows with
-    `count`, not with the rows.
+    Rows added later replace few chosen ones, so most answers remain. Memory grows with `count`, not with the rows.
     """
     salt = seed.to_bytes(8, "big", signed=True)
-    chosen: list[tuple[int, int]] = []  # a heap whose first is the worst: the greatest digest, then the last
+    chosen: list[tuple[int, int]] = []  # a heap; first is the one to replace: greatest digest, then last
     number = 0
     for chunk in chunks:
         for _, text in _raw_records(chunk):
@@ -63,7 +62,7 @@ def sampled(chunks: Iterator[Chunk], count: int, seed: int) -> Sample:
 
 
 def _raw_records(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
-    """(line, bytes) of each record of a chunk, good or not."""
+    """Yield (line, bytes) of each record of a chunk, valid or not."""
     if chunk.kind.endswith(FRAMED):
         yield from framed(chunk.data)
     elif chunk.kind == "jsonl":
@@ -86,6 +85,6 @@ def _separated(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
 
 
 def _chunk_of(chunk: Chunk, records: list[tuple[int, bytes]]) -> Chunk:
-    """A chunk of some of another's records."""
+    """Return a copy of a chunk with only these records."""
     kind = chunk.kind if chunk.kind.endswith(FRAMED) else chunk.kind + FRAMED
     return replace(chunk, kind=kind, data=b"".join(frame_record(*record) for record in records))

@@ -1,14 +1,11 @@
-"""The input as chunks of whole records. Streamed; memory is one chunk.
+"""Read a job's input as chunks of whole records. Streamed: memory holds one chunk.
 
-A chunk is bytes, so that it can go to another process; `runner.planner.input.parse` turns it into Python values
-there. What
-is read is hashed on the way, so that the lockfile can say which input gave these requests.
+A chunk is bytes, so that it can be sent to another process, where `runner.planner.input.parse` parses it. Everything
+read is hashed, so that the lockfile can identify the input.
 
-A new source is a generator of `Chunk`s, called from `_all_chunks`; it hands what it reads to `files` and raises
-InputError. Where the records are no JSON lines or csv, their kind gets a reader in `rows.READERS`; whatever is cheap to
-write as JSON needs none. Limits and samples are in `runner.planner.input.sample`: workers render what they are
-given, in any
-order, and know nothing of the rows before it.
+A new source is a generator of `Chunk`s, called from `_all_chunks`; it reports what it reads to `files` and raises
+InputError. A record format that is not JSON lines or CSV needs a reader in `parse.READERS`, or is written as JSON.
+Limits and samples are applied in `runner.planner.input.sample`, because workers render chunks in any order.
 """
 
 from __future__ import annotations
@@ -49,14 +46,14 @@ _UNREADABLE = (OSError, EOFError, zlib.error)
 _COMPRESSED = {".gz", ".zst"}
 _MAX_LISTED = 1_000
 MAX_FILES = (1 << 16) - 1
-"""Files of one input: a row's file is kept as a number of two bytes."""
+"""Files of one input: a row stores its file's number in two bytes."""
 
 
 def read_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    """All records of a job's input that it wants, in order, as chunks. Fills `files`. Raises InputError.
+    """Yield the records a job selects from its input, in order, as chunks. Fills `files`. Raises InputError.
 
-    Where all rows are wanted, what was asked on after an InputError goes on with the next file, so that what is wrong
-    with the others can be told too.
+    Without limit and sample, iteration can continue with the next file after an InputError, so that problems of all
+    files can be reported together.
     """
     input_ = spec.job.input
     if input_.sample is not None:
@@ -71,16 +68,16 @@ def _all_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]
     if input_.rows is not None:
         return _inline_rows(spec, files)
     if input_.sql:
-        from runner.planner.input.duckdb_client import query  # noqa: PLC0415  a process of its own, seldom wanted
+        from runner.planner.input.duckdb_client import query  # noqa: PLC0415  starts a process; rarely needed
 
         return query(root, input_.sql, spec.problem("", "input", "sql"), files)
     return _text_rows(root, spec, files) if input_.text else _table_rows(root, spec, files)
 
 
 def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
-    """Files by the path or glob that stands under `input` by this name. Raises InputError where there is none.
+    """Return the files for the path or glob in field `name` of `input`, sorted and relative to the root.
 
-    They are sorted and relative to the root. A glob takes nothing hidden.
+    A glob skips hidden files. Raises InputError if there are none.
     """
     pattern, place = str(getattr(spec.job.input, name)), spec.problem("", "input", name)
     try:
@@ -89,17 +86,19 @@ def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
     except TrustError as error:
         raise InputError([_problem_at(place, error.message, error.code)]) from error
     except (OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise InputError([_problem_at(place, f"{pattern} can't be looked for: {error}", "BS201")]) from error
+        raise InputError([_problem_at(place, f"can't search for {pattern}: {error}", "BS201")]) from error
     if not found:
         raise InputError([_problem_at(place, _not_found(root, pattern), "BS201")])
     if len(found) > MAX_FILES:
-        message = f"{pattern} matches {len(found)} files; at most {MAX_FILES} are read: pack rows of many into one file"
+        message = (
+            f"{pattern} matches {len(found)} files; at most {MAX_FILES} are allowed; combine rows into fewer files"
+        )
         raise InputError([_problem_at(place, message, "BS201")])
     return found
 
 
 def _matches(root: Path, pattern: str) -> list[str]:
-    """The files of a glob. Raises TrustError for one that leads outside the project."""
+    """Return the files of a glob. Raises TrustError for a file outside the project."""
     if not any(mark in pattern for mark in globs.WILDCARDS):
         return []
     hidden = {part for part in Path(pattern).parts if part.startswith(".")}
@@ -113,7 +112,7 @@ def _matches(root: Path, pattern: str) -> list[str]:
 
 def _not_found(root: Path, pattern: str) -> str:
     if "://" in pattern:
-        return f"{pattern} is no file of this project; rows are read from files, so fetch it first"
+        return f"{pattern} is not a file of this project; download it first"
     if any(mark in pattern for mark in globs.WILDCARDS):
         return f"no file matches {pattern}, which is relative to the project's root"
     path = root / pattern
@@ -127,7 +126,7 @@ def _not_found(root: Path, pattern: str) -> str:
 
 
 def _folder_hint(path: Path, pattern: str) -> str:
-    """Return what to write in place of a folder, by the kinds of files in it."""
+    """Return what to write instead of a folder, based on the kinds of files in it."""
     files = [entry for entry in islice(path.iterdir(), _MAX_LISTED) if entry.is_file() and entry.name[0] != "."]
     kinds = Counter(
         _kind_suffix(entry) + _compression_suffix(entry) for entry in files if _kind_suffix(entry).lower() in _SUFFIXES
@@ -135,14 +134,15 @@ def _folder_hint(path: Path, pattern: str) -> str:
     found = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
     folder = pattern.rstrip("/")
     if not found:
-        return f"{pattern} is a folder; for the files in it, write {folder}/*.jsonl or the like; it holds no rows now"
+        advice = f"for the files in it, write {folder}/*.jsonl or the like; it contains no row files now"
+        return f"{pattern} is a folder; {advice}"
     counts = " and ".join(f"{kinds[kind]} {kind}" for kind in found)
     alternatives = "".join(f" or {folder}/*{kind}" for kind in found[1:])
     return f"{pattern} is a folder; for the files in it ({counts}), write {folder}/*{found[0]}{alternatives}"
 
 
 def _kind_suffix(path: Path) -> str:
-    """Return the suffix that names a file's format, without that of its compression."""
+    """Return the suffix for a file's format, ignoring that of its compression."""
     return path.with_suffix("").suffix if _compression_suffix(path) else path.suffix
 
 
@@ -151,12 +151,12 @@ def _compression_suffix(path: Path) -> str:
 
 
 def is_whole(input_: Input) -> bool:
-    """Whether an input is all rows of files that the spec names, so that their bytes alone say what it holds."""
+    """Return whether an input is all rows of named files, so that the files' bytes determine it."""
     return bool(input_.path) and not input_.sql and input_.limit is None and input_.sample is None
 
 
 def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
-    """Fill `files` as `read_chunks` does when it has been read to its end, without making chunks. Raises InputError."""
+    """Fill `files` as reading all of `read_chunks` does, without making chunks. Raises InputError."""
     for path in find_files(root, spec, "path"):
         files.add_file(path)
         try:
@@ -168,24 +168,24 @@ def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
 
 
 def input_size(root: Path, spec: JobSpec) -> int:
-    """Bytes of the input's files together. Raises InputError."""
+    """Return the total bytes of the input's files. Raises InputError."""
     paths = find_files(root, spec, "path")
     return sum((root / path).stat().st_size for path in paths)
 
 
 def kind_of(path: str, spec: Input) -> RowFormat:
-    """The format of a file: what the spec says, else what its name says. Raises ValueError."""
+    """Return the format of a file, from the spec or else its name. Raises ValueError."""
     if spec.format is not None:
         return spec.format
     suffix = _kind_suffix(Path(path))
     if suffix.lower() not in _SUFFIXES:
         known = "jsonl, json, csv, tsv or parquet"
-        raise ValueError(f"cannot tell the format of {path}: say `format` under `input`: {known}")
+        raise ValueError(f"the format of {path} is unknown; set `format` under `input` to {known}")
     return _SUFFIXES[suffix.lower()]
 
 
 def _table_rows(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    """The rows of files. `chain` goes on with the next file when it is asked on after an error."""
+    """Yield the rows of files. `chain` continues with the next file after an error."""
     input_, place = spec.job.input, spec.problem("", "input", "path")
     paths = find_files(root, spec, "path")
     try:
@@ -194,14 +194,14 @@ def _table_rows(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]
         raise InputError([_problem_at(place, f"{error}{_excel_hint(root, paths, input_)}", "BS202")]) from error
     other = next((path for path, kind in zip(paths, kinds, strict=True) if kind not in _SEPARATED), None)
     if input_.delimiter and other is not None:
-        message = f"{other} has no delimiter: `input.delimiter` is for csv; remove it, or say `format: csv`"
+        message = f"`input.delimiter` is for csv only, not for {other}; remove it, or set `format: csv`"
         raise InputError([_problem_at(spec.problem("", "input", "delimiter"), message, "BS202")])
     files.total += sum((root / path).stat().st_size for path in paths)
 
     def table(number: int) -> Iterator[Chunk]:
         path, kind = paths[number], kinds[number]
         if kind == "parquet":
-            from runner.planner.input.duckdb_client import read_parquet  # noqa: PLC0415  a process of its own, seldom wanted
+            from runner.planner.input.duckdb_client import read_parquet  # noqa: PLC0415  starts a process; rarely needed
 
             yield from read_parquet(root, path, place, files)
             return
@@ -216,7 +216,7 @@ def _table_rows(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]
 
 
 def _excel_hint(root: Path, paths: list[str], input_: Input) -> str:
-    """Return advice where the first file of unknown format is what Excel saves as "Unicode Text"; else nothing."""
+    """Return advice if the first file of unknown format is Excel's "Unicode Text"; else nothing."""
     path = next((path for path in paths if _kind_suffix(Path(path)).lower() not in _SUFFIXES), paths[0])
     with open_inside(root, path) as raw:
         head = raw.read(1 << 10)
@@ -227,7 +227,7 @@ def _excel_hint(root: Path, paths: list[str], input_: Input) -> str:
 
 
 def _text_rows(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    """Each file as one row: its path, its name without the last suffix, and its text."""
+    """Yield each file as one row: its path, its name without the last suffix, and its text."""
     paths = find_files(root, spec, "text")
 
     def text(number: int) -> Iterator[Chunk]:
@@ -240,7 +240,7 @@ def _text_rows(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
 
 
 def _inline_rows(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    """The rows that stand in the spec, each with its line there."""
+    """Yield the rows written in the spec, each with its line there."""
     files.add_file(spec.file)
     records = []
     for number, row in enumerate(spec.job.input.rows or ()):
@@ -251,7 +251,7 @@ def _inline_rows(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
 
 
 class _InputFile:
-    """A file of the input, open; what goes wrong while it is read becomes an InputError that names it."""
+    """An open input file. Read errors become an InputError that names it."""
 
     def __init__(self, root: Path, path: str, files: InputFiles, encoding: str) -> None:
         self._root, self._path, self._files, self._encoding = root, path, files, encoding
@@ -274,7 +274,7 @@ class _InputFile:
 
     def _fail(self, error: Exception) -> None:
         if isinstance(error, EOFError):
-            reason = "it is cut short: its compressed data has no end; was it copied whole?"
+            reason = "the compressed data is truncated; copy the file again"
         else:
             reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         raise InputError([Problem(self._path, 0, 0, reason, code="BS202")]) from error

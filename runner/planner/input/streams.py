@@ -1,4 +1,4 @@
-"""Input files as streams of UTF-8 bytes: unpacked, recoded, and hashed as they stand on disk."""
+"""Input files as streams of UTF-8 bytes: decompressed, decoded, and hashed as stored on disk."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from runner.planner.input.limits import INPUT_BYTES, INPUT_RATIO, Limits, limits
 from runner.planner.input.parse import NOT_UTF8, RECORD_BYTES
 
 CHUNK_BYTES = 1 << 20
-"""Bytes of a chunk, about; a chunk ends with a whole record."""
+"""Approximate size of a chunk; a chunk ends at a record boundary."""
 _BOM = b"\xef\xbb\xbf"
 _HEAD_BYTES = 256
-"""Bytes at the start of a file by which UTF-16 is recognised."""
+"""Bytes at the start of a file used to detect UTF-16."""
 _MIN_PAIRS = 4
 _STEP_BYTES = 1 << 11
-"""Packed bytes that are unpacked at a time; at the most they are 64 MB then (RFC 8878: 128 KiB from 4 bytes)."""
+"""Compressed bytes unpacked at a time: at most 64 MB unpacked (RFC 8878: 128 KiB from 4 bytes)."""
 
 
 @dataclass(slots=True)
 class InputFiles:
-    """What was read: paths relative to the project's root, and the SHA-256 over all files' bytes and names.
+    """The files read: paths relative to the project root, and the SHA-256 over their names and bytes.
 
-    `size` is how many bytes were read, `total` how many there are, for progress. `unpacked` is how many bytes came of
-    compressed files and queries, which `limits` bounds.
+    `size` and `total` are bytes read and bytes in all, for progress. `unpacked` counts bytes from compressed files
+    and queries; `limits` bounds it.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -42,21 +42,21 @@ class InputFiles:
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def digest(self) -> str:
-        """64 hex digits over what has been read so far."""
+        """Return 64 hex digits over everything read so far."""
         return str(self._digest.hexdigest())
 
     def add_file(self, path: str) -> None:
-        """Begin a file; its name counts, so that moving rows between files shows."""
+        """Start a file. Its name is hashed too, so that moving rows between files changes the digest."""
         self.paths.append(path)
         self._digest.update(b"\0" + path.encode(errors="surrogateescape") + b"\0")
 
     def add_bytes(self, data: bytes | memoryview) -> None:
-        """Take in bytes as they stand on disk."""
+        """Count and hash bytes as stored on disk."""
         self.size += len(data)
         self._digest.update(data)
 
     def count_unpacked(self, count: int, path: str) -> None:
-        """Take in bytes that came of a compressed file or a query. Raises InputError beyond what there may be."""
+        """Count bytes from a compressed file or query. Raises InputError beyond the limit."""
         self.unpacked += count
         limit = self.limits.unpacked(max(self.size, self.total))
         if self.unpacked > limit:
@@ -67,7 +67,7 @@ class InputFiles:
 
 
 class _CountingReader(io.RawIOBase):
-    """What a decompressor gives, counted."""
+    """A decompressor's output, counted."""
 
     def __init__(self, stream: Any, files: InputFiles, path: str) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _CountingReader(io.RawIOBase):
 
 
 class _HashingReader(io.RawIOBase):
-    """A raw file that hands every byte it reads to `files`."""
+    """A raw file that reports every byte read to `files`."""
 
     def __init__(self, raw: IO[bytes], files: InputFiles) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class _HashingReader(io.RawIOBase):
 
 
 class _ZstdReader(io.RawIOBase):
-    """The content of zstandard frames. Unlike the library's own reader it raises EOFError where one is cut short."""
+    """The content of zstandard frames. Unlike the library's reader, it raises EOFError for a truncated frame."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class _ZstdReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while not self._decoded:
             read = self._unread or self._raw.read(1 << 17)
-            # A few bytes may unpack to a great deal, so they are taken a few at a time.
+            # A few bytes may unpack to many, so take a few at a time.
             data, self._unread = read[:_STEP_BYTES], read[_STEP_BYTES:]
             if not data:
                 if self._frame is not None:
@@ -140,7 +140,7 @@ class _ZstdReader(io.RawIOBase):
 
 
 class _DecodingReader(io.RawIOBase):
-    """Text of another encoding as UTF-8. A byte that is none of it is an InputError that names line and column."""
+    """Text of another encoding as UTF-8. Raises InputError with line and column for an invalid byte."""
 
     def __init__(self, raw: IO[bytes], encoding: str, path: str) -> None:
         super().__init__()
@@ -182,12 +182,12 @@ class _DecodingReader(io.RawIOBase):
     def _decode_error(self, error: UnicodeDecodeError) -> InputError:
         self._advance(error.object[: error.start].decode(self._encoding, errors="replace"))
         byte = error.object[error.start]
-        message = f"byte 0x{byte:02x} is not {self._encoding}, which `encoding` says"
+        message = f"byte 0x{byte:02x} is not valid {self._encoding}; correct `encoding` under `input`"
         return InputError([Problem(self._path, self._line, self._column, message, code="BS202")])
 
 
 class Stream:
-    """A file of the input, unpacked and in UTF-8, without a byte order mark."""
+    """An input file, decompressed and in UTF-8, without a byte order mark."""
 
     def __init__(self, raw: _HashingReader, unpacked: IO[bytes], closing: IO[bytes]) -> None:
         self._raw = raw
@@ -196,12 +196,12 @@ class Stream:
         self._start = self._bytes.read(len(_BOM)).removeprefix(_BOM)
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes and a few; empty at the end."""
+        """Return up to `size` bytes, plus a few at the start; empty at the end."""
         start, self._start = self._start, b""
         return start + self._bytes.read(size)
 
     def read_text(self, path: str) -> str:
-        """All of the file. Raises InputError where it is too long or not UTF-8."""
+        """Return the whole file. Raises InputError if it is too long or not UTF-8."""
         data = self.read(RECORD_BYTES + 1)
         if len(data) > RECORD_BYTES:
             raise InputError([Problem(path, 0, 0, f"the file is longer than {RECORD_BYTES} bytes", code="BS202")])
@@ -215,7 +215,7 @@ class Stream:
             raise InputError([Problem(path, line, column, message, code="BS202")]) from error
 
     def drain(self) -> None:
-        """Read on to the end of the file, so that the digest covers bytes that a decompressor left unread."""
+        """Read to the end of the file, so that the digest covers bytes the decompressor left unread."""
         while self._raw.read(1 << 20):
             pass
 
@@ -225,27 +225,27 @@ class Stream:
 
 
 def check_no_pointer(raw: io.BufferedReader, shown: str) -> None:
-    """Raise InputError where a file, at its start, is a Git LFS pointer."""
+    """Raise InputError if a file is a Git LFS pointer. Reads nothing from the buffer."""
     if lfs.is_pointer(raw.peek(len(lfs.MARK) + 1)):
         raise InputError([Problem(shown, 0, 0, lfs.message(shown), code="BS202")])
 
 
 def _refuse_utf16(stream: IO[bytes], shown: str) -> IO[bytes]:
-    """Return a stream with the bytes of `stream`. Raises InputError for UTF-16, which is not what `encoding` says."""
+    """Return `stream` buffered. Raises InputError if it is UTF-16, because `encoding` is UTF-8."""
     buffered = io.BufferedReader(stream, 1 << 18)  # type: ignore[type-var]  # typeshed asks for less than IO[bytes]
     head = buffered.peek(_HEAD_BYTES)[:_HEAD_BYTES]
     if name := utf16_of(head):
         message = f"the file is UTF-16; write `encoding: {name}` under `input`"
         if b"\t" in head:
-            message += ', and `format: tsv` where tabs separate the columns, as in Excel\'s "Unicode Text"'
+            message += ', and `format: tsv` if tabs separate the columns, as in Excel\'s "Unicode Text"'
         raise InputError([Problem(shown, 0, 0, message, code="BS202")])
     return buffered
 
 
 def utf16_of(head: bytes) -> str:
-    """Return the name of the UTF-16 encoding that a file with these first bytes has; empty for any other file.
+    """Return the UTF-16 encoding of a file with these first bytes, or an empty string.
 
-    Without a byte order mark, ASCII characters give it away: every second byte is zero.
+    Without a byte order mark, ASCII text reveals it: every second byte is zero.
     """
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
@@ -258,7 +258,7 @@ def utf16_of(head: bytes) -> str:
 
 
 def open_stream(root: Path, shown: str, files: InputFiles, encoding: str) -> Stream:
-    """Open a file of the input by its path in the project.
+    """Open an input file by its path in the project.
 
     Raises TrustError, OSError, and EOFError or zlib.error if it is damaged.
     """

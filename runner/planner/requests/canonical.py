@@ -1,4 +1,4 @@
-"""A request body that was made elsewhere, in the form that this job's own bodies have: same request, same bytes."""
+"""Rewrite a request body made elsewhere into this job's form: same request, same bytes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LEADING_FIELDS = {
     "anthropic": ("model", "system", "messages"),
     "openai": ("model", "instructions", "messages", "input"),
 }
-"""The fields that stand first, in this order; the others follow by name, as parameters do."""
+"""The fields that come first, in this order; the others follow by name, as parameters do."""
 
 
 def canonical(job: Job, body: dict[str, Any]) -> bytes:
-    """The body's bytes with fields in our order; inside a field nothing is moved, but for a message's role.
+    """Return the body's bytes with its fields in our order; inside a field only a message's role moves.
 
-    Raises orjson.JSONEncodeError for what is not JSON.
+    Raises orjson.JSONEncodeError if it is not JSON.
     """
     leading = [name for name in _LEADING_FIELDS[job.line_format] if name in body]
     rest = sorted(name for name in body if name not in leading)
@@ -26,7 +26,7 @@ def canonical(job: Job, body: dict[str, Any]) -> bytes:
 
 
 def body_of(job: Job, line: dict[str, Any]) -> dict[str, Any] | None:
-    """The body in a line of an uploaded file; None where the line is not of this job's format and endpoint."""
+    """Return the body in an uploaded file's line, or None if the line has another format or endpoint."""
     if job.line_format == "anthropic":
         found = line.get("params")
     else:
@@ -41,7 +41,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _message(value: Any) -> Any:
-    """A message with `role` before everything else."""
+    """Return a message with `role` first."""
     if not isinstance(value, dict) or "role" not in value:
         return value
     return {"role": value["role"], **value}

@@ -1,8 +1,8 @@
-"""A job's request line as a frame: constant bytes with holes where rendered text goes.
+"""The layout of a job's request lines: constant bytes, and slots for rendered text.
 
 The body is the bytes that are sent: our fields in a fixed order, parameters sorted by name, and inside a parameter
-(schemas, tools) the user's own order. Whatever changes here changes keys, and that makes `k2`. A frame is plain data,
-so that worker processes can be given it.
+(schemas, tools) the user's own order. Any change here changes keys and needs a new key version (`k2`). A layout is
+plain data, so that it can be sent to workers.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class LineTemplate:
     tail: bytes
 
     def line(self, key: bytes, body: bytes) -> bytes:
-        """The whole line, with its line end."""
+        """Return the whole line, with its line end."""
         return b"".join((self.head, key, self.middle, body, self.tail))
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where rendered text goes, as a JSON string. `text` is inline Jinja, or the path of a template where `is_file`.
+    """A place for rendered text, as a JSON string. `text` is inline Jinja, or a template's path if `is_file`.
 
-    `path` is where the text stands below `prompt` in the spec; `label` names inline text in messages. `rule` is what
-    the service asks of the text, as in `runner.planner.requests.refusal_rules`.
+    `path` is the text's place below `prompt` in the spec; `label` names inline text in messages. `rule` is what the
+    service requires of the text; see `runner.planner.requests.refusal_rules`.
     """
 
     path: tuple[str | int, ...]
@@ -54,9 +54,9 @@ Piece = bytes | Slot
 
 @dataclass(frozen=True, slots=True)
 class RequestLayout:
-    """All that rendering a job needs to know of it. `pieces` are the body's, constants joined.
+    """Everything rendering needs of a job. `pieces` are the body's, with adjacent constants joined.
 
-    `id_columns` is empty where rows are numbered; `max_bytes` is the longest line.
+    `id_columns` is empty if rows are numbered; `max_bytes` is the longest line.
     """
 
     line_template: LineTemplate
@@ -71,7 +71,7 @@ class RequestLayout:
 
 
 def build_layout(spec: JobSpec, limits: Limits | None = None) -> RequestLayout:
-    """Return the frame of a job; `limits` are those of its model, None where they are not checked."""
+    """Return the layout of a job; `limits` are its model's, None to skip those checks."""
     job = spec.job
     line, pieces = line_template(job), _pieces(spec)
     constants = [line.head, line.middle, line.tail, *(piece for piece in pieces if isinstance(piece, bytes))]
@@ -89,7 +89,7 @@ def build_layout(spec: JobSpec, limits: Limits | None = None) -> RequestLayout:
 
 
 def line_template(job: Job) -> LineTemplate:
-    """The line format of a job (reference: OpenAI's and Anthropic's batch input lines)."""
+    """Return the line format of a job (reference: OpenAI's and Anthropic's batch input lines)."""
     if job.line_format == "anthropic":
         return LineTemplate(b'{"custom_id":"', b'","params":', b"}\n")
     middle = b'","method":"POST","url":' + orjson.dumps(job.url) + b',"body":'
@@ -97,7 +97,7 @@ def line_template(job: Job) -> LineTemplate:
 
 
 def _pieces(spec: JobSpec) -> tuple[Piece, ...]:
-    """The body's JSON as constants and holes; text that is the same for every row is a constant too."""
+    """Return the body's JSON as constants and slots; text without Jinja is a constant."""
     pieces: list[Piece] = []
     for piece in _fields(spec):
         if isinstance(piece, bytes) and pieces and isinstance(pieces[-1], bytes):
@@ -108,7 +108,7 @@ def _pieces(spec: JobSpec) -> tuple[Piece, ...]:
 
 
 def _fields(spec: JobSpec) -> Iterator[Piece]:
-    """A body's pieces in the order they are sent: model, system prompt, messages, parameters by name."""
+    """Yield a body's pieces in the order sent: model, system prompt, messages, parameters by name."""
     job = spec.job
     parameters = spec.parameters
     parts = [(turn.role, _text_piece(spec, turn, rule_of(job, number))) for number, turn in enumerate(job.prompt.turns)]

@@ -1,7 +1,7 @@
-"""What a service certainly refuses of rendered requests, found row by row while they are rendered.
+"""Find rendered requests that a service certainly refuses, row by row during rendering.
 
-Only warned of. A row is looked at once, in whichever process renders it, so counts and first rows are the same for
-any number of processes. Imports little, since every worker imports it.
+Findings are warnings only. Each row is checked once, by the process that renders it, so the result does not depend on
+the number of processes. Imports little, since every worker imports it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from runner.jobspec.models import Job
 
 MAX_NAMED_ROWS = 3
-"""Rows of a finding that are named; all are counted."""
+"""Rows named in a finding; all are counted."""
 BYTES_A_TOKEN = 4
-"""Bytes of English text that make a token, OpenAI's rule of thumb (for characters)."""
+"""Bytes of English text per token (OpenAI's rule of thumb for characters)."""
 _UNCHECKED_BYTES = 16_000
-"""Requests of fewer bytes fit into any model's window."""
+"""Smaller requests fit into any model's window."""
 _MIN_TOKEN_BYTES = 2
-"""Bytes of a token in requests that are counted; texts with shorter ones are not looked at."""
+"""Requests that fit the window even with tokens this short are not counted."""
 MESSAGE, PREFILL = "message", "prefill"
 _JSON = re.compile("json", re.IGNORECASE)
 _TEXTS = ("system", "instructions", "messages", "input")
@@ -36,9 +36,9 @@ _TEXTS = ("system", "instructions", "messages", "input")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A model, whose context window is looked up when a request is long, and the output tokens that count against it.
+    """A model, for its context window, and the output tokens that count against it.
 
-    `encoding` is the model's tokenizer by its public name, empty where there is none.
+    `encoding` is the public name of the model's tokenizer, empty if unknown.
     """
 
     model: str
@@ -49,9 +49,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Rules about a whole request: whether a rendered text must name JSON, and the model's limits.
+    """Rules for a whole request: whether a message must mention JSON, and the model's limits.
 
-    `constant_json` is how often the word is in what is no text of a message, such as the parameters.
+    `constant_json` counts the word outside message texts, such as in the parameters.
     """
 
     needs_json: bool = False
@@ -61,9 +61,9 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Rows that a service refuses for one reason. `rows` are the first: number from 0, and id as JSON, maybe empty.
+    """Rows that a service refuses for one reason. `rows` are the first: index from 0, and id as JSON or empty.
 
-    `most` is the highest number of input tokens, 0 where tokens are not the reason.
+    `max_input_tokens` is 0 if tokens are not the reason.
     """
 
     kind: str
@@ -73,14 +73,14 @@ class Finding:
 
 
 class Found:
-    """The findings of all chunks, in the order of the input."""
+    """The findings of all chunks, in input order."""
 
     def __init__(self) -> None:
         self._found: dict[str, Finding] = {}
         self._seen = 0
 
     def add(self, findings: tuple[Finding, ...], seen: int) -> None:
-        """Add those of the next chunk, of `seen` records."""
+        """Add the findings of the next chunk, which has `seen` records."""
         for finding in findings:
             old = self._found.get(finding.kind, Finding(finding.kind, 0, ()))
             rows = (*old.rows, *((self._seen + number, row_id) for number, row_id in finding.rows))
@@ -98,7 +98,7 @@ class Found:
 
 
 def rule_of(job: Job, number: int) -> str:
-    """Return what the service asks of the text of a turn; empty where it takes any text.
+    """Return the service's rule for the text of a turn; empty if it accepts any text.
 
     Anthropic refuses messages without text ("text content blocks must contain non-whitespace text", "all messages must
     have non-empty content except for the optional final assistant message") and a final assistant message that ends in
@@ -111,7 +111,7 @@ def rule_of(job: Job, number: int) -> str:
 
 
 def rules_of(spec: JobSpec, constants: Iterable[bytes], limits: Limits | None) -> Rules:
-    """Return the rules about a job's requests as a whole; `constants` are their bytes that are the same in all."""
+    """Return the rules for a job's requests as a whole; `constants` are the bytes that all of them share."""
     parts = [part.lower().count(b"json") for part in constants]
     texts = [turn.text for turn in spec.job.prompt.turns if isinstance(turn.text, str)]
     asks_json = asks_json_object(spec.job.url, spec.parameters)
@@ -120,7 +120,7 @@ def rules_of(spec: JobSpec, constants: Iterable[bytes], limits: Limits | None) -
 
 
 def asks_json_object(url: str, parameters: Mapping[str, Any]) -> bool:
-    """Return whether a request asks for JSON without a schema, which OpenAI allows only where a message names JSON.
+    """Return whether a request asks for JSON without a schema, for which OpenAI requires a message that mentions JSON.
 
     "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
     """
@@ -132,13 +132,13 @@ def asks_json_object(url: str, parameters: Mapping[str, Any]) -> bool:
 
 
 def names_json(text: str) -> bool:
-    """Return whether a text has the word JSON in it, in any case."""
+    """Return whether a text contains the word JSON, in any case."""
     return "JSON" in text or "json" in text or _JSON.search(text) is not None
 
 
 @dataclass(slots=True)
 class _FindingCount:
-    """A finding that is being counted, since most rows may have it."""
+    """A finding being counted. It is mutable because most rows may have it."""
 
     count: int = 0
     rows: list[tuple[int, str]] = field(default_factory=list)
@@ -146,7 +146,7 @@ class _FindingCount:
 
 
 class RowChecks:
-    """The checks of one job's rows. `found` are the kinds of findings of the row that is being rendered."""
+    """The checks of one job's rows. `found` are the kinds of findings of the current row."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -157,7 +157,7 @@ class RowChecks:
         self._findings: dict[str, _FindingCount] = {}
 
     def text_check(self, rule: str) -> Callable[[str], None] | None:
-        """Return the check of a text by its turn's rule; None where there is none."""
+        """Return the check for a turn's rule, or None."""
         found = self.found
 
         def message(text: str) -> None:
@@ -171,7 +171,7 @@ class RowChecks:
         return {MESSAGE: message, PREFILL: prefill}.get(rule)
 
     def check_line(self, line: bytes) -> None:
-        """Check a request's line as a whole."""
+        """Check a whole request line."""
         if self.check_json is not None:
             self.check_json(line)
         limits = self._rules.limits
@@ -194,7 +194,7 @@ class RowChecks:
             self.found.append("no-json")
 
     def record(self, position: int, row_id: bytes) -> None:
-        """Note what was found of a row, by its number in its chunk and its id as JSON."""
+        """Record the current row's findings, with its index in its chunk and its id as JSON."""
         found = self.found
         for kind in found if len(found) == 1 else dict.fromkeys(found):
             counted = self._findings.get(kind)
@@ -209,7 +209,7 @@ class RowChecks:
         self._max_input_tokens = 0
 
     def drain(self) -> tuple[Finding, ...]:
-        """Return the findings since this was called last."""
+        """Return the findings since the last call."""
         findings = tuple(
             Finding(kind, finding.count, tuple(finding.rows), finding.max_input_tokens)
             for kind, finding in self._findings.items()
@@ -220,7 +220,7 @@ class RowChecks:
 
 
 def _count_tokens(line: bytes, encoding: str) -> int:
-    """Return the tokens of a request's texts; without a tokenizer, about as many as its bytes make."""
+    """Return the tokens of a request's texts; without a tokenizer, an estimate from its bytes."""
     if not encoding:
         return len(line) // BYTES_A_TOKEN
     count = token_counter(encoding)
@@ -228,7 +228,7 @@ def _count_tokens(line: bytes, encoding: str) -> int:
 
 
 def _texts(line: bytes) -> Iterator[str]:
-    """All texts of a request's messages."""
+    """Yield all texts of a request's messages."""
     request = orjson.loads(line)
     body = request.get("body") or request.get("params")
     for name in _TEXTS:
@@ -240,7 +240,7 @@ def _texts(line: bytes) -> Iterator[str]:
 
 
 def finding_text(finding: Finding, limits: Limits | None, *, hidden: bool = False) -> str:
-    """Return a finding as a sentence that counts and names rows; none is named where the input is `hidden`."""
+    """Return a finding as a sentence that counts and names rows; `hidden` omits the names."""
     names = [_shown(row_id) if row_id else str(number + 1) for number, row_id in finding.rows]
     more = ", …" if finding.count > len(names) else ""
     named_rows = "" if hidden else f" ({', '.join(names)}{more})"

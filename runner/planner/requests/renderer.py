@@ -1,6 +1,6 @@
-"""One chunk of records to request lines: parse, render, encode, hash. A pure function of the chunk's bytes.
+"""Render one chunk of records to request lines: parse, render, encode, hash. A pure function of the chunk's bytes.
 
-Runs in this process or in workers, so it imports little, and NumPy not at all.
+Runs in this process or in workers, so it imports little, and not NumPy.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from runner.planner.templates.environment import Render, Templates, column_names
 from runner.planner.templates.step_limit import RowError
 
 PACK = struct.Struct("<20sI16sIH")
-"""A row of the spool: digest of its body's key, bytes of its line, digest of its id, line and file in the input."""
+"""A row of the spool: digest of its key, bytes of its line, digest of its id, line and file in the input."""
 SPAN_ROWS = 4096
-"""The most rows of a span; what is done row by row is done a few spans at a time."""
+"""Most rows of a span."""
 MAX_CHUNK_PROBLEMS = 20
-"""Troubles that are told of one chunk; more are counted."""
+"""Problems reported per chunk; further ones are counted."""
 _NO_ID = bytes(16)
 
 
@@ -35,9 +35,9 @@ Buffer = bytes | bytearray
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One chunk, rendered. `records` are PACKed, `ids` JSON, a line each, empty where rows are numbered.
+    """One rendered chunk. `records` are PACKed; `ids` are JSON lines, empty if rows are numbered.
 
-    `spans` are (rows, bytes of their lines), in order. `seen` counts the chunk's records, `bad` those in trouble.
+    `spans` are (rows, bytes of their lines), in order. `seen` counts records, and `bad` those with problems.
     """
 
     records: Buffer
@@ -51,11 +51,12 @@ class Rendered:
 
 
 class Renderer:
-    """Renders chunks of one job. Raises jinja2.TemplateError where a template does not compile."""
+    """Renders chunks of one job. Raises jinja2.TemplateError if a template does not compile."""
 
     def __init__(self, layout: RequestLayout, templates: Templates) -> None:
         self._id_columns = layout.id_columns
         self._encode_id = _id_encoder(layout.id_columns)
+        self._identify = _identifier(layout.id_columns)
         first, slots = _split(layout)
         self._checks = RowChecks(layout.rules)
         compiled = [(_compiled(templates, slot), end, self._checks.text_check(slot.rule)) for slot, end in slots]
@@ -63,32 +64,26 @@ class Renderer:
 
     def render(self, chunk: Chunk) -> Rendered:
         """Render all rows of a chunk."""
-        # Bytes are gathered in a few growing buffers: as objects of their own they would take ten times the memory.
+        # A few growing buffers: separate objects would take ten times the memory.
         records, lines, ids = bytearray(), bytearray(), bytearray()
         spans: list[tuple[int, int]] = []
         problems: list[RowProblem] = []
         rows_of_span, span_at = 0, 0
         bad, seen = 0, 0
-        pack, file, numbered = PACK.pack, chunk.file_number, not self._id_columns
-        request, encode_id, hashing = self._request, self._encode_id, blake2b(digest_size=16)
-        row_id, id_digest = b"", _NO_ID
+        pack, file, id_end = PACK.pack, chunk.file_number, b"\n" if self._id_columns else b""
+        request, identify = self._request, self._identify
         checks, found = self._checks, self._checks.found
         for record in rows(chunk):
             seen += 1
             if type(record) is tuple:
                 at, row = record
                 try:
-                    if not numbered:
-                        row_id = encode_id(row)
-                        state = hashing.copy()
-                        state.update(row_id)
-                        id_digest = state.digest()
+                    row_id, id_digest = identify(row)
                     digest, line = request(row)
                 except RowError as error:
                     problem = self._row_problem(seen - 1, at, row, error)
                 else:
-                    if not numbered:
-                        ids += row_id + b"\n"
+                    ids += row_id + id_end
                     if found:
                         checks.record(seen - 1, row_id)
                     records += pack(digest, len(line), id_digest, at, file)
@@ -109,7 +104,7 @@ class Renderer:
         return Rendered(records, lines, ids, tuple(spans), seen, bad, tuple(problems), checks.drain())
 
     def requests(self, chunk: Chunk) -> Iterator[RowProblem | tuple[bytes, bytes]]:
-        """(row id as JSON, line) for each row of a chunk; the id is empty where rows are numbered."""
+        """Yield (row id as JSON, line) for each row of a chunk; the id is empty if rows are numbered."""
         for position, record in enumerate(rows(chunk)):
             if isinstance(record, RowProblem):
                 yield record
@@ -152,7 +147,7 @@ def _request_builder(
     slots: Sequence[tuple[Render, bytes, Callable[[str], None] | None]],
     checks: RowChecks,
 ) -> Callable[[dict[str, Any]], tuple[bytes, bytes]]:
-    """A function that gives the key's digest and the whole line for a row, and raises RowError."""
+    """Return a function that renders a row to its key's digest and its line, and raises RowError."""
     namespace, dumps, max_bytes = templates.namespace, orjson.dumps, layout.max_bytes
     head, tail = layout.line_template.head + VERSION.encode() + b"-", layout.line_template.tail
     middle = layout.line_template.middle + first
@@ -178,9 +173,9 @@ def _request_builder(
         digest = state.digest()[:DIGEST_BYTES]
         parts[1] = hexlify(digest)
         line = b"".join(parts)
-        # An ordinal would make the key longer by at most eleven bytes.
+        # An ordinal adds at most eleven bytes to the key.
         if len(line) + 11 > max_bytes:
-            raise _SizeError(f"the request has {len(line)} bytes; a file holds {max_bytes}")
+            raise _SizeError(f"the request has {len(line)} bytes; a batch file may have at most {max_bytes}")
         if json_check is not None or len(line) > unchecked_bytes:
             checks.check_line(line)
         return digest, line
@@ -188,8 +183,23 @@ def _request_builder(
     return request
 
 
+def _identifier(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[bytes, bytes]]:
+    """Return a function from a row to its id as JSON and the id's digest; empty and zero if rows are numbered."""
+    if not names:
+        return lambda _row: (b"", _NO_ID)
+    encode_id, hashing = _id_encoder(names), blake2b(digest_size=16)
+
+    def identify(row: dict[str, Any]) -> tuple[bytes, bytes]:
+        row_id = encode_id(row)
+        state = hashing.copy()
+        state.update(row_id)
+        return row_id, state.digest()
+
+    return identify
+
+
 def _id_encoder(names: Sequence[str]) -> Callable[[dict[str, Any]], bytes]:
-    """A function that gives a row's id as JSON: a value, or a list where several columns make it. Raises _IdError."""
+    """Return a function from a row to its id as JSON: a value, or a list for several columns. It raises _IdError."""
     dumps, only = orjson.dumps, names[0] if len(names) == 1 else None
 
     def row_id(row: dict[str, Any]) -> bytes:
@@ -214,7 +224,7 @@ def _id_value(row: dict[str, Any], column: str) -> str | int:
 
 
 def _split(layout: RequestLayout) -> tuple[bytes, list[tuple[Slot, bytes]]]:
-    """The body's first constant, and each hole with the constant after it."""
+    """Return the body's first constant, and each slot with the constant after it."""
     first = b""
     slots: list[tuple[Slot, bytes]] = []
     for piece in layout.pieces:

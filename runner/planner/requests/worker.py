@@ -1,9 +1,7 @@
-"""A rendering process: takes chunks from slots of a file, leaves lines in a file of its own and records in a slot.
+"""A rendering process: reads chunks from file slots, writes lines to its own file and records to a slot.
 
-Started by `runner.planner.requests.worker_pool` with two pipes; only small messages go through them. It imports what
-rendering
-needs and no more. It has no key in its environment, no network and bounded memory, and it ends when its pipe does, so
-that it never outlives its parent.
+`runner.planner.requests.worker_pool` starts it with two pipes, used for small messages only. It has no keys, no
+network and bounded memory, imports little, and exits when its pipe closes, so that it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -23,14 +21,14 @@ from runner.planner.requests.renderer import Renderer
 from runner.planner.templates.environment import LoadedTemplate, Templates
 
 SLOTS = 2
-"""Chunks a worker has at a time: one that it renders, and one that waits, so that it never does."""
+"""Chunks per worker: one being rendered and one queued, so that the worker is never idle."""
 SLOT_BYTES = 1 << 30
-"""How far slots lie apart in their file, which is sparse; more than the longest record and its chunk."""
+"""Distance of slots in their sparse file; more than the longest record and its chunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a worker is told first. `chunks` and `lines` are files in the scratch folder: its slots, and its output."""
+    """The first message to a worker. `chunks`, `records` and `lines` are files in the scratch folder."""
 
     layout: RequestLayout
     root: Path
@@ -42,7 +40,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A chunk whose `size` bytes lie in a slot; the other fields are the chunk's."""
+    """A chunk of `size` bytes in a slot; the other fields are the chunk's."""
 
     slot: int
     size: int
@@ -55,9 +53,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A rendered chunk: `records` and then `ids` bytes lie in the slot, the lines follow those before in the file.
+    """A rendered chunk: the slot has `records` and then `ids` bytes; the lines are appended to the worker's file.
 
-    `loaded` are templates that were read only now, because their names were computed.
+    `loaded` are templates first read for this chunk, because their names were computed.
     """
 
     slot: int
@@ -74,14 +72,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The worker could not go on, and why."""
+    """The worker can't continue, and why."""
 
     reason: str
 
 
 def main(read: int, write: int) -> None:
-    """Work until the pipe `read` ends; both are file descriptors."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends its workers
+    """Work until the pipe `read` closes; both arguments are file descriptors."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles the interrupt and ends its workers
     confine()
     incoming, outgoing = Connection(read, writable=False), Connection(write, readable=False)
     try:
@@ -91,7 +89,7 @@ def main(read: int, write: int) -> None:
         except (OSError, MemoryError) as error:
             outgoing.send(Failed(str(error) or type(error).__name__))
     except (EOFError, BrokenPipeError):
-        return  # the parent wants no more, or is gone
+        return  # the parent closed the pipe or died
 
 
 def _work(start: Start, incoming: Connection, outgoing: Connection) -> None:
@@ -99,7 +97,7 @@ def _work(start: Start, incoming: Connection, outgoing: Connection) -> None:
     renderer = Renderer(start.layout, templates)
     known = set(templates.loaded)
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)  # rows leave few cycles; looking for them after every 700 objects costs a tenth
+    gc.set_threshold(50_000, 20, 20)  # rows leave few cycles; the default of 700 costs a tenth
     chunks, records = os.open(start.chunks, os.O_RDONLY), os.open(start.records, os.O_RDWR)
     with start.lines.open("wb") as lines:
         while True:
@@ -130,7 +128,7 @@ def _work(start: Start, incoming: Connection, outgoing: Connection) -> None:
 
 
 def read_at(file: int, size: int, offset: int) -> bytes:
-    """Exactly `size` bytes at `offset`. Raises OSError where the file is shorter."""
+    """Read exactly `size` bytes at `offset`. Raises OSError if the file is shorter."""
     data = os.pread(file, size, offset)
     while len(data) < size:
         more = os.pread(file, size - len(data), offset + len(data))
@@ -141,7 +139,7 @@ def read_at(file: int, size: int, offset: int) -> bytes:
 
 
 def write_at(file: int, data: bytes | bytearray, offset: int) -> None:
-    """All of `data` at `offset`. Raises OSError, where the disk is full above all."""
+    """Write all of `data` at `offset`. Raises OSError, for example if the disk is full."""
     view = memoryview(data)
     while view:
         count = os.pwrite(file, view, offset)

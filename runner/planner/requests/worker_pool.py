@@ -1,9 +1,8 @@
-"""Many processes rendering one job: chunks go out in any order and come back in theirs.
+"""A pool of processes that render one job: chunks are processed in any order, and returned in input order.
 
-No row crosses a process border as a Python object, and no bytes cross a pipe: chunks and records go through slots of
-files in the scratch folder (0.05 s a GB against 1.0 s through pipes, see docs/performance.md), rendered lines stay
-where the worker wrote them. Workers are started afresh, not forked, and without `multiprocessing`, which would import
-the program's main module in each.
+No row crosses a process border as a Python object, and no bytes cross a pipe: chunks and records use slots in scratch
+files (0.05 s per GB against 1.0 s through pipes, see docs/performance.md), and lines remain where the worker wrote
+them. Workers are started without fork and without `multiprocessing`, which would import the program's main module.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ _BOOT = (
 )
 _HINT = "this machine may be short of memory or disk; `--jobs 1` renders in one process"
 _MAX_AHEAD = 8
-"""How many chunks a worker may be ahead of the slowest one; what is ready and not yet taken stays in memory."""
+"""Chunks per worker that may be ahead of the slowest one; finished chunks wait in memory."""
 
 
 class WorkerPool:
-    """`count` processes that render. Use as a context manager: at its end all of them have ended too."""
+    """`count` rendering processes. Use as a context manager: on exit all of them have ended."""
 
     def __init__(self, count: int, layout: RequestLayout, templates: Templates, root: Path, folder: Path) -> None:
         self._templates = templates
@@ -55,11 +54,11 @@ class WorkerPool:
 
     @property
     def processes(self) -> tuple[subprocess.Popen[bytes], ...]:
-        """The workers' processes, running or ended."""
+        """Return the workers' processes, running or ended."""
         return tuple(worker.process for worker in self._workers)
 
     def render(self, chunks: Iterable[Chunk]) -> Iterator[Part]:
-        """The chunks' rendered parts, in the order of the chunks. Raises WorkerError where a worker ended."""
+        """Yield the rendered chunks in input order. Raises WorkerError if a worker ends."""
         source = enumerate(chunks)
         free = deque((worker, slot) for slot in range(SLOTS) for worker in self._workers)
         busy = {worker.results: worker for worker in self._workers}
@@ -89,7 +88,7 @@ class WorkerPool:
                 next_part += 1
 
     def close(self) -> None:
-        """End all workers, at once, whatever they are doing."""
+        """Kill all workers at once."""
         for worker in self._workers:
             worker.kill()
         for worker in self._workers:
@@ -126,19 +125,19 @@ class _Worker:
         self._send(Start(layout, root, loaded, chunks, records, folder / self._segment))
 
     def submit(self, chunk: Chunk, slot: int) -> None:
-        """Put a chunk into a free slot."""
+        """Write a chunk into a free slot."""
         write_at(self._chunks, chunk.data, slot * SLOT_BYTES)
         size = len(chunk.data)
         self._send(Task(slot, size, chunk.file_number, chunk.line, chunk.kind, chunk.header, chunk.delimiter))
 
     def receive(self) -> tuple[Done, Part]:
-        """The next rendered chunk; waits for it."""
+        """Wait for the next rendered chunk."""
         try:
             done: Done | Failed = self.results.recv()
         except (EOFError, OSError):
             raise self._ended() from None
         if isinstance(done, Failed):
-            raise WorkerError(f"a rendering process could not go on: {done.reason}", hint=_HINT)
+            raise WorkerError(f"a rendering process failed: {done.reason}", hint=_HINT)
         data = read_at(self._records, done.records + done.ids, done.slot * SLOT_BYTES)
         spans = []
         for rows, size in done.spans:
@@ -156,11 +155,11 @@ class _Worker:
         )
 
     def kill(self) -> None:
-        """End the process; does not wait for its end."""
+        """Kill the process without waiting for its end."""
         self.process.kill()
 
     def release(self) -> None:
-        """Wait for the end of the killed process and give back what it took."""
+        """Wait for the killed process, and close its pipes and files."""
         self.process.wait()
         self._tasks.close()
         self.results.close()
@@ -176,8 +175,8 @@ class _Worker:
     def _ended(self) -> WorkerError:
         self.process.kill()
         code = self.process.wait()
-        reason = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+        reason = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         return WorkerError(
-            f"a rendering process {reason} before its work was done; nothing was submitted",
+            f"a rendering process {reason} before it finished; nothing was submitted",
             hint=_HINT,
         )

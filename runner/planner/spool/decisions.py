@@ -1,7 +1,7 @@
-"""What became of each ask, in row order: one file of fixed records, filled key by key and read block by block.
+"""The decision for each request occurrence, in row order: one file of fixed records.
 
-Verdicts come sorted by key and are wanted by row. Each block of rows has its own area in the file, as large as its
-asks; records are appended to their block's area in whatever order they come, and put in their places when it is read.
+Decisions are made in key order and read in row order. Each block of rows has its own area in the file. Records are
+appended to their area in any order, and sorted into place when the block is read.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from runner.planner.spool.spool import Block, Spool
 
 
 class KeyState(IntEnum):
-    """What a key is; the numbers stand in scratch files only."""
+    """State of a key. The numbers are used in scratch files only."""
 
     ABSENT = 0
-    """Never asked, or nothing was billed for it: apply may submit it."""
+    """Never submitted, or not billed: apply may submit it."""
     RETRY = 1
-    """Its error may pass and rounds are left: apply may submit it in the next round."""
+    """Transient error with rounds left: apply may submit it in the next round."""
     ANSWERED = 2
     FAILED = 3
-    """It has an error that retrying can't mend, or its rounds are used up: use the error."""
+    """Permanent error, or no rounds left: use the error."""
     IN_FLIGHT = 4
-    """In a batch that has not ended, or that has ended and is not indexed: wait, fetch."""
+    """In a batch that has not ended or is not indexed: wait, fetch."""
     UNKNOWN = 5
-    """Perhaps answered and paid for where it can't be read: nothing, without a person's word."""
+    """Perhaps answered and billed, but unreadable. Never submitted without `--ask-unknown`."""
 
 
 DECISION = np.dtype(
@@ -46,21 +46,22 @@ DECISION = np.dtype(
         ("offset", "<u8"),
     ]
 )
-"""An ask: its key's ordinal and state, the round it would go out in, whether this row is the first with this key (the
-one that is submitted), and where its answer lies: number of the source, file of it, offset and length in bytes."""
-_POSITIONED = np.dtype([("at", "<u4"), ("ask", DECISION)])
+"""One occurrence: its key's ordinal and state, the round to submit it in, whether this row is the first with its key
+(the one submitted), and its answer's position: source number, file in it, offset and length in bytes.
+"""
+_POSITIONED = np.dtype([("at", "<u4"), ("decision", DECISION)])
 
 Decisions = npt.NDArray[np.void]
 
 
 class DecisionWriter:
-    """Writes the verdicts on a spool's asks, once each, in any order. Use as a context manager."""
+    """Writes one decision for each occurrence in a spool, in any order. Use as a context manager."""
 
     def __init__(self, spool: Spool) -> None:
         self._replicates = spool.replicates
         self._starts = np.array([block.start for block in spool.blocks()] + [spool.rows], np.int64)
         self._filled = self._starts * spool.replicates
-        self._file = os.open(spool.folder / "asks", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._file = os.open(spool.folder / "decisions", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
 
     def __enter__(self) -> Self:
         return self
@@ -71,13 +72,13 @@ class DecisionWriter:
         os.close(self._file)
 
     def add(self, rows: npt.NDArray[np.int64], replicate: int, decisions: Decisions) -> None:
-        """Write the asks of `rows` (their numbers, in any order) for one replicate."""
+        """Write the decisions of `rows` (row numbers, in any order) for one replicate."""
         block = np.searchsorted(self._starts, rows, "right") - 1
         order = np.argsort(block.astype(np.uint16) if len(self._starts) < 1 << 16 else block, kind="stable")
         block = block[order]
         positioned = np.empty(len(rows), _POSITIONED)
         positioned["at"] = (rows[order] - self._starts[block]) * self._replicates + replicate
-        positioned["ask"] = decisions[order]
+        positioned["decision"] = decisions[order]
         cuts = np.flatnonzero(block[1:] != block[:-1]) + 1
         for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(block)], strict=True):
             if start < end:
@@ -91,11 +92,11 @@ class DecisionWriter:
 
 
 def read_decisions(spool: Spool) -> Iterator[tuple[Block, Decisions]]:
-    """Each block of rows with its asks, row by row and replicate by replicate, as they were written last."""
-    with (spool.folder / "asks").open("rb") as file:
+    """Yield each block with its decisions, by row and then by replicate."""
+    with (spool.folder / "decisions").open("rb") as file:
         for block in spool.blocks():
             count = len(block.records) * spool.replicates
             positioned = np.frombuffer(file.read(count * _POSITIONED.itemsize), _POSITIONED)
             decisions = np.zeros(count, DECISION)
-            decisions[positioned["at"]] = positioned["ask"]
+            decisions[positioned["at"]] = positioned["decision"]
             yield block, decisions

@@ -1,4 +1,4 @@
-"""What a job's answers come from, as digests and plain facts that a lockfile may show."""
+"""Pins: the origin of a job's answers, as digests and plain facts that a lockfile may show."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ _NOT_PINNED = {
     "tolerate",
     "moved",
 }
-"""Fields that change how answers are got, and neither which nor how they are written."""
+"""Fields that change how answers are obtained, not which answers or their format."""
 _MAX_SHOWN = 80
-"""The longest text that the lockfile shows of a parameter."""
+"""Longest parameter text that the lockfile shows."""
 _MAX_DEPTH = 2
-"""So deep the lockfile shows a parameter field by field; a schema inside of one is deeper."""
+"""Depth to which the lockfile shows a parameter field by field; a schema inside one is deeper."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """What a job's answers come from, as digests and plain facts; no prompts. Written to the lockfile.
+    """The origin of a job's answers, as digests and plain facts, without prompts. Written to the lockfile.
 
-    `templates` maps path to digest. `parameters` are the request's fields as they are sent, long values as digests.
-    `requests` is the digest of the desired key sequence, over `rows` rows. `parts` tells parts of the spec apart by
-    name: texts as digests, numbers as they are.
+    `templates` maps path to digest. `parameters` are the request's fields, long values as digests. `requests` is the
+    digest of the desired key sequence over `rows` rows. `parts` maps each part of the spec to a digest or number.
     """
 
     spec: str
@@ -51,7 +50,7 @@ class Pins:
 
 
 def pins_of(spec: JobSpec, templates: dict[str, str], input_digest: str, rows: int, requests: str) -> Pins:
-    """What a rendered job was made from; `used` are its templates' digests by path."""
+    """Return the pins of a rendered job; `templates` maps paths to digests."""
     job, parameters = spec.job, spec.parameters
     return Pins(
         spec=digest_json(job.model_dump(mode="json", exclude=_NOT_PINNED, exclude_defaults=True)),
@@ -89,7 +88,7 @@ def _digest(value: Any) -> str:
 
 
 def _shortened(value: Any, depth: int = 0) -> Any:
-    """A parameter as the lockfile shows it: itself where it is short, else its digest; of an object, field by field."""
+    """Return a parameter as the lockfile shows it: short values as they are, long ones as digests."""
     if (
         isinstance(value, dict)
         and depth < _MAX_DEPTH

@@ -1,8 +1,8 @@
-"""Fixed records by key prefix: more than fit in memory, a few hundred thousand at a time.
+"""External sort of fixed records by key prefix, for more records than fit in memory.
 
-Records are taken in blocks. Each block is ordered by its key's first byte and appended to one file as a run, with a
-table of where each of the 256 buckets begins in it; a group of neighbouring buckets is then read from all runs. Rows
-of one key are always in one group, in the order they came. What fits in one block touches no file.
+Each run of records is sorted by the key's first byte and appended to one file, with a table of its 256 bucket
+offsets. A group of neighbouring buckets is read from all runs. All records of one key are in one group, in the order
+they were added. What fits in one run touches no file.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 RUN_RECORDS = 1 << 18
-"""Records of a run and, about, of a group; what is in memory at a time."""
+"""Records in a run and, roughly, in a group: the most in memory at a time."""
 Records = npt.NDArray[np.void]
 
 
 class ExternalSort:
-    """Records of one dtype whose field `key` is bytes. Fill with `add`, then read with `groups` as often as wanted."""
+    """Records of one dtype with a bytes field `key`. Call `add`, then read `groups`, repeatedly if needed."""
 
     def __init__(self, path: Path, dtype: np.dtype[np.void]) -> None:
         self._path = path
@@ -32,7 +32,7 @@ class ExternalSort:
         self.count = 0
 
     def add(self, records: Records) -> None:
-        """Take in records, in order."""
+        """Add records, in order."""
         for start in range(0, len(records), RUN_RECORDS):
             part = records[start : start + RUN_RECORDS]
             if self._buffered_count and self._buffered_count + len(part) > RUN_RECORDS:
@@ -42,7 +42,7 @@ class ExternalSort:
             self.count += len(part)
 
     def groups(self) -> Iterator[tuple[bytes, bytes, Records]]:
-        """(lowest key, key after the highest or empty, records): in order of keys, records in the order they came."""
+        """Yield (lowest key, exclusive upper key or empty, records) in key order; in a group, in the order added."""
         if not self._runs:
             yield b"", b"", self._joined()
             return
@@ -89,7 +89,7 @@ class ExternalSort:
 
 
 def first_bytes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint8]:
-    """The first byte of each key."""
+    """Return the first byte of each key."""
     packed = np.ascontiguousarray(keys)
     return packed.view(np.uint8).reshape(len(packed), packed.dtype.itemsize)[:, 0]
 

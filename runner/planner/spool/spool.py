@@ -1,10 +1,8 @@
-"""The rendered requests of one job, in row order, in a scratch folder: what is desired, on disk.
+"""The rendered requests of one job, in row order, in a scratch folder.
 
-`rows` has a fixed record a row, `ids` each row's id as JSON, a line each. The lines as they are sent lie in one file a
-process that rendered, `lines-N`; `spans` says where, in row order. `by-key` has the rows once more, sorted by key, and
-`asks` (see `runner.planner.spool.decisions`) is filled in when the keys are compared with what is known. Nothing
-here grows on
-the heap with the number of rows.
+`rows` has one fixed record per row, `ids` one JSON line per row. Each rendering process writes its lines to one
+segment, `lines-N`; `spans` locates them in row order. `by-key` has the rows sorted by key. For the decisions file see
+`runner.planner.spool.decisions`. Heap use does not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -26,16 +24,17 @@ from runner.planner.requests.renderer import PACK
 from runner.planner.spool.sort import RUN_RECORDS, ExternalSort
 
 ROW = np.dtype([("digest", f"S{DIGEST_BYTES}"), ("length", "<u4"), ("id", "S16"), ("line", "<u4"), ("file", "<u2")])
-"""A row: its key's digest, bytes of its line without an ordinal, the digest of its id, and where it stands in the
-input. The same as `renderer.PACK`."""
+"""A row: its key's digest, bytes of its line without an ordinal, the digest of its id, and its line and file in the
+input. The same layout as `renderer.PACK`.
+"""
 assert ROW.itemsize == PACK.size
 KEY = np.dtype(f"S{KEY_BYTES}")
-"""A request key as bytes; sorting these sorts keys. A trailing zero byte is kept by the fixed width."""
+"""A request key as bytes, in key order. The fixed width preserves trailing zero bytes."""
 SPAN = np.dtype([("segment", "<u4"), ("rows", "<u4"), ("offset", "<u8"), ("size", "<u8")])
-"""Lines of neighbouring rows: in which segment, how many, and where they lie in bytes."""
+"""Lines of consecutive rows: their segment, row count, offset and size in bytes."""
 
 BLOCK_OCCURRENCES = 1 << 16
-"""Asks of a block, about: what is worked on at a time."""
+"""Approximate number of request occurrences in a block, the unit of work."""
 
 Rows = npt.NDArray[np.void]
 _BY_KEY = np.dtype([("key", f"S{DIGEST_BYTES}"), ("row", "<u8")])
@@ -44,7 +43,7 @@ _BY_ID = np.dtype([("key", "S16"), ("row", "<u8")])
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One rendered chunk as it is spooled. `spans` are (segment's file, offset, rows, bytes)."""
+    """One rendered chunk. `spans` are (segment file, offset, rows, bytes)."""
 
     file_number: int
     records: bytes | bytearray
@@ -58,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Neighbouring rows: the first one's number, their records, and where their lines lie, in order."""
+    """Consecutive rows: number of the first one, their records, and the spans of their lines."""
 
     start: int
     records: Rows
@@ -66,7 +65,7 @@ class Block:
 
 
 class Spool:
-    """A finished spool. `replicates` asks stand for each row; `numbered` where rows have no ids but their numbers."""
+    """A finished spool. Each row has `replicates` occurrences; in a `numbered` one, row numbers serve as ids."""
 
     def __init__(self, folder: Path, rows: int, replicates: int, dedupe: bool, numbered: bool) -> None:
         self.folder = folder
@@ -78,22 +77,22 @@ class Spool:
         self._render_now: Callable[[], Spool] | None = None
 
     def render_when_needed(self, render_now: Callable[[], Spool]) -> None:
-        """Say that there are no lines, and how the same spool can be had with lines."""
+        """Mark this spool as having no lines; `render_now` returns the same spool with lines."""
         self._render_now = render_now
 
     def ensure_lines(self) -> None:
-        """Have the lines; where they are not there, all rows are rendered again. Call before blocks are taken."""
+        """Render all rows if the lines are missing. Call before taking blocks."""
         if self._render_now is not None:
             self._rendered = self._render_now().folder
             self._render_now = None
 
     @property
     def occurrences(self) -> int:
-        """Asks in all; equal ones counted each time."""
+        """Return the number of request occurrences, counting equal ones each time."""
         return self.rows * self.replicates
 
     def blocks(self) -> Iterator[Block]:
-        """All rows in order, in blocks of at most `BLOCK_ASKS` asks. The same blocks each time."""
+        """Yield all rows in blocks of at most `BLOCK_OCCURRENCES` occurrences; the same blocks each time."""
         limit = max(1, BLOCK_OCCURRENCES // self.replicates)
         start, pending = 0, 0
         spans: list[npt.NDArray[np.void]] = []
@@ -102,7 +101,7 @@ class Spool:
                 if pending and pending + int(span["rows"]) > limit:
                     yield self._block(file.read(pending * ROW.itemsize), start, spans)
                     start, pending, spans = start + pending, 0, []
-                if int(span["rows"]) > limit:  # many asks stand for each row
+                if int(span["rows"]) > limit:  # many replicates per row
                     for block in self._parts(file, start, span, limit):
                         yield block
                         start += len(block.records)
@@ -113,7 +112,7 @@ class Spool:
                 yield self._block(file.read(pending * ROW.itemsize), start, spans)
 
     def _parts(self, file: BinaryIO, start: int, span: npt.NDArray[np.void], limit: int) -> Iterator[Block]:
-        """One span as blocks of at most `limit` rows."""
+        """Split one span into blocks of at most `limit` rows."""
         offset, remaining = int(span["offset"]), int(span["rows"])
         while remaining:
             rows = min(limit, remaining)
@@ -126,12 +125,12 @@ class Spool:
         return Block(start, np.frombuffer(data, ROW), np.array(spans, SPAN))
 
     def segment(self, number: int) -> Path:
-        """The file of lines that a span's `segment` names."""
+        """Return the file of lines named by a span's `segment`."""
         names = (self._rendered / "segments").read_text(encoding="utf-8").split()
         return self._rendered / names[number]
 
     def lines(self) -> Iterator[bytes]:
-        """Each row's line as it would go out without an ordinal, in row order."""
+        """Yield each row's line without an ordinal, in row order."""
         self.ensure_lines()
         for block in self.blocks():
             lengths = iter(block.records["length"].tolist())
@@ -142,16 +141,16 @@ class Spool:
                         yield file.read(next(lengths))
 
     def groups(self) -> Iterator[tuple[bytes, bytes, npt.NDArray[np.int64], npt.NDArray[np.bytes_]]]:
-        """Rows by key: (lowest key, key after the highest or empty, row numbers, digests).
+        """Yield rows by key: (lowest key, exclusive upper key or empty, row numbers, digests).
 
-        Sorted by key, equal ones in row order; rows of one key are always in one group.
+        Sorted by key, then by row; all rows of one key are in one group.
         """
         self.sort()
         lowest, rest = b"", np.empty(0, _BY_KEY)
         with (self.folder / "by-key").open("rb") as file:
             while len(block := np.frombuffer(file.read(RUN_RECORDS * _BY_KEY.itemsize), _BY_KEY)):
                 block = np.concatenate((rest, block)) if len(rest) else block
-                # The last key may go on in the next block.
+                # The last key may continue in the next block.
                 end = int(np.searchsorted(block["key"], block["key"][-1]))
                 rest = block[end:]
                 if end:
@@ -161,7 +160,7 @@ class Spool:
         yield lowest, b"", rest["row"].astype(np.int64), rest["key"]
 
     def sort(self) -> None:
-        """Have the rows by key in a file of their own; `groups` does so where it has not been done."""
+        """Write the rows sorted by key, unless done before."""
         path = self.folder / "by-key"
         if path.exists():
             return
@@ -171,7 +170,7 @@ class Spool:
         path.with_suffix(".part").replace(path)
 
     def ids(self) -> Iterator[bytes]:
-        """Each row's id as JSON, in row order."""
+        """Yield each row's id as JSON, in row order."""
         if self.numbered:
             for number in range(1, self.rows + 1):
                 yield b"%d" % number
@@ -182,7 +181,7 @@ class Spool:
 
 
 class SpoolWriter:
-    """Writes a spool, part by part, in order. Use as a context manager."""
+    """Writes a spool part by part, in order. Use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -201,7 +200,7 @@ class SpoolWriter:
             file.close()
 
     def add(self, part: Part) -> None:
-        """Append the rows of one rendered chunk; its lines lie in their segment already."""
+        """Append one rendered chunk; its lines are already in their segment."""
         self._rows.write(part.records)
         self._ids.write(part.ids)
         for segment, offset, rows, size in part.spans:
@@ -210,14 +209,14 @@ class SpoolWriter:
         self.rows += len(part.records) // ROW.itemsize
 
     def finish(self, replicates: int, *, dedupe: bool, numbered: bool) -> Spool:
-        """The finished spool."""
+        """Return the finished spool."""
         self.__exit__()
         (self._folder / "segments").write_text("\n".join(self._segments), encoding="utf-8")
         return Spool(self._folder, self.rows, replicates, dedupe, numbered)
 
 
 def sequence_digest(spool: Spool) -> str:
-    """64 hex digits over the keys' digests in row order, dedupe and replicates: names the desired key sequence."""
+    """Return 64 hex digits that identify the desired key sequence: keys in row order, dedupe and replicates."""
     state = hashlib.sha256(f"{spool.replicates} {spool.dedupe} ".encode())
     for block in spool.blocks():
         state.update(block.records["digest"].tobytes())
@@ -225,7 +224,7 @@ def sequence_digest(spool: Spool) -> str:
 
 
 def keys_of(digests: npt.NDArray[np.bytes_], ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.bytes_]:
-    """24-byte keys from digests and ordinals."""
+    """Return 24-byte keys from digests and ordinals."""
     both = np.empty(len(digests), np.dtype([("digest", f"S{DIGEST_BYTES}"), ("ordinal", ">u4")]))
     both["digest"] = digests
     both["ordinal"] = ordinals
@@ -233,9 +232,9 @@ def keys_of(digests: npt.NDArray[np.bytes_], ordinals: npt.NDArray[np.uint32]) -
 
 
 def duplicate_ids(spool: Spool, limit: int) -> tuple[list[tuple[Rows, Rows, bytes]], int]:
-    """The first rows, in row order, whose id an earlier row has, and how many there are.
+    """Return the first `limit` rows with an id of an earlier row, and the number of such rows.
 
-    Each as (earlier row, this row, their id as JSON).
+    Each is (earlier row, this row, id as JSON), in row order.
     """
     found: list[tuple[int, int]] = []
     total = 0
@@ -254,7 +253,7 @@ def duplicate_ids(spool: Spool, limit: int) -> tuple[list[tuple[Rows, Rows, byte
 
 
 def _ids_of(spool: Spool, rows: set[int]) -> dict[int, bytes]:
-    """The ids of a few rows, as JSON; what lies before the last of them is read."""
+    """Return the ids of a few rows as JSON. Reads up to the last of them."""
     last = max(rows, default=-1)
     return {row: name for row, name in zip(range(last + 1), spool.ids(), strict=False) if row in rows}
 

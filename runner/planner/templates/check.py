@@ -1,4 +1,4 @@
-"""What is wrong with the templates of jobs before any row is read: all of it at once, each thing at its place."""
+"""Check the templates of jobs before any row is read; report all problems with their places."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NO_FILTER = re.compile(r"No filter named '([^']*)'")
 
 
 def template_problems(root: Path, specs: Sequence[JobSpec]) -> list[Problem]:
-    """All that keeps the templates of jobs, and the templates these name, from being compiled; each problem once."""
-    # Whether a template compiles does not depend on the vars: each is looked at once for all jobs, in one environment.
+    """Return everything that prevents the jobs' templates from compiling, each problem once."""
+    # Compiling does not depend on vars, so check each template once for all jobs.
     templates = Templates(root, {})
     errors: dict[Turn, tuple[jinja2.TemplateError, ...]] = {}
     found: dict[Problem, None] = {}
@@ -43,7 +43,7 @@ def _errors_of(templates: Templates, turn: Turn) -> Iterable[jinja2.TemplateErro
 
 
 def _problem(templates: Templates, error: jinja2.TemplateError, place: Problem, *, multiline: bool) -> Problem:
-    """What Jinja says, at the template's line; of a text in the spec, of `several` lines or one, there."""
+    """Return Jinja's error at the template's line; for inline text, at its place in the spec."""
     message = str(error.message).removesuffix(".")
     unknown = _NO_FILTER.match(message)
     hint = did_you_mean(unknown[1], templates.filters) if unknown else ""

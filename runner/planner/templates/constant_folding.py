@@ -1,7 +1,7 @@
-"""What a job's `vars` make of a template before the first row: what is the same for every row is worked out once.
+"""Fold a job's `vars` into its templates at compile time. The rendered text is the same.
 
-A name that leads to a small plain value becomes that value in the tree, and Jinja's own optimizer works out what
-follows from it, such as `vars.labels | join(", ")`. The text that comes out is the same.
+A name that leads to a small plain value becomes that value in the tree. Jinja's own optimizer then evaluates what
+depends on it, such as `vars.labels | join(", ")`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
 MAX_FOLDED_CHARACTERS = 100_000
-"""How many characters, about, such values may add to a template. Beyond, names stay names."""
+"""Approximate number of characters folding may add to a template; further names stay names."""
 _NAME = "vars"
 _UNSAFE_NODES = (nodes.Extends, nodes.NSRef, nodes.EvalContextModifier)
-"""A parent may set names for blocks; `autoescape` escapes what is printed, but not always what is worked out before."""
+"""A parent may set names for blocks. `autoescape` escapes printed values, but not always folded ones."""
 
 
 def fold_constants(tree: nodes.Template, environment: jinja2.Environment, variables: Mapping[str, Any]) -> None:
-    """Put values in the place of names in `vars`, in a template that rows are rendered with.
+    """Replace names in `vars` by their values, in a template that renders rows.
 
-    Not one that others include or import: what `vars` is there is for them to say.
+    Not for templates that others include or import: those define what `vars` is.
     """
     if not _vars_may_be_shadowed(tree):
         _Folder(environment, variables).visit(tree)
 
 
 def _vars_may_be_shadowed(tree: nodes.Template) -> bool:
-    """Whether `vars` may be something else than the job's somewhere in the template, or be asked for its identity."""
+    """Return whether `vars` may differ from the job's in the template, or its identity be tested."""
     return (
         _NAME in _assigned_names(tree)
         or any(test.name == "sameas" for test in tree.find_all(nodes.Test))
@@ -40,7 +40,7 @@ def _vars_may_be_shadowed(tree: nodes.Template) -> bool:
 
 
 def _assigned_names(tree: nodes.Template) -> Iterator[str]:
-    """The names that a template itself gives to something."""
+    """Yield the names a template itself assigns."""
     yield from (name.name for name in tree.find_all(nodes.Name) if name.ctx != "load")
     yield from (macro.name for macro in tree.find_all(nodes.Macro))
     yield from (node.target for node in tree.find_all(nodes.Import))
@@ -61,7 +61,7 @@ class _Folder(NodeTransformer):
         return self._folded(node)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802  Jinja's name
-        return node  # Jinja would join values that may not be printed
+        return node  # Jinja would join values that must not be printed
 
     def _folded(self, node: nodes.Getattr | nodes.Getitem) -> nodes.Node:
         try:
@@ -72,12 +72,12 @@ class _Folder(NodeTransformer):
         if size is None or size > self._remaining:
             return node
         self._remaining -= size
-        # A list of its own: a filter may change what it is given before it fails.
+        # Copy: a filter may change its argument before it fails.
         copy = list(value) if type(value) is list else value
         return nodes.Const(copy, lineno=node.lineno, environment=self._environment)
 
     def _value(self, node: nodes.Expr) -> Any:
-        """What a chain of names leads to. Raises LookupError where it is not one, or does not start at `vars`."""
+        """Return the value of a chain of names. Raises LookupError if it is not one or does not start at `vars`."""
         match node:
             case nodes.Name(name=name) if name == _NAME:
                 return self._variables
@@ -89,7 +89,7 @@ class _Folder(NodeTransformer):
 
 
 def _size(value: Any) -> int | None:
-    """About how many characters a plain value takes in a template's code; None for what is not plain and small."""
+    """Return the approximate characters of a plain value in template code; None if not plain and small."""
     kind = type(value)
     if kind is list:
         sizes = [_scalar_size(item) for item in value]

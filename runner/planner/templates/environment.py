@@ -1,7 +1,7 @@
 """Jinja for prompts: sandboxed, strict, and a pure function of one row.
 
-No template state survives a row, `random` and `lipsum` don't exist, and only strings, numbers, booleans, null, lists
-and dicts print. `trim_blocks` and `lstrip_blocks` are on: a tag that stands alone on its line leaves no blank line.
+No state survives a row, `random` and `lipsum` are removed, and only strings, numbers, booleans, null, lists and dicts
+print. `trim_blocks` and `lstrip_blocks` are on: a tag alone on its line leaves no blank line.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from runner.planner.templates.sandbox import LimitedEnvironment, has_loops, is_s
 from runner.planner.templates.step_limit import MAX_STEPS, MAX_TEXT, RowError, StepLimit
 
 TEMPLATE_BYTES = 1_000_000
-"""The largest template file."""
+"""Largest template file."""
 MAX_TEMPLATE_NAMES = 10_000
-"""Names that are remembered; a template may ask for another one with each row, in vain."""
+"""Most template names remembered; a template may request a different missing one for each row."""
 _MISSING = "there is no template {name}; paths are relative to the project's root or to templates/"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedTemplate:
-    """A template's text as it was read, from which file of the project, and the SHA-256 of that file.
+    """A template's text, its file's path in the project, and the file's SHA-256.
 
-    `problem` says why there is none; a template may ask for it and go on without (`ignore missing`).
+    `problem` is the reason it could not be loaded; `ignore missing` allows that.
     """
 
     text: str
@@ -55,9 +55,9 @@ Render = Callable[[dict[str, Any]], str]
 class Templates:
     """The templates of one project, for one job's `variables`.
 
-    `loaded` collects each template by the name it was asked for; what is given stands for the files, so that several
-    processes render the same texts whatever happens to the files meanwhile. A process that is given templates can't ask
-    git whether it ignores another one; the one that learns of it does.
+    `loaded` maps requested names to templates. Templates passed in are used instead of the files, so that all processes
+    render the same texts even if files change. Such a process can't check whether git ignores a further template; its
+    parent does, in `add_loaded`.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Templates:
 
     @property
     def used(self) -> dict[str, str]:
-        """The files that were loaded, with their SHA-256, for the lockfile."""
+        """Return the loaded files with their SHA-256, for the lockfile."""
         return {template.path: template.digest for template in self.loaded.values() if not template.problem}
 
     def add_loaded(self, loaded: Mapping[str, LoadedTemplate]) -> None:
-        """Take in templates that another process loaded.
+        """Add templates that another process loaded.
 
-        Raises InputError if the file was changed meanwhile, or if git ignores it.
+        Raises InputError if the file changed meanwhile, or if git ignores it.
         """
         from runner.base.repository_paths import check_ignored  # noqa: PLC0415  as in read_template
 
@@ -92,33 +92,29 @@ class Templates:
                     ) from error
             if self.loaded.setdefault(name, template).digest != template.digest:
                 raise InputError(
-                    [
-                        Problem(
-                            template.path or name, 0, 0, "the template was changed while it was rendered", code="BS207"
-                        )
-                    ]
+                    [Problem(template.path or name, 0, 0, "the template changed during rendering", code="BS207")]
                 )
 
     def namespace(self, row: dict[str, Any]) -> dict[str, Any]:
-        """What a template sees: the columns by name, then `row` and `vars`, which win over columns of that name."""
+        """Return the names a template sees: the columns, then `row` and `vars`, which override columns."""
         return {**self._globals, **row, "row": row, "vars": self._variables}
 
     def compile_text(self, text: str, label: str) -> Render:
-        """A function of the row's namespace for inline Jinja text. Raises jinja2.TemplateError."""
+        """Compile inline Jinja text. Raises jinja2.TemplateError."""
         with _map_compile_errors(label):
             for error in self._errors(_references(self._environment.parse(text, label, label), label)):
                 raise error
             return self._compile(text, label, label)
 
     def compile_file(self, path: str) -> Render:
-        """A function of the row's namespace for a template file. Raises jinja2.TemplateError."""
+        """Compile a template file. Raises jinja2.TemplateError."""
         for error in self._errors([_TemplateReference(path)]):
             raise error
         with _map_compile_errors(path):
             return self._compile(self.loaded[path].text, path, self.loaded[path].path)
 
     def errors_of_text(self, text: str, label: str) -> Iterator[jinja2.TemplateError]:
-        """All that keeps inline text, and the templates it names, from being compiled."""
+        """Yield everything that prevents inline text, and the templates it names, from compiling."""
         try:
             with _map_compile_errors(label):
                 references = _references(self._environment.parse(text, label, label), label)
@@ -129,32 +125,32 @@ class Templates:
             yield from self._errors(references)
 
     def errors_of_file(self, path: str) -> Iterator[jinja2.TemplateError]:
-        """All that keeps a template file, and the templates it names, from being compiled."""
+        """Yield everything that prevents a template file, and the templates it names, from compiling."""
         return self._errors([_TemplateReference(path)])
 
     @property
     def filters(self) -> Iterable[str]:
-        """The names of all filters."""
+        """Return the names of all filters."""
         return self._environment.filters.keys()
 
     def _compile(self, text: str, name: str, filename: str) -> Render:
         environment = self._environment
         tree = environment.parse(text, name, filename)
-        # As a template that rows are rendered with, not one that others include: what `vars` is, is known.
+        # This template renders rows and is not included by others, so `vars` is known.
         with environment.with_tree_hook(lambda tree: fold_constants(tree, environment, self._variables)):
             code = environment.compile(text, name, filename)
         template = _Template.from_code(environment, code, dict(environment.globals))
         return self._renderer(template, name, text, bounded=not has_loops(tree), stateless=is_stateless(tree))
 
     def _errors(self, references: list[_TemplateReference]) -> Iterator[jinja2.TemplateError]:
-        """Load templates and what they name, so that errors come, and `used` is whole, before the first row."""
+        """Load templates and those they name, so that errors come, and `used` is complete, before the first row."""
         seen: set[str] = set()
         while references:
             reference = references.pop()
             if reference.name in seen:
                 continue
             seen.add(reference.name)
-            self._environment.steps.remaining = MAX_STEPS  # looking at templates is no row's cost
+            self._environment.steps.remaining = MAX_STEPS  # checking templates costs no row
             try:
                 with _map_compile_errors(reference.name):
                     text, path, _ = self._load(reference.name)
@@ -181,11 +177,11 @@ class Templates:
         return found.text, found.path, lambda: True
 
     def _renderer(self, template: jinja2.Template, label: str, text: str, *, bounded: bool, stateless: bool) -> Render:
-        # The root function with a context of our own: the same text as Template.render() in less than half the time.
-        # The environment's globals are handed along in the namespace.
+        # Calling the root function directly gives the same text as Template.render() in less than half the time.
+        # The namespace includes the environment's globals.
         environment = self._environment
         root, steps = template.root_render_func, environment.steps
-        # What has no loop gives each of its pieces once, so they need not be counted.
+        # Without loops each piece is output once, so the size needs no check.
         join = "".join if bounded else _join_limited
 
         def fresh(values: dict[str, Any]) -> Context:
@@ -196,13 +192,13 @@ class Templates:
         def render(values: dict[str, Any]) -> str:
             nonlocal context
             steps.remaining = MAX_STEPS
-            if stateless:  # a context is never written to, so one serves all rows
+            if stateless:  # nothing writes to the context, so all rows share it
                 context.parent = values
             else:
                 context = fresh(values)
             try:
                 return join(root(context))
-            except Exception as error:  # noqa: BLE001  templates run any filter; whatever it raises is the row's error
+            except Exception as error:  # noqa: BLE001  a filter may raise anything; it is the row's error
                 sources = (text, *(loaded.text for loaded in self.loaded.values()))
                 _raise_row_error(environment, error, label, values["row"], sources)
 
@@ -220,11 +216,11 @@ def _join_limited(pieces: Iterable[str]) -> str:
 
 
 def read_template(root: Path, name: str, *, check_git: bool = True) -> LoadedTemplate:
-    """Return a template by the name that a template or a spec has for it; with a problem if there is none.
+    """Return a template by its name in a template or spec; with `problem` set if it can't be loaded.
 
-    With `asks_git`, one that git ignores is a problem too.
+    With `check_git`, a template that git ignores is a problem too.
     """
-    from runner.base.repository_paths import TooLarge, check_ignored, read_inside, readable  # noqa: PLC0415  workers seldom read one
+    from runner.base.repository_paths import TooLarge, check_ignored, read_inside, readable  # noqa: PLC0415  workers rarely need it
 
     for candidate in (name, f"templates/{name}"):
         try:
@@ -249,30 +245,30 @@ def read_template(root: Path, name: str, *, check_git: bool = True) -> LoadedTem
 
 
 def column_names(row: Mapping[str, Any]) -> str:
-    """The names of a row's columns, for messages; the first twenty."""
+    """Return the first twenty column names of a row, for messages."""
     names = list(row)
     return ", ".join(names[:20]) + (", …" if len(names) > 20 else "") if names else "no columns"
 
 
 def is_constant(text: str) -> bool:
-    """Whether inline text has no Jinja in it, so that it is the same for every row."""
+    """Return whether inline text contains no Jinja, so that it is the same for every row."""
     return not any(mark in text for mark in ("{{", "{%", "{#"))
 
 
 @contextmanager
 def _map_compile_errors(label: str) -> Iterator[None]:
-    """Python compiles what Jinja makes of a template, and has limits of its own."""
+    """Map errors of Python's compiler, which has limits of its own, to TemplateSyntaxError."""
     try:
         yield
     except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
-        what = "blocks, brackets or operators stand too deep in each other, or it is too long"
+        what = "blocks, brackets or operators are nested too deep, or it is too long"
         raise jinja2.TemplateSyntaxError(f"it can't be compiled: {what}", 1, label, label) from error
 
 
 class _Template(jinja2.Template):
-    """A template whose module is made anew for each import, so that nothing set in it survives a row."""
+    """A template that builds its module for each import, so that nothing set in it survives a row."""
 
-    def _get_default_module(self, ctx: Any = None) -> Any:  # noqa: ARG002  jinja2 calls it so
+    def _get_default_module(self, ctx: Any = None) -> Any:  # noqa: ARG002  Jinja's name
         return self.make_module()
 
 
@@ -310,12 +306,12 @@ def _to_printable(steps: StepLimit, value: Any) -> Any:
         steps.spend_nested(value)
         return list(value)
     check_printable(value)
-    return str(value)  # StrictUndefined raises here, with its own words
+    return str(value)  # StrictUndefined raises here
 
 
 @dataclass(frozen=True, slots=True)
 class _TemplateReference:
-    """A template's name, and by which template it is named, on which line; the spec names it where `by` is empty."""
+    """A template's name, and the template and line that name it; `parent` is empty if the spec names it."""
 
     name: str
     parent: str = ""
@@ -324,7 +320,7 @@ class _TemplateReference:
 
 
 def _references(tree: nodes.Template, parent: str) -> list[_TemplateReference]:
-    """Templates that `tree` names outright; a name that is computed is loaded when its row comes."""
+    """Return the templates `tree` names literally; computed names are loaded when their row renders."""
     references = []
     for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         name = getattr(node, "template", None)
@@ -342,7 +338,7 @@ def _raise_row_error(
     environment.steps.remaining = MAX_STEPS  # Jinja copies the context for each frame, which takes steps
     try:
         environment.handle_exception()
-    except Exception as rewritten:  # noqa: BLE001  it re-raises what is being handled, with template frames
+    except Exception as rewritten:  # noqa: BLE001  it re-raises the current exception with template frames
         frame = rewritten.__traceback__
         while frame is not None:
             if "__jinja_exception__" in frame.tb_frame.f_globals:
@@ -354,7 +350,7 @@ def _raise_row_error(
     if isinstance(error, RecursionError):
         raise RowError(f"{location}: the template includes or calls itself without end") from error
     message = str(error) or type(error).__name__
-    public = type(error).__name__  # the words may quote the row
+    public = type(error).__name__  # the message may quote the row
     if isinstance(error, jinja2.UndefinedError):
         public = message if _quotes_only_sources(sources, message) else public
         message += f"; the row has: {column_names(row)}"
@@ -362,6 +358,6 @@ def _raise_row_error(
 
 
 def _quotes_only_sources(sources: Iterable[str], message: str) -> bool:
-    """Whether each name that a message quotes is the templates' own, so that it comes from no row."""
+    """Return whether all names quoted in a message come from the templates, and so reveal nothing of a row."""
     known = "\n".join((*sources, "dict object", "None"))
     return all(name in known for name in re.findall(r"'([^']*)'", message))

@@ -1,4 +1,4 @@
-"""What each filter and test costs a row, taken from the meter before anything long is made."""
+"""Step costs of filters and tests, charged before anything long is made."""
 
 from __future__ import annotations
 
@@ -12,80 +12,75 @@ import jinja2
 from runner.planner.templates.step_limit import NUMBERS, RowError, StepLimit
 
 _LARGE_WIDTH = re.compile(r"\d{4}|\*|\{[^{}]*\{")
-"""Widths and precisions of formats that are too large, or that a value gives."""
+"""Widths and precisions of formats that are too large, or that a value supplies."""
 _FIELDS = re.compile(r"[%{]")
 _SHORT = 1_000
 CONTAINERS = frozenset({list, dict, tuple})
-"""The types of values that hold others."""
+"""Types of values that contain others."""
 _READS_NO_ENTRY = frozenset(
     {"attr", "count", "d", "default", "first", "items", "last", "length", "list", "map", "reject", "rejectattr"}
     | {"reverse", "select", "selectattr"}
 )
-"""Filters that hand entries on, and look into none."""
+"""Filters that pass entries on without reading them."""
 _SPLITS_TEXT = frozenset({"groupby", "max", "min", "sort", "sum", "unique"})
-"""Filters that take text apart into one text for each character."""
+"""Filters that split text into characters."""
 _LAZY = frozenset({"map", "reject", "rejectattr", "select", "selectattr"})
-"""Filters that do something with each entry when it is asked for."""
+"""Filters that process each entry on demand."""
 _MAKES_TEXT = frozenset(
     {"capitalize", "center", "dedent", "e", "escape", "forceescape", "format", "indent", "lower", "replace", "string"}
     | {"safe", "striptags", "title", "trim", "truncate", "truncate_tokens", "upper", "urlize", "wordcount", "wordwrap"}
     | {"xml_escape"}
 )
-"""Filters that make text of what they are given."""
+"""Filters that convert their value to text."""
 _NUMERIC_TESTS = frozenset({"divisibleby", "even", "odd"})
-"""Tests that Jinja writes with `%`, which formats where the value is text."""
+"""Tests that Jinja implements with `%`, which formats if the value is text."""
 _CHEAP_TESTS = frozenset(
     {"boolean", "callable", "defined", "escaped", "false", "float", "integer", "iterable", "mapping", "none", "number"}
     | {"sameas", "sequence", "string", "true", "undefined"}
 )
-"""Tests that look at no entry."""
+"""Tests that read no entry."""
 _BY_ATTRIBUTE = _SPLITS_TEXT | _LAZY
-"""Filters that take the path of an attribute, such as `a.b,c.d`, and follow it for each entry."""
+"""Filters that follow an attribute path, such as `a.b,c.d`, for each entry."""
 _PRECISION = 400
-"""Digits that rounding may be asked for; a double has no more than 324 behind the point."""
+"""Most digits for rounding; a double has at most 324 after the point."""
 _INTEGER_BITS = 4_096
 
 
 def metered(steps: StepLimit, name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that costs what it takes and gives.
-
-    It is called for most of what is printed, so the meter's own functions are called only where they have something to
-    say: a row has run out of steps, or a text is long.
-    """
+    """Wrap a filter so that each call costs what it reads and makes."""
     first = 1 if getattr(filter_, "jinja_pass_arg", None) is not None else 0
     if name == "join":
         return _metered_join(steps, filter_, first)
-    before = _COSTS.get(name)
+    cost = _COSTS.get(name)
+    if cost is None:
+        return _metered_by_value(steps, name, filter_, first)
+    return _metered_by_cost(steps, filter_, first, cost, makes_text=name in _MAKES_TEXT)
+
+
+def _metered_by_value(steps: StepLimit, name: str, filter_: Callable[..., Any], first: int) -> Callable[..., Any]:
+    """Wrap a filter whose cost is proportional to its value.
+
+    Most printed values pass through one, so the usual case, short text with steps left, calls no other function.
+    """
     characters_a_step = 1 if name in _SPLITS_TEXT else 100
-    shallow, texts, one_by_one = name in _READS_NO_ENTRY, name in _MAKES_TEXT, name in _LAZY
+    shallow, makes_text, lazy = name in _READS_NO_ENTRY, name in _MAKES_TEXT, name in _LAZY
     by_attribute = name in _BY_ATTRIBUTE
 
     @functools.wraps(filter_)
-    def plain(*args: Any, **kwargs: Any) -> Any:
+    def charged(*args: Any, **kwargs: Any) -> Any:
         value: Any = args[first] if len(args) > first else None
-        kind = type(value)
-        if kind is str:
+        if type(value) is str:
             steps.remaining -= 1 + len(value) // characters_a_step
-        elif kind in CONTAINERS and not shallow:
-            steps.spend_nested(value)
         else:
-            steps.remaining -= 1 + len(value) // 100 if kind in CONTAINERS else 1
-            if texts:
-                check_printable(value)
-            elif not (shallow or isinstance(value, (str, jinja2.Undefined))) and hasattr(kind, "__iter__"):
-                # A generator or view has no entries to weigh until it is gathered.
-                value = to_list(steps, value)
+            given, value = value, _charge_value(steps, value, shallow=shallow, makes_text=makes_text)
+            if value is not given:
                 args = (*args[:first], value, *args[first + 1 :])
         if steps.remaining < 0:
             steps.spend(0)
         parts = 1
         if kwargs or len(args) > first + 1:
-            charge_arguments(steps, args[first + 1 :], kwargs)
-            if by_attribute:
-                parts = _parts(args[first + 1 :], kwargs)
-                if parts > 1 and hasattr(value, "__len__"):
-                    steps.spend(parts * len(value))
-        if one_by_one and not isinstance(value, jinja2.Undefined):
+            parts = _charge_options(steps, value, args[first + 1 :], kwargs, by_attribute=by_attribute)
+        if lazy and not isinstance(value, jinja2.Undefined):
             items = value if hasattr(value, "__len__") else steps.spend_each(value, parts)
             args = (*args[:first], steps.spend_each(items), *args[first + 1 :])
         result = filter_(*args, **kwargs)
@@ -93,14 +88,46 @@ def metered(steps: StepLimit, name: str, filter_: Callable[..., Any]) -> Callabl
             _charge_text(steps, result)
         return result
 
+    return charged
+
+
+def _charge_value(steps: StepLimit, value: Any, *, shallow: bool, makes_text: bool) -> Any:
+    """Charge a value that is not plain text; return it, or the list of its entries if it is a generator or view."""
+    kind = type(value)
+    if kind in CONTAINERS and not shallow:
+        steps.spend_nested(value)
+        return value
+    steps.remaining -= 1 + len(value) // 100 if kind in CONTAINERS else 1
+    if makes_text:
+        check_printable(value)
+    elif not (shallow or isinstance(value, (str, jinja2.Undefined))) and hasattr(kind, "__iter__"):
+        return to_list(steps, value)
+    return value
+
+
+def _charge_options(
+    steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, by_attribute: bool
+) -> int:
+    """Charge a filter's further arguments; return the number of attributes it follows for each entry."""
+    charge_arguments(steps, args, kwargs)
+    parts = _parts(args, kwargs) if by_attribute else 1
+    if parts > 1 and hasattr(value, "__len__"):
+        steps.spend(parts * len(value))
+    return parts
+
+
+def _metered_by_cost(
+    steps: StepLimit, filter_: Callable[..., Any], first: int, cost: Callable[..., None], *, makes_text: bool
+) -> Callable[..., Any]:
+    """Wrap a filter with its own cost function."""
+
     @functools.wraps(filter_)
-    def growing(*args: Any, **kwargs: Any) -> Any:
-        assert before is not None
+    def charged(*args: Any, **kwargs: Any) -> Any:
         value: Any = args[first] if len(args) > first else None
-        if texts:
+        if makes_text:
             check_printable(value)
         charge_arguments(steps, args[first + 1 :], kwargs)
-        before(steps, value, args[first + 1 :], kwargs)
+        cost(steps, value, args[first + 1 :], kwargs)
         result = filter_(*args, **kwargs)
         if isinstance(result, str):
             _charge_text(steps, result)
@@ -108,11 +135,11 @@ def metered(steps: StepLimit, name: str, filter_: Callable[..., Any]) -> Callabl
             raise RowError("this number is too large")
         return result
 
-    return plain if before is None else growing
+    return charged
 
 
 def metered_test(steps: StepLimit, name: str, test: Any) -> Callable[..., Any]:
-    """Return a test that costs what it may compare, hash or turn into text."""
+    """Wrap a test so that each call costs what it may compare, hash or convert to text."""
     first = 1 if getattr(test, "jinja_pass_arg", None) is not None else 0
     numeric, cheap = name in _NUMERIC_TESTS, name in _CHEAP_TESTS
 
@@ -129,20 +156,20 @@ def metered_test(steps: StepLimit, name: str, test: Any) -> Callable[..., Any]:
 
 
 def to_list(steps: StepLimit, value: Any) -> list[Any]:
-    """Return the entries of a generator, view or range as a list, after their cost was taken."""
+    """Charge the entries of a generator, view or range, and return them as a list."""
     items = list(steps.spend_each(value))
     steps.spend_nested(items)
     return items
 
 
 def _parts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """Return how many attributes the longest path among the arguments names."""
+    """Return the number of attributes in the longest path among the arguments."""
     values = (*args, *kwargs.values())
     return max((value.count(".") + value.count(",") + 1 for value in values if isinstance(value, str)), default=1)
 
 
 def charge_comparison(steps: StepLimit, value: Any) -> Any:
-    """A value that is about to be compared or hashed, after its cost was taken."""
+    """Charge a value before it is compared or hashed; return it."""
     if type(value) in CONTAINERS:
         steps.spend_nested(value)
     elif isinstance(value, str):
@@ -156,7 +183,7 @@ _VIEWS: tuple[Any, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 def charge_slice(steps: StepLimit, value: Any) -> Any:
-    """A value of which a part is about to be taken, after its cost was taken."""
+    """Charge a value before it is sliced; return it."""
     if isinstance(value, str):
         steps.spend_text(len(value))
     elif type(value) in CONTAINERS:
@@ -165,7 +192,7 @@ def charge_slice(steps: StepLimit, value: Any) -> Any:
 
 
 def check_printable(value: Any) -> None:
-    """Raise RowError for what is no value: its text would name an address, and be another in each run."""
+    """Raise RowError for an object that is not plain data: its text would contain a memory address."""
     kind = type(value)
     if kind in NUMBERS or kind in CONTAINERS or isinstance(value, (str, jinja2.Undefined)):
         return
@@ -174,14 +201,14 @@ def check_printable(value: Any) -> None:
 
 
 def charge_arguments(steps: StepLimit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Take a step for each entry of the arguments, before a function goes through them."""
+    """Charge each entry of the arguments, before a function reads them."""
     for value in (*args, *kwargs.values()) if kwargs else args:
         if type(value) in CONTAINERS:
             steps.spend_nested(value)
 
 
 def _charge_text(steps: StepLimit, result: str) -> None:
-    """Take what a text that was made costs."""
+    """Charge a text that was made."""
     if len(result) < _SHORT and steps.remaining > 0:
         steps.remaining -= 1
     else:
@@ -193,7 +220,7 @@ def _metered_join(steps: StepLimit, filter_: Callable[..., Any], first: int) -> 
     def join(*args: Any, **kwargs: Any) -> Any:
         value: Any = args[first] if len(args) > first else None
         if value is not None and not isinstance(value, (str, list, tuple, dict)):
-            # What comes one by one has no length to look at before it is joined.
+            # A generator has no length to check before joining.
             value = list(steps.spend_each(value))
             args = (*args[:first], value, *args[first + 1 :])
         charge_arguments(steps, args[first + 1 :], kwargs)
@@ -208,10 +235,10 @@ def _metered_join(steps: StepLimit, filter_: Callable[..., Any], first: int) -> 
 
 
 def _charge_entries(steps: StepLimit, value: Any) -> int:
-    """Take a step for each entry, as `StepLimit.weigh` does; the characters of those that are text, together."""
+    """Charge each entry as `StepLimit.spend_nested` does; return the total characters of text entries."""
     if type(value) is list:
         sizes = [len(item) for item in value if type(item) is str]
-        if len(sizes) == len(value) and max(sizes, default=0) < _SHORT:  # most are
+        if len(sizes) == len(value) and max(sizes, default=0) < _SHORT:  # the usual case
             steps.spend(1 + 2 * len(value))
             return sum(sizes)
     steps.spend_nested(value)
@@ -219,17 +246,17 @@ def _charge_entries(steps: StepLimit, value: Any) -> int:
 
 
 _BYTES_A_STEP = 20_000
-"""Characters that are copied or compared in about the time of one step."""
+"""Characters copied or compared in about the time of one step."""
 
 
 def charge_product(steps: StepLimit, text: str, args: tuple[Any, ...]) -> None:
-    """Take what comparing each character of a text with each of a pattern costs."""
+    """Charge comparing each character of a text with each of a pattern."""
     if args and isinstance(args[0], str):
         steps.spend(len(text) * len(args[0]) // _BYTES_A_STEP)
 
 
 def length_after_replace(text: str, old: str, new: str) -> int:
-    """Return the length of a text in which `old` was replaced."""
+    """Return the length of a text after replacing `old` by `new`."""
     return len(text) + (text.count(old) if old else len(text) + 1) * max(0, len(new) - len(old))
 
 
@@ -238,7 +265,7 @@ def _numbers(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
 
 
 def _padded(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Filters that pad: each line may be as much longer as a number or text that is given."""
+    """Charge filters that pad: each line may grow by a given number or text."""
     steps.spend_nested(value)
     texts = [len(part) for part in (*args, *kwargs.values()) if isinstance(part, str)]
     grown = max([*_numbers(args, kwargs), *texts], default=4)
@@ -252,7 +279,7 @@ def _wrapped(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[s
     ends = [len(part) for part in (*args, *kwargs.values()) if isinstance(part, str)]
     steps.spend_text(len(text) + (len(text) // width + text.count("\n") + 1) * max(ends, default=1))
     longest = max(map(len, text.split()), default=0)
-    # Each piece that is cut from a word copies the rest of it, and each chunk of a line is a text.
+    # Cutting a long word copies its rest each time, and each chunk of a line is a text.
     steps.spend(len(text) // 2 + longest * longest // (width * _BYTES_A_STEP))
 
 
@@ -278,7 +305,7 @@ def _filled(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[st
 def _cut(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     _listed(steps, value, (), {})
     steps.spend_nested(value)
-    steps.spend(1 + max(_numbers(args, kwargs), default=0))  # each part is a list
+    steps.spend(1 + max(_numbers(args, kwargs), default=0))  # each slice is a list
 
 
 def _rounded(steps: StepLimit, _value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -288,12 +315,12 @@ def _rounded(steps: StepLimit, _value: Any, args: tuple[Any, ...], kwargs: dict[
 
 
 def _listed(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-    # Text is taken apart into one text for each character.
+    # Text becomes a list of characters.
     steps.spend_entries((5 if isinstance(value, str) else 1) * (len(value) if hasattr(value, "__len__") else 0))
 
 
 def _taken_apart(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-    """Filters that look for words or lines, and hold them all."""
+    """Charge filters that split text into words or lines."""
     steps.spend_nested(value)
     steps.spend(1 + len(value) // 5 if isinstance(value, str) else 1)
 
@@ -304,7 +331,7 @@ def _halved(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[
 
 
 def charge_search(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-    """Filters that go over the text again for what they find in it."""
+    """Charge filters that read the text again for each match."""
     steps.spend_nested(value)
     steps.spend(1 + (len(value) ** 2 // 100_000 if isinstance(value, str) else 0))
 
@@ -315,23 +342,23 @@ def _cheap(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[s
 
 
 def _deep(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Filters that write a value out: `indent` stands before each entry, once for each level."""
+    """Charge filters that serialize a value: `indent` is repeated for each entry and level."""
     start = steps.remaining
     steps.spend_nested(value)
     steps.spend_text((start - steps.remaining) * max(_numbers(args, kwargs), default=0))
 
 
 def charge_format(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Take what filling a format costs. Raises RowError, for widths too large or unknown above all."""
+    """Charge formatting. Raises RowError for field widths that are too large or not constant."""
     steps.spend_nested(value)
     left = steps.remaining
     steps.spend_nested([*args, *kwargs.values()])
     text = str(value)
     if _LARGE_WIDTH.search(text):
-        raise RowError("a format's width is at most 999, and stands in the format")
+        raise RowError("a format's width must be a constant of at most 999")
     fields = len(_FIELDS.findall(text))
     if fields > 1:
-        # Each field may be as wide as a width can be, or as the longest text that is given, entries and all.
+        # Each field may be as wide as the largest width or the longest argument, including its entries.
         given = (*args, *kwargs.values())
         longest = max((len(part) for part in given if isinstance(part, str)), default=0)
         wide = 999 if any(mark.isdigit() for mark in text) else 25

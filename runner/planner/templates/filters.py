@@ -1,7 +1,7 @@
-"""Filters for prompts beside Jinja's own. Each is a pure function of its arguments; docs/spec.md shows what each gives.
+"""Filters for prompts, in addition to Jinja's. docs/spec.md shows what each returns.
 
-Rows are rendered in any order, in several processes, so nothing may be kept from one to the next; what a filter
-needs it imports inside, because every worker imports this module.
+Each is a pure function of its arguments: rows are rendered in any order, in several processes. Every worker imports
+this module, so filters import their dependencies inside.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ _ENCODINGS = ("o200k_base", "cl100k_base")
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON as a prompt wants it: no HTML escapes, the row's own order."""
+    """Return JSON for a prompt: without HTML escapes, in the row's own order."""
     return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
 
 
 def xml_escape(value: Any) -> str:
-    """Text for the inside of an XML tag or attribute: & < > and both quotes escaped."""
-    # By hand, since xml.sax.saxutils imports urllib and ssl, and starting takes a tenth longer.
+    """Escape text for an XML element or attribute: & < > and both quotes."""
+    # Not xml.sax.saxutils: it imports urllib and ssl, which adds a tenth to the start-up time.
     text = str(value).replace("&", "&amp;").replace(">", "&gt;").replace("<", "&lt;")
     return text.replace('"', "&quot;").replace("'", "&apos;")
 
 
 def dedent(value: str) -> str:
-    """Text without the white space that all its lines begin with."""
+    """Remove the indentation that all lines share."""
     return textwrap.dedent(value)
 
 
 def to_csv(value: Any, header: bool = True, delimiter: str = ",") -> str:
-    """A list of mappings, of lists or of values as CSV lines, quoted where needed; `header` names the columns."""
+    """Write a list of mappings, lists or values as CSV lines, quoted if needed; `header` adds the column names."""
     if not isinstance(value, (list, tuple)):
         raise RowError("the filter `csv` takes a list, of mappings or of lists")
     rows = list(value)
@@ -54,10 +54,10 @@ def to_csv(value: Any, header: bool = True, delimiter: str = ",") -> str:
 
 
 def truncate_tokens(value: Any, count: Any, end: str = "", encoding: str = "o200k_base") -> str:
-    """Text cut to at most `count` tokens, with `end` behind it where something was cut.
+    """Cut text to at most `count` tokens, and append `end` if something was cut.
 
-    Tokens are OpenAI's `o200k_base` (GPT-4o and later) or `cl100k_base`, for any model, so that a text does not change
-    with the model. A character that is cut in two is left out.
+    Tokens are OpenAI's `o200k_base` (GPT-4o and later) or `cl100k_base`, whatever the model, so that a text does not
+    change with the model. A character that is cut in two is dropped.
     """
     if encoding not in _ENCODINGS:
         raise RowError(f"truncate_tokens knows the encodings {' and '.join(_ENCODINGS)}")
@@ -79,9 +79,9 @@ def _tokenizer(encoding: str) -> Any:
     import warnings  # noqa: PLC0415
 
     with warnings.catch_warnings():
-        # bpe-openai 0.1.4 opens its data with a function that Python 3.11 to 3.12 warn of.
+        # bpe-openai 0.1.4 calls a function that is deprecated in Python 3.11 and 3.12.
         warnings.simplefilter("ignore", DeprecationWarning)
-        from bpe_openai import get_encoding  # noqa: PLC0415  it takes most of a second to import
+        from bpe_openai import get_encoding  # noqa: PLC0415  importing takes most of a second
 
         return get_encoding(encoding)
 
@@ -93,4 +93,4 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "truncate_tokens": truncate_tokens,
     "xml_escape": xml_escape,
 }
-"""The filters by the name they have in templates."""
+"""The filters by their name in templates."""

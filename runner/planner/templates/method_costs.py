@@ -1,4 +1,4 @@
-"""What each method of text and of Python's containers costs a row, taken from the meter before it is called."""
+"""Step costs of the methods of text and of Python's containers, charged before the call."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from runner.planner.templates.step_limit import RowError, StepLimit
 
 _WIDTHS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
 _SEARCHED_BACKWARD = frozenset({"rfind", "rindex", "rpartition", "rsplit"})
-"""Methods whose search takes the text's length times the pattern's; searching forward takes their sum."""
+"""Methods that take text length times pattern length; searching forward takes their sum."""
 _STRIPPED = frozenset({"strip", "lstrip", "rstrip"})
-"""Methods that look for each character of the text among the given ones."""
+"""Methods that look up each character of the text in their argument."""
 
 
 def charge_method(
     steps: StepLimit, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, ...]:
-    """Take what a method of `text` costs with these arguments. Raises RowError.
+    """Charge a method call on `text`; return the arguments to call it with. Raises RowError.
 
-    Returns the arguments to call it with: what comes one by one is gathered, since it comes once only.
+    A generator among the arguments is gathered into a list, because it can be read only once.
     """
     charge_arguments(steps, args, kwargs)
     if name in {"format", "format_map"}:
@@ -58,7 +58,7 @@ def charge_method(
 
 
 def charge_builtin(steps: StepLimit, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Take what a function of Python's own costs with these arguments: a method of a list or mapping, or `dict`."""
+    """Charge a call of a Python builtin: a method of a list or mapping, or `dict`."""
     charge_arguments(steps, args, kwargs)
     owner: Any = getattr(called, "__self__", None)
     name = getattr(called, "__name__", "")

@@ -1,7 +1,7 @@
-"""Jinja's sandbox with a meter: planning a stranger's pull request reaches nothing, and ends, in little memory.
+"""Jinja sandbox with step and size limits, so that planning an untrusted pull request always terminates.
 
-The sandbox keeps templates from reaching what they should not; the meter (`runner.planner.templates.step_limit`)
-from running on.
+The sandbox prevents access to Python's internals; `runner.planner.templates.step_limit` bounds time and memory.
+This module overrides private members of Jinja; tests/planner/templates/test_jinja_internals.py names them.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ from runner.planner.templates.method_costs import charge_builtin, charge_method
 from runner.planner.templates.step_limit import MAX_STEPS, MAX_TEXT, RowError, StepLimit
 
 _MAX_INTEGER_BITS = 4_096
-"""The longest whole number that arithmetic may make."""
+"""Longest integer that arithmetic may produce."""
 MAX_TOKENS = 30_000
-"""What one template may consist of, in Jinja's tokens: compiling takes a second for about 20,000 of them."""
+"""Jinja tokens in one template: compiling takes a second for about 20,000 of them."""
 _FOLDING_STEPS = MAX_STEPS // 100
-"""What may be worked out while a template is compiled, and is then held with it; what is beyond waits for a row."""
+"""Steps for constant folding at compile time, since results stay in memory. Rows evaluate costlier expressions."""
 _COUNTED, _COMPARED, _SLICED, _METHOD = "__counted", "__compared", "__sliced", "__method"
-"""Filters that stand around what a loop goes over, what is compared or is a key, of what a slice is taken, and whose
-method is called."""
+"""Names of the internal filters around loop iterables, compared values and keys, sliced values, and the objects of
+called methods.
+"""
 _FORMATS = frozenset({"format", "format_map"})
 _REPEATING_NODES = (
     nodes.For,
@@ -53,14 +54,14 @@ _REPEATING_NODES = (
 )
 _STATELESS_NODES = (nodes.Template, nodes.Output, nodes.If, nodes.For, nodes.Expr, nodes.Helper)
 _ROW_TYPES = (str, int, float, bool, type(None), list, dict)
-"""The types of values that rows have."""
+"""The types of values in rows."""
 
 
 class _Generator(CodeGenerator):
-    """Jinja's compiler, with a `~` that is counted, and text that is printed as it is."""
+    """Jinja's compiler, with `~` metered and a fast path for printing text."""
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802  Jinja's name
-        self.write("environment.joined((")
+        self.write("environment.join_parts((")
         for item in node.nodes:
             self.visit(item, frame)
             self.write(", ")
@@ -70,7 +71,7 @@ class _Generator(CodeGenerator):
         if _escapes_output(frame):
             super()._output_child_pre(node, frame, finalize)
         else:
-            # Most of what is printed is text, of which nothing has to be asked.
+            # Fast path: text needs no check.
             self.write("(t_out if type(t_out := ")
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:
@@ -85,16 +86,16 @@ def _escapes_output(frame: Frame) -> bool:
 
 
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with a meter, whose steps are set anew for each row."""
+    """Jinja's sandbox with a step limit, reset for each row."""
 
     code_generator_class = _Generator
     intercepted_binops = frozenset({"*", "**", "+", "%"})
 
     def __init__(self, **options: Any) -> None:
-        # A template is compiled once: that takes long, and costs no steps.
+        # Compile each template once: it is slow, and costs no steps.
         super().__init__(cache_size=-1, **options)
         self.steps = StepLimit()
-        self.concat = self.join_parts  # type: ignore[method-assign]  # Jinja means it to be replaced
+        self.concat = self.join_parts  # type: ignore[method-assign]  # an extension point of Jinja
         self.filters = {name: metered(self.steps, name, filter_) for name, filter_ in self.filters.items()}
         self.filters[_COUNTED] = self._counted
         self.filters[_COMPARED] = partial(charge_comparison, self.steps)
@@ -108,11 +109,11 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         self._tree_hook: Callable[[nodes.Template], None] | None = None
 
     def add_filters(self, filters: dict[str, Callable[..., Any]]) -> None:
-        """Add filters of our own, metered like Jinja's."""
+        """Add our own filters, metered like Jinja's."""
         self.filters |= {name: metered(self.steps, name, filter_) for name, filter_ in filters.items()}
 
     def join_parts(self, parts: Iterable[Any]) -> str:
-        """Texts joined: what a block gives, and `~`."""
+        """Join the output of a block, or the operands of `~`."""
         size, texts = 0, []
         for part in parts:
             if isinstance(part, (list, dict, tuple)):
@@ -127,13 +128,13 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return "".join(texts)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Return a column, also one with the name of a method of dict; `row.items()` is always the method."""
+        """Prefer a column over a dict method of the same name; `row.items()` is always the method."""
         if type(obj) is dict and attribute in obj:
             return obj[attribute]
         return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """The sandbox's answer, which is remembered for attributes of the types that rows have."""
+        """Return the sandbox's answer, cached for the types in rows."""
         if type(obj) not in _ROW_TYPES:
             return super().is_safe_attribute(obj, attr, value)
         is_safe = self._safe_attributes.get((type(obj), attr))
@@ -144,7 +145,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return is_safe
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Arithmetic whose result can be larger than what goes in."""
+        """Charge arithmetic with results larger than its operands."""
         if operator == "%" and isinstance(left, str):
             charge_format(self.steps, left, (right,), {})
         if operator == "**":
@@ -175,29 +176,29 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             self.steps.spend_entries(size)
 
     def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Each call costs, and methods of text are looked at, since their result may be long."""
+        """Charge each call, and methods of text by their possible result."""
         self.steps.spend(1)
         if type(obj) is types.BuiltinMethodType and type(obj.__self__) is str and obj.__name__ not in _FORMATS:
             args = charge_method(self.steps, obj.__self__, obj.__name__, args, kwargs)
             kwargs.pop("_loop_vars", None)
             kwargs.pop("_block_vars", None)
-            return obj(*args, **kwargs)  # nothing that Jinja asks of a callable is true of it
+            return obj(*args, **kwargs)  # Jinja's checks on callables don't apply to it
         wrapped = getattr(obj, "__wrapped__", obj)  # the sandbox wraps `format`
         owner = getattr(wrapped, "__self__", None)
         if isinstance(owner, str):
             args = charge_method(self.steps, owner, getattr(wrapped, "__name__", ""), args, kwargs)
         elif isinstance(obj, (types.BuiltinMethodType, type)):
             charge_builtin(self.steps, obj, args, kwargs)
-        else:  # a macro, most of the time
+        else:  # usually a macro
             self.steps.spend(4 + len(args) // 10 + len(kwargs))
-            if isinstance(obj, LoopContext):  # a loop that is recursive
+            if isinstance(obj, LoopContext):  # a recursive loop
                 args = (self._counted(context, args[0]), *args[1:]) if args else args
             elif isinstance(owner, LoopContext):  # `loop.changed` compares
                 args = tuple(charge_comparison(self.steps, value) for value in args)
         return super().call(context, obj, *args, **kwargs)
 
     def get_template(self, *args: Any, **kwargs: Any) -> jinja2.Template:
-        """Each template that is included or imported costs."""
+        """Charge each included or imported template."""
         self.steps.spend(10)
         found = super().get_template(*args, **kwargs)
         self.steps.spend(len(found.blocks) // 10)
@@ -209,7 +210,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     @contextmanager
     def with_tree_hook(self, tree_hook: Callable[[nodes.Template], None]) -> Iterator[None]:
-        """Within this, `prepare` is given each tree before it is compiled."""
+        """Call `tree_hook` with each tree before it is compiled, within this context."""
         self._tree_hook = tree_hook
         try:
             yield
@@ -223,24 +224,24 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         for node in list(source.find_all(nodes.For)):
             node.iter = _wrap_in_filter(node.iter, _COUNTED)
         _mark_comparisons(source)
-        # Constants are folded while a template is compiled, which may be in the middle of a row.
+        # A template may be compiled, and its constants folded, while a row renders.
         saved, self.steps.remaining = self.steps.remaining, _FOLDING_STEPS
         try:
             return super()._generate(source, *args, **kwargs)
         finally:
             self.steps.remaining = saved
 
-    @jinja2.pass_context  # so that it is not folded away over constants
+    @jinja2.pass_context  # prevents constant folding
     def _counted(self, _context: Any, items: Any) -> Any:
-        # A list is known to end; its length is what counts. Anything else is counted as it comes.
+        # A list costs its length. Generators are counted entry by entry.
         if isinstance(items, (list, tuple, dict, str)):
             self.steps.spend(len(items))
             return items
         return items if isinstance(items, jinja2.Undefined) else self.steps.spend_each(items)
 
-    @jinja2.pass_context  # so that it is not folded away over constants
+    @jinja2.pass_context  # prevents constant folding
     def _method(self, _context: Any, obj: Any, name: str) -> Any:
-        """Return a method that is called, also where a column has its name."""
+        """Return the method for a call, even if a column has its name."""
         return super().getattr(obj, name)
 
     def _namespace(self, *args: Any, **kwargs: Any) -> Namespace:
@@ -256,7 +257,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _Context(Context):
-    """Jinja's context, which charges for the copy of all columns that a template with its context gets."""
+    """Jinja's context. Charges the copy of all columns given to a template that is included with context."""
 
     def get_all(self) -> dict[str, Any]:
         environment = self.environment
@@ -266,15 +267,15 @@ class _Context(Context):
 
 
 class _Namespace(Namespace):
-    """Jinja's namespace, in which setting something costs: what a template builds turn by turn is built in one."""
+    """Jinja's namespace with metered assignment: values that grow turn by turn are built in one."""
 
     def __init__(self, steps: StepLimit, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        object.__setattr__(self, "_steps", steps)  # beside what a template sees of it
+        object.__setattr__(self, "_steps", steps)  # invisible to templates
 
     def __setitem__(self, name: str, value: Any) -> None:
         steps: StepLimit = object.__getattribute__(self, "_steps")
-        # Python's garbage collector goes over nested lists again and again while they grow.
+        # Python's garbage collector scans nested lists repeatedly while they grow.
         steps.spend(19 if isinstance(value, (list, tuple, dict)) else 4)
         super().__setitem__(name, value)
 
@@ -283,7 +284,7 @@ _DICT_METHODS = frozenset(name for name in dir(dict) if not name.startswith("_")
 
 
 def _mark_methods(source: nodes.Template) -> None:
-    """Mark methods of dict that are called: `row.items()` is the method, `row.items` the column."""
+    """Mark calls of dict methods: `row.items()` is the method, `row.items` the column."""
     for call in list(source.find_all(nodes.Call)):
         if isinstance(call.node, nodes.Getattr) and call.node.attr in _DICT_METHODS:
             name = nodes.Const(call.node.attr, lineno=call.node.lineno)
@@ -295,9 +296,9 @@ def _wrap_in_filter(node: Any, name: str) -> nodes.Expr:
 
 
 def _mark_comparisons(source: nodes.Template) -> None:
-    """Put filters around what Python would go through on its own, entry by entry.
+    """Wrap everything that Python would compare or hash entry by entry.
 
-    Comparing with a constant takes no time worth counting, but for looking for it in something.
+    Comparing with a constant is cheap, except for searching it in a container.
     """
     for compare in list(source.find_all(nodes.Compare)):
         sides = [compare.expr, *(operand.expr for operand in compare.ops)]
@@ -318,7 +319,7 @@ def _mark_comparisons(source: nodes.Template) -> None:
 
 
 def _limit_tokens(stream: TokenStream) -> Iterator[Token]:
-    """Yield a template's tokens. Raises TemplateSyntaxError beyond the most that there may be."""
+    """Yield a template's tokens. Raises TemplateSyntaxError beyond MAX_TOKENS."""
     for number, token in enumerate(stream):
         if number >= MAX_TOKENS:
             message = (
@@ -332,12 +333,12 @@ def _limit_tokens(stream: TokenStream) -> Iterator[Token]:
 
 
 def has_loops(tree: nodes.Template) -> bool:
-    """Whether a template can give more text than stands in it and in its row."""
+    """Return whether a template can produce more text than it and its row contain."""
     return next(tree.find_all(_REPEATING_NODES), None) is not None
 
 
 def is_stateless(tree: nodes.Template) -> bool:
-    """Whether a template sets nothing, and defines and takes in no blocks or macros: its context stays as it was."""
+    """Return whether rendering a template never writes to its context: no assignments, blocks or macros."""
     waiting: list[nodes.Node] = [tree]
     while waiting:
         node = waiting.pop()

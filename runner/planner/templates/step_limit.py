@@ -1,9 +1,7 @@
-"""The meter that bounds what one row's rendering may cost, so that planning a stranger's pull request ends.
+"""Step limit of one row's rendering, so that planning an untrusted pull request always terminates.
 
-Each loop turn, call, loaded template and long text costs steps; a row has `MAX_STEPS` of them. No text grows beyond
-`MAX_TEXT`
-characters. Counting steps instead of seconds keeps rendering a pure function: it fails at the same place on every
-machine. What costs how much stands in `runner.planner.templates.filter_costs`.
+Counting steps instead of seconds keeps rendering a pure function: it fails at the same place on every machine. For the
+cost of each filter see `runner.planner.templates.filter_costs`.
 """
 
 from __future__ import annotations
@@ -14,20 +12,21 @@ from typing import Any
 import jinja2
 
 MAX_STEPS = 1_000_000
-"""What one row may cost. A turn of a loop, a call, a filter and a loaded template cost one each, a text one for 200
-characters, a list one for 50 entries; so all that a row makes together fits into some hundred megabytes."""
+"""Steps of one row. A loop turn, call or filter costs one, text one per 200 characters, a list one per 50 entries. So a
+row's values fit into some hundred megabytes.
+"""
 MAX_TEXT = 10_000_000
-"""The longest text, in characters, that a template may make; also the longest list."""
+"""Longest text, in characters, and longest list that a template may make."""
 
 
 NUMBERS = frozenset({int, float, bool, type(None)})
-"""The types of values that have a short text."""
+"""Types of values with a short text."""
 
 
 class RowError(Exception):
-    """A row could not be rendered; the message names template, line and the columns there are.
+    """A row could not be rendered; the message names template, line and the row's columns.
 
-    `public` is the message without what stands in the row; the message itself where nothing of a row is in it.
+    `public` is the message without content of the row.
     """
 
     code = "BS206"
@@ -38,7 +37,7 @@ class RowError(Exception):
 
 
 class StepLimit:
-    """What is left of a row's steps. Rendering takes some of `left` by itself where a call would cost more than it."""
+    """A row's remaining steps. Hot paths subtract from `remaining` directly, to save a call."""
 
     __slots__ = ("remaining",)
 
@@ -46,25 +45,27 @@ class StepLimit:
         self.remaining = MAX_STEPS
 
     def spend(self, steps: int) -> None:
-        """Take some steps. Raises RowError where there are not so many left."""
+        """Spend some steps. Raises RowError if too few remain."""
         self.remaining -= steps
         if self.remaining < 0:
-            raise RowError(f"the template runs on: a row may cost {MAX_STEPS} steps, such as turns of a loop")
+            raise RowError(f"the template exceeds {MAX_STEPS} steps for one row; a loop turn costs one")
 
     def spend_text(self, size: int) -> None:
-        """Take what a text or list of this size costs, before it is made. Raises RowError."""
+        """Spend the cost of a text of `size` characters, before it is made. Raises RowError."""
         if size > MAX_TEXT:
-            raise RowError(f"the template makes something of {size} characters or entries; at most {MAX_TEXT} may be")
+            raise RowError(
+                f"the template makes a text or list of {size} characters or entries; at most {MAX_TEXT} are allowed"
+            )
         self.spend(1 + size // 200)
 
     def spend_entries(self, size: int) -> None:
-        """Take what a list of this size costs, before it is made. Raises RowError."""
+        """Spend the cost of a list of `size` entries, before it is made. Raises RowError."""
         if size > MAX_TEXT:
             self.spend_text(size)
         self.spend(1 + size // 50)
 
     def spend_each(self, items: Iterable[Any], cost: int = 1) -> Iterator[Any]:
-        """Yield the items; each takes some steps."""
+        """Yield the items; each costs some steps."""
         for item in items:
             self.remaining -= cost
             if self.remaining < 0:
@@ -72,27 +73,31 @@ class StepLimit:
             yield item
 
     def spend_nested(self, value: Any) -> None:
-        """Take a step for each entry of a list or mapping, however deep, before it is written out or compared.
+        """Spend a step for each entry of a list or mapping, at any depth, before it is printed or compared.
 
-        One list may stand in another many times, and that again, so that a few hold more entries than there are atoms.
-        Raises RowError, also for an entry that is no value, such as a generator, whose text would name an address.
+        Shared references count each time, because nesting them multiplies the entries exponentially. Raises RowError,
+        also for an entry that is not plain data, such as a generator: its text would contain a memory address.
         """
-        if isinstance(value, (list, tuple, dict)):
-            self.spend(1 + len(value))
-            for item in value.values() if isinstance(value, dict) else value:
-                kind = type(item)
-                if kind is str and len(item) < 1_000:  # most are
-                    self.remaining -= 1
-                elif isinstance(item, (list, tuple, dict)):
-                    self.spend_nested(item)
-                elif isinstance(item, jinja2.Undefined):
-                    str(item)  # raises, in Jinja's words
-                elif isinstance(item, str):
-                    self.spend_text(len(item))
-                elif kind not in NUMBERS:
-                    raise RowError(f"a list or mapping that holds a {kind.__name__} can't be printed or compared")
-            if isinstance(value, dict):
-                for key in value:
-                    if type(key) is not str:
-                        self.spend_nested([key])
-            self.spend(0)
+        if not isinstance(value, (list, tuple, dict)):
+            return
+        self.spend(1 + len(value))
+        for item in value.values() if isinstance(value, dict) else value:
+            kind = type(item)
+            if kind is str and len(item) < 1_000:  # the usual case
+                self.remaining -= 1
+            elif isinstance(item, (list, tuple, dict)):
+                self.spend_nested(item)
+            elif kind not in NUMBERS:
+                self._spend_leaf(item)
+        for key in value if isinstance(value, dict) else ():
+            if type(key) is not str:
+                self.spend_nested([key])
+        self.spend(0)
+
+    def _spend_leaf(self, item: Any) -> None:
+        if isinstance(item, jinja2.Undefined):
+            str(item)  # raises UndefinedError
+        elif isinstance(item, str):
+            self.spend_text(len(item))
+        else:
+            raise RowError(f"a list or mapping that holds a {type(item).__name__} can't be printed or compared")

@@ -82,7 +82,7 @@ def test_unicode_text_of_excel_is_read_as_the_error_says(project: Write) -> None
     [
         pytest.param(("a.jsonl", "b.jsonl", "c.csv"), "(2 .jsonl and 1 .csv), write data/in/*.jsonl or data/in/*.csv", id="two kinds"),
         pytest.param(("v1.a.jsonl.gz",), "(1 .jsonl.gz), write data/in/*.jsonl.gz", id="compressed"),
-        pytest.param(("a.pdf", ".b.csv"), "data/in/*.jsonl or the like; it holds no rows now", id="none"),
+        pytest.param(("a.pdf", ".b.csv"), "data/in/*.jsonl or the like; it contains no row files now", id="none"),
     ],
 )  # fmt: skip
 def test_a_folder_says_what_to_write(project: Write, files: tuple[str, ...], says: str) -> None:
