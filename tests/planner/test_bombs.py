@@ -154,7 +154,7 @@ def test_requests_that_would_fill_the_disk_are_an_error(
     (root / "specs/job.yaml").write_text(SPEC.replace("Say {{ text }}.", "{{ 'x' * 900000 }}"))
     (scratch := tmp_path / "scratch").mkdir()
     [spec] = load_project(root, [root / "specs/job.yaml"], variables={}, provider=None, environ={}).jobs
-    with pytest.raises(SpecError, match="more than 2700"):
+    with pytest.raises(SpecError, match="exceed 2700"):
         render_job(spec, root, scratch)
 
 

@@ -127,7 +127,7 @@ def test_a_worker_that_dies_is_an_error_with_a_sentence(load: Callable[..., Proj
     loaded, running, _ = workers(load, tmp_path)
     spec = loaded.jobs[0]
     chunks = read_chunks(loaded.root, spec, InputFiles())
-    with running, pytest.raises(WorkerError, match="was killed by signal 9 before its work was done") as caught:
+    with running, pytest.raises(WorkerError, match="was killed by signal 9 before it finished") as caught:
         list(_killing(running, chunks))
     assert "--jobs 1" in caught.value.hint
     assert caught.value.code == "BS210"

@@ -198,7 +198,7 @@ def test_what_is_no_file_of_the_project_is_told(
 
 def test_more_files_than_can_be_told_apart_is_an_error(project: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.planner.input.source.MAX_FILES", 2)
-    with pytest.raises(InputError, match="matches 3 files; at most 2 are read"):
+    with pytest.raises(InputError, match="matches 3 files; at most 2 are allowed"):
         rows(project, "{path: 'data/*.csv', id: id}", **{f"data__{n}_DOT_csv": b"id\n1\n" for n in "abc"})
 
 

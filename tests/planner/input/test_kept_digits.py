@@ -35,9 +35,9 @@ REFUSED = {
     "decimal": ("12345678901234567890.123456::DECIMAL(38,6)", "cannot keep the digits of 12345678901234567890.123456"),
     "decimal in a list": ("[0.12345678901234567891::DECIMAL(38,20)]", "cannot keep the digits of"),
     "whole decimal": ("123456789012345678901::DECIMAL(38,0)", "beyond 64 bits"),
-    "nanoseconds in a list": ("[TIMESTAMP_NS '2024-01-02 03:04:05.123456789']", "nanoseconds would be cut off"),
-    "nanoseconds in a struct": ("{'a': TIMESTAMP_NS '2024-01-02 03:04:05.123456789'}", "nanoseconds would be cut off"),
-    "time": ("'03:04:05.123456789'::TIME_NS", "nanoseconds would be cut off"),
+    "nanoseconds in a list": ("[TIMESTAMP_NS '2024-01-02 03:04:05.123456789']", "would lose its nanoseconds"),
+    "nanoseconds in a struct": ("{'a': TIMESTAMP_NS '2024-01-02 03:04:05.123456789'}", "would lose its nanoseconds"),
+    "time": ("'03:04:05.123456789'::TIME_NS", "would lose its nanoseconds"),
 }
 
 
