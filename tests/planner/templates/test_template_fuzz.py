@@ -47,7 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_name_and_any_bytes(root: Path, name: str, data: bytes) -> None:
     (root / "templates/t.j2").write_bytes(data)
     (root / "templates/inner/t.j2").write_bytes(data)
-    loaded = read_template(root, name, asks_git=False)
+    loaded = read_template(root, name, check_git=False)
     assert bool(loaded.problem) != bool(loaded.path)
     assert SECRET not in loaded.text
     if not loaded.problem:
