@@ -142,7 +142,7 @@ def test_a_template_that_changes_meanwhile_is_an_error(load: Callable[..., Proje
     templates.add_loaded(
         {"part-0.j2": LoadedTemplate("another text", "templates/part-0.j2", hashlib.sha256().hexdigest())}
     )
-    with running, pytest.raises(InputError, match=r"templates/part-0\.j2: the template was changed"):
+    with running, pytest.raises(InputError, match=r"templates/part-0\.j2: the template changed"):
         list(running.render(chunks))
 
 

@@ -508,7 +508,7 @@ def test_the_error_says_what_to_do(prison: Prison, text: str, says: str) -> None
     ("text", "message"),
     [
         ("Dear\n{% for i in range(999999) %}{{ i }}{% endfor %}", "t.j2:2: the template exceeds 1000000 steps"),
-        ("one\ntwo\n{{ 'x' * 10**8 }}", "t.j2:3: the template makes something of 100000000 characters"),
+        ("one\ntwo\n{{ 'x' * 10**8 }}", "t.j2:3: the template makes a text or list of 100000000 characters"),
         ("{% include 'inner.j2' %}", "templates/inner.j2:3: the template exceeds 1000000 steps"),
     ],
 )
