@@ -16,9 +16,9 @@ _NEW_MODE = 0o644
 
 
 def private_folder(path: Path) -> None:
-    """Create a folder that only its owner may enter. Parents get the usual mode."""
-    if not path.is_dir():
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Create a folder, and the parents it lacks, that only its owner may enter."""
+    for folder in reversed([one for one in (path, *path.parents) if not one.exists()]):
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner.errors import StoreError
+from runner.state.atomic import private_folder
 
 UPLOAD_LIFETIME = timedelta(days=29)
 """How long an uploaded file is reused. The vendor's guide keeps files for 29 to 30 days."""
@@ -67,7 +68,7 @@ class Ledger:
         """Open the file. With `read_only`, a folder without write permission is enough."""
         self._path = path
         self._lock = threading.RLock()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         try:
             if read_only and not os.access(path.parent, os.W_OK):
                 # No process can write here, so no lock is needed. Entries in the write-ahead log may be missing.

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from runner.state.atomic import private_folder
+
 
 @contextlib.contextmanager
 def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object] | None = None) -> Iterator[None]:
@@ -20,7 +22,7 @@ def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object]
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -43,7 +45,7 @@ def is_held(path: Path) -> bool:
     """Return whether a process holds the lock now. That may change at once."""
     from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     try:
         with FileLock(path, timeout=0):
             return False

@@ -96,7 +96,7 @@ class ProjectPaths:
 
         private_folder(self.base)
         parent = self.home / "scratch"
-        parent.mkdir(parents=True, exist_ok=True)
+        private_folder(parent)
         self._mark()
         for folder in parent.iterdir():
             if _is_abandoned(folder):

@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 from runner.base.keys import KEY_BYTES, parse_key
 from runner.base.sorted_keys import order_of, plain_keys
 from runner.errors import StoreError
-from runner.state.atomic import write_if_changed
+from runner.state.atomic import private_folder, write_if_changed
 from runner.state.sorted_file import SortedFile, save_sorted
 
 KEY = np.dtype(f"S{KEY_BYTES}")
@@ -179,7 +179,7 @@ class ResultStore:
     @contextlib.contextmanager
     def locked(self, batch_id: str) -> Iterator[None]:
         """Hold the lock of a batch's files against all threads and processes. Not reentrant."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         number = zlib.crc32(batch_id.encode()) % _LOCKS
         with (self.folder / f".lock-{number}").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -188,7 +188,7 @@ class ResultStore:
     @contextlib.contextmanager
     def staging(self, batch_id: str) -> Iterator[tuple[Path, Path]]:
         """Yield two paths to download to. Remove their files at the end, unless `commit_download` moved them."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         for folder in self.folder.glob(f"{_STAGING_PREFIX}*"):
             with contextlib.suppress(OSError):
                 if time.time() - folder.stat().st_mtime > MAX_STAGING_AGE:

@@ -55,7 +55,7 @@ def test_what_writes_says_that_it_is_the_rights(locked: Path) -> None:
     for command in (["apply", "--yes"], ["report"]):
         told = anybody(locked, *command, expect=1)
         assert "Permission denied [BS411]" in told
-        assert RIGHTS in told or "Fix the permissions" in told
+        assert RIGHTS in told or "fix the permissions" in told
         assert "continues from there" not in told
 
 

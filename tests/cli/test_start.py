@@ -297,3 +297,10 @@ def test_a_job_that_was_never_applied_has_nothing_to_verify(tmp_path: Path) -> N
     batchspec(tmp_path, "init")
     told = batchspec(tmp_path, "verify", expect=1)
     assert told == "hello: not verified\n  ! specs/hello.lock records nothing of this job: it was never applied\n"
+
+
+def test_nobody_else_can_read_the_store(tmp_path: Path) -> None:
+    """`init`, `plan` and `apply` keep prompts and answers in folders that only their owner may enter."""
+    batchspec(tmp_path, "init")
+    batchspec(tmp_path, "apply", "--provider", "local", "--yes")
+    assert (tmp_path / ".batchspec").stat().st_mode & 0o077 == 0

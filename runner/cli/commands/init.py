@@ -152,9 +152,10 @@ def _add_lines(path: Path, text: str) -> None:
 
 
 def _schema(folder: Path) -> None:
-    """The schema that the spec's first line names, for editors; thrown away and made again at will."""
+    """Write the schema that the first line of a spec names, for editors. It can be deleted and made again."""
     from runner.jobspec.spec_schema import json_schema, schema_text  # noqa: PLC0415
+    from runner.state.atomic import private_folder  # noqa: PLC0415
 
     path = folder / ".batchspec" / "schema.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     path.write_text(schema_text(json_schema()), encoding="utf-8")
