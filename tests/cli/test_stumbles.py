@@ -82,7 +82,7 @@ def test_unknown_requests_are_not_said_to_have_failed(project: Write, include: s
 
 @pytest.mark.parametrize(
     ("include", "says"),
-    [("text", "add batch, error, request"), ("text, error", "add batch, request"), ("error, request, batch", "")],
+    [("text", "Add batch, error, request"), ("text, error", "Add batch, request"), ("error, request, batch", "")],
 )
 def test_an_output_that_can_not_stand_in_for_lost_results_is_warned_of(project: Write, include: str, says: str) -> None:
     told = batchspec(project({"specs/hello.yaml": LEAN % include}), "validate")

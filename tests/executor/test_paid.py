@@ -108,7 +108,7 @@ class Spoiler(Team):
 
 def test_what_went_out_is_counted_where_it_can_not_be_written_down(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches that were under way when the lockfile was refused are submitted too, and no further ones."""
-    monkeypatch.setattr(lockfile_writer, "SAVED", 0.0)
+    monkeypatch.setattr(lockfile_writer, "INTERVAL", 0.0)
     made = team()
     one = Spoiler(made.root, made.url)
     one.rows(*(f"text {number}" for number in range(40)))

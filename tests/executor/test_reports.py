@@ -111,7 +111,7 @@ def test_what_still_runs_is_said_to(project: Callable[..., Path]) -> None:
     code, said = command(project(), "--timeout", "1s", faults="stuck-validating=1:60")
     assert code == 4, said
     assert "hello: running (requests submitted: 3)" in said
-    assert "to fetch and write what they answer: batchspec apply --yes --provider local" in said
+    assert "To fetch and write their results, run: batchspec apply --yes --provider local" in said
 
 
 class TestUploads:

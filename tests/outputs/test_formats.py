@@ -143,11 +143,11 @@ def test_replicates_have_a_column(project: Write) -> None:
     ("output", "says"),
     [
         pytest.param("{path: out/x.txt}", "must end in .jsonl, .csv or .parquet", id="suffix"),
-        pytest.param("{path: out/x.parquet.gz}", "parquet is packed by itself", id="packed twice"),
+        pytest.param("{path: out/x.parquet.gz}", "parquet is already compressed", id="packed twice"),
         pytest.param("{path: out/x.jsonl, cells: safe}", "`cells` is for csv", id="cells of lines"),
         pytest.param("{path: out/x.parquet, cells: safe}", "`cells` is for csv", id="cells of parquet"),
         pytest.param("{path: out/x.csv, include: [row]}", "one by one: row.NAME", id="row in csv"),
-        pytest.param("{path: out/x.csv, include: [txt]}", "txt is no field of an output", id="unknown field"),
+        pytest.param("{path: out/x.csv, include: [txt]}", "txt is not a field of an output", id="unknown field"),
         pytest.param("{path: out/x.csv, include: [text, text]}", "a field is repeated", id="twice"),
         pytest.param("{path: out/x.csv, errors: out/e.csv}", "`errors` must end in .jsonl", id="errors as csv"),
         pytest.param("{path: out/x.jsonl, errors: out/x.jsonl}", "`errors` would replace the output", id="one file"),

@@ -50,7 +50,7 @@ def error_text(error: BatchspecError) -> str:
     else:
         lines = [f"Error: {error.coded()}"]
     if error.hint:
-        lines.append(f"{error.hint[:1].upper()}{error.hint[1:]}{'' if error.hint.endswith('?') else '.'}")
+        lines.append(f"{error.hint[:1].upper()}{error.hint[1:]}{'' if error.hint.endswith(('?', '.')) else '.'}")
     return "\n".join([*lines, *filter(None, (read_more(error.codes),)), ""])
 
 
