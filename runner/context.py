@@ -86,25 +86,25 @@ class Context:
         return self.project.settings.project
 
     def realm(self, spec: JobSpec) -> Realm:
-        """The realm of a job."""
+        """Return the realm of a job."""
         return self.realm_called(realm_of(spec))
 
     def realm_called(self, name: str) -> Realm:
-        """A realm by its name."""
+        """Return a realm by its name."""
         folder = realm_folder(name)
         return Realm(name, ResultStore(self.places.results(folder)), self.places.shards(folder))
 
     def names(self, spec: JobSpec) -> tuple[str, ...]:
-        """A job's address and the ones it had before it was renamed, by its lockfile and its `moved`."""
+        """Return a job's address and the ones it had before it was renamed, by its lockfile and its `moved`."""
         names = self.lockfile(spec.lock_path).aliases(spec.address)
         return names if not spec.moved_from or spec.moved_from in names else (*names, spec.moved_from)
 
     def api(self, spec: JobSpec) -> BatchApi:
-        """The service of a job. Raises TrustError or ProviderError where it can't be used."""
+        """Return the service of a job. Raises TrustError or ProviderError where it can't be used."""
         return self.api_of(spec.profile)
 
     def api_of(self, profile: Profile) -> BatchApi:
-        """The service of a profile. Raises TrustError or ProviderError where it can't be used."""
+        """Return the service of a profile. Raises TrustError or ProviderError where it can't be used."""
         name = realm_name(profile)
         if name not in self._apis:
             key = find_key(profile, self.environ)
@@ -114,7 +114,7 @@ class Context:
         return self._apis[name]
 
     def profile_of(self, realm: str) -> Profile | None:
-        """A profile of the project whose realm is `realm`; None where none is."""
+        """Return a profile of the project whose realm is `realm`; None where none is."""
         settings = self.project.settings
         known = [job.profile for job in self.project.jobs] + list(settings.providers.values())
         known += [profile for name in ("digitalocean", "local") if (profile := settings.profile(name))]
@@ -134,7 +134,7 @@ class Context:
         self._apis.clear()
 
     def lockfile(self, lock_path: str) -> Lockfile:
-        """The lockfile at a path of the project, as it is now. Raises LockfileError."""
+        """Return the lockfile at a path of the project, as it is now. Raises LockfileError."""
         path = self.places.lockfile(lock_path)
         try:
             stat = path.stat()

@@ -23,7 +23,7 @@ def sha256_file(path: Path) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one JSON text of a value: UTF-8, keys sorted, no spaces. For digests of our own records only.
+    """Return the one JSON text of a value: UTF-8, keys sorted, no spaces. For digests of our own records only.
 
     Request bodies are not sorted: their order is part of what is sent.
     """

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 
 def number(value: int) -> str:
-    """A count with thin grouping: 1234567 as 1,234,567."""
+    """Return a count with thin grouping: 1234567 as 1,234,567."""
     return f"{value:,}"
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """A count with its noun: `1 row`, `1,234 rows`."""
+    """Return a count with its noun: `1 row`, `1,234 rows`."""
     return f"{number(count)} {plural(count, one, many)}"
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """The noun that goes with a count."""
+    """Return the noun that goes with a count."""
     return one if count == 1 else (many or f"{one}s")
 
 

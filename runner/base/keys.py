@@ -24,24 +24,24 @@ _TEXT = re.compile(r"k1-([0-9a-f]{40})(?:-([1-9][0-9]{0,9}))?")
 
 
 def key_state(line_format: str, endpoint: str, salt: str) -> hashlib._Hash:
-    """The hash state that all bodies of a job go on from: key version, line format, endpoint and salt."""
+    """Return the hash state that all bodies of a job go on from: key version, line format, endpoint and salt."""
     return digest_parts(VERSION.encode(), line_format.encode(), endpoint.encode(), salt.encode())
 
 
 def body_digest(state: hashlib._Hash, body: bytes) -> bytes:
-    """The 20 digest bytes of one request body under a job's `key_state`."""
+    """Return the 20 digest bytes of one request body under a job's `key_state`."""
     copy = state.copy()
     copy.update(body)
     return copy.digest()[:DIGEST_BYTES]
 
 
 def key_text(digest: bytes, ordinal: int = 0) -> str:
-    """The key as it stands on the wire and in outputs; the first ask of a body has no ordinal."""
+    """Return the key as it stands on the wire and in outputs; the first ask of a body has no ordinal."""
     return f"{VERSION}-{digest.hex()}-{ordinal}" if ordinal else f"{VERSION}-{digest.hex()}"
 
 
 def parse_key(text: object) -> bytes | None:
-    """The 24 bytes of a key written as text; None where it is no key of ours."""
+    """Return the 24 bytes of a key written as text; None where it is no key of ours."""
     if type(text) is str and len(text) == _PLAIN and text.startswith(_PREFIX):
         # Most keys have no ordinal; results come by the million.
         digits = text[len(_PREFIX) :]

@@ -16,7 +16,7 @@ _FIELDS: ContextVar[Mapping[str, str]] = ContextVar("logfields", default={})  # 
 
 
 def fields() -> Mapping[str, str]:
-    """The fields of an entry that is made here and now."""
+    """Return the fields of an entry that is made here and now."""
     return _FIELDS.get()
 
 
@@ -31,7 +31,7 @@ def bind(**more: str) -> Iterator[None]:
 
 
 def wrap(task: Callable[[], T], **more: str) -> Callable[[], T]:
-    """A task whose entries have these fields, and those of whoever made it, in whichever thread it runs."""
+    """Return a task whose entries have these fields, and those of whoever made it, in whichever thread it runs."""
     fields_here = {**_FIELDS.get(), **more}
 
     def run() -> T:

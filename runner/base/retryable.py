@@ -110,7 +110,7 @@ def is_out_of_money(code: str, words: str) -> bool:
 
 
 def _snake(code: str) -> str:
-    """A code in the spelling of the sets: `TokenLimitExceeded` and `token-limit-exceeded` are one."""
+    """Return a code in the spelling of the sets: `TokenLimitExceeded` and `token-limit-exceeded` are one."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", code).replace("-", "_").lower()
 
 

@@ -17,14 +17,14 @@ _DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 def prefixes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint64]:
-    """The first eight bytes of each key as a number; numbers stand in the order of their keys."""
+    """Return the first eight bytes of each key as a number; numbers stand in the order of their keys."""
     packed = np.ascontiguousarray(keys)
     first = packed.view(np.uint8).reshape(len(packed), packed.dtype.itemsize)[:, :8]
     return np.ascontiguousarray(first).view(">u8").ravel().astype(np.uint64)
 
 
 def order_of(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.intp]:
-    """A stable order that sorts keys of at least eight bytes.
+    """Return a stable order that sorts keys of at least eight bytes.
 
     Keys are digests: that two differ only after these bytes is rare, is seen, and then all bytes are compared.
     """
@@ -38,7 +38,7 @@ def order_of(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.intp]:
 
 
 def plain_keys(texts: Sequence[str]) -> npt.NDArray[np.bytes_] | None:
-    """What `keys.parse_key` gives for each text; None unless all of them are keys without an ordinal."""
+    """Return what `keys.parse_key` gives for each text; None unless all of them are keys without an ordinal."""
     if not texts or set(map(len, texts)) != {_LENGTH}:
         return None
     letters = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8).reshape(len(texts), _LENGTH)

@@ -47,7 +47,7 @@ class Caching:
 
     @classmethod
     def measured(cls, earlier: Sequence[Measured], ttl: str | None) -> Caching:
-        """The shares of some earlier batches."""
+        """Return the shares of some earlier batches."""
         used = [one.used for one in earlier if one.used is not None]
         given = sum(one.input_tokens for one in earlier)
         cached, written = sum(one.cached for one in used), sum(one.written for one in used)
@@ -159,7 +159,7 @@ class Estimate:
         return self.price.cost(self.caching.most(given, taken, self.price))
 
     def share(self, requests: int, size: int) -> Share:
-        """What some of these requests are expected to take."""
+        """Return what some of these requests are expected to take."""
         given = round(self.input.expected * size / self.size) if self.size else 0
         likely = self.likely_output
         taken = None if likely is None or not self.requests else round(likely * requests / self.requests)
@@ -229,7 +229,7 @@ def output_range(requests: int, earlier: Sequence[Measured], parameters: Mapping
 
 
 def token_limit(parameters: Mapping[str, Any]) -> int | None:
-    """The most output tokens of one request; None where its parameters set no limit."""
+    """Return the most output tokens of one request; None where its parameters set no limit."""
     choices = parameters.get("n", 1)
     choices = choices if isinstance(choices, int) and choices > 0 else 1
     for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
@@ -240,7 +240,7 @@ def token_limit(parameters: Mapping[str, Any]) -> int | None:
 
 
 def total(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    """The sum; None where any of them is not known."""
+    """Return the sum; None where any of them is not known."""
     added = Decimal(0)
     for amount in amounts:
         if amount is None:

@@ -76,7 +76,7 @@ class Price:
 def find_price(
     model: str, line_format: str, own: Mapping[str, Price], at: datetime, *, request_tokens: int = 1_000
 ) -> Price | None:
-    """The batch price of a model at a time; None where nobody knows it.
+    """Return the batch price of a model at a time; None where nobody knows it.
 
     `own` are the prices of batchspec.yaml, by model. `request_tokens` is the size of a usual request: some models cost
     more beyond a size.
@@ -136,7 +136,7 @@ def usd(amount: Decimal, *, at_most: bool = False) -> Decimal:
 
 
 def usd_text(amount: Decimal, rounding: str = ROUND_HALF_UP) -> str:
-    """An amount as people read it: cents, and two significant digits below ten cents."""
+    """Return an amount as people read it: cents, and two significant digits below ten cents."""
     if amount == 0:
         return "$0"
     if amount < Decimal("0.000001"):
@@ -148,12 +148,12 @@ def usd_text(amount: Decimal, rounding: str = ROUND_HALF_UP) -> str:
 
 
 def most_text(ceiling: Decimal) -> str:
-    """The most that something can cost, never less than it is."""
+    """Return the most that something can cost, never less than it is."""
     return usd_text(ceiling, ROUND_CEILING)
 
 
 def beside_text(actual: Decimal, expected: Decimal | None, *, at_most: bool) -> str:
-    """An actual cost beside what was estimated; with `at_most` that was a limit and not what was expected."""
+    """Return an actual cost beside what was estimated; with `at_most` that was a limit and not what was expected."""
     if expected is None:
         return usd_text(actual)
     beside = f"at most {most_text(expected)} planned" if at_most else drift_text(actual, expected)

@@ -51,7 +51,7 @@ _ENCODINGS = (
 
 
 def encoding_of(model: str) -> Encoding | None:
-    """The tokenizer of an OpenAI model; None for a model whose tokenizer isn't public."""
+    """Return the tokenizer of an OpenAI model; None for a model whose tokenizer isn't public."""
     name = bare_model(model)
     return next((encoding for pattern, encoding in _ENCODINGS if re.match(pattern, name)), None)
 

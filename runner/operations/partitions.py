@@ -13,7 +13,7 @@ from runner.state.project_paths import ProjectPaths
 
 
 def with_partitions(project: Project, variables: Mapping[str, str], environ: Mapping[str, str]) -> Project:
-    """The project with each recorded partition as a job, of jobs whose partition `variables` do not say.
+    """Return the project with each recorded partition as a job, of jobs whose partition `variables` do not say.
 
     Those stand behind the project's own jobs, sorted by address. What of `waiting` has none recorded stays there. A
     partition that the spec does not allow any more is a warning.

@@ -230,7 +230,7 @@ def _batch(one: BatchRecord, priced: BatchLine) -> BatchStatus:
 
 
 def _priced(context: Context, spec: JobSpec, lockfile: Lockfile, one: BatchRecord) -> BatchLine:
-    """A batch's line with its cost until now, also while it runs and its lockfile has none."""
+    """Return a batch's line with its cost until now, also while it runs and its lockfile has none."""
     if one.line.cost is not None or one.remote is None or one.remote.usage is None:
         return one.line
     used = one.remote.usage
@@ -252,7 +252,7 @@ def throughput(flying: Sequence[BatchRecord], pending: int, now: datetime) -> tu
 
 
 def _state(known: Sequence[BatchRecord], run: Sequence[BatchRecord], stands: Failed | None, *, stopped: bool) -> str:
-    """The job in a word or two: what runs, else what apply has to do, else how it ended.
+    """Return the job in a word or two: what runs, else what apply has to do, else how it ended.
 
     `stands` is what stands failed in the output, None where that is not what it should be.
     """
@@ -283,7 +283,7 @@ def _tokens(lines: Sequence[BatchLine]) -> Tokens | None:
 
 
 def _sum(values: Sequence[int | None]) -> int | None:
-    """The sum; None where any of them is not known."""
+    """Return the sum; None where any of them is not known."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 

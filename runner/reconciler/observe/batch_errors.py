@@ -29,7 +29,7 @@ class _Failed:
 
 
 def _failed(batches: Sequence[BatchRecord]) -> list[_Failed]:
-    """The batches of the newest run that failed as a whole.
+    """Return the batches of the newest run that failed as a whole.
 
     One that a full queue refused is left out once a later batch was accepted.
     """
@@ -91,7 +91,7 @@ def _named(batches: Sequence[str]) -> str:
 
 
 def _of_lines(desired: Desired, failed: _Failed, shards: Path, shown: str) -> Iterator[str]:
-    """The reasons of a batch that name lines of its shard."""
+    """Yield the reasons of a batch that name lines of its shard."""
     known, lines = failed.known, failed.lines
     shard = shards / f"{known.line.shard}.jsonl"
     keys = _keys(shard, {line for line in lines[:SHOWN] if line})
@@ -106,7 +106,7 @@ def _of_lines(desired: Desired, failed: _Failed, shards: Path, shown: str) -> It
 
 
 def _keys(shard: Path, numbers: Collection[int]) -> dict[int, bytes]:
-    """The keys on some lines of a shard, counted from 1; none where the file is not here."""
+    """Return the keys on some lines of a shard, counted from 1; none where the file is not here."""
     if not numbers or not shard.is_file():
         return {}
     found = {}
@@ -120,7 +120,7 @@ def _keys(shard: Path, numbers: Collection[int]) -> dict[int, bytes]:
 
 
 def _rows(desired: Desired, digests: Collection[bytes]) -> dict[bytes, str]:
-    """The id of the first row with each of some bodies."""
+    """Return the id of the first row with each of some bodies."""
     wanted = np.array(sorted(digests), f"S{DIGEST_BYTES}")
     numbers: dict[int, bytes] = {}
     if len(wanted):

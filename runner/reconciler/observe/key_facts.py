@@ -60,7 +60,7 @@ class KeyFactsReader:
     """What holds for all keys, with neither answers nor keys."""
 
     def about(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Evidence:
-        """The evidence about keys from `lowest` up to, not including, `after` (empty: to the end).
+        """Return the evidence about keys from `lowest` up to, not including, `after` (empty: to the end).
 
         It is read as it is gone through, once for one verdict. Raises StoreError then.
         """
@@ -98,7 +98,7 @@ def collect_key_facts(
     retry_failed: bool = False,
     later: Collection[str] = (),
 ) -> KeyFactsReader:
-    """What `batches` say; `standing` are answers that stand in the job's output.
+    """Return what `batches` say; `standing` are answers that stand in the job's output.
 
     `retry_failed` is a person's word that what stands failed is asked again, `later` are the batches that ended since.
     """
@@ -156,12 +156,12 @@ def failure_of(known: BatchRecord) -> Failure | None:
 
 
 def _round(known: BatchRecord) -> int:
-    """A batch's round, as far as one byte of a verdict holds it; it may come from a service's metadata."""
+    """Return a batch's round, as far as one byte of a verdict holds it; it may come from a service's metadata."""
     return min(known.line.round, _MOST_ROUNDS)
 
 
 def _held_against(spec: JobSpec, index: ResultIndex) -> tuple[SortedFile, tuple[str, ...]]:
-    """An index's entries and codes; where the job has a schema, answers that do not fit it are errors."""
+    """Return an index's entries and codes; where the job has a schema, answers that do not fit it are errors."""
     if spec.schema is None:
         return index.entries, index.summary.codes
     from runner.outputs.schema_check import AnswerSchema, checked  # noqa: PLC0415  only jobs with a schema need it

@@ -10,7 +10,7 @@ from runner.state.lockfile_lines import PinsLine
 
 
 def pins_line(desired: Desired, commit: str) -> PinsLine:
-    """The pins of a rendered job. Its digest covers what shapes the answers, so neither the tool nor the commit.
+    """Return the pins of a rendered job. Its digest covers what shapes the answers, so neither the tool nor the commit.
 
     Nor the parts, which tell once more what the spec's digest covers.
     """
@@ -33,7 +33,7 @@ def pins_line(desired: Desired, commit: str) -> PinsLine:
 
 
 def tool() -> str:
-    """The version of this package, as it is installed."""
+    """Return the version of this package, as it is installed."""
     try:
         return version("batchspec")
     except PackageNotFoundError:

@@ -16,7 +16,7 @@ from runner.state.lockfile_lines import OutputLine
 
 
 def find_previous_outputs(root: Path, recorded: Iterable[OutputLine], own: Iterable[Path]) -> tuple[Path, ...]:
-    """The files that have the bytes of a recorded output, or of its failed rows, below `root`.
+    """Return the files that have the bytes of a recorded output, or of its failed rows, below `root`.
 
     `recorded` are the job's lines in lockfiles, `own` the files that it writes now: an older one may have been moved
     there.
@@ -30,7 +30,7 @@ def find_previous_outputs(root: Path, recorded: Iterable[OutputLine], own: Itera
 
 
 def failed_rows_of(root: Path, line: OutputLine) -> tuple[Path, ...]:
-    """The file below `root` with a recorded output's failed rows, where it has some and is what was written."""
+    """Return the file below `root` with a recorded output's failed rows, where it has some and is what was written."""
     if line.errors is None or not line.errors.rows:
         return ()
     found = _inside(root, [line.errors.path])
@@ -38,7 +38,7 @@ def failed_rows_of(root: Path, line: OutputLine) -> tuple[Path, ...]:
 
 
 def _inside(root: Path, names: Iterable[str]) -> Iterator[Path]:
-    """A lockfile's paths are as much a stranger's as a spec's are: those that lead out are passed over."""
+    """Yield the paths of recorded outputs. Skip those that lead out of the project: a lockfile may be hostile."""
     for name in names:
         with suppress(TrustError):
             yield readable(root, name)

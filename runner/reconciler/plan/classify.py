@@ -196,7 +196,7 @@ class _KeyFacts:
 
 
 def _distinct(keys: Keys) -> tuple[Keys, npt.NDArray[np.int64] | None]:
-    """The sorted distinct keys, and for each key which of them it is; None where they are that already."""
+    """Return the sorted distinct keys, and for each key which of them it is; None where they are that already."""
     new = keys[1:] != keys[:-1]
     if np.all(keys[1:] >= keys[:-1]):
         if np.all(new):
@@ -274,7 +274,7 @@ class Counter:
         self._rounds += np.bincount(number[state <= KeyState.RETRY], minlength=256)
 
     def tally(self, rows: int) -> KeyCounts:
-        """What was added up, for a job of `rows` input rows."""
+        """Return what was added up, for a job of `rows` input rows."""
         count = self._states
         return KeyCounts(
             rows,

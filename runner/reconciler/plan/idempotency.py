@@ -22,7 +22,7 @@ def request_id(project: str, address: str, shard: str, attempt: int) -> str:
 
 
 def metadata(project: str, address: str, shard: str, attempt: int, number: int) -> dict[str, str]:
-    """What goes along with a create, so that its batch can be taken up again from the service's list alone."""
+    """Return what goes along with a create, so that its batch can be taken up again from the service's list alone."""
     return {
         "project": project,
         "job": address[:METADATA_VALUE],

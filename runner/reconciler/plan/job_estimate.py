@@ -96,7 +96,7 @@ def _times(job: Job, submits: Sequence[Submit]) -> int:
 
 
 def _later(seen: Observed, given: Callable[[Sequence[Selector], int, int], Tokens]) -> Later:
-    """What may be asked, and billed, of requests that count as in flight.
+    """Return what may be asked, and billed, of requests that count as in flight.
 
     Answers are not known to fit, and where it can't be told which requests a batch holds some may be in none.
     """
@@ -125,7 +125,7 @@ def _is_flying(asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
 
 
 def history(lockfile: Lockfile, realm: str, pins: PinsLine) -> tuple[Measured, ...]:
-    """What earlier batches of the same model took in this realm; those that ended without usage say nothing."""
+    """Return what earlier batches of the same model took in this realm; those that ended without usage say nothing."""
     found = []
     for line in lockfile.batches_of(pins.job, realm):
         made = lockfile.pins.get(line.pins or "")
@@ -139,7 +139,7 @@ def history(lockfile: Lockfile, realm: str, pins: PinsLine) -> tuple[Measured, .
 
 
 def _used(usage: UsageField, line_format: str) -> Usage:
-    """What an ended batch used, as its service counts."""
+    """Return what an ended batch used, as its service counts."""
     return Usage(
         usage.input_tokens,
         usage.output_tokens,
@@ -153,7 +153,7 @@ def _used(usage: UsageField, line_format: str) -> Usage:
 def price_of(
     model: str, line_format: str, settings: Settings, at: datetime, *, request_tokens: int = 1_000
 ) -> Price | None:
-    """A model's price: the project's own, else the known one; None where there is neither."""
+    """Return a model's price: the project's own, else the known one; None where there is neither."""
     own = {
         name: Price(
             _exactly(entry.input),
@@ -169,7 +169,7 @@ def price_of(
 
 
 def with_cost(line: BatchLine, made: PinsLine | None, job: Job | None, settings: Settings) -> BatchLine:
-    """An ended batch's line with what its usage costs; as it is where usage or price are not known.
+    """Return an ended batch's line with what its usage costs; as it is where usage or price are not known.
 
     `made` are the pins it was made under, which may name another model than `job` does now; a job that left is None.
     """
@@ -196,7 +196,7 @@ def with_cost(line: BatchLine, made: PinsLine | None, job: Job | None, settings:
 
 
 def expected_of(found: Estimate | None, requests: int, size: int) -> EstimateField | None:
-    """What a batch of this size is expected to take, as the lockfile writes it."""
+    """Return what a batch of this size is expected to take, as the lockfile writes it."""
     if found is None or not found.requests:
         return None
     share = found.share(requests, size)
@@ -247,13 +247,13 @@ def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[Jo
 
 
 def budget_of(limits: BudgetLimits) -> Budget:
-    """A budget as people wrote it, as a value."""
+    """Return a budget as people wrote it, as a value."""
     cost = None if limits.max_cost_usd is None else _exactly(limits.max_cost_usd)
     return Budget(cost, limits.max_requests, limits.max_tokens)
 
 
 def _exactly(amount: float) -> Decimal:
-    """A number as it was written: 0.1 is a tenth."""
+    """Return a number as it was written: 0.1 is a tenth."""
     return Decimal(str(amount))
 
 

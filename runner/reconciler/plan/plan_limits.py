@@ -24,7 +24,7 @@ class PlanLimits:
     rounds: int
 
     def within(self, other: PlanLimits) -> PlanLimits:
-        """What both allow."""
+        """Return what both allow."""
         new = min(self.requests, other.requests)
         later = min(ceiling.requests + ceiling.again + ceiling.flying for ceiling in (self, other)) - new
         again = later if self.again and other.again else 0
@@ -42,7 +42,7 @@ class PlanLimits:
 
 
 def plan_limits_of(plan: JobPlan, rounds: int) -> PlanLimits:
-    """What a job's plan allows; `rounds` is the job's `retry.rounds`, which a person's word may go beyond."""
+    """Return what a job's plan allows; `rounds` is the job's `retry.rounds`, which a person's word may go beyond."""
     # What may be in no batch may turn out to be new; it is not counted as in flight then.
     unseen = plan.unseen if plan.asks_new else 0
     new = plan.new + unseen

@@ -78,7 +78,7 @@ class PlanFile(SavedModel):
 
 
 def saved_job(plan: JobPlan, pins: PinsLine, ceiling: PlanLimits) -> SavedJob:
-    """A job's part of the file."""
+    """Return a job's part of the file."""
     return SavedJob(
         address=plan.address,
         realm=plan.realm,
@@ -142,7 +142,7 @@ def saved_text(
 
 
 def read_saved(data: bytes, file: str, project: str) -> PlanFile:
-    """A plan file's content. Raises BatchspecError for what is none, is newer, or of another project."""
+    """Return a plan file's content. Raises BatchspecError for what is none, is newer, or of another project."""
     try:
         plan = PlanFile.model_validate_json(data)
     except ValidationError as error:
@@ -169,7 +169,7 @@ def read_saved(data: bytes, file: str, project: str) -> PlanFile:
 
 
 def saved_schema() -> dict[str, Any]:
-    """The JSON Schema of a saved plan."""
+    """Return the JSON Schema of a saved plan."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **PlanFile.model_json_schema(),
