@@ -90,7 +90,7 @@ class Planned:
 
 
 def kept_to(saved: PlanFile, planned: Planned) -> dict[str, PlanLimits]:
-    """What a saved plan and a fresh one allow, where it still holds. Raises BatchspecError that names what moved."""
+    """Return what both a saved plan and a fresh one allow. Raises BatchspecError that names what changed."""
     pins = {one.desired.spec.address: one.pins for one in planned.prepared}
     fresh, plans = planned.ceilings(), {job.address: job for job in planned.plan.jobs}
     errors = planned.plan.errors

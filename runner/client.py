@@ -250,7 +250,7 @@ class Batches:
             raise Unreachable(f"cannot parse the answer to a create request: {exc.message}") from exc
 
     def _find(self, key: str) -> Batch | None:
-        """The job that a create with this key made, if it is among the newest; the key protects from the rest."""
+        """Return the job that a create with this key made, if it is among the newest."""
         try:
             recent = islice(endpoints.iter_batches(self._http), RECENT)
             return next((_as_batch(e.batch, e.raw) for e in recent if e.batch.request_id == key), None)

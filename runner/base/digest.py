@@ -36,7 +36,7 @@ def digest_json(value: Any) -> str:
 
 
 def digest_parts(*parts: bytes) -> hashlib._Hash:
-    """A SHA-256 object over `parts`, each with its length before it, so that no two lists give the same bytes."""
+    """Return a SHA-256 object over `parts`, each after its length, so that no two lists give the same bytes."""
     state = hashlib.sha256()
     for part in parts:
         state.update(len(part).to_bytes(8, "big"))

@@ -42,7 +42,7 @@ def complete_specs(incomplete: str) -> list[str]:
 
 
 def complete_providers(incomplete: str) -> list[str]:
-    """Provider profiles."""
+    """Return the names of provider profiles."""
     from runner.jobspec.loader import find_root, load_settings  # noqa: PLC0415
 
     names = sorted({"digitalocean", "local", *load_settings(find_root(Path.cwd()), []).providers})

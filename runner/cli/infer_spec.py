@@ -113,7 +113,7 @@ def columns_text(path: str, template: str, columns: Columns) -> str:
 
 
 def _id(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
-    """The column that names each row: one that is called so, else the first of all, if its values can be names."""
+    """Return the column that names each row: one called so, else the first whose values can all be names."""
     fitting = [name for name in names if _unique([row.get(name) for row in rows])]
     named = [name for name in fitting if _ID_NAME.search(name)]
     return next(iter(named or [name for name in fitting if name == names[0] and len(names) > 1]), "")

@@ -140,7 +140,7 @@ def load_project_at(provider: str | None) -> Project:
 
 
 def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]:
-    """The jobs with these addresses, or all jobs of these names; all without any. Raises BatchspecError for none."""
+    """Return the jobs with these addresses or names, or all without any. Raises BatchspecError if none match."""
     known = {job.address for job in project.jobs} | {job.job.name for job in project.jobs}
     for name in names or ():
         if name not in known:

@@ -131,7 +131,7 @@ def _rates(
 
 
 def usd(amount: Decimal, *, at_most: bool = False) -> Decimal:
-    """An amount as it is written down: to a millionth of a dollar, half up; a limit is rounded up, never down."""
+    """Return an amount rounded to a millionth of a dollar, half up. A limit is rounded up, never down."""
     return amount.quantize(_CENT_OF_A_CENT, ROUND_CEILING if at_most else ROUND_HALF_UP)
 
 

@@ -198,7 +198,7 @@ def _rows_beyond_canary(lockfile: Lockfile, run: Sequence[BatchRecord]) -> int:
 
 
 def _asked_first(run: Sequence[BatchRecord]) -> int:
-    """Requests of a run, each once however often it was asked."""
+    """Return the requests of a run, each once however often it was asked."""
     first = min((one.line.round for one in run), default=1)
     return sum(_requests(one) for one in run if one.line.round == first)
 

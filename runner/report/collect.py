@@ -20,7 +20,7 @@ from runner.report.runs import runs
 
 
 def collect(context: Context, jobs: Sequence[JobSpec], *, prompts: bool) -> tuple[JobFacts, ...]:
-    """The facts of these jobs. With `prompts`, the input is read to show sample answers beside what was asked."""
+    """Return the facts of these jobs. With `prompts`, read the input to show samples next to their prompts."""
     return tuple(_job(context, spec, prompts) for spec in jobs)
 
 

@@ -8,7 +8,7 @@ import orjson
 
 
 def key_and_prompt(line: bytes) -> tuple[str, str]:
-    """A request line's key, and what it asks: the system text, if any, and the turns, with an empty line between."""
+    """Return a request line's key and prompt: the system text, if any, and the turns, separated by empty lines."""
     request = orjson.loads(line)
     body: dict[str, Any] = request.get("params") or request["body"]
     system = body.get("system") or body.get("instructions")

@@ -141,7 +141,7 @@ NOT_IN_OUTPUT = "(not in the output)"
 
 
 def answer_text(row: AnswerRow) -> str | None:
-    """A row's answer as one text: its text, else what was parsed of it, else a refusal; None where it has none."""
+    """Return a row's answer as one text: its text, else the parsed value, else a refusal, else None."""
     if row.text is not None:
         return row.text
     if row.parsed is not None:

@@ -126,7 +126,7 @@ def _errors(jobs: Sequence[JobStatus]) -> Iterator[Text]:
 
 
 def _not_asked(jobs: Sequence[JobStatus]) -> Iterator[Text]:
-    """That the service was not asked without a key, and since when the numbers are; each reason once."""
+    """Yield which jobs' service was not asked without a key, and since when the numbers are. Each reason once."""
     reasons: dict[str, list[JobStatus]] = {}
     for job in jobs:
         if job.not_asked:

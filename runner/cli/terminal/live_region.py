@@ -42,7 +42,7 @@ class LiveRegion:
         self._write(self._erased(), [], "")
 
     def _erased(self) -> str:
-        """What moves to the picture's first line and erases it. In a narrower window its lines have been wrapped."""
+        """Return what moves to the picture's first line and erases it. A narrower window has wrapped its lines."""
         width = max(1, self.console.width)
         lines = sum(max(1, -(-cells // width)) for cells in self._widths)
         return f"\r\x1b[{lines}A{_ERASE_BELOW}" if lines else ""

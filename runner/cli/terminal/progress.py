@@ -125,7 +125,7 @@ class JobWork:
     end: str = ""
 
     def ended(self, end: str) -> None:
-        """It has ended. What has been fetched by now is newer than what was seen while it was waited for."""
+        """Note that it has ended. What has been fetched by now is newer than what polling saw."""
         self.end = end
         self.answered = min(max(self.answered, self.fetched), self.requests)
         if end in {"succeeded", "failed"} and self.fetched:
@@ -230,7 +230,7 @@ class Progress:
                 self._draw_if_due()
 
     def line(self, text: str) -> None:
-        """A line above the table."""
+        """Print a line above the table."""
         with self._turn:
             if self._pane is None:
                 self._say(text)
@@ -250,7 +250,7 @@ class Progress:
                 _on_resize(None)
 
     def _note(self, work: Work) -> None:
-        """What news of a work says of its job."""
+        """Note what an event of a work means for its job."""
         if not self._expected:
             # Which jobs there are is not known yet: only what is under way is shown.
             self._jobs = {work.label: JobWork() for work in self._works.values()}
@@ -295,7 +295,7 @@ class Progress:
         self._drawing = False
 
     def _resized(self) -> None:
-        """The window has another size: nothing may have news for a minute. A drawing that is under way is let be."""
+        """Draw again in the window's new size. A drawing that is under way is not interrupted."""
         if self._turn.acquire(blocking=False):
             try:
                 if not self._drawing and self._pane is not None:

@@ -118,7 +118,7 @@ class Terminal:
         self._progress.update(what, done, total, failed, note)
 
     def _progress_line(self, text: str) -> None:
-        """A line about progress: an entry where logs are on, so that each of their lines is one."""
+        """Print a line about progress: a log entry if logs are on, so that every line on stderr is one."""
         if self._log is not None:
             self._log.info("work.counted", told=text)
         else:
