@@ -255,7 +255,7 @@ def test_completion_knows_jobs_and_specs(project: Write, monkeypatch: pytest.Mon
 
 
 BASH = """
-source <(batchspec --show-completion bash)
+source <(_BATCHSPEC_COMPLETE=source_bash batchspec)  # --show-completion would look for the shell that started pytest
 try() {
     COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); COMPREPLY=()
     _batchspec_completion batchspec
