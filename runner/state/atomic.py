@@ -1,4 +1,4 @@
-"""Atomic writes: a file holds its old content or its new content, never a part."""
+"""Atomic writes: a file holds its old or its new content, never a part."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ _NEW_MODE = 0o644
 
 
 def private_folder(path: Path) -> None:
-    """Create a folder, and the parents it lacks, that only its owner may enter."""
+    """Create a folder and missing parents, for their owner alone."""
     for folder in reversed([one for one in (path, *path.parents) if not one.exists()]):
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Yield a temporary file; sync it and rename it over `path` if the block succeeds, else remove it.
-
-    Raises StoreError if the disk refuses.
-    """
+    """Yield a temporary file; on success, sync and rename it. Raises StoreError."""
     part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +44,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_if_changed(path: Path, data: bytes) -> None:
-    """Replace the content of `path` with `data`, unless it is the same. Raises StoreError."""
+    """Write `data` unless `path` holds it. Raises StoreError."""
     try:
         if path.read_bytes() == data:
             return
@@ -60,14 +57,14 @@ def write_if_changed(path: Path, data: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Flush a file and its directory entry to disk."""
+    """Flush a file and its directory entry."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk."""
+    """Flush a folder's entries."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

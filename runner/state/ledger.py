@@ -1,7 +1,6 @@
-"""The ledger: a SQLite file, outside git, with each intent synced before its effect, and the service's response.
+"""The ledger: a SQLite file outside git, with each intent synced before its effect.
 
-It keeps what a crash between two steps would lose: which file was uploaded for which shard, and which create has no
-response yet. The lockfile and the service can rebuild the rest. Losing the ledger costs one upload at most.
+A crash would lose uploaded files and creates without a response. Losing the ledger costs one upload.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ CreateState = Literal["intended", "created", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """One create request: intended before it is sent, then created with a batch id, or refused.
+    """One create request. An intended create may have had its effect.
 
-    An intended create may have had its effect. `bytes` is the shard's size; `at` is the time of the last intent.
+    `bytes` is the shard's size; `at` is the time of the last intent.
     """
 
     realm: str
@@ -59,13 +58,9 @@ class Create:
 
 
 class Ledger:
-    """One ledger file, shared by the threads of one process. Each write is synced before the call returns.
-
-    Methods raise StoreError.
-    """
+    """One ledger, for all threads. Writes are synced. Methods raise StoreError."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open the file. With `read_only`, a folder without write permission is enough."""
         self._path = path
         self._lock = threading.RLock()
         private_folder(path.parent)
@@ -117,28 +112,28 @@ class Ledger:
                 raise _open_error(f"cannot read {self._path}: {error}", error) from error
 
     def upload_intended(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
-        """Record that the service gave an upload URL for a shard. The URL is a secret and is not stored."""
+        """Record an upload's file, without its secret URL."""
         with self._writing() as db:
             db.execute(
                 "insert or replace into uploads values (?, ?, ?, 'intended', ?)", (realm, shard, file_id, _t(now))
             )
 
     def uploaded(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
-        """Record that the service has all bytes of a shard."""
+        """Record that the service has all bytes."""
         with self._writing() as db:
             db.execute(
                 "insert or replace into uploads values (?, ?, ?, 'uploaded', ?)", (realm, shard, file_id, _t(now))
             )
 
     def forget_upload(self, realm: str, file_id: str) -> None:
-        """Remove an upload that the service does not know any more."""
+        """Remove an upload that the service lost."""
         with self._writing() as db:
             db.execute("delete from uploads where realm = ? and file_id = ?", (realm, file_id))
 
     def upload_of(self, realm: str, shard: str, address: str, now: datetime) -> str | None:
-        """Return the newest valid uploaded file with a shard's bytes; None if there is none.
+        """Return the newest valid file with a shard's bytes.
 
-        Skips files from which another address created a batch. Some services identify a batch by its file alone.
+        Skips files of another address's batch: some services identify a batch by its file.
         """
         found = self._read(
             "select file_id from uploads where realm = ? and shard = ? and state = 'uploaded' and at > ? "
@@ -149,7 +144,7 @@ class Ledger:
         return str(found[0][0]) if found else None
 
     def create_intended(self, create: Create) -> None:
-        """Record a create, synced, before it is sent."""
+        """Record a create before it is sent."""
         with self._writing() as db:
             db.execute(
                 "insert into creates values (?, ?, ?, ?, ?, ?, ?, ?, ?, 'intended', null, ?) "
@@ -170,12 +165,12 @@ class Ledger:
             )
 
     def is_intended(self, realm: str, request_id: str) -> bool:
-        """Return whether a create with this key was recorded and has no response."""
+        """Return whether a create lacks a response."""
         query = "select 1 from creates where realm = ? and request_id = ? and state = 'intended'"
         return bool(self._read(query, (realm, request_id)))
 
     def created(self, realm: str, request_id: str, batch_id: str) -> None:
-        """Record the batch that a create made, from its response or from the batch list."""
+        """Record a create's batch."""
         with self._writing() as db:
             db.execute(
                 "update creates set state = 'created', batch_id = ? where realm = ? and request_id = ?",
@@ -183,7 +178,7 @@ class Ledger:
             )
 
     def refused(self, realm: str, request_id: str) -> None:
-        """Record that the service refused a create, so it had no effect."""
+        """Record that a create had no effect."""
         with self._writing() as db:
             db.execute(
                 "update creates set state = 'refused' where realm = ? and request_id = ? and batch_id is null",
@@ -191,7 +186,7 @@ class Ledger:
             )
 
     def forget(self, creates: Iterable[Create]) -> None:
-        """Remove creates and their uploads, so that the next submission is distinct from them."""
+        """Remove creates and uploads, so that the next submission differs."""
         dropped = list(creates)
         with self._writing() as db:
             db.executemany(
@@ -204,12 +199,12 @@ class Ledger:
             )
 
     def batches(self, realm: str) -> frozenset[str]:
-        """Return the ids of all batches that creates of a realm made."""
+        """Return all batches created in a realm."""
         found = self._read("select batch_id from creates where realm = ? and batch_id is not null", (realm,))
         return frozenset(str(row[0]) for row in found)
 
     def creates(self, realm: str | None, address: str) -> tuple[Create, ...]:
-        """Return all creates of an address, oldest first; of all realms if `realm` is None."""
+        """Return an address's creates, oldest first; None means all realms."""
         found = self._read(
             "select realm, request_id, address, shard, file_id, requests, bytes, attempt, round, state, batch_id, at "
             "from creates where (?1 is null or realm = ?1) and address = ?2 order by at, request_id",
@@ -224,7 +219,6 @@ def _t(moment: datetime) -> str:
 
 
 def _open_error(message: str, error: sqlite3.Error) -> StoreError:
-    """Return the error for an unreadable ledger: disk or permissions (OperationalError), else its content."""
     if isinstance(error, sqlite3.OperationalError):
         return StoreError(message, code="BS411")
     return StoreError(message, hint="remove the ledger; batchspec makes a new one")

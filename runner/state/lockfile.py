@@ -1,8 +1,4 @@
-"""The lockfile as a value: updated, merged, and written as bytes. It touches no files.
-
-JSON Lines with a fixed key order: a header, `moved` lines, `pins` by digest, batches by id, outputs by path. Two
-versions merge by union of lines, so git's `merge=union` is enough.
-"""
+"""The lockfile as a value. Versions merge by union of lines, as git's `merge=union` does."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from runner.state.lockfile_lines import FORMAT, AnyLine, BatchLine, Header, Move
 
 @dataclass(frozen=True, slots=True)
 class Lockfile:
-    """The content of one lockfile. A missing file counts as empty."""
+    """One lockfile's content; none for a missing file."""
 
     project: str
     current: Mapping[str, str | None] = field(default_factory=dict)
@@ -25,7 +21,7 @@ class Lockfile:
     moves: frozenset[MovedLine] = frozenset()
 
     def aliases(self, address: str) -> tuple[str, ...]:
-        """Return the address and its former names, newest first. A cycle of renames ends."""
+        """Return the address and its former names, newest first."""
         found = {address: None}
         waiting = [address]
         while waiting:
@@ -36,13 +32,13 @@ class Lockfile:
         return tuple(found)
 
     def batches_of(self, address: str, realm: str) -> tuple[BatchLine, ...]:
-        """Return the batches of an address, including former names, in one realm, sorted by id."""
+        """Return an address's batches in one realm, sorted."""
         names = frozenset(self.aliases(address))
         found = (b for b in self.batches.values() if b.job in names and b.realm == realm)
         return tuple(sorted(found, key=lambda b: b.batch))
 
     def pins_of(self, address: str) -> PinsLine | None:
-        """Return the current pins of an address; None before its first apply or if branches disagree."""
+        """Return an address's pins; None if branches disagree."""
         for name in self.aliases(address):
             if name in self.current:
                 digest = self.current[name]
@@ -50,7 +46,7 @@ class Lockfile:
         return None
 
     def with_moved(self, address: str, old: str) -> Lockfile:
-        """Return a lockfile in which `old` is renamed to `address`."""
+        """Rename `old` to `address`."""
         current = dict(self.current)
         if old in current and address not in current:
             current[address] = current[old]
@@ -58,7 +54,7 @@ class Lockfile:
         return replace(self, current=current, moves=self.moves | {MovedLine(moved=address, was=old)})
 
     def without(self, address: str) -> Lockfile:
-        """Return a lockfile without an address and its former names."""
+        """Remove an address and its aliases."""
         names = frozenset(self.aliases(address))
         return replace(
             self,
@@ -69,17 +65,16 @@ class Lockfile:
         )
 
     def addresses(self) -> tuple[str, ...]:
-        """Return every address with a batch, an output or pins, sorted, without former names."""
+        """Return current addresses, sorted."""
         later = {move.was for move in self.moves}
         found = {batch.job for batch in self.batches.values()} | {out.job for out in self.outputs.values()}
         found |= set(self.current)
         return tuple(sorted(found - later))
 
     def with_batches(self, lines: Iterable[BatchLine]) -> Lockfile:
-        """Return a lockfile with batches added or updated. An ended batch never returns to submitted.
+        """Add or update batches. An ended batch never returns to submitted.
 
-        A batch moves to another realm if that realm has it now, for example after its URL changed spelling. If a
-        batch's results changed, its outputs no longer list it: they were written from other results.
+        A batch may change its realm. Outputs drop a batch whose results changed.
         """
         batches, changed = dict(self.batches), set()
         for line in lines:
@@ -95,7 +90,7 @@ class Lockfile:
         return replace(self, batches=batches, outputs=outputs)
 
     def with_pins(self, line: PinsLine) -> Lockfile:
-        """Return a lockfile with an address pinned to `line`. An existing line with that digest is kept."""
+        """Pin an address. An existing line with that digest stays."""
         return replace(
             self,
             pins={line.pins: line, **self.pins},
@@ -103,11 +98,11 @@ class Lockfile:
         )
 
     def with_output(self, line: OutputLine) -> Lockfile:
-        """Return a lockfile with an output's line added or replaced."""
+        """Add or replace an output's line."""
         return replace(self, outputs={**self.outputs, line.output: line})
 
     def text(self) -> bytes:
-        """Return the file's bytes. Equal content gives equal bytes. Unreferenced pins are left out."""
+        """Return the file's bytes, without unreferenced pins. Equal content gives equal bytes."""
         named = {digest for digest in self.current.values() if digest}
         named |= {b.pins for b in self.batches.values() if b.pins}
         named |= {o.pins for o in self.outputs.values() if o.pins}
@@ -122,7 +117,7 @@ class Lockfile:
 
 
 def merge(first: Lockfile, second: Lockfile) -> Lockfile:
-    """Return the union of two versions of one lockfile. Commutative, associative and idempotent."""
+    """Unite two versions. Commutative, associative and idempotent."""
     lines: list[AnyLine] = []
     for side in (first, second):
         lines += [*side.pins.values(), *side.batches.values(), *side.outputs.values(), *side.moves]
@@ -130,7 +125,7 @@ def merge(first: Lockfile, second: Lockfile) -> Lockfile:
 
 
 def assemble(project: str, currents: Iterable[Mapping[str, str | None]], lines: Iterable[AnyLine]) -> Lockfile:
-    """Return the lockfile that these lines make. An address with conflicting headers has no pins."""
+    """Build a lockfile. Conflicting headers unset an address's pins."""
     lines = list(lines)
     current: dict[str, str | None] = {}
     for one in currents:
@@ -158,5 +153,4 @@ def _union(existing: Mapping[str, _L], lines: Iterable[_L], name: Any) -> dict[s
 
 
 def _rank(line: AnyLine) -> tuple[int, bytes]:
-    """Return the precedence of a line: submitted, then ended, then ended with results gone."""
     return (2 * line.ended + line.gone if isinstance(line, BatchLine) else 0, dump_line(line))

@@ -1,4 +1,4 @@
-"""The lines of a lockfile as pydantic models, and one line as bytes. docs/lockfile.md describes each field."""
+"""A lockfile's lines as models. docs/lockfile.md describes each field."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Short = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
 class Line(BaseModel):
-    """Base of the lines: frozen and strict."""
+    """Base of the lines."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Header(Line):
-    """The first line. `current` maps a job's address to the digest of its pins; null if branches disagreed."""
+    """The first line. Conflicting branches leave null in `current`."""
 
     lockfile: int = Field(ge=1)
     keys: str
@@ -30,10 +30,9 @@ class Header(Line):
 
 
 class PinsLine(Line):
-    """What answers were made from, by digest; see `runner.planner.spool.pins`.
+    """What answers were made from; see `runner.planner.spool.pins`.
 
-    `commit` ends with `+` if the work tree had changes. `parts` has digests of named parts of the spec, so that a plan
-    can name the changed ones. Older lines have none.
+    `parts` has digests of parts of the spec.
     """
 
     pins: Short
@@ -54,7 +53,7 @@ class PinsLine(Line):
 
 
 class CountsField(Line):
-    """Request counts of an ended batch, from the service."""
+    """The service's request counts."""
 
     total: int
     completed: int
@@ -62,7 +61,7 @@ class CountsField(Line):
 
 
 class UsageField(Line):
-    """Tokens of an ended batch, from the service. Cache writes are written only if they are not 0."""
+    """The service's token counts."""
 
     input_tokens: int
     output_tokens: int
@@ -72,7 +71,7 @@ class UsageField(Line):
 
 
 class EstimateField(Line):
-    """The estimate at submission. `output_tokens` and `cost` (USD) only if known."""
+    """The estimate at submission, in tokens and USD."""
 
     input_tokens: int
     output_tokens: int | None = None
@@ -80,7 +79,7 @@ class EstimateField(Line):
 
 
 class PriceField(Line):
-    """Prices of a batch in USD per million tokens, rounded to a millionth. Cache writes only if there were any."""
+    """USD per million tokens, rounded to a millionth."""
 
     input: float
     output: float
@@ -90,12 +89,10 @@ class PriceField(Line):
 
 
 class BatchLine(Line):
-    """One batch. `state` is `submitted` or the final state; the fields after it are set once the batch has ended.
+    """One batch. The fields after `state` need an ended batch.
 
-    `shard` is null for a batch without batchspec's metadata. `bytes` is null if the shard was not cut on this machine.
-    `canary`: other batches waited for it. `override`: why it was submitted over a budget. `cost` is in USD, from
-    `price`, which older lines lack. `results` has SHA-256 digests of the raw downloads. `gone`: the service no longer
-    had the results when they were requested.
+    `shard` is null without batchspec's metadata; `bytes` if another machine cut the shard. `cost` is in USD. `results`
+    has SHA-256 digests.
     """
 
     batch: str
@@ -130,7 +127,7 @@ class BatchLine(Line):
 
 
 class ErrorsField(Line):
-    """The separate file of an output's failed rows."""
+    """An output's file of failed rows."""
 
     path: str
     digest: Hex
@@ -138,10 +135,7 @@ class ErrorsField(Line):
 
 
 class OutputLine(Line):
-    """One written output: digest, rows, source batches, and the pins at that time.
-
-    `pins` is null in older lines. `errors` is set if failed rows have their own file.
-    """
+    """One written output."""
 
     output: str
     job: str
@@ -153,7 +147,7 @@ class OutputLine(Line):
 
 
 class MovedLine(Line):
-    """A rename: the batches of the old address `was` belong to `moved`. Batch lines keep the old name."""
+    """A rename: `moved` owns batches of `was`, whose lines stay."""
 
     moved: str
     was: str
@@ -167,7 +161,7 @@ _ONLY_SET = ("estimate", "canary", "override", "price", "gone")
 
 
 def dump_line(line: Header | AnyLine) -> bytes:
-    """Return a line as JSON with a line end. Optional fields that hold nothing are left out."""
+    """Return a line as JSON, without unset optional fields."""
     fields = line.model_dump(mode="json")
     for name in _left_out(line):
         del fields[name]

@@ -1,4 +1,4 @@
-"""Parse a lockfile's bytes. Duplicate lines and git's conflict markers, which a merge may leave, are accepted."""
+"""Parse lockfiles, also with duplicates and conflict markers of merges."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _UNNAMED = "default"
 
 
 def parse(data: bytes, file: str, project: str) -> Lockfile:
-    """Return the content of a lockfile.
+    """Parse a lockfile.
 
-    Raises LockfileError with `file:LINE` for an invalid line, a newer format, or another project's lockfile.
+    Raises LockfileError with `file:LINE` for an invalid line, a newer format or another project.
     """
     headers: list[Header] = []
     lines: list[AnyLine] = []

@@ -1,4 +1,4 @@
-"""Kernel locks that serialise writers on one machine, and the name of the process that holds one."""
+"""Kernel locks between processes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from runner.state.atomic import private_folder
 
 @contextlib.contextmanager
 def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object] | None = None) -> Iterator[None]:
-    """Hold a kernel lock. It ends with the process that holds it.
+    """Hold a kernel lock, which ends with its process.
 
-    Waits until the holder releases it, inside `waiting`, which may inform the user. A `.holder` file next to the lock
-    names the holder, for `lock_holder`.
+    While another holds it, waits inside `waiting`.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
 
@@ -42,7 +41,7 @@ def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object]
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a process holds the lock now. That may change at once."""
+    """Return whether a process holds the lock now."""
     from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
 
     private_folder(path.parent)
@@ -54,7 +53,7 @@ def is_held(path: Path) -> bool:
 
 
 def lock_holder(path: Path) -> str:
-    """Return a description of the process that holds the lock, for messages."""
+    """Describe the lock's holder, for messages."""
     for _ in range(3):
         with contextlib.suppress(OSError):
             text = path.with_suffix(".holder").read_text(encoding="utf-8")

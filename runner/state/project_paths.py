@@ -1,7 +1,6 @@
-"""Paths of one project's state, for one provider.
+"""Paths of one project's state.
 
-A spec's own provider keeps lockfiles and outputs at the paths in the spec, inside git. Any other provider (`--provider
-local`) keeps everything below `.batchspec/realms/NAME/`, so that a trial never touches real state.
+Another provider than the spec's has an isolated realm, so that a trial never touches real state.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from runner.state.atomic import private_folder
 
 @dataclass(frozen=True, slots=True)
 class ProjectPaths:
-    """Folders of one project and provider. `base` is `.batchspec/`; `home` and `files` differ for another provider."""
+    """Folders of one project and provider. `base` is `.batchspec/`."""
 
     root: Path
     base: Path
@@ -32,23 +31,23 @@ class ProjectPaths:
 
     @classmethod
     def for_provider(cls, root: Path, store: str, realm_name: str | None) -> ProjectPaths:
-        """Return the paths for a provider: the spec's own if `realm_name` is None, else an isolated realm."""
+        """Return the spec's own paths, or those of a realm."""
         base = root / store
         home = base if realm_name is None else base / "realms" / realm_name
         return cls(root, base, home, root if realm_name is None else home)
 
     @property
     def ledger(self) -> Path:
-        """Return the path of the ledger's SQLite file."""
+        """Return the ledger's path."""
         return self.home / "ledger.db"
 
     def lock(self, lock_path: str) -> Path:
-        """Return the file whose kernel lock serialises work on one lockfile's jobs."""
+        """Return the kernel lock for a lockfile's jobs."""
         return self.home / "locks" / lock_path.replace("/", "--")
 
     @property
     def service(self) -> Path:
-        """Return the folder of the embedded service's data."""
+        """Return the embedded service's folder."""
         return self.base / "service"
 
     def lockfile(self, lock_path: str) -> Path:
@@ -56,30 +55,30 @@ class ProjectPaths:
         return written(self.files, lock_path)
 
     def output(self, output_path: str) -> Path:
-        """Return an output's path. Raises TrustError if it is outside the project."""
+        """Return an output's path. Raises TrustError likewise."""
         return written(self.files, output_path)
 
     def shown(self, path: Path) -> str:
-        """Return a path for messages, relative to the project's root."""
+        """Return a path for messages."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
     def shards(self, realm_folder: str) -> Path:
-        """Return the folder of a realm's shard files (`DIGEST.jsonl`) and their sorted keys."""
+        """Return the folder of shards and their keys."""
         return self.home / "store" / realm_folder / "shards"
 
     def results(self, realm_folder: str) -> Path:
-        """Return the folder of a realm's raw results and their indexes."""
+        """Return the folder of raw results."""
         return self.home / "store" / realm_folder / "results"
 
     def rendered(self, address: str) -> Path:
-        """Return the folder of a job's last rendering, without its request lines."""
+        """Return a job's cached rendering."""
         return self.home / "rendered" / sha256_hex(address.encode())[:32]
 
     @contextlib.contextmanager
     def scratch(self, *, read_only: bool = False) -> Iterator[Path]:
-        """Yield a folder for one command's rendering; remove it, and those of killed processes, at the end.
+        """Yield a temporary folder. Also remove those of killed processes.
 
-        With `read_only`, use the system's temporary folder if this one is not writable.
+        With `read_only`, fall back to the system's temporary folder.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -109,7 +108,6 @@ class ProjectPaths:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _mark(self) -> None:
-        """Mark the store as batchspec's, and have git ignore it."""
         for name, text in (
             (".gitignore", "*\n"),
             (MARKER, "Batchspec made this folder, and deletes old files in it.\n"),
@@ -125,7 +123,7 @@ _LOCK_GRACE = 60.0
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Return whether batchspec made a scratch folder for a process that has ended and so lost its lock."""
+    """Return whether a folder's process ended and so lost its lock."""
     from filelock import FileLock, Timeout  # noqa: PLC0415
 
     try:

@@ -1,7 +1,6 @@
-"""Results by batch, and sorted key indexes of results and shards.
+"""Results by batch, with sorted key indexes.
 
-An index is a NumPy file of fixed-size records sorted by key, with a JSON summary next to it. Indexes can be rebuilt
-from the result files.
+An index is a NumPy file and a JSON summary. Result files suffice to rebuild it.
 """
 
 from __future__ import annotations
@@ -40,19 +39,13 @@ Entries = npt.NDArray[np.void]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Counts and facts of one batch's result files.
+    """Facts of one batch's result files.
 
-    `answers` and `failures` count distinct keys; `duplicates`, `unknown` and `malformed` count skipped lines. `codes`
-    names the error codes that ENTRY numbers, `kinds` their `ErrorKind`. `output_digest` and `error_digest` are SHA-256
-    of the raw files, empty without a file. `tokens` is (input, output, cached); `written` is (all, one hour) tokens
-    written to caches.
+    `answers` and `failures` count keys, `empty` successes without an answer; others count lines: `cut` at the token
+    limit, `odd_usage` implausible, `repaired` by the tolerant parser. Digests are SHA-256. `tokens` is (input, output,
+    cached), `written` is (all, one hour) tokens written to caches.
 
-    `failure`, `failure_codes` and `failure_lines` (from 1 in the uploaded file, or 0) say why the whole batch failed.
-    `partial`: lines may be missing, because a file was unavailable or a crash left a part.
-
-    `empty` counts failures that came as successes without an answer. `cut` counts lines that end at the token limit,
-    `odd_usage` lines with implausible usage, `repaired` (what, lines) those that only the tolerant parser read.
-    `reading` is the PARSER_VERSION.
+    `failure_lines` count from 1; 0 is unknown. If `partial`, lines may be missing. `reading` is the PARSER_VERSION.
     """
 
     answers: int
@@ -79,12 +72,12 @@ class Summary:
 
     @property
     def delivered(self) -> int:
-        """Return the number of distinct keys with a success line, with or without an answer."""
+        """Return how many keys have a success line."""
         return self.answers + self.empty
 
     @property
     def lines(self) -> int:
-        """Return the number of distinct keys with a line."""
+        """Return how many keys have a line."""
         return self.answers + self.failures
 
 
@@ -102,7 +95,7 @@ _SUMMARY = TypeAdapter(Summary)
 
 @dataclass(frozen=True, slots=True)
 class ResultIndex:
-    """The index of one batch's results. `files`: raw output, raw errors, rows recovered from an output."""
+    """One batch's index. ENTRY numbers the `files`."""
 
     summary: Summary
     entries: SortedFile
@@ -110,9 +103,9 @@ class ResultIndex:
 
 
 class CustomIdMap:
-    """Maps a result's `custom_id` to a key: batchspec's own keys as they are, others by an imported batch's map.
+    """Maps `custom_id` to a key: batchspec's own, or an imported batch's.
 
-    `sent` are the sorted keys of the batch's shard, if known. Other keys are not answers of this batch.
+    `sent`: the shard's sorted keys, if known. Other keys are not this batch's.
     """
 
     def __init__(self, sent: npt.NDArray[np.bytes_] | None = None, imported: Mapping[str, bytes] | None = None) -> None:
@@ -120,7 +113,7 @@ class CustomIdMap:
         self._imported = imported
 
     def keys_of(self, ids: Sequence[str]) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.bool_]]:
-        """Return the keys for ids, and which ids are known. The key of an unknown id is empty."""
+        """Return keys, and which ids are known. Unknown ids have empty keys."""
         if self._imported is None and (plain := plain_keys(ids)) is not None:
             return plain, np.ones(len(ids), bool)
         key_of: Callable[[str], bytes | None] = parse_key if self._imported is None else self._imported.get
@@ -128,7 +121,7 @@ class CustomIdMap:
         return np.array([key or b"" for key in keys], f"S{KEY_BYTES}"), np.array([key is not None for key in keys])
 
     def only_sent(self, entries: Entries) -> tuple[Entries, int]:
-        """Return the entries with sent keys, and the number of others."""
+        """Return entries with sent keys, and how many others."""
         if self._sent is None or not len(entries):
             return entries, 0
         at = np.searchsorted(self._sent, entries["key"])
@@ -138,26 +131,26 @@ class CustomIdMap:
 
 
 class ResultStore:
-    """Raw results and indexes of one realm, by batch id."""
+    """One realm's raw results and indexes. Methods raise StoreError."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def raw(self, batch_id: str) -> tuple[Path, Path]:
-        """Return the paths of a batch's output and error file."""
+        """Return a batch's output and error file."""
         name = safe_name(batch_id)
         return self.folder / f"{name}{_SUFFIXES[0]}", self.folder / f"{name}{_SUFFIXES[1]}"
 
     def rows(self, batch_id: str) -> Path:
-        """Return the path of a batch's rows recovered from an output, for results that the service lost."""
+        """Return the file of rows recovered from an output."""
         return self.folder / f"{safe_name(batch_id)}{_SUFFIXES[2]}"
 
     def files(self, batch_id: str) -> tuple[Path, Path, Path]:
-        """Return all three paths, as ENTRY numbers them."""
+        """Return all three, as ENTRY numbers them."""
         return (*self.raw(batch_id), self.rows(batch_id))
 
     def imported_ids(self, batch_id: str) -> dict[str, bytes] | None:
-        """Return an imported batch's ids and their keys; None for other batches. Raises StoreError."""
+        """Return an imported batch's keys by id."""
         path = self.folder / f"{safe_name(batch_id)}.ids.json"
         try:
             found = orjson.loads(path.read_bytes())
@@ -168,17 +161,17 @@ class ResultStore:
             raise StoreError(f"{path} is damaged: {error}", hint="remove it, and import the batch again") from error
 
     def save_imported_ids(self, batch_id: str, mapping: Mapping[str, bytes]) -> None:
-        """Save an imported batch's ids and their keys."""
+        """Save an imported batch's keys."""
         path = self.folder / f"{safe_name(batch_id)}.ids.json"
         write_if_changed(path, orjson.dumps({name: key.hex() for name, key in mapping.items()}))
 
     def forget_index(self, batch_id: str) -> None:
-        """Remove a batch's index, so that its raw results are indexed again."""
+        """Have a batch indexed again."""
         self._summary(batch_id).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self, batch_id: str) -> Iterator[None]:
-        """Hold the lock of a batch's files against all threads and processes. Not reentrant."""
+        """Lock a batch against threads and processes. Not reentrant."""
         private_folder(self.folder)
         number = zlib.crc32(batch_id.encode()) % _LOCKS
         with (self.folder / f".lock-{number}").open("ab") as file:
@@ -187,7 +180,7 @@ class ResultStore:
 
     @contextlib.contextmanager
     def staging(self, batch_id: str) -> Iterator[tuple[Path, Path]]:
-        """Yield two paths to download to. Remove their files at the end, unless `commit_download` moved them."""
+        """Yield two download paths, temporary unless `commit_download` moves them."""
         private_folder(self.folder)
         for folder in self.folder.glob(f"{_STAGING_PREFIX}*"):
             with contextlib.suppress(OSError):
@@ -202,11 +195,10 @@ class ResultStore:
     def commit_download(
         self, batch_id: str, staged: tuple[Path, Path], entries: Entries, summary: Summary
     ) -> ResultIndex:
-        """Replace a batch's files and index by downloaded files. The caller holds `locked`.
+        """Replace a batch's files and index. The caller holds `locked`.
 
-        The downloads must include every line that the store has. The summary is removed first and written last: an
-        index with a summary is complete. If the process dies in between, each file is old or new, and the batch is
-        indexed again.
+        The download must include every stored line. The summary goes first and comes last: if the process dies in
+        between, the batch is indexed again.
         """
         self._summary(batch_id).unlink(missing_ok=True)
         for path, target in zip(staged, self.raw(batch_id), strict=True):
@@ -217,7 +209,7 @@ class ResultStore:
         return self.save(batch_id, entries, summary)
 
     def save(self, batch_id: str, entries: Entries, summary: Summary) -> ResultIndex:
-        """Write the index of a batch whose files are stored."""
+        """Write an index."""
         saved = save_sorted(self.folder / f"{safe_name(batch_id)}.index.npy", entries)
         write_if_changed(self._summary(batch_id), orjson.dumps(asdict(summary)))
         return ResultIndex(summary, saved, self.files(batch_id))
@@ -226,18 +218,15 @@ class ResultStore:
         return self.folder / f"{safe_name(batch_id)}{_SUMMARY_SUFFIX}"
 
     def indexed(self) -> frozenset[str]:
-        """Return the file names (`safe_name`) of batches with an index."""
+        """Return the `safe_name` of each indexed batch."""
         return frozenset(path.name.removesuffix(_SUMMARY_SUFFIX) for path in self.folder.glob(f"*{_SUMMARY_SUFFIX}"))
 
     def with_files(self) -> frozenset[str]:
-        """Return the file names (`safe_name`) of batches with result lines, indexed or not."""
+        """Return the `safe_name` of each batch with results."""
         return frozenset(path.name.removesuffix(end) for end in _SUFFIXES for path in self.folder.glob(f"*{end}"))
 
     def load(self, batch_id: str, *, any_reading: bool = False) -> ResultIndex | None:
-        """Return a batch's index; None if it is incomplete. Raises StoreError if it is damaged.
-
-        An index by an older PARSER_VERSION is None too, unless `any_reading`.
-        """
+        """Return an index; None if incomplete or (without `any_reading`) outdated."""
         name = safe_name(batch_id)
         summary_path = self._summary(batch_id)
         try:
@@ -264,7 +253,7 @@ def save_keys(path: Path, keys: npt.NDArray[np.bytes_]) -> SortedFile:
 
 
 def load_keys(path: Path) -> SortedFile | None:
-    """Return a shard's sorted keys; None if there is no valid file."""
+    """Return a shard's sorted keys, if valid."""
     try:
         return SortedFile.open(path, KEY)
     except (FileNotFoundError, ValueError):
@@ -272,10 +261,7 @@ def load_keys(path: Path) -> SortedFile | None:
 
 
 def entries_of(records: Entries) -> Entries:
-    """Return ENTRY records sorted by key, each key once.
-
-    Among lines with one key, an answer beats an error, then the first line wins.
-    """
+    """Sort entries by key, each once: an answer beats an error, then the first wins."""
     answers_first = np.argsort(records["code"] > 0, kind="stable")
     array = records[answers_first]
     array = array[order_of(array["key"])]
@@ -285,7 +271,7 @@ def entries_of(records: Entries) -> Entries:
 
 
 def safe_name(batch_id: str) -> str:
-    """Return a batch id as a file name. Ids come from the network: unusual ones become a digest."""
+    """Return an id, which the network chose, as a file name."""
     if _PLAIN_NAME.fullmatch(batch_id):
         return batch_id
     from runner.base.digest import sha256_hex  # noqa: PLC0415

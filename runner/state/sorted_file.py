@@ -1,7 +1,6 @@
-"""Read parts of many files with few open at a time, and key ranges of sorted records.
+"""Key ranges of sorted records in many files.
 
-No file is memory-mapped. Each mapping would hold a descriptor and count as process memory, and both would grow with the
-rows of a job.
+Nothing is memory-mapped: descriptors and process memory would grow with a job's rows.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Records = npt.NDArray[Any]
 
 
 class FileHandleCache:
-    """Reads pieces of many files, with at most 64 open. A context manager."""
+    """Reads pieces of files, with at most 64 open."""
 
     _OPEN = 64
 
@@ -40,7 +39,7 @@ class FileHandleCache:
         self._files.clear()
 
     def handle(self, path: Path) -> int:
-        """Return a descriptor to read `path`, valid until the next call."""
+        """Return a descriptor, valid until the next call."""
         handle = self._files.pop(path, None)
         if handle is None:
             handle = os.open(path, os.O_RDONLY)
@@ -50,15 +49,15 @@ class FileHandleCache:
         return handle
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes at `offset`; fewer at the end of the file."""
+        """Return up to `length` bytes."""
         return os.pread(self.handle(path), length, offset)
 
 
 @dataclass(frozen=True, slots=True)
 class SortedFile:
-    """A NumPy file of records sorted by key: keys alone, or records with a field `key`.
+    """A NumPy file of sorted keys, or of records with a field `key`.
 
-    `begin` is the first record's offset in bytes. `stamp` detects a file that was replaced.
+    `begin` is the first record's byte offset. `stamp` detects a replaced file.
     """
 
     path: Path
@@ -69,7 +68,7 @@ class SortedFile:
 
     @classmethod
     def open(cls, path: Path, dtype: np.dtype[Any]) -> Self:
-        """Open the file at `path`. Raises OSError, or ValueError if it does not hold whole records of `dtype`."""
+        """Open a file of whole `dtype` records. Raises OSError or ValueError."""
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("it has another version of the format")
@@ -85,15 +84,14 @@ class SortedFile:
         return self.count
 
     def all(self) -> Records:
-        """Return a copy of all records. Raises StoreError if the file was replaced."""
+        """Copy all records. Raises StoreError if the file was replaced."""
         with FileHandleCache() as files:
             return self._read(files, 0, self.count).copy()
 
     def between(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Records:
-        """Return the records with keys in [`lowest`, `after`). An empty bound means no bound.
+        """Return records with keys in [`lowest`, `after`); an empty bound is none.
 
-        Keys are digests, so their position in the file follows from their value. Reads a little more than that range,
-        and more again if it was not enough. Raises StoreError if the file was replaced.
+        Keys are digests: their value predicts their position. Raises StoreError like `all`.
         """
         slack = 16 + 4 * math.isqrt(self.count)
         while True:
@@ -121,7 +119,7 @@ class SortedFile:
 
 
 def save_sorted(path: Path, records: Records) -> SortedFile:
-    """Write sorted records, unless the file already holds them, so that open readers keep working."""
+    """Write sorted records. An unchanged file stays, for open readers."""
     file = io.BytesIO()
     np.save(file, records)
     write_if_changed(path, file.getvalue())
@@ -134,5 +132,4 @@ def _stamp(handle: int) -> tuple[int, int, int]:
 
 
 def _fraction(key: bytes) -> float:
-    """Return a key's position among all possible keys, from 0 to 1."""
     return float(int.from_bytes(key[:8].ljust(8, b"\0")) / (1 << 64))
