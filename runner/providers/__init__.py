@@ -1,4 +1,4 @@
-"""Batch services: the protocol, and `open_api`, which opens one. httpx is loaded only when a service is opened."""
+"""Batch services: the protocol, and `open_api`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ def open_api(
     environ: Mapping[str, str],
     sleep: Callable[[float], None] = time.sleep,
 ) -> BatchApi:
-    """Return the service of a profile. Nothing is sent or started before the first call.
+    """Return a profile's service. Nothing is sent or started before the first call.
 
-    `key` is from `runner.jobspec.trust.find_key`; a local profile has its own token instead. `service_folder` holds the
-    embedded services' data. `sleep` waits between attempts, in seconds; it may raise to stop them.
+    `key` is from `runner.jobspec.trust.find_key`. `sleep` waits seconds between attempts; it may raise to stop.
 
-    Raises TrustError if the environment does not allow the key on the profile's host, and Unauthorized if a host other
-    than this machine has no key.
+    Raises TrustError if the host may not receive the key, Unauthorized if a remote host has no key.
     """
     # Each branch imports only what its provider needs.
     match profile.kind:
@@ -46,7 +44,7 @@ def open_api(
 
 
 def _check_upstream(base_url: str, name: str | None, environ: Mapping[str, str]) -> None:
-    """Refuse an upstream server that the environment does not trust with requests, or with the key in `name`."""
+    """Refuse an upstream server that may not receive requests, or the key in `name`."""
     from runner.jobspec.trust import check_key_host, resolve_env  # noqa: PLC0415
 
     if name is None:
@@ -57,7 +55,6 @@ def _check_upstream(base_url: str, name: str | None, environ: Mapping[str, str])
 
 
 def _key_hint(profile: DigitalOceanProfile, key: str | None, environ: Mapping[str, str]) -> str:
-    """Return what to do if the key is missing or refused, with the variable's name."""
     from runner.jobspec.trust import KEY_NAMES  # noqa: PLC0415
 
     named = (profile.key.env,) if profile.key is not None else KEY_NAMES
@@ -69,7 +66,7 @@ def _key_hint(profile: DigitalOceanProfile, key: str | None, environ: Mapping[st
 
 
 def _check_key(profile: DigitalOceanProfile, key: str | None, environ: Mapping[str, str]) -> None:
-    """Refuse a key on a host that the environment does not trust, before any object holds both."""
+    """Refuse an untrusted host before any object holds its key."""
     from urllib.parse import urlsplit  # noqa: PLC0415
 
     from runner.errors import Unauthorized  # noqa: PLC0415

@@ -1,6 +1,6 @@
-"""DigitalOcean's batch API, and every service with the same API, such as the embedded one.
+"""DigitalOcean's batch API, and services with the same API.
 
-Source of paths and fields: the batch inference guide (27 Apr 2026) and the public OpenAPI description (Aug 2026).
+Source: the batch inference guide (27 Apr 2026) and the public OpenAPI description (Aug 2026).
 """
 
 from __future__ import annotations
@@ -20,11 +20,7 @@ from runner.providers.retry import RetryPolicy, Sleep
 class DigitalOcean(BatchApi):
     """One account at one base URL. Threads may share it.
 
-    `key` is sent as a bearer token to the base URL only; `runner.jobspec.trust` decides before whether that is allowed.
-    Empty sends none. `sleep` waits between attempts and may raise to stop them. `key_hint` says what to do if the key
-    is refused.
-
-    Reads, file intents and cancels are retried after Unreachable, 5xx and 429; `create_batch` never is.
+    Only the base URL receives `key`; empty sends none. Unreachable, 5xx and 429 are retried, except by `create_batch`.
     """
 
     def __init__(
@@ -46,22 +42,17 @@ class DigitalOcean(BatchApi):
         return f"DigitalOcean({self._http.base_url!r})"
 
     def create_file(self, name: str, size: int) -> FileIntent:
-        """Request a URL to upload `size` bytes. `name` must end in `.jsonl`."""
+        """Request an upload URL. `name` must end in `.jsonl`."""
         return wire.read_intent(self._http.post(endpoints.FILES, {"file_name": name, "file_size_in_bytes": size}))
 
     def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
-        """Stream a file to the intent's URL. Retry transient errors until the URL expires.
-
-        Raises Unauthorized if the URL expired or the storage refuses it (403); then make a new intent. `progress` gets
-        a negative number when a broken upload restarts.
-        """
+        """Stream a file. Retry transient errors until the URL expires."""
         self._storage.upload(intent.upload_url, path, intent.expires_at, progress)
 
     def create_batch(self, request: CreateRequest) -> RemoteBatch:
         """Create a batch; sent exactly once.
 
-        After Unreachable or ServerError the batch may exist: list the batches to find out. A success response that
-        can't be parsed counts as lost, so it raises Unreachable too.
+        After Unreachable or ServerError the batch may exist. An unreadable success response raises Unreachable too.
         """
         hide = (request.webhook[1],) if request.webhook else ()
         try:
@@ -73,31 +64,24 @@ class DigitalOcean(BatchApi):
             ) from exc
 
     def get_batch(self, batch_id: str) -> RemoteBatch:
-        """Return the batch's current state. Raises NotFound."""
+        """Return a batch."""
         return wire.read_batch(endpoints.get_batch(self._http, batch_id))
 
     def list_batches(self) -> Iterator[RemoteBatch]:
-        """Yield all batches of the account, newest first; one request per page.
-
-        Raises Malformed if the pages form a cycle.
-        """
+        """Yield all batches. Raises Malformed if pages form a cycle."""
         for entry in endpoints.iter_batches(self._http):
             yield entry.batch
 
     def results(self, batch_id: str) -> ResultUrls:
-        """Return fresh download URLs. Raises NotReady before there are any, NotFound when they are gone."""
+        """Return fresh URLs."""
         return wire.read_results(endpoints.results(self._http, batch_id))
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
-        """Stream a result file to a temporary file and rename it to `path`. A broken download resumes by range.
-
-        If the URL expires, `renew` gives the next one. Raises NotFound if the file is gone, Unauthorized if the URL
-        expired and there is no other. `progress` gets a negative number when the download restarts.
-        """
+        """Stream a result file. A broken download resumes by range."""
         self._storage.download(url, path, progress, renew)
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
-        """Request cancellation. Raises Conflict for a batch that has ended or has not reached its upstream."""
+        """Request cancellation."""
         return wire.read_batch(endpoints.cancel_batch(self._http, batch_id))
 
     def close(self) -> None:

@@ -1,7 +1,6 @@
 """One download to disk, over as many connections as it needs.
 
-It resumes after a break if the storage supports strong ETags and ranges. Responses are checked before any byte is
-written: a storage may answer with the whole file, another range or another file.
+Checks responses before it writes: a storage may send the whole file, another range or another file.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _GZIP = {"gzip", "x-gzip"}
 
 
 class ByteProgress:
-    """Counts the bytes moved for one file and reports them to a callback."""
+    """Reports the bytes moved for one file to a callback."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.count = 0
@@ -53,7 +52,7 @@ class ByteProgress:
 
 
 class Download:
-    """The state of one download to `file`. `limit` is the most bytes that are written."""
+    """One download to `file`, of at most `limit` bytes."""
 
     def __init__(self, target: httpx.URL, file: IO[bytes], progress: ByteProgress, *, limit: int, now: Now) -> None:
         self.target = target
@@ -143,7 +142,7 @@ def _encoding(response: httpx.Response) -> str:
 
 
 def _unpacked(packed: Iterator[bytes], what: str) -> Iterator[bytes]:
-    """Yield the decompressed bytes. Raises Unreachable if the end is missing, which httpx's decoder ignores."""
+    """Yield decompressed bytes. Raises Unreachable if the end is missing, which httpx ignores."""
     member = _member()
     begun = False
     try:

@@ -1,4 +1,4 @@
-"""API operations that both the provider and `runner.client` use, as the service's own JSON."""
+"""API operations that the provider and `runner.client` share, as the service's JSON."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ MAX_EMPTY_PAGES = 10
 
 
 def get_batch(http: Http, batch_id: str) -> Any:
-    """Return the batch's current state. Raises NotFound."""
+    """Return a batch. Raises NotFound."""
     return http.get(_path(batch_id))
 
 
 def results(http: Http, batch_id: str) -> Any:
-    """Return where to download a batch's results. Raises NotReady, NotFound."""
+    """Return where to download results. Raises NotReady, NotFound."""
     return http.get(f"{_path(batch_id)}/results")
 
 
 def cancel_batch(http: Http, batch_id: str) -> Any:
-    """Request cancellation and return the batch. Raises Conflict if it has ended or has no upstream yet."""
+    """Request cancellation. Raises Conflict."""
     lost: list[ProviderError] = []
     try:
         return http.post(f"{_path(batch_id)}/cancel", on_lost=lost.append)
@@ -44,10 +44,7 @@ def cancel_batch(http: Http, batch_id: str) -> Any:
 
 
 def iter_batches(http: Http, status: str = "") -> Iterator[wire.Entry]:
-    """Yield all batches, newest first; one request per page. `status` filters.
-
-    Raises Malformed if the pages form a cycle.
-    """
+    """Yield all batches, newest first. Raises Malformed if pages form a cycle."""
     seen: set[str] = set()
     cursors: set[str] = set()
     params = {"limit": str(PAGE), **({"status": status} if status else {})}
@@ -69,7 +66,7 @@ def iter_batches(http: Http, status: str = "") -> Iterator[wire.Entry]:
 
 
 def _page(http: Http, params: dict[str, str]) -> wire.Page:
-    """Return one page. If it is too long to read, reduce the page size for this and later pages.
+    """Return one page. If it is too long, use shorter pages from now on.
 
     A failed batch may carry a reason for each of its 50,000 lines.
     """

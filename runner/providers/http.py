@@ -1,8 +1,7 @@
-"""JSON calls to a batch API over HTTP: one key, one base URL, bounded responses, errors of `runner.errors`.
+"""JSON calls to a batch API: one key, one base URL, bounded responses.
 
-The meaning of requests and responses is defined elsewhere. The key is sent to the base URL only: redirects and cookies
-are ignored. Loopback uses no proxy. Other hosts follow httpx's rules (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); over
-https a proxy sees neither key nor prompts.
+Only the base URL receives the key: redirects and cookies are ignored. Loopback uses no proxy. Others follow httpx's
+rules (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); over https a proxy sees neither key nor prompts.
 """
 
 from __future__ import annotations
@@ -29,11 +28,10 @@ MAX_ERROR_BODY = 64_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of reading from a service. Sizes in bytes, times in seconds.
+    """Limits of reading from a service, in bytes and seconds.
 
-    `answer` is the longest JSON response; a page of 100 batches has about 100 kB. `answer_time` bounds the whole body,
-    against a service that sends one byte a minute. `file` is the longest result file on disk: 50,000 answers of a
-    million characters. `read_timeout` and `transfer_timeout` bound each pause, in calls and in transfers.
+    `answer` is the longest JSON response; 100 batches have about 100 kB. `answer_time` bounds a whole body, against
+    very slow services. `file`: 50,000 answers of a million characters.
     """
 
     answer: int = 16_000_000
@@ -56,10 +54,9 @@ Now = Callable[[], float]
 
 
 class Http:
-    """Calls to one API with one key. Threads may share it.
+    """Calls to one API with one key, for all threads. Methods raise ProviderError.
 
-    `key_hint` says what to do if the key is refused. Raises TrustError if the key can't be part of a header, and
-    Malformed if the base URL is invalid. Every call raises ProviderError.
+    Raises TrustError if no header can carry the key, Malformed for an invalid base URL.
     """
 
     def __init__(
@@ -92,7 +89,7 @@ class Http:
         return f"Http({self.base_url!r})"
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
-        """Return the JSON of a GET. Transient errors are retried."""
+        """Return a GET's JSON. Transient errors are retried."""
         return self._with_retries(lambda: self._once("GET", path, params=params))
 
     def post(
@@ -102,14 +99,11 @@ class Http:
         *,
         on_lost: Callable[[ProviderError], None] | None = None,
     ) -> Any:
-        """Return the JSON of a POST that is safe to repeat. Transient errors are retried.
-
-        `on_lost` is called with each error that is retried.
-        """
+        """Return a repeatable POST's JSON. `on_lost` receives each retried error."""
         return self._with_retries(lambda: self._once("POST", path, body=body), on_lost)
 
     def post_once(self, path: str, body: Mapping[str, Any], *, hide: tuple[str, ...] = ()) -> Any:
-        """Return the JSON of a POST that is sent exactly once. Errors never show the texts in `hide`."""
+        """Return the JSON of a POST, sent exactly once. Errors omit `hide`."""
         return self._once("POST", path, body=body, hide=hide)
 
     def close(self) -> None:
@@ -176,7 +170,7 @@ class Http:
 
 
 def new_client(target: httpx.URL, *, read_timeout: float, connect: float) -> httpx.Client:
-    """Return an httpx client for the target's scheme and host, without redirects and cookies.
+    """Return an httpx client, without redirects and cookies.
 
     Raises Unreachable if the environment's proxy or certificate settings are unusable.
     """
@@ -201,7 +195,7 @@ def new_client(target: httpx.URL, *, read_timeout: float, connect: float) -> htt
 
 
 def read_start(response: httpx.Response, limit: int) -> bytes:
-    """Return the first `limit` bytes of an error's body, or fewer if it breaks: the status matters more."""
+    """Return an error body's first bytes, even if it breaks."""
     start = bytearray()
     try:
         for piece in response.iter_bytes():

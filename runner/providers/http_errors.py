@@ -1,7 +1,7 @@
-"""Maps HTTP failures to errors of `runner.errors`. The only module that knows httpx's exceptions.
+"""Maps HTTP failures to errors of `runner.errors`. Only this module knows httpx's exceptions.
 
 Error texts never contain a key or a presigned URL's query. httpx's exception stays as the cause, so keys and URLs that
-httpx would quote are refused earlier.
+it would quote are refused earlier.
 """
 
 from __future__ import annotations
@@ -80,10 +80,9 @@ def error_from_response(
     now: Callable[[], float],
     key_hint: str = "",
 ) -> ApiError:
-    """Return the error for a response with an error status.
+    """Return the error for a response.
 
-    It quotes the body's message, without the texts in `hide`; not from HTML. `key_hint` says what to do if the key is
-    refused.
+    It quotes the body's message, without the texts in `hide`; not from HTML.
     """
     fields = _error_fields(body)
     code = _code(fields)
@@ -105,9 +104,9 @@ def error_from_response(
 def storage_error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, what: str, *, now: Callable[[], float]
 ) -> ApiError:
-    """Return the error for a presigned URL's error status.
+    """Return the error for a presigned URL's response.
 
-    Only the error's code is shown: object stores quote the whole signed request in their messages.
+    It shows the code only: object stores' messages quote the whole signed request.
     """
     found = _S3_CODE.search(body[:10_000].decode("utf-8", "replace"))
     fields = _error_fields(body)
@@ -124,10 +123,9 @@ def storage_error_from_response(
 
 
 def retry_after(status: int, headers: Mapping[str, str], now: Callable[[], float]) -> float | None:
-    """Return the seconds that a response asks to wait; None if it does not.
+    """Return the seconds that a response asks to wait.
 
-    `Retry-After` is seconds or a date (RFC 9110, 10.2.3). `ratelimit-reset` is the Unix time when the oldest request
-    expires (OpenAPI description); used on 429 only. The service's `Date` is the clock if present.
+    `Retry-After` is seconds or a date (RFC 9110, 10.2.3).
     """
     clock = clock_of(headers, now)
     value = headers.get("retry-after", "").strip()
@@ -141,10 +139,10 @@ def retry_after(status: int, headers: Mapping[str, str], now: Callable[[], float
 
 
 def until_reset(headers: Mapping[str, str], clock: float) -> float | None:
-    """Return the seconds from `clock` to `ratelimit-reset`; None without one.
+    """Return the seconds from `clock` to `ratelimit-reset`.
 
-    DigitalOcean sends a Unix time (OpenAPI description). Gateways that follow the IETF draft send seconds from now. A
-    number too small for a time of this century is the latter.
+    DigitalOcean sends the Unix time when the oldest request expires (OpenAPI description). Gateways that follow the
+    IETF draft send seconds from now.
     """
     reset = headers.get("ratelimit-reset", "").strip()
     if not (reset.isascii() and reset.isdigit() and len(reset) < 16):
@@ -153,7 +151,7 @@ def until_reset(headers: Mapping[str, str], clock: float) -> float | None:
 
 
 def clock_of(headers: Mapping[str, str], now: Callable[[], float]) -> float:
-    """Return the service's Unix time from its `Date`; this machine's time without one."""
+    """Return the Unix time of the service's `Date`, else this machine's."""
     try:
         return parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else now()
     except (ValueError, OverflowError):
@@ -178,13 +176,12 @@ def _error_fields(body: bytes) -> dict[str, Any]:
 
 
 def _code(fields: Mapping[str, Any]) -> str:
-    """Return the error's code. `type` is a class of errors; it wins if it means that credit is missing."""
+    """Return the error's code. `type` wins if it means missing credit."""
     kind, code = _identifier(fields.get("type")), _identifier(fields.get("id")) or _identifier(fields.get("code"))
     return kind if is_out_of_money(kind, "") and not is_out_of_money(code, "") else code or kind
 
 
 def _message(fields: Mapping[str, Any]) -> str:
-    """Return the error's message, from whichever field has it."""
     names = ("message", "msg", "detail", "error", "error_message", "error_description", "reason", "title")
     return next((text for name in names if isinstance(text := fields.get(name), str) and text.strip()), "")
 

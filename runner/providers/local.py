@@ -1,8 +1,7 @@
-"""The embedded service as a provider: started in this process, or joined if another process runs it.
+"""The embedded service as a provider: started in this process, or joined in another.
 
-One folder holds one service's data. The first process holds the service's lock and writes `endpoint.json` (URL, token,
-process id; readable by its owner only). Others join through that file. When the process ends, the next call of another
-one starts the service again, and the jobs continue. The client is the same as for any other service, over real sockets.
+The first process locks the data folder and writes `endpoint.json` (URL, token, process id; private to its owner).
+Others join through it. When that process ends, another one's next call starts the service again, and its jobs continue.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ T = TypeVar("T")
 
 
 class Running(Protocol):
-    """A service started in this process."""
+    """A service in this process."""
 
     @property
     def url(self) -> str:
@@ -65,10 +64,10 @@ Launch = Callable[[Path, str], Running]
 
 
 class Local(BatchApi):
-    """The embedded service over the data in `data`. Nothing is started before the first call.
+    """The embedded service over the data in `data`. The first call starts it.
 
-    Methods raise ServiceError if the service can't be started, and the protocol's errors. If the process that ran the
-    service has ended, a call starts it here and continues; a create with a lost response raises Unreachable instead.
+    Raises ServiceError if it can't start. After its process ended, a call restarts it here; a create with a lost
+    response raises Unreachable instead.
     """
 
     def __init__(self, data: Path, launch: Launch, *, sleep: Sleep = time.sleep, now: Now = time.time) -> None:
@@ -85,11 +84,11 @@ class Local(BatchApi):
         return f"Local({str(self._data)!r})"
 
     def create_file(self, name: str, size: int) -> FileIntent:
-        """Request a URL to upload `size` bytes."""
+        """Request an upload URL."""
         return self._call(lambda api: api.create_file(name, size))
 
     def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
-        """Stream a file to the intent's URL, or to the same path of the service that replaced it."""
+        """Stream a file, also after a restart."""
         self._call(lambda api: api.upload(self._rebase_intent(intent), path, progress))
 
     def create_batch(self, request: CreateRequest) -> RemoteBatch:
@@ -97,11 +96,11 @@ class Local(BatchApi):
         return self._connected().api.create_batch(request)
 
     def get_batch(self, batch_id: str) -> RemoteBatch:
-        """Return the batch's current state. Raises NotFound."""
+        """Return a batch."""
         return self._call(lambda api: api.get_batch(batch_id))
 
     def list_batches(self) -> Iterator[RemoteBatch]:
-        """Yield all batches, newest first. If the service ends, the list restarts without repeating."""
+        """Yield all batches, once each even after a restart."""
         seen: set[str] = set()
         for _ in range(MAX_RESTARTS):
             connection = self._connected()
@@ -118,19 +117,19 @@ class Local(BatchApi):
         raise Unreachable(f"the embedded service in {self._data} stopped {MAX_RESTARTS} times in a row")
 
     def results(self, batch_id: str) -> ResultUrls:
-        """Return fresh download URLs. Raises NotReady before there are any, NotFound when they are gone."""
+        """Return fresh URLs."""
         return self._call(lambda api: api.results(batch_id))
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
-        """Stream a result file to `path`, also from the service that replaced the one of `url`."""
+        """Stream a result file, also after a restart."""
         self._call(lambda api: api.download(self._rebase_url(url), path, progress, renew))
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
-        """Request cancellation. Raises Conflict for a batch that has ended or has not reached its upstream."""
+        """Request cancellation."""
         return self._call(lambda api: api.cancel_batch(batch_id))
 
     def close(self) -> None:
-        """Close connections and stop the service if this object started it. Its jobs continue at the next start."""
+        """Disconnect. Stop the service if this object started it."""
         with self._guard:
             service, self._service, self._connection = self._service, None, None
             if service is not None:
@@ -151,7 +150,7 @@ class Local(BatchApi):
         raise Unreachable(f"the embedded service in {self._data} stopped {MAX_RESTARTS} times in a row")
 
     def _connected(self) -> _Connection:
-        """Return the connection, joined or started. Other threads wait for the one that starts it."""
+        """Return the connection, which all threads share."""
         with self._guard:
             if self._connection is None or not self._connection.alive():
                 self._connection = self._join_or_start()
@@ -197,7 +196,7 @@ class Local(BatchApi):
         return _Connection(service.url, token, pid=None, sleep=self._sleep, now=self._now)
 
     def _join(self) -> _Connection | None:
-        """Return a connection to the service in `endpoint.json`, if it accepts the token there."""
+        """Connect as `endpoint.json` describes."""
         found = read_endpoint(self._data / ENDPOINT)
         if found is None:
             return None
@@ -213,7 +212,7 @@ class Local(BatchApi):
         return FileIntent(intent.file_id, self._rebase_url(intent.upload_url), intent.expires_at)
 
     def _rebase_url(self, url: str) -> str:
-        """Return an earlier service's presigned URL at the current address. Its signature stays valid."""
+        """Move a presigned URL to the current address. It stays valid."""
         with self._guard:
             connection = self._connection
             known = {old.url for old in self._connections}
@@ -226,7 +225,7 @@ class _ServiceGone(ProviderError):
 
 
 class _Connection:
-    """A connection to one run of the service. `pid` is its process, None for this object's own service."""
+    """A connection to one run of the service. `pid` is None in this process."""
 
     def __init__(self, url: str, token: str, *, pid: int | None, sleep: Sleep, now: Now) -> None:
         self.url = url
@@ -238,7 +237,7 @@ class _Connection:
         self._probe = DigitalOcean(url, token, now=now, retry=RetryPolicy(tries=1, sleep=sleep))
 
     def alive(self) -> bool:
-        """Return whether the process exists and accepts connections. True for this object's own service."""
+        """Return whether the process exists and accepts connections."""
         if self._pid is None:
             return True
         target = httpx.URL(self.url)
@@ -251,7 +250,7 @@ class _Connection:
             return False
 
     def answers(self) -> bool:
-        """Return whether the service behind the address accepts this token."""
+        """Return whether the service accepts this token."""
         try:
             next(iter(self._probe.list_batches()), None)
         except ProviderError:
@@ -275,11 +274,10 @@ def embedded(
     sleep: Sleep = time.sleep,
     now: Now = time.time,
 ) -> Local:
-    """Return the embedded service of a profile: one data folder below `service_folder` for each backend.
+    """Return a profile's embedded service. Each backend and upstream has its own data.
 
-    Different upstreams have different folders, so that one never answers for another. BATCHSPEC_SERVICE_FAULTS in
-    `environ` injects faults like `serve --fault`, separated by commas; BATCHSPEC_SERVICE_SEED and
-    BATCHSPEC_SERVICE_TIME_SCALE are its --seed and --time-scale. They apply to the process that starts the service.
+    BATCHSPEC_SERVICE_FAULTS (separated by commas), BATCHSPEC_SERVICE_SEED and BATCHSPEC_SERVICE_TIME_SCALE work like
+    `serve`'s --fault, --seed and --time-scale, in the process that starts the service.
     """
     upstream = f"-{sha256_hex(profile.base_url.encode())[:8]}" if profile.base_url else ""
 
@@ -302,15 +300,13 @@ def embedded(
 
 
 class _FaultSettings(TypedDict):
-    """Fault injection settings of a service."""
-
     faults: tuple[str, ...]
     seed: int
     time_scale: float
 
 
 def _fault_settings(environ: Mapping[str, str]) -> _FaultSettings:
-    """Return the settings in the environment. Raises ServiceError that names an invalid variable."""
+    """Read fault settings. Raises ServiceError that names an invalid variable."""
     prefix = "BATCHSPEC_SERVICE_"
     faults = environ.get(f"{prefix}FAULTS", "")
     seed, scale = environ.get(f"{prefix}SEED") or "0", environ.get(f"{prefix}TIME_SCALE") or "1"

@@ -1,7 +1,6 @@
 """The providers' log: dotted event names with fields on stderr, without keys or presigned URLs.
 
-structlog is imported with the first event and never configured here. A program's own configuration applies; without
-one, warnings go to stderr and the rest is dropped. (structlog's default would print to stdout, which is for results.)
+A program's structlog configuration applies; without one, only warnings appear.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Uploads and downloads at presigned URLs, which come from the network and carry their own permission.
+"""Uploads and downloads at presigned URLs, which come from the network.
 
-This module knows no key, so it can't send one. URLs must be https, because they receive prompts and return answers;
-plain http is allowed only between loopback and loopback. A remote API can't direct transfers to this machine or to
-link-local addresses, where clouds keep credentials. User and password in a URL are refused, because they would become
-an Authorization header. Private networks are allowed: a gateway and its storage may be there.
+This module knows no key. URLs must be https, because they receive prompts and return answers; loopback may use http
+with loopback. A remote API can't direct transfers to this machine or to link-local addresses, where clouds keep
+credentials. A user or password in a URL would become an Authorization header. Private networks are allowed: a gateway's
+storage may be there.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ CHUNK = 1 << 18
 MAX_URL = 16_384
 """Characters of a presigned URL; those with a session token have some thousand."""
 MAX_TRIES = 60
-"""Attempts of one transfer in total, with or without progress."""
+"""Attempts of one transfer in total."""
 MAX_IDLE_RENEWALS = 2
 """Fresh URLs for one download in a row without progress."""
 URL_TTL = 600.0
-"""Assumed lifetime of an upload URL in seconds; the guide says 10 to 15 minutes."""
+"""Assumed lifetime of an upload URL in seconds. The guide gives 10 to 15 minutes."""
 STALE = 3_600.0
 """Seconds after which a partial download belongs to a dead process."""
 
 
 class Storage:
-    """The transfers of one API. `local`: the API is on loopback. Threads may share it."""
+    """One API's transfers. `local`: the API is on loopback. Threads may share it."""
 
     def __init__(self, *, local: bool, retry: RetryPolicy, now: Now = time.time, limits: Limits = USUAL) -> None:
         self._local = local
@@ -59,10 +59,10 @@ class Storage:
         _hide_queries()
 
     def upload(self, url: str, path: Path, until: datetime | None, progress: Progress | None = None) -> None:
-        """PUT the file to `url`. Retry transient errors until the URL expires at `until`.
+        """PUT the file to `url`. Retry transient errors until the URL expires.
 
-        `progress` gets a negative number when a broken upload restarts. Raises Unauthorized if the URL is invalid or
-        expired, StoreError if the file can't be read, Rejected if it is too large.
+        Raises Unauthorized for an invalid or expired URL, StoreError if the file is unreadable, Rejected if it is too
+        large.
         """
         target = validate_url(url, local=self._local)
         start = self._now()
@@ -93,9 +93,8 @@ class Storage:
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
         """GET `url` into a temporary file, sync it and rename it to `path`.
 
-        A broken download resumes if the storage supports ETags and ranges, else restarts (`progress` gets a negative
-        number). If the URL expires, `renew` gives another one. Raises NotFound, Unauthorized if the URL expired and
-        there is no other, StoreError if the file can't be written.
+        A break resumes by ETag and range, else restarts. Raises NotFound, Unauthorized without another URL, StoreError
+        if `path` can't be written.
         """
         target = validate_url(url, local=self._local)
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -115,10 +114,9 @@ class Storage:
                 part.unlink(missing_ok=True)
 
     def _pause(self, error: ProviderError, tried: int) -> float | None:
-        """Return the seconds before the same upload is retried; None if that can't help.
+        """Return the delay before an upload is retried, if that can help.
 
-        The guide asks for the same URL after any failure but an expired URL. A refusal for an unknown reason gets as
-        many attempts as an API call.
+        The guide asks for the same URL until it expires. An unexplained refusal is retried like an API call.
         """
         seconds = self._retry.delay(error, tried)
         if seconds is None and _worth_retrying(error) and tried < self._retry.tries:
@@ -133,7 +131,7 @@ class Storage:
             self._clients.clear()
 
     def _client(self, target: httpx.URL) -> httpx.Client:
-        """Return the client for a URL. Unlike the API, the storage may need the proxy."""
+        """Return the client for a URL. The storage may need a proxy."""
         kind = (target.scheme, is_loopback(target.host))
         with self._guard:
             if kind not in self._clients:
@@ -183,7 +181,7 @@ class Storage:
 
 
 def validate_url(url: str, *, local: bool) -> httpx.URL:
-    """Return `url` if transfers may use it; see the module. `local`: the API is on loopback.
+    """Return `url` if transfers may use it.
 
     Raises Malformed, without the URL in the message.
     """
@@ -204,7 +202,7 @@ def validate_url(url: str, *, local: bool) -> httpx.URL:
 
 
 def _is_special(host: str) -> bool:
-    """Return whether a host, in any notation, is this machine or an address that no storage has."""
+    """Return whether no storage has this address."""
     if host.rstrip(".").endswith("localhost"):
         return True
     address = _address(host.strip("[]"))
@@ -214,7 +212,7 @@ def _is_special(host: str) -> bool:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the host's literal address, also in notations that only the resolver accepts: `2130706433`, `0x7f.1`."""
+    """Return the host's address, also in the resolver's notations: `2130706433`, `0x7f.1`."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -242,14 +240,13 @@ def _pieces(file: IO[bytes], size: int, path: Path, sent: ByteProgress) -> Itera
 
 
 def _worth_retrying(error: ProviderError) -> bool:
-    """Return whether to retry a refused upload although the reason is not known to be transient."""
     if not isinstance(error, ApiError) or isinstance(error, Unauthorized) or error.status < httpx.codes.BAD_REQUEST:
         return False
     return error.status != httpx.codes.REQUEST_ENTITY_TOO_LARGE and error.error_id != "EntityTooLarge"
 
 
 def _clear(path: Path) -> None:
-    """Remove partial downloads to `path` that killed processes left."""
+    """Remove partial downloads of killed processes."""
     for old in path.parent.glob(f".{_literal(path.name)}.*.part"):
         with contextlib.suppress(OSError):
             if time.time() - old.stat().st_mtime > STALE:
@@ -261,7 +258,7 @@ def _literal(name: str) -> str:
 
 
 class _NoQuery(logging.Filter):
-    """Removes the query from URLs that httpx logs with every request (at level INFO)."""
+    """Removes the query from URLs that httpx logs."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):

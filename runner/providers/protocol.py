@@ -1,7 +1,4 @@
-"""The executor's interface to a batch service, as a Protocol, and its values.
-
-No wire format is known here; implementations translate. Times are aware datetimes in UTC.
-"""
+"""The executor's interface to a batch service. Times are in UTC."""
 
 from __future__ import annotations
 
@@ -15,10 +12,8 @@ TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 """Final states. An unknown state counts as running."""
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes moved since the last call, and the change of the expected total.
-
-Either is negative after a restart. For uploads the total is not reported: the caller knows it.
-"""
+"""Called with the bytes moved since the last call, and the change of the expected total. Either is negative after a
+restart. Uploads report no total."""
 
 
 Renew = Callable[[], str]
@@ -27,7 +22,7 @@ Renew = Callable[[], str]
 
 @dataclass(frozen=True, slots=True)
 class FileIntent:
-    """Permission for one upload. `upload_url` is a secret: never write it to a file or a log."""
+    """Permission for one upload. `upload_url` is a secret: never store or log it."""
 
     file_id: str
     upload_url: str = field(repr=False)
@@ -36,7 +31,7 @@ class FileIntent:
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """The parameters of a new batch. `endpoint` is empty for anthropic; `webhook` is (url, secret)."""
+    """A new batch. `endpoint` is empty for anthropic; `webhook` is (url, secret)."""
 
     file_id: str
     line_format: str
@@ -48,7 +43,7 @@ class CreateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Requests of a batch: all, answered, failed. Zero until the service knows."""
+    """A batch's requests. Zero until the service knows."""
 
     total: int = 0
     completed: int = 0
@@ -66,7 +61,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class BatchError:
-    """Why a whole batch failed. `line` counts from 1 in the uploaded file; None if it concerns the whole file."""
+    """Why a batch failed. `line` of the uploaded file counts from 1."""
 
     code: str
     message: str
@@ -75,7 +70,7 @@ class BatchError:
 
 @dataclass(frozen=True, slots=True)
 class RemoteBatch:
-    """A batch at the service. `status` is the service's own word, lower case."""
+    """A batch at the service. `status` is its own word, lower case."""
 
     batch_id: str
     status: str
@@ -99,7 +94,7 @@ class RemoteBatch:
 
 @dataclass(frozen=True, slots=True)
 class ResultUrls:
-    """Short-lived download URLs, each a secret. None if there is no such file."""
+    """Short-lived download URLs, each a secret."""
 
     output_url: str | None = field(repr=False)
     error_url: str | None = field(repr=False)
@@ -107,51 +102,50 @@ class ResultUrls:
 
 
 class BatchApi(Protocol):
-    """One service and one account. Every method raises only `runner.errors.ProviderError`.
+    """One account at one service. Methods raise ProviderError.
 
     Reads retry transient errors. `create_batch` sends exactly once: if the response is lost it raises Unreachable or
     ServerError, and the caller lists the batches to find out.
     """
 
     def create_file(self, name: str, size: int) -> FileIntent:
-        """Request a URL to upload `size` bytes. Safe to repeat: files cost nothing."""
+        """Request an upload URL. Safe to repeat: files cost nothing."""
         ...
 
     def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
-        """Stream a file to the intent's URL, which stays valid until it expires.
+        """Stream a file.
 
         Raises Unauthorized (403) if the URL expired: make a new intent.
         """
         ...
 
     def create_batch(self, request: CreateRequest) -> RemoteBatch:
-        """Create a batch. A `request_id` that was used for the same bytes returns the existing batch."""
+        """Create a batch, or return the one with the same `request_id` and bytes."""
         ...
 
     def get_batch(self, batch_id: str) -> RemoteBatch:
-        """Return the batch's current state. Raises NotFound."""
+        """Return a batch. Raises NotFound."""
         ...
 
     def list_batches(self) -> Iterator[RemoteBatch]:
-        """Yield all batches of the account, newest first, page by page."""
+        """Yield all batches, newest first."""
         ...
 
     def results(self, batch_id: str) -> ResultUrls:
-        """Return fresh download URLs. Raises NotReady before there are any, NotFound when they are gone."""
+        """Return fresh URLs. Raises NotReady before there are any, NotFound after."""
         ...
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
-        """Stream a result file to `path` and replace it. A broken download resumes by range.
+        """Stream a result file to `path`, and replace it at the end.
 
-        If the URL expires, `renew` gives the next one. Raises NotFound if the file is gone, Unauthorized if the URL
-        expired and there is no other.
+        `renew` replaces an expired URL. Raises NotFound if the file is gone, Unauthorized without a valid URL.
         """
         ...
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
-        """Request cancellation. Raises Conflict for a batch that has ended or has not reached its upstream."""
+        """Request cancellation. Raises Conflict for an ended batch or without upstream."""
         ...
 
     def close(self) -> None:
-        """Close connections and stop an embedded service that this object started."""
+        """Disconnect."""
         ...

@@ -1,8 +1,4 @@
-"""The account's rate limit, from response headers: delay calls that the service would refuse.
-
-Responses carry `ratelimit-remaining` and `ratelimit-reset` (OpenAPI description). All threads of one client share the
-state. Other processes learn it from their own responses.
-"""
+"""Delay calls that the account's rate limit would refuse."""
 
 from __future__ import annotations
 
@@ -16,9 +12,9 @@ from runner.providers.retry import RetryPolicy
 
 
 class RateLimiter:
-    """Delays calls until the announced reset. `now` is in seconds since 1970. Threads share it.
+    """Delays calls until the announced reset, for all threads.
 
-    The longest delay is `retry.max_retry_after` seconds. After a longer announcement the call is sent: a 429 decides.
+    Waits at most `retry.max_retry_after` seconds. After a longer announcement a 429 decides.
     """
 
     def __init__(self, retry: RetryPolicy, now: Callable[[], float]) -> None:
@@ -28,7 +24,7 @@ class RateLimiter:
         self._guard = threading.Lock()
 
     def wait(self) -> None:
-        """Wait, with jitter, until the next call may be sent."""
+        """Wait, with jitter, until a call may be sent."""
         with self._guard:
             seconds = self._resume_at - self._now()
         if 0.0 < seconds <= self._retry.max_retry_after:
@@ -36,12 +32,12 @@ class RateLimiter:
             self._retry.sleep(self._retry.jitter(seconds))
 
     def update(self, headers: Mapping[str, str]) -> None:
-        """Learn from the headers of a response."""
+        """Learn from `ratelimit-remaining` and `ratelimit-reset` (OpenAPI description)."""
         if headers.get("ratelimit-remaining", "").strip() == "0":
             self._delay_until(until_reset(headers, clock_of(headers, self._now)))
 
     def on_error(self, error: ApiError) -> None:
-        """Learn from an error's `retry_after`."""
+        """Learn from `retry_after`."""
         self._delay_until(getattr(error, "retry_after", None))
 
     def _delay_until(self, seconds: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Make foreign text safe to show: short, printable, one line, no secrets."""
+"""Make foreign text safe to show."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _URL_QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]*", re.IGNORECAS
 
 
 def shown(text: str, limit: int = 500) -> str:
-    """Return `text` on one line, without control characters (terminals obey some), cut to `limit` characters."""
+    """Return one line, at most `limit` characters, without control characters."""
     cut = text[: limit + 1]
     clean = "".join(c if c.isprintable() else " " for c in cut)
     return clean if len(cut) <= limit else clean[: limit - 1] + "…"
 
 
 def redacted(text: str, secrets: Iterable[str] = (), limit: int = 500) -> str:
-    """Return `text` as `shown`, without any of `secrets` and without the queries of URLs."""
+    """Return `shown` text without `secrets` and queries of URLs."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, HIDDEN)

@@ -1,6 +1,6 @@
-"""Decides whether and when to retry a request. The caller sends it.
+"""Decides whether and when to retry.
 
-stamina is not used: its sleep can't be injected, and its switch and log hook are global to the process.
+stamina's sleep can't be injected, and its hooks are global.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ TRANSIENT = (Unreachable, ServerError, RateLimited)
 class RetryPolicy:
     """How often and how long to retry. Times in seconds.
 
-    `tries` includes the first attempt. Delays double from `base_delay` to `max_delay`; a random factor from 0.5 to 1
-    spreads the workers. A longer delay that the service requests (`Retry-After`, `ratelimit-reset`) is used, plus up to
-    a tenth. If it requests more than `max_retry_after`, the error is raised at once, with that number, and the caller
-    decides.
+    Delays double from `base_delay` to `max_delay`, times 0.5 to 1. A longer one that the service requests applies, up
+    to `max_retry_after`; beyond, the error is raised at once.
     """
 
     tries: int = 5
@@ -38,13 +36,13 @@ class RetryPolicy:
     rng: Callable[[], float] = random.random
 
     def next_delay(self, error: ProviderError, attempt: int) -> float | None:
-        """Return the delay after failed attempt number `attempt` (from 1); None to give up."""
+        """Return the delay after `attempt` (from 1); None to give up."""
         if attempt >= self.tries:
             return None
         return self.delay(error, attempt)
 
     def delay(self, error: ProviderError, attempt: int) -> float | None:
-        """Return the delay without a limit of attempts; None if retrying can't help or would take too long."""
+        """Return the delay without a limit of attempts."""
         if not isinstance(error, TRANSIENT):
             return None
         requested: float | None = getattr(error, "retry_after", None)
@@ -53,13 +51,13 @@ class RetryPolicy:
         return max(self.backoff(attempt), self.jitter(requested or 0.0))
 
     def backoff(self, attempt: int) -> float:
-        """Return the delay after attempt number `attempt` (from 1) if the service requests none."""
+        """Return our own delay."""
         # Limit the exponent: a float overflows.
         delay = min(self.max_delay, self.base_delay * 2.0 ** min(attempt - 1, 30))
         return delay * (0.5 + 0.5 * self.rng())
 
     def jitter(self, seconds: float) -> float:
-        """Return `seconds` plus up to a tenth, so that clients with the same delay spread out."""
+        """Add up to a tenth, to spread clients."""
         return seconds * (1.0 + 0.1 * self.rng())
 
     def log_and_sleep(self, event: str, error: ProviderError, attempt: int, seconds: float) -> None:

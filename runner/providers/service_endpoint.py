@@ -1,4 +1,4 @@
-"""The files through which processes find one embedded service: address, token and lock."""
+"""The files through which processes find one embedded service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOCK = "lock"
 
 
 def is_locked(data: Path) -> bool:
-    """Return whether a process holds the lock of the service in `data`."""
+    """Return whether a process runs the service."""
     from filelock import FileLock, Timeout  # noqa: PLC0415 - seldom needed
 
     try:
@@ -34,7 +34,7 @@ def is_locked(data: Path) -> bool:
 
 
 def read_endpoint(path: Path) -> tuple[str, str, int] | None:
-    """Return (url, token, pid); None if the file is missing or invalid, and will be rewritten."""
+    """Return (url, token, pid); None if missing or invalid."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -65,7 +65,7 @@ def process_exists(pid: int) -> bool:
 
 
 def load_token(path: Path) -> str:
-    """Return the token in a file. Create it if missing; if two processes do so at once, one token wins."""
+    """Return the token. Create it if missing; of two at once, one wins."""
     if not path.exists():
         with contextlib.suppress(FileExistsError):
             write_private(path, secrets.token_hex(32), replace=False)
@@ -78,7 +78,10 @@ def load_token(path: Path) -> str:
 
 
 def write_private(path: Path, text: str, *, replace: bool = True) -> None:
-    """Write a file atomically, readable by its owner only. Without `replace`, raises FileExistsError."""
+    """Write a file atomically, for its owner alone.
+
+    Without `replace`, raises FileExistsError.
+    """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

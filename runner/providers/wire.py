@@ -1,9 +1,7 @@
-"""Converts the service's JSON to the values of `protocol`, and back. No network, clock or files.
+"""Converts the service's JSON to the values of `protocol`, and back.
 
-Three dialects exist: the vendor's guide of 27 Apr 2026, its OpenAPI description of Aug 2026 (`pydo`), and what `godo`
-records. All are accepted, in any mixture: unknown fields are ignored, missing optional fields are empty, unknown status
-names count as running. Fields that the program relies on are checked by hand, because responses are untrusted: a
-missing id or status, or an invalid count, is Malformed.
+Accepts any mixture of three dialects: the guide of 27 Apr 2026, its OpenAPI description of Aug 2026 (`pydo`), and what
+`godo` records. Unknown status names count as running. A missing id or status, or an invalid count, is Malformed.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ _MILLISECONDS = 1e11
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One batch of the list: parsed, and as the service sent it."""
+    """One batch of the list: parsed, and as sent."""
 
     batch: RemoteBatch
     raw: dict[str, Any]
@@ -50,7 +48,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of the list. `cursor` requests the next one; None on the last page.
+    """One page of the list.
 
     `certain` is False if the service did not state whether there are more.
     """
@@ -61,12 +59,12 @@ class Page:
 
 
 def is_id(value: object) -> bool:
-    """Return whether a value can be a batch id. Ids become parts of URLs and file names, so characters are limited."""
+    """Return whether a value may become part of URLs and file names."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def create_body(request: CreateRequest) -> dict[str, Any]:
-    """Return a create's JSON body. `endpoint` is required for openai, forbidden for anthropic (OpenAPI description)."""
+    """Return a create's body. `endpoint` is required for openai, forbidden for anthropic (OpenAPI description)."""
     body: dict[str, Any] = {"provider": request.line_format, "file_id": request.file_id, "completion_window": WINDOW}
     if request.line_format == "openai":
         body["endpoint"] = request.endpoint
@@ -90,7 +88,7 @@ def read_intent(answer: object) -> FileIntent:
 
 
 def read_batch(answer: object) -> RemoteBatch:
-    """Parse a batch from a create, a get, a cancel or a list entry. Raises Malformed."""
+    """Parse a batch from any response. Raises Malformed."""
     fields = _object(answer, "batch")
     batch_id = _first(fields, "id", "batch_id")
     if not is_id(batch_id):
@@ -122,7 +120,10 @@ def read_batch(answer: object) -> RemoteBatch:
 
 
 def read_page(answer: object) -> Page:
-    """Parse a page of the list: `data` with `has_more`, or `edges` with `page_info`. Raises Malformed."""
+    """Parse a page of the list. Raises Malformed.
+
+    It has `data` with `has_more`, or `edges` with `page_info`.
+    """
     if isinstance(answer, list):  # the guide leaves the shape open
         return Page(_entries(answer), None, certain=True)
     fields = _object(answer, "list")
@@ -140,7 +141,7 @@ def read_page(answer: object) -> Page:
 
 
 def read_results(answer: object) -> ResultUrls:
-    """Parse the response to a results call. Raises NotReady if there are none yet, and Malformed."""
+    """Parse result URLs. Raises NotReady, Malformed."""
     fields = _object(answer, "results")
     if fields.get("result_available") is False:
         raise NotReady("the results are not available yet", status=200, error_id="precondition_failed")
@@ -157,7 +158,7 @@ def read_results(answer: object) -> ResultUrls:
 
 
 def read_time(value: object) -> datetime | None:
-    """Parse an RFC 3339 text, or seconds or milliseconds since 1970, as UTC. None for anything else.
+    """Parse an RFC 3339 text, or seconds or milliseconds since 1970, as UTC.
 
     Times are for display and order only, so an invalid one does not invalidate the batch.
     """
@@ -208,7 +209,7 @@ def _metadata(value: object) -> dict[str, str]:
 
 
 def _number(value: object, what: str) -> int:
-    """Return a count; 0 if the service does not know it yet. Raises Malformed for anything that is not a count."""
+    """Return a count; 0 if unknown. Raises Malformed."""
     if value is None:
         return 0
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
@@ -240,7 +241,6 @@ def _usage(value: object) -> Usage | None:
 
 
 def _errors(fields: Mapping[str, Any], status: str) -> tuple[BatchError, ...]:
-    """Return why a batch failed, from `errors.data`, a list, an object or a text."""
     found = [one for name in ("errors", "error", "last_error") for one in _listed(fields.get(name))]
     if not found and status == "failed":
         names = ("failure_reason", "error_message", "status_message", "status_details", "message", "reason", "detail")
@@ -252,7 +252,6 @@ def _errors(fields: Mapping[str, Any], status: str) -> tuple[BatchError, ...]:
 
 
 def _listed(value: object) -> list[Any]:
-    """Return one reason or several as a list; empty if there is none."""
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         value = value["data"]
     if isinstance(value, list):
