@@ -1,4 +1,4 @@
-"""`schema:` - the JSON Schema of a job's answers: read, checked, and placed in the request.
+"""`schema:` - the JSON Schema of a job's answers.
 
 Fields as vendors document them in November 2026: `response_format` (OpenAI, chat completions), `text.format` (OpenAI,
 responses), `output_config.format` (Anthropic, messages).
@@ -23,11 +23,11 @@ MAX_BYTES = 200_000
 
 
 class BadSchema(Exception):
-    """The file is not a usable JSON Schema; the message gives the reason."""
+    """The file is not a usable JSON Schema."""
 
 
 def read_schema(root: Path, path: str) -> dict[str, Any]:
-    """Read the schema from a file of the project. Raises BadSchema."""
+    """Read a schema file of the project. Raises BadSchema."""
     try:
         check_ignored(root, path)
         data = read_inside(root, path, MAX_BYTES)
@@ -53,7 +53,7 @@ def read_schema(root: Path, path: str) -> dict[str, Any]:
 
 
 def with_schema(job: Job, schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the request's parameters, with the field that requests answers in the schema."""
+    """Return the request's parameters, including the schema."""
     if schema is None:
         return job.parameters
     asked = {"type": "json_schema", "schema": schema}
@@ -67,7 +67,7 @@ def with_schema(job: Job, schema: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def taken_by_schema(job: Job) -> tuple[str, ...] | None:
-    """Return the path of a parameter that conflicts with `schema`; None if there is none."""
+    """Return the path of a parameter that conflicts with `schema`, if any."""
     if job.url == "/v1/chat/completions":
         return ("response_format",) if "response_format" in job.parameters else None
     outer = "text" if job.url else "output_config"

@@ -1,4 +1,4 @@
-"""Spec options for money and review: budgets, canaries, prices, and what a reviewer sees."""
+"""Spec options for money and review."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class PriceEntry(Model):
 
 
 def parse_share(value: str | float) -> tuple[float, int]:
-    """Return a limit as (share, count). One of them is used, the other is 0. Raises ValueError."""
+    """Return a limit as (share, count); one of them is 0. Raises ValueError."""
     if isinstance(value, str):
         match = _SHARE.fullmatch(value.strip())
         if not match or float(match[1]) > 100:

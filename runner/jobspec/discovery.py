@@ -1,4 +1,4 @@
-"""Find spec files, and read a project's YAML files: inside the project, bounded, each once."""
+"""Find spec files, and read a project's YAML files within limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INIT = "`batchspec init` writes a first spec"
 
 
 def find_root(start: Path) -> Path:
-    """Return the project's root: the nearest folder upward with batchspec.yaml, else with .git, else `start`."""
+    """Return the nearest folder upward with batchspec.yaml, else with .git, else `start`."""
     start = start.resolve()
     folders = (start, *start.parents)
     for folder in folders:
@@ -36,7 +36,7 @@ def find_root(start: Path) -> Path:
 
 
 def has_lockfiles(root: Path, store: str, provider: str | None) -> bool:
-    """Return whether there are lockfiles next to the specs, or in the isolated realm of `provider`."""
+    """Return whether lockfiles exist next to the specs, or in the isolated realm of `provider`."""
     folders = [root / "specs", *([root / store / "realms" / provider / "specs"] if provider else [])]
     return any(path.is_file() for folder in folders for path in folder.rglob("*.lock"))
 
@@ -44,7 +44,7 @@ def has_lockfiles(root: Path, store: str, provider: str | None) -> bool:
 def spec_files(root: Path, paths: Sequence[Path], *, allow_none: bool = False) -> list[str]:
     """Return spec files relative to the root, sorted within each folder, each once.
 
-    Raises SpecError with all problems. With `allow_none`, an empty `specs/` is no problem.
+    Raises SpecError with all problems. With `allow_none`, `specs/` may be empty.
     """
     if allow_none and not paths and not _specs_in(root / "specs"):
         return []
@@ -103,9 +103,9 @@ class YamlFiles:
         return lines, found
 
     def deduplicate(self, problems: list[Problem]) -> list[Problem]:
-        """Return the problems once each, without those that follow from a YAML problem at the same place.
+        """Return each problem once, without those that follow from a YAML problem at the same place.
 
-        Hides the excerpt of lines that may contain a secret.
+        Hides lines that may contain a secret.
         """
         first = {(p.file, p.line, p.column): p for _, _, wrong in self._read.values() for p in wrong}
         private = {(lines.file, line) for lines, _, _ in self._read.values() for line in lines.private}

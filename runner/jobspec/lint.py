@@ -1,4 +1,4 @@
-"""Rules for a valid job beyond single values: paths, known parameters, the webhook."""
+"""Rules for a valid job beyond single values."""
 
 from __future__ import annotations
 
@@ -86,7 +86,6 @@ def _names_a_file(root: Path, text: str) -> bool:
 
 
 def _paths(root: Path, store: str, job: Job, say: Say) -> Iterator[Problem]:
-    """Yield problems with paths: outside the project, missing templates, overwritten files."""
     for text, path, rule in (
         (job.input.path, ("input", "path"), readable),
         (job.input.text, ("input", "text"), readable),
@@ -119,7 +118,7 @@ def _missing_templates(root: Path, job: Job, say: Say) -> Iterator[Problem]:
 
 
 def _overwritten(root: Path, store: str, job: Job, say: Say, written: str, name: str) -> Iterator[Problem]:
-    """Yield problems with an output that would replace a file which is not an output."""
+    """Yield a problem if an output would replace a file which is not an output."""
     output = PurePosixPath(written)
     if reason := forbidden(root, store, written):
         yield say(reason, "output", name, code="BS124")
@@ -131,7 +130,6 @@ def _overwritten(root: Path, store: str, job: Job, say: Say, written: str, name:
 
 
 def _matches_output(pattern: str, output: PurePosixPath) -> bool:
-    """Return whether an input glob matches an output."""
     if not any(mark in pattern for mark in "*?["):
         return False
     deep = "**" in pattern or len(PurePosixPath(pattern).parts) == len(output.parts)
@@ -139,7 +137,6 @@ def _matches_output(pattern: str, output: PurePosixPath) -> bool:
 
 
 def _templates(root: Path) -> list[str]:
-    """Return the first 500 template files."""
     found = (path.relative_to(root).as_posix() for path in (root / "templates").rglob("*") if path.is_file())
     return list(itertools.islice(found, 500))
 
@@ -185,7 +182,6 @@ def _webhook(job: Job, say: Say, environ: Mapping[str, str]) -> Iterator[Problem
 
 
 def _plain(value: Any, say: Say, path: tuple[str | int, ...]) -> Iterator[Problem]:
-    """Yield values that JSON can't represent."""
     match value:
         case dict():
             for key, item in value.items():

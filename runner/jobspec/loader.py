@@ -1,7 +1,4 @@
-"""Loads specs and batchspec.yaml into frozen values, and reports all problems at once.
-
-One YAML document makes one job, or one job for each combination of its matrix.
-"""
+"""Load specs and batchspec.yaml into frozen values, and report all problems at once."""
 
 from __future__ import annotations
 
@@ -39,9 +36,9 @@ SETTINGS_FILE = SETTINGS_FILES[0]
 class JobSpec:
     """One job of a spec file, and where it came from.
 
-    `job` has vars, matrix values and paths filled in. `lock_path` is its lockfile's path in the project. `own_provider`
-    is False if `--provider` names another one. `moved_from` is the former address, or empty. `partition` names its
-    partition vars; `missing_vars` has a problem for each one without a value.
+    `job` has vars, matrix values and paths filled in. `lock_path` is relative to the project. `own_provider` is False
+    if `--provider` names another one. `moved_from` is the former address, or empty. `missing_vars` has a problem for
+    each partition var without a value.
     """
 
     job: Job
@@ -60,7 +57,7 @@ class JobSpec:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Return the request's parameters, with the field that requests answers in the job's schema."""
+        """Return the request's parameters, including the job's schema."""
         return with_schema(self.job, self.schema)
 
     def problem(self, message: str, *path: str | int, key: bool = False, code: str = "") -> Problem:
@@ -70,10 +67,10 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project's root, settings and jobs, ordered by file, document and combination.
+    """A project's settings and jobs, ordered by file, document and combination.
 
     `unbound` are jobs whose partition has no value yet; they can't be planned. `provider` replaces each spec's own.
-    `warnings` stop nothing. `complete`: all of `specs/` was read, so a job missing here has no spec any more.
+    `complete`: all of `specs/` was read, so a job missing here has no spec any more.
     """
 
     root: Path
@@ -86,7 +83,7 @@ class Project:
 
     @property
     def isolated_provider(self) -> str | None:
-        """Return the provider that has its own state folder; None if all jobs use their own provider."""
+        """Return the provider with its own state folder; None if jobs use their own providers."""
         jobs = (*self.jobs, *self.unbound)
         own = jobs and all(job.own_provider for job in jobs)
         return None if own else self.provider
@@ -131,9 +128,8 @@ def load_project(
     """Load `paths` (files or folders), else all of `specs/`. Raises SpecError with every problem.
 
     `variables` set declared vars. `provider` replaces each spec's own. With `placeholders`, partitions without a value
-    get one, for checks only. With `allow_partial`, jobs without a partition value are `unbound` instead of an error,
-    and a project without specs is valid if lockfiles remain. Projects that share `read` read each file once.
-    `extra_checks` returns more problems of valid jobs.
+    get one, for checks only. With `allow_partial`, they are `unbound` instead of an error, and lockfiles alone make a
+    valid project. `extra_checks` returns more problems of valid jobs.
     """
     root = root.resolve()
     problems: list[Problem] = []
@@ -174,7 +170,7 @@ def load_project(
 
 
 def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:
-    """Return batchspec.yaml's settings, or the defaults without a file. Add problems to `problems`."""
+    """Return batchspec.yaml's settings, or the defaults. Adds problems to `problems`."""
     file = next((name for name in SETTINGS_FILES if (root / name).is_file()), None)
     if file is None:
         settings = Settings()
@@ -197,7 +193,6 @@ def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = 
 
 
 def _wrong_store(root: Path, settings: Settings, say: Callable[..., Problem]) -> Iterator[Problem]:
-    """Yield why the store is unusable, if it is."""
     try:
         check_store(root, settings.store)
     except BatchspecError as error:
@@ -273,7 +268,6 @@ def _without(value: Any, path: Sequence[str]) -> Any:
 
 
 def _build_job(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> JobSpec | None:
-    """Return the job with vars, address and paths; None if one of them is invalid."""
     problems, document, settings = loading.problems, variant.document, loading.settings
     before = len(problems)
 
@@ -330,7 +324,6 @@ def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[st
 
 
 def _check_partition_paths(job: Job, say: Any) -> list[Problem]:
-    """Return a problem for each output path that several partitions would share."""
     problems = []
     for path, name in ((job.output.path, "path"), (job.output.errors, "errors")):
         named = named_in(path or "{{ address }}")
@@ -342,7 +335,6 @@ def _check_partition_paths(job: Job, say: Any) -> list[Problem]:
 
 
 def _own_server(spec: JobSpec, settings: Settings) -> bool:
-    """Return whether the job's provider is the user's own server, which may accept more than the vendors do."""
     profile = settings.profile(spec.job.provider_name)
     return isinstance(profile, LocalProfile) and profile.backend == "openai"
 

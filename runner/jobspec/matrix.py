@@ -1,4 +1,4 @@
-"""`matrix:` - makes several jobs of one document, one for each combination of values.
+"""`matrix:` - one job for each combination of values.
 
 `include` and `exclude` work as in CI files. `exclude` removes matching combinations. `include` adds its values to each
 combination with equal axes, or is a combination of its own if none matches.
@@ -68,7 +68,7 @@ def value_problem(value: Scalar) -> str:
 def variants(document: Document, lines: Lines, problems: list[Problem]) -> list[Variant]:
     """Return the variants of a document's matrix; the document itself without a valid matrix.
 
-    Problems with axes go to `problems`; the models report a matrix of the wrong shape.
+    Problems with axes go to `problems`; the models report a wrong shape.
     """
     matrix = document.value.get("matrix") if isinstance(document.value, dict) else None
     if not isinstance(matrix, dict) or not _is_matrix(matrix):
@@ -94,7 +94,6 @@ def variants(document: Document, lines: Lines, problems: list[Problem]) -> list[
 
 
 def _is_matrix(value: Mapping[str, Any]) -> bool:
-    """Return whether the shape is right; otherwise the models report it."""
     if not value:
         return False
     for key, part in value.items():
@@ -215,7 +214,7 @@ def _same(one: Scalar, other: Scalar) -> bool:
 
 
 def _put(document: Document, chosen: Selection) -> Document:
-    """Return the document with the chosen values. Their problems point at the matrix."""
+    """Return the document with the chosen values, whose problems point at the matrix."""
     value: dict[str, Any] = dict(document.value)
     places: dict[Path, tuple[int, int]] = {}
     keys: dict[Path, tuple[int, int]] = {}

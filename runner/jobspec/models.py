@@ -1,7 +1,6 @@
 """The spec's models: one job of a spec file, as frozen values.
 
-Only shapes and rules within one value are here. YAML, the matrix, paths and rules across values are in
-`runner.jobspec.loader` and the modules it uses.
+Rules across values are in `runner.jobspec.loader` and `lint`.
 """
 
 from __future__ import annotations
@@ -152,7 +151,7 @@ class Input(Model):
 
     @property
     def source(self) -> str:
-        """Return the source of the rows, for messages."""
+        """Return the source's name for messages."""
         return self.path or self.text or ("input.sql" if self.sql else "input.rows")
 
 
@@ -206,7 +205,7 @@ class Prompt(Model):
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """Return the conversation. Both notations give the same turns, and so the same requests."""
+        """Return the conversation. Both notations give the same requests."""
         if self.messages is not None:
             return tuple(Turn(m.role, m.content, ("messages", n, "content")) for n, m in enumerate(self.messages))
         parts = (Turn("system", self.system or "", ("system",)), Turn("user", self.user or "", ("user",)))
@@ -354,7 +353,7 @@ class Job(Model):
 
     @property
     def line_format(self) -> LineFormat:
-        """Return the configured line format, else the one for the model's name."""
+        """Return the configured format, else the model's."""
         return self.format or ("anthropic" if CLAUDE.match(self.model) else "openai")
 
     @property
@@ -364,5 +363,5 @@ class Job(Model):
 
     @property
     def provider_name(self) -> str:
-        """Return the provider or profile; `digitalocean` by default."""
+        """Return the provider or profile."""
         return self.provider or "digitalocean"

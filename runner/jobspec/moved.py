@@ -1,4 +1,4 @@
-"""`moved:` - the address of a job before it was renamed, or before its matrix got more axes."""
+"""`moved:` - the job's address before a rename or before its matrix got more axes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from runner.jobspec.models import Job, Scalar
 def moved_from(
     job: Job, address: str, values: Mapping[str, Scalar], say: Callable[..., Problem], problems: list[Problem]
 ) -> str:
-    """Return the former address; the old name gets this job's matrix and partition values.
+    """Return the former address, with this job's matrix and partition values.
 
-    Values of added axes are left out. Empty if the job has other values for them.
+    Omits added axes. Empty if the job has other values for them.
     """
     if job.moved is None:
         return ""

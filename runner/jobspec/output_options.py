@@ -87,7 +87,7 @@ class Output(Model):
 
     @property
     def kind(self) -> OutputFormat:
-        """Return the format: the configured one, else that of the file's name."""
+        """Return the configured format, else that of the file's name."""
         return self.format or cast("OutputFormat", self._suffix().removeprefix("."))
 
     @property

@@ -1,4 +1,4 @@
-"""Which output paths are forbidden: files that other programs run or read as settings, and files that people wrote.
+"""Forbidden output paths: files that programs run or read as settings, and files that people wrote.
 
 The rules apply to the path as written and to its resolved target, ignoring case.
 """
@@ -29,7 +29,7 @@ _FORBIDDEN_ENDINGS = frozenset(_ENDINGS.split())
 
 
 def forbidden(root: Path, store: str, path: str) -> str:
-    """Return why an output may not be written at a path of the project; empty if it may. Raises TrustError."""
+    """Return why an output may not be written at this path; empty if it may. Raises TrustError."""
     name = PurePosixPath(path).name
     really = resolved(root, PurePosixPath(path).parent.as_posix()).relative_to(root.resolve()) / name
     try:
@@ -61,5 +61,5 @@ def _wrong(path: str | PurePosixPath | Path, store: str | Path) -> str:
 
 
 def same_place(root: Path, path: str, other: str) -> bool:
-    """Return whether two paths of a project lead to one file, in any case of letters. Raises TrustError."""
+    """Return whether two paths lead to one file, ignoring case. Raises TrustError."""
     return str(resolved(root, path)).casefold() == str(resolved(root, other)).casefold()

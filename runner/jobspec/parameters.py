@@ -1,7 +1,7 @@
-"""Known parameters of the three request formats: which endpoint accepts them, and their ranges.
+"""Known parameters of the three request formats, and their ranges.
 
-The tables follow the vendors' API references (OpenAI: create chat completion, create response; Anthropic: create a
-message; read November 2026). Other parameters are sent as they are, with a warning.
+Source: the vendors' API references (OpenAI: create chat completion, create response; Anthropic: create a message;
+November 2026). Other parameters are sent as they are, with a warning.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def parameters_schema() -> dict[str, Any]:
 def wrong_parameters(job: Job, *, own_server: bool) -> Iterator[Finding]:
     """Yield parameters that the service would refuse, or that the job sets itself.
 
-    With `own_server`, the model's server may accept more than the vendors do.
+    With `own_server`, the server may accept more than the vendors do.
     """
     given, here, other_names = job.parameters, _NAMES[job.url], _OTHER_NAMES[job.url]
     for name, value in given.items():

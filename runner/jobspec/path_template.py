@@ -1,6 +1,6 @@
-"""Placeholders in paths: `out/{{ name }}/{{ vars.date }}.jsonl`. Not Jinja: paths have names, no logic.
+"""Placeholders in paths: `out/{{ name }}/{{ vars.date }}.jsonl`. Not Jinja: names only, no logic.
 
-Other characters than letters, digits, `.`, `_` and `-` become `-`, so no value leads to another folder. A partition's
+Characters other than letters, digits, `.`, `_` and `-` become `-`, so no value leads to another folder. A partition's
 changed value gets a part of its digest, so that no two partitions share an output.
 """
 
@@ -26,9 +26,9 @@ def path_names(
     matrix: Mapping[str, Scalar],
     partition: Mapping[str, Scalar],
 ) -> dict[str, str]:
-    """Return the names for `fill`: `name`, `address`, `model`, `vars.NAME` and `matrix.AXIS`, as parts of a path.
+    """Return the names for `fill`: `name`, `address`, `model`, `vars.NAME` and `matrix.AXIS`.
 
-    `partition` are the values that must give each partition its own path.
+    Each value of `partition` gets its own path.
     """
     own = {var: _unique_part(address_value(value)) for var, value in partition.items()}
     changed = any(own[var] != address_value(value) for var, value in partition.items())
@@ -43,7 +43,7 @@ def path_names(
 
 
 def fill(path: str, names: Mapping[str, str]) -> str:
-    """Return the path with its names filled in. Raises ValueError for a name that is unknown or has no value."""
+    """Return the path with names filled in. Raises ValueError for an unknown or empty name."""
 
     def value(match: re.Match[str]) -> str:
         wanted = match[1]
@@ -70,6 +70,5 @@ def _plain(text: str) -> str:
 
 
 def _unique_part(text: str) -> str:
-    """Return a part of a path that no other text gives."""
     part = _plain(text)
     return part if part == text or not part.strip(".") else f"{part}-{sha256_hex(text.encode())[:8]}"

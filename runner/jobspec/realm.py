@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def realm_of(spec: JobSpec) -> str:
-    """Return the realm of a job."""
+    """Return a job's realm."""
     return realm_name(spec.profile)
 
 
 def realm_name(profile: DigitalOceanProfile | LocalProfile) -> str:
-    """Return a profile's realm, as in lockfiles: provider kind, base URL and account, or the local backend."""
+    """Return a profile's realm: provider kind, base URL and account, or the local backend."""
     if isinstance(profile, LocalProfile):
         if profile.backend == "openai":
             return f"local:openai:{_place(profile.base_url or '')}"

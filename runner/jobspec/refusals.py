@@ -1,6 +1,6 @@
-"""Requests that a vendor certainly refuses, judged by the spec alone. Warnings only: vendors change their rules.
+"""Requests that a vendor certainly refuses, known from the spec alone. Warnings only: vendors change their rules.
 
-Rules for rendered texts are in `runner.planner.requests.refusal_rules`, which checks each row.
+`runner.planner.requests.refusal_rules` checks rendered texts.
 """
 
 from __future__ import annotations
@@ -154,7 +154,6 @@ def _openai_parameters(job: Job, parameters: Mapping[str, Any]) -> Iterator[Find
 
 
 def _format(job: Job, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the field that requests JSON; empty if there is none."""
     outer: Any = parameters.get("response_format")
     if job.url != "/v1/chat/completions":
         outer = parameters.get("text" if job.url else "output_config")

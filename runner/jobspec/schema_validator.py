@@ -1,7 +1,7 @@
-"""JSON Schema validation that always terminates and reads nothing else, because schemas and answers are untrusted.
+"""JSON Schema validation that always terminates and reads nothing else: schemas and answers are untrusted.
 
-jsonschema alone fetches references from the network, matches patterns with backtracking, and has no limit on steps.
-Here references stay inside the schema, patterns use RE2 (linear time), and the steps for each value are limited.
+jsonschema alone fetches references from the network, matches patterns with backtracking, and has no step limit. Here
+references stay inside the schema, patterns use RE2 (linear time), and steps are limited.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _applied_with(node: Mapping[str, Any], resolver: Any) -> Iterator[Any]:
 
 @functools.lru_cache(maxsize=1_000)
 def _search(pattern: str) -> Callable[[str], Any]:
-    """Return the search function of a pattern. Raises UnsupportedSchema if RE2 rejects it."""
+    """Return a pattern's search function. Raises UnsupportedSchema if RE2 rejects it."""
     options = re2.Options()
     options.log_errors = False
     try:

@@ -1,4 +1,4 @@
-"""JSON Schemas (draft-07) of specs and settings, for editors. Made from the models, so they always agree."""
+"""JSON Schemas (draft-07) of specs and settings, for editors, made from the models."""
 
 from __future__ import annotations
 
@@ -91,7 +91,6 @@ def _draft07(model: type[BaseModel], title: str) -> dict[str, Any]:
 
 
 def _strings(field: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a field's schema that is about text."""
     return next((part for part in field.get("anyOf", ()) if part.get("type") == "string"), field)
 
 

@@ -1,4 +1,4 @@
-"""JSON that survives a round trip: values that another reader would change or refuse are errors."""
+"""JSON that survives a round trip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def parse_strict(text: str, *, no_duplicate_keys: bool = False) -> Any:
     """Parse JSON. Raises ValueError with a reason, and json.JSONDecodeError with a place.
 
     Refuses NaN, numbers beyond a double or 64 bits, surrogate halves, and nesting too deep to write; with
-    `no_duplicate_keys` also a repeated key of an object.
+    `no_duplicate_keys` also a repeated key.
     """
     try:
         value = json.loads(

@@ -1,4 +1,4 @@
-"""How a job's tools affect its answers: an output field, and a function with the answer as its arguments."""
+"""How a job's tools affect its answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CACHE = "cache_control"
 
 
 def output_fields(job: Job) -> tuple[str, ...]:
-    """Return the fields of an output row after its id: the spec's choice, else the defaults.
+    """Return the fields of an output row after its id.
 
     The defaults include `tool_calls` only if the job has `tools` (or the older `functions`).
     """
@@ -27,7 +27,7 @@ def output_fields(job: Job) -> tuple[str, ...]:
 
 
 def forced_function(parameters: Mapping[str, Any]) -> str | None:
-    """Return the function that the parameters force the model to call; None if it has a choice."""
+    """Return the function that the model must call, if any."""
     choice = parameters.get("tool_choice", parameters.get("function_call"))
     if isinstance(choice, Mapping):
         inner = choice.get("function") if isinstance(choice.get("function"), Mapping) else choice
@@ -44,7 +44,7 @@ def forced_function(parameters: Mapping[str, Any]) -> str | None:
 
 
 def writes_caches(job: Job) -> bool:
-    """Return whether requests use prompt caching with billed writes (Anthropic's `cache_control`)."""
+    """Return whether requests write prompt caches, which is billed (Anthropic's `cache_control`)."""
     return cache_ttl(job) is not None
 
 

@@ -1,6 +1,6 @@
-"""What a repository may do. Only the environment can allow more, because a plan may run an untrusted pull request.
+"""What a repository may do.
 
-Pure functions over an environment mapping.
+Only the environment can allow more, because a plan may run an untrusted pull request.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _resolved(name: str, environ: Mapping[str, str], *, usual: bool, prefix: str
 
 
 def find_key(profile: DigitalOceanProfile | LocalProfile, environ: Mapping[str, str]) -> str | None:
-    """Return the access key for a provider, or None. Raises TrustError for a forbidden variable."""
+    """Return a provider's access key, if any. Raises TrustError for a forbidden variable."""
     if isinstance(profile, LocalProfile):
         return None
     if profile.key is not None:

@@ -51,7 +51,7 @@ _INNER = {
 
 
 def problems_of(error: ValidationError, document: Document, lines: Lines, model: type[BaseModel]) -> list[Problem]:
-    """Return a validation error's findings as problems in the file, each place once."""
+    """Return a validation error's problems in the file, each place once."""
     found: dict[tuple[int, int], Problem] = {}
     missing: dict[Path, list[str]] = {}
     details_list = error.errors(include_url=False)
@@ -165,7 +165,7 @@ def _last_key(path: Path) -> str:
 
 
 def _written(loc: tuple[int | str, ...], document: Document) -> Path:
-    """Return the part of pydantic's path that is in the file, without its names of union branches."""
+    """Return the part of pydantic's path that is in the file, without names of union branches."""
     path: Path = ()
     for part in loc:
         if (*path, part) in document.places or (*path, part) in document.keys:

@@ -60,7 +60,7 @@ def set_vars(
     say: Callable[..., Problem],
     varied: Mapping[str, Scalar],
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Return vars with `--var` values applied, converted to the declared value's type, and the problems.
+    """Return vars with `--var` values, converted to the declared value's type, and the problems.
 
     Partition vars need no declaration. Vars of other specs are ignored.
     """
@@ -112,7 +112,7 @@ def partition_of(
 
 
 def partition_names(job: Job) -> tuple[str, ...]:
-    """Return the vars that a job is partitioned by."""
+    """Return a job's partition vars."""
     return () if job.partition is None else (job.partition,) if isinstance(job.partition, str) else job.partition
 
 

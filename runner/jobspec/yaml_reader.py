@@ -107,7 +107,7 @@ def read_text(file: str, data: bytes) -> tuple[str, list[Problem]]:
 
 
 def documents(lines: Lines, text: str) -> tuple[list[Document], list[Problem]]:
-    """Return all documents of a text, and all problems. Never raises for invalid text."""
+    """Return all documents and all problems. Never raises for invalid text."""
     problems: list[Problem] = []
     found: list[Document] = []
     try:
@@ -255,7 +255,6 @@ def _short(text: str) -> str:
 
 
 def _by_yaml_1_2(text: str) -> Any:
-    """Return a plain scalar's value by YAML 1.2's core schema."""
     if text in {"", "~", "null", "Null", "NULL"}:
         return None
     if text in {"true", "True", "TRUE", "false", "False", "FALSE"}:
@@ -276,7 +275,7 @@ class _Changed:
 
 
 def _by_yaml_1_1(node: ScalarNode) -> Any:
-    """Return the scalar's value by YAML 1.1, as PyYAML resolves it."""
+    """Return the value by YAML 1.1, as PyYAML resolves it."""
     kind = node.tag.removeprefix(_CORE)
     constructor = SafeConstructor()
     if kind in {"int", "float"} and len(node.value) > _MAX_NUMBER:
