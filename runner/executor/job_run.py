@@ -31,9 +31,12 @@ from runner.outputs.writer import write_output
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batch_list import BatchListCache
 from runner.reconciler.observe.observe import ApplyOptions, Observed
+from runner.reconciler.plan.partition_state import closing
 from runner.reconciler.plan.plan import OutputState, Submit
 from runner.reconciler.plan.plan_limits import PlanLimits
 from runner.state.ledger import Ledger
+from runner.state.lockfile import Lockfile
+from runner.state.lockfile_lines import PartitionField
 
 
 class JobRun:
@@ -209,6 +212,8 @@ class JobRun:
             return
         if seen.output_state is not OutputState.GOOD:
             self._write(seen)
+        elif self._spec.partition:
+            self._record_partition(seen)
         self.outcome = self._ended("failed" if seen.plan.exceeds_tolerance else "succeeded")
 
     def _write(self, seen: Observed) -> None:
@@ -226,7 +231,20 @@ class JobRun:
             errors=errors,
             pins=self._job.pins.pins,
         )
+        if self._spec.partition:
+            line = line.model_copy(update={"partition": self._partition(lockfile, seen)})
         self._context.save_lockfile(self._spec.lock_path, lockfile.with_pins(self._job.pins).with_output(line))
         self._context.watcher.event(
             "output.written", job=self.address, path=self._context.places.shown(path), rows=line.rows
         )
+
+    def _record_partition(self, seen: Observed) -> None:
+        """Record the partition's state for an output that needs no rewriting: later batches may have added nothing."""
+        lockfile = self._context.lockfile(self._spec.lock_path)
+        line = lockfile.outputs[self._spec.job.output.path]
+        line = line.model_copy(update={"partition": self._partition(lockfile, seen)})
+        self._context.save_lockfile(self._spec.lock_path, lockfile.with_output(line))
+
+    def _partition(self, lockfile: Lockfile, seen: Observed) -> PartitionField:
+        exceeds = seen.plan.exceeds_tolerance
+        return closing(lockfile, self.address, seen.judged.tally, exceeds_tolerance=exceeds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -74,7 +74,7 @@ class Lockfile:
     def with_batches(self, lines: Iterable[BatchLine]) -> Lockfile:
         """Add or update batches. An ended batch never returns to submitted.
 
-        A batch may change its realm. Outputs drop a batch whose results changed.
+        A batch may change its realm. Outputs drop a batch whose results changed; the partitions of these are open.
         """
         batches, changed = dict(self.batches), set()
         for line in lines:
@@ -83,10 +83,7 @@ class Lockfile:
                 batches[line.batch] = line
                 if existing is not None and existing.results and existing.results != line.results:
                     changed.add(line.batch)
-        outputs = {
-            path: output.model_copy(update={"batches": tuple(b for b in output.batches if b not in changed)})
-            for path, output in self.outputs.items()
-        }
+        outputs = {path: _without_batches(output, changed) for path, output in self.outputs.items()}
         return replace(self, batches=batches, outputs=outputs)
 
     def with_pins(self, line: PinsLine) -> Lockfile:
@@ -114,6 +111,14 @@ class Lockfile:
         lines += [self.batches[b] for b in sorted(self.batches)]
         lines += [self.outputs[o] for o in sorted(self.outputs)]
         return b"".join(dump_line(line) for line in lines)
+
+
+def _without_batches(output: OutputLine, changed: Collection[str]) -> OutputLine:
+    left = tuple(batch for batch in output.batches if batch not in changed)
+    if len(left) == len(output.batches):
+        return output
+    partition = output.partition and output.partition.model_copy(update={"state": "open"})
+    return output.model_copy(update={"batches": left, "partition": partition})
 
 
 def merge(first: Lockfile, second: Lockfile) -> Lockfile:

@@ -134,8 +134,18 @@ class ErrorsField(Line):
     rows: int
 
 
+class PartitionField(Line):
+    """A partition when its output was written, and how many batches its address had then, in all realms.
+
+    It is `open` if requests were unknown, `failed` if more failed than the job tolerates.
+    """
+
+    state: Literal["open", "closed", "failed"]
+    batches: int = Field(ge=0)
+
+
 class OutputLine(Line):
-    """One written output."""
+    """One written output. `partition` is null for other jobs, and for partitions of versions before this field."""
 
     output: str
     job: str
@@ -144,6 +154,7 @@ class OutputLine(Line):
     batches: tuple[str, ...] = Field(strict=False)
     pins: Short | None = None
     errors: ErrorsField | None = None
+    partition: PartitionField | None = None
 
 
 class MovedLine(Line):
@@ -177,7 +188,7 @@ def _left_out(line: Header | AnyLine) -> list[str]:
             unset = [name for name in _ONLY_SET if not getattr(line, name)]
             return unset if line.ended else [*_ONLY_ENDED, *unset]
         case OutputLine():
-            return [name for name in ("pins", "errors") if getattr(line, name) is None]
+            return [name for name in ("pins", "errors", "partition") if getattr(line, name) is None]
         case PinsLine() if not line.parts:
             return ["parts"]
     return []
