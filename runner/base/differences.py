@@ -1,7 +1,4 @@
-"""What differs between two texts, for review: no change hides in a long line, in spaces or in unseen characters.
-
-Pure.
-"""
+"""Differences between two texts for review: none hides in a long line, in spaces or in invisible characters."""
 
 from __future__ import annotations
 
@@ -13,23 +10,20 @@ from difflib import SequenceMatcher, unified_diff
 from runner.base.visible import visible_line
 
 WIDTH = 300
-"""Characters of a line that are shown where it is longer."""
+"""Longest line that is shown whole, in characters."""
 _COMPARED = 20_000
-"""Characters of two texts that are compared, from the line where they begin to differ."""
+"""Characters of two texts that are compared, from the first difference."""
 _AROUND = 40
-"""Characters before and after a change that are shown of a long line."""
+"""Characters shown before and after a change in a long line."""
 _WORDS = 4_000
-"""Words of two lines that are compared; of longer ones all between their common start and end counts as changed."""
+"""Words of two lines that are compared. Beyond that, all between their common start and end counts as changed."""
 _WORD = re.compile(r"\w+|\s+|[^\w\s]")
 _SPACES = str.maketrans({" ": "\u00b7", "\u3000": "\\u3000"})
-"""How spaces are shown where nothing else differs."""
+"""How spaces are shown if nothing else differs."""
 
 
 def differing_lines(before: str, after: str, *, width: int = WIDTH) -> list[str]:
-    """Return the lines of a unified diff without names, unseen characters escaped.
-
-    Long lines are windows around what changed, which say how much they leave out.
-    """
+    """Return a unified diff's lines without names, in windows, invisible characters escaped."""
     start = _common_start(before, after)
     old, new = before[start:], after[start:]
     left = max(len(old), len(new)) - _COMPARED
@@ -41,7 +35,7 @@ def differing_lines(before: str, after: str, *, width: int = WIDTH) -> list[str]
 
 
 def shortened(text: str, width: int = WIDTH) -> str:
-    """Return a text's start on one line, unseen characters escaped, and how much is left out."""
+    """Return a text's start on one line, and how much is omitted."""
     shown = visible_line(text[: width + 1])
     if len(text) <= width and len(shown) <= width:
         return shown
@@ -50,7 +44,7 @@ def shortened(text: str, width: int = WIDTH) -> str:
 
 
 def windows(old: str, new: str, width: int = WIDTH) -> tuple[str, str]:
-    """Return two differing texts, each on one line, cut to what differs where they are longer than `width`."""
+    """Return two differing texts, each on one line, cut to the differences."""
     if len(old) <= width and len(new) <= width:
         pair = visible_line(old), visible_line(new)
         if pair[0] == pair[1]:  # a character, and the letters of its escape
@@ -62,19 +56,19 @@ def windows(old: str, new: str, width: int = WIDTH) -> tuple[str, str]:
 
 
 def _lines(text: str) -> list[str]:
-    """Return lines by newline alone: `splitlines` takes other characters for one too, and so hides a change of them."""
+    """Split at newlines only: `splitlines` would hide a change of other separators."""
     return text.split("\n")
 
 
 def _common_start(before: str, after: str) -> int:
-    """Return where the lines begin that are compared: two lines before the first that differs."""
+    """Return where the comparison starts: two lines before the first difference."""
     same = _prefix(before, after)
     place = same
     for _ in range(3):
         place = before.rfind("\n", 0, max(place, 0))
         if place < 0:
             return 0
-    # A first line of any length would take all the room there is.
+    # A long first line would use all the room.
     return place + 1 if same - place < _COMPARED // 2 else max(0, before.rfind("\n", 0, same) + 1)
 
 
@@ -90,7 +84,7 @@ def _prefix(one: str, other: str) -> int:
 
 
 def _windows(lines: Sequence[str], width: int) -> Iterator[str]:
-    """Yield the lines of a diff; those that replace one another side by side, line for line."""
+    """Yield a diff's lines; pair those that replace each other."""
     at = 0
     while at < len(lines):
         gone = _run(lines, at, "-")
@@ -115,7 +109,7 @@ def _run(lines: Sequence[str], start: int, mark: str) -> Sequence[str]:
 
 
 def _changes(old: str, new: str) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the places that differ, as (start, end) in the old text and in the new one."""
+    """Yield the differences: (start, end) in the old text and in the new one."""
     head = _prefix(old, new)
     tail = _prefix(old[head:][::-1], new[head:][::-1])
     middles = old[head : len(old) - tail], new[head : len(new) - tail]
@@ -124,7 +118,7 @@ def _changes(old: str, new: str) -> Iterator[tuple[int, int, int, int]]:
         yield head, len(old) - tail, head, len(new) - tail
         return
     offsets = [_offsets(head, one) for one in words]
-    # With `autojunk`, words that a long line repeats are no anchors. Without it, 840 words took 23 s of CPU.
+    # Without `autojunk`, 840 words took 23 s of CPU.
     for what, i1, i2, j1, j2 in SequenceMatcher(None, words[0], words[1], autojunk=True).get_opcodes():
         if what != "equal":
             yield offsets[0][i1], offsets[0][i2], offsets[1][j1], offsets[1][j2]
@@ -138,7 +132,7 @@ def _offsets(start: int, words: Sequence[str]) -> list[int]:
 
 
 def _window(text: str, spans: Sequence[tuple[int, ...]], width: int) -> str:
-    """Return what lies around the spans, in about `width` characters, and say how much is left out where."""
+    """Return the text around the spans, in about `width` characters, with the omitted counts."""
     parts: list[str] = []
     done, room, left = 0, width, 0
     for number, (start, end) in enumerate(spans):
@@ -158,7 +152,7 @@ def _window(text: str, spans: Sequence[tuple[int, ...]], width: int) -> str:
 
 
 def _fitting(text: str, room: int) -> int:
-    """Return how many characters of a text fit, once unseen ones are escaped."""
+    """Return how many characters fit after escaping."""
     for at, character in enumerate(text):
         room -= len(visible_line(character))
         if room < 0:
@@ -167,7 +161,7 @@ def _fitting(text: str, room: int) -> int:
 
 
 def _told_apart(old: str, new: str) -> tuple[str, str]:
-    """Return two lines so that a reader sees them differ: spaces marked, letters that look alike as their numbers."""
+    """Make a difference visible: mark spaces, show look-alike letters as numbers."""
     if "".join(old.split()) == "".join(new.split()):
         return old.translate(_SPACES), new.translate(_SPACES)
     if unicodedata.normalize("NFKC", old) == unicodedata.normalize("NFKC", new):

@@ -1,4 +1,4 @@
-"""SHA-256 in the few forms this project uses, and the one canonical JSON text. No files are written here."""
+"""SHA-256, and the one canonical JSON text."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ CHUNK = 1 << 20
 
 
 def sha256_hex(data: bytes) -> str:
-    """64 hex digits of SHA-256 over `data`."""
+    """Return the SHA-256 of `data`."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """64 hex digits of SHA-256 over the bytes of a file, read in pieces. Raises OSError."""
+    """Return a file's SHA-256. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return the one JSON text of a value: UTF-8, keys sorted, no spaces. For digests of our own records only.
+    """Return a value's canonical JSON: UTF-8, sorted keys, no spaces.
 
-    Request bodies are not sorted: their order is part of what is sent.
+    Not for request bodies, which keep their order.
     """
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def digest_json(value: Any) -> str:
-    """64 hex digits over the canonical JSON text of `value`."""
+    """Return the SHA-256 of a value's canonical JSON."""
     return sha256_hex(canonical_json(value))
 
 
 def digest_parts(*parts: bytes) -> hashlib._Hash:
-    """Return a SHA-256 object over `parts`, each after its length, so that no two lists give the same bytes."""
+    """Hash `parts`, each after its length, so that no two lists collide."""
     state = hashlib.sha256()
     for part in parts:
         state.update(len(part).to_bytes(8, "big"))

@@ -1,7 +1,7 @@
-"""The one place that starts git. A checkout may be hostile, so git reads and runs nothing that the checkout configures.
+"""Starts git. A checkout may be hostile, so nothing that it configures runs.
 
-Git gets no key, no network, no hook, no monitor, no filter, no pager and no prompt. It never uses a bare repository
-that is a folder of the checkout. Time and output are bounded.
+Git gets no key, network, hook, monitor, filter, pager or prompt. It never uses a bare repository inside the checkout.
+Time and output are bounded.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import BinaryIO
 from runner.errors import BatchspecError
 
 SECONDS = 120.0
-"""The longest that one call of git may take."""
+"""The longest time of one call."""
 OUTPUT_BYTES = 256 << 20
-"""The most that one call of git may print into memory."""
+"""The most output of one call in memory."""
 COPY_BYTES = 20 << 30
-"""The largest file that is copied out of git's history."""
+"""The largest file copied from git's history."""
 _ERROR_BYTES = 1 << 16
 _SETTINGS = (
     "safe.bareRepository=explicit",
@@ -38,22 +38,22 @@ _SETTINGS = (
     "protocol.allow=never",
     "submodule.recurse=false",
 )
-"""`safe.directory` lets git read a checkout of another user, as in a container: nothing that it configures runs."""
+"""`safe.directory` lets git read another user's checkout, as in a container: nothing that it configures runs."""
 _PASSED = ("PATH", "HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "TMPDIR")
-"""What git gets of the environment: where it and the user's own settings are, and no key."""
+"""Environment for git: paths of git and of the user's settings, and no key."""
 _BARE = ("HEAD", "objects", "refs")
 
 
 class GitUnusable(BatchspecError):
-    """Git can't say anything about the folder: it is in no repository, git is missing, or git fails."""
+    """The folder is in no repository, git is missing, or git fails."""
 
     code = "BS803"
 
 
 def top_of(folder: Path) -> Path:
-    """Return the top folder of the work tree that holds `folder`. Raises GitUnusable if there is none.
+    """Return the top folder of the work tree around `folder`. Raises GitUnusable.
 
-    Raises BatchspecError if a folder on the way looks like a bare repository: git before 2.38 would use it.
+    Raises BatchspecError for a folder that looks like a bare repository: git before 2.38 would use it.
     """
     start = folder.resolve()
     for place in (start, *start.parents):
@@ -71,10 +71,9 @@ def top_of(folder: Path) -> Path:
 
 
 def run_git(folder: Path, *arguments: str, seconds: float = SECONDS, most: int = OUTPUT_BYTES) -> bytes:
-    """Return what git prints for `arguments` in `folder`.
+    """Return git's output.
 
-    Raises GitUnusable. Raises BatchspecError if git is refused, takes longer than `seconds` or prints more than `most`
-    bytes.
+    Raises GitUnusable. Raises BatchspecError after `seconds`, beyond `most` bytes, or if git is refused.
     """
     into = io.BytesIO()
     _run(folder, arguments, into, seconds, most)
@@ -82,14 +81,14 @@ def run_git(folder: Path, *arguments: str, seconds: float = SECONDS, most: int =
 
 
 def copy_blob(folder: Path, revision: str, into: BinaryIO) -> None:
-    """Write a file's bytes as they are in git, in pieces. Raises as `run_git` does."""
+    """Write a file's bytes as they are in git. Raises like `run_git`."""
     _run(folder, ("cat-file", "blob", revision), into, SECONDS * 5, COPY_BYTES)
 
 
 def commit_of(folder: Path) -> str:
-    """Return the commit that is checked out, with `+` if tracked files differ from it; empty outside git.
+    """Return the checked out commit, with `+` if tracked files differ; empty outside git.
 
-    No filter of a `.gitattributes` runs: a file that a filter changes counts as changed once its time stamp does.
+    No filter runs: a file that one would change counts as changed once its time stamp does.
     """
     try:
         found = run_git(
@@ -112,9 +111,9 @@ def commit_of(folder: Path) -> str:
 
 
 def tracked(folder: Path, paths: Iterable[str], *, seconds: float = 10) -> frozenset[str]:
-    """Return the files that git tracks at `paths` (files or folders, relative to `folder`), in any case of letters.
+    """Return the tracked files at `paths`, in any case of letters.
 
-    Empty where git can't be used. Raises BatchspecError if it is refused or takes too long.
+    Empty if git is unusable. Raises BatchspecError if it is refused or takes too long.
     """
     asked = [f":(icase,literal){path}" for path in paths]
     try:
@@ -125,9 +124,9 @@ def tracked(folder: Path, paths: Iterable[str], *, seconds: float = 10) -> froze
 
 
 def ignored(folder: Path, path: str) -> bool:
-    """Return whether git ignores an untracked file at a path relative to `folder`; False where git can't be used.
+    """Return whether git ignores an untracked file; False if git is unusable.
 
-    Raises BatchspecError if git is refused or takes too long.
+    Raises BatchspecError like `tracked`.
     """
     try:
         run_git(folder, "check-ignore", "--quiet", "--", path, seconds=10)
@@ -137,7 +136,7 @@ def ignored(folder: Path, path: str) -> bool:
 
 
 def _without_filters(folder: Path) -> list[str]:
-    """Return settings that empty each filter that any configuration defines."""
+    """Return settings that empty each configured filter."""
     try:
         found = run_git(folder, "config", "--null", "--name-only", "--get-regexp", r"^filter\.", seconds=10)
     except BatchspecError:  # git fails if none is there, and anything else shows in the next call
@@ -199,7 +198,7 @@ def _run(folder: Path, arguments: tuple[str, ...], into: BinaryIO | io.BytesIO, 
 
 
 def _take(process: subprocess.Popen[bytes], into: BinaryIO | io.BytesIO, until: float, most: int) -> bytes:
-    """Write stdout to `into` and return the beginning of stderr. Raises TimeoutError and OverflowError."""
+    """Write stdout to `into` and return the start of stderr. Raises TimeoutError and OverflowError."""
     assert process.stdout is not None
     assert process.stderr is not None
     said, size = b"", 0

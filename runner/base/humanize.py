@@ -1,15 +1,15 @@
-"""Counts and sizes as people read them."""
+"""Counts and sizes for people."""
 
 from __future__ import annotations
 
 
 def number(value: int) -> str:
-    """Return a count with thin grouping: 1234567 as 1,234,567."""
+    """Format a count: 1234567 as 1,234,567."""
     return f"{value:,}"
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """Return a count with its noun: `1 row`, `1,234 rows`."""
+    """Format a count with its noun: `1 row`, `1,234 rows`."""
     return f"{number(count)} {plural(count, one, many)}"
 
 
@@ -19,7 +19,7 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 
 def size(count: int) -> str:
-    """Bytes in the unit people read, in powers of ten like the service's limits."""
+    """Format bytes, in powers of ten like the service's limits."""
     value = float(count)
     for unit in ("bytes", "kB", "MB"):
         if value < 1000:

@@ -1,8 +1,7 @@
-"""The request key: what it is made of, how it is written, and its 24-byte form for sorted files.
+"""Request keys, as text and as bytes.
 
-A key names one ask of one request body. As text it is the `custom_id` on the wire: `k1-` and 40 hex digits, and for
-the second and later asks of one body an ordinal, `k1-…-1`. As bytes it is 20 bytes of digest and a 4-byte ordinal,
-big-endian, so that sorting the bytes sorts by digest first.
+As text, a key is the `custom_id` on the wire: `k1-` and 40 hex digits; an ordinal (`k1-…-1`) marks later requests of
+one body. As bytes it is 20 bytes of digest and a 4-byte big-endian ordinal, so digests sort first.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ _TEXT = re.compile(r"k1-([0-9a-f]{40})(?:-([1-9][0-9]{0,9}))?")
 
 
 def key_state(line_format: str, endpoint: str, salt: str) -> hashlib._Hash:
-    """Return the hash state that all bodies of a job go on from: key version, line format, endpoint and salt."""
+    """Return a job's hash state: key version, line format, endpoint and salt."""
     return digest_parts(VERSION.encode(), line_format.encode(), endpoint.encode(), salt.encode())
 
 
 def body_digest(state: hashlib._Hash, body: bytes) -> bytes:
-    """Return the 20 digest bytes of one request body under a job's `key_state`."""
+    """Return the 20 digest bytes of a body under a job's `key_state`."""
     copy = state.copy()
     copy.update(body)
     return copy.digest()[:DIGEST_BYTES]
 
 
 def key_text(digest: bytes, ordinal: int = 0) -> str:
-    """Return the key as it stands on the wire and in outputs; the first ask of a body has no ordinal."""
+    """Return a key as text. Ordinal 0 is omitted."""
     return f"{VERSION}-{digest.hex()}-{ordinal}" if ordinal else f"{VERSION}-{digest.hex()}"
 
 
 def parse_key(text: object) -> bytes | None:
-    """Return the 24 bytes of a key written as text; None where it is no key of ours."""
+    """Return a key's 24 bytes; None for other text."""
     if type(text) is str and len(text) == _PLAIN and text.startswith(_PREFIX):
         # Most keys have no ordinal; results come by the million.
         digits = text[len(_PREFIX) :]

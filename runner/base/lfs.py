@@ -1,4 +1,4 @@
-"""Git LFS pointers: the small text files that stand in for large ones until `git lfs pull` downloads them."""
+"""Git LFS pointers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ HINT = "run `git lfs pull` to download the file's content"
 
 
 def is_pointer(head: bytes) -> bool:
-    """Return whether a file that begins with `head`, `len(MARK)` bytes or more, is a Git LFS pointer."""
+    """Return whether a file with this start is a pointer."""
     return head.replace(b"\r\n", b"\n", 1).startswith(MARK)
 
 
 def message(path: str) -> str:
-    """Return the error for a pointer at `path`, with the command that replaces it."""
+    """Return the error for a pointer."""
     return f"{path} is a Git LFS pointer, not the file itself; {HINT}"

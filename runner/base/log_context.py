@@ -1,6 +1,6 @@
-"""What log entries say of themselves: the job, shard and batch that are worked on.
+"""Fields of log entries: the current job, shard and batch.
 
-Logs are set up by whoever runs the program (`runner.cli.terminal.terminal`), which adds these fields to each entry.
+`runner.cli.terminal.terminal` adds them to each entry.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _FIELDS: ContextVar[Mapping[str, str]] = ContextVar("logfields", default={})  # 
 
 
 def fields() -> Mapping[str, str]:
-    """Return the fields of an entry that is made here and now."""
+    """Return the current fields."""
     return _FIELDS.get()
 
 
 @contextmanager
 def bind(**more: str) -> Iterator[None]:
-    """Entries made inside, in this thread, have these fields too."""
+    """Add fields in this block and thread."""
     token = _FIELDS.set({**_FIELDS.get(), **more})
     try:
         yield
@@ -31,7 +31,7 @@ def bind(**more: str) -> Iterator[None]:
 
 
 def wrap(task: Callable[[], T], **more: str) -> Callable[[], T]:
-    """Return a task whose entries have these fields, and those of whoever made it, in whichever thread it runs."""
+    """Return a task with these fields and its creator's, for any thread."""
     fields_here = {**_FIELDS.get(), **more}
 
     def run() -> T:

@@ -1,8 +1,8 @@
-"""Where names in a repository may lead. One reader opens what a repository names; the writers ask here too.
+"""Which paths a repository may name, to read and to write.
 
-A checkout may be hostile, so a name is resolved first and the rules apply to what it really leads to: inside the
-project, not hidden, not git's, not batchspec's own store. The file is then opened without following links, and checked
-as it is open: only a regular file counts. Only the environment can allow more, by `BATCHSPEC_TRUST_PATHS`.
+A checkout may be hostile. The rules apply to the resolved path: inside the project, not hidden, not git's, not
+batchspec's store. Files are opened without following links, and must be regular. Only `BATCHSPEC_TRUST_PATHS` in the
+environment allows more.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from runner.base.git import ignored, tracked
 from runner.errors import BatchspecError, TrustError
 
 TRUST_PATHS = "BATCHSPEC_TRUST_PATHS"
-"""Paths, separated by commas, relative to the project or absolute: what is there may be read though it is hidden,
-ignored by git, or outside the project."""
+"""Paths that may be read although hidden, ignored by git, or outside the project. Separated by commas, absolute or
+relative to the project."""
 MARKER = "this-is-a-batchspec-store"
-"""The file by which a folder is known as a store: batchspec may delete in it what it made there."""
+"""The file that marks a store. Batchspec may delete its own files there."""
 DEFAULT_STORE = ".batchspec"
 LOCKFILE_BYTES = 256 << 20
-"""The largest lockfile; a batch takes about 500 bytes of one."""
+"""The largest lockfile; a batch takes about 500 bytes."""
 
 _GIT = frozenset({".git", ".hg", ".svn"})
 _NEVER_A_STORE = frozenset({".github", ".gitlab", ".circleci", ".husky", *_GIT})
@@ -35,7 +35,7 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CL
 
 
 class TooLarge(OSError):
-    """The file has more bytes than its reader takes; `size` is how many there are at least."""
+    """The file exceeds the reader's limit; it has at least `size` bytes."""
 
     def __init__(self, size: int, most: int) -> None:
         super().__init__(errno.EFBIG, f"it has {size} bytes; at most {most} are read")
@@ -43,7 +43,7 @@ class TooLarge(OSError):
 
 
 def resolved(root: Path, relative: str) -> Path:
-    """Return where a path of a project really leads. Raises TrustError if that is outside the project, or git's."""
+    """Resolve a path of a project. Raises TrustError if it is outside, or git's."""
     top = root.resolve()
     found = _followed(top, relative)
     if not found.is_relative_to(top):
@@ -53,7 +53,7 @@ def resolved(root: Path, relative: str) -> Path:
 
 
 def readable(root: Path, relative: str) -> Path:
-    """Return where a path that a repository names really leads. Raises TrustError if it may not be read."""
+    """Resolve a path that a repository names. Raises TrustError if it may not be read."""
     top = root.resolve()
     found = _followed(top, relative)
     trusted = _is_trusted(top, found)
@@ -77,7 +77,7 @@ def readable(root: Path, relative: str) -> Path:
 
 
 def open_inside(root: Path, relative: str) -> BufferedReader:
-    """Open a file that a repository names, for reading. Raises TrustError, and OSError if it is no regular file."""
+    """Open a file that a repository names. Raises TrustError, OSError."""
     path = readable(root, relative)
     top = root.resolve()
     if not path.is_relative_to(top):
@@ -95,24 +95,24 @@ def open_inside(root: Path, relative: str) -> BufferedReader:
 
 
 def read_inside(root: Path, relative: str, most: int) -> bytes:
-    """Return the bytes of a file that a repository names. Raises TrustError, OSError, and TooLarge beyond `most`."""
+    """Read a file that a repository names. Raises TrustError, OSError, and TooLarge beyond `most`."""
     with open_inside(root, relative) as file:
         return _bounded(file, most)
 
 
 def open_named(path: Path) -> BufferedReader:
-    """Open a file that a person names on the command line, for reading. Raises OSError if it is no regular file."""
+    """Open a regular file that the user names. Raises OSError."""
     return _regular(os.open(path, _OPEN_FILE & ~os.O_NOFOLLOW), path)
 
 
 def read_named(path: Path, most: int) -> bytes:
-    """Return the bytes of a file that a person names. Raises OSError, and TooLarge beyond `most`."""
+    """Read a file that the user names. Raises OSError, and TooLarge beyond `most`."""
     with open_named(path) as file:
         return _bounded(file, most)
 
 
 def check_ignored(root: Path, relative: str) -> None:
-    """Raise TrustError for a text of the project that git ignores: it is in no commit, and may be a person's secret."""
+    """Raise TrustError for a file that git ignores: it may be private."""
     found = readable(root, relative)
     top = root.resolve()
     if _is_trusted(top, found):
@@ -130,9 +130,9 @@ def check_ignored(root: Path, relative: str) -> None:
 
 
 def written(root: Path, relative: str) -> Path:
-    """Return where to write a file of a project: links among its folders are followed, a link in its place is not.
+    """Resolve a path to write: follow links among its folders, but none in its place.
 
-    Raises TrustError if it would be outside the project, or git's; also if what is there now leads outside.
+    Raises TrustError if it is outside the project, or git's; also if an existing link leads outside.
     """
     resolved(root, relative)
     path = Path(relative)
@@ -142,9 +142,8 @@ def written(root: Path, relative: str) -> Path:
 def check_store(root: Path, relative: str) -> None:
     """Raise TrustError unless `relative` can be a project's store.
 
-    That is a folder that is absent or empty, or one that batchspec made: it has the marker, or, as stores of 0.1.0, it
-    is the default one or holds nothing but what batchspec keeps. It is never a folder with files that git tracks, and
-    nothing in it is a link.
+    A store is absent, empty or made by batchspec: with the marker, or (0.1.0) the default one or with batchspec's names
+    only. Git tracks no file in it, and nothing in it is a link.
     """
     top = root.resolve()
     folder = resolved(root, relative)
@@ -197,7 +196,7 @@ def _check_git(relative: str, inside: Path) -> None:
 
 
 def _is_trusted(top: Path, path: Path) -> bool:
-    """Whether the environment allows what the project alone may not."""
+    """Return whether the environment allows this path."""
     named = (part.strip() for part in os.environ.get(TRUST_PATHS, "").split(","))
     return any(path.is_relative_to((top / name).resolve()) for name in named if name)
 

@@ -1,6 +1,6 @@
-"""Which errors may pass: of a request, of a batch that failed as a whole, of a create that was refused.
+"""Which errors are transient: of requests, failed batches and refused creates.
 
-docs/spec.md lists the codes of requests under `retry`.
+docs/spec.md lists the codes under `retry`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ RETRYABLE = frozenset(
         "http_529",
     }
 )
-"""Codes of OpenAI's and Anthropic's APIs and statuses that stand for rate limits, server errors, timeouts and expiry.
-Any other code is taken for lasting: context length, content policy, invalid request."""
+"""Codes of OpenAI's and Anthropic's APIs and statuses for rate limits, server errors, timeouts and expiry. Any other
+code is permanent: context length, content policy, invalid request."""
 
 
 QUEUE_FULL = frozenset(
@@ -61,10 +61,10 @@ QUEUE_FULL = frozenset(
         "token_quota_exceeded",
     }
 )
-"""Codes that say that an account has too much in its queue. `token_limit_exceeded` is OpenAI's and Azure's
-(batch guides: "Enqueued token limit reached")."""
+"""Codes for a full queue of the account. `token_limit_exceeded` is OpenAI's and Azure's (batch guides: "Enqueued token
+limit reached")."""
 BATCH_LIMITS = QUEUE_FULL | {"rate_limit_error", "rate_limit_exceeded", "too_many_requests", "http_429"}
-"""Codes of a batch that failed as a whole because of such a limit. On a request they have their usual meaning."""
+"""Codes of a batch that failed because of such a limit. On a request they have their usual meaning."""
 NO_MONEY = frozenset(
     {
         "account_deactivated",
@@ -79,7 +79,7 @@ NO_MONEY = frozenset(
         "payment_required",
     }
 )
-"""Codes that say that an account can't pay (OpenAI's and Anthropic's error pages). Waiting does not help."""
+"""Codes for an account that can't pay (OpenAI's and Anthropic's error pages). Waiting does not help."""
 _QUEUE_WORDS = re.compile(
     r"enqueued[ _-]token|token limit reached|queue (?:is|was) full|too many (?:\w+ ){0,2}batches", re.IGNORECASE
 )
@@ -89,13 +89,13 @@ _MONEY_WORDS = re.compile(
     re.IGNORECASE,
 )
 _GENERAL = frozenset({"", "bad_request", "invalid_request", "invalid_request_error", "unknown_error"})
-"""Codes that say nothing: the words that come with them count."""
+"""Codes without a meaning: their message counts."""
 
 
 def is_queue_full(code: str, words: str, *, of_batch: bool = False) -> bool:
-    """Whether a code, or the words behind a code that says nothing, mean that the account's queue is full.
+    """Return whether a code, or a general code's words, means a full queue.
 
-    `of_batch`: the batch failed as a whole, so a rate limit is one of batches.
+    `of_batch`: the batch failed, so a rate limit is one of batches.
     """
     code = _snake(code)
     return code in (BATCH_LIMITS if of_batch else QUEUE_FULL) or (
@@ -104,36 +104,36 @@ def is_queue_full(code: str, words: str, *, of_batch: bool = False) -> bool:
 
 
 def is_out_of_money(code: str, words: str) -> bool:
-    """Whether a code, or the words behind a code that says nothing, mean that the account can't pay."""
+    """Return whether a code, or a general code's words, means missing credit."""
     code = _snake(code)
     return code in NO_MONEY or (code in _GENERAL and _MONEY_WORDS.search(words) is not None)
 
 
 def _snake(code: str) -> str:
-    """Return a code in the spelling of the sets: `TokenLimitExceeded` and `token-limit-exceeded` are one."""
+    """Return a code in the sets' spelling, for `TokenLimitExceeded` and `token-limit-exceeded`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", code).replace("-", "_").lower()
 
 
 PAID = frozenset({"invalid", "no_text"})
-"""Codes of what was billed like an answer: asked again only if the spec's `retry.on` names them."""
+"""Codes of billed results. Only the spec's `retry.on` retries them."""
 _SERVER_ERROR = "http_5"
 
 
 class ErrorKind(IntEnum):
-    """How an error came, which decides with its code whether the request is asked again."""
+    """How an error came. With its code, that decides about a retry."""
 
     REFUSED = 0
     """As an error: its code decides."""
     RETRYABLE = 1
-    """With a transient status, or without any HTTP answer."""
+    """With a transient status, or without any HTTP response."""
     EMPTY = 2
-    """Under a success, without an answer, and with no token counted: its code decides."""
+    """As a success without an answer and without tokens: its code decides."""
     BILLED = 3
-    """Under a success, without an answer, and with tokens counted: the same request would be paid for again."""
+    """As a success without an answer but with tokens: a retry would cost again."""
 
 
 def is_retryable(code: str, on: Sequence[str] | None, kind: int = ErrorKind.REFUSED) -> bool:
-    """Whether a request with this error is asked again; `on` is the spec's own list, None for the defaults."""
+    """Return whether to retry this error. `on` is the spec's list; None means the defaults."""
     if kind == ErrorKind.BILLED:
         return code in PAID and code in (on or ())
     if on is not None:
@@ -144,6 +144,6 @@ def is_retryable(code: str, on: Sequence[str] | None, kind: int = ErrorKind.REFU
 
 
 def retryable_codes(codes: Sequence[str], on: Sequence[str] | None, kinds: Sequence[int] = ()) -> npt.NDArray[np.bool_]:
-    """Return `is_retryable` of an index's codes by number. Number 0 is an answer; a missing kind is REFUSED."""
+    """Return `is_retryable` for each of an index's codes. Number 0 is an answer."""
     whole = (*kinds, *(ErrorKind.REFUSED,) * (len(codes) - len(kinds)))
     return np.array([False, *(is_retryable(code, on, kind) for code, kind in zip(codes, whole, strict=True))], bool)

@@ -1,4 +1,4 @@
-"""OpenAI's public tokenizers: how many tokens a text has."""
+"""OpenAI's public tokenizers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
 
 _PIECE = 50_000
-"""Characters that are tokenized at once, so that a long text is counted the same by every version of the tokenizer."""
+"""Characters that are tokenized at once. It fixes the count of a long text for all versions of the tokenizer."""
 _COMPILED = "bpe_openai._bindings"
 
 
 def token_counter(name: str) -> Callable[[str], int]:
-    """Return a function that counts the tokens of a text. Loading takes a tenth of a second."""
+    """Return a function that counts tokens. Loading takes a tenth of a second."""
     count = _tokenizer(name)
     return lambda text: sum(count(piece) for piece in _pieces(text))
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """A long text in pieces, cut before a space where there is one: words keep their leading space when tokenized."""
+    """Cut a long text before spaces: words keep their leading space when tokenized."""
     start = 0
     while len(text) - start > _PIECE:
         end = text.rfind(" ", start + 1, start + _PIECE)
@@ -32,11 +32,10 @@ def _pieces(text: str) -> Iterator[str]:
 
 @functools.cache
 def _tokenizer(name: str) -> Callable[[str], int]:
-    """How many tokens a text has. Raises RuntimeError where bpe-openai is not as it was in 0.1.4.
+    """Load an encoding. Raises RuntimeError if bpe-openai differs from 0.1.4.
 
-    The package reads the tables of all its encodings into Python when it is imported, 450,000 entries, for what is
-    never asked here: 0.5 s of processor time and 73 MB. Its compiled module holds them already and is loaded without
-    the rest in 0.05 s.
+    The package would read the tables of all encodings into Python: 0.5 s and 73 MB. Its compiled module loads alone in
+    0.05 s.
     """
     package = find_spec("bpe_openai")
     folders = None if package is None else package.submodule_search_locations

@@ -1,7 +1,7 @@
-"""Text from elsewhere, with a visible escape for each character that a reader can't see or a terminal obeys.
+"""Escape characters that a reader can't see or that a terminal obeys.
 
-These are control characters (C0, DEL, C1), marks that turn the direction of writing, zero-width and other format
-characters, Unicode tags, variation selectors, letters without a glyph, and half surrogates. Pure.
+These are control characters (C0, DEL, C1), direction marks, zero-width and format characters, Unicode tags, variation
+selectors, letters without a glyph, and half surrogates.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ _UNSEEN = frozenset(
     "\u180b\u180c\u180d\u180f"
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))  # variation selectors
 )
-"""Printable to Python, and drawn as nothing by most fonts."""
+"""Printable to Python, but invisible in most fonts."""
 _TRACES = frozenset({"exception", "stack"})
-"""Fields of a log entry that have several lines."""
+"""Fields of a log entry with several lines."""
 
 
 def visible(text: str) -> str:
-    r"""Return `text` with unseen characters as `\u202e` or `\U000e0041`; newlines and tabs stay."""
+    r"""Escape as `\u202e` or `\U000e0041`; newlines and tabs stay."""
     return _escaped(text, _escape, _LAYOUT)
 
 
 def visible_line(text: str) -> str:
-    """Return `text` as `visible` does, on one line: newlines and tabs are escaped too."""
+    """Escape like `visible`, and also newlines and tabs."""
     return _escaped(text, _escape, frozenset())
 
 
 def visible_json(text: str) -> str:
-    """Return JSON of the same meaning, with unseen characters as JSON's own escapes."""
+    """Escape JSON's text, without a change of meaning."""
     return _escaped(text, _json_escape, _LAYOUT)
 
 
 def visible_fields(_logger: object, _name: str, entry: Any) -> Any:
-    """Escape a log entry's texts: a processor for structlog, before what renders it."""
+    """Escape a log entry's texts. A structlog processor."""
     return {visible_line(key): visible(value) if key in _TRACES else _deep(value) for key, value in entry.items()}
 
 
@@ -57,7 +57,7 @@ def _deep(value: Any) -> Any:
 
 
 def is_seen(character: str) -> bool:
-    """Return whether a reader sees a character as what it is."""
+    """Return whether a reader sees a character as it is."""
     return (character.isprintable() or character in _SEEN) and character not in _UNSEEN
 
 

@@ -1,5 +1,4 @@
-"""Tokens, prices, estimates and budgets as values. No files, no network, no clock: times come in as arguments.
+"""Tokens, prices, estimates and budgets as values.
 
-Money is `Decimal` USD everywhere inside. Only where it is written down (lockfile, JSON, text) is it rounded, to a
-millionth of a dollar and by `usd` alone.
+Money is `Decimal` USD. `usd` alone rounds it, where it is written.
 """

@@ -1,4 +1,4 @@
-"""Budgets: compare the most that a plan can use with the limits in the spec. Pure; apply checks before it submits."""
+"""Compare the most that a plan can use with the limits in the spec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.money.prices import most_text, usd_text
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits on the new requests of one apply, all jobs together. None is no limit."""
+    """Limits on one apply's new requests. None is no limit."""
 
     max_cost_usd: Decimal | None = None
     max_requests: int | None = None
@@ -21,16 +21,16 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Overrun:
-    """A limit that a plan could exceed, or that can't be checked. `field` is the budget's; `text` is for people."""
+    """A limit that a plan could exceed, or that can't be checked."""
 
     field: str
     text: str
 
 
 def overruns(budget: Budget, estimates: Sequence[Estimate]) -> tuple[Overrun, ...]:
-    """Return the limits that these requests could exceed, with the longest input and every answer at its limit.
+    """Return the limits that these requests could exceed, with every answer at its limit.
 
-    A limit that can't be checked, because a price or a limit on the answers is missing, counts as exceeded.
+    A limit without a price or without a limit on answers counts as exceeded.
     """
     found = [_requests(budget, estimates), _tokens(budget, estimates), _cost(budget, estimates)]
     return tuple(one for one in found if one is not None)

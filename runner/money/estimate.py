@@ -1,4 +1,4 @@
-"""What some requests will take and cost: input as counted or estimated, output as a range, money from both."""
+"""Estimate the tokens and cost of requests."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from runner.money.token_sample import Tokens
 from runner.money.tokens import Certainty
 
 BYTES_A_TOKEN = 4
-"""Bytes of English text that make a token, OpenAI's rule of thumb (for characters); the range is half to twice that."""
+"""Bytes of English text per token, OpenAI's rule of thumb (for characters). The range is half to twice that."""
 _MARGIN = 0.05
-"""How far beyond what earlier runs measured an estimate's range goes, as a share."""
+"""The share by which an estimate's range exceeds the measured one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What an earlier batch of the same model took: bytes sent, requests answered, tokens as the service counted.
-
-    `input_tokens` are all tokens of the prompts; `used` is how many of them were read from a cache, or written to one.
-    """
+    """What an earlier batch of the same model used: bytes sent, requests, tokens."""
 
     bytes: int
     requests: int
@@ -34,9 +31,9 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Caching:
-    """What prompt caching does to costs: the shares that earlier batches measured, and how long requests ask for.
+    """Effect of prompt caching: shares that earlier batches measured.
 
-    `ttl` is `5m` or `1h` if requests ask to be written to a cache, else None.
+    `ttl` is `5m` or `1h` if requests ask to be cached.
     """
 
     given: int = 0
@@ -47,25 +44,25 @@ class Caching:
 
     @classmethod
     def measured(cls, earlier: Sequence[Measured], ttl: str | None) -> Caching:
-        """Return the shares of some earlier batches."""
+        """Return the shares of earlier batches."""
         used = [one.used for one in earlier if one.used is not None]
         given = sum(one.input_tokens for one in earlier)
         cached, written = sum(one.cached for one in used), sum(one.written for one in used)
         return cls(given, cached, written, sum(one.written_hour for one in used), ttl)
 
     def likely(self, given: int, output: int) -> Usage:
-        """Usage with the shares that were measured."""
+        """Return usage with the measured shares."""
         if not self.given:
             return Usage(given, output)
         cached, written, hour = (given * part // self.given for part in (self.cached, self.written, self.written_hour))
         return Usage(given, output, cached, written=written, written_hour=hour)
 
     def least(self, given: int) -> Usage:
-        """Usage that costs least: all is read from a cache, if anything can be."""
+        """Return the cheapest usage: all read from a cache, if possible."""
         return Usage(given, 0, given if self.cached or self.ttl else 0)
 
     def most(self, given: int, output: int, price: Price) -> Usage:
-        """Usage that costs most: all is written to a cache, if the requests ask for it or the model does it unasked."""
+        """Return the dearest usage: all written to a cache, if requested or done unasked."""
         unasked = price.written is not None and price.written > price.input and self.written > 0
         written = given if self.ttl or unasked else 0
         return Usage(given, output, written=written, written_hour=written if self.ttl == "1h" else 0)
@@ -73,7 +70,7 @@ class Caching:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Output tokens. `expected` is what earlier runs make likely, None without any; `high` is None without a limit."""
+    """Output tokens. `expected` needs earlier runs, `high` a limit."""
 
     expected: int | None
     high: int | None
@@ -81,10 +78,9 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """The most that is asked of `flying` requests in flight: in all rounds, where what does not fit is asked again.
+    """The most that retries may use of requests that are in flight now.
 
-    `input` and `output` are tokens, at their highest; `output` is None without a limit. `unseen` is whether they may be
-    in no batch at all.
+    `input` and `output` are tokens at most. `unseen`: the requests may be in no batch.
     """
 
     flying: int = 0
@@ -95,15 +91,15 @@ class Later:
 
     @property
     def requests(self) -> int:
-        """Requests that may be asked and billed at most."""
+        """Return the most requests to bill."""
         return self.flying * self.times
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What some requests are expected to take: tokens in and out, and USD; None where that can't be told.
+    """The expected tokens and USD of some requests.
 
-    `at_most` is whether `output` is only what the answers may take, for want of earlier ones.
+    `at_most`: without earlier answers, `output` is the limit.
     """
 
     input: int
@@ -114,11 +110,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What `requests` requests of `size` bytes take and cost. `price` is None where nobody knows the model's price.
+    """Tokens and cost of `requests` requests with `size` bytes.
 
-    `times` is how often each of them may be asked and billed: more than once where answers that don't fit are asked
-    again. What is likely is once; what it costs at most is all of them, and what of `later` may be asked again.
-    `requests` may be none then.
+    `times` is how often each may be billed: oversized answers are requested again. Expected values count one time, the
+    ceiling all of them and `later`.
     """
 
     requests: int
@@ -133,17 +128,17 @@ class Estimate:
 
     @property
     def likely_output(self) -> int | None:
-        """The output tokens that are counted on: what earlier runs make likely, else the limit."""
+        """Return the expected output tokens, else the limit."""
         return self.output.high if self.output.expected is None else self.output.expected
 
     @property
     def least(self) -> Decimal | None:
-        """USD for the input alone: what the answers cost at least."""
+        """Return the USD of the input alone."""
         return None if self.price is None else self.price.cost(self.caching.least(self.input.low))
 
     @property
     def expected(self) -> Decimal | None:
-        """USD that are likely; None without a price, or with neither earlier runs nor a limit."""
+        """Return the likely USD, if known."""
         output = self.likely_output
         if self.price is None or output is None:
             return None
@@ -151,7 +146,7 @@ class Estimate:
 
     @property
     def ceiling(self) -> Decimal | None:
-        """USD that it costs at most; None without a price or without a limit on the answers."""
+        """Return the most USD; None without a price or a limit on answers."""
         high, later = self.output.high, self.later
         if self.price is None or high is None or later.output is None:
             return None
@@ -159,7 +154,7 @@ class Estimate:
         return self.price.cost(self.caching.most(given, taken, self.price))
 
     def share(self, requests: int, size: int) -> Share:
-        """Return what some of these requests are expected to take."""
+        """Return the expected share of some of these requests."""
         given = round(self.input.expected * size / self.size) if self.size else 0
         likely = self.likely_output
         taken = None if likely is None or not self.requests else round(likely * requests / self.requests)
@@ -168,7 +163,7 @@ class Estimate:
 
     @property
     def most_tokens(self) -> int | None:
-        """Tokens in and out at most; None without a limit on the answers."""
+        """Return the most tokens; None without a limit on answers."""
         high, later = self.output.high, self.later
         if high is None or later.output is None:
             return None
@@ -176,15 +171,12 @@ class Estimate:
 
     @property
     def most_requests(self) -> int:
-        """Requests that may be asked and billed at most."""
+        """Return the most requests that may be billed."""
         return self.requests * self.times + self.later.requests
 
 
 def input_from_history(earlier: Sequence[Measured], size: int) -> Tokens | None:
-    """Input tokens of `size` bytes by the ratio that earlier batches measured; None where none can be measured.
-
-    Only batches whose every request was answered say what their bytes came to.
-    """
+    """Estimate input tokens by the bytes per token of fully answered batches."""
     whole = [one for one in earlier if one.answered == one.requests and one.bytes > 0 and one.input_tokens > 0]
     if not whole:
         return None
@@ -197,7 +189,7 @@ def input_from_history(earlier: Sequence[Measured], size: int) -> Tokens | None:
 
 
 def input_from_bytes(size: int) -> Tokens:
-    """Input tokens of `size` bytes by the rule of thumb alone."""
+    """Estimate input tokens by the rule of thumb."""
     return Tokens(
         size // (2 * BYTES_A_TOKEN),
         size // BYTES_A_TOKEN,
@@ -208,16 +200,15 @@ def input_from_bytes(size: int) -> Tokens:
 
 
 def input_bounded_by_bytes(given: Tokens, size: int) -> Tokens:
-    """Return an estimate with `size` as its upper bound, for the local model, whose chat template adds tokens.
+    """Limit an estimate to `size`, for the local model, whose chat template adds tokens.
 
-    A token of its byte-level tokenizer takes a byte or more, and what the template adds to a message is less than the
-    JSON around it, so a request line has fewer tokens than bytes.
+    Its tokens have a byte or more, and the template adds less than the JSON around a message.
     """
     return replace(given, high=size)
 
 
 def output_range(requests: int, earlier: Sequence[Measured], parameters: Mapping[str, Any]) -> Output:
-    """Output tokens of `requests` requests: what earlier answers took on average, up to the limit in `parameters`."""
+    """Estimate output tokens: the mean of earlier answers, up to the limit."""
     limit = token_limit(parameters)
     high = None if limit is None else limit * requests
     answered = sum(one.answered for one in earlier)
@@ -229,7 +220,7 @@ def output_range(requests: int, earlier: Sequence[Measured], parameters: Mapping
 
 
 def token_limit(parameters: Mapping[str, Any]) -> int | None:
-    """Return the most output tokens of one request; None where its parameters set no limit."""
+    """Return the most output tokens of one request, if limited."""
     choices = parameters.get("n", 1)
     choices = choices if isinstance(choices, int) and choices > 0 else 1
     for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
@@ -240,7 +231,7 @@ def token_limit(parameters: Mapping[str, Any]) -> int | None:
 
 
 def total(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    """Return the sum; None where any of them is not known."""
+    """Return the sum; None if any amount is unknown."""
     added = Decimal(0)
     for amount in amounts:
         if amount is None:

@@ -1,6 +1,6 @@
-"""What a token costs: from `prices:` in batchspec.yaml, else from genai-prices, which is shipped as data.
+"""Prices from `prices:` in batchspec.yaml, else from the data of genai-prices.
 
-genai-prices silently gives the full price for a model that it has no batch rate for; here that is told apart and said.
+Without a batch rate, genai-prices gives the full price; `Price.batch` records that.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _CENT_OF_A_CENT = Decimal("0.000001")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that were used. `cached` are read from a cache, `written` to one, `written_hour` of these for an hour.
+    """Tokens used. `written` to a cache includes `written_hour`.
 
-    `within` says whether `input` includes what was read and written already: OpenAI counts it in, Anthropic does not.
+    `within`: `input` includes cached and written tokens, as at OpenAI but not Anthropic.
     """
 
     input: int
@@ -33,17 +33,16 @@ class Usage:
 
     @property
     def given(self) -> int:
-        """All tokens of the prompts, cached or not."""
+        """Return all tokens of the prompts."""
         return self.input if self.within else self.input + self.cached + self.written
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD for a million tokens. `batch` is False where no batch rate is known and these are the full rates.
+    """USD per million tokens. Without `batch` these are full rates.
 
-    `written` and `written_hour` are for tokens written to a cache for five minutes and for an hour. If they are not
-    known, they are 1.25 and 2 times `input`, as Anthropic bills them
-    (platform.claude.com/docs/en/build-with-claude/prompt-caching, "Pricing"; genai-prices has the same rates).
+    `written` (five minutes) and `written_hour` price cache writes. If unknown they are 1.25 and 2 times `input`, as at
+    Anthropic (platform.claude.com/docs/en/build-with-claude/prompt-caching, "Pricing").
     """
 
     input: Decimal
@@ -56,12 +55,12 @@ class Price:
 
     @property
     def write_rates(self) -> tuple[Decimal, Decimal]:
-        """USD for a million tokens written to a cache, for five minutes and for an hour."""
+        """Return the cache write rates, for five minutes and an hour."""
         minutes = self.input * _WRITE if self.written is None else self.written
         return minutes, self.input * _WRITE_HOUR if self.written_hour is None else self.written_hour
 
     def cost(self, usage: Usage) -> Decimal:
-        """USD for some usage, not rounded."""
+        """Return USD, not rounded."""
         cached, written, fresh = usage.cached, usage.written, usage.input
         if usage.within:
             cached = min(cached, fresh)
@@ -76,10 +75,9 @@ class Price:
 def find_price(
     model: str, line_format: str, own: Mapping[str, Price], at: datetime, *, request_tokens: int = 1_000
 ) -> Price | None:
-    """Return the batch price of a model at a time; None where nobody knows it.
+    """Return a model's batch price at a time, if known.
 
-    `own` are the prices of batchspec.yaml, by model. `request_tokens` is the size of a usual request: some models cost
-    more beyond a size.
+    `own` are the prices of batchspec.yaml. `request_tokens` is a usual request's size: some prices depend on it.
     """
     if model in own:
         return own[model]
@@ -99,7 +97,7 @@ def find_price(
 def _rates(
     model: str, line_format: str, at: datetime, request_tokens: int, *, batch: bool
 ) -> tuple[Decimal, Decimal, Decimal, Decimal, Decimal] | None:
-    """USD for a million tokens: input, output, read from a cache, and written to one for five minutes, for an hour."""
+    """Return the rates for input, output, cache reads, and cache writes (five minutes, an hour)."""
     from genai_prices import Usage as Priced  # noqa: PLC0415  it costs to import
     from genai_prices import calc_price  # noqa: PLC0415
 
@@ -124,19 +122,19 @@ def _rates(
         hour, _ = priced(input_tokens=size, cache_write_tokens=size, cache_write_1h_tokens=size)
     except LookupError:
         return None
-    if vendor == "anthropic":  # a model whose rates for writes are not known is billed as the others are
+    if vendor == "anthropic":  # assume the usual rates for unknown cache writes
         written, hour = max(written, fresh * _WRITE), max(hour, fresh * _WRITE_HOUR)
     rates = (rate * MILLION / size for rate in (fresh, output, cached, written, hour))
     return next(rates), next(rates), next(rates), next(rates), next(rates)
 
 
 def usd(amount: Decimal, *, at_most: bool = False) -> Decimal:
-    """Return an amount rounded to a millionth of a dollar, half up. A limit is rounded up, never down."""
+    """Round to a millionth of a dollar, half up. A limit is rounded up."""
     return amount.quantize(_CENT_OF_A_CENT, ROUND_CEILING if at_most else ROUND_HALF_UP)
 
 
 def usd_text(amount: Decimal, rounding: str = ROUND_HALF_UP) -> str:
-    """Return an amount as people read it: cents, and two significant digits below ten cents."""
+    """Format an amount: cents, and two significant digits below ten cents."""
     if amount == 0:
         return "$0"
     if amount < Decimal("0.000001"):
@@ -148,12 +146,12 @@ def usd_text(amount: Decimal, rounding: str = ROUND_HALF_UP) -> str:
 
 
 def most_text(ceiling: Decimal) -> str:
-    """Return the most that something can cost, never less than it is."""
+    """Format a ceiling, rounded up."""
     return usd_text(ceiling, ROUND_CEILING)
 
 
 def beside_text(actual: Decimal, expected: Decimal | None, *, at_most: bool) -> str:
-    """Return an actual cost beside what was estimated; with `at_most` that was a limit and not what was expected."""
+    """Compare an actual cost with the estimate, which `at_most` makes a limit."""
     if expected is None:
         return usd_text(actual)
     beside = f"at most {most_text(expected)} planned" if at_most else drift_text(actual, expected)
@@ -161,7 +159,7 @@ def beside_text(actual: Decimal, expected: Decimal | None, *, at_most: bool) -> 
 
 
 def drift_text(actual: Decimal, expected: Decimal) -> str:
-    """How far an actual cost is from what was expected, in words."""
+    """Describe how much a cost differs from the expected one."""
     share = abs(actual - expected) / expected * 100 if expected else Decimal(0)
     if share < Decimal("0.5"):
         return f"{usd_text(expected)} expected"

@@ -1,7 +1,4 @@
-"""Samples that every machine draws alike: spread evenly over the whole input, with nothing left to chance.
-
-The same requests are in it on every machine and in every run, so that a plan is stable and a canary is the same shard.
-"""
+"""Deterministic samples, spread evenly over the input: plans are stable, and a canary stays one shard."""
 
 from __future__ import annotations
 
@@ -15,15 +12,12 @@ import numpy.typing as npt
 from runner.money.tokens import Certainty
 
 Z = 1.96
-"""Standard errors on each side of the error bar: 95 of 100 such bars hold the true number."""
+"""Standard errors on each side of the error bar, which holds the true number in 95 of 100 cases."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A number of tokens: `expected`, between `low` and `high`; all three are equal where every request was counted.
-
-    `basis` says in words what it comes from.
-    """
+    """A number of tokens with its range and origin."""
 
     low: int
     expected: int
@@ -38,7 +32,7 @@ class Tokens:
 
 
 class Spread:
-    """Chooses `count` of `total` things, spread evenly over their order. Asked block by block, in that order."""
+    """Chooses `count` of `total` items, evenly. Call it block by block, in order."""
 
     def __init__(self, total: int, count: int) -> None:
         self._total = max(1, total)
@@ -46,11 +40,11 @@ class Spread:
         self._seen = 0
 
     def take(self, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Of the things that are `wanted` in a block, the chosen ones."""
+        """Choose among a block's `wanted` items."""
         places = np.flatnonzero(wanted)
         order = self._seen + np.arange(len(places), dtype=np.int64)
         self._seen += len(places)
-        # A thing is chosen where the running share of the count passes a whole number.
+        # Choose an item if the running share passes a whole number.
         kept = (order + 1) * self._count // self._total > order * self._count // self._total
         chosen = np.zeros(len(wanted), bool)
         chosen[places[kept]] = True
@@ -58,10 +52,10 @@ class Spread:
 
 
 def extrapolate(sizes: Sequence[int], tokens: Sequence[int], requests: int, size: int, certainty: Certainty) -> Tokens:
-    """Tokens of `requests` requests with `size` bytes in all, from those of a sample (sizes in bytes).
+    """Estimate the tokens of `requests` requests with `size` bytes from a sample.
 
-    Tokens go with bytes, so the sample gives tokens for each byte, and its scatter around that the error bar (the ratio
-    estimator of survey sampling, e.g. Cochran, Sampling Techniques, chapter 6).
+    Tokens are proportional to bytes; the scatter gives the error bar (ratio estimator: Cochran, Sampling Techniques,
+    chapter 6).
     """
     count = len(sizes)
     if count >= requests:

@@ -1,8 +1,8 @@
-"""Input tokens of one request body: the text by OpenAI's own tokenizer, the messages by its published rule.
+"""Count the input tokens of one request body with OpenAI's tokenizers.
 
-The rule is that of OpenAI's cookbook ("How to count tokens with tiktoken"): three tokens a message, the tokens of its
-role and content, one more for a name, and three that prime the answer. Tools, schemas and pictures have no published
-rule: their JSON text is counted instead, and the count is marked assumed.
+OpenAI's cookbook ("How to count tokens with tiktoken"): three tokens a message, its role and content, one more for a
+name, and three that prime the answer. Tools, schemas and pictures have no published rule: their JSON text is counted,
+and the count is marked assumed.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _NAME = 1
 
 
 class Certainty(Enum):
-    """How far a number of tokens can be believed, best first."""
+    """How reliable a number of tokens is, best first."""
 
     EXACT = "exact"
     """Counted by the model's tokenizer and a published rule."""
     ASSUMED = "assumed"
-    """Counted, but the model's tokenizer or the rule for a part of the request is taken for granted."""
+    """Counted, with an assumed tokenizer or an assumed rule for a part of the request."""
     ESTIMATED = "estimated"
-    """Worked out from bytes, or from a sample."""
+    """Calculated from bytes, or from a sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The tokenizer of a model, by its public name, and whether that is documented or assumed."""
+    """A model's tokenizer, and whether it is documented or assumed."""
 
     name: str
     certainty: Certainty
@@ -51,21 +51,21 @@ _ENCODINGS = (
 
 
 def encoding_of(model: str) -> Encoding | None:
-    """Return the tokenizer of an OpenAI model; None for a model whose tokenizer isn't public."""
+    """Return an OpenAI model's tokenizer, if public."""
     name = bare_model(model)
     return next((encoding for pattern, encoding in _ENCODINGS if re.match(pattern, name)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Tokens of one request and how far they can be believed."""
+    """Tokens of one request."""
 
     tokens: int
     certainty: Certainty
 
 
 class TokenCounter:
-    """Counts the input tokens of request bodies for one encoding. Loading it takes a tenth of a second."""
+    """Counts input tokens for one encoding. Loading takes a tenth of a second."""
 
     def __init__(self, encoding: Encoding) -> None:
         self.encoding = encoding
@@ -73,7 +73,7 @@ class TokenCounter:
         self._instructions: dict[str, int] = {}
 
     def count(self, request: Mapping[str, Any]) -> Count:
-        """Tokens of one chat-completions or responses body."""
+        """Count a chat-completions or responses body."""
         certainty = self.encoding.certainty
         total = _PRIMING
         for role, name, texts, other in _messages(request):
@@ -100,14 +100,14 @@ class TokenCounter:
 
 _FIXED = {"system", "developer"}
 _UNRULED = ("tools", "functions", "response_format", "text")
-"""Fields whose tokens OpenAI publishes no rule for."""
+"""Fields without a published rule."""
 
 Message = tuple[str, str, list[str], str]
-"""Role, name, texts, and whatever else the message holds, as JSON text."""
+"""Role, name, texts, and the rest of the message as JSON text."""
 
 
 def _messages(request: Mapping[str, Any]) -> Iterator[Message]:
-    """The messages of a body; a response's `instructions` and text `input` count as a system and a user message."""
+    """Yield a body's messages. A response's `instructions` and text `input` count as system and user messages."""
     if isinstance(request.get("instructions"), str):
         yield "system", "", [request["instructions"]], ""
     listed = request.get("messages", request.get("input", []))

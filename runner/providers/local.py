@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from runner.jobspec.settings import LocalProfile
 
 MAX_START_POLLS = 120
-"""Polls of a process that is starting the service, START_POLL_INTERVAL apart, before it counts as stuck."""
+"""Polls of a starting service, one each START_POLL_INTERVAL, before it counts as stuck."""
 START_POLL_INTERVAL = 0.5
 MAX_RESTARTS = 5
 """How often one call may find the service ended and continue with the next one."""

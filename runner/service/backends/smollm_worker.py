@@ -1,7 +1,7 @@
-"""The process that holds the SmolLM2 model and answers chat requests, one JSON object a line on stdin and stdout.
+"""The process of the SmolLM2 model: chat requests as JSON lines on stdin and stdout.
 
-It is a process of its own because native threads of llama.cpp crash an interpreter that shuts down under them, and
-because reading a long prompt can't be interrupted. Killing this process is safe at any time: it keeps no state.
+Native threads of llama.cpp would crash an interpreter at its end, and a long prompt can't be interrupted. Killing this
+process is safe: it keeps no state.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Json = dict[str, Any]
 
 PARALLEL = 2
 CONTEXT_TOKENS = 8192
-"""The context length the model was trained with. Parallel requests share it."""
+"""The context length of the model's training. Parallel requests share it."""
 
 _SILENT = -1
 
 
 class _Answer:
-    """A streamed chat completion, collected into one object."""
+    """A streamed chat completion, collected."""
 
     def __init__(self) -> None:
         self._chat: Json = {}
@@ -37,7 +37,7 @@ class _Answer:
         self.error: Json | None = None
 
     def add(self, chunks: Any) -> None:
-        """Add what the library passed to its callback: a chunk or a list of chunks."""
+        """Add the library's chunk or chunks."""
         for chunk in chunks if isinstance(chunks, list) else [chunks]:
             # The library swallows exceptions from its callback, so errors are stored instead of raised.
             if "error" in chunk:
@@ -49,7 +49,7 @@ class _Answer:
                 self._finish_reason = choice.get("finish_reason") or self._finish_reason
 
     def chat(self) -> Json:
-        """Return the chat completion, without its model."""
+        """Return the chat completion."""
         message = {"role": "assistant", "content": "".join(self._text), "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finish_reason}
         return {
@@ -76,7 +76,7 @@ class _Worker:
             self._pipe.write(orjson.dumps(message) + b"\n")
 
     def receive(self, message: Json) -> None:
-        """Start to answer a request, or cancel one."""
+        """Answer or cancel a request."""
         if "cancel" in message:
             if event := self._cancelled.get(message["cancel"]):
                 event.set()
@@ -130,7 +130,7 @@ def _load(path: str, folder: str) -> Any:
 
 
 def main() -> None:
-    """Load the model and answer until stdin ends, which it also does when the parent process dies."""
+    """Load the model and answer until stdin ends, at the latest with the parent process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent process gets them too, and ends this process
     # The native library may print to stdout; only answers may go to the parent.

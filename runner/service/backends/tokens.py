@@ -1,8 +1,7 @@
 """Token counts of OpenAI's models, for the echo backend. The client does not use this code.
 
-Texts use OpenAI's tokenizers. Messages use the rule of its cookbook ("How to count tokens with tiktoken"): three tokens
-a message, its role, content and name, one more for a name, and three for the start of the answer. There is no published
-rule for tools, schemas and tool calls, so they count as JSON text.
+OpenAI's cookbook ("How to count tokens with tiktoken"): three tokens a message, its role, content and name, one more
+for a name, and three for the answer's start. Tools, schemas and tool calls have no published rule: their JSON counts.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class _Encoding(Protocol):
 
 
 class Tokenizer:
-    """Counts and cuts texts for one family of models."""
+    """Counts and cuts texts for a family of models."""
 
     def __init__(self, encoding: _Encoding) -> None:
         self._encoding = encoding
@@ -45,11 +44,11 @@ class Tokenizer:
         self._count_again = functools.lru_cache(maxsize=64)(self.count)
 
     def count(self, text: str) -> int:
-        """Return the tokens of a text."""
+        """Return a text's tokens."""
         return sum(len(self._encoding.encode_ordinary(piece)) for piece in _pieces(text))
 
     def cut(self, text: str, limit: int) -> str:
-        """Return the first `limit` tokens of a text. A character that is cut in two becomes U+FFFD."""
+        """Return a text's first `limit` tokens. A split character becomes U+FFFD."""
         kept: list[int] = []
         for piece in _pieces(text):
             kept += self._encoding.encode_ordinary(piece)
@@ -58,7 +57,7 @@ class Tokenizer:
         return self._encoding.decode(kept[:limit])
 
     def prompt(self, chat: dict[str, Any], body: dict[str, Any]) -> int:
-        """Return the input tokens of a request: the messages of `chat` and the other fields of `body`."""
+        """Return the input tokens: messages of `chat`, other fields of `body`."""
         total = PRIMING + sum(self._message(message) for message in chat["messages"])
         beyond = {name: body[name] for name in _BEYOND_TEXT if body.get(name)}
         return total + (self.count(orjson.dumps(beyond).decode()) if beyond else 0)
@@ -78,7 +77,7 @@ class Tokenizer:
 
 
 def tokenizer_of(model: Any) -> Tokenizer | None:
-    """Return the tokenizer of an OpenAI model, with or without the prefix `openai-`; None for others."""
+    """Return an OpenAI model's tokenizer, with or without the prefix `openai-`."""
     if not isinstance(model, str):
         return None
     name = re.sub(r"^openai[-/]", "", model.lower())
@@ -97,7 +96,7 @@ def _load(name: str) -> Tokenizer:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Split a long text into pieces, before a space if possible, like the tokenizer's words."""
+    """Split a long text before spaces, like the tokenizer's words."""
     if len(text) <= _CHUNK:
         yield text
         return

@@ -1,6 +1,6 @@
-"""Translates Responses and Anthropic messages to chat completions, and the answers back. Text and tools; no I/O.
+"""Translates Responses and Anthropic messages to chat completions, and back.
 
-All self-hosted servers support chat completions, and few the other formats. Fields without an equivalent are dropped.
+All self-hosted servers support chat completions. Fields without an equivalent are dropped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filt
 
 
 def to_chat(body: Json, wire: Format) -> Json:
-    """Return a request of any format as a chat completion request. Raises RequestFailed if it is invalid."""
+    """Return a request as a chat completion request. Raises RequestFailed if it is invalid."""
     match wire:
         case Format.CHAT:
             return body
@@ -28,7 +28,7 @@ def to_chat(body: Json, wire: Format) -> Json:
 
 
 def from_chat(chat: Json, body: Json, wire: Format) -> Json:
-    """Return the answer to `to_chat(body)` in the format of `body`. Raises RequestFailed if it is invalid."""
+    """Return a chat answer in the format of `body`. Raises RequestFailed if it is invalid."""
     if wire is Format.CHAT:
         return chat
     try:
@@ -39,7 +39,7 @@ def from_chat(chat: Json, body: Json, wire: Format) -> Json:
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a message's content, with a line for each part."""
+    """Return the text of a message's content, a line a part."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -72,7 +72,7 @@ _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
 def _turns(message: Json) -> list[Json]:
-    """Return an Anthropic message as chat messages. Tool results become separate messages before the text."""
+    """Return an Anthropic message as chat messages. Tool results come first."""
     content = message.get("content")
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     turns: list[Json] = [
@@ -156,7 +156,7 @@ def _chat_of_response(body: Json) -> Json:
 
 
 def _item(item: Json) -> list[Json]:
-    """Return an input item of a response as chat messages; none if it has no equivalent."""
+    """Return a response's input item as chat messages, if any."""
     match item.get("type", "message"):
         case "message":
             role = "system" if item.get("role") == "developer" else item.get("role", "user")
@@ -250,7 +250,6 @@ def _call(call_id: Any, name: Any, arguments: Any) -> Json:
 
 
 def _suffix(chat: Json) -> str:
-    """Return a chat completion's id without its prefix, for the ids of translated answers."""
     return str(chat.get("id", "")).removeprefix("chatcmpl-") or "0"
 
 

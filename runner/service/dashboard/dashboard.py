@@ -1,7 +1,7 @@
-"""The read-only web page: the jobs of an account, their logs and links to their results.
+"""The read-only web page: an account's jobs, their logs and links to their results.
 
-It works without JavaScript; `live.js` only reloads the page. The templates escape all text of users, and a content
-security policy allows no other script.
+It works without JavaScript; `live.js` only reloads it. Templates escape all text of users, and a content security
+policy allows no other script.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Dashboard:
         self._sessions = Sessions(transfers.secret)
 
     def routes(self) -> list[BaseRoute]:
-        """Return the routes, to be added to those of the API."""
+        """Return the routes."""
         return [
             Route("/", Methods(GET=self.jobs)),
             Route("/jobs/{batch_id}", Methods(GET=self.job)),
@@ -98,7 +98,7 @@ class Dashboard:
         ]
 
     def visitor(self, headers: Headers, address: str) -> str:
-        """Return the account of a request from `address`; empty without a valid cookie or token."""
+        """Return the account of a request; empty without a valid cookie or token."""
         cookies = cookie_parser(headers.get("cookie", ""))
         account = self._sessions.account(cookies, time.time())
         if account is None or not self._accounts.known(account):
@@ -106,7 +106,7 @@ class Dashboard:
         return account or ""
 
     async def jobs(self, request: Request) -> Response:
-        """Handle GET /: show jobs, newest first, a page at a time."""
+        """Handle GET /: show a page of jobs, newest first."""
         account = request.state.account
         if not account:
             return _redirect("/login")
@@ -134,7 +134,7 @@ class Dashboard:
         )
 
     async def job(self, request: Request) -> Response:
-        """Handle GET /jobs/{id}: show one job and its log."""
+        """Handle GET /jobs/{id}: show a job and its log."""
         if not request.state.account:
             return _redirect("/login")
         batch = self._requested(request)
@@ -156,7 +156,7 @@ class Dashboard:
         )
 
     async def download(self, request: Request) -> Response:
-        """Handle GET /jobs/{id}/output and /errors: redirect to a fresh download URL, so that links do not expire."""
+        """Handle GET /jobs/{id}/output and /errors: redirect to a fresh URL."""
         if not request.state.account:
             return _redirect("/login")
         batch = self._requested(request)
@@ -230,7 +230,7 @@ class Dashboard:
 
 
 class _Static(StaticFiles):
-    """Static files that browsers revalidate each time, because a new version keeps their address."""
+    """Static files that browsers revalidate, because new versions keep their address."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -252,7 +252,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _refuse_other_sites(request: Request) -> None:
-    """Refuse forms of other sites, which browsers report in the Origin header. Raises HttpError."""
+    """Refuse forms of other sites, by their Origin header. Raises HttpError."""
     origin = request.headers.get("origin")
     if origin is not None and not is_same_origin(origin, request.headers["host"]):
         raise HttpError(403, "This form was sent from another site.")

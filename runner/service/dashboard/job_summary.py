@@ -1,4 +1,4 @@
-"""What the dashboard shows of a job beyond its record: history, duration and last failed requests."""
+"""What the dashboard shows of a job beyond its record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FailedRequest:
 
 @dataclass(frozen=True, slots=True)
 class JobSummary:
-    """A job as the dashboard shows it. `duration` is in seconds; `last_error` is None if there was none."""
+    """A job as shown. `duration` is in seconds."""
 
     batch: Batch
     label: str
@@ -42,7 +42,7 @@ class JobSummary:
 
 
 def job_summary(batch: Batch, folder: Path, now: float) -> JobSummary:
-    """Return the summary of a job with its result files in `folder`."""
+    """Summarise a job with result files in `folder`."""
     reasons = reasons_of(batch)
     errors: list[FailedRequest | LineError] = [*reasons]
     if batch.failed and not reasons:
@@ -59,18 +59,18 @@ def job_summary(batch: Batch, folder: Path, now: float) -> JobSummary:
 
 
 def reasons_of(batch: Batch) -> list[LineError]:
-    """Return why a job failed; empty if it did not."""
+    """Return why a job failed."""
     return [LineError(**reason) for reason in orjson.loads(batch.errors)] if batch.errors else []
 
 
 def metadata_of(batch: Batch) -> dict[str, str]:
-    """Return the metadata of the create."""
+    """Return the create's metadata."""
     metadata: dict[str, str] = orjson.loads(batch.metadata) if batch.metadata else {}
     return metadata
 
 
 def last_failures(path: Path, count: int) -> list[FailedRequest]:
-    """Return the last failed requests in the final 64 kB of a file, newest first."""
+    """Return the last failed requests in a file's final 64 kB, newest first."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

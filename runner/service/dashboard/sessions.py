@@ -1,7 +1,7 @@
-"""Cookies of the dashboard. A cookie allows to see an account's jobs, and nothing else.
+"""Cookies of the dashboard, without the token. They only allow to see an account's jobs.
 
-It never contains the token. Browsers send cookies to every port of a host, so to other users' servers on this machine
-too. These could see the account's jobs for some hours, but could not submit.
+Browsers send cookies to every port of a host, so other users' servers on this machine could see the jobs for some
+hours.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LIFETIME = 12 * 3600
 
 
 class Sessions:
-    """Creates and checks the cookies of one data folder. They are valid as long as the folder's secret exists."""
+    """The cookies of one data folder, valid as long as its secret exists."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = hmac.new(secret, b"session", "sha256").digest()
@@ -36,7 +36,7 @@ class Sessions:
         self._set(request, response, "", 0)
 
     def account(self, cookies: Mapping[str, str], now: float) -> str | None:
-        """Return the account of a signed-in browser, or None."""
+        """Return a signed-in browser's account."""
         for name in (self._name, self._secure_name):
             account, _, rest = cookies.get(name, "").partition(".")
             expires, _, signature = rest.partition(".")

@@ -1,1 +1,1 @@
-"""What the service keeps: its database, and the files of uploads and results."""
+"""The service's database and files."""

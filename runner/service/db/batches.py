@@ -1,4 +1,4 @@
-"""The table of batch jobs: records, states and transitions.
+"""The table of jobs: records, states and transitions.
 
 A transition names the states it may start from, so of two conflicting threads only one succeeds.
 """
@@ -40,7 +40,7 @@ _KNOWN = 1000
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A job's answered and failed requests and its tokens so far."""
+    """A job's requests and tokens so far."""
 
     completed: int = 0
     failed: int = 0
@@ -54,9 +54,9 @@ NOTHING_DONE = Progress()
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A row of the table `batches`. Times are Unix seconds; JSON columns are text.
+    """A row of `batches`. Times are Unix seconds; JSON columns are text.
 
-    `default_model` is the create's model for lines without one; `model` is the one that the API shows.
+    `default_model` is for lines without one; the API shows `model`.
     """
 
     seq: int
@@ -100,17 +100,17 @@ class Batch:
 
     @property
     def active_faults(self) -> dict[str, str]:
-        """The faults of this job, with their details."""
+        """Return the job's faults with their details."""
         return orjson.loads(self.faults) if self.faults else {}
 
     @property
     def format(self) -> Format:
-        """The shape of this job's requests and answers."""
+        """Return the format of requests and answers."""
         return Format.of(self.provider, self.endpoint)
 
     @property
     def ended(self) -> bool:
-        """Whether the state is final."""
+        """Return whether the state is final."""
         return self.status in TERMINAL
 
 
@@ -137,7 +137,7 @@ class NewBatch:
 
 
 class FileChanged(Exception):
-    """The input file of a new job was replaced or deleted."""
+    """A new job's input file was replaced or deleted."""
 
 
 class Batches:
@@ -150,7 +150,7 @@ class Batches:
         self._known_at: tuple[int, int] | None = None
 
     def add(self, new: NewBatch) -> Batch:
-        """Store a job durably, or return the job that already has its request_id.
+        """Store a job durably, or return the one with its request_id.
 
         Raises FileChanged if the file was uploaded again since `new` was built.
         """
@@ -171,7 +171,7 @@ class Batches:
         return Batch(**dict(row))
 
     def get(self, batch_id: str, account: str | None = None) -> Batch | None:
-        """Return a job by id, or None if there is none for this account."""
+        """Return a job, if this account has it."""
         version = self._db.version()
         if version is None or version != self._known_at or len(self._known) > _KNOWN:
             # Clients poll far more often than anything changes.
@@ -186,7 +186,7 @@ class Batches:
         return batch if account in {None, batch.account} else None
 
     def by_request_id(self, account: str, request_id: str) -> Batch | None:
-        """Return the job that was created with an idempotency key."""
+        """Return the job of an idempotency key."""
         row = self._db.connection.execute(
             "SELECT * FROM batches WHERE account = ? AND request_id = ?", (account, request_id)
         ).fetchone()
@@ -201,7 +201,7 @@ class Batches:
         return Batch(**dict(row)) if row else None
 
     def page(self, account: str, *, before: int | None, status: str | None, limit: int) -> list[Batch]:
-        """Return up to `limit` jobs, newest first, with a `seq` below `before`."""
+        """Return up to `limit` jobs with a `seq` below `before`, newest first."""
         rows = self._db.connection.execute(
             "SELECT * FROM batches WHERE account = :account AND (:before IS NULL OR seq < :before)"
             " AND (:status IS NULL OR status = :status) ORDER BY seq DESC LIMIT :limit",
@@ -217,7 +217,7 @@ class Batches:
         return {row["status"]: row["jobs"] for row in rows}
 
     def next_in(self, statuses: Sequence[Status], *, exclude: Collection[str]) -> Batch | None:
-        """Return the oldest job in one of these states, except the ids in `exclude`."""
+        """Return the oldest job in these states, except `exclude`."""
         rows = self._db.connection.execute(
             f"SELECT * FROM batches WHERE status IN ({_marks(statuses)}) AND id NOT IN ({_marks(exclude)})"  # noqa: S608
             " ORDER BY seq LIMIT 1",
@@ -227,14 +227,14 @@ class Batches:
         return Batch(**dict(row)) if row else None
 
     def overdue(self, now: float) -> list[str]:
-        """Return the ids of jobs that expired before they started."""
+        """Return the jobs that expired before they started."""
         rows = self._db.connection.execute(
             "SELECT id FROM batches WHERE status IN ('validating', 'queued') AND expires_at <= ?", (now,)
         )
         return [row["id"] for row in rows]
 
     def next_deadline(self) -> float | None:
-        """Return when the next job that has not started expires."""
+        """Return when the next waiting job expires."""
         row = self._db.connection.execute(
             "SELECT min(expires_at) AS due FROM batches WHERE status IN ('validating', 'queued')"
         ).fetchone()
@@ -242,7 +242,7 @@ class Batches:
         return due
 
     def step(self, batch_id: str, origin: Sequence[Status], to: Status, now: float) -> bool:
-        """Change the state from one of `origin`. Return False if the job is in none of them."""
+        """Change the state. Return False if it is not in `origin`."""
         ended = ", ended_at = :now" if to in TERMINAL else ""
         cursor = self._db.connection.execute(
             f"UPDATE batches SET status = :to, {to}_at = :now{ended}"  # noqa: S608 - `to` is a Status
@@ -252,7 +252,7 @@ class Batches:
         return cursor.rowcount == 1
 
     def validated(self, batch_id: str, total: int, model: str | None, now: float) -> bool:
-        """Change the state from validating to queued, and store the result of validation."""
+        """Change the state from validating to queued, with the result."""
         with self._db.transaction() as connection:
             stepped = self.step(batch_id, ("validating",), "queued", now)
             if stepped:
@@ -301,14 +301,14 @@ class Batches:
         return stepped
 
     def with_old_results(self, before: float) -> list[str]:
-        """Return the ids of jobs that ended before a time and still have results."""
+        """Return jobs that ended before a time and have results."""
         rows = self._db.connection.execute(
             "SELECT id FROM batches WHERE ended_at < ? AND results_deleted = 0", (before,)
         )
         return [row["id"] for row in rows]
 
     def results_gone(self, batch_id: str) -> None:
-        """Record that the expired results were deleted."""
+        """Record that results were deleted."""
         self._db.connection.execute("UPDATE batches SET results_deleted = 1 WHERE id = ?", (batch_id,))
 
 

@@ -1,4 +1,4 @@
-"""The service's SQLite file: connection, schema and transactions. Other modules hold the queries.
+"""The service's SQLite file: connection, schema and transactions.
 
 Every commit is synced, so accepted jobs survive a power cut. A connection belongs to one thread.
 """
@@ -105,7 +105,7 @@ _VERSIONS = (_JOBS, _WEBHOOKS, _FAULTS, _COUNTS)
 
 
 class Database:
-    """One connection of one thread. Raises ServiceError if the file is damaged or of a newer version."""
+    """One thread's connection. Raises ServiceError if the file is damaged or newer."""
 
     def __init__(self, path: Path) -> None:
         # It holds secrets of undelivered webhooks. SQLite creates its other files with the same mode.
@@ -128,7 +128,7 @@ class Database:
         self.connection.close()
 
     def version(self) -> tuple[int, int] | None:
-        """Return a value that differs after any change by any connection; None within a transaction of this one."""
+        """Return a value that every change changes; None within a transaction."""
         if self.connection.in_transaction:
             return None
         data_version: int = self.connection.execute("PRAGMA data_version").fetchone()[0]

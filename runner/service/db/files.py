@@ -1,4 +1,4 @@
-"""The table of input files: intents and finished uploads. `storage` holds the bytes."""
+"""The table of input files. `storage` holds the bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.service.db.database import Database
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file intent. `blob` names the stored bytes, or is None before an upload is complete. Times are Unix seconds."""
+    """A file intent. `blob` names the bytes of a complete upload. Times are Unix seconds."""
 
     id: str
     account: str
@@ -24,7 +24,7 @@ class InputFile:
 
 
 class FileInUse(Exception):
-    """A job was created from this file, so its content can't change."""
+    """A job was created from this file, so it can't change."""
 
 
 class Files:
@@ -43,14 +43,14 @@ class Files:
         return file
 
     def get(self, file_id: str, now: float) -> InputFile | None:
-        """Return a file by id, or None if there is none or it has expired."""
+        """Return a file unless it has expired."""
         row = self._db.connection.execute(
             "SELECT * FROM files WHERE id = ? AND expires_at > ?", (file_id, now)
         ).fetchone()
         return InputFile(**dict(row)) if row else None
 
     def set_upload(self, file_id: str, blob: str, size: int, digest: str) -> str | None:
-        """Store a complete upload, and return the blob it replaces. Raises FileInUse if a job uses the file."""
+        """Store an upload and return the blob it replaces. Raises FileInUse."""
         with self._db.transaction() as connection:
             if connection.execute("SELECT 1 FROM batches WHERE file_id = ? LIMIT 1", (file_id,)).fetchone():
                 raise FileInUse(file_id)
@@ -61,7 +61,7 @@ class Files:
         return row["blob"] if row else None
 
     def drop_expired(self, now: float) -> list[str]:
-        """Delete expired files and return their blobs. Files that a running job reads stay until it ends."""
+        """Delete expired files, unless a running job reads them, and return their blobs."""
         rows = self._db.connection.execute(
             "DELETE FROM files WHERE expires_at <= ? AND NOT EXISTS"
             " (SELECT 1 FROM batches WHERE file_id = files.id AND ended_at IS NULL) RETURNING blob",
@@ -70,6 +70,6 @@ class Files:
         return [row["blob"] for row in rows.fetchall() if row["blob"]]
 
     def blobs(self) -> set[str]:
-        """Return the blobs of all files; any other blob is unused."""
+        """Return all used blobs."""
         rows = self._db.connection.execute("SELECT blob FROM files WHERE blob IS NOT NULL")
         return {row["blob"] for row in rows}

@@ -1,7 +1,7 @@
 """The tables of webhook deliveries and attempts.
 
-The transaction that ends a job also writes its delivery. An attempt is written after its outcome is known: after a
-crash during an attempt, it is repeated with the same message id.
+The transaction that ends a job also writes its delivery. An attempt is written after its outcome is known: a crash
+repeats it with the same message id.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from runner.service.db.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A webhook to deliver. `due_at`: the next attempt, None if there is none. `attempts`: the number made so far."""
+    """A webhook to deliver. `due_at` is None if no attempt remains."""
 
     batch_id: str
     due_at: float | None
@@ -25,7 +25,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt: its start (Unix seconds), its duration, and the HTTP status or the error."""
+    """One attempt: its start (Unix seconds), duration, and HTTP status or error."""
 
     number: int
     at: float
@@ -35,12 +35,12 @@ class Attempt:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the receiver accepted it."""
+        """Return whether the receiver accepted it."""
         return self.status is not None and 200 <= self.status < 300
 
 
 def put(connection: sqlite3.Connection, batch_id: str, now: float) -> bool:
-    """Add a delivery if the job has a webhook. Call it in the transaction that ends the job."""
+    """Add a job's delivery, in the transaction that ends the job. Return whether it has one."""
     cursor = connection.execute(
         "INSERT INTO deliveries (batch_id, due_at) SELECT id, ? FROM batches WHERE id = ? AND webhook IS NOT NULL",
         (now, batch_id),
@@ -55,7 +55,7 @@ class Outbox:
         self._db = db
 
     def due(self, now: float, *, exclude: Collection[str], limit: int) -> list[Delivery]:
-        """Return due deliveries, the longest due first, except those of the jobs in `exclude`."""
+        """Return due deliveries, the longest due first, except `exclude`."""
         marks = ", ".join("?" * len(exclude))
         rows = self._db.connection.execute(
             f"SELECT * FROM deliveries WHERE due_at <= ? AND batch_id NOT IN ({marks}) ORDER BY due_at LIMIT ?",  # noqa: S608
@@ -64,7 +64,7 @@ class Outbox:
         return [Delivery(**dict(row)) for row in rows]
 
     def next_due(self, *, exclude: Collection[str]) -> float | None:
-        """Return when the next delivery is due, except those of the jobs in `exclude`."""
+        """Return when the next delivery is due, except `exclude`."""
         marks = ", ".join("?" * len(exclude))
         row = self._db.connection.execute(
             f"SELECT min(due_at) AS due FROM deliveries WHERE batch_id NOT IN ({marks})",  # noqa: S608
@@ -74,7 +74,7 @@ class Outbox:
         return due
 
     def record(self, batch_id: str, attempt: Attempt, again_at: float | None) -> None:
-        """Store an attempt and the time of the next one. After the last attempt, delete the job's secret."""
+        """Store an attempt and the next one's time. After the last, delete the secret."""
         with self._db.transaction() as connection:
             connection.execute(
                 "INSERT INTO attempts (batch_id, number, at, seconds, status, error) VALUES (?, ?, ?, ?, ?, ?)",
@@ -90,7 +90,7 @@ class Outbox:
                 )
 
     def of(self, batch_id: str) -> tuple[Delivery | None, list[Attempt]]:
-        """Return the delivery of a job, or None if it has none yet, and its attempts, oldest first."""
+        """Return a job's delivery, if any, and its attempts, oldest first."""
         row = self._db.connection.execute("SELECT * FROM deliveries WHERE batch_id = ?", (batch_id,)).fetchone()
         attempts = self._db.connection.execute(
             "SELECT number, at, seconds, status, error FROM attempts WHERE batch_id = ? ORDER BY number", (batch_id,)

@@ -25,7 +25,7 @@ class TooLarge(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A complete upload: its name in the store, its size in bytes, its SHA-256 in hex."""
+    """A complete upload: its name, size in bytes, SHA-256."""
 
     blob: str
     size: int
@@ -42,17 +42,17 @@ class Storage:
         make_folder(self._jobs)
 
     def blob(self, name: str) -> Path:
-        """Return the path of an upload."""
+        """Return an upload's path."""
         return self._uploads / name
 
     def job(self, batch_id: str) -> Path:
-        """Return the folder of a job's result files."""
+        """Return a job's folder of results."""
         return self._jobs / batch_id
 
     async def receive(self, stream: AsyncIterator[bytes], limit: int) -> Stored:
-        """Store an upload in constant memory. The file gets its name only after it is synced to disk.
+        """Store an upload in constant memory. It gets its name after a sync.
 
-        Raises TooLarge above `limit` bytes, and the exceptions of the stream. Then no file is left.
+        Raises TooLarge above `limit` bytes, and the stream's exceptions. Then no file is left.
         """
         name = uuid.uuid4().hex
         part = self._uploads / f"{name}{_PART}"
@@ -73,15 +73,15 @@ class Storage:
         return Stored(name, size, digest)
 
     def drop_blob(self, name: str) -> None:
-        """Delete the bytes of an upload."""
+        """Delete an upload."""
         (self._uploads / name).unlink(missing_ok=True)
 
     def drop_job(self, batch_id: str) -> None:
-        """Delete a job's result files."""
+        """Delete a job's results."""
         shutil.rmtree(self._jobs / batch_id, ignore_errors=True)
 
     def sweep(self, known: Collection[str]) -> None:
-        """Delete every complete and partial upload that is not in `known`. Call it only while no upload runs."""
+        """Delete every upload not in `known`, also partial ones. Call it only while no upload runs."""
         for path in self._uploads.iterdir():
             if path.name not in known:
                 path.unlink(missing_ok=True)
@@ -94,7 +94,7 @@ def _checked(size: int, limit: int) -> int:
 
 
 class _Writer:
-    """Writes and hashes one piece in a thread while the next one arrives. Holds at most these two."""
+    """Writes and hashes one piece in a thread while the next one arrives."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
@@ -105,7 +105,7 @@ class _Writer:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Wait for the thread in any case, because the caller closes the file after this."""
+        """Wait for the thread in any case: the caller then closes the file."""
         if self._pending is None:
             return
         await asyncio.wait([self._pending])
@@ -121,7 +121,7 @@ class _Writer:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of all pieces, in hex."""
+        """Return the SHA-256 of all pieces."""
         return self._hash.hexdigest()
 
     def _write(self, piece: bytes) -> None:

@@ -1,1 +1,1 @@
-"""Faults that the service produces on request, for tests of clients."""
+"""Injected faults, for tests of clients."""

@@ -19,7 +19,7 @@ _Line = tuple[int, int] | bytes
 
 
 def corrupted_copy(path: Path, faults: Mapping[str, str], key: str) -> Path:
-    """Return a copy of a result file with a job's faults applied, or the file itself if no fault changes lines.
+    """Return a copy of a result file with a job's faults; the file itself if none changes lines.
 
     The same file, faults and key give the same copy. Raises OSError.
     """
@@ -38,7 +38,7 @@ def corrupted_copy(path: Path, faults: Mapping[str, str], key: str) -> Path:
 
 
 def truncated_copy(path: Path) -> Path:
-    """Return a copy of a file that ends in the middle of a line. Raises OSError."""
+    """Return a copy that ends within a line. Raises OSError."""
     copy = path.with_suffix(".cut.jsonl")
     if not copy.exists():
         with path.open("rb") as file:
@@ -76,7 +76,7 @@ def _write(copy: Path, file: BinaryIO, lines: Iterable[_Line]) -> None:
 
 
 def _chosen(lines: list[_Line], detail: str, numbers: random.Random) -> set[int]:
-    """Return random line numbers, at least one if there are lines."""
+    """Return random line numbers, at least one if possible."""
     if not lines:
         return set()
     return set(numbers.sample(range(len(lines)), max(round(share(detail) * len(lines)), 1)))

@@ -1,7 +1,4 @@
-"""Faults of HTTP requests: responses lost, late or refused, and transfers cut off. `faults` decides when.
-
-The service adds this layer only if faults are configured.
-"""
+"""Faults of HTTP requests: responses lost, late or refused, and transfers cut off."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ _CUT_AFTER = 1 << 16
 
 
 class FaultMiddleware:
-    """The layer between authentication and routes that injects faults into requests."""
+    """Injects faults into requests, between authentication and routes."""
 
     def __init__(self, app: ASGIApp, faults: Faults, *, uploads: str, downloads: str) -> None:
         self._app = app
@@ -68,7 +65,7 @@ class FaultMiddleware:
         return late
 
     def _losing_response(self, scope: Scope, send: Send) -> Send:
-        """Close the connection after an accepted create if its response is to be lost."""
+        """Close the connection after an accepted create whose response must be lost."""
         lost = False
 
         async def sometimes(message: Message) -> None:
@@ -93,7 +90,7 @@ class _ErrorBursts:
         self._guard = threading.Lock()
 
     def next(self) -> None:
-        """Count an API call. Raises HttpError if it is in a burst."""
+        """Count an API call. Raises HttpError in a burst."""
         with self._guard:
             for name in self._left:
                 # Only a call outside of a burst can begin one.

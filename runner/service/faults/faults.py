@@ -1,7 +1,6 @@
-"""The faults that a service can inject: their names, their syntax, and when they occur.
+"""The faults that a service can inject: names, syntax, and when they occur.
 
-Their effects are in `fault_middleware` (requests), `scheduler` and `job_run` (jobs) and `corrupt_results` (result
-files). A seed makes runs with faults repeatable.
+`fault_middleware` (requests), `scheduler`, `job_run` (jobs) and `corrupt_results` (result files) cause their effects.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Scope = Literal["call", "create", "upload", "download", "job", "request", "webho
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault. `scope` is the event it counts; `usual` and `detail` are defaults."""
+    """A kind of fault. `scope` is the event it counts."""
 
     name: str
     scope: Scope
@@ -75,7 +74,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A configured fault: for the first `first` events, event number `only`, or with probability `chance`."""
+    """A configured fault: for the first `first` events, number `only`, or with probability `chance`."""
 
     kind: Kind
     first: int
@@ -116,7 +115,7 @@ def _form_of(kind: Kind) -> re.Pattern[str]:
 
 
 def table() -> str:
-    """Return the text of `--list-faults`: names, meanings and defaults."""
+    """Return the text of `--list-faults`."""
     wide = max(map(len, KINDS))
     rows = []
     for kind in KINDS.values():
@@ -127,7 +126,7 @@ def table() -> str:
 
 
 class Faults:
-    """The faults of one service. Safe to use from any thread."""
+    """The faults of one service, for any thread."""
 
     def __init__(self, texts: Iterable[str] = (), seed: int = 0) -> None:
         self._seed = seed
@@ -143,7 +142,7 @@ class Faults:
         return bool(self._armed)
 
     def draw(self, name: str) -> str | None:
-        """Count an event. Return the fault's detail if it occurs, else None."""
+        """Count an event. Return the fault's detail if it occurs."""
         if name not in self._armed:
             return None
         with self._guard:
@@ -151,12 +150,12 @@ class Faults:
         return struck[0] if struck else None
 
     def for_job(self) -> dict[str, str]:
-        """Return the faults of a new job with their details."""
+        """Return a new job's faults with their details."""
         drawn = {name: self.draw(name) for name in self._armed if KINDS[name].scope == "job"}
         return {name: detail for name, detail in drawn.items() if detail is not None}
 
     def for_request(self, batch_id: str, custom_id: str) -> str | None:
-        """Return the error code for a request. A random error is the same at each repetition."""
+        """Return a request's error code. Repetitions get the same."""
         for armed in self._armed.get("fail-requests", ()):
             if armed.fault.chance:
                 key = f"{self._seed}:{armed.fault.detail}:{batch_id}:{custom_id}"

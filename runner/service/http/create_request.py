@@ -1,7 +1,6 @@
-"""Parses the body of a create, in the guide's form and in the API description's, and completes it from the first line.
+"""Parses a create's body, in the guide's form and in the API description's.
 
-Lines are not checked here: an invalid file makes a job that fails with reasons. A create is refused only if it names
-another provider than the first line.
+The first line completes it. Lines are not checked here: an invalid file makes a job that fails with reasons.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _MAX_URL = 2048
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """A valid create body. None: not given. An endpoint implies the provider openai."""
+    """A valid create. An endpoint implies the provider openai."""
 
     file_id: str
     provider: Provider | None
@@ -41,7 +40,7 @@ class CreateRequest:
 
 @dataclass(frozen=True, slots=True)
 class FirstLine:
-    """What the first line of a file shows about its job; None: unknown."""
+    """What a file's first line shows about its job."""
 
     provider: Provider | None = None
     endpoint: str | None = None
@@ -49,7 +48,7 @@ class FirstLine:
 
 
 def parse_create_request(body: dict[str, Any], targets: Targets) -> CreateRequest:
-    """Check a create body; its webhook must go to `targets`. Raises HttpError (422) with the field."""
+    """Check a create; its webhook must go to `targets`. Raises HttpError (422) with the field."""
     file_id = body.get("file_id", body.get("input_file_id"))
     if not isinstance(file_id, str) or not file_id:
         raise HttpError(422, "file_id must be the id of an uploaded file.")
@@ -73,7 +72,7 @@ def parse_create_request(body: dict[str, Any], targets: Targets) -> CreateReques
 
 
 def first_line(path: Path, limit: int) -> FirstLine:
-    """Read the first line of an input file, at most `limit` bytes. Raises OSError."""
+    """Read a file's first line, at most `limit` bytes. Raises OSError."""
     with path.open("rb") as file:
         _, raw = next(read_lines(file, limit), (0, None))
     try:
@@ -95,9 +94,9 @@ def first_line(path: Path, limit: int) -> FirstLine:
 
 
 def address(order: CreateRequest, first: FirstLine) -> tuple[Provider, str | None]:
-    """Return the provider and endpoint: of the create, else of the first line, else chat completions.
+    """Return provider and endpoint: the create's, else the line's, else chat completions.
 
-    Raises HttpError (422) if the create and the line are for different providers.
+    Raises HttpError (422) if the create and the line contradict each other.
     """
     if order.provider and first.provider and order.provider != first.provider:
         field = "provider" if order.named_provider else "endpoint"

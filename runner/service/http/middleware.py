@@ -1,4 +1,4 @@
-"""What all HTTP requests share: authentication, errors in the documented shape, and bodies of limited size."""
+"""Authentication, errors in the documented shape, and bodies of limited size."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class HttpError(Exception):
-    """An error response: its HTTP status, message and headers."""
+    """An error response."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -71,13 +71,13 @@ class JsonResponse(Response):
 
 
 def error_response(status: int, message: str, request_id: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an error in the shape that the API description defines."""
+    """Return an error in the API description's shape."""
     error = {"id": _ERROR_IDS.get(status, "error"), "message": message, "request_id": request_id}
     return JsonResponse(error, status, headers)
 
 
 async def read_json(request: Request, limit: int) -> dict[str, Any]:
-    """Return the body of a request. Raises HttpError: 413 above `limit` bytes, 400 if it is not a JSON object."""
+    """Return a request's body. Raises HttpError: 413 above `limit` bytes, 400 if it is no JSON object."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -93,7 +93,7 @@ async def read_json(request: Request, limit: int) -> dict[str, Any]:
 
 
 def uuid_of(text: str) -> str | None:
-    """Return an id in its canonical form, or None if it is not a UUID."""
+    """Return an id in canonical form, if it is a UUID."""
     try:
         return str(uuid.UUID(text)) if len(text) == 36 else None
     except ValueError:
@@ -101,7 +101,7 @@ def uuid_of(text: str) -> str | None:
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Return whether an Origin header names the requested host. A TLS proxy may change the scheme, so it is ignored."""
+    """Return whether an Origin header names the host. A TLS proxy may change the scheme."""
     try:
         return urlsplit(origin).netloc == host
     except ValueError:
@@ -109,7 +109,7 @@ def is_same_origin(origin: str, host: str) -> bool:
 
 
 class Methods:
-    """The handlers of a route by HTTP method. Other methods get 405 with the allowed ones."""
+    """A route's handlers by HTTP method. Others get 405 with the allowed ones."""
 
     def __init__(self, **handlers: Callable[[Request], Awaitable[Response]]) -> None:
         self._handlers = dict(handlers)
@@ -129,8 +129,8 @@ class Methods:
 class Accounts:
     """The configured tokens, each an account. Keeps only their digests.
 
-    Wrong tokens are counted by client address, on every route. An address with too many of them must pause, except for
-    tokens that are too long to guess.
+    Counts wrong tokens by client address, on every route. After too many an address must pause, except with tokens that
+    are too long to guess.
     """
 
     def __init__(self, tokens: tuple[str, ...], guesses: Guesses) -> None:
@@ -144,15 +144,15 @@ class Accounts:
         return not self._digests
 
     def of(self, authorization: str, address: str) -> str | None:
-        """Return the account of an Authorization header that `address` sent, None if it has none. Raises HttpError."""
+        """Return the account of `address`'s Authorization header, if any. Raises HttpError."""
         scheme, _, token = authorization.partition(" ")
         account = self.of_token(token.strip().encode("latin-1"), address)
         return account if scheme.lower() == "bearer" else None
 
     def of_token(self, token: bytes, address: str) -> str | None:
-        """Return the account of a token that `address` sent, None if it has none.
+        """Return the account of `address`'s token, if any.
 
-        Takes the same time for any wrong token. Raises HttpError (429) after too many wrong ones.
+        Takes the same time for any wrong token. Raises HttpError (429) after too many.
         """
         if not token:
             return None
@@ -175,12 +175,12 @@ class Accounts:
 
 
 def is_long(token: str) -> bool:
-    """Return whether a token is too long to guess at any rate: 32 characters, and not a few repeated ones."""
+    """Return whether a token is too long to guess: 32 characters, and not a few repeated ones."""
     return len(token) >= 32 and len(set(token)) >= 10
 
 
 def peer(scope: Scope) -> str:
-    """Return the address that a request came from."""
+    """Return the address of a request."""
     client = scope.get("client")
     return str(client[0]) if client else ""
 
@@ -199,11 +199,11 @@ def _error_headers(error: HttpError) -> dict[str, str]:
 
 
 class AuthMiddleware:
-    """The outermost layer: authenticates requests, and answers every exception with an error.
+    """The outermost layer: authenticates requests, and answers every exception.
 
-    Presigned paths (`free`) need no token. Paths for which `is_page` is true belong to the dashboard: `visitor` returns
-    their account, or an empty text if no user is signed in. An open service serves only programs and pages of this
-    machine, because any web page can reach loopback through its visitor's browser.
+    Presigned paths (`free`) need no token. `visitor` returns a dashboard path's account, or an empty text. An open
+    service serves only programs and pages of this machine, because any web page can reach loopback through its
+    visitor's browser.
     """
 
     def __init__(
@@ -259,7 +259,7 @@ class AuthMiddleware:
             await error_response(500, message, request_id)(scope, receive, send_with_id)
 
     def _authenticate(self, scope: Scope, extra_headers: dict[str, str]) -> str:
-        """Return the account of a request, and add the rate limit headers. Raises HttpError."""
+        """Return a request's account, and add the rate limit headers. Raises HttpError."""
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""

@@ -1,4 +1,4 @@
-"""Presigned URLs: uploads and downloads of results. The signature of a URL is the only permission needed."""
+"""Presigned URLs: uploads and downloads that need no permission but the signature."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Transfers:
 
     @property
     def secret(self) -> bytes:
-        """The secret that signs everything of this data folder."""
+        """Return the secret that signs everything of this data folder."""
         return self._signer.secret
 
     def upload_url(self, request: Request, file_id: str, expires: float, content_type: str) -> str:
-        """Return a URL to PUT a file until `expires` (Unix seconds), with this content type unless it is empty."""
+        """Return a URL to PUT a file until `expires` (Unix seconds), with this content type if any."""
         path = f"{UPLOADS}{file_id}.jsonl"
         return f"{_base(request)}{path}?{self._signer.query('PUT', path, expires, content_type)}"
 
@@ -86,7 +86,7 @@ class Transfers:
         return Response(headers={"etag": f'"{stored.digest}"'})
 
     async def download(self, request: Request) -> Response:
-        """Handle GET and HEAD of a result file or a range of it."""
+        """Handle GET and HEAD of a result file or a range."""
         file_id = self._checked(request, "GET")
         batch = self._batches.by_result_file(file_id)
         if batch is None or not has_results(batch):
@@ -106,7 +106,7 @@ class Transfers:
         return _Download(path, media_type="application/jsonl", headers=headers)
 
     def _checked(self, request: Request, method: str) -> str:
-        """Return the file id if the signature is valid. HEAD is allowed with the signed method."""
+        """Return a signed request's file id. HEAD may use any signed method."""
         content_type = request.headers.get("content-type", "")
         if not self._signer.allows(method, request.url.path, request.query_params, content_type, time.time()):
             raise HttpError(403, "The URL's signature does not match this request, or the URL has expired.")
@@ -123,7 +123,7 @@ class _Download(FileResponse):
 
 
 def _check_range(request: Request, size: int) -> None:
-    """Drop a Range header that is not a single byte range, as HTTP allows. Raises HttpError (416) beyond the end."""
+    """Drop a Range header unless it is a single byte range. Raises HttpError (416) beyond the end."""
     text = request.headers.get("range")
     if text is None:
         return
@@ -136,5 +136,5 @@ def _check_range(request: Request, size: int) -> None:
 
 
 def _base(request: Request) -> str:
-    """Return the base URL that the client used; the middleware has checked the Host header."""
+    """Return the client's base URL. The middleware has checked the Host header."""
     return f"{request.url.scheme}://{request.headers['host']}"

@@ -1,4 +1,4 @@
-"""Rate limits over sliding windows. Counts are in memory only, so a restart resets them."""
+"""Rate limits over sliding windows, in memory only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIMIT = re.compile(rf"([1-9]\d{{0,8}})/({'|'.join(_WINDOWS)})")
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The number of calls allowed within a number of seconds."""
+    """Calls allowed within a number of seconds."""
 
     calls: int
     seconds: float
@@ -52,9 +52,9 @@ class Limiter:
         self._calls: dict[str, list[deque[float]]] = {}
 
     def count(self, account: str) -> tuple[bool, dict[str, str]]:
-        """Count a call if it is within all limits. Return whether it is, and the rate limit headers.
+        """Count a call. Return whether it is within all limits, and the headers.
 
-        The headers describe the widest window, or the one that refuses the call.
+        They describe the widest window, or the one that refuses the call.
         """
         if not self._limits:
             return True, {}
@@ -80,9 +80,9 @@ class Limiter:
 
 
 class Guesses:
-    """Counts wrong tokens by the address they come from. For one thread.
+    """Counts wrong tokens by address. For one thread.
 
-    Remembers at most `addresses`, and forgets the one with the oldest last guess first.
+    Remembers at most `addresses`, and forgets the oldest last guess first.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Guesses:
         self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
 
     def pause(self, address: str) -> float:
-        """Return for how many seconds an address may not guess again; 0 if it may."""
+        """Return for how many seconds an address may not guess."""
         now = self._clock()
         wrong = self._wrong.get(group(address), ())
         return max(

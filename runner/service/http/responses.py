@@ -1,4 +1,4 @@
-"""Response bodies for files, jobs and results, as pure functions.
+"""Response bodies for files, jobs and results.
 
 Each holds the fields of the guide (`id`, `file_id`, `output_url`), of the API description (`batch_id`, `input_file_id`,
 `output_file_url`) and of older clients (`download`, `edges`).
@@ -23,19 +23,19 @@ def _written(seconds: int) -> str:
 
 
 def timestamp(seconds: float | None) -> str | None:
-    """Return Unix seconds as the API formats times: UTC, with a Z. None stays None."""
+    """Return Unix seconds as UTC text with a Z."""
     if seconds is None:
         return None
     return _written(int(seconds))
 
 
 def file_view(file_id: str, upload_url: str, expires_at: float) -> Json:
-    """Return the response to a new file intent."""
+    """Return a new file intent."""
     return {"file_id": file_id, "upload_url": upload_url, "expires_at": timestamp(expires_at)}
 
 
 def batch_view(batch: Batch) -> Json:
-    """Return a job. Without an endpoint the field is absent: the API description does not allow null."""
+    """Return a job, without a null endpoint, which the API description forbids."""
     return {
         "id": batch.id,
         "batch_id": batch.id,
@@ -77,14 +77,14 @@ def _shown_status(batch: Batch) -> str:
 
 
 def has_results(batch: Batch) -> bool:
-    """Return whether results can be fetched. All ended jobs but failed ones have results, which may be empty."""
+    """Return whether results can be fetched. Only failed jobs have none."""
     if not batch.ended or batch.results_deleted:
         return False
     return batch.status != "failed" or bool(batch.output_file_id or batch.error_file_id)
 
 
 def list_view(batches: list[Batch], *, has_more: bool) -> Json:
-    """Return a page of jobs, newest first."""
+    """Return a page of jobs."""
     data = [batch_view(batch) for batch in batches]
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
     return {
@@ -99,7 +99,7 @@ def list_view(batches: list[Batch], *, has_more: bool) -> Json:
 
 
 def results_view(batch: Batch, output_url: str | None, error_url: str | None, expires_at: float) -> Json:
-    """Return the download URLs of a job that has ended."""
+    """Return an ended job's download URLs."""
     until = timestamp(expires_at)
     return {
         "id": batch.id,

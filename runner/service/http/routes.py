@@ -1,4 +1,4 @@
-"""The routes of the API and their handlers. Validation, response bodies and storage have their own modules."""
+"""The routes of the API and their handlers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class BatchRoutes:
         self._targets = targets
 
     async def create_file(self, request: Request) -> Response:
-        """Handle POST /v1/batches/files: return a URL for one upload."""
+        """Handle POST /v1/batches/files: return an upload URL."""
         body = await read_json(request, self._config.max_json_bytes)
         name, size, content_type = body.get("file_name"), body.get("file_size_in_bytes"), body.get("content_type", "")
         if not isinstance(name, str) or len(name) <= len(".jsonl") or not name.lower().endswith(".jsonl"):
@@ -83,7 +83,7 @@ class BatchRoutes:
         return JsonResponse(file_view(file.id, url, expires), 201)
 
     async def create_batch(self, request: Request) -> Response:
-        """Handle POST /v1/batches: create a job, or return the one that its request_id already created."""
+        """Handle POST /v1/batches: create a job, or return the one with its request_id."""
         order = parse_create_request(await read_json(request, self._config.max_json_bytes), self._targets)
         account = _account(request)
         known = self._batches.by_request_id(account, order.request_id)
@@ -136,9 +136,9 @@ class BatchRoutes:
         return JsonResponse(batch_view(batch))
 
     async def get_results(self, request: Request) -> Response:
-        """Handle GET /v1/batches/{id}/results: return fresh download URLs, or 412 until the job has ended.
+        """Handle GET /v1/batches/{id}/results: return fresh URLs, or 412 until the job has ended.
 
-        The id may be that of a result file: the vendor's client sends it in `files.content(batch.output_file_id)`.
+        The id may be a result file's: the vendor's client sends `batch.output_file_id`.
         """
         file_id = uuid_of(request.path_params["batch_id"])
         batch = self._batches.by_result_file(file_id) if file_id else None
@@ -205,7 +205,7 @@ class BatchRoutes:
 
 
 def _check_same_request(batch: Batch, order: CreateRequest, digest: str) -> Batch:
-    """Return the job of an idempotency key if the create asks for the same job. Raises HttpError (409)."""
+    """Return an idempotency key's job if the create matches it. Raises HttpError (409)."""
     if batch.digest != digest:
         raise HttpError(409, "request_id was used before for a file with other content.")
     if order.endpoint not in {None, batch.endpoint}:

@@ -1,4 +1,4 @@
-"""Signs and checks URLs. A presigned URL permits one method on one file until it expires."""
+"""Signs and checks URLs. Each permits one method on one file until it expires."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from urllib.parse import urlencode
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs and checks URLs with a secret that belongs to one data folder."""
+    """Signs and checks URLs with one data folder's secret."""
 
     secret: bytes
 
     @classmethod
     def of_folder(cls, data: Path) -> Signer:
-        """Return the signer of a data folder. Create its secret, readable by the owner only, if there is none."""
+        """Return a data folder's signer. Create its private secret if there is none."""
         path = data / "secret"
         try:
             secret = bytes.fromhex(path.read_text(encoding="ascii"))
@@ -31,7 +31,7 @@ class Signer:
         return cls(secret)
 
     def query(self, method: str, path: str, expires: float, content_type: str = "") -> str:
-        """Return the query string that permits `method` on `path` until `expires` (Unix seconds).
+        """Return the query that permits `method` on `path` until `expires` (Unix seconds).
 
         With `content_type` the client must send exactly this header.
         """
@@ -43,7 +43,7 @@ class Signer:
         return urlencode(fields)
 
     def allows(self, method: str, path: str, query: Mapping[str, str], content_type: str, now: float) -> bool:
-        """Return whether the signature is valid and not expired. Takes the same time for any wrong signature."""
+        """Return whether a signature is valid and not expired. Takes the same time for any wrong one."""
         expires = query.get("expires", "")
         signed_type = content_type if query.get("signed") == "content-type" else ""
         expected = self._sign(method, path, expires, signed_type)

@@ -1,1 +1,1 @@
-"""Running jobs: scheduling, validation, asking the backend, result lines."""
+"""Running jobs."""

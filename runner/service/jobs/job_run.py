@@ -1,4 +1,4 @@
-"""Runs one job: sends its requests to the backend and writes the answers, until all are done or it must stop."""
+"""Runs one job: sends its requests to the backend and writes the answers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Stop(enum.Enum):
 
 
 class BatchRun:
-    """One running job. All of it runs in the event loop that awaits `work`."""
+    """One running job, in the event loop that awaits `work`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class BatchRun:
         self._shutdown = asyncio.Event()
 
     def stop(self, reason: Stop) -> None:
-        """Send no more requests; those in flight may still finish. A shutdown overrides the other reasons."""
+        """Send no more requests; those in flight may finish. A shutdown overrides other reasons."""
         if self._stop is None or reason is Stop.SHUTDOWN:
             self._stop = reason
         self._stopping.set()
@@ -76,7 +76,7 @@ class BatchRun:
             self._shutdown.set()
 
     async def work(self) -> None:
-        """Run the job until it ends or must stop. Raises OSError. Completed requests are kept."""
+        """Run the job until it ends or must stop. Keeps completed requests. Raises OSError."""
         batch = self._batch
         if self._batches.step(batch.id, ("queued",), "in_progress", time.time()):
             logger.info("job.started", batch=batch.id, requests=batch.total)
@@ -102,7 +102,7 @@ class BatchRun:
             self._end(journal, failure)
 
     async def _process_all(self, journal: Journal) -> None:
-        """Return when every request is done, or after a stop when requests in flight have ended."""
+        """Return when all is done, or after a stop when nothing is in flight."""
         requests = self._requests(journal)
         with closing(requests):
             async with asyncio.TaskGroup() as group:
@@ -112,7 +112,7 @@ class BatchRun:
                 drain.cancel()
 
     async def _drain(self, workers: list[asyncio.Task[None]]) -> None:
-        """After a stop, give requests in flight some time and then cancel them."""
+        """After a stop, wait for requests in flight, then cancel them."""
         await self._stopping.wait()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._shutdown.wait(), self._config.drain)
@@ -141,7 +141,7 @@ class BatchRun:
                 yielded = time.monotonic()
 
     def _inject_faults(self, journal: Journal) -> None:
-        """Apply the job's faults. Raises BackendFailed if a fault fails the job."""
+        """Apply the job's faults. Raises BackendFailed."""
         if code := self._active_faults.get("fail-job"):
             raise BackendFailed(code, "The job failed by the fault fail-job.")
         done = journal.progress
@@ -166,7 +166,7 @@ class BatchRun:
             return RequestFailed("internal_error", "The service could not process this request.")
 
     def _requests(self, journal: Journal) -> _Requests:
-        """Yield the requests that are not done yet, reading lazily."""
+        """Yield the requests that are not done, lazily."""
         batch = self._batch
         defaults = defaults_of(batch)
         with self._storage.blob(batch.blob).open("rb") as file:
@@ -177,7 +177,7 @@ class BatchRun:
                     yield line["custom_id"], with_defaults(body, defaults, batch.format)
 
     async def _report(self, journal: Journal, ended: asyncio.Event) -> None:
-        """Report progress regularly, after a sync, so that a power cut never takes back reported progress."""
+        """Report progress after each sync, so that a power cut never takes it back."""
         while not ended.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), REPORT_EVERY)
@@ -213,7 +213,7 @@ class BatchRun:
 
 
 def _shuffled(lines: Iterator[tuple[int, bytes | None]], seed: str) -> Iterator[bytes]:
-    """Yield the readable lines, shuffled within a window, so that no client relies on the order of results.
+    """Yield readable lines, shuffled within a window: no client may rely on their order.
 
     The order depends only on the file.
     """
@@ -248,6 +248,6 @@ def _first(group: BaseExceptionGroup[BackendFailed]) -> BackendFailed:
 
 
 def defaults_of(batch: Batch) -> dict[str, Any]:
-    """Return the default fields for a job's requests."""
+    """Return the defaults for a job's requests."""
     defaults: dict[str, Any] = orjson.loads(batch.parameters)
     return {"model": batch.default_model, **defaults} if batch.default_model else defaults

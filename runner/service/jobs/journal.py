@@ -1,6 +1,6 @@
-"""The result files of a running job. They are also its journal: a request in them is done.
+"""The result files of a running job, which are also its journal: a request in them is done.
 
-Each answer is written at once, so it survives a crash of the process. After `sync` it survives a power cut.
+An answer survives a crash of the process at once, and a power cut after `sync`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ ERRORS = "errors.jsonl"
 
 
 class Journal:
-    """Both result files of one job, open for appending, with counts.
+    """One job's result files, open for appending.
 
-    Opening reads them, and cuts off an incomplete last line left by a crash. Raises OSError.
+    Opening cuts off an incomplete last line. Raises OSError.
     """
 
     def __init__(self, folder: Path, batch_id: str, shape: ResultShape) -> None:
@@ -59,16 +59,16 @@ class Journal:
 
     @property
     def progress(self) -> Progress:
-        """The counts and tokens so far."""
+        """Return the counts and tokens so far."""
         return Progress(self._completed, self._failed, self._input_tokens, self._output_tokens, self._cached_tokens)
 
     @property
     def dirty(self) -> bool:
-        """Return whether anything was written since the last `sync`."""
+        """Return whether anything was written since `sync`."""
         return self._dirty
 
     def sync(self) -> None:
-        """Flush everything written so far to the disk."""
+        """Flush everything to the disk."""
         self._dirty = False
         os.fsync(self._output)
         os.fsync(self._errors)
@@ -95,7 +95,7 @@ class Journal:
 
 
 def _append(descriptor: int, line: bytes) -> None:
-    """Append a whole line. If only a part can be written, as on a full disk, remove that part."""
+    """Append a whole line. Remove a part, as on a full disk."""
     written = os.write(descriptor, line)
     if written == len(line):
         return

@@ -1,7 +1,4 @@
-"""Lines of input and result files: reading them, and their shapes on the wire.
-
-`validate` checks the content of input lines.
-"""
+"""Lines of input and result files: reading them, and their shapes on the wire."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ Provider = Literal["openai", "anthropic"]
 
 
 class Format(enum.Enum):
-    """The request and response format of one API; the value is its path at the vendor."""
+    """One API's format; the value is its path at the vendor."""
 
     CHAT = "/v1/chat/completions"
     RESPONSES = "/v1/responses"
@@ -27,7 +24,7 @@ class Format(enum.Enum):
 
     @classmethod
     def of(cls, provider: Provider, endpoint: str | None) -> Format:
-        """Return the format of a job's requests. An unknown endpoint counts as chat completions."""
+        """Return a job's format. An unknown endpoint counts as chat completions."""
         if provider == "anthropic":
             return cls.MESSAGES
         return cls.RESPONSES if endpoint == cls.RESPONSES.value else cls.CHAT
@@ -56,7 +53,7 @@ class Usage:
 
 
 def read_lines(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes | None]]:
-    """Yield the lines of a file with their numbers; None for lines of more than `limit` bytes."""
+    """Yield numbered lines; None for those of more than `limit` bytes."""
     number = 0
     while line := file.readline(limit + 1):
         number += 1
@@ -69,13 +66,13 @@ def read_lines(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes | None]
 
 
 def request_of(line: dict[str, Any], provider: Provider) -> dict[str, Any]:
-    """Return the request in a valid input line."""
+    """Return a valid input line's request."""
     body: dict[str, Any] = line["params" if provider == "anthropic" else "body"]
     return body
 
 
 def with_defaults(body: dict[str, Any], defaults: dict[str, Any], wire: Format) -> dict[str, Any]:
-    """Return a request with the job's defaults for missing fields. `max_tokens` gets the format's name for it."""
+    """Add a job's defaults to a request. `max_tokens` gets the format's name for it."""
     if not defaults:
         return body
     merged = {**defaults, **body}
@@ -88,7 +85,7 @@ def with_defaults(body: dict[str, Any], defaults: dict[str, Any], wire: Format) 
 
 
 def output_line(shape: ResultShape, batch_id: str, custom_id: str, response: dict[str, Any]) -> bytes:
-    """Return a line of an output file."""
+    """Return an output file's line."""
     match shape:
         case "guide":
             return _dump({"custom_id": custom_id, "response": response, "error": None})
@@ -101,7 +98,7 @@ def output_line(shape: ResultShape, batch_id: str, custom_id: str, response: dic
 
 
 def error_line(shape: ResultShape, batch_id: str, custom_id: str, code: str, message: str) -> bytes:
-    """Return a line of an error file."""
+    """Return an error file's line."""
     error = {"code": code, "message": message}
     match shape:
         case "guide":
@@ -116,7 +113,7 @@ def error_line(shape: ResultShape, batch_id: str, custom_id: str, code: str, mes
 
 
 def response_in(line: dict[str, Any]) -> dict[str, Any]:
-    """Return the provider's response in a line of `output_line`, in any shape."""
+    """Return the response in an output line of any shape."""
     if "result" in line:
         message: dict[str, Any] = line["result"]["message"]
         return message
@@ -125,15 +122,15 @@ def response_in(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def error_in(line: dict[str, Any]) -> tuple[str, str]:
-    """Return code and message of a line of `error_line`, in any shape."""
+    """Return code and message of an error line of any shape."""
     error = line["result"]["error"] if "result" in line else line["error"]
     return error["code"], error["message"]
 
 
 def usage_of(response: dict[str, Any]) -> Usage:
-    """Return the usage in a response of any format. Missing and invalid numbers count as 0.
+    """Return a response's usage. Missing and invalid numbers count as 0.
 
-    Input tokens include cached tokens, as at OpenAI; Anthropic reports them separately.
+    Input includes cached tokens, as at OpenAI; Anthropic reports them separately.
     """
     usage = response.get("usage")
     if not isinstance(usage, dict):
@@ -150,7 +147,7 @@ def usage_of(response: dict[str, Any]) -> Usage:
 
 
 def key_of(custom_id: str) -> bytes:
-    """Return a 16-byte digest of a custom_id, so that sets of ids stay small."""
+    """Return a custom_id's 16-byte digest, so that sets stay small."""
     return hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
 
 

@@ -1,6 +1,6 @@
 """The thread that validates and runs jobs. The database is its queue, also after a crash.
 
-The API runs in another thread. The two share the database, `wake` and `cancel`.
+It shares the database, `wake` and `cancel` with the API's thread.
 """
 
 from __future__ import annotations
@@ -44,10 +44,7 @@ class _RetryLater(Exception):
 
 
 class Scheduler:
-    """Validates and runs jobs in its own thread, from `start` to `stop`.
-
-    It calls `on_webhook` in that thread when a webhook is due.
-    """
+    """Validates and runs jobs in its own thread, which calls `on_webhook`."""
 
     def __init__(self, config: ServiceConfig, storage: Storage, faults: Faults, on_webhook: Callable[[], None]) -> None:
         self._config = config
@@ -64,7 +61,7 @@ class Scheduler:
         self._broken: dict[str, tuple[int, float]] = {}
 
     def start(self) -> None:
-        """Start the thread. Raises the exception that ended its setup, such as the backend's ServiceError."""
+        """Start the thread. Raises its setup's exception, such as ServiceError."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -78,7 +75,7 @@ class Scheduler:
         self._thread.call_soon(self._woken.set)
 
     def cancel(self, batch_id: str) -> None:
-        """Signal that a job was set to `cancelling`, from any thread."""
+        """Signal a job's cancellation, from any thread."""
         self._thread.call_soon(lambda: self._cancel(batch_id))
 
     def _cancel(self, batch_id: str) -> None:
@@ -105,7 +102,7 @@ class Scheduler:
             db.close()
 
     async def _dispatch(self) -> None:
-        """Start all work that is possible, and repeat after each change."""
+        """Start all possible work, and repeat after each change."""
         swept = 0.0
         while not self._stopping:
             self._woken.clear()
@@ -155,7 +152,7 @@ class Scheduler:
         active: dict[str, asyncio.Task[None]],
         work: Callable[[Batch], Coroutine[Any, Any, None]],
     ) -> None:
-        """Run the work. If it raises, leave the job as it is and retry later."""
+        """Run the work. If it raises, keep the job and retry later."""
         try:
             await work(batch)
             self._broken.pop(batch.id, None)

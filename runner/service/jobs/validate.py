@@ -1,6 +1,6 @@
-"""Validates an input file before any of its requests is sent. Reads the file only.
+"""Validates an input file before any of its requests is sent.
 
-The rules are those of the vendor's guide and API description. An invalid job is `failed` with its first errors.
+Source: the vendor's guide and API description. An invalid job is `failed` with its first errors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OTHER_ITEMS = frozenset({"function_call", "function_call_output", "reasoning", 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules for the lines of one job. `defaults` are the job's model and parameters."""
+    """The rules for one job's lines. `defaults` are its model and parameters."""
 
     provider: Provider
     endpoint: str | None
@@ -37,13 +37,13 @@ class Rules:
 
     @property
     def format(self) -> Format:
-        """The shape of the requests."""
+        """Return the requests' format."""
         return Format.of(self.provider, self.endpoint)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of validation: the number of requests and their model, or at most `MAX_ERRORS` errors."""
+    """The number of requests and their model, or at most `MAX_ERRORS` errors."""
 
     total: int
     model: str | None
@@ -60,9 +60,9 @@ class _Seen:
 
 
 def validate(path: Path, rules: Rules, stopped: Callable[[], bool] = lambda: False) -> Verdict | None:
-    """Check a whole input file in one pass. Memory does not depend on the size of its lines.
+    """Check a whole input file in one pass, with bounded memory.
 
-    Return None if `stopped` returned True meanwhile. Raises OSError if the file can't be read.
+    Return None if `stopped` returned True meanwhile. Raises OSError.
     """
     seen = _Seen()
     errors: list[LineError] = []
@@ -240,6 +240,5 @@ def _content_errors(content: Any, where: str) -> _Found:
 
 
 def _short(value: Any) -> str:
-    """Return a value from the file, cut to keep errors readable."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

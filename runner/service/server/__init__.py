@@ -1,1 +1,1 @@
-"""One service over one data folder: start, stop, sockets, connections, bounds."""
+"""One service over one data folder."""

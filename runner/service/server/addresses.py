@@ -1,4 +1,4 @@
-"""IP addresses: which are public, and which count as one network peer. No names are resolved here."""
+"""IP addresses: which are public, and which count as one peer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPECIAL = tuple(
 
 
 def group(address: str) -> str:
-    """Return what counts as one peer: an IPv4 address, or the /64 network of an IPv6 address."""
+    """Return one peer: an IPv4 address, or an IPv6 address's /64 network."""
     try:
         parsed = plain(ipaddress.ip_address(address.partition("%")[0]))
     except ValueError:
@@ -39,11 +39,10 @@ def plain(address: Address) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is reachable over the internet and belongs to one host there.
+    """Return whether the internet reaches one host at this address.
 
-    False for loopback, link-local, private, shared (CGNAT), multicast, unspecified and reserved addresses, and for
-    those that carry an IPv4 address: mapped, compatible, 6to4, Teredo and NAT64. Ranges: the IANA special-purpose
-    address registries.
+    Excludes special ranges (IANA special-purpose address registries) and those with an IPv4 address: mapped,
+    compatible, 6to4, Teredo and NAT64.
     """
     if any(address in network for network in _SPECIAL) or address.is_multicast or address.is_reserved:
         return False

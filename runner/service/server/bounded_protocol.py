@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol with limits on header size and on the client's time.
 
-httptools has no limits: it collects a header of any size until it is complete.
+httptools collects a header of any size until it is complete.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return not self.flow.read_paused
 
     def unsent(self) -> int:
-        """Return how many bytes the peer has not taken yet."""
+        """Return the bytes that the peer has not taken."""
         return self.transport.get_write_buffer_size()
 
     def close(self, *, at_once: bool) -> None:
@@ -66,7 +66,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timer for the first request's headers."""
+        """Start the timer for headers."""
         super().connection_made(transport)
         self._connection.side = self
         self._wait(self._bounds.header_time)
@@ -77,7 +77,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse data, and refuse a request if one of its elements is too large."""
+        """Parse data. Refuse a request with too large an element."""
         if self._idle:
             self._idle = False
             self._wait(self._bounds.header_time)
@@ -99,7 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._wait(self._bounds.header_time)
 
     def on_url(self, url: bytes) -> None:
-        """Count a piece of the request's target. Raises ValueError above the limit."""
+        """Count a piece of the target. Raises ValueError above the limit."""
         self._count(len(url))
         super().on_url(url)
 
@@ -125,7 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Add the time that a piece of the body takes at the lowest rate."""
+        """Add a piece's time at the lowest rate."""
         self._parsed_any = True
         wait = self._connection.receiving
         if wait is not None and not self.cycle.response_complete:
@@ -133,7 +133,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Stop the timer of the body."""
+        """Stop the body's timer."""
         self._parsed_any = True
         self._in_message = False
         self._connection.receiving = None
@@ -154,12 +154,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connection.sending = self._connections.sending(self.unsent(), self.loop.time())
 
     def resume_writing(self) -> None:
-        """Stop the timer for the client to read."""
+        """Stop that timer."""
         super().resume_writing()
         self._connection.sending = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer a request that can't be parsed or exceeds a limit, and close the connection."""
+        """Answer an invalid or too large request, and close the connection."""
         status, message = self._refusal or (400, msg)
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and not cycle.response_complete:
@@ -176,7 +176,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Log nothing: the service ignores upgrade requests."""
+        """Log nothing: upgrade requests are ignored."""
 
     def _count(self, size: int) -> None:
         self._parsed_any = True
@@ -192,7 +192,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connection.receiving = Wait(self.loop.time(), seconds)
 
     def _wait_for_next(self) -> None:
-        """Start the timer for the next request, or for the rest of one that was answered early."""
+        """Time the next request, or the rest of one that was answered early."""
         # uvicorn's timer stops at any byte.
         self._unset_keepalive_if_required()
         self._idle = not self._in_message

@@ -1,4 +1,4 @@
-"""Limits on what a network client may use, with or without a token. Values only."""
+"""Limits on network clients."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Open connections: their limits, in total and by address, and which one is closed to make room.
 
-A connection waits for its client (handshake, headers, body, reading of a response, next request) or works for it. A
-waiting one has a time limit, and the longest waiting one may be closed for a new connection. So idle clients can
-neither use up the file descriptors nor lock others out.
+A connection waits for its client or works for it. A wait has a time limit, and the longest may end for a new
+connection. So idle clients can neither use up the file descriptors nor lock others out.
 """
 
 from __future__ import annotations
@@ -36,21 +35,21 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 @dataclass(slots=True)
 class Wait:
-    """A wait for the client: its start (loop time) and its limit in seconds."""
+    """A wait for the client: start (loop time) and limit in seconds."""
 
     since: float
     allowed: float
 
 
 class Side(Protocol):
-    """This side of a connection, during and after its TLS handshake."""
+    """This side of a connection."""
 
     def reads(self) -> bool:
-        """Return whether the peer can send: False while the service itself has stopped reading."""
+        """Return whether the peer can send."""
         ...
 
     def unsent(self) -> int:
-        """Return how many bytes the peer has not taken yet."""
+        """Return the bytes that the peer has not taken."""
         ...
 
     def close(self, *, at_once: bool) -> None:
@@ -59,9 +58,9 @@ class Side(Protocol):
 
 
 class Connection:
-    """One accepted connection, from before its TLS handshake until its end.
+    """One accepted connection, also during its TLS handshake.
 
-    `receiving` is the wait for the peer's next bytes, `sending` the wait for it to read; None if there is no such wait.
+    `receiving` is the wait for the peer's next bytes, `sending` for it to read.
     """
 
     __slots__ = ("origin", "receiving", "sending", "side")
@@ -73,7 +72,7 @@ class Connection:
         self.sending: Wait | None = None
 
     def waits(self) -> list[Wait]:
-        """Return what this connection waits for now; nothing while the service works on a request."""
+        """Return the current waits; none while the service works."""
         waits = [self.sending] if self.sending and self.side.unsent() else []
         if self.receiving and not waits and self.side.reads():
             waits.append(self.receiving)
@@ -81,7 +80,7 @@ class Connection:
 
 
 class Connections:
-    """All open connections of a service. For one event loop."""
+    """All open connections. For one event loop."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -89,7 +88,7 @@ class Connections:
         self._open: set[Connection] = set()
 
     def admit(self, address: str, side: Side, now: float) -> Connection | None:
-        """Count a new connection, after closing another one if necessary. Return None if there is no room."""
+        """Count a new connection, in another's place if necessary. Return None without room."""
         connection = Connection(group(address), side, Wait(now, self._bounds.header_time))
         same = [one for one in self._open if one.origin == connection.origin]
         if len(same) >= self._bounds.per_address and not self._close_oldest(same):
@@ -100,7 +99,7 @@ class Connections:
         return connection
 
     def make_room(self) -> bool:
-        """Close the longest waiting connection of the address with the most. Return False if none waits."""
+        """Close the longest wait of the address with the most. Return False if none waits."""
         counts = Counter(one.origin for one in self._open)
         waiting = [one for one in self._open if one.waits()]
         most = max((counts[one.origin] for one in waiting), default=0)
@@ -117,11 +116,11 @@ class Connections:
         return True
 
     def forget(self, connection: Connection) -> None:
-        """Stop counting a connection that has ended."""
+        """Stop counting a connection."""
         self._open.discard(connection)
 
     def sweep(self, now: float) -> None:
-        """Close every connection that exceeds its time limit."""
+        """Close every connection beyond its time limit."""
         for one in tuple(self._open):
             unsent = one.side.unsent()
             if unsent and one.sending is None:
@@ -187,7 +186,7 @@ class Listener:
         handshake.task.add_done_callback(self._opening.discard)
 
     async def _open(self, accepted: socket.socket, connection: Connection) -> None:
-        """Make the TLS handshake, if there is one, and start the protocol."""
+        """Make any TLS handshake, and start the protocol."""
         handshake = connection.side
         limits = {"ssl_handshake_timeout": self._bounds.header_time, "ssl_shutdown_timeout": _GOODBYE}
         try:
@@ -206,7 +205,7 @@ class Listener:
 
 
 class _Handshake:
-    """A connection that has no protocol yet."""
+    """A connection without a protocol yet."""
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None

@@ -1,4 +1,4 @@
-"""One service for one data folder: its lock, socket and threads, and the order of their start and stop."""
+"""One service for one data folder: its lock, socket and threads, and their order."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Host:
             logger.info("service.stopped", url=url)
 
     def stop(self) -> None:
-        """Make `serve` return. A second call does not wait for open connections."""
+        """End `serve`. A second call does not wait for connections."""
         if self._server is not None:
             self._server.force_exit = self._stopped
             self._server.should_exit = True
@@ -81,7 +81,7 @@ class Host:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with a limited listener, and without its signal handling, which would end the process."""
+    """uvicorn's server with a limited listener, and without its signal handling."""
 
     def __init__(
         self, app: ASGIApp, tls: ssl.SSLContext | None, bounds: Bounds, on_started: Callable[[], None]
@@ -110,7 +110,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections with limits, which uvicorn does not have."""
+        """Accept connections with limits."""
         await self.lifespan.startup()
         assert sockets is not None
         self.servers = []
@@ -126,7 +126,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, and close open connections."""
+        """Stop accepting, and close connections."""
         self._accepting.cancel()
         await asyncio.wait([self._accepting])
         await super().shutdown(sockets)
@@ -135,7 +135,7 @@ class _Server(uvicorn.Server):
         return BoundedProtocol(self.config, self.server_state, self._bounds, connection, self._listener.connections)
 
     def _check(self, accepting: asyncio.Task[None]) -> None:
-        """Stop a service that can't accept connections any more, so that its supervisor restarts it."""
+        """Stop a service that can't accept connections, so that its supervisor restarts it."""
         if not accepting.cancelled() and (error := accepting.exception()):
             logger.warning("service.accepts_no_more", reason=f"{error!r}")
             self.should_exit = True
@@ -168,13 +168,13 @@ def _listen(config: ServiceConfig) -> socket.socket:
 
 
 def _url(scheme: str, host: str, listener: socket.socket) -> str:
-    """Return the URL of a listener for programs of this machine."""
+    """Return a listener's URL for this machine."""
     name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host).strip("[]")  # noqa: S104
     return f"{scheme}://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
 
 
 def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
-    """Open the data folder, start the threads of jobs and webhooks, and build the API."""
+    """Open the data folder, start the threads, and build the API."""
     faults = Faults(config.faults, config.seed)
     try:
         storage = Storage(config.data)

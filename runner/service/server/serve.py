@@ -1,4 +1,4 @@
-"""Runs the service in the foreground of a process, or in a thread. Cheap to import."""
+"""Runs the service in a process or in a thread. Cheap to import."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def run(config: ServiceConfig, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then stop cleanly and return. Call it in the main thread.
+    """Serve until SIGTERM or SIGINT, then stop cleanly. Call it in the main thread.
 
-    It calls `on_ready` with the URL, for example `http://127.0.0.1:8080`, when it accepts connections. Unfinished jobs
-    continue at the next start. A second signal does not wait for open connections.
+    It calls `on_ready` with the URL when it accepts connections. Unfinished jobs continue at the next start. A second
+    signal does not wait for connections.
 
-    Raises ServiceError if the service can't start: data folder in use, address in use, backend missing.
+    Raises ServiceError: data folder in use, address in use, backend missing.
     """
     from runner.service.server.host import Host  # noqa: PLC0415 - uvicorn, starlette: only when something is served
 
@@ -38,7 +38,7 @@ def run(config: ServiceConfig, on_ready: Callable[[str], None]) -> None:
 
 
 class BackgroundService:
-    """The service in a thread of this process; a context manager that stops it.
+    """The service in a thread; a context manager that stops it.
 
     `url` is its address. Raises ServiceError if it can't start.
     """
@@ -61,11 +61,11 @@ class BackgroundService:
 
     @classmethod
     def start(cls, config: ServiceConfig) -> BackgroundService:
-        """Start a service and return when it accepts connections."""
+        """Start a service and wait until it accepts connections."""
         return cls(config)
 
     def stop(self) -> None:
-        """Stop within about a second. Unfinished jobs continue at the next start. Safe to call again."""
+        """Stop within about a second. Unfinished jobs continue at the next start."""
         self._host.stop()
         self._thread.join()
 

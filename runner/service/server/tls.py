@@ -1,4 +1,4 @@
-"""The server's TLS context. It checks certificate and key before the service listens."""
+"""The server's TLS context, checked before the service listens."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from runner.errors import ServiceError
 
 
 def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
-    """Return a context for `certificate`, a PEM file with its chain and, without `key`, its key.
+    """Return a context for TLS 1.2 and newer. Raises ServiceError with the invalid file.
 
-    It accepts TLS 1.2 and newer, Python's default. Raises ServiceError with the invalid file.
+    `certificate` is PEM with its chain and, without `key`, its key.
     """
     for what, path in (("certificate", certificate), ("key", key)):
         if path is not None:

@@ -1,4 +1,4 @@
-"""Content and signature of webhooks (https://www.standardwebhooks.com). `sender` sends them."""
+"""Content and signature of webhooks (https://www.standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREFIX = "whsec_"
 
 
 def signer(secret: str) -> Webhook:
-    """Return the signer of a secret: base64 after `whsec_`, as the standard defines, otherwise plain bytes.
+    """Return a secret's signer: base64 after `whsec_`, as the standard defines, otherwise plain bytes.
 
     Raises ValueError for `whsec_` without valid base64.
     """
@@ -35,13 +35,13 @@ def signer(secret: str) -> Webhook:
 
 
 def message(batch: Batch) -> bytes:
-    """Return the message about a job that has ended. Every attempt sends the same bytes."""
+    """Return an ended job's message, the same for every attempt."""
     event = {"type": f"batch.{batch.status}", "timestamp": timestamp(batch.ended_at), "data": batch_view(batch)}
     return orjson.dumps(event)
 
 
 def headers(batch: Batch, secret: str, content: bytes, now: float) -> dict[str, str]:
-    """Return the headers of an attempt at `now`. Attempts share an id, so that receivers detect duplicates."""
+    """Return an attempt's headers. Attempts share an id, so that receivers detect duplicates."""
     message_id = f"msg_{batch.id}"
     at = datetime.fromtimestamp(int(now), UTC)
     return {
@@ -54,7 +54,7 @@ def headers(batch: Batch, secret: str, content: bytes, now: float) -> dict[str, 
 
 
 def redacted_url(url: str) -> str:
-    """Return a webhook's URL without path, query and user, which are often secrets."""
+    """Return a URL without path, query and user, which are often secrets."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     name = f"[{host}]" if ":" in host else host

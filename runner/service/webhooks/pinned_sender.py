@@ -1,7 +1,7 @@
 """Sends webhooks over HTTP, only to addresses that were checked.
 
-It resolves a name once and connects to an address of that answer, so DNS rebinding has no effect. Host header, SNI and
-certificate check use the name. It uses no proxy and follows no redirect: either would choose another address.
+It connects to an address of its only lookup, so DNS rebinding has no effect. Host header, SNI and certificate check use
+the name. A proxy or a redirect would choose another address, so it uses neither.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 class NotPermitted(Exception):
-    """The host has no permitted address. The error does not show whether it has any."""
+    """The host has no permitted address, or none at all."""
 
 
 class Sender:
@@ -44,7 +44,7 @@ class Sender:
         )
 
     async def post(self, url: str, content: bytes, headers: dict[str, str]) -> int:
-        """Send a message and return the status. Do not read the body, which may have any size.
+        """Send a message and return the status. The body, of any size, stays unread.
 
         Raises NotPermitted, ValueError for an invalid URL, and httpcore's exceptions.
         """
@@ -101,7 +101,7 @@ class _Pinned(httpcore.AsyncNetworkBackend):
 
 
 async def _resolve(host: str, port: int) -> list[str]:
-    """Resolve a name in its own thread: slow name servers must delay neither other webhooks nor the shutdown."""
+    """Resolve in a thread: slow name servers must delay neither other webhooks nor the shutdown."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()
 

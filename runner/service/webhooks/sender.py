@@ -1,4 +1,4 @@
-"""The thread that delivers webhooks. The outbox is its queue, so jobs do not wait for it."""
+"""The thread that delivers webhooks. The outbox is its queue, so jobs do not wait."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _THREAD = "batchspec-webhooks"
 
 
 class WebhookSender:
-    """Delivers the webhooks in the outbox in its own thread, from `start` to `stop`."""
+    """Delivers the webhooks in the outbox in its own thread."""
 
     def __init__(self, config: ServiceConfig, faults: Faults, targets: Targets) -> None:
         self._config = config
@@ -54,11 +54,11 @@ class WebhookSender:
         self._active: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
-        """Start to deliver, also webhooks of an earlier process. Raises the exception that ended the setup."""
+        """Deliver, also webhooks of an earlier process. Raises the setup's exception."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop within half a second. The next start delivers what was not acknowledged."""
+        """Stop within half a second. The next start delivers the rest."""
         self._stopping = True
         self.wake()
         self._thread.join()
@@ -91,7 +91,7 @@ class WebhookSender:
             await self._sender.close()
 
     def _start_due(self) -> float:
-        """Start due deliveries, and return the seconds until the next check."""
+        """Start due deliveries, and return the seconds until the next."""
         now = time.time()
         try:
             free = MAX_CONCURRENT - len(self._active)

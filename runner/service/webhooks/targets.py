@@ -1,4 +1,4 @@
-"""Where webhooks may be sent: to public addresses, and to what the operator allows. No name is resolved here."""
+"""Where webhooks may be sent: to public addresses, and to what the operator allows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*")
 
 
 class Targets:
-    """The addresses and hosts that an operator allows beyond public addresses.
+    """Addresses and hosts that an operator allows in addition.
 
     `allow` holds host names, addresses, networks (CIDR), `loopback` and `private`. Raises ServiceError for anything
     else.
@@ -44,14 +44,14 @@ class Targets:
             self._hosts.add(host)
 
     def permits(self, host: str, address: Address) -> bool:
-        """Return whether a webhook to `host` may be sent to `address`, to which the name resolved."""
+        """Return whether webhooks to `host` may use `address`, to which it resolved."""
         bare = plain(address)
         if _folded(host) in self._hosts or any(bare in network for network in self._networks):
             return True
         return is_public(address) and not is_this_machine(address)
 
     def refusal(self, host: str) -> str:
-        """Return why no webhook to `host` can be permitted; empty if that shows only when the name is resolved."""
+        """Return why no webhook to `host` is permitted; empty if only its address can show that."""
         name = _folded(host)
         if name == "localhost" or name.endswith(".localhost"):
             addresses = [ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")]
@@ -66,7 +66,7 @@ class Targets:
 
 
 def is_this_machine(address: Address) -> bool:
-    """Return whether an address belongs to this machine: only such an address can be bound to."""
+    """Return whether this machine can bind to an address."""
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -81,7 +81,7 @@ def _folded(host: str) -> str:
 
 
 def _is_odd_address(name: str) -> bool:
-    """Return whether resolvers take a name for an IPv4 address: 127.1, 0x7f000001, 2130706433, 0177.0.0.1."""
+    """Return whether resolvers take a name for an IPv4 address: 127.1, 0x7f000001, 2130706433."""
     try:
         socket.inet_aton(name)
     except (OSError, ValueError):
