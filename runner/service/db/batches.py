@@ -179,26 +179,19 @@ class Batches:
             self._known_at = version
         batch = self._known.get(batch_id)
         if batch is None:
-            row = self._db.connection.execute("SELECT * FROM batches WHERE id = ?", (batch_id,)).fetchone()
-            if row is None:
+            batch = self._find("id = ?", (batch_id,))
+            if batch is None:
                 return None
-            batch = self._known[batch_id] = Batch(**dict(row))
+            self._known[batch_id] = batch
         return batch if account in {None, batch.account} else None
 
     def by_request_id(self, account: str, request_id: str) -> Batch | None:
         """Return the job of an idempotency key."""
-        row = self._db.connection.execute(
-            "SELECT * FROM batches WHERE account = ? AND request_id = ?", (account, request_id)
-        ).fetchone()
-        return Batch(**dict(row)) if row else None
+        return self._find("account = ? AND request_id = ?", (account, request_id))
 
     def by_result_file(self, file_id: str) -> Batch | None:
         """Return the job of an output or error file."""
-        row = self._db.connection.execute(
-            "SELECT * FROM batches WHERE output_file_id = :id UNION SELECT * FROM batches WHERE error_file_id = :id",
-            {"id": file_id},
-        ).fetchone()
-        return Batch(**dict(row)) if row else None
+        return self._find("output_file_id = ? OR error_file_id = ?", (file_id, file_id))
 
     def page(self, account: str, *, before: int | None, status: str | None, limit: int) -> list[Batch]:
         """Return up to `limit` jobs with a `seq` below `before`, newest first."""
@@ -218,20 +211,13 @@ class Batches:
 
     def next_in(self, statuses: Sequence[Status], *, exclude: Collection[str]) -> Batch | None:
         """Return the oldest job in these states, except `exclude`."""
-        rows = self._db.connection.execute(
-            f"SELECT * FROM batches WHERE status IN ({_marks(statuses)}) AND id NOT IN ({_marks(exclude)})"  # noqa: S608
-            " ORDER BY seq LIMIT 1",
-            (*statuses, *exclude),
+        return self._find(
+            f"status IN ({_marks(statuses)}) AND id NOT IN ({_marks(exclude)}) ORDER BY seq", (*statuses, *exclude)
         )
-        row = rows.fetchone()
-        return Batch(**dict(row)) if row else None
 
     def overdue(self, now: float) -> list[str]:
         """Return the jobs that expired before they started."""
-        rows = self._db.connection.execute(
-            "SELECT id FROM batches WHERE status IN ('validating', 'queued') AND expires_at <= ?", (now,)
-        )
-        return [row["id"] for row in rows]
+        return self._ids("status IN ('validating', 'queued') AND expires_at <= ?", now)
 
     def next_deadline(self) -> float | None:
         """Return when the next waiting job expires."""
@@ -302,14 +288,20 @@ class Batches:
 
     def with_old_results(self, before: float) -> list[str]:
         """Return jobs that ended before a time and have results."""
-        rows = self._db.connection.execute(
-            "SELECT id FROM batches WHERE ended_at < ? AND results_deleted = 0", (before,)
-        )
-        return [row["id"] for row in rows]
+        return self._ids("ended_at < ? AND results_deleted = 0", before)
 
     def results_gone(self, batch_id: str) -> None:
         """Record that results were deleted."""
         self._db.connection.execute("UPDATE batches SET results_deleted = 1 WHERE id = ?", (batch_id,))
+
+    def _find(self, condition: str, values: tuple[object, ...]) -> Batch | None:
+        query = f"SELECT * FROM batches WHERE {condition} LIMIT 1"  # noqa: S608 - this class writes the conditions
+        row = self._db.connection.execute(query, values).fetchone()
+        return Batch(**dict(row)) if row else None
+
+    def _ids(self, condition: str, time: float) -> list[str]:
+        query = f"SELECT id FROM batches WHERE {condition}"  # noqa: S608 - this class writes the conditions
+        return [row["id"] for row in self._db.connection.execute(query, (time,))]
 
 
 def _marks(values: Collection[object]) -> str:
