@@ -1,1 +1,1 @@
-"""Upload, submit, wait, fetch, write: the only place with effects on the service."""
+"""The only room with effects on the service."""

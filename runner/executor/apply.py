@@ -1,7 +1,4 @@
-"""Apply: advances all jobs under their lockfiles' locks, waits without any lock, and repeats until all have ended.
-
-Each round observes everything again. `runner.executor.job_run` does the work for one job.
-"""
+"""Advance all jobs under their lockfiles' locks, wait without a lock, and repeat until all have ended."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from runner.state.locks import is_held, lock_holder, write_lock
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during the wait. Everything known is on disk; `outcomes` say what is still running at the service."""
+    """Ctrl-C. Everything known is on disk; `outcomes` have the batches still in flight."""
 
     def __init__(self, outcomes: tuple[Outcome, ...]) -> None:
         super().__init__()
@@ -74,7 +71,7 @@ def _abandon_blocked(context: Context, runs: Sequence[JobRun]) -> None:
 
 
 def _advance_all(context: Context, runs: Sequence[JobRun]) -> None:
-    """Advance all jobs, grouped by lockfile, each group under its lock. Locks held by others come last."""
+    """Advance jobs under the lock of their lockfile. Locks that others hold come last."""
     groups: dict[Path, list[JobRun]] = {}
     for run in runs:
         groups.setdefault(context.places.lock(run.lock_path), []).append(run)
@@ -98,7 +95,7 @@ def _report_end(context: Context, run: JobRun) -> None:
 
 @contextlib.contextmanager
 def _report_lock(context: Context, lock: Path, lists: BatchListCache) -> Iterator[None]:
-    """Report that another process holds the lock. Forget the batch lists afterwards, because they are old by then."""
+    """Report a lock that another process holds. Forget the batch lists, which are old after the wait."""
     context.watcher.event("lock.waiting", holder=lock_holder(lock))
     yield
     lists.forget()

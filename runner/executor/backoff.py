@@ -1,7 +1,7 @@
-"""Decides when a shard is submitted again after the account's queue was full.
+"""When to submit a shard again after the account's queue was full.
 
-Nothing ran and nothing was billed, so a refusal uses up no round. After one, batches are submitted one at a time: when
-a batch of the job ends, or after a pause that doubles.
+A refused batch is not billed and uses up no round. After a refusal, submit one batch at a time: when a batch ends, or
+after a pause that doubles.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ MIN_PAUSE = 300.0
 """Seconds before the first retry if no batch ends earlier."""
 MAX_PAUSE = 3600.0
 MAX_AGE = timedelta(hours=24)
-"""How long a refusal counts: a batch's whole completion window."""
+"""How long a refusal counts: the completion window of a batch."""
 MAX_REFUSALS_ALONE = 3
-"""Refusals of one shard with nothing else in flight before the job stops: the shard does not fit the queue."""
+"""Refusals of a shard with nothing in flight before the job stops: the shard does not fit the queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many batches may be submitted now (None: no limit), and the seconds until one more may be."""
+    """Batches that may be submitted now (None: no limit), and seconds until one more may be."""
 
     batches: int | None = None
     seconds: float = 0.0
 
     @property
     def wake(self) -> float:
-        """Seconds until the next attempt if nothing may be submitted before; else infinite."""
+        """Seconds until the next attempt if none may be submitted now; else infinite."""
         return self.seconds if self.batches == 0 else math.inf
 
 
 class Backoff:
-    """The refusals of one job in one apply. `words` is the service's last message, `size` that shard's bytes."""
+    """Refusals of one job in one apply. `words`: the service's last message. `size`: that shard's bytes."""
 
     def __init__(self) -> None:
         self.words = ""
@@ -54,10 +54,7 @@ class Backoff:
         self._reported: str = ""
 
     def look(self, batches: Sequence[BatchRecord], sent: Collection[str], running: int) -> list[BatchRecord]:
-        """Count batches newly found refused. Return those among `sent`, the ones this apply submitted.
-
-        `running` is the number of batches in flight at the service.
-        """
+        """Count newly refused batches. Return those that this apply `sent`. `running`: batches in flight."""
         new = [one for one in batches if one.refused and one.line.batch not in self._counted]
         self._counted.update(one.line.batch for one in new)
         for one in new:
@@ -69,7 +66,7 @@ class Backoff:
         return own
 
     def refuse(self, shard: str, size: int, error: QueueFull, now: datetime, running: int) -> None:
-        """Count a create request that was refused immediately."""
+        """Count a create request that the service refused."""
         self._creates.append((shard, now))
         self.words, self.size = error.message, size
         if not running:
@@ -78,9 +75,9 @@ class Backoff:
     def room(
         self, address: str, batches: Sequence[BatchRecord], shards: int, running: int, now: datetime, watcher: Watcher
     ) -> Room:
-        """Return what may be submitted now of `shards` shards, given the newest refusal and what happened since.
+        """Return how many of `shards` shards may be submitted now. `batches` are all of the job.
 
-        `batches` are all of the job. Raises BatchspecError if waiting does not help.
+        Raises BatchspecError if waiting does not help.
         """
         hopeless = not running and max(self._alone.values(), default=0) >= MAX_REFUSALS_ALONE
         if hopeless or len(self._counted) + len(self._creates) > most_refusals(shards):
@@ -116,7 +113,7 @@ class Backoff:
         return Room(1) if remaining <= 0 else Room(0, math.ceil(remaining))
 
     def _in_a_row(self, refused: Sequence[BatchRecord], later: Sequence[BatchRecord]) -> int:
-        """Return the refusals of the shard refused most often since a batch was last accepted."""
+        """Return how often the most refused shard was refused since a batch was last accepted."""
         if any(one.ended or one.state not in {"submitted", "validating"} for one in later):
             return 1
         names = Counter([*(_name(one) for one in refused), *(shard for shard, _ in self._creates)])
@@ -128,5 +125,4 @@ def _name(one: BatchRecord) -> str:
 
 
 def _moment(one: BatchRecord, now: datetime) -> datetime:
-    """Return when a batch ended, else when it was created."""
     return moment_of(one.line.ended_at or "") or moment_of(one.line.created_at) or now

@@ -1,7 +1,7 @@
-"""Downloads the results of an ended batch and indexes them by key.
+"""Download the results of an ended batch and index them by key.
 
-Keep every downloaded line. Duplicate, unknown and malformed lines are counted and skipped. A fetch never leaves the
-store with fewer answers than before.
+Keep every downloaded line; count and skip duplicate, unknown and malformed lines. A fetch never leaves the store with
+fewer answers than before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from runner.state.results import CustomIdMap, Entries, ResultIndex, ResultStore,
 
 
 class NotVisibleYet(NotReady):
-    """The service shows no results of a batch that ended a short time ago. They may still appear."""
+    """A batch ended a short time ago, and its results may still appear."""
 
 
 def fetch_batch(
@@ -39,12 +39,12 @@ def fetch_batch(
     ended_by: datetime | None,
     gone_before: bool = False,
 ) -> ResultIndex:
-    """Fetch results, as `fetch` does. This is the one place that decides whether missing results are gone for good.
+    """Fetch results, and decide whether missing ones are gone for good.
 
-    ended_by: when the batch had ended at the latest, if the service does not say; None counts as long ago.
+    ended_by: latest time at which the batch had ended, if the service does not say; None: long ago.
     gone_before: an earlier fetch found the results gone.
 
-    Raises NotFound if the results are gone, and NotVisibleYet if they may still appear.
+    Raises NotFound if the results are gone, NotVisibleYet if they may still appear.
     """
     settled = gone_before or results_settled(profile.kind, batch, ended_by, context.now())
     try:
@@ -65,17 +65,14 @@ def fetch(
     *,
     settled: bool = True,
 ) -> ResultIndex:
-    """Download and index the results of an ended batch.
+    """Download and index the results of an ended batch. A batch without answers gives an empty index.
 
-    Fewer lines than the service counts are downloaded once more, from new URLs. Lines that only came the first time are
-    kept. A batch without any answers has no results, which gives an empty index.
+    If lines are missing, download once more from new URLs and keep the lines of both downloads.
 
-    progress: called with bytes downloaded.
-    reading: called with bytes indexed.
+    progress: called with bytes downloaded; reading: with bytes indexed.
     settled: the batch ended long enough ago that all its results are visible.
 
-    Raises NotFound if expected results are missing, NotReady if the batch has not ended, and ProviderError if the
-    results can't be read now.
+    Raises NotFound if results are missing, NotReady if the batch has not ended, or ProviderError.
     """
     if not batch.ended:
         raise NotReady(f"batch {batch.batch_id} is {batch.status}", status=200)
@@ -122,7 +119,7 @@ def _fetch_once(
 
 
 def _carry_over(stored: ResultIndex, entries: Entries, fresh: tuple[Path, Path]) -> bool:
-    """Append the stored lines that were not downloaded again to the new files. Return whether there were any."""
+    """Append stored lines that the new files lack. Return whether there were any."""
     old = stored.entries.all()
     new = entries[entries["file"] < len(fresh)]
     again = np.where(
@@ -144,14 +141,13 @@ def _carry_over(stored: ResultIndex, entries: Entries, fresh: tuple[Path, Path])
 
 
 def _completeness(summary: Summary) -> tuple[int, int, bool]:
-    """Return what orders two results of a batch: the larger one has more answers, then failures, then all files."""
     return summary.answers, summary.failures, not summary.partial
 
 
 def _download(
     api: BatchApi, batch: RemoteBatch, files: tuple[Path, Path], progress: Progress | None, *, settled: bool
 ) -> bool:
-    """Download the result files that exist. Return whether those are all that the counts promise."""
+    """Download the result files that exist. Return whether they are all that the counts promise."""
     counts = batch.counts
     try:
         urls = api.results(batch.batch_id)
@@ -182,7 +178,6 @@ def _download(
 
 
 def _new_url(api: BatchApi, batch: RemoteBatch, name: str) -> str:
-    """Return a new URL for a result file, after the first one has expired."""
     url: str | None = getattr(api.results(batch.batch_id), name)
     if url is None:
         raise Malformed(f"the service no longer returns the {name} of batch {batch.batch_id} that it returned before")
@@ -190,5 +185,4 @@ def _new_url(api: BatchApi, batch: RemoteBatch, name: str) -> str:
 
 
 def _errors(batch: RemoteBatch) -> tuple[BatchError, ...]:
-    """Return why the whole batch failed."""
     return batch.errors if batch.status == "failed" else ()

@@ -1,4 +1,4 @@
-"""`max_in_flight`: limits on the batches and tokens in flight at once, for one job and for all jobs of a command."""
+"""`max_in_flight`: limits on batches and tokens in flight, for one job and for all jobs of a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.planner.shards import Shard
 from runner.reconciler.observe.batches import BatchRecord
 
 BYTES_PER_TOKEN = 4
-"""Bytes of a shard counted as one input token. English text has about four a token, JSON has fewer."""
+"""Bytes of a shard counted as one input token. English text has about four, JSON fewer."""
 
 
 class InFlightLimit:
@@ -22,29 +22,26 @@ class InFlightLimit:
         self._in_flight: dict[str, list[int]] = {}
 
     def set_running(self, address: str, batches: Sequence[BatchRecord]) -> None:
-        """Replace what is known to be in flight of a job."""
+        """Replace the batches in flight of a job."""
         self._in_flight[address] = [tokens_of(known.line.bytes or 0) for known in batches if not known.ended]
 
     def count(self) -> int:
-        """Return the number of batches in flight, of all jobs."""
+        """Return the batches in flight, of all jobs."""
         return sum(len(tokens) for tokens in self._in_flight.values())
 
     def release(self, spec: JobSpec, shard: Shard) -> None:
-        """Release the room of a shard after the service refused its create request."""
+        """Release a shard's room after the service refused it."""
         self._in_flight[spec.address].remove(tokens_of(shard.bytes))
 
     def has_room(self, spec: JobSpec) -> bool:
-        """Return whether the limits on the number of batches allow another batch of the job."""
+        """Return whether the limits allow another batch, of any size."""
         return all(
             limits.shards is None or len(in_flight) < limits.shards
             for limits, in_flight in self._limits_of(spec.address, spec)
         )
 
     def try_acquire(self, spec: JobSpec, shard: Shard) -> bool:
-        """Reserve room for a shard. Return False if there is none now.
-
-        Raises BatchspecError for a shard that exceeds a limit on its own.
-        """
+        """Reserve room for a shard, or return False. Raises BatchspecError for a shard over a limit on its own."""
         tokens = tokens_of(shard.bytes)
         for limits, in_flight in self._limits_of(spec.address, spec):
             if limits.tokens is not None and tokens > limits.tokens:
@@ -61,7 +58,7 @@ class InFlightLimit:
         return True
 
     def _limits_of(self, address: str, spec: JobSpec) -> list[tuple[MaxInFlight, list[int]]]:
-        """Return each limit that applies to a job, with the tokens of the batches it counts."""
+        """Return the limits on a job, each with the tokens of the batches it counts."""
         found = []
         if spec.job.max_in_flight is not None:
             found.append((spec.job.max_in_flight, self._in_flight.get(address, [])))
@@ -71,5 +68,5 @@ class InFlightLimit:
 
 
 def tokens_of(size: int) -> int:
-    """Return about how many input tokens `size` bytes of requests hold."""
+    """Return about how many input tokens `size` bytes are."""
     return -(-size // BYTES_PER_TOKEN)

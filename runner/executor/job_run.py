@@ -1,6 +1,6 @@
-"""One job during an apply: carries out its plan under the lockfile's lock and observes again after each effect.
+"""Carry out one job's plan under the lockfile's lock, and observe again after each effect.
 
-Each effect is recorded before the next one begins, so after a crash at any point the next apply finds everything.
+Each effect is recorded before the next one begins. So the next apply can continue after a crash at any point.
 """
 
 from __future__ import annotations
@@ -40,10 +40,7 @@ from runner.state.lockfile_lines import PartitionField
 
 
 class JobRun:
-    """One job's part of an apply.
-
-    `outcome` is None until the job has ended. `blocked` is why it can't go on now, None if it can.
-    """
+    """One job in an apply. `outcome`: None until it ends. `blocked`: why it can't continue now, or None."""
 
     def __init__(
         self,
@@ -74,11 +71,11 @@ class JobRun:
 
     @property
     def lock_path(self) -> str:
-        """The path of the job's lockfile in the project."""
+        """Path of the lockfile in the project."""
         return self._spec.lock_path
 
     def advance(self, ledger: Ledger, lists: BatchListCache) -> None:
-        """Do everything that can be done now. An error ends this job and no other."""
+        """Do everything that can be done now. An error ends this job only."""
         self.blocked = None
         try:
             self._advance(ledger, lists)
@@ -98,24 +95,23 @@ class JobRun:
             self._fail(disk_error(error))
 
     def abandon(self) -> None:
-        """End a job that is blocked; the next apply continues it."""
+        """End a blocked job; the next apply continues it."""
         assert self.blocked is not None
         self._codes = (self.blocked.code,)
         self.outcome = self._ended("error", with_code(self.blocked.reason, self.blocked.code))
 
     def poll_target(self) -> PollTarget:
-        """Return the batches this job waits for."""
+        """Return the batches to wait for."""
         api, running = self._context.api(self._spec), frozenset(self._running())
         return PollTarget(self.address, self._spec.profile.kind, api, running, self._submitter.wake)
 
     def snapshot(self) -> Outcome:
-        """Return the outcome as it is now, also of a job that has not ended."""
+        """Return the outcome as it is now."""
         if self.outcome is None and self._submitter.out_of_money is not None:
             self._fail(self._submitter.out_of_money)
         return self.outcome or self._ended("running", self._submitter.queue_full)
 
     def _fail(self, error: BatchspecError) -> None:
-        """End the job with an error."""
         self._codes = error.codes
         hint = f"\n    {error.hint}" if error.hint else ""
         self.outcome = self._ended("error", f"{error.coded()}{hint}")
@@ -169,7 +165,7 @@ class JobRun:
         return seen
 
     def _adopt(self, seen: Observed) -> bool:
-        """Record adopted batches, and the job's new name, in the lockfile. Return whether the lockfile changed."""
+        """Record adopted batches, and the job's new name. Return whether the lockfile changed."""
         adopted = [known for known in seen.batches if known.adopted]
         old = self._spec.moved_from
         lockfile = self._context.lockfile(self._spec.lock_path)
@@ -185,22 +181,19 @@ class JobRun:
         return self._context.lockfile(self._spec.lock_path) != lockfile
 
     def _fetch(self, seen: Observed) -> bool:
-        """Fetch results. Return whether there is something new.
-
-        Results that decide what to submit come first. The others follow only if the plan changes anything.
-        """
+        """Fetch results that decide what to submit. Fetch others only if the plan changes anything."""
         return self._fetcher.fetch(seen, needed=True) or (
             bool(seen.plan.changes) and self._fetcher.fetch(seen, needed=False)
         )
 
     def _recover(self, seen: Observed) -> bool:
-        """Copy answers that only the output has into the store, before the output is rewritten."""
+        """Before a rewrite of the output, store answers that only it has."""
         if seen.output_state is OutputState.GOOD or self._running() or seen.plan.submits:
             return False
         return recover_answers(self._context, self._spec, seen, self._recovered)
 
     def _finish(self, seen: Observed) -> None:
-        """End a job that has nothing left to fetch, submit or wait for."""
+        """End a job that has nothing to fetch, submit or wait for."""
         if seen.judged.tally.in_flight:
             # Nothing runs and everything is fetched, so another process is replacing the same results right now.
             self._fetcher.reset()
@@ -217,7 +210,6 @@ class JobRun:
         self.outcome = self._ended("failed" if seen.plan.exceeds_tolerance else "succeeded")
 
     def _write(self, seen: Observed) -> None:
-        """Write the output and record it in the lockfile."""
         output = self._spec.job.output
         path = self._context.places.output(output.path)
         errors = None if output.errors is None else self._context.places.output(output.errors)
@@ -239,7 +231,7 @@ class JobRun:
         )
 
     def _record_partition(self, seen: Observed) -> None:
-        """Record the partition's state for an output that needs no rewriting: later batches may have added nothing."""
+        """Record the partition's state if no rewrite is needed: later batches may have added nothing."""
         lockfile = self._context.lockfile(self._spec.lock_path)
         line = lockfile.outputs[self._spec.job.output.path]
         line = line.model_copy(update={"partition": self._partition(lockfile, seen)})

@@ -1,6 +1,6 @@
-"""Collects a job's batches and writes them to its lockfile about once a second.
+"""Write a job's batches to its lockfile, about once a second.
 
-Writing the whole lockfile for each batch would cost the square of their number.
+Writing it for each batch would take time quadratic in their number.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from runner.context import Context
 from runner.state.lockfile_lines import BatchLine, PinsLine
 
 INTERVAL = 1.0
-"""Seconds between two writes of the lockfile. The ledger has each batch at once, so a crash loses none."""
+"""Seconds between two writes. The ledger has each batch at once, so a crash loses none."""
 
 
 class LockfileWriter:
-    """Batch lines waiting to be written to one lockfile. `pins` are those of the job's newest batches."""
+    """Batch lines not written yet. `pins` are those of the newest batches."""
 
     def __init__(self, context: Context, lock_path: str, pins: PinsLine) -> None:
         self._context = context
@@ -23,7 +23,7 @@ class LockfileWriter:
         self._saved_at = 0.0
 
     def add(self, line: BatchLine, *, pinned: bool) -> None:
-        """Add a line, and write all lines if the last write is a second ago. Call `flush` after the last one."""
+        """Add a line, and write all if the last write is a second ago. Call `flush` after the last line."""
         self._unsaved.append(line)
         now = self._context.now().timestamp()
         if abs(now - self._saved_at) >= INTERVAL:
@@ -31,7 +31,7 @@ class LockfileWriter:
             self._saved_at = now
 
     def flush(self, *lines: BatchLine, pinned: bool = False) -> None:
-        """Write all lines that are not written yet. With `pinned`, also make these pins the job's current ones."""
+        """Write all lines. With `pinned`, make these pins the job's current ones."""
         self._unsaved += lines
         if not self._unsaved:
             return

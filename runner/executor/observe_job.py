@@ -1,4 +1,4 @@
-"""Observe one job. First rebuild the indexes that downloaded results lack: `observe` itself only reads."""
+"""Observe one job, after rebuilding the indexes that downloaded results lack: `observe` only reads."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def observe_job(
 ) -> Observed:
     """Observe a job with all downloaded results, and plan it. Raises BatchspecError.
 
-    `creates` are the job's entries in the ledger. `listed` and `api` are None if the service is not asked. `gone` names
-    batches whose results the service turned out not to have.
+    creates: the job's entries in the ledger.
+    listed, api: None if the service is not asked.
+    gone: batches whose results the service no longer has.
     """
     lockfile = job_lockfile(context, desired.spec)
     batches = collect_batches(context, desired.spec, lockfile, creates, listed, api)
@@ -38,10 +39,9 @@ def observe_job(
 
 
 def rebuild_missing(realm: Realm, batches: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
-    """Return the batches, each with an index if the store has result files of it.
+    """Return the batches, each with an index if the store has results of it. Raises StoreError.
 
-    A process may have died between a download and its index, and those files may be the only copy of answers that were
-    paid for. The service is asked for the rest later. Raises StoreError.
+    A process may die between a download and its index. Those files may be the only copy of paid answers.
     """
     if all(record.index is not None for record in batches):
         return tuple(batches)

@@ -1,4 +1,4 @@
-"""The input of one job's apply, and its outcome. Values only."""
+"""The input and the outcome of one job's apply."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ End = Literal["succeeded", "failed", "running", "skipped", "error"]
 
 @dataclass(frozen=True, slots=True)
 class RenderedJob:
-    """A rendered job with its pins. For apply also its estimate and the reason for a budget override."""
+    """A rendered job with its pins; for apply also its estimate and the reason for a budget override."""
 
     desired: Desired
     pins: PinsLine
@@ -29,12 +29,12 @@ class RenderedJob:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one job ended. End `failed`: more requests failed than the job tolerates. End `error`: an error stopped it.
+    """How one job ended. `failed`: more requests failed than tolerated. `error`: an error stopped it.
 
-    message: the reason; codes: the codes of its errors.
+    codes: codes of the errors in `message`.
     cost: USD of the batches that this apply submitted and recorded; None if unknown.
-    expected: the estimate for the same batches, an upper bound if `at_most`; None if unknown.
-    earlier: USD of batches submitted before this apply and recorded by it; None if there are none.
+    expected: the estimate for them, an upper bound if `at_most`; None if unknown.
+    earlier: USD of earlier batches that this apply recorded; None if there are none.
     """
 
     address: str
@@ -51,7 +51,7 @@ class Outcome:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why whole batches failed, in the service's words, each cause once; empty if the job succeeded."""
+        """Why whole batches failed, each cause once, in the service's words."""
         return self.plan.failures if self.plan is not None and self.end != "succeeded" else ()
 
 
@@ -68,7 +68,7 @@ class Paid:
     def of(
         cls, batches: Sequence[BatchRecord], sent: Collection[str], priced: Collection[str], estimate: Estimate | None
     ) -> Paid:
-        """Sum up the recorded batches: those `sent` by this apply, and those not `priced` before it."""
+        """Sum up recorded batches: those `sent` by this apply, and those not `priced` before it."""
         recorded = [known.line for known in batches if known.line.cost is not None]
         own = [line for line in recorded if line.batch in sent]
         before = [line for line in recorded if line.batch not in sent and line.batch not in priced]
@@ -81,5 +81,4 @@ class Paid:
 
 
 def _sizes(lines: Sequence[BatchLine]) -> tuple[int, int]:
-    """Return the total requests and bytes of batches."""
     return sum(line.requests for line in lines), sum(line.bytes or 0 for line in lines)

@@ -1,4 +1,4 @@
-"""Waits for batches: polls the service's list, at intervals from a second to a minute. Holds no lock."""
+"""Wait for batches, without a lock: poll the service's list."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 MIN_INTERVAL = {"local": 0.2, "digitalocean": 2.0}
 """Seconds between the first polls, by kind of provider. The local service has no rate limit."""
 MAX_INTERVAL = 60.0
-"""Longest interval between two polls, in seconds."""
+"""Longest interval between two polls (seconds)."""
 SILENT = "service.silent"
 MAX_OUTAGE = 6 * 3600.0
-"""Longest outage (seconds) that apply waits out while it still has something to fetch or submit."""
+"""Longest outage (seconds) to wait out with something left to fetch or submit."""
 MAX_RETRY_AFTER = 3600.0
-"""Longest `Retry-After` (seconds) we honour; larger values are treated as a server bug."""
+"""Longest `Retry-After` (seconds) to honour; larger values are treated as a server bug."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollTarget:
-    """Batches of one job at one service. After `wake` seconds the job continues, whether or not a batch has ended."""
+    """Batches of one job. After `wake` seconds the job continues even if none has ended."""
 
     address: str
     kind: str
@@ -38,11 +38,11 @@ class PollTarget:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why a job can't continue now, and after how many seconds it may; 0 if that is unknown.
+    """Why a job can't continue, and for how many seconds; 0 if unknown.
 
-    event: reported once to the user.
-    settles: the block ends after `seconds`, whatever happens.
-    code: the error code that is used if the command does not wait.
+    event: reported once.
+    settles: the block ends after `seconds` in any case.
+    code: the error code if the command does not wait.
     """
 
     job: str
@@ -64,8 +64,8 @@ class BlockedError(Exception):
 class Poller:
     """The waiting of one command.
 
-    Intervals grow with the time waited so far, so the number of polls is logarithmic in that time and independent of
-    the number of batches. Elapsed time is the sum of the sleeps, because clocks jump and laptops suspend.
+    Intervals grow with the time waited, so the number of polls is logarithmic in it. Elapsed time is the sum of the
+    sleeps, because clocks jump and laptops suspend.
     """
 
     def __init__(self, context: Context) -> None:
@@ -77,10 +77,7 @@ class Poller:
         self._counts: dict[str, dict[str, Counts]] = {}
 
     def wait_before_retry(self, blocked: Sequence[Blocked], deadline: datetime | None) -> bool:
-        """Sleep before blocked jobs are tried again. Return False if they were blocked for too long.
-
-        Sleeps for the longest `Retry-After`, even if another service could be asked earlier.
-        """
+        """Sleep for the longest `Retry-After`. Return False if the jobs were blocked for too long."""
         if self._blocked_for > MAX_OUTAGE or self.is_over(deadline):
             return False
         for one in blocked:
@@ -102,7 +99,7 @@ class Poller:
         return deadline is not None and self._context.now() >= deadline
 
     def _sleep(self, seconds: float, deadline: datetime | None) -> float:
-        """Sleep, but not past the deadline. Return the seconds slept."""
+        """Sleep until the deadline at most. Return the seconds slept."""
         if deadline is not None:
             until_deadline = (deadline - self._context.now()).total_seconds()
             seconds = min(seconds, max(until_deadline, 0.05))
@@ -111,9 +108,9 @@ class Poller:
         return seconds
 
     def wait_for_any(self, targets: Sequence[PollTarget], deadline: datetime | None) -> bool:
-        """Wait until a batch has ended or a job's `wake` has passed. Return False if the deadline passed first.
+        """Wait until a batch ends or a job's `wake` passes. Return False at the deadline.
 
-        Waits out an unreachable service and reports it once. Raises Unauthorized, because waiting does not cure that.
+        Waits out an unreachable service. Raises Unauthorized.
         """
         shortest = min(MIN_INTERVAL[target.kind] for target in targets)
         wake = self._slept + min(target.wake for target in targets)
@@ -138,7 +135,7 @@ class Poller:
             self._sleep(min(seconds, max(wake - self._slept, pause)), deadline)
 
     def _pause_after(self, error: ProviderError) -> float:
-        """Return the seconds that the service asks for after an error. Report errors other than rate limits."""
+        """Return the seconds that the service asks for. Report errors other than rate limits."""
         pause = 0.0
         if isinstance(error, RateLimited | ServerError):
             pause = min(error.retry_after or 0.0, MAX_RETRY_AFTER)
@@ -148,7 +145,7 @@ class Poller:
         return pause
 
     def _poll(self, targets: Sequence[PollTarget]) -> bool:
-        """Read the list of each service once and report progress. Return whether a batch has ended."""
+        """Read each service's list once and report progress. Return whether a batch ended."""
         ended = False
         found: dict[int, Mapping[str, RemoteBatch]] = {}
         for target in targets:
@@ -163,7 +160,7 @@ class Poller:
         return ended
 
     def _report_progress(self, address: str, batches: Sequence[RemoteBatch]) -> None:
-        """Report a job's counts, including batches that ended earlier in this wait, so that they never shrink."""
+        """Report a job's counts. They include batches that ended during this wait, so they never shrink."""
         counts = self._counts.setdefault(address, {})
         counts |= {batch.batch_id: batch.counts for batch in batches}
         if not counts:
@@ -175,7 +172,7 @@ class Poller:
         self._context.watcher.progress(f"answers {address}", done, total, failed, states)
 
     def _is_gone(self, batch: str, kind: str, address: str) -> bool:
-        """Return whether a batch has been missing at the service for longer than its consistency window."""
+        """Return whether a batch is missing for longer than the consistency window."""
         if batch not in self._missing and CONSISTENCY_WINDOW[kind]:
             self._context.watcher.event(
                 "batch.missing", job=address, batch=batch, seconds=round(CONSISTENCY_WINDOW[kind])
@@ -184,7 +181,7 @@ class Poller:
 
 
 def _find(api: BatchApi, wanted: frozenset[str], now: datetime) -> dict[str, RemoteBatch]:
-    """Return the wanted batches that the service knows. Reads no more pages of the list than needed."""
+    """Return the wanted batches that the service has. Read no more pages than needed."""
     found: dict[str, RemoteBatch] = {}
     for batch in newest_first(api, now):
         if batch.batch_id in wanted:

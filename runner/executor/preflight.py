@@ -1,4 +1,4 @@
-"""Checks, before anything is submitted, that the lockfile, the output and the file of failed rows can be written."""
+"""Check before submitting that the lockfile, the output and the file of failed rows can be written."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from runner.jobspec.loader import JobSpec
 
 
 def check_writable(context: Context, spec: JobSpec) -> None:
-    """Raise StoreError if a job's lockfile, output or file of failed rows can't be written now.
-
-    Creates an unnamed temporary file in each folder, and no folders.
-    """
+    """Create an unnamed temporary file in each folder. Raises StoreError if that fails."""
     for what, path in _paths(context, spec):
         problem = _problem(path, context)
         if problem:
@@ -35,7 +32,7 @@ def _paths(context: Context, spec: JobSpec) -> Iterator[tuple[str, Path]]:
 
 
 def _problem(path: Path, context: Context) -> str:
-    """Return why a file can't be written at a path; empty if it can."""
+    """Return why a path can't be written, or ""."""
     if path.is_dir():
         return "it is a folder"
     folder = next(folder for folder in path.parents if folder.exists() or folder.is_symlink())

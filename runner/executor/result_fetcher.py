@@ -1,4 +1,4 @@
-"""Fetches the results of one job's ended batches in parallel, and records how each batch ended in the lockfile."""
+"""Fetch the results of one job's ended batches in parallel, and record how each batch ended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runner.state.results import CustomIdMap, ResultIndex
 
 
 class ResultFetcher:
-    """Fetches for one job during one apply. `gone` are the batches whose results the service no longer has."""
+    """Fetches for one job in one apply. `gone`: batches whose results the service no longer has."""
 
     def __init__(self, context: Context, spec: JobSpec, writer: LockfileWriter) -> None:
         self.gone: set[str] = set()
@@ -36,13 +36,13 @@ class ResultFetcher:
         self._ended_by: dict[str, datetime] = {}
 
     def reset(self) -> None:
-        """Let batches that were fetched before be fetched again if they are needed."""
+        """Allow batches to be fetched again."""
         self._tried.clear()
 
     def fetch(self, seen: Observed, *, needed: bool) -> bool:
-        """Fetch the results that are `needed` to plan; else also those that only the output holds.
+        """Fetch results `needed` to plan, or else also those that only the output has. Return whether any are new.
 
-        Returns whether anything is new. Raises the first deferred error if the results were needed.
+        Raises the first deferred error if the results were needed.
         """
         wanted = list(self._wanted(seen, needed))
         moved, read = (
@@ -69,7 +69,7 @@ class ResultFetcher:
         return fetched
 
     def _wanted(self, seen: Observed, needed: bool) -> Iterator[BatchRecord]:
-        """Yield ended batches to fetch. Incomplete results are fetched once more in each apply."""
+        """Yield ended batches to fetch; incomplete results once more in each apply."""
         planned = {action.batch for action in seen.plan.actions if isinstance(action, Fetch)}
         for known in seen.batches:
             if not known.ended or known.line.batch in self._tried:
@@ -83,7 +83,7 @@ class ResultFetcher:
     def _fetch_batch(
         self, seen: Observed, known: BatchRecord, needed: bool, moved: TransferProgress, read: TransferProgress
     ) -> BatchLine | None:
-        """Fetch one batch. Return its new lockfile line, None if there is nothing to record now."""
+        """Fetch one batch. Return its new lockfile line, or None if nothing is to be recorded now."""
         batch = known.line.batch
         self._tried.add(batch)
         try:
@@ -109,7 +109,6 @@ class ResultFetcher:
     def _fetched_line(
         self, seen: Observed, known: BatchRecord, moved: TransferProgress, read: TransferProgress
     ) -> BatchLine:
-        """Download what is missing of a batch, and return its line with its end and cost."""
         batch = known.line.batch
         remote = self._refresh(known)
         index = known.index
@@ -144,19 +143,17 @@ class ResultFetcher:
         return line
 
     def _report_failure(self, batch: str, index: ResultIndex) -> None:
-        """Report why a batch failed as a whole, each cause once."""
         for reason in index.summary.failure[:1]:
             if reason not in self._reported:
                 self._reported.add(reason)
                 self._context.watcher.event("batch.failed", job=self._spec.address, batch=batch, reason=reason)
 
     def _defer(self, batch: str, error: ProviderError) -> None:
-        """Leave a batch whose results can't be had now for later, and go on with the others."""
         self._tried.discard(batch)
         self._deferred.append(error)
 
     def _refresh(self, known: BatchRecord) -> RemoteBatch:
-        """Return the batch as it is now. The details of one that did not complete decide what is submitted again."""
+        """Return the batch as it is now: the details of an incomplete one decide what is resubmitted."""
         listed = known.remote
         if listed is not None and listed.status == "completed":
             return listed

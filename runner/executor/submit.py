@@ -1,4 +1,4 @@
-"""Submits one shard: uploads it, then creates a batch. The ledger records the intent before each step.
+"""Upload a shard, then create a batch. The ledger records the intent before each step.
 
 What if the process dies here? Before the upload: nothing happened. After it: the ledger knows the file, or it is
 uploaded again; files cost nothing. Between the create and its response: the same facts give the same `request_id`. So
@@ -37,14 +37,14 @@ from runner.state.lockfile_lines import BatchLine
 from runner.state.results import save_keys
 
 MAX_ATTEMPTS = 5
-"""How often one create request is sent: again with the same key after a lost response and a check of the list."""
+"""How often to send one create request, with the same key."""
 MAX_RATE_LIMIT_WAIT = 20.0
-"""Longest wait (seconds) for a rate limit here, while the lockfile's lock is held."""
+"""Longest wait (seconds) for a rate limit while the lockfile's lock is held."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Where one job's shards go. `idempotent`: the service is known to keep idempotency keys."""
+    """Where a job's shards go. `idempotent`: the service is known to keep idempotency keys."""
 
     context: Context
     spec: JobSpec
@@ -56,7 +56,7 @@ class Submission:
 
 
 def key_of(project: str, address: str, shard: Shard, batches: Sequence[BatchRecord]) -> tuple[int, str]:
-    """Return the number of a shard's next attempt and its idempotency key. `batches` are all of its address."""
+    """Return the number and the idempotency key of a shard's next attempt. `batches` are all of its address."""
     attempt = 1 + sum(1 for known in batches if known.line.shard == shard.digest and known.ended)
     return attempt, request_id(project, address, shard.digest, attempt)
 
@@ -64,13 +64,13 @@ def key_of(project: str, address: str, shard: Shard, batches: Sequence[BatchReco
 def submit(
     target: Submission, shard: Shard, number: int, batches: Sequence[BatchRecord], pins: str
 ) -> tuple[BatchLine, RemoteBatch]:
-    """Submit a shard exactly once. Return the lockfile's line and the batch as the service returned it.
+    """Submit a shard exactly once. Return its lockfile line and the batch.
 
     shard: a file in the realm's shards folder.
     number: its round.
-    batches: all batches of its address.
+    batches: all of its address.
 
-    Raises ConflictError if the service has something else under the key, and ProviderError.
+    Raises ConflictError if the service has something else under the key, or ProviderError.
     """
     assert shard.path is not None
     sync_file(shard.path)
@@ -119,7 +119,7 @@ def submit(
 
 
 def _uploaded(target: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]:
-    """Return the id of a file at the service with the shard's bytes, and whether it is an earlier upload."""
+    """Return the id of a file with the shard's bytes, and whether it is an earlier upload."""
     now = target.context.now
     known = None if fresh else target.ledger.upload_of(target.realm.name, shard.digest, target.spec.address, now())
     if known is not None:
@@ -142,11 +142,12 @@ def _uploaded(target: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]
 def _create(target: Submission, order: CreateRequest, shard: Shard, *, unconfirmed: bool) -> RemoteBatch:
     """Send the create request until its outcome is known. Check the list before each retry.
 
-    `unconfirmed`: an earlier create with this key got no response. A refusal (no money, queue full) proves nothing
-    about that one, so its intent stays. Otherwise the ledger records the refusal.
+    unconfirmed: an earlier create with this key got no response. A refusal (no money, queue full) proves nothing about
+    it, so its intent stays. Otherwise the ledger records the refusal.
 
-    An error while the outcome is unknown leaves the intent in the ledger, and the job's next round looks for the batch.
-    A service without idempotency keys is never asked twice here, because only time shows whether the first worked.
+    If the outcome stays unknown, the intent stays, and the next round looks for the batch. A service without
+    idempotency
+    keys is never asked twice here: only time shows whether the first create worked.
     """
     for attempt in range(MAX_ATTEMPTS):
         try:
@@ -175,7 +176,7 @@ def _create(target: Submission, order: CreateRequest, shard: Shard, *, unconfirm
 
 
 def _find_by_key(target: Submission, order: CreateRequest, conflict: Conflict) -> RemoteBatch:
-    """Return the batch that already has the key; the list may lag. Raises ConflictError if it never shows."""
+    """Return the batch that has the key, although the list may lag. Raises ConflictError."""
     for attempt in range(MAX_ATTEMPTS):
         found = _find(target, order)
         if found is not None:
@@ -215,7 +216,7 @@ def _verified(remote: RemoteBatch, shard: Shard, order: CreateRequest) -> Remote
 
 
 def _with_key(remote: RemoteBatch, order: CreateRequest) -> RemoteBatch:
-    """Add the key to a batch: the response need not repeat it (in the vendor's guide it does not)."""
+    """Add the key, which the response lacks in the vendor's guide."""
     return replace(remote, request_id=order.request_id, metadata=remote.metadata or order.metadata)
 
 

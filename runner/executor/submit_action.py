@@ -1,6 +1,6 @@
-"""The submit actions of one job's plan: what may be submitted now, and in which order. `submit.py` submits one shard.
+"""The submit actions of one job's plan: what may be submitted now, and in which order.
 
-Every batch is recorded before the next step that depends on it. The ledger records it first, the lockfile soon after.
+Every batch is recorded before the next step that depends on it: in the ledger first, soon after in the lockfile.
 """
 
 from __future__ import annotations
@@ -43,10 +43,7 @@ _SHORT = 12
 
 
 class Submitter:
-    """Submits the shards of one job during one apply.
-
-    `sent` are the ids of the batches it created, in order. `out_of_money` is the error that ended all submitting.
-    """
+    """Submits one job's shards in one apply. `sent`: ids of its batches. `out_of_money`: the error that ended it."""
 
     def __init__(
         self,
@@ -74,29 +71,29 @@ class Submitter:
 
     @property
     def submitted(self) -> int:
-        """Requests submitted, without those of batches that a full queue refused later."""
+        """Requests submitted, without those that a full queue refused later."""
         return sum(self._submitted.values())
 
     @property
     def wake(self) -> float:
-        """Seconds until more may be submitted, infinite if only the end of a batch makes room."""
+        """Seconds until more may be submitted; infinite if only the end of a batch makes room."""
         return self._room.wake
 
     @property
     def queue_full(self) -> str:
-        """Why nothing could be submitted, if the account's queue was full; else empty."""
+        """Why a full queue allows no submission, or ""."""
         return f"the queue is full ({self._backoff.words}); apply again later" if self._room.batches == 0 else ""
 
     def observe(self, seen: Observed) -> None:
-        """Take note of the job's batches: what is in flight, and which ones a full queue has refused."""
+        """Update what is in flight, and what a full queue has refused."""
         self._in_flight.set_running(self._spec.address, seen.batches)
         for known in self._backoff.look(seen.batches, self.sent, self._in_flight.count()):
             self._submitted[known.line.round] -= known.line.requests  # nothing of it ran: the plan's limit holds
 
     def submit(self, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch]) -> bool:
-        """Submit as many shards as the account's queue has room for. Return whether any batch was created.
+        """Submit as many shards as the account's queue has room for. Return whether a batch was created.
 
-        An account that can't pay ends all submitting. Batches in flight are still fetched.
+        An account that can't pay ends all submitting; batches in flight are still fetched.
         """
         if self.out_of_money is not None or not _submits(seen):
             return False
@@ -114,13 +111,12 @@ class Submitter:
         return len(self.sent) > before
 
     def _queue_room(self, seen: Observed) -> Room:
-        """Return what the account's queue has room for. Raises BatchspecError if waiting does not help."""
         shards = sum(action.shards for action in _submits(seen))
         running, now = self._in_flight.count(), self._context.now()
         return self._backoff.room(self._spec.address, seen.batches, shards, running, now, self._context.watcher)
 
     def _submit_actions(self, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch]) -> None:
-        """Carry out the plan's submit actions, or the canary's share of them. The rest follows when a batch ends."""
+        """Carry out the submit actions, or the canary's share of them."""
         if not self._in_flight.has_room(self._spec):
             return
         check_writable(self._context, self._spec)
@@ -135,7 +131,7 @@ class Submitter:
     def _submit_action(
         self, action: Submit, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch], *, canary: bool
     ) -> None:
-        """Submit the shards of one round, several at once. Record each batch as soon as it exists."""
+        """Submit the shards of one round in parallel. Record each batch as soon as it exists."""
         self._check_limits(action)
         progress = TransferProgress(
             partial(self._context.watcher.progress, f"upload {self._spec.address}"), total=action.bytes
@@ -171,7 +167,7 @@ class Submitter:
     def _tasks(
         self, target: Submission, action: Submit, seen: Observed, *, canary: bool
     ) -> Iterator[Callable[[], tuple[BatchLine, RemoteBatch]]]:
-        """Yield one task for each shard that there is room for. A shard is cut only when its task is taken."""
+        """Yield a task for each shard that there is room for. Cut a shard only when its task is taken."""
         seen.realm.shards.mkdir(parents=True, exist_ok=True)
         remaining = math.inf if self._room.batches is None else self._room.batches
         for shard in self._shards(action, seen.realm.shards, canary=canary):
@@ -201,7 +197,7 @@ class Submitter:
         return line.model_copy(update=fields), remote
 
     def _check_limits(self, action: Submit) -> None:
-        """Raise BatchspecError if an action would submit more than the approved plan allows (law 3)."""
+        """Raise BatchspecError if an action exceeds the approved plan (law 3)."""
         if self._limits is None:
             return
         violation = self._limits.allows(action.round, self._submitted.get(action.round, 0), action.requests)
@@ -215,10 +211,10 @@ class Submitter:
     def _check_safe_to_submit(
         self, seen: Observed, ledger: Ledger, listed: Mapping[str, RemoteBatch], *, canary: bool
     ) -> None:
-        """Check that no batch at the service may already hold what is about to be submitted.
+        """Check that no batch at the service may already have the requests to submit.
 
-        Raises ConflictError for batches that may be this job's, and BlockedError while a create without a response may
-        still show up in the service's list.
+        Raises ConflictError for batches that may be this job's. Raises BlockedError while an unanswered create may
+        still show up in the list.
         """
         names = self._context.names(self._spec)
         creates = [create for name in names for create in ledger.creates(seen.realm.name, name)]
@@ -240,12 +236,12 @@ class Submitter:
             raise BlockedError(Blocked(self._spec.address, reason, seconds, event="create.doubtful", settles=True))
 
     def _recorded(self, ledger: Ledger, realm: str) -> frozenset[str]:
-        """Return every batch that a lockfile of the project, or the ledger, knows."""
+        """Return the batches that a lockfile of the project or the ledger has."""
         locked = (batch for path in self._context.lock_paths() for batch in self._context.lockfile(path).batches)
         return ledger.batches(realm).union(locked)
 
     def _shards(self, action: Submit, folder: Path | None, *, canary: bool) -> Iterator[Shard]:
-        """Cut the shards of a round, or of the canary alone. `folder` is None to cut them without writing them."""
+        """Cut the shards of a round, or of its canary. Write none if `folder` is None."""
         wanted = partial(wanted_round, action.round)
         if canary and action.round == 1 and self._spec.job.canary is not None:
             spread = Spread(action.requests, self._spec.job.canary.requests)
@@ -258,10 +254,8 @@ def _submits(seen: Observed) -> list[Submit]:
 
 
 def _may_submit(action: Submit, canary: CanaryStatus) -> bool:
-    """Return whether the state of the canary lets an action's requests be submitted now."""
     return not (canary == "waiting" or (canary == "again" and action.round == 1))
 
 
 def _canary_requests(spread: Spread, number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-    """Select the canary's requests of a round, spread over the whole input."""
     return spread.take(wanted_round(number, asks))

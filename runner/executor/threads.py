@@ -1,4 +1,4 @@
-"""Runs a few tasks in parallel on threads and yields results as they arrive. Ctrl-C does not wait for the tasks."""
+"""Run a few tasks in parallel on threads. Ctrl-C does not wait for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 TRANSFERS = 4
-"""Uploads, or downloads, that run in parallel."""
+"""Parallel uploads or downloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class _Done(Generic[T]):
 
 
 class _Pool(Generic[T]):
-    """Daemon threads that are started when they are needed, and the tasks running on them."""
+    """Daemon threads, started when needed."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -42,7 +42,7 @@ class _Pool(Generic[T]):
         return result
 
     def close(self) -> None:
-        """Let each thread end after its task, without waiting for it."""
+        """Let each thread end after its task."""
         for _ in range(self._threads):
             self._waiting.put(None)
 
@@ -55,11 +55,11 @@ class _Pool(Generic[T]):
 
 
 def run_tasks(tasks: Iterable[Callable[[], T]], workers: int = TRANSFERS) -> Iterator[T]:
-    """Run tasks, at most `workers` at once, and yield their results in the order in which they end.
+    """Run tasks, at most `workers` at once. Yield results in the order in which they end.
 
-    A task is taken from the iterable only when there is room. After a failure no further task starts. Those under way
-    finish, their results are yielded, and then the first error is raised. An exception in the caller (Ctrl-C) leaves at
-    once: the threads are daemons, and the ledger has the intent of what they were doing.
+    Takes a task from the iterable only when there is room. After a failure, tasks under way finish and their results
+    are yielded; then the first error is raised. Ctrl-C leaves at once: threads are daemons, and the ledger has their
+    intents.
     """
     pool = _Pool[T]()
     source = iter(tasks)
@@ -87,7 +87,7 @@ def run_tasks(tasks: Iterable[Callable[[], T]], workers: int = TRANSFERS) -> Ite
 
 
 class TransferProgress:
-    """The sum of what several threads have transferred, reported to one callback as (done, total).
+    """Bytes that several threads have transferred, reported as (done, total).
 
     An unknown `total` is estimated from the parts that have begun, out of `parts`.
     """
@@ -102,7 +102,7 @@ class TransferProgress:
         self._lock = threading.Lock()
 
     def add(self, count: int, expected: int = 0, *, part: str = "") -> None:
-        """Add `count` transferred bytes, and `expected` bytes that a part is now known to have in addition."""
+        """Add `count` transferred bytes, and `expected` more bytes that a part is known to have."""
         with self._lock:
             self._sum += count
             self._expected += expected

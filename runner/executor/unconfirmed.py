@@ -1,4 +1,4 @@
-"""Safety checks before submitting: create requests without a response, and batches that no job can be matched to."""
+"""Safety checks before submitting: creates without a response, and batches that match no job."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from runner.state.ledger import Create
 from runner.state.lockfile_lines import BatchLine
 
 GRACE_PERIOD = {"local": 0.0, "digitalocean": 120.0}
-"""Seconds after an unconfirmed create request before its absence from the list counts as proof that it failed."""
+"""Seconds after which an unconfirmed create that is not in the list has failed."""
 _NAMED = 3
 
 
 def supports_idempotency_keys(listed: Mapping[str, RemoteBatch]) -> bool:
-    """Return whether the service keeps idempotency keys, which shows in the batches it lists."""
+    """Return whether listed batches show that the service keeps idempotency keys."""
     return any(batch.request_id for batch in listed.values())
 
 
 class CreateGracePeriod:
-    """How long one job waits for the batches of its unconfirmed create requests. Clock jumps do not extend it."""
+    """How long a job waits for the batches of unconfirmed creates. Clock jumps do not extend it."""
 
     def __init__(self, kind: str) -> None:
         self._seconds = GRACE_PERIOD[kind]
         self._first_seen: dict[str, datetime] = {}
 
     def remaining(self, unconfirmed: Iterable[Create], now: datetime) -> float:
-        """Return the seconds until the list can be trusted about all these creates; 0 if there are none."""
+        """Return the seconds until the list proves all these creates failed; 0 if there are none."""
         ages = [self._age(create, now) for create in unconfirmed]
         return max(self._seconds - min(ages, default=self._seconds), 0.0)
 
@@ -47,12 +47,12 @@ def check_unrecognized_batches(
 ) -> None:
     """Raise ConflictError if the service has unrecorded batches that may be this job's.
 
-    Needed only for a service that returns neither keys nor metadata. There, a batch missing from a lost or outdated
-    lockfile can't be found again.
+    Only for a service that returns neither keys nor metadata: there, a batch missing from the lockfile can't be
+    recognized.
 
-    known: the batches of all lockfiles and of the ledger.
-    sizes: request counts of the shards about to be submitted.
-    last: the job's newest recorded batch, None if there is none. Older batches belong to other jobs.
+    known: batches of all lockfiles and of the ledger.
+    sizes: request counts of the shards to submit.
+    last: the job's newest recorded batch. Older batches belong to other jobs.
     """
     since = moment_of(last.created_at) if last is not None else None
     unrecognized = [
