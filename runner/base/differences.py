@@ -52,7 +52,7 @@ def windows(old: str, new: str, width: int = WIDTH) -> tuple[str, str]:
     else:
         spans = list(_changes(old, new))
         pair = _window(old, [span[:2] for span in spans], width), _window(new, [span[2:] for span in spans], width)
-    return _told_apart(*pair)
+    return _distinguish(*pair)
 
 
 def _lines(text: str) -> list[str]:
@@ -87,18 +87,18 @@ def _windows(lines: Sequence[str], width: int) -> Iterator[str]:
     """Yield a diff's lines; pair those that replace each other."""
     at = 0
     while at < len(lines):
-        gone = _run(lines, at, "-")
-        come = _run(lines, at + len(gone), "+")
-        if not gone and not come:
+        removed = _run(lines, at, "-")
+        added = _run(lines, at + len(removed), "+")
+        if not removed and not added:
             yield lines[at] if lines[at].startswith("@@") else f" {shortened(lines[at][1:], width)}"
             at += 1
             continue
-        pairs = [windows(old[1:], new[1:], width) for old, new in zip(gone, come, strict=False)]
+        pairs = [windows(old[1:], new[1:], width) for old, new in zip(removed, added, strict=False)]
         yield from (f"-{old}" for old, _ in pairs)
-        yield from (f"-{shortened(line[1:], width)}" for line in gone[len(pairs) :])
+        yield from (f"-{shortened(line[1:], width)}" for line in removed[len(pairs) :])
         yield from (f"+{new}" for _, new in pairs)
-        yield from (f"+{shortened(line[1:], width)}" for line in come[len(pairs) :])
-        at += len(gone) + len(come)
+        yield from (f"+{shortened(line[1:], width)}" for line in added[len(pairs) :])
+        at += len(removed) + len(added)
 
 
 def _run(lines: Sequence[str], start: int, mark: str) -> Sequence[str]:
@@ -134,19 +134,19 @@ def _offsets(start: int, words: Sequence[str]) -> list[int]:
 def _window(text: str, spans: Sequence[tuple[int, ...]], width: int) -> str:
     """Return the text around the spans, in about `width` characters, with the omitted counts."""
     parts: list[str] = []
-    done, room, left = 0, width, 0
+    done, room, omitted = 0, width, 0
     for number, (start, end) in enumerate(spans):
         first, last = max(done, start - _AROUND), min(len(text), end + _AROUND)
         if number and room < _AROUND:
-            left = len(spans) - number
+            omitted = len(spans) - number
             break
         kept = first + _fitting(text[first:last], max(room, _AROUND * 3))
         parts += [f"\u2026({first - done:,} characters)\u2026"] if first > done else []
         parts.append(visible_line(text[first:kept]))
         room -= len(parts[-1])
         done = kept
-    more = f", {left:,} more changes" if left else ""
-    if done < len(text) or left:
+    more = f", {omitted:,} more changes" if omitted else ""
+    if done < len(text) or omitted:
         parts.append(f"\u2026({len(text) - done:,} characters{more})\u2026")
     return "".join(parts)
 
@@ -160,7 +160,7 @@ def _fitting(text: str, room: int) -> int:
     return len(text)
 
 
-def _told_apart(old: str, new: str) -> tuple[str, str]:
+def _distinguish(old: str, new: str) -> tuple[str, str]:
     """Make a difference visible: mark spaces, show look-alike letters as numbers."""
     if "".join(old.split()) == "".join(new.split()):
         return old.translate(_SPACES), new.translate(_SPACES)

@@ -182,7 +182,7 @@ def _run(folder: Path, arguments: tuple[str, ...], into: BinaryIO | io.BytesIO, 
         raise BatchspecError(f"git can't be started: {error.strerror or error}", code="BS803") from error
     with process:
         try:
-            said = _take(process, into, time.monotonic() + seconds, most)
+            stderr = _read_output(process, into, time.monotonic() + seconds, most)
             code = process.wait(timeout=seconds)
         except (TimeoutError, subprocess.TimeoutExpired) as error:
             raise BatchspecError(f"git {what} took longer than {seconds:.0f} seconds", code="BS803") from error
@@ -192,16 +192,16 @@ def _run(folder: Path, arguments: tuple[str, ...], into: BinaryIO | io.BytesIO, 
             process.kill()
     if code:
         raise GitUnusable(
-            f"git {what} failed: {said.decode(errors='replace').strip() or f'exit code {code}'}",
+            f"git {what} failed: {stderr.decode(errors='replace').strip() or f'exit code {code}'}",
             hint="history is read from git; run it inside the project's repository",
         )
 
 
-def _take(process: subprocess.Popen[bytes], into: BinaryIO | io.BytesIO, until: float, most: int) -> bytes:
+def _read_output(process: subprocess.Popen[bytes], into: BinaryIO | io.BytesIO, until: float, most: int) -> bytes:
     """Write stdout to `into` and return the start of stderr. Raises TimeoutError and OverflowError."""
     assert process.stdout is not None
     assert process.stderr is not None
-    said, size = b"", 0
+    stderr, size = b"", 0
     with selectors.DefaultSelector() as waiting:
         for pipe in (process.stdout, process.stderr):
             waiting.register(pipe, selectors.EVENT_READ)
@@ -219,5 +219,5 @@ def _take(process: subprocess.Popen[bytes], into: BinaryIO | io.BytesIO, until: 
                         raise OverflowError
                     into.write(data)
                 else:
-                    said = (said + data)[:_ERROR_BYTES]
-    return said
+                    stderr = (stderr + data)[:_ERROR_BYTES]
+    return stderr

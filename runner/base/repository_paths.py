@@ -129,7 +129,7 @@ def check_ignored(root: Path, relative: str) -> None:
         )
 
 
-def written(root: Path, relative: str) -> Path:
+def writable(root: Path, relative: str) -> Path:
     """Resolve a path to write: follow links among its folders, but none in its place.
 
     Raises TrustError if it is outside the project, or git's; also if an existing link leads outside.

@@ -92,21 +92,21 @@ _GENERAL = frozenset({"", "bad_request", "invalid_request", "invalid_request_err
 """Codes without a meaning: their message counts."""
 
 
-def is_queue_full(code: str, words: str, *, of_batch: bool = False) -> bool:
-    """Return whether a code, or a general code's words, means a full queue.
+def is_queue_full(code: str, message: str, *, of_batch: bool = False) -> bool:
+    """Return whether a code, or a general code's message, means a full queue.
 
     `of_batch`: the batch failed, so a rate limit is one of batches.
     """
     code = _snake(code)
     return code in (BATCH_LIMITS if of_batch else QUEUE_FULL) or (
-        code in _GENERAL and _QUEUE_WORDS.search(words) is not None
+        code in _GENERAL and _QUEUE_WORDS.search(message) is not None
     )
 
 
-def is_out_of_money(code: str, words: str) -> bool:
-    """Return whether a code, or a general code's words, means missing credit."""
+def is_out_of_money(code: str, message: str) -> bool:
+    """Return whether a code, or a general code's message, means missing credit."""
     code = _snake(code)
-    return code in NO_MONEY or (code in _GENERAL and _MONEY_WORDS.search(words) is not None)
+    return code in NO_MONEY or (code in _GENERAL and _MONEY_WORDS.search(message) is not None)
 
 
 def _snake(code: str) -> str:

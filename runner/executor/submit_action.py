@@ -258,4 +258,4 @@ def _may_submit(action: Submit, canary: CanaryStatus) -> bool:
 
 
 def _canary_requests(spread: Spread, number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-    return spread.take(wanted_round(number, asks))
+    return spread.choose(wanted_round(number, asks))

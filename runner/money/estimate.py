@@ -77,22 +77,22 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class InFlightUsage:
     """The most that retries may use of requests that are in flight now.
 
-    `input` and `output` are tokens at most. `unseen`: the requests may be in no batch.
+    `input` and `output` are tokens at most. `unsubmitted`: the requests may be in no batch.
     """
 
-    flying: int = 0
+    requests_in_flight: int = 0
     times: int = 0
     input: int = 0
     output: int | None = 0
-    unseen: bool = False
+    unsubmitted: bool = False
 
     @property
     def requests(self) -> int:
         """Return the most requests to bill."""
-        return self.flying * self.times
+        return self.requests_in_flight * self.times
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Estimate:
     output: Output
     price: Price | None
     times: int = 1
-    later: Later = Later()
+    later: InFlightUsage = InFlightUsage()
     caching: Caching = Caching()
 
     @property

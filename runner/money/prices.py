@@ -150,12 +150,12 @@ def most_text(ceiling: Decimal) -> str:
     return usd_text(ceiling, ROUND_CEILING)
 
 
-def beside_text(actual: Decimal, expected: Decimal | None, *, at_most: bool) -> str:
+def cost_with_estimate(actual: Decimal, expected: Decimal | None, *, at_most: bool) -> str:
     """Compare an actual cost with the estimate, which `at_most` makes a limit."""
     if expected is None:
         return usd_text(actual)
-    beside = f"at most {most_text(expected)} planned" if at_most else drift_text(actual, expected)
-    return f"{usd_text(actual)}, {beside}"
+    estimate = f"at most {most_text(expected)} planned" if at_most else drift_text(actual, expected)
+    return f"{usd_text(actual)}, {estimate}"
 
 
 def drift_text(actual: Decimal, expected: Decimal) -> str:

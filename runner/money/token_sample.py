@@ -39,7 +39,7 @@ class Spread:
         self._count = min(count, total)
         self._seen = 0
 
-    def take(self, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    def choose(self, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Choose among a block's `wanted` items."""
         places = np.flatnonzero(wanted)
         order = self._seen + np.arange(len(places), dtype=np.int64)

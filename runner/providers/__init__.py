@@ -58,11 +58,11 @@ def _key_hint(profile: DigitalOceanProfile, key: str | None, environ: Mapping[st
     from runner.jobspec.trust import KEY_NAMES  # noqa: PLC0415
 
     named = (profile.key.env,) if profile.key is not None else KEY_NAMES
-    elsewhere = "; or try it on this machine, without a key: `--provider local`"
+    alternative = "; or try it on this machine, without a key: `--provider local`"
     if not key:
-        return f"set {' or '.join(named)}{elsewhere}"
+        return f"set {' or '.join(named)}{alternative}"
     used = next((name for name in named if environ.get(name)), named[0])
-    return f"the key in {used} is wrong, or of another account: put the right one there{elsewhere}"
+    return f"the key in {used} is wrong, or of another account: put the right one there{alternative}"
 
 
 def _check_key(profile: DigitalOceanProfile, key: str | None, environ: Mapping[str, str]) -> None:

@@ -115,14 +115,16 @@ class Ledger:
         """Record an upload's file, without its secret URL."""
         with self._writing() as db:
             db.execute(
-                "insert or replace into uploads values (?, ?, ?, 'intended', ?)", (realm, shard, file_id, _t(now))
+                "insert or replace into uploads values (?, ?, ?, 'intended', ?)",
+                (realm, shard, file_id, _timestamp(now)),
             )
 
     def uploaded(self, realm: str, shard: str, file_id: str, now: datetime) -> None:
         """Record that the service has all bytes."""
         with self._writing() as db:
             db.execute(
-                "insert or replace into uploads values (?, ?, ?, 'uploaded', ?)", (realm, shard, file_id, _t(now))
+                "insert or replace into uploads values (?, ?, ?, 'uploaded', ?)",
+                (realm, shard, file_id, _timestamp(now)),
             )
 
     def forget_upload(self, realm: str, file_id: str) -> None:
@@ -139,7 +141,7 @@ class Ledger:
             "select file_id from uploads where realm = ? and shard = ? and state = 'uploaded' and at > ? "
             "and file_id not in (select file_id from creates where realm = uploads.realm and address <> ?) "
             "order by at desc limit 1",
-            (realm, shard, _t(now - UPLOAD_LIFETIME), address),
+            (realm, shard, _timestamp(now - UPLOAD_LIFETIME), address),
         )
         return str(found[0][0]) if found else None
 
@@ -160,7 +162,7 @@ class Ledger:
                     create.bytes,
                     create.attempt,
                     create.round,
-                    _t(create.at),
+                    _timestamp(create.at),
                 ),
             )
 
@@ -214,7 +216,7 @@ class Ledger:
         return tuple(Create(*row) for row in rows)
 
 
-def _t(moment: datetime) -> str:
+def _timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

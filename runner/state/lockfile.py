@@ -114,11 +114,11 @@ class Lockfile:
 
 
 def _without_batches(output: OutputLine, changed: Collection[str]) -> OutputLine:
-    left = tuple(batch for batch in output.batches if batch not in changed)
-    if len(left) == len(output.batches):
+    remaining = tuple(batch for batch in output.batches if batch not in changed)
+    if len(remaining) == len(output.batches):
         return output
     partition = output.partition and output.partition.model_copy(update={"state": "open"})
-    return output.model_copy(update={"batches": left, "partition": partition})
+    return output.model_copy(update={"batches": remaining, "partition": partition})
 
 
 def merge(first: Lockfile, second: Lockfile) -> Lockfile:

@@ -174,7 +174,7 @@ _ONLY_SET = ("estimate", "canary", "override", "price", "gone")
 def dump_line(line: Header | AnyLine) -> bytes:
     """Return a line as JSON, without unset optional fields."""
     fields = line.model_dump(mode="json")
-    for name in _left_out(line):
+    for name in _omitted(line):
         del fields[name]
     for part in ("usage", "price"):
         if fields.get(part):
@@ -182,7 +182,7 @@ def dump_line(line: Header | AnyLine) -> bytes:
     return orjson.dumps(fields) + b"\n"
 
 
-def _left_out(line: Header | AnyLine) -> list[str]:
+def _omitted(line: Header | AnyLine) -> list[str]:
     match line:
         case BatchLine():
             unset = [name for name in _ONLY_SET if not getattr(line, name)]

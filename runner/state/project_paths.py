@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.base.digest import sha256_hex
-from runner.base.repository_paths import MARKER, written
+from runner.base.repository_paths import MARKER, writable
 from runner.errors import REFUSED
 from runner.state.atomic import private_folder
 
@@ -52,11 +52,11 @@ class ProjectPaths:
 
     def lockfile(self, lock_path: str) -> Path:
         """Return a lockfile's path. Raises TrustError if it is outside the project."""
-        return written(self.files, lock_path)
+        return writable(self.files, lock_path)
 
     def output(self, output_path: str) -> Path:
         """Return an output's path. Raises TrustError likewise."""
-        return written(self.files, output_path)
+        return writable(self.files, output_path)
 
     def shown(self, path: Path) -> str:
         """Return a path for messages."""

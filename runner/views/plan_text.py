@@ -121,11 +121,11 @@ def paid_again(estimate: Estimate) -> Iterator[str]:
     if estimate.later.requests:
         times = estimate.later.times
         often = "once" if times == 1 else f"up to {times} times"
-        flying = number(estimate.later.flying)
-        if estimate.later.unseen:
-            yield f"of {flying} in flight, any that the batch lacks are submitted when it ends, and paid {often}"
+        in_flight = number(estimate.later.requests_in_flight)
+        if estimate.later.unsubmitted:
+            yield f"of {in_flight} in flight, any that the batch lacks are submitted when it ends, and paid {often}"
         else:
-            yield f"of {flying} in flight, invalid answers are retried, and paid {often} more"
+            yield f"of {in_flight} in flight, invalid answers are retried, and paid {often} more"
 
 
 def money(expected: Decimal | None, ceiling: Decimal | None) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from runner.money.prices import beside_text, usd_text
+from runner.money.prices import cost_with_estimate, usd_text
 from runner.views.hyperlinks import file_url
 from runner.views.job_table import JobTable, Row, fitting, shared, summary, time_text, widest
 
@@ -167,7 +167,7 @@ def _tokens(tokens: Tokens, *, at_most: bool) -> str:
 def _cost(job: JobStatus) -> str:
     """Return what all batches have cost beside what was estimated for them, once that can be compared."""
     estimated = None if job.expected is None or job.running else Decimal(str(job.expected))
-    return beside_text(Decimal(str(job.cost)), estimated, at_most=job.at_most)
+    return cost_with_estimate(Decimal(str(job.cost)), estimated, at_most=job.at_most)
 
 
 def _link(text: str, path: Path, *, links: bool) -> Text:

@@ -20,7 +20,7 @@ from runner.base.repository_paths import (
     open_inside,
     read_inside,
     read_named,
-    written,
+    writable,
 )
 from runner.errors import BatchspecError, InputError, TrustError
 from runner.jobspec.loader import load_project
@@ -325,7 +325,7 @@ def test_outputs_and_lockfiles_stay_in_the_project(root: Path) -> None:
     assert places.output("new/x.jsonl") == root / "new/x.jsonl"
     for path in ("data/away/x.jsonl", "data/out", "data/zero", "data/git", "../x.jsonl", ".git/x"):
         with pytest.raises(TrustError):
-            written(root, path)
+            writable(root, path)
         with pytest.raises(TrustError):
             places.lockfile(path)
 

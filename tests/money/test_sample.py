@@ -19,16 +19,16 @@ E = Certainty.ESTIMATED
 def test_a_spread_has_the_right_size_in_blocks_of_any_size(blocks: list[list[bool]], count: int) -> None:
     total = sum(map(sum, blocks))
     spread, whole = Spread(total, count), Spread(total, count)
-    chosen = [spread.take(np.array(block, bool)) for block in blocks]
+    chosen = [spread.choose(np.array(block, bool)) for block in blocks]
     assert sum(int(mask.sum()) for mask in chosen) == min(total, count)
     joined = np.array([one for block in blocks for one in block], bool)
-    mask = whole.take(joined)
+    mask = whole.choose(joined)
     assert not (mask & ~joined).any(), "only what is wanted is chosen"
     assert [bool(one) for block in chosen for one in block] == [bool(one) for one in mask]
 
 
 def test_a_spread_reaches_over_the_whole_input() -> None:
-    chosen = np.flatnonzero(Spread(1_000_000, 100).take(np.ones(1_000_000, bool)))
+    chosen = np.flatnonzero(Spread(1_000_000, 100).choose(np.ones(1_000_000, bool)))
     assert len(chosen) == 100
     assert set(np.diff(chosen)) == {10_000}
 

@@ -45,7 +45,7 @@ def hook(receiver: Receiver, secret: str = SECRET, path: str = "/hooks/private-p
 
 def outbox(data: Path, batch_id: str) -> Any:
     with closing(Database(data / "service.db")) as db:
-        return Outbox(db).of(batch_id)
+        return Outbox(db).history(batch_id)
 
 
 def settled(api: Caller, data: Path, batch_id: str) -> Any:

@@ -215,14 +215,14 @@ def _summary(
 
 
 def _outcome_lines(outcome: Outcome, outputs: Mapping[str, Output]) -> Iterator[str]:
-    from runner.money.prices import beside_text, usd_text  # noqa: PLC0415
+    from runner.money.prices import cost_with_estimate, usd_text  # noqa: PLC0415
 
     tally = outcome.plan.tally if outcome.plan else None
     counts = ((tally.failed, "failed"), (tally.unknown, "unknown")) if tally else ()
     more = "".join(f", {count:,} {word}" for count, word in counts if count)
     yield f"{outcome.address}: {outcome.end} (requests submitted: {outcome.submitted:,}{more})"
     if outcome.cost is not None:
-        yield f"    cost {beside_text(outcome.cost, outcome.expected, at_most=outcome.at_most)}"
+        yield f"    cost {cost_with_estimate(outcome.cost, outcome.expected, at_most=outcome.at_most)}"
     if outcome.earlier is not None:
         yield f"    cost of batches submitted earlier and fetched now: {usd_text(outcome.earlier)}"
     if outcome.message:
@@ -235,12 +235,12 @@ def _outcome_lines(outcome: Outcome, outputs: Mapping[str, Output]) -> Iterator[
 def _total_cost(paid: Sequence[Outcome]) -> None:
     """Print the cost of all jobs, if several were paid for."""
     from runner.money.estimate import total  # noqa: PLC0415
-    from runner.money.prices import beside_text  # noqa: PLC0415
+    from runner.money.prices import cost_with_estimate  # noqa: PLC0415
 
     if len(paid) > 1:
         sums = total(one.cost for one in paid) or Decimal(0), total(one.expected for one in paid)
         at_most = any(one.at_most for one in paid)
-        say(f"{len(paid):,} jobs cost {beside_text(*sums, at_most=at_most)}")
+        say(f"{len(paid):,} jobs cost {cost_with_estimate(*sums, at_most=at_most)}")
 
 
 def _why_failed(plan: JobPlan, output: Output) -> Iterator[str]:

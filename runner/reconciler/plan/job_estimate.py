@@ -23,7 +23,7 @@ from runner.money.budget import Budget, overruns
 from runner.money.estimate import (
     Caching,
     Estimate,
-    Later,
+    InFlightUsage,
     Measured,
     input_bounded_by_bytes,
     input_from_bytes,
@@ -95,7 +95,7 @@ def _times(job: Job, submits: Sequence[Submit]) -> int:
     return max(1, job.retry.rounds + 1 - min(action.round for action in submits))
 
 
-def _later(seen: Observed, given: Callable[[Sequence[Selector], int, int], Tokens]) -> Later:
+def _later(seen: Observed, given: Callable[[Sequence[Selector], int, int], Tokens]) -> InFlightUsage:
     """Return what may be asked, and billed, of requests that count as in flight.
 
     Answers are not known to fit, and where it can't be told which requests a batch holds some may be in none.
@@ -103,19 +103,19 @@ def _later(seen: Observed, given: Callable[[Sequence[Selector], int, int], Token
     job = seen.desired.spec.job
     unseen = bool(seen.plan.unseen)
     if not seen.plan.tally.in_flight or not (unseen or _pays_again(job)):
-        return Later()
+        return InFlightUsage()
     times = 1
     if _pays_again(job):
         flying = [known.line.round for known in seen.batches if not (known.ended and is_indexed(known, seen.standing))]
         used = 0 if unseen else min(flying, default=1)
         times = job.retry.rounds - used
     if times <= 0:
-        return Later()
+        return InFlightUsage()
     shards = measure(seen.desired.spool, job.shards, _is_flying)
     requests, size = sum(count for count, _ in shards), sum(length for _, length in shards)
     limit = token_limit(job.parameters)
     output = None if limit is None else limit * requests * times
-    return Later(requests, times, given([_is_flying], requests, size).high * times, output, unseen)
+    return InFlightUsage(requests, times, given([_is_flying], requests, size).high * times, output, unseen)
 
 
 def _is_flying(asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
@@ -274,7 +274,7 @@ def _requests(desired: Desired, wanted: Sequence[Selector], spread: Spread) -> I
     """Bytes and body of each chosen request, as its line would be sent."""
 
     def chosen(one: Selector, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-        return spread.take(one(asks))
+        return spread.choose(one(asks))
 
     folder = desired.spool.folder / "counted"
     folder.mkdir()

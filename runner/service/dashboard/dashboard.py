@@ -102,7 +102,7 @@ class Dashboard:
         cookies = cookie_parser(headers.get("cookie", ""))
         account = self._sessions.account(cookies, time.time())
         if account is None or not self._accounts.known(account):
-            account = self._accounts.of(headers.get("authorization", ""), address)
+            account = self._accounts.authenticate(headers.get("authorization", ""), address)
         return account or ""
 
     async def jobs(self, request: Request) -> Response:
@@ -140,7 +140,7 @@ class Dashboard:
         batch = self._requested(request)
         if batch is None:
             return self._missing("There is no such job.")
-        delivery, attempts = self._outbox.of(batch.id)
+        delivery, attempts = self._outbox.history(batch.id)
         folder = self._storage.job(batch.id)
         return self._show(
             "job.html.j2",
@@ -178,7 +178,7 @@ class Dashboard:
         """Handle POST /login: exchange a token for a cookie."""
         _refuse_other_sites(request)
         form = parse_qs((await _body(request)).decode("utf-8", "replace"))
-        account = self._accounts.of_token(form.get("token", [""])[0].strip().encode(), peer(request.scope))
+        account = self._accounts.authenticate_token(form.get("token", [""])[0].strip().encode(), peer(request.scope))
         if account is None:
             return self._show("login.html.j2", http_status=401, refused=True, hours=LIFETIME // 3600)
         response = _redirect("/")

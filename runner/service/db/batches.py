@@ -34,7 +34,7 @@ TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled", "expir
 CANCELLABLE: tuple[Status, ...] = ("in_progress", "finalizing")
 """States with something to cancel upstream. Before them, the API description requires a 409."""
 
-_KNOWN = 1000
+_CACHE_SIZE = 1000
 """Jobs cached in memory until the database changes."""
 
 
@@ -146,8 +146,8 @@ class Batches:
     def __init__(self, db: Database, on_webhook: Callable[[], None] = lambda: None) -> None:
         self._db = db
         self._on_webhook = on_webhook
-        self._known: dict[str, Batch] = {}
-        self._known_at: tuple[int, int] | None = None
+        self._cache: dict[str, Batch] = {}
+        self._cache_version: tuple[int, int] | None = None
 
     def add(self, new: NewBatch) -> Batch:
         """Store a job durably, or return the one with its request_id.
@@ -173,16 +173,16 @@ class Batches:
     def get(self, batch_id: str, account: str | None = None) -> Batch | None:
         """Return a job, if this account has it."""
         version = self._db.version()
-        if version is None or version != self._known_at or len(self._known) > _KNOWN:
+        if version is None or version != self._cache_version or len(self._cache) > _CACHE_SIZE:
             # Clients poll far more often than anything changes.
-            self._known.clear()
-            self._known_at = version
-        batch = self._known.get(batch_id)
+            self._cache.clear()
+            self._cache_version = version
+        batch = self._cache.get(batch_id)
         if batch is None:
             batch = self._find("id = ?", (batch_id,))
             if batch is None:
                 return None
-            self._known[batch_id] = batch
+            self._cache[batch_id] = batch
         return batch if account in {None, batch.account} else None
 
     def by_request_id(self, account: str, request_id: str) -> Batch | None:

@@ -89,7 +89,7 @@ class Outbox:
                     "UPDATE batches SET webhook = json_remove(webhook, '$.secret') WHERE id = ?", (batch_id,)
                 )
 
-    def of(self, batch_id: str) -> tuple[Delivery | None, list[Attempt]]:
+    def history(self, batch_id: str) -> tuple[Delivery | None, list[Attempt]]:
         """Return a job's delivery, if any, and its attempts, oldest first."""
         row = self._db.connection.execute("SELECT * FROM deliveries WHERE batch_id = ?", (batch_id,)).fetchone()
         attempts = self._db.connection.execute(

@@ -85,21 +85,21 @@ class _ErrorBursts:
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
-        self._left = {"burst-429": 0, "burst-5xx": 0}
+        self._remaining = {"burst-429": 0, "burst-5xx": 0}
         self._errors = 0
         self._guard = threading.Lock()
 
     def next(self) -> None:
         """Count an API call. Raises HttpError in a burst."""
         with self._guard:
-            for name in self._left:
+            for name in self._remaining:
                 # Only a call outside of a burst can begin one.
-                if not self._left[name] and (calls := self._faults.draw(name)):
-                    self._left[name] = max(int(float(calls)), 1)
-            struck = next((name for name, left in self._left.items() if left), None)
+                if not self._remaining[name] and (calls := self._faults.draw(name)):
+                    self._remaining[name] = max(int(float(calls)), 1)
+            struck = next((name for name, remaining in self._remaining.items() if remaining), None)
             if struck is None:
                 return
-            self._left[struck] -= 1
+            self._remaining[struck] -= 1
             self._errors += struck == "burst-5xx"
             number = self._errors
         logger.info("fault.struck", fault=struck)

@@ -143,13 +143,13 @@ class Accounts:
         """Return whether no token is needed."""
         return not self._digests
 
-    def of(self, authorization: str, address: str) -> str | None:
+    def authenticate(self, authorization: str, address: str) -> str | None:
         """Return the account of `address`'s Authorization header, if any. Raises HttpError."""
         scheme, _, token = authorization.partition(" ")
-        account = self.of_token(token.strip().encode("latin-1"), address)
+        account = self.authenticate_token(token.strip().encode("latin-1"), address)
         return account if scheme.lower() == "bearer" else None
 
-    def of_token(self, token: bytes, address: str) -> str | None:
+    def authenticate_token(self, token: bytes, address: str) -> str | None:
         """Return the account of `address`'s token, if any.
 
         Takes the same time for any wrong token. Raises HttpError (429) after too many.
@@ -283,7 +283,7 @@ class AuthMiddleware:
             return OPEN_ACCOUNT
         if self._is_page(scope["path"]):
             return self._visitor(headers, peer(scope))
-        return self._accounts.of(headers.get("authorization", ""), peer(scope))
+        return self._accounts.authenticate(headers.get("authorization", ""), peer(scope))
 
     def _require_local(self, headers: Headers, host: str) -> None:
         origin = headers.get("origin")
