@@ -1,4 +1,4 @@
-"""Differences between two texts for review: none hides in a long line, in spaces or in invisible characters."""
+"""Differences between two texts for review: none hides in long lines, spaces or invisible characters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPACES = str.maketrans({" ": "\u00b7", "\u3000": "\\u3000"})
 
 
 def differing_lines(before: str, after: str, *, width: int = WIDTH) -> list[str]:
-    """Return a unified diff's lines without names, in windows, invisible characters escaped."""
+    """Return a unified diff's lines without names, in windows."""
     start = _common_start(before, after)
     old, new = before[start:], after[start:]
     left = max(len(old), len(new)) - _COMPARED
@@ -44,7 +44,7 @@ def shortened(text: str, width: int = WIDTH) -> str:
 
 
 def windows(old: str, new: str, width: int = WIDTH) -> tuple[str, str]:
-    """Return two differing texts, each on one line, cut to the differences."""
+    """Return two texts, each on one line, cut to the differences."""
     if len(old) <= width and len(new) <= width:
         pair = visible_line(old), visible_line(new)
         if pair[0] == pair[1]:  # a character, and the letters of its escape
@@ -56,12 +56,12 @@ def windows(old: str, new: str, width: int = WIDTH) -> tuple[str, str]:
 
 
 def _lines(text: str) -> list[str]:
-    """Split at newlines only: `splitlines` would hide a change of other separators."""
+    """Split at newlines only: `splitlines` would hide other separators."""
     return text.split("\n")
 
 
 def _common_start(before: str, after: str) -> int:
-    """Return where the comparison starts: two lines before the first difference."""
+    """Return the start of the line two lines before the first difference."""
     same = _prefix(before, after)
     place = same
     for _ in range(3):
@@ -109,7 +109,7 @@ def _run(lines: Sequence[str], start: int, mark: str) -> Sequence[str]:
 
 
 def _changes(old: str, new: str) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the differences: (start, end) in the old text and in the new one."""
+    """Yield differences: (start, end) in the old and the new text."""
     head = _prefix(old, new)
     tail = _prefix(old[head:][::-1], new[head:][::-1])
     middles = old[head : len(old) - tail], new[head : len(new) - tail]
@@ -132,7 +132,7 @@ def _offsets(start: int, words: Sequence[str]) -> list[int]:
 
 
 def _window(text: str, spans: Sequence[tuple[int, ...]], width: int) -> str:
-    """Return the text around the spans, in about `width` characters, with the omitted counts."""
+    """Return the text around the spans, in about `width` characters."""
     parts: list[str] = []
     done, room, omitted = 0, width, 0
     for number, (start, end) in enumerate(spans):
@@ -152,7 +152,6 @@ def _window(text: str, spans: Sequence[tuple[int, ...]], width: int) -> str:
 
 
 def _fitting(text: str, room: int) -> int:
-    """Return how many characters fit after escaping."""
     for at, character in enumerate(text):
         room -= len(visible_line(character))
         if room < 0:
@@ -161,7 +160,7 @@ def _fitting(text: str, room: int) -> int:
 
 
 def _distinguish(old: str, new: str) -> tuple[str, str]:
-    """Make a difference visible: mark spaces, show look-alike letters as numbers."""
+    """Mark spaces; show look-alike letters as numbers."""
     if "".join(old.split()) == "".join(new.split()):
         return old.translate(_SPACES), new.translate(_SPACES)
     if unicodedata.normalize("NFKC", old) == unicodedata.normalize("NFKC", new):

@@ -1,4 +1,4 @@
-"""SHA-256, and the one canonical JSON text."""
+"""SHA-256, and canonical JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sha256_file(path: Path) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return a value's canonical JSON: UTF-8, sorted keys, no spaces.
+    """Return JSON in UTF-8 with sorted keys and no spaces.
 
     Not for request bodies, which keep their order.
     """
@@ -31,12 +31,12 @@ def canonical_json(value: Any) -> bytes:
 
 
 def digest_json(value: Any) -> str:
-    """Return the SHA-256 of a value's canonical JSON."""
+    """Return the SHA-256 of canonical JSON."""
     return sha256_hex(canonical_json(value))
 
 
 def digest_parts(*parts: bytes) -> hashlib._Hash:
-    """Hash `parts`, each after its length, so that no two lists collide."""
+    """Hash parts with their lengths, so that no two lists collide."""
     state = hashlib.sha256()
     for part in parts:
         state.update(len(part).to_bytes(8, "big"))

@@ -1,7 +1,7 @@
 """Starts git. A checkout may be hostile, so nothing that it configures runs.
 
-Git gets no key, network, hook, monitor, filter, pager or prompt. It never uses a bare repository inside the checkout.
-Time and output are bounded.
+Git gets no key, network, hook, monitor, filter, pager or prompt, and never a bare repository inside the checkout. Time
+and output are bounded.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class GitUnusable(BatchspecError):
 
 
 def top_of(folder: Path) -> Path:
-    """Return the top folder of the work tree around `folder`. Raises GitUnusable.
+    """Return the work tree's top folder. Raises GitUnusable.
 
     Raises BatchspecError for a folder that looks like a bare repository: git before 2.38 would use it.
     """
@@ -81,12 +81,12 @@ def run_git(folder: Path, *arguments: str, seconds: float = SECONDS, most: int =
 
 
 def copy_blob(folder: Path, revision: str, into: BinaryIO) -> None:
-    """Write a file's bytes as they are in git. Raises like `run_git`."""
+    """Write a file's bytes in git. Raises like `run_git`."""
     _run(folder, ("cat-file", "blob", revision), into, SECONDS * 5, COPY_BYTES)
 
 
 def commit_of(folder: Path) -> str:
-    """Return the checked out commit, with `+` if tracked files differ; empty outside git.
+    """Return the commit, with `+` if tracked files differ; empty outside git.
 
     No filter runs: a file that one would change counts as changed once its time stamp does.
     """
@@ -113,7 +113,7 @@ def commit_of(folder: Path) -> str:
 def tracked(folder: Path, paths: Iterable[str], *, seconds: float = 10) -> frozenset[str]:
     """Return the tracked files at `paths`, in any case of letters.
 
-    Empty if git is unusable. Raises BatchspecError if it is refused or takes too long.
+    Empty if git is unusable. Raises BatchspecError if it is refused or slow.
     """
     asked = [f":(icase,literal){path}" for path in paths]
     try:
@@ -124,7 +124,7 @@ def tracked(folder: Path, paths: Iterable[str], *, seconds: float = 10) -> froze
 
 
 def ignored(folder: Path, path: str) -> bool:
-    """Return whether git ignores an untracked file; False if git is unusable.
+    """Return whether git ignores a file; False if git is unusable.
 
     Raises BatchspecError like `tracked`.
     """
@@ -136,7 +136,6 @@ def ignored(folder: Path, path: str) -> bool:
 
 
 def _without_filters(folder: Path) -> list[str]:
-    """Return settings that empty each configured filter."""
     try:
         found = run_git(folder, "config", "--null", "--name-only", "--get-regexp", r"^filter\.", seconds=10)
     except BatchspecError:  # git fails if none is there, and anything else shows in the next call
@@ -198,7 +197,7 @@ def _run(folder: Path, arguments: tuple[str, ...], into: BinaryIO | io.BytesIO, 
 
 
 def _read_output(process: subprocess.Popen[bytes], into: BinaryIO | io.BytesIO, until: float, most: int) -> bytes:
-    """Write stdout to `into` and return the start of stderr. Raises TimeoutError and OverflowError."""
+    """Write stdout to `into`; return stderr. Raises TimeoutError, OverflowError."""
     assert process.stdout is not None
     assert process.stderr is not None
     stderr, size = b"", 0

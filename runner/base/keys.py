@@ -1,7 +1,7 @@
 """Request keys, as text and as bytes.
 
-As text, a key is the `custom_id` on the wire: `k1-` and 40 hex digits; an ordinal (`k1-…-1`) marks later requests of
-one body. As bytes it is 20 bytes of digest and a 4-byte big-endian ordinal, so digests sort first.
+The `custom_id` on the wire is `k1-` and 40 hex digits; an ordinal (`k1-…-1`) marks later requests of one body. As bytes
+it is 20 bytes of digest and a 4-byte big-endian ordinal.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _TEXT = re.compile(r"k1-([0-9a-f]{40})(?:-([1-9][0-9]{0,9}))?")
 
 
 def key_state(line_format: str, endpoint: str, salt: str) -> hashlib._Hash:
-    """Return a job's hash state: key version, line format, endpoint and salt."""
+    """Return a job's hash state: version, line format, endpoint, salt."""
     return digest_parts(VERSION.encode(), line_format.encode(), endpoint.encode(), salt.encode())
 
 
 def body_digest(state: hashlib._Hash, body: bytes) -> bytes:
-    """Return the 20 digest bytes of a body under a job's `key_state`."""
+    """Return a body's 20 digest bytes."""
     copy = state.copy()
     copy.update(body)
     return copy.digest()[:DIGEST_BYTES]

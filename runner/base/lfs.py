@@ -8,7 +8,7 @@ HINT = "run `git lfs pull` to download the file's content"
 
 
 def is_pointer(head: bytes) -> bool:
-    """Return whether a file with this start is a pointer."""
+    """Return whether this start is a pointer's."""
     return head.replace(b"\r\n", b"\n", 1).startswith(MARK)
 
 

@@ -1,7 +1,4 @@
-"""Fields of log entries: the current job, shard and batch.
-
-`runner.cli.terminal.terminal` adds them to each entry.
-"""
+"""Log fields: the current job, shard and batch."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ def bind(**more: str) -> Iterator[None]:
 
 
 def wrap(task: Callable[[], T], **more: str) -> Callable[[], T]:
-    """Return a task with these fields and its creator's, for any thread."""
+    """Return a task with these fields and its creator's."""
     fields_here = {**_FIELDS.get(), **more}
 
     def run() -> T:

@@ -1,4 +1,4 @@
-"""Facts about models, from shipped data."""
+"""Facts about models."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 
 
 def bare_model(model: str) -> str:
-    """Return a model's name without its vendor (`openai-gpt-4o`, `anthropic/claude-…`)."""
+    """Remove the vendor (`openai-gpt-4o`, `anthropic/claude-…`)."""
     return re.sub(r"^(openai|anthropic)[-/]", "", model.lower())
 
 
 @functools.cache
 def context_window(model: str, line_format: str) -> int | None:
-    """Return a model's tokens for input and output together, if known."""
+    """Return a model's tokens for input and output together."""
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415  it takes a quarter of a second to import
 
     vendor = "anthropic" if line_format == "anthropic" else "openai"

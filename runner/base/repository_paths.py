@@ -1,4 +1,4 @@
-"""Which paths a repository may name, to read and to write.
+"""Which paths a repository may name.
 
 A checkout may be hostile. The rules apply to the resolved path: inside the project, not hidden, not git's, not
 batchspec's store. Files are opened without following links, and must be regular. Only `BATCHSPEC_TRUST_PATHS` in the
@@ -35,7 +35,7 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CL
 
 
 class TooLarge(OSError):
-    """The file exceeds the reader's limit; it has at least `size` bytes."""
+    """The file exceeds the limit; it has at least `size` bytes."""
 
     def __init__(self, size: int, most: int) -> None:
         super().__init__(errno.EFBIG, f"it has {size} bytes; at most {most} are read")
@@ -43,7 +43,7 @@ class TooLarge(OSError):
 
 
 def resolved(root: Path, relative: str) -> Path:
-    """Resolve a path of a project. Raises TrustError if it is outside, or git's."""
+    """Resolve a path. Raises TrustError if it is outside the project, or git's."""
     top = root.resolve()
     found = _followed(top, relative)
     if not found.is_relative_to(top):
@@ -53,7 +53,7 @@ def resolved(root: Path, relative: str) -> Path:
 
 
 def readable(root: Path, relative: str) -> Path:
-    """Resolve a path that a repository names. Raises TrustError if it may not be read."""
+    """Resolve a path to read. Raises TrustError."""
     top = root.resolve()
     found = _followed(top, relative)
     trusted = _is_trusted(top, found)
@@ -95,7 +95,7 @@ def open_inside(root: Path, relative: str) -> BufferedReader:
 
 
 def read_inside(root: Path, relative: str, most: int) -> bytes:
-    """Read a file that a repository names. Raises TrustError, OSError, and TooLarge beyond `most`."""
+    """Read a file that a repository names. Raises TrustError, OSError, TooLarge."""
     with open_inside(root, relative) as file:
         return _bounded(file, most)
 
@@ -106,13 +106,13 @@ def open_named(path: Path) -> BufferedReader:
 
 
 def read_named(path: Path, most: int) -> bytes:
-    """Read a file that the user names. Raises OSError, and TooLarge beyond `most`."""
+    """Read a file that the user names. Raises OSError, TooLarge."""
     with open_named(path) as file:
         return _bounded(file, most)
 
 
 def check_ignored(root: Path, relative: str) -> None:
-    """Raise TrustError for a file that git ignores: it may be private."""
+    """Raise TrustError if git ignores a file: it may be private."""
     found = readable(root, relative)
     top = root.resolve()
     if _is_trusted(top, found):
@@ -132,7 +132,7 @@ def check_ignored(root: Path, relative: str) -> None:
 def writable(root: Path, relative: str) -> Path:
     """Resolve a path to write: follow links among its folders, but none in its place.
 
-    Raises TrustError if it is outside the project, or git's; also if an existing link leads outside.
+    Raises TrustError if it, or an existing link, is outside the project or git's.
     """
     resolved(root, relative)
     path = Path(relative)
@@ -196,7 +196,6 @@ def _check_git(relative: str, inside: Path) -> None:
 
 
 def _is_trusted(top: Path, path: Path) -> bool:
-    """Return whether the environment allows this path."""
     named = (part.strip() for part in os.environ.get(TRUST_PATHS, "").split(","))
     return any(path.is_relative_to((top / name).resolve()) for name in named if name)
 

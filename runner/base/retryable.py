@@ -1,7 +1,4 @@
-"""Which errors are transient: of requests, failed batches and refused creates.
-
-docs/spec.md lists the codes under `retry`.
-"""
+"""Which errors are transient. docs/spec.md lists the codes under `retry`."""
 
 from __future__ import annotations
 
@@ -95,7 +92,7 @@ _GENERAL = frozenset({"", "bad_request", "invalid_request", "invalid_request_err
 def is_queue_full(code: str, message: str, *, of_batch: bool = False) -> bool:
     """Return whether a code, or a general code's message, means a full queue.
 
-    `of_batch`: the batch failed, so a rate limit is one of batches.
+    `of_batch`: a rate limit is one of batches.
     """
     code = _snake(code)
     return code in (BATCH_LIMITS if of_batch else QUEUE_FULL) or (
@@ -110,7 +107,6 @@ def is_out_of_money(code: str, message: str) -> bool:
 
 
 def _snake(code: str) -> str:
-    """Return a code in the sets' spelling, for `TokenLimitExceeded` and `token-limit-exceeded`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", code).replace("-", "_").lower()
 
 
@@ -120,7 +116,7 @@ _SERVER_ERROR = "http_5"
 
 
 class ErrorKind(IntEnum):
-    """How an error came. With its code, that decides about a retry."""
+    """How an error came, which with its code decides about a retry."""
 
     REFUSED = 0
     """As an error: its code decides."""
@@ -133,7 +129,7 @@ class ErrorKind(IntEnum):
 
 
 def is_retryable(code: str, on: Sequence[str] | None, kind: int = ErrorKind.REFUSED) -> bool:
-    """Return whether to retry this error. `on` is the spec's list; None means the defaults."""
+    """Return whether to retry an error. `on` is the spec's list."""
     if kind == ErrorKind.BILLED:
         return code in PAID and code in (on or ())
     if on is not None:
@@ -144,6 +140,6 @@ def is_retryable(code: str, on: Sequence[str] | None, kind: int = ErrorKind.REFU
 
 
 def retryable_codes(codes: Sequence[str], on: Sequence[str] | None, kinds: Sequence[int] = ()) -> npt.NDArray[np.bool_]:
-    """Return `is_retryable` for each of an index's codes. Number 0 is an answer."""
+    """Return `is_retryable` for an index's codes. Number 0 is an answer."""
     whole = (*kinds, *(ErrorKind.REFUSED,) * (len(codes) - len(kinds)))
     return np.array([False, *(is_retryable(code, on, kind) for code, kind in zip(codes, whole, strict=True))], bool)

@@ -17,7 +17,7 @@ _DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 def prefixes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint64]:
-    """Return each key's first eight bytes as a number, in the keys' order."""
+    """Return first eight bytes as numbers, which sort like keys."""
     packed = np.ascontiguousarray(keys)
     first = packed.view(np.uint8).reshape(len(packed), packed.dtype.itemsize)[:, :8]
     return np.ascontiguousarray(first).view(">u8").ravel().astype(np.uint64)
@@ -26,7 +26,7 @@ def prefixes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint64]:
 def order_of(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.intp]:
     """Return a stable order that sorts keys of at least eight bytes.
 
-    Keys are digests: equal prefixes are rare, and then all bytes are compared.
+    Equal prefixes of digests are rare, and then all bytes are compared.
     """
     packed = np.ascontiguousarray(keys)
     numbers = prefixes(packed)
@@ -38,7 +38,7 @@ def order_of(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.intp]:
 
 
 def plain_keys(texts: Sequence[str]) -> npt.NDArray[np.bytes_] | None:
-    """Parse keys like `keys.parse_key`; None unless all lack an ordinal."""
+    """Parse keys like `parse_key`; None if any has an ordinal."""
     if not texts or set(map(len, texts)) != {_LENGTH}:
         return None
     letters = np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8).reshape(len(texts), _LENGTH)

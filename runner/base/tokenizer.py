@@ -14,13 +14,13 @@ _COMPILED = "bpe_openai._bindings"
 
 
 def token_counter(name: str) -> Callable[[str], int]:
-    """Return a function that counts tokens. Loading takes a tenth of a second."""
+    """Return a function that counts tokens. Loading takes 0.1 s."""
     count = _tokenizer(name)
     return lambda text: sum(count(piece) for piece in _pieces(text))
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Cut a long text before spaces: words keep their leading space when tokenized."""
+    """Cut a long text before spaces, which words keep."""
     start = 0
     while len(text) - start > _PIECE:
         end = text.rfind(" ", start + 1, start + _PIECE)
@@ -34,8 +34,7 @@ def _pieces(text: str) -> Iterator[str]:
 def _tokenizer(name: str) -> Callable[[str], int]:
     """Load an encoding. Raises RuntimeError if bpe-openai differs from 0.1.4.
 
-    The package would read the tables of all encodings into Python: 0.5 s and 73 MB. Its compiled module loads alone in
-    0.05 s.
+    The package would read all encodings into Python: 0.5 s and 73 MB. Its compiled module loads alone in 0.05 s.
     """
     package = find_spec("bpe_openai")
     folders = None if package is None else package.submodule_search_locations

@@ -28,12 +28,12 @@ def visible(text: str) -> str:
 
 
 def visible_line(text: str) -> str:
-    """Escape like `visible`, and also newlines and tabs."""
+    """Escape also newlines and tabs."""
     return _escaped(text, _escape, frozenset())
 
 
 def visible_json(text: str) -> str:
-    """Escape JSON's text, without a change of meaning."""
+    """Escape JSON without a change of meaning."""
     return _escaped(text, _json_escape, _LAYOUT)
 
 
@@ -57,7 +57,7 @@ def _deep(value: Any) -> Any:
 
 
 def is_seen(character: str) -> bool:
-    """Return whether a reader sees a character as it is."""
+    """Return whether a reader sees a character."""
     return (character.isprintable() or character in _SEEN) and character not in _UNSEEN
 
 

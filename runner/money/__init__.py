@@ -1,4 +1,1 @@
-"""Tokens, prices, estimates and budgets as values.
-
-Money is `Decimal` USD. `usd` alone rounds it, where it is written.
-"""
+"""Money as `Decimal` USD. Only `usd` rounds it, where it is written."""

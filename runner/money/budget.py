@@ -1,4 +1,4 @@
-"""Compare the most that a plan can use with the limits in the spec."""
+"""Compare the most that a plan can use with the spec's limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.money.prices import most_text, usd_text
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits on one apply's new requests. None is no limit."""
+    """Limits on one apply's new requests."""
 
     max_cost_usd: Decimal | None = None
     max_requests: int | None = None
@@ -30,7 +30,7 @@ class Overrun:
 def overruns(budget: Budget, estimates: Sequence[Estimate]) -> tuple[Overrun, ...]:
     """Return the limits that these requests could exceed, with every answer at its limit.
 
-    A limit without a price or without a limit on answers counts as exceeded.
+    Without a price or a limit on answers, a limit counts as exceeded.
     """
     found = [_requests(budget, estimates), _tokens(budget, estimates), _cost(budget, estimates)]
     return tuple(one for one in found if one is not None)

@@ -19,7 +19,7 @@ _MARGIN = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What an earlier batch of the same model used: bytes sent, requests, tokens."""
+    """Bytes sent, requests and tokens of an earlier batch."""
 
     bytes: int
     requests: int
@@ -31,7 +31,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Caching:
-    """Effect of prompt caching: shares that earlier batches measured.
+    """Shares of prompt caching in earlier batches.
 
     `ttl` is `5m` or `1h` if requests ask to be cached.
     """
@@ -51,18 +51,18 @@ class Caching:
         return cls(given, cached, written, sum(one.written_hour for one in used), ttl)
 
     def likely(self, given: int, output: int) -> Usage:
-        """Return usage with the measured shares."""
+        """Apply the measured shares."""
         if not self.given:
             return Usage(given, output)
         cached, written, hour = (given * part // self.given for part in (self.cached, self.written, self.written_hour))
         return Usage(given, output, cached, written=written, written_hour=hour)
 
     def least(self, given: int) -> Usage:
-        """Return the cheapest usage: all read from a cache, if possible."""
+        """Assume cache reads, if possible."""
         return Usage(given, 0, given if self.cached or self.ttl else 0)
 
     def most(self, given: int, output: int, price: Price) -> Usage:
-        """Return the dearest usage: all written to a cache, if requested or done unasked."""
+        """Assume cache writes, if requested or done unasked."""
         unasked = price.written is not None and price.written > price.input and self.written > 0
         written = given if self.ttl or unasked else 0
         return Usage(given, output, written=written, written_hour=written if self.ttl == "1h" else 0)
@@ -80,7 +80,7 @@ class Output:
 class InFlightUsage:
     """The most that retries may use of requests that are in flight now.
 
-    `input` and `output` are tokens at most. `unsubmitted`: the requests may be in no batch.
+    `unsubmitted`: the requests may be in no batch.
     """
 
     requests_in_flight: int = 0
@@ -99,7 +99,7 @@ class InFlightUsage:
 class Share:
     """The expected tokens and USD of some requests.
 
-    `at_most`: without earlier answers, `output` is the limit.
+    `at_most`: `output` is the limit.
     """
 
     input: int
@@ -112,8 +112,8 @@ class Share:
 class Estimate:
     """Tokens and cost of `requests` requests with `size` bytes.
 
-    `times` is how often each may be billed: oversized answers are requested again. Expected values count one time, the
-    ceiling all of them and `later`.
+    Each may be billed `times` times: oversized answers are requested again. Only the ceiling counts all of them, and
+    `later`.
     """
 
     requests: int
@@ -133,12 +133,12 @@ class Estimate:
 
     @property
     def least(self) -> Decimal | None:
-        """Return the USD of the input alone."""
+        """Return the USD of the input."""
         return None if self.price is None else self.price.cost(self.caching.least(self.input.low))
 
     @property
     def expected(self) -> Decimal | None:
-        """Return the likely USD, if known."""
+        """Return the likely USD."""
         output = self.likely_output
         if self.price is None or output is None:
             return None
@@ -154,7 +154,7 @@ class Estimate:
         return self.price.cost(self.caching.most(given, taken, self.price))
 
     def share(self, requests: int, size: int) -> Share:
-        """Return the expected share of some of these requests."""
+        """Return some requests' expected share."""
         given = round(self.input.expected * size / self.size) if self.size else 0
         likely = self.likely_output
         taken = None if likely is None or not self.requests else round(likely * requests / self.requests)
@@ -171,12 +171,12 @@ class Estimate:
 
     @property
     def most_requests(self) -> int:
-        """Return the most requests that may be billed."""
+        """Return the most requests to bill."""
         return self.requests * self.times + self.later.requests
 
 
 def input_from_history(earlier: Sequence[Measured], size: int) -> Tokens | None:
-    """Estimate input tokens by the bytes per token of fully answered batches."""
+    """Estimate input tokens by the ratio in fully answered batches."""
     whole = [one for one in earlier if one.answered == one.requests and one.bytes > 0 and one.input_tokens > 0]
     if not whole:
         return None
@@ -200,7 +200,7 @@ def input_from_bytes(size: int) -> Tokens:
 
 
 def input_bounded_by_bytes(given: Tokens, size: int) -> Tokens:
-    """Limit an estimate to `size`, for the local model, whose chat template adds tokens.
+    """Limit an estimate to `size`, for the local model's chat template.
 
     Its tokens have a byte or more, and the template adds less than the JSON around a message.
     """
@@ -220,7 +220,7 @@ def output_range(requests: int, earlier: Sequence[Measured], parameters: Mapping
 
 
 def token_limit(parameters: Mapping[str, Any]) -> int | None:
-    """Return the most output tokens of one request, if limited."""
+    """Return one request's most output tokens, if limited."""
     choices = parameters.get("n", 1)
     choices = choices if isinstance(choices, int) and choices > 0 else 1
     for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):

@@ -1,4 +1,4 @@
-"""Prices from `prices:` in batchspec.yaml, else from the data of genai-prices.
+"""Prices from batchspec.yaml, else from genai-prices.
 
 Without a batch rate, genai-prices gives the full price; `Price.batch` records that.
 """
@@ -21,7 +21,7 @@ _CENT_OF_A_CENT = Decimal("0.000001")
 class Usage:
     """Tokens used. `written` to a cache includes `written_hour`.
 
-    `within`: `input` includes cached and written tokens, as at OpenAI but not Anthropic.
+    `within`: `input` includes cache tokens, as at OpenAI but not Anthropic.
     """
 
     input: int
@@ -41,8 +41,8 @@ class Usage:
 class Price:
     """USD per million tokens. Without `batch` these are full rates.
 
-    `written` (five minutes) and `written_hour` price cache writes. If unknown they are 1.25 and 2 times `input`, as at
-    Anthropic (platform.claude.com/docs/en/build-with-claude/prompt-caching, "Pricing").
+    Cache writes for five minutes and an hour default to 1.25 and 2 times `input`, as at Anthropic
+    (platform.claude.com/docs/en/build-with-claude/prompt-caching).
     """
 
     input: Decimal
@@ -55,7 +55,7 @@ class Price:
 
     @property
     def write_rates(self) -> tuple[Decimal, Decimal]:
-        """Return the cache write rates, for five minutes and an hour."""
+        """Return the rates for five minutes and an hour."""
         minutes = self.input * _WRITE if self.written is None else self.written
         return minutes, self.input * _WRITE_HOUR if self.written_hour is None else self.written_hour
 
@@ -97,7 +97,7 @@ def find_price(
 def _rates(
     model: str, line_format: str, at: datetime, request_tokens: int, *, batch: bool
 ) -> tuple[Decimal, Decimal, Decimal, Decimal, Decimal] | None:
-    """Return the rates for input, output, cache reads, and cache writes (five minutes, an hour)."""
+    """Return rates: input, output, cache reads, cache writes (five minutes, an hour)."""
     from genai_prices import Usage as Priced  # noqa: PLC0415  it costs to import
     from genai_prices import calc_price  # noqa: PLC0415
 
@@ -129,12 +129,12 @@ def _rates(
 
 
 def usd(amount: Decimal, *, at_most: bool = False) -> Decimal:
-    """Round to a millionth of a dollar, half up. A limit is rounded up."""
+    """Round to a millionth of a dollar, half up; a limit up."""
     return amount.quantize(_CENT_OF_A_CENT, ROUND_CEILING if at_most else ROUND_HALF_UP)
 
 
 def usd_text(amount: Decimal, rounding: str = ROUND_HALF_UP) -> str:
-    """Format an amount: cents, and two significant digits below ten cents."""
+    """Format cents, or two significant digits below ten cents."""
     if amount == 0:
         return "$0"
     if amount < Decimal("0.000001"):
@@ -151,7 +151,7 @@ def most_text(ceiling: Decimal) -> str:
 
 
 def cost_with_estimate(actual: Decimal, expected: Decimal | None, *, at_most: bool) -> str:
-    """Compare an actual cost with the estimate, which `at_most` makes a limit."""
+    """Compare an actual cost with its estimate or (`at_most`) limit."""
     if expected is None:
         return usd_text(actual)
     estimate = f"at most {most_text(expected)} planned" if at_most else drift_text(actual, expected)

@@ -1,4 +1,4 @@
-"""Deterministic samples, spread evenly over the input: plans are stable, and a canary stays one shard."""
+"""Deterministic samples: plans are stable, and a canary stays one shard."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Tokens:
 
 
 class Spread:
-    """Chooses `count` of `total` items, evenly. Call it block by block, in order."""
+    """Chooses `count` of `total` items, evenly, block by block in order."""
 
     def __init__(self, total: int, count: int) -> None:
         self._total = max(1, total)
@@ -54,8 +54,7 @@ class Spread:
 def extrapolate(sizes: Sequence[int], tokens: Sequence[int], requests: int, size: int, certainty: Certainty) -> Tokens:
     """Estimate the tokens of `requests` requests with `size` bytes from a sample.
 
-    Tokens are proportional to bytes; the scatter gives the error bar (ratio estimator: Cochran, Sampling Techniques,
-    chapter 6).
+    The scatter of tokens per byte gives the error bar (ratio estimator: Cochran, Sampling Techniques, chapter 6).
     """
     count = len(sizes)
     if count >= requests:

@@ -1,8 +1,7 @@
-"""Count the input tokens of one request body with OpenAI's tokenizers.
+"""Count the input tokens of one request body.
 
 OpenAI's cookbook ("How to count tokens with tiktoken"): three tokens a message, its role and content, one more for a
-name, and three that prime the answer. Tools, schemas and pictures have no published rule: their JSON text is counted,
-and the count is marked assumed.
+name, and three for the answer. Tools, schemas and pictures have no published rule: their JSON text counts as assumed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _NAME = 1
 
 
 class Certainty(Enum):
-    """How reliable a number of tokens is, best first."""
+    """How reliable a number is, best first."""
 
     EXACT = "exact"
     """Counted by the model's tokenizer and a published rule."""
@@ -36,7 +35,7 @@ class Certainty(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A model's tokenizer, and whether it is documented or assumed."""
+    """A model's tokenizer, documented or assumed."""
 
     name: str
     certainty: Certainty
@@ -65,7 +64,7 @@ class Count:
 
 
 class TokenCounter:
-    """Counts input tokens for one encoding. Loading takes a tenth of a second."""
+    """Counts input tokens for one encoding. Loading takes 0.1 s."""
 
     def __init__(self, encoding: Encoding) -> None:
         self.encoding = encoding
@@ -107,7 +106,7 @@ Message = tuple[str, str, list[str], str]
 
 
 def _messages(request: Mapping[str, Any]) -> Iterator[Message]:
-    """Yield a body's messages. A response's `instructions` and text `input` count as system and user messages."""
+    """Yield messages. `instructions` and text `input` count as system and user messages."""
     if isinstance(request.get("instructions"), str):
         yield "system", "", [request["instructions"]], ""
     listed = request.get("messages", request.get("input", []))
