@@ -1,1 +1,1 @@
-"""What commands other than plan and apply do: status, verify, import, forget, partitions, orphans."""
+"""What commands other than plan and apply do."""

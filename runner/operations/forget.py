@@ -15,7 +15,7 @@ from runner.state.results import safe_name
 
 @dataclass(frozen=True, slots=True)
 class JobRecords:
-    """The records of an address: the lockfiles that have it, and its batches in them."""
+    """A job's records: its lockfiles and its batches there."""
 
     address: str
     paths: tuple[str, ...]
@@ -23,12 +23,12 @@ class JobRecords:
 
     @property
     def batches(self) -> frozenset[str]:
-        """The ids of its batches."""
+        """The batch ids."""
         return frozenset(line.batch for line in self.lines)
 
 
 def find_records(context: Context, address: str) -> JobRecords:
-    """Return the records of an address. Raises BatchspecError if there are none, or if a batch has not ended."""
+    """Return a job's records. Raises BatchspecError if it has none, or a batch still runs."""
     holding = tuple(path for path in context.lock_paths() if address in context.lockfile(path).addresses())
     if not holding:
         known = sorted({name for path in context.lock_paths() for name in context.lockfile(path).addresses()})
@@ -53,8 +53,7 @@ def find_records(context: Context, address: str) -> JobRecords:
 def forget(context: Context, shown: JobRecords) -> None:
     """Forget the records that were `shown`. Raises BatchspecError, and forgets nothing, if they have changed.
 
-    The ledger comes first. After a crash, records in the lockfile can be forgotten again. Records left only in the
-    ledger would come back, and no command could remove them.
+    The ledger comes first: records left only there would come back after a crash, and no command could remove them.
     """
     with ExitStack() as held:
         for path in shown.paths:
@@ -78,16 +77,15 @@ def forget(context: Context, shown: JobRecords) -> None:
 
 
 def _lines(context: Context, path: str, address: str) -> list[BatchLine]:
-    """Return a lockfile's lines of an address, also under its earlier names."""
     lockfile = context.lockfile(path)
     names = frozenset(lockfile.aliases(address))
     return [line for line in lockfile.batches.values() if line.job in names]
 
 
 def _creates(context: Context, ledger: Ledger, path: str, address: str) -> list[Create]:
-    """Return the create requests behind a lockfile's lines of an address, and the refused ones.
+    """Return a job's create requests that were refused or have a line in the lockfile.
 
-    A create without a line stays in the ledger: its batch may be running and billed.
+    One without a line stays in the ledger: its batch may be running and billed.
     """
     lines = _lines(context, path, address)
     known = {line.batch for line in lines} | {line.request_id or line.file for line in lines}

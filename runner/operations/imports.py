@@ -1,4 +1,4 @@
-"""Imports a batch that was created elsewhere into a job. The uploaded file gives its request keys."""
+"""Imports a batch that was created elsewhere. The uploaded file gives its request keys."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ MAX_PROBLEMS = 20
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """An imported batch as the service returns it, and how often it contains each request body, by digest."""
+    """An imported batch, with a count of its request bodies by digest."""
 
     batch: RemoteBatch
     asked: Mapping[bytes, int]
 
     @property
     def requests(self) -> int:
-        """The number of its requests."""
+        """The number of requests."""
         return sum(self.asked.values())
 
     def used_by(self, spool: Spool) -> int:
-        """Return how many of its requests a job has now."""
+        """Return how many of the requests a job has now."""
         digests = np.array(sorted(self.asked), f"S{DIGEST_BYTES}")
         found = 0
         for _, _, _, group in spool.groups():
@@ -55,12 +55,10 @@ class Imported:
 
 
 def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path) -> Imported:
-    """Import a batch into a job, using the file that was uploaded for it.
+    """Import a batch into a job, using the uploaded file. Importing again restores lost keys.
 
-    Importing again after the store was lost restores the keys behind the batch's own ids.
-
-    Raises InputError if the file is not in the job's format. Raises BatchspecError if the batch is known already,
-    belongs to another job, or does not match the file. Raises ProviderError.
+    Raises InputError if the file is not in the job's format. Raises BatchspecError if the batch is known, belongs to
+    another job, or does not match the file. Raises ProviderError.
     """
     remote = context.api(spec).get_batch(batch_id)
     mapping = _read(spec, requests)
@@ -114,18 +112,17 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
 
 
 def is_imported(context: Context, line: BatchLine) -> bool:
-    """Return whether only the lockfile ties a batch to its job: the service has none of our metadata for it."""
+    """Return whether only the lockfile ties a batch to its job."""
     return not line.request_id or context.realm_called(line.realm).results.imported_ids(line.batch) is not None
 
 
 def _check_answers(
     context: Context, spec: JobSpec, store: ResultStore, batch: RemoteBatch, mapping: CustomIdMap, requests: Path
 ) -> None:
-    """Refuse a file that shares no request with an ended batch: no answer could be matched to its key."""
     try:
         summary = fetch_batch(context, spec.profile, store, batch, mapping, ended_by=context.now()).summary
     except (NotFound, NotReady):
-        return  # apply says so
+        return  # apply reports it
     if summary.unknown and not summary.answers + summary.failures:
         store.forget_index(batch.batch_id)
         raise BatchspecError(
@@ -136,7 +133,7 @@ def _check_answers(
 
 
 def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:
-    """Return each custom_id's key, in file order. Equal bodies get ordinals, as in our own shards."""
+    """Return each custom_id's key, in file order."""
     job = spec.job
     state = key_state(job.line_format, job.url, job.salt)
     found: dict[str, bytes] = {}
@@ -165,7 +162,6 @@ def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:
 
 
 def _take(spec: JobSpec, raw: bytes, state: object, found: dict[str, bytes], asked: Counter[bytes]) -> str:
-    """Add one line to `found`. Return the problem with it, empty if there is none."""
     try:
         line = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""Orphans: jobs in the lockfiles that no spec defines any more. Only `--prune` cancels their batches."""
+"""Orphans: jobs in the lockfiles that no spec defines any more."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from runner.state.locks import write_lock
 from runner.state.results import CustomIdMap
 
 CANCEL_POLLS = 30
-"""Polls of a cancelled batch, one a second, before it is left to end by itself."""
+"""Polls of a cancelled batch, one a second."""
 
 
 def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, ...]:
-    """Return the orphans in the lockfiles. With `ask`, ask the service which of their batches still run.
+    """Return the orphans. With `ask`, ask the service which batches still run.
 
-    Call it only with all specs loaded; otherwise jobs of unread files look like orphans.
+    All specs must be loaded; otherwise jobs of unread files look like orphans.
     """
     found = []
     for path in context.lock_paths():
@@ -45,10 +45,9 @@ def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, .
 
 
 def renamed_note(context: Context, spec: JobSpec, pins: PinsLine, realm: str) -> str:
-    """What to say where a job that was never applied may be an earlier one with a new name; empty where it is not.
+    """Return a note if a job that was never applied may be an orphan with a new name; else "".
 
-    That is one that no spec has now and that has batches of this realm, of the same lockfile, or of another one with
-    the same input; or, for a matrix, the same job of the time before an axis was added. All specs must be loaded.
+    It has batches in this realm, and the same lockfile or input; or fewer matrix axes. All specs must be loaded.
     """
     files = {path: context.lockfile(path) for path in (spec.lock_path, *context.lock_paths())}
     known = {address for lockfile in files.values() for address in lockfile.addresses()}
@@ -70,7 +69,6 @@ def renamed_note(context: Context, spec: JobSpec, pins: PinsLine, realm: str) ->
 def _renamed(
     spec: JobSpec, pins: PinsLine, lockfile: Lockfile, left: Sequence[str], *, near: bool
 ) -> tuple[list[str], str] | None:
-    """Return which orphaned addresses a job may have had, and what to write in the spec then."""
     name, bracket = spec.job.name, spec.address[len(spec.job.name) :]
     same = [address for address in left if address.partition("[")[0] + bracket == address]
     if not near:
@@ -90,13 +88,11 @@ def _renamed(
 
 
 def _values(address: str) -> dict[str, str]:
-    """Return the axes of an address and their values."""
     inside = address.partition("[")[2].removesuffix("]")
     return dict(part.split("=", 1) for part in inside.split(",") if "=" in part)
 
 
 def _without_a_spec(context: Context, lockfile: Lockfile) -> Iterator[str]:
-    """Yield the addresses of a lockfile that no spec defines."""
     live = {name for job in context.project.jobs for name in context.names(job)}
     # Other partitions of a job are not orphans.
     for address in lockfile.addresses():
@@ -105,7 +101,7 @@ def _without_a_spec(context: Context, lockfile: Lockfile) -> Iterator[str]:
 
 
 def prune(context: Context, orphans: Collection[Orphan]) -> tuple[str, ...]:
-    """Cancel the batches in the plan, keep their answers and record their ends. Return the problems."""
+    """Cancel the plan's batches, keep their answers and record their ends. Return the problems."""
     problems = []
     for orphan in orphans:
         profile = context.profile_of(orphan.realm)
@@ -131,12 +127,11 @@ def _runs(context: Context, line: BatchLine, *, ask: bool) -> bool:
         return not context.api_of(profile).get_batch(line.batch).ended
     except NotFound:
         return False
-    except (ProviderError, TrustError):  # it does not answer, or there is no key to ask it with
+    except (ProviderError, TrustError):  # no answer, or no key to ask with
         return True
 
 
 def _cancel_and_wait(context: Context, profile: Profile, orphan: Orphan, batch: str) -> None:
-    """Cancel a batch, wait briefly for its end, and keep its answers. Raises BatchspecError if it still runs."""
     api = context.api_of(profile)
     remote, refusal = _cancelled(context, api, orphan, batch)
     for _ in range(CANCEL_POLLS):
@@ -155,7 +150,7 @@ def _cancel_and_wait(context: Context, profile: Profile, orphan: Orphan, batch: 
 
 
 def _cancelled(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> tuple[RemoteBatch, str]:
-    """Send a cancel request. Return the batch afterwards, and why the service refused, if it did."""
+    """Cancel a batch. Return its new state, and the service's refusal."""
     try:
         remote = api.cancel_batch(batch)
     except Conflict as conflict:
@@ -166,7 +161,6 @@ def _cancelled(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> t
 
 
 def _fetch_ended(context: Context, profile: Profile, orphan: Orphan, batch: str) -> None:
-    """Keep the answers of a batch that ended by itself, or record that the service no longer has it."""
     try:
         remote = context.api_of(profile).get_batch(batch)
     except NotFound:
@@ -180,7 +174,6 @@ def _fetch_ended(context: Context, profile: Profile, orphan: Orphan, batch: str)
 
 
 def _record_end(context: Context, profile: Profile, lock_path: str, remote: RemoteBatch) -> None:
-    """Fetch the answers of an ended batch, and record its end and cost. Raises ProviderError."""
     lockfile = context.lockfile(lock_path)
     line = lockfile.batches[remote.batch_id]
     store = context.realm_called(line.realm).results

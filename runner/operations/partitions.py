@@ -1,4 +1,4 @@
-"""Turns the partitions that lockfiles record into jobs. An address contains the values that made it."""
+"""Turns the partitions that lockfiles record into jobs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from runner.state.project_paths import ProjectPaths
 
 
 def with_partitions(project: Project, variables: Mapping[str, str], environ: Mapping[str, str]) -> Project:
-    """Return the project with each recorded partition as a job, of jobs whose partition `variables` do not say.
+    """Add recorded partitions to the project, for jobs whose partition `variables` do not name.
 
-    Those stand behind the project's own jobs, sorted by address. What of `waiting` has none recorded stays there. A
-    partition that the spec does not allow any more is a warning.
+    They follow the project's own jobs. Unbound jobs without a recorded partition stay unbound. A partition that the
+    spec no longer allows is a warning.
     """
     places = ProjectPaths.for_provider(project.root, project.settings.store, project.isolated_provider)
     context = Context(project, places)
@@ -57,7 +57,7 @@ def with_partitions(project: Project, variables: Mapping[str, str], environ: Map
 def _recorded(
     job: JobSpec, addresses: Collection[str], variables: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield addresses that differ from a job's only in partition values that were not given, with those values."""
+    """Yield recorded addresses that differ only in partition values not given, with those values."""
     name, axes = _axes(job.address)
     free = {axis for axis in job.partition if not variables.get(axis)}
     for address in addresses:

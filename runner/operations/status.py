@@ -1,4 +1,4 @@
-"""Reports the state of a job's batches without rendering it, and cancels a batch."""
+"""Reports a job's batches without rendering it, and cancels a batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from runner.state.lockfile_lines import BatchLine, CountsField, UsageField
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus:
-    """One batch as status shows it. `adopted` where the lockfile has no line of it; `cost` is USD, or None."""
+    """One batch. `adopted` if the lockfile has no line of it; `cost` in USD."""
 
     batch: str
     state: str
@@ -44,7 +44,7 @@ class BatchStatus:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Tokens in and out: as the service counted them for ended batches, and as they were estimated for those."""
+    """Tokens of the ended batches: counted and estimated."""
 
     input: int
     output: int
@@ -54,17 +54,16 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """One job as status shows it; `output` is its path and a word on the file; `asked` whether the service was.
+    """One job. None means unknown.
 
-    Once the output is written, `requests`, `answered` and `failed` are those of all of it, whichever runs asked them:
-    its rows where none stands failed. Until then they are those of the newest run: the batches under the pins of the
-    newest one, with all rounds of asking; where only a canary was asked, `requests` are the rows of the input. `rate`
-    is in requests a minute since the running batches were created, `left` in seconds. `tokens` and `cost`, in USD, are
-    those of all the job's batches until now; `expected` is what was estimated for those whose cost is recorded, where
-    all of them have an estimate of one kind: a limit where `at_most`, for want of earlier answers. None where nothing
-    is known. `error` says why the service could not be asked, and `passing` whether that may pass. `failures` say why
-    batches of the newest run failed as a whole. `not_asked` says why nobody tried to ask the service, without a key;
-    `since` is when the newest fact was recorded, if it was not asked.
+    `requests`, `answered` and `failed` cover the whole output once it is written, until then the newest run. If only a
+    canary ran, `requests` is the number of input rows.
+
+    `rate` is requests a minute; `left` is seconds. `tokens` and `cost` (USD) cover all batches. `expected` (USD) is the
+    estimate for batches with a recorded cost, an upper limit if `at_most`.
+
+    If the service was not `asked`, `error` is its failure (`passing`: transient), `not_asked` the missing key, and
+    `since` the time of the newest recorded fact. `failures` are causes of failed batches.
     """
 
     address: str
@@ -95,13 +94,13 @@ class JobStatus:
 
 
 def job_status(context: Context, spec: JobSpec, lists: BatchListCache | None) -> JobStatus:
-    """Return a job's status from lockfile, ledger and, with `lists`, the service. Raises BatchspecError."""
+    """Return a job's status; asks the service if `lists` is given. Raises BatchspecError."""
     known = _gather(context, spec, lists)
     return _status(context, spec, known, asked=lists is not None)
 
 
 def told_status(context: Context, spec: JobSpec, lists: BatchListCache | None) -> JobStatus:
-    """Return a job's status; if the service can't be asked, without it and with the reason. Raises LockfileError."""
+    """Return a job's status; if the service can't be asked, the recorded one and why. Raises LockfileError."""
     if lists is not None and not context.has_key(spec):
         return replace(job_status(context, spec, None), not_asked=without_key(spec))
     try:
@@ -112,7 +111,7 @@ def told_status(context: Context, spec: JobSpec, lists: BatchListCache | None) -
 
 
 def without_key(spec: JobSpec) -> str:
-    """Why the service of a job can't be asked: the variable of its key is not set, or the local one has no folder."""
+    """Return why the service can't be asked."""
     if spec.profile.kind == "local":
         return "the local service can't be started, because the project's store can't be written"
     name = spec.profile.key.env if spec.profile.key is not None else KEY_NAMES[0]
@@ -160,7 +159,7 @@ def _status(
     if stands is None or flying:
         shown = (max(requests, rows), min(answered, requests), unanswered)
     else:
-        # An output without errors does not tell what failed: then the batches do.
+        # An output without errors does not show what failed; use the batches.
         failed = stands.failed if stands.has_errors else unanswered
         whole = stands.requests or max(lockfile.outputs[spec.job.output.path].rows, failed)
         shown = (whole, whole - failed, failed)
@@ -186,19 +185,17 @@ def _status(
 
 
 def _newest_fact(known: Sequence[BatchRecord]) -> str:
-    """When a batch was created or ended that is recorded last, as the lockfile writes it; empty if none is."""
     moments = [text for one in known for text in (one.line.created_at, one.line.ended_at) if text]
     return max(moments, default="")
 
 
 def _rows_beyond_canary(lockfile: Lockfile, run: Sequence[BatchRecord]) -> int:
-    """Rows of the input where no more than a canary of it was asked; else none."""
+    """Return the number of input rows if only a canary ran, else 0."""
     pins = lockfile.pins.get(run[-1].line.pins or "") if run else None
     return pins.rows if pins is not None and all(one.line.canary and one.ended for one in run) else 0
 
 
 def _asked_first(run: Sequence[BatchRecord]) -> int:
-    """Return the requests of a run, each once however often it was asked."""
     first = min((one.line.round for one in run), default=1)
     return sum(_requests(one) for one in run if one.line.round == first)
 
@@ -230,7 +227,7 @@ def _batch(one: BatchRecord, priced: BatchLine) -> BatchStatus:
 
 
 def _priced(context: Context, spec: JobSpec, lockfile: Lockfile, one: BatchRecord) -> BatchLine:
-    """Return a batch's line with its cost until now, also while it runs and its lockfile has none."""
+    """Return a batch's line with its cost so far."""
     if one.line.cost is not None or one.remote is None or one.remote.usage is None:
         return one.line
     used = one.remote.usage
@@ -242,7 +239,7 @@ def _priced(context: Context, spec: JobSpec, lockfile: Lockfile, one: BatchRecor
 
 
 def throughput(flying: Sequence[BatchRecord], pending: int, now: datetime) -> tuple[float | None, float | None]:
-    """Requests a minute since the first of some batches was created, and seconds until the others are done."""
+    """Return requests a minute, and the seconds left."""
     starts = [one.remote.created_at for one in flying if one.remote is not None and one.remote.created_at is not None]
     done = sum(_counts(one).completed + _counts(one).failed for one in flying)
     elapsed = (now - min(starts)).total_seconds() if starts else 0.0
@@ -252,10 +249,7 @@ def throughput(flying: Sequence[BatchRecord], pending: int, now: datetime) -> tu
 
 
 def _state(known: Sequence[BatchRecord], run: Sequence[BatchRecord], stands: Failed | None, *, stopped: bool) -> str:
-    """Return the job in a word or two: what runs, else what apply has to do, else how it ended.
-
-    `stands` is what stands failed in the output, None where that is not what it should be.
-    """
+    """Return the state. `stands` are failures in the output, None if it is not as recorded."""
     if not known:
         return "not started"
     running = Counter(one.state for one in run if not one.ended)
@@ -283,7 +277,6 @@ def _tokens(lines: Sequence[BatchLine]) -> Tokens | None:
 
 
 def _sum(values: Sequence[int | None]) -> int | None:
-    """Return the sum; None where any of them is not known."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 
@@ -293,7 +286,7 @@ def _usd(amount: Decimal | None) -> float | None:
 
 
 def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[str, Failed | None]:
-    """The output's path and a word on the file; and what stands failed in it, where it is what the lockfile says."""
+    """Return the output's path and state; and its failures, None if it is not as recorded."""
     output = spec.job.output
     path = context.places.output(output.path)
     line, pins = lockfile.outputs.get(output.path), lockfile.pins_of(spec.address)
@@ -317,12 +310,11 @@ def _digest_of(path: Path) -> str:
 
 @lru_cache(maxsize=1_000)
 def _digest(path: Path, _changed: int, _size: int) -> str:
-    """Return a file's digest. Read it again only after it has changed: a live table asks often."""
     return sha256_file(path)
 
 
 def cancel_batch(context: Context, spec: JobSpec, batch: str) -> str:
-    """Ask the service to cancel a batch. Return its state afterwards.
+    """Ask the service to cancel a batch. Return its new state.
 
     Raises Conflict if the service refuses and the batch still runs, and ProviderError.
     """

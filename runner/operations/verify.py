@@ -1,7 +1,4 @@
-"""Verifies that rendering gives the recorded requests, and that an output has the recorded answers.
-
-Reads files only and never asks the service.
-"""
+"""Verifies that rendering gives the recorded requests, and outputs have the recorded answers."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ from runner.state.lockfile_lines import OutputLine, PinsLine
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What matches and what does not, in sentences. The job is verified if `wrong` is empty."""
+    """What matches and what does not, in sentences. Verified if `wrong` is empty."""
 
     address: str
     right: tuple[str, ...]
@@ -92,7 +89,7 @@ def _first_difference(
     """Return where an output, or its file of `failed` rows, first differs from the stored answers."""
     realm = context.realm(job.desired.spec)
     here = {batch for batch in line.batches if realm.results.load(batch) is not None}
-    expected = job.desired.spool.folder / f"expected-{path.name}"  # its name says how it is packed
+    expected = job.desired.spool.folder / f"expected-{path.name}"  # its suffix selects the compression
     lines = lockfile.batches_of(job.desired.spec.address, realm.name)
     if here != set(line.batches) or not lines:
         return (
