@@ -20,9 +20,9 @@ def open_api(
     environ: Mapping[str, str],
     sleep: Callable[[float], None] = time.sleep,
 ) -> BatchApi:
-    """Return a profile's service. Nothing is sent or started before the first call.
+    """Return a profile's service. The first call starts it.
 
-    `key` is from `runner.jobspec.trust.find_key`. `sleep` waits seconds between attempts; it may raise to stop.
+    `sleep` waits seconds between attempts; it may raise to stop.
 
     Raises TrustError if the host may not receive the key, Unauthorized if a remote host has no key.
     """
@@ -44,7 +44,7 @@ def open_api(
 
 
 def _check_upstream(base_url: str, name: str | None, environ: Mapping[str, str]) -> None:
-    """Refuse an upstream server that may not receive requests, or the key in `name`."""
+    """Refuse a server that may not receive requests or the key in `name`."""
     from runner.jobspec.trust import check_key_host, resolve_env  # noqa: PLC0415
 
     if name is None:

@@ -1,4 +1,4 @@
-"""DigitalOcean's batch API, and services with the same API.
+"""DigitalOcean's batch API.
 
 Source: the batch inference guide (27 Apr 2026) and the public OpenAPI description (Aug 2026).
 """
@@ -18,7 +18,7 @@ from runner.providers.retry import RetryPolicy, Sleep
 
 
 class DigitalOcean(BatchApi):
-    """One account at one base URL. Threads may share it.
+    """One account at one base URL, for all threads.
 
     Only the base URL receives `key`; empty sends none. Unreachable, 5xx and 429 are retried, except by `create_batch`.
     """
@@ -46,13 +46,13 @@ class DigitalOcean(BatchApi):
         return wire.read_intent(self._http.post(endpoints.FILES, {"file_name": name, "file_size_in_bytes": size}))
 
     def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
-        """Stream a file. Retry transient errors until the URL expires."""
+        """Stream a file. Retry until the URL expires."""
         self._storage.upload(intent.upload_url, path, intent.expires_at, progress)
 
     def create_batch(self, request: CreateRequest) -> RemoteBatch:
         """Create a batch; sent exactly once.
 
-        After Unreachable or ServerError the batch may exist. An unreadable success response raises Unreachable too.
+        After Unreachable or ServerError the batch may exist. An unreadable success response is Unreachable too.
         """
         hide = (request.webhook[1],) if request.webhook else ()
         try:
@@ -68,7 +68,7 @@ class DigitalOcean(BatchApi):
         return wire.read_batch(endpoints.get_batch(self._http, batch_id))
 
     def list_batches(self) -> Iterator[RemoteBatch]:
-        """Yield all batches. Raises Malformed if pages form a cycle."""
+        """Yield all batches."""
         for entry in endpoints.iter_batches(self._http):
             yield entry.batch
 
@@ -77,7 +77,7 @@ class DigitalOcean(BatchApi):
         return wire.read_results(endpoints.results(self._http, batch_id))
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
-        """Stream a result file. A broken download resumes by range."""
+        """Stream a result file, over several connections if necessary."""
         self._storage.download(url, path, progress, renew)
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:

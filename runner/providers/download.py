@@ -1,4 +1,4 @@
-"""One download to disk, over as many connections as it needs.
+"""One download to disk, over several connections if necessary.
 
 Checks responses before it writes: a storage may send the whole file, another range or another file.
 """
@@ -26,7 +26,7 @@ _GZIP = {"gzip", "x-gzip"}
 
 
 class ByteProgress:
-    """Reports the bytes moved for one file to a callback."""
+    """Reports one file's moved bytes to a callback."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.count = 0
@@ -65,7 +65,7 @@ class Download:
         self._total: int | None = None
 
     def resume(self, client: httpx.Client) -> None:
-        """Request the missing bytes and write them.
+        """Request and write the missing bytes.
 
         Raises Unreachable if the transfer broke again, and Malformed if the file exceeds the limit or has an encoding
         that was not requested.
@@ -142,7 +142,7 @@ def _encoding(response: httpx.Response) -> str:
 
 
 def _unpacked(packed: Iterator[bytes], what: str) -> Iterator[bytes]:
-    """Yield decompressed bytes. Raises Unreachable if the end is missing, which httpx ignores."""
+    """Decompress. Raises Unreachable if the end is missing, which httpx ignores."""
     member = _member()
     begun = False
     try:

@@ -1,4 +1,4 @@
-"""API operations that the provider and `runner.client` share, as the service's JSON."""
+"""API operations that the provider and `runner.client` share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def get_batch(http: Http, batch_id: str) -> Any:
 
 
 def results(http: Http, batch_id: str) -> Any:
-    """Return where to download results. Raises NotReady, NotFound."""
+    """Return where results are. Raises NotReady, NotFound."""
     return http.get(f"{_path(batch_id)}/results")
 
 
@@ -66,7 +66,7 @@ def iter_batches(http: Http, status: str = "") -> Iterator[wire.Entry]:
 
 
 def _page(http: Http, params: dict[str, str]) -> wire.Page:
-    """Return one page. If it is too long, use shorter pages from now on.
+    """Return one page. If it is too long, use shorter pages.
 
     A failed batch may carry a reason for each of its 50,000 lines.
     """

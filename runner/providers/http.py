@@ -1,7 +1,7 @@
 """JSON calls to a batch API: one key, one base URL, bounded responses.
 
 Only the base URL receives the key: redirects and cookies are ignored. Loopback uses no proxy. Others follow httpx's
-rules (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); over https a proxy sees neither key nor prompts.
+rules (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MAX_ERROR_BODY = 64_000
 class Limits:
     """Limits of reading from a service, in bytes and seconds.
 
-    `answer` is the longest JSON response; 100 batches have about 100 kB. `answer_time` bounds a whole body, against
-    very slow services. `file`: 50,000 answers of a million characters.
+    `answer` is the longest JSON response; 100 batches have about 100 kB. `answer_time` bounds a whole body. `file`:
+    50,000 answers of a million characters.
     """
 
     answer: int = 16_000_000
@@ -54,9 +54,9 @@ Now = Callable[[], float]
 
 
 class Http:
-    """Calls to one API with one key, for all threads. Methods raise ProviderError.
+    """Calls to one API with one key, for all threads.
 
-    Raises TrustError if no header can carry the key, Malformed for an invalid base URL.
+    Raises TrustError if no header can carry the key, Malformed for an invalid base URL; methods raise ProviderError.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class Http:
         *,
         on_lost: Callable[[ProviderError], None] | None = None,
     ) -> Any:
-        """Return a repeatable POST's JSON. `on_lost` receives each retried error."""
+        """Return a repeatable POST's JSON. `on_lost` receives retried errors."""
         return self._with_retries(lambda: self._once("POST", path, body=body), on_lost)
 
     def post_once(self, path: str, body: Mapping[str, Any], *, hide: tuple[str, ...] = ()) -> Any:
-        """Return the JSON of a POST, sent exactly once. Errors omit `hide`."""
+        """Return a POST's JSON, sent exactly once. Errors omit `hide`."""
         return self._once("POST", path, body=body, hide=hide)
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class Http:
 
 
 def new_client(target: httpx.URL, *, read_timeout: float, connect: float) -> httpx.Client:
-    """Return an httpx client, without redirects and cookies.
+    """Return a client without redirects and cookies.
 
     Raises Unreachable if the environment's proxy or certificate settings are unusable.
     """

@@ -1,7 +1,7 @@
 """Maps HTTP failures to errors of `runner.errors`. Only this module knows httpx's exceptions.
 
-Error texts never contain a key or a presigned URL's query. httpx's exception stays as the cause, so keys and URLs that
-it would quote are refused earlier.
+Errors never show a key or a presigned URL's query. Their cause is httpx's exception, so keys and URLs that it would
+quote are refused earlier.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def error_from_response(
 ) -> ApiError:
     """Return the error for a response.
 
-    It quotes the body's message, without the texts in `hide`; not from HTML.
+    It quotes a JSON body's message, without the texts in `hide`.
     """
     fields = _error_fields(body)
     code = _code(fields)
@@ -106,7 +106,7 @@ def storage_error_from_response(
 ) -> ApiError:
     """Return the error for a presigned URL's response.
 
-    It shows the code only: object stores' messages quote the whole signed request.
+    It shows the code only: messages quote the whole signed request.
     """
     found = _S3_CODE.search(body[:10_000].decode("utf-8", "replace"))
     fields = _error_fields(body)
@@ -141,8 +141,8 @@ def retry_after(status: int, headers: Mapping[str, str], now: Callable[[], float
 def until_reset(headers: Mapping[str, str], clock: float) -> float | None:
     """Return the seconds from `clock` to `ratelimit-reset`.
 
-    DigitalOcean sends the Unix time when the oldest request expires (OpenAPI description). Gateways that follow the
-    IETF draft send seconds from now.
+    DigitalOcean sends the Unix time when the oldest request expires (OpenAPI description), gateways after the IETF
+    draft seconds.
     """
     reset = headers.get("ratelimit-reset", "").strip()
     if not (reset.isascii() and reset.isdigit() and len(reset) < 16):
@@ -151,7 +151,7 @@ def until_reset(headers: Mapping[str, str], clock: float) -> float | None:
 
 
 def clock_of(headers: Mapping[str, str], now: Callable[[], float]) -> float:
-    """Return the Unix time of the service's `Date`, else this machine's."""
+    """Return the service's Unix time, else this machine's."""
     try:
         return parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else now()
     except (ValueError, OverflowError):

@@ -1,7 +1,7 @@
 """The embedded service as a provider: started in this process, or joined in another.
 
-The first process locks the data folder and writes `endpoint.json` (URL, token, process id; private to its owner).
-Others join through it. When that process ends, another one's next call starts the service again, and its jobs continue.
+The first process locks the data folder and writes `endpoint.json` (URL, token, process id; private to its owner). When
+it ends, another one's next call starts the service again, and its jobs continue.
 """
 
 from __future__ import annotations
@@ -150,7 +150,6 @@ class Local(BatchApi):
         raise Unreachable(f"the embedded service in {self._data} stopped {MAX_RESTARTS} times in a row")
 
     def _connected(self) -> _Connection:
-        """Return the connection, which all threads share."""
         with self._guard:
             if self._connection is None or not self._connection.alive():
                 self._connection = self._join_or_start()
@@ -196,7 +195,6 @@ class Local(BatchApi):
         return _Connection(service.url, token, pid=None, sleep=self._sleep, now=self._now)
 
     def _join(self) -> _Connection | None:
-        """Connect as `endpoint.json` describes."""
         found = read_endpoint(self._data / ENDPOINT)
         if found is None:
             return None
@@ -221,7 +219,7 @@ class Local(BatchApi):
 
 
 class _ServiceGone(ProviderError):
-    """The service ended while a call waited to retry."""
+    """The service ended during a call."""
 
 
 class _Connection:
@@ -277,7 +275,7 @@ def embedded(
     """Return a profile's embedded service. Each backend and upstream has its own data.
 
     BATCHSPEC_SERVICE_FAULTS (separated by commas), BATCHSPEC_SERVICE_SEED and BATCHSPEC_SERVICE_TIME_SCALE work like
-    `serve`'s --fault, --seed and --time-scale, in the process that starts the service.
+    `serve`'s options, in the process that starts the service.
     """
     upstream = f"-{sha256_hex(profile.base_url.encode())[:8]}" if profile.base_url else ""
 
@@ -306,7 +304,7 @@ class _FaultSettings(TypedDict):
 
 
 def _fault_settings(environ: Mapping[str, str]) -> _FaultSettings:
-    """Read fault settings. Raises ServiceError that names an invalid variable."""
+    """Read fault settings. Raises ServiceError that names the variable."""
     prefix = "BATCHSPEC_SERVICE_"
     faults = environ.get(f"{prefix}FAULTS", "")
     seed, scale = environ.get(f"{prefix}SEED") or "0", environ.get(f"{prefix}TIME_SCALE") or "1"

@@ -1,4 +1,4 @@
-"""The providers' log: dotted event names with fields on stderr, without keys or presigned URLs.
+"""The providers' log: events with fields on stderr, without keys or presigned URLs.
 
 A program's structlog configuration applies; without one, only warnings appear.
 """
@@ -18,7 +18,7 @@ def info(event: str, **fields: Any) -> None:
 
 
 def warning(event: str, **fields: Any) -> None:
-    """Log a problem that was handled."""
+    """Log a handled problem."""
     _logger().warning(event, **fields)
 
 

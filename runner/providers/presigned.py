@@ -2,8 +2,8 @@
 
 This module knows no key. URLs must be https, because they receive prompts and return answers; loopback may use http
 with loopback. A remote API can't direct transfers to this machine or to link-local addresses, where clouds keep
-credentials. A user or password in a URL would become an Authorization header. Private networks are allowed: a gateway's
-storage may be there.
+credentials. A user or password in a URL would become an Authorization header. Private networks may hold a gateway's
+storage.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STALE = 3_600.0
 
 
 class Storage:
-    """One API's transfers. `local`: the API is on loopback. Threads may share it."""
+    """One API's transfers, for all threads. `local`: the API is on loopback."""
 
     def __init__(self, *, local: bool, retry: RetryPolicy, now: Now = time.time, limits: Limits = USUAL) -> None:
         self._local = local
@@ -59,7 +59,7 @@ class Storage:
         _hide_queries()
 
     def upload(self, url: str, path: Path, until: datetime | None, progress: Progress | None = None) -> None:
-        """PUT the file to `url`. Retry transient errors until the URL expires.
+        """PUT the file to `url`. Retry until the URL expires.
 
         Raises Unauthorized for an invalid or expired URL, StoreError if the file is unreadable, Rejected if it is too
         large.
@@ -93,8 +93,7 @@ class Storage:
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
         """GET `url` into a temporary file, sync it and rename it to `path`.
 
-        A break resumes by ETag and range, else restarts. Raises NotFound, Unauthorized without another URL, StoreError
-        if `path` can't be written.
+        A break resumes by ETag and range, else restarts. Raises NotFound, Unauthorized without another URL, StoreError.
         """
         target = validate_url(url, local=self._local)
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -131,7 +130,6 @@ class Storage:
             self._clients.clear()
 
     def _client(self, target: httpx.URL) -> httpx.Client:
-        """Return the client for a URL. The storage may need a proxy."""
         kind = (target.scheme, is_loopback(target.host))
         with self._guard:
             if kind not in self._clients:
@@ -183,7 +181,7 @@ class Storage:
 def validate_url(url: str, *, local: bool) -> httpx.URL:
     """Return `url` if transfers may use it.
 
-    Raises Malformed, without the URL in the message.
+    Raises Malformed, without the URL.
     """
     try:
         target = httpx.URL(url) if len(url) <= MAX_URL else None
@@ -212,7 +210,7 @@ def _is_special(host: str) -> bool:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the host's address, also in the resolver's notations: `2130706433`, `0x7f.1`."""
+    """Return the host's address, also as `2130706433` or `0x7f.1`."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -246,7 +244,6 @@ def _worth_retrying(error: ProviderError) -> bool:
 
 
 def _clear(path: Path) -> None:
-    """Remove partial downloads of killed processes."""
     for old in path.parent.glob(f".{_literal(path.name)}.*.part"):
         with contextlib.suppress(OSError):
             if time.time() - old.stat().st_mtime > STALE:

@@ -22,7 +22,7 @@ Renew = Callable[[], str]
 
 @dataclass(frozen=True, slots=True)
 class FileIntent:
-    """Permission for one upload. `upload_url` is a secret: never store or log it."""
+    """Permission for one upload. `upload_url` is secret: never store or log it."""
 
     file_id: str
     upload_url: str = field(repr=False)
@@ -104,8 +104,8 @@ class ResultUrls:
 class BatchApi(Protocol):
     """One account at one service. Methods raise ProviderError.
 
-    Reads retry transient errors. `create_batch` sends exactly once: if the response is lost it raises Unreachable or
-    ServerError, and the caller lists the batches to find out.
+    Reads retry transient errors. If a create's response is lost it raises Unreachable or ServerError, and the caller
+    lists the batches to find out.
     """
 
     def create_file(self, name: str, size: int) -> FileIntent:
@@ -113,10 +113,7 @@ class BatchApi(Protocol):
         ...
 
     def upload(self, intent: FileIntent, path: Path, progress: Progress | None = None) -> None:
-        """Stream a file.
-
-        Raises Unauthorized (403) if the URL expired: make a new intent.
-        """
+        """Stream a file. Raises Unauthorized (403) if the URL expired."""
         ...
 
     def create_batch(self, request: CreateRequest) -> RemoteBatch:
@@ -138,12 +135,12 @@ class BatchApi(Protocol):
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
         """Stream a result file to `path`, and replace it at the end.
 
-        `renew` replaces an expired URL. Raises NotFound if the file is gone, Unauthorized without a valid URL.
+        `renew` replaces an expired URL. Raises NotFound, Unauthorized without a valid URL.
         """
         ...
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
-        """Request cancellation. Raises Conflict for an ended batch or without upstream."""
+        """Request cancellation. Raises Conflict for an ended batch."""
         ...
 
     def close(self) -> None:

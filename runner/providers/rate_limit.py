@@ -14,7 +14,7 @@ from runner.providers.retry import RetryPolicy
 class RateLimiter:
     """Delays calls until the announced reset, for all threads.
 
-    Waits at most `retry.max_retry_after` seconds. After a longer announcement a 429 decides.
+    Waits at most `retry.max_retry_after` seconds; beyond, a 429 decides.
     """
 
     def __init__(self, retry: RetryPolicy, now: Callable[[], float]) -> None:
@@ -32,7 +32,7 @@ class RateLimiter:
             self._retry.sleep(self._retry.jitter(seconds))
 
     def update(self, headers: Mapping[str, str]) -> None:
-        """Learn from `ratelimit-remaining` and `ratelimit-reset` (OpenAPI description)."""
+        """Learn from response headers (OpenAPI description)."""
         if headers.get("ratelimit-remaining", "").strip() == "0":
             self._delay_until(until_reset(headers, clock_of(headers, self._now)))
 

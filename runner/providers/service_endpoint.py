@@ -65,7 +65,7 @@ def process_exists(pid: int) -> bool:
 
 
 def load_token(path: Path) -> str:
-    """Return the token. Create it if missing; of two at once, one wins."""
+    """Return the token. Create it if missing; of two, one wins."""
     if not path.exists():
         with contextlib.suppress(FileExistsError):
             write_private(path, secrets.token_hex(32), replace=False)
@@ -78,7 +78,7 @@ def load_token(path: Path) -> str:
 
 
 def write_private(path: Path, text: str, *, replace: bool = True) -> None:
-    """Write a file atomically, for its owner alone.
+    """Write a private file atomically.
 
     Without `replace`, raises FileExistsError.
     """

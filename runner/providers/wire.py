@@ -48,10 +48,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of the list.
-
-    `certain` is False if the service did not state whether there are more.
-    """
+    """A page of the list. Without `certain`, it does not state whether it is the last."""
 
     entries: tuple[Entry, ...]
     cursor: str | None
@@ -59,12 +56,12 @@ class Page:
 
 
 def is_id(value: object) -> bool:
-    """Return whether a value may become part of URLs and file names."""
+    """Return whether a value may enter URLs and file names."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def create_body(request: CreateRequest) -> dict[str, Any]:
-    """Return a create's body. `endpoint` is required for openai, forbidden for anthropic (OpenAPI description)."""
+    """Return a create's body. Only openai has an `endpoint` (OpenAPI description)."""
     body: dict[str, Any] = {"provider": request.line_format, "file_id": request.file_id, "completion_window": WINDOW}
     if request.line_format == "openai":
         body["endpoint"] = request.endpoint
@@ -120,10 +117,7 @@ def read_batch(answer: object) -> RemoteBatch:
 
 
 def read_page(answer: object) -> Page:
-    """Parse a page of the list. Raises Malformed.
-
-    It has `data` with `has_more`, or `edges` with `page_info`.
-    """
+    """Parse a page: `data` with `has_more`, or `edges` with `page_info`. Raises Malformed."""
     if isinstance(answer, list):  # the guide leaves the shape open
         return Page(_entries(answer), None, certain=True)
     fields = _object(answer, "list")
@@ -158,9 +152,9 @@ def read_results(answer: object) -> ResultUrls:
 
 
 def read_time(value: object) -> datetime | None:
-    """Parse an RFC 3339 text, or seconds or milliseconds since 1970, as UTC.
+    """Parse RFC 3339, or seconds or milliseconds since 1970, as UTC.
 
-    Times are for display and order only, so an invalid one does not invalidate the batch.
+    Invalid times are None: they are for display and order only.
     """
     try:
         if isinstance(value, str):

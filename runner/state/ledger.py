@@ -40,7 +40,7 @@ CreateState = Literal["intended", "created", "refused"]
 class Create:
     """One create request. An intended create may have had its effect.
 
-    `bytes` is the shard's size; `at` is the time of the last intent.
+    `bytes` is the shard's size; `at` is the last intent's time.
     """
 
     realm: str
@@ -135,7 +135,7 @@ class Ledger:
     def upload_of(self, realm: str, shard: str, address: str, now: datetime) -> str | None:
         """Return the newest valid file with a shard's bytes.
 
-        Skips files of another address's batch: some services identify a batch by its file.
+        Skips files of other addresses' batches: a service may identify a batch by its file.
         """
         found = self._read(
             "select file_id from uploads where realm = ? and shard = ? and state = 'uploaded' and at > ? "
@@ -206,7 +206,7 @@ class Ledger:
         return frozenset(str(row[0]) for row in found)
 
     def creates(self, realm: str | None, address: str) -> tuple[Create, ...]:
-        """Return an address's creates, oldest first; None means all realms."""
+        """Return an address's creates, oldest first, in one or all realms."""
         found = self._read(
             "select realm, request_id, address, shard, file_id, requests, bytes, attempt, round, state, batch_id, at "
             "from creates where (?1 is null or realm = ?1) and address = ?2 order by at, request_id",

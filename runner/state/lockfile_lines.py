@@ -30,10 +30,7 @@ class Header(Line):
 
 
 class PinsLine(Line):
-    """What answers were made from; see `runner.planner.spool.pins`.
-
-    `parts` has digests of parts of the spec.
-    """
+    """What answers were made from; see `runner.planner.spool.pins`."""
 
     pins: Short
     job: str

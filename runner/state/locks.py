@@ -17,7 +17,7 @@ from runner.state.atomic import private_folder
 def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object] | None = None) -> Iterator[None]:
     """Hold a kernel lock, which ends with its process.
 
-    While another holds it, waits inside `waiting`.
+    Waits for another holder inside `waiting`.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
 

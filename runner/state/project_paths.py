@@ -1,6 +1,6 @@
 """Paths of one project's state.
 
-Another provider than the spec's has an isolated realm, so that a trial never touches real state.
+Other providers than the spec's have isolated realms, so that a trial never touches real state.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class ProjectPaths:
         return self.base / "service"
 
     def lockfile(self, lock_path: str) -> Path:
-        """Return a lockfile's path. Raises TrustError if it is outside the project."""
+        """Return a lockfile's path. Raises TrustError."""
         return writable(self.files, lock_path)
 
     def output(self, output_path: str) -> Path:
-        """Return an output's path. Raises TrustError likewise."""
+        """Return an output's path. Raises TrustError."""
         return writable(self.files, output_path)
 
     def shown(self, path: Path) -> str:
@@ -78,7 +78,7 @@ class ProjectPaths:
     def scratch(self, *, read_only: bool = False) -> Iterator[Path]:
         """Yield a temporary folder. Also remove those of killed processes.
 
-        With `read_only`, fall back to the system's temporary folder.
+        With `read_only`, fall back to the system's.
         """
         with contextlib.ExitStack() as stack:
             try:

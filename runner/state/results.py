@@ -45,7 +45,7 @@ class Summary:
     limit, `odd_usage` implausible, `repaired` by the tolerant parser. Digests are SHA-256. `tokens` is (input, output,
     cached), `written` is (all, one hour) tokens written to caches.
 
-    `failure_lines` count from 1; 0 is unknown. If `partial`, lines may be missing. `reading` is the PARSER_VERSION.
+    `failure_lines` count from 1; 0 is unknown. If `partial`, lines may be missing.
     """
 
     answers: int
@@ -105,7 +105,7 @@ class ResultIndex:
 class CustomIdMap:
     """Maps `custom_id` to a key: batchspec's own, or an imported batch's.
 
-    `sent`: the shard's sorted keys, if known. Other keys are not this batch's.
+    `sent`: the shard's sorted keys, if known.
     """
 
     def __init__(self, sent: npt.NDArray[np.bytes_] | None = None, imported: Mapping[str, bytes] | None = None) -> None:
@@ -113,7 +113,7 @@ class CustomIdMap:
         self._imported = imported
 
     def keys_of(self, ids: Sequence[str]) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.bool_]]:
-        """Return keys, and which ids are known. Unknown ids have empty keys."""
+        """Return keys, empty for unknown ids, and which are known."""
         if self._imported is None and (plain := plain_keys(ids)) is not None:
             return plain, np.ones(len(ids), bool)
         key_of: Callable[[str], bytes | None] = parse_key if self._imported is None else self._imported.get
@@ -180,7 +180,7 @@ class ResultStore:
 
     @contextlib.contextmanager
     def staging(self, batch_id: str) -> Iterator[tuple[Path, Path]]:
-        """Yield two download paths, temporary unless `commit_download` moves them."""
+        """Yield download paths, temporary unless `commit_download` moves them."""
         private_folder(self.folder)
         for folder in self.folder.glob(f"{_STAGING_PREFIX}*"):
             with contextlib.suppress(OSError):
@@ -261,7 +261,7 @@ def load_keys(path: Path) -> SortedFile | None:
 
 
 def entries_of(records: Entries) -> Entries:
-    """Sort entries by key, each once: an answer beats an error, then the first wins."""
+    """Sort entries by key, each once: answers beat errors, then the first wins."""
     answers_first = np.argsort(records["code"] > 0, kind="stable")
     array = records[answers_first]
     array = array[order_of(array["key"])]

@@ -55,7 +55,7 @@ class FileHandleCache:
 
 @dataclass(frozen=True, slots=True)
 class SortedFile:
-    """A NumPy file of sorted keys, or of records with a field `key`.
+    """A NumPy file of sorted keys, or of records with a `key`.
 
     `begin` is the first record's byte offset. `stamp` detects a replaced file.
     """
@@ -68,7 +68,7 @@ class SortedFile:
 
     @classmethod
     def open(cls, path: Path, dtype: np.dtype[Any]) -> Self:
-        """Open a file of whole `dtype` records. Raises OSError or ValueError."""
+        """Open a file of `dtype` records. Raises OSError, ValueError."""
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("it has another version of the format")
@@ -91,7 +91,7 @@ class SortedFile:
     def between(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Records:
         """Return records with keys in [`lowest`, `after`); an empty bound is none.
 
-        Keys are digests: their value predicts their position. Raises StoreError like `all`.
+        Keys are digests: their value predicts their position. Raises StoreError.
         """
         slack = 16 + 4 * math.isqrt(self.count)
         while True:
