@@ -1,1 +1,1 @@
-"""The commands, one file a verb; the only place that prints or exits."""
+"""The commands. The only place that prints or exits."""

@@ -1,4 +1,4 @@
-"""What the shell completes: job names and addresses, spec files, providers. Never an error: then there is nothing."""
+"""Shell completion: job names and addresses, spec files, providers. Errors complete nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.cli.loading import read_project
 from runner.errors import BatchspecError
 
 _SPLIT = re.compile(r"\S+\[\S*(\s[=:]\s?\S*)+$")
-"""An address as bash hands it over, which splits words at `=` and `:`."""
+"""An address as bash passes it, split at `=` and `:`."""
 
 
 def complete_jobs(incomplete: str) -> list[str]:
@@ -32,7 +32,7 @@ def complete_jobs(incomplete: str) -> list[str]:
 
 
 def complete_specs(incomplete: str) -> list[str]:
-    """Spec files; and the rest of an address, where bash has split one."""
+    """Return spec files, or the rest of an address that bash has split."""
     if split := _SPLIT.search(os.environ.get("COMP_WORDS", "")):
         typed = "".join(split[0].split())
         done = max(typed.rfind(mark) for mark in "=:") + 1
@@ -50,7 +50,7 @@ def complete_providers(incomplete: str) -> list[str]:
 
 
 def _offered(names: Iterable[str], incomplete: str) -> list[str]:
-    """Return the names that begin so, without those that a terminal would obey: the shell prints them as they are."""
+    """Return the matching names, without control characters: the shell prints them unescaped."""
     return [name for name in names if name.startswith(incomplete) and visible_line(name) == name]
 
 

@@ -1,4 +1,4 @@
-"""`init --from`: a spec and a template for rows that are there already, made from a look at the first of them."""
+"""`init --from`: makes a spec and a template from the first rows of a data file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from typing import Any
 from runner.errors import BatchspecError, InputError, Problem
 
 _LOOKED_AT = 10_000
-"""Rows that are looked at to tell which column is unique."""
+"""Rows that decide which column is unique."""
 _START_BYTES = 1 << 20
 _RECORDS = 10
-"""What is looked at to tell what separates values."""
+"""Records that decide the delimiter."""
 _SHOWN = 12
 """Columns that the template names."""
 _ID_NAME = re.compile(r"(^|[_\W]|(?<=[a-z]))(id|key|uuid|guid|number|nr|no|sku|code|slug)\W?$", re.IGNORECASE)
@@ -45,14 +45,14 @@ _TAKEN = {
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _GUESS = "cp1252"
-"""What a table that is not UTF-8 most likely is: what Windows programs of western Europe and America write."""
+"""The likeliest encoding of a table that is not UTF-8: that of western Windows programs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A file's columns, in order; those that some rows lack; the one that is an id, or empty; and how it is written.
+    """A file's columns in order, those missing in some rows, its id column or "", and its format.
 
-    `delimiter` is empty where it goes without saying.
+    `delimiter` is empty for the default.
     """
 
     names: tuple[str, ...]
@@ -63,7 +63,7 @@ class Columns:
 
 
 def inspect_file(root: Path, path: str) -> Columns:
-    """Return the columns of a data file. Raises BatchspecError where it can't be read."""
+    """Return a data file's columns. Raises BatchspecError if it can't be read."""
     encoding = _encoding(root / path)
     delimiter = _delimiter(root, path, encoding)
     rows = _first_rows(root, path, encoding, delimiter)
@@ -75,7 +75,7 @@ def inspect_file(root: Path, path: str) -> Columns:
 
 
 def spec_text(name: str, path: str, columns: Columns) -> str:
-    """Return the text of a spec for these columns."""
+    """Return a spec for these columns."""
     lines = [
         "# yaml-language-server: $schema=../.batchspec/schema.json",
         "version: 1",
@@ -96,7 +96,7 @@ def spec_text(name: str, path: str, columns: Columns) -> str:
 
 
 def template_text(columns: Columns) -> str:
-    """Return the text of a template: each column by name, and a question to replace."""
+    """Return a template: each column by name, and a question to replace."""
     shown = [name for name in columns.names if name != columns.id] or list(columns.names)
     lines = [f"{_plain(name)}: {{{{ {_expression(name, name in columns.partial)} }}}}" for name in shown[:_SHOWN]]
     return "\n".join([*lines, "", "What is this about?"]) + "\n"
@@ -113,7 +113,7 @@ def columns_text(path: str, template: str, columns: Columns) -> str:
 
 
 def _id(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
-    """Return the column that names each row: one called so, else the first whose values can all be names."""
+    """Return the id column: one with such a name, else the first with unique values that can be names."""
     fitting = [name for name in names if _unique([row.get(name) for row in rows])]
     named = [name for name in fitting if _ID_NAME.search(name)]
     return next(iter(named or [name for name in fitting if name == names[0] and len(names) > 1]), "")
@@ -146,7 +146,7 @@ def _encoding(path: Path) -> str:
 
 
 def _delimiter(root: Path, path: str, encoding: str) -> str:
-    """What separates the values of a csv file where it is no comma: what cuts its first records into as many values."""
+    """Return the delimiter of a csv file, if not a comma: it splits the first records evenly."""
     from runner.planner.input.streams import InputFiles, open_stream  # noqa: PLC0415
 
     if ".csv" not in (suffix.lower() for suffix in Path(path).suffixes[-2:]):
@@ -158,7 +158,7 @@ def _delimiter(root: Path, path: str, encoding: str) -> str:
         finally:
             stream.close()
     except (OSError, EOFError, zlib.error, InputError):
-        return ""  # it is told where rows are read
+        return ""  # reading the rows reports it
     csv.field_size_limit(_START_BYTES)
     columns = {mark: _count(text, mark) for mark in ",;\t|"}
     found = max(columns, key=lambda mark: columns[mark])
@@ -221,7 +221,7 @@ def _expression(name: str, partial: bool) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a column's name as text of a template, where braces would mean something."""
+    """Return a column's name as template text, with braces escaped."""
     return " ".join(re.sub(r"[{}%#]", " ", name).split()) or "column"
 
 

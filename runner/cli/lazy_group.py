@@ -1,7 +1,4 @@
-"""The verbs by name: what `--help` lists of each, and where it lives.
-
-A verb's module is imported when that verb runs, so that no command pays for what the others need.
-"""
+"""The commands by name. A command's module is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -29,12 +26,11 @@ VERBS = {
     "serve": "Run the batch API on this machine.",
     "explain": "Explain an error code and how to fix it.",
 }
-"""One line for each verb, in the order of the help. The verb is the function of its name in the module of its name;
-`import` is no name in Python, so its module and function are called `import_`."""
+"""The help line of each command, in order. Command NAME is function NAME in module NAME; `import` is `import_`."""
 
 
 class LazyGroup(TyperGroup):
-    """The group of all verbs."""
+    """The group of all commands."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -43,7 +39,7 @@ class LazyGroup(TyperGroup):
 
 
 class _Verb(TyperCommand):
-    """A verb that has not been imported; with its arguments it becomes the command itself."""
+    """A command that has not been imported. With its arguments it becomes the command itself."""
 
     # Typer vendors click, whose types have no public name: Any stands for them.
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Loading the project around the current folder, and the jobs of it that a command was asked for."""
+"""Loads the project around the current folder, and selects a command's jobs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def load_jobs(
     recorded: bool = False,
     strict: bool = False,
 ) -> tuple[Project, tuple[JobSpec, ...]]:
-    """Return the project and the jobs that were asked for; warnings go to stderr. Raises BatchspecError.
+    """Return the project and the selected jobs; print warnings to stderr. Raises BatchspecError.
 
-    With `recorded`, a job whose partition is not said is each one that the lockfiles know, beside its default's.
-    With `strict`, warnings are a SpecError.
+    With `recorded`, a job without a given partition becomes each one in the lockfiles, plus its default's. With
+    `strict`, warnings are a SpecError.
     """
     project = read_project(paths, variables, provider, allow_partial=True)
     if recorded and project.partitioned:
         found = _recorded_jobs(project, _pairs(variables or []), names)
         if found is not None:
             return found
-    # NAME[date=2026-11-23] says by itself which partition is meant.
+    # NAME[date=2026-11-23] names its partition.
     said = [f"{key}={value}" for name in names or () for key, value in _partition(project, name)]
     if said:
         project = read_project(paths, [*(variables or ()), *said], provider, allow_partial=True)
@@ -48,7 +48,7 @@ def load_jobs(
 def _recorded_jobs(
     project: Project, variables: dict[str, str], names: list[str] | None
 ) -> tuple[Project, tuple[JobSpec, ...]] | None:
-    """Return jobs with the partitions that lockfiles know; None where one is asked for that they don't."""
+    """Return jobs with their recorded partitions; None if a name matches no recorded one."""
     import os  # noqa: PLC0415
 
     from runner.operations.partitions import with_partitions  # noqa: PLC0415
@@ -67,7 +67,7 @@ def _recorded_jobs(
 
 
 def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
-    """Return the project and one job of it. Raises BatchspecError, also where several have the name."""
+    """Return the project and one job. Raises BatchspecError, also if several match."""
     project, jobs = load_jobs(None, None, [address], provider, recorded=True)
     if not jobs:
         raise BatchspecError(
@@ -80,7 +80,7 @@ def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
 
 
 def _partition(project: Project, name: str) -> list[tuple[str, str]]:
-    """Return the values of partition variables in an address."""
+    """Return the partition values in an address."""
     base, bracket, inside = name.partition("[")
     jobs = (*project.jobs, *project.unbound)
     wanted = {var for job in jobs if job.job.name == base for var in job.partition}
@@ -97,7 +97,7 @@ def read_project(
     allow_partial: bool = False,
     extra_checks: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
 ) -> Project:
-    """Return the project around the current folder, or around the first of `paths`. Raises BatchspecError."""
+    """Return the project around the current folder or the first of `paths`. Raises BatchspecError."""
     import os  # noqa: PLC0415
 
     from runner.jobspec.discovery import SETTINGS_FILES  # noqa: PLC0415
@@ -107,7 +107,7 @@ def read_project(
     if paths:
         first = paths[0].resolve()
         near = find_root(first if first.is_dir() else first.parent)
-        # A project below this one, or below a folder that is none, as in a repository of several.
+        # The path belongs to a project below this folder, as in a repository of several.
         if near.is_relative_to(root) and any((near / name).is_file() for name in SETTINGS_FILES):
             root = near
     return load_project(
@@ -123,7 +123,7 @@ def read_project(
 
 
 def warn(warnings: Sequence[Problem], jobs: Sequence[JobSpec], *, strict: bool = False) -> None:
-    """Print the warnings about these jobs' files to stderr; with `strict`, raise them as a SpecError."""
+    """Print warnings about these jobs' files to stderr. With `strict`, raise them as a SpecError."""
     files = {job.file for job in jobs}
     if strict and (problems := [warning for warning in warnings if warning.file in files]):
         raise SpecError(problems)
@@ -135,12 +135,12 @@ def warn(warnings: Sequence[Problem], jobs: Sequence[JobSpec], *, strict: bool =
 
 
 def load_project_at(provider: str | None) -> Project:
-    """Return the project of the current folder, without partitions that have no value. Raises BatchspecError."""
+    """Return the current folder's project, without unbound partitions. Raises BatchspecError."""
     return read_project(None, None, provider, allow_partial=True)
 
 
 def chosen(project: Project, names: Sequence[str] | None) -> tuple[JobSpec, ...]:
-    """Return the jobs with these addresses or names, or all without any. Raises BatchspecError if none match."""
+    """Return the jobs with these addresses or names, or all. Raises BatchspecError if none match."""
     known = {job.address for job in project.jobs} | {job.job.name for job in project.jobs}
     for name in names or ():
         if name not in known:
@@ -162,7 +162,7 @@ def validate_job_options(
     *,
     prune: bool,
 ) -> None:
-    """Refuse words for jobs that there are not, or that the command is not about. Raises BatchspecError."""
+    """Refuse options for unknown or unselected jobs. Raises BatchspecError."""
     if prune and not project.complete:
         raise BatchspecError(
             "--prune needs all specs, but this command read only some of them",

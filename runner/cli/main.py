@@ -45,17 +45,17 @@ def _root(
 
 def main() -> NoReturn:
     """Run the command and exit the process with its code."""
-    # Imports make many objects and no garbage; looking for it after each 700 of them takes a tenth of a short command.
+    # Imports make many objects and no garbage; the default threshold of 700 costs a tenth of a short command.
     gc.set_threshold(50_000, 20, 20)
     sys.excepthook = show_crash
     code = run(sys.argv[1:])
-    # Nor does the end of the process need it, where Python looks for garbage twice more.
+    # At exit Python would collect twice more.
     gc.disable()
     sys.exit(code)
 
 
 def _in_folder(arguments: list[str]) -> list[str]:
-    """Go to the folder that `-C DIR` names, and return the arguments behind it."""
+    """Change to the folder of `-C DIR`. Return the other arguments."""
     while arguments[:1] == ["-C"] and len(arguments) > 1:
         try:
             os.chdir(arguments[1])
@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
     try:
         arguments = _in_folder(arguments)
         code = app(arguments or ["--help"], prog_name="batchspec", standalone_mode=False)
-        if code == signals.CODE and not signals.reported():  # typer makes a code of KeyboardInterrupt
+        if code == signals.CODE and not signals.reported():  # typer turns KeyboardInterrupt into a code
             signals.report(again=arguments[:1] == ["apply"])
         flush()
     except BatchspecError as error:
@@ -83,22 +83,20 @@ def run(arguments: list[str]) -> int:
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise
-        # Typer makes an exit of a broken pipe, but not where it shows while we flush.
-        # Whoever read our output has gone; there is nobody to tell. The code is what a shell gives a program that
-        # SIGPIPE ended (128 + 13), as `git log | head` has it: what was to be said was not said whole, so it is not 0,
-        # and scripts with `pipefail` know 141 for what it is, which 1 would hide among errors.
+        # Typer turns a broken pipe into an exit, except during our flush. The reader has gone and the output is
+        # incomplete, so the code is 141 (128 + SIGPIPE), as for `git log | head`; `pipefail` scripts expect it.
         drop_stdout()
         return 141
     except OSError as error:
         _say(disk_error(error), arguments)
         return 1
     except typer.Abort as abort:
-        # What ends a question without an answer (Ctrl-C, Ctrl-D) ends no line either; it is the abort's context.
+        # Ctrl-C or Ctrl-D at a question, the abort's context, leaves the line open.
         line_end = "\n" if abort.__context__ is not None else ""
         say_error(f"{line_end}Nothing was done.")
         return 1
     except Exception as error:
-        # Usage errors: typer vendors click, whose exceptions are known by what they can do. Ours is exit code 1.
+        # Usage errors: typer vendors click, whose exceptions are recognised by this method. Our exit code is 1.
         if not hasattr(error, "format_message"):
             raise
         known = VERBS.keys() & arguments[:1]

@@ -1,4 +1,4 @@
-"""Where `--out` may write: to a new file, or over one that the same command wrote; never over something else."""
+"""Limits `--out` to new files and files that the same command wrote."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from runner.errors import BatchspecError
 
 _START = 1_000
-"""Bytes at a file's beginning by which it is known."""
+"""Bytes at a file's start that identify it."""
 _BEGINNINGS = {
     "a saved plan": (b'{\n "batchspec_plan":',),
     "a report": (b'{\n  "version": 1,\n  "jobs": [', b"job,realm,started,ended,", b"<!doctype html>"),
@@ -16,7 +16,7 @@ _REPORT_PAGE = b"<title>Batchspec report: "
 
 
 def check_overwrite(path: Path, kind: str) -> None:
-    """Refuse to replace a file that is not of `kind`, `a saved plan` or `a report`. Raises BatchspecError, OSError.
+    """Refuse to replace a file that is not of `kind`. Raises BatchspecError, OSError.
 
     An empty file may be replaced: `mktemp` makes one.
     """

@@ -1,4 +1,4 @@
-"""Saved plans that a command is given: read, checked against the environment's key, and whose jobs they are about."""
+"""Reads saved plans, checks their signature, and finds their jobs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def saved_plan(path: Path, project: Project) -> PlanFile:
 
 
 def signed_plan(path: Path, project: Project) -> PlanFile:
-    """Return a plan file's content; where the environment has a key for plans, only of one that it signed."""
+    """Return a plan file's content. If the environment has a key, the plan must be signed with it."""
     from runner.reconciler.plan.planfile import check_signature, plan_key  # noqa: PLC0415
 
     plan = saved_plan(path, project)
@@ -41,9 +41,9 @@ def signed_plan(path: Path, project: Project) -> PlanFile:
 
 
 def planned_jobs(saved: PlanFile, path: Path, project: Project, chosen: Sequence[JobSpec]) -> tuple[JobSpec, ...]:
-    """Return the jobs that a saved plan is about. Raises BatchspecError for a plan of another provider, and names it.
+    """Return a saved plan's jobs. Raises BatchspecError, naming the provider, for a plan of another one.
 
-    The file only suggests: nothing is switched.
+    It never switches the provider: the file is not trusted.
     """
     from runner.jobspec.realm import realm_name, realm_of  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first stops what is going on within some seconds, the second at once."""
+"""Ctrl-C and SIGTERM: the first stops the work within seconds, the second at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType
 from runner.cli.terminal.printing import say_error
 
 PATIENCE = 4.0
-"""Seconds that the first signal gives to what is going on."""
+"""Seconds that the first signal gives to current work."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CODE = 130
 _interrupted = False
@@ -22,7 +22,7 @@ _listening = False
 
 
 def install() -> None:
-    """Take both signals from now on. Call it in the main thread."""
+    """Handle both signals from now on. Call it in the main thread."""
     global _listening  # noqa: PLW0603  one process, one way to end it
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
@@ -42,8 +42,8 @@ def command(arguments: Sequence[str]) -> str:
 
 
 def report(running: Sequence[str] = (), *, again: bool = True) -> None:
-    """Say that it was stopped, what goes on elsewhere, and with `again` the command that goes on here."""
-    global _told  # noqa: PLW0603  said once a process
+    """Report the interruption, what still runs elsewhere and, with `again`, the command to resume."""
+    global _told  # noqa: PLW0603  once a process
     _told = True
     lines = ["", "Interrupted. Everything known is on disk.", *(f"  {text}" for text in running)]
     say_error("\n".join([*lines, *([f"To continue, run: {command(sys.argv[1:])}"] if again else [])]))
@@ -63,14 +63,14 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _watch(heard: int) -> None:
-    """End the process where the main thread does not: it may be deep in a call that notices no signal.
+    """End the process if the main thread does not.
 
-    Looking up a name and sorting keys are such calls. To leave in the middle is what the ledger is for.
+    It may be in a call that notices no signal, such as a name lookup or a sort. The ledger makes that safe.
     """
     while True:
         number = os.read(heard, 1)[0]
         if number in _SIGNALS and signal.getsignal(number) is _interrupt:
-            break  # else somebody else takes the signals now, as `serve` does
+            break  # else other code handles the signals now, as in `serve`
     if not select.select([heard], [], [], PATIENCE)[0]:
         report(["the current step did not stop in time and was abandoned"], again=sys.argv[1:2] == ["apply"])
     os._exit(CODE)

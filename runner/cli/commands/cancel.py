@@ -1,4 +1,4 @@
-"""`batchspec cancel`: end a job's batches."""
+"""`batchspec cancel`: cancel a job's batches."""
 
 from __future__ import annotations
 

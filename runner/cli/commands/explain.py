@@ -1,4 +1,4 @@
-"""`batchspec explain`: the page of an error's code, offline."""
+"""`batchspec explain`: the page of an error code, offline."""
 
 from __future__ import annotations
 

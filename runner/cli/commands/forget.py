@@ -1,4 +1,4 @@
-"""`batchspec forget`: drop an address from its lockfile."""
+"""`batchspec forget`: remove a job from the lockfile."""
 
 from __future__ import annotations
 

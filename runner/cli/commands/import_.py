@@ -1,4 +1,4 @@
-"""`batchspec import`: take a batch that was made elsewhere into a job."""
+"""`batchspec import`: adopt a batch that was created elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`batchspec init`: a project that runs at once."""
+"""`batchspec init`: start a project that runs at once."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _files_for(folder: Path, data: Path) -> tuple[dict[str, str], str]:
 
 
 def _name(folder: Path) -> str:
-    """Return a project name from the folder's, written into the file once; it is not looked up again."""
+    """Return a project name made from the folder's."""
     return _plain_name(folder.resolve().name) or "project"
 
 
@@ -140,7 +140,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _add_lines(path: Path, text: str) -> None:
-    """Add the lines that are not there yet; the file may be the user's own."""
+    """Add the missing lines; the file may be the user's own."""
     standing = path.read_text(encoding="utf-8") if path.exists() else ""
     missing = [line for line in text.splitlines() if line not in standing.splitlines()]
     if not missing:
@@ -152,7 +152,7 @@ def _add_lines(path: Path, text: str) -> None:
 
 
 def _schema(folder: Path) -> None:
-    """Write the schema that the first line of a spec names, for editors. It can be deleted and made again."""
+    """Write the schema that the first line of a spec names, for editors."""
     from runner.jobspec.spec_schema import json_schema, schema_text  # noqa: PLC0415
     from runner.state.atomic import private_folder  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`batchspec render`: requests as they would go out."""
+"""`batchspec render`: the requests that would be uploaded."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _differences(
 
 
 def _difference(title: str, one: bytes, other: bytes) -> Iterator[str]:
-    """Yield what differs of two requests: the prompt line by line, and the names of other fields."""
+    """Yield the differences of two requests: prompt lines, and names of other fields."""
     import json  # noqa: PLC0415
 
     from runner.report.prompts import key_and_prompt  # noqa: PLC0415

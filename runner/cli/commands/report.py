@@ -1,4 +1,4 @@
-"""`batchspec report`: what came out, as a page or as numbers."""
+"""`batchspec report`: results as a page or as numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`batchspec schema`: JSON Schemas of what people write and of what `--json` and `--out` write."""
+"""`batchspec schema`: JSON Schemas of specs, settings, saved plans and `--json` output."""
 
 from __future__ import annotations
 

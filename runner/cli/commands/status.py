@@ -1,4 +1,4 @@
-"""`batchspec status`: every job in one table, and what there is to say of one."""
+"""`batchspec status`: all jobs in one table, and details of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`batchspec validate`: whether the specs are right."""
+"""`batchspec validate`: check the specs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--json`: lines for machines on stdout, while logs and errors stay on stderr."""
+"""`--json`: lines for programs on stdout. Logs and errors stay on stderr."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _EVERY = 5.0
 
 
 def lines_of(command: Command, *, wanted: bool) -> AbstractContextManager[JsonWriter | None]:
-    """Lines, where `--json` is wanted; a context that gives None elsewhere."""
+    """Return a context that gives a JsonWriter if `wanted`, else None."""
     return JsonWriter(command) if wanted else nullcontext()
 
 
 def tell_error(arguments: Sequence[str], error: BatchspecError) -> None:
-    """Write what ended a command, where its own lines did not: they had not begun, or it has none."""
+    """Write the error that ended a command, unless its own lines did."""
     told, JsonWriter.told = JsonWriter.told, False
     if told:
         return
@@ -58,13 +58,13 @@ def tell_error(arguments: Sequence[str], error: BatchspecError) -> None:
 
 
 class JsonWriter:
-    """A watcher that writes lines. The version line comes first; what ends the command with an error is a line too.
+    """A watcher that writes lines: the version first, an error that ends the command last.
 
-    Use as a context manager around all that a command does. `apply` says what happens, and its exit code last.
+    Use as a context manager around all that a command does. `apply` also writes events, and its exit code last.
     """
 
     told: ClassVar[bool] = False
-    """Whether what ended this process's last command with lines was written as one."""
+    """Whether the last command's error was written as a line."""
 
     def __init__(self, command: Command) -> None:
         JsonWriter.told = False
@@ -87,7 +87,7 @@ class JsonWriter:
             self._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
     def failed(self, error: BatchspecError) -> None:
-        """Write what ends the command."""
+        """Write the error that ends the command."""
         for line in error_lines(error):
             self._write(line)
         self._exit(1)
@@ -128,11 +128,11 @@ class JsonWriter:
             self._write(StatusLine(job=fields.pop("address"), **fields))
 
     def verified(self, found: Verified) -> None:
-        """Write what holds of a job."""
+        """Write a job's verification."""
         self._write(VerifiedLine(job=found.address, verified=not found.wrong, right=found.right, wrong=found.wrong))
 
     def errors(self, errors: Mapping[str, BatchspecError]) -> None:
-        """Write what is wrong with jobs, by address."""
+        """Write errors of jobs, by address."""
         for address, error in errors.items():
             self._write(ErrorLine(job=address, message=error.message, hint=error.hint or None, codes=error.codes))
 
@@ -143,7 +143,7 @@ class JsonWriter:
             self._write(EventLine(event=name, fields=plain))
 
     def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
-        """Write how far something is, at its end and every few seconds."""
+        """Write progress at the end and every few seconds."""
         what = f"{what} ({note})" if note else what
         now = time.monotonic()
         if self._events and (done == total or now - self._said.get(what, 0.0) >= _EVERY):

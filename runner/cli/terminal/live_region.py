@@ -1,4 +1,4 @@
-"""A picture at the end of a terminal that is drawn anew in place. What is printed meanwhile stands above it."""
+"""A picture at the end of a terminal that is redrawn in place. Printed text appears above it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ERASE_BELOW = "\x1b[J"
 
 
 class LiveRegion:
-    """The picture. Whatever size the window comes to have, it fits, and the one before it is erased whole.
+    """The picture. It fits the window and is erased whole, also after the window was resized.
 
-    The cursor stays visible below it, so that a process that ends on the spot leaves a terminal that works.
+    The cursor stays visible below it, so a process that ends at once leaves a working terminal.
     """
 
     def __init__(self, console: Console) -> None:
@@ -25,7 +25,7 @@ class LiveRegion:
         self._drawn = ""
 
     def show(self, picture: RenderableType) -> None:
-        """Draw a picture instead of the one there is."""
+        """Draw a picture in place of the last one."""
         from rich.segment import Segment, SegmentLines  # noqa: PLC0415
 
         lines = self.console.render_lines(picture, pad=False)[: max(1, self.console.height - 1)]
@@ -34,21 +34,21 @@ class LiveRegion:
         self._write(self._erased() + drawn.get(), [Segment.get_line_length(line) for line in lines], drawn.get())
 
     def print(self, text: str) -> None:
-        """Text that stays for good, above the picture, which is not made anew for it."""
+        """Print text above the picture, for good."""
         self._write(f"{self._erased()}{visible(text)}\n{self._drawn}", self._widths, self._drawn)
 
     def clear(self) -> None:
-        """Take the picture away."""
+        """Erase the picture."""
         self._write(self._erased(), [], "")
 
     def _erased(self) -> str:
-        """Return what moves to the picture's first line and erases it. A narrower window has wrapped its lines."""
+        """Return the codes that erase the picture. A narrower window has wrapped its lines."""
         width = max(1, self.console.width)
         lines = sum(max(1, -(-cells // width)) for cells in self._widths)
         return f"\r\x1b[{lines}A{_ERASE_BELOW}" if lines else ""
 
     def _write(self, text: str, widths: list[int], drawn: str) -> None:
-        """Write what leaves a picture of these widths on the screen, and know so also where Ctrl-C comes right then."""
+        """Write, and record the picture's widths even if Ctrl-C interrupts."""
         try:
             write_drawn(self.console.file, text)
         finally:

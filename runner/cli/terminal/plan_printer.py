@@ -1,4 +1,4 @@
-"""A plan on a terminal: signs in colour, lines broken at its width, outputs as links. Elsewhere it is plain text."""
+"""Prints a plan: on a terminal with colours, wrapped lines and links, elsewhere as plain text."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _COLOURS = {
     "Cost": "bold",
     "Noth": "bold",
 }
-"""By how a line begins."""
+"""Colours by the start of a line."""
 _WHOLE = {"Over", "Plan", "Cost", "Noth"}
 _WRITE = "  > write  "
 _LABEL = re.compile(r" *(?:[+~<=>!-] )?(?:(?:submit|retry|wait|fetch|adopt|hold|write|in|out|cost|note:)\s+)?")
 
 
 def show_plan(plan: Plan, root: Path, *, no_color: bool, override: bool = False) -> None:
-    """Print a plan to stdout; `root` is the folder that its paths are below, `override` as for `explain`."""
+    """Print a plan to stdout. `root` is the base of its paths, `override` as for `explain`."""
     text = visible(explain(plan, override=override))
     if not sys.stdout.isatty():
         say(text, end="")
@@ -51,7 +51,7 @@ def show_plan(plan: Plan, root: Path, *, no_color: bool, override: bool = False)
 
 
 def wrap_line(line: str, width: int) -> list[str]:
-    """Wrap a line of a plan at `width`; indent continuation lines below the text after the label."""
+    """Wrap a line of a plan; indent continuation lines below the text after the label."""
     label = _LABEL.match(line)
     indent = " " * (label.end() if label else 0)
     parts = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

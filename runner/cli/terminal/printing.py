@@ -1,7 +1,4 @@
-"""The only place that writes to stdout and stderr. What people read has its unseen characters escaped.
-
-What a program reads is written as it is, but on a terminal, where JSON gets its own escapes.
-"""
+"""The only place that writes to stdout and stderr. Invisible characters in text for people are escaped."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _UNBROKEN = 100_000
-"""Columns where there is no terminal: what reads a pipe finds each row on one line."""
+"""Columns if there is no terminal: a reader of a pipe finds each row on one line."""
 
 
 def say(text: str = "", *, end: str = "\n") -> None:
@@ -35,25 +32,25 @@ def say_error(text: str, *, end: str = "\n") -> None:
 
 
 def write(stream: IO[str], text: str) -> None:
-    """Write text for people to a stream, at once."""
+    """Write text for people to a stream, and flush."""
     stream.write(visible(text))
     stream.flush()
 
 
 def write_drawn(stream: IO[str], text: str) -> None:
-    """Write what a console of `console_on` has drawn, with the codes that move the cursor, at once."""
+    """Write the output of a `console_on` console, with its cursor codes, and flush."""
     stream.write(text)
     stream.flush()
 
 
 def give(data: str) -> None:
-    """Write what a program reads to stdout: unchanged, but on a terminal with JSON's escapes."""
+    """Write data for programs to stdout. On a terminal, escape as JSON does."""
     sys.stdout.write(visible_json(data) if sys.stdout.isatty() else data)
     sys.stdout.flush()
 
 
 def give_bytes(data: bytes) -> None:
-    """Write a file's bytes to stdout: unchanged, but on a terminal with JSON's escapes."""
+    """Write a file's bytes to stdout. On a terminal, escape as JSON does."""
     if sys.stdout.isatty():
         give(data.decode(errors="surrogateescape"))
         return
@@ -62,12 +59,12 @@ def give_bytes(data: bytes) -> None:
 
 
 def confirm(question: str, *, on_stderr: bool = False) -> None:
-    """Ask a person, and abort the command where the answer is no."""
+    """Ask for confirmation. Abort the command if it is denied."""
     typer.confirm(visible(question), abort=True, err=on_stderr)
 
 
 def console_on(stream: IO[str] | None = None, *, color: bool, **settings: Any) -> Console:
-    """Return a console, on stdout by default, whose text has its unseen characters escaped."""
+    """Return a console, on stdout by default, that escapes invisible characters."""
     from rich.console import Console, ConsoleOptions, RenderableType  # noqa: PLC0415  rich costs to import
     from rich.segment import Segment  # noqa: PLC0415
 
@@ -82,21 +79,21 @@ def console_on(stream: IO[str] | None = None, *, color: bool, **settings: Any) -
 
 
 def out_console(no_color: bool) -> Console:
-    """Return a console on stdout: colours on a terminal only; where there is none, no line is broken."""
+    """Return a console on stdout: colours on a terminal only, lines unbroken elsewhere."""
     color = not no_color and not os.environ.get("NO_COLOR")
     return console_on(color=color, highlight=False, width=None if sys.stdout.isatty() else _UNBROKEN)
 
 
 def show_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print the traceback of an error that nobody foresaw: an excepthook."""
+    """Print the traceback of an unexpected error: an excepthook."""
     say_error("".join(traceback.format_exception(kind, error, trace)), end="")
 
 
 def flush() -> None:
-    """Write what is buffered for stdout. Raises BrokenPipeError where its reader has gone."""
+    """Flush stdout. Raises BrokenPipeError if its reader has gone."""
     sys.stdout.flush()
 
 
 def drop_stdout() -> None:
-    """Send what is still buffered for stdout nowhere, after its reader has gone."""
+    """Discard buffered output after the reader of stdout has gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,6 @@
-"""How far long work is: the table of jobs on a terminal, a line now and then elsewhere. Both say the same.
+"""Progress of long work: a table of jobs on a terminal, occasional lines elsewhere.
 
-Nothing runs beside the work: the table is drawn when there is news, at most four times a second, so that drawing costs
-nothing while a service is waited for and half a hundredth of the time while rows are rendered.
+No thread runs for it: the table is redrawn when there is news, at most four times a second.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
     from runner.views.job_table import Row
 
 _BYTES = {"render", "upload", "fetch", "index"}
-"""Work that is counted in bytes; other work in requests or rows."""
+"""Work counted in bytes; other work is counted in requests or rows."""
 _DRAWN_EVERY = 0.25
 _DRAWN_LEAST = 10.0
 _SHARE = 200
-"""Seconds between drawings: so many times what one takes, which grows with the jobs on it, between these two."""
+"""Seconds between drawings: this many times the duration of one, between these two."""
 _SAID_FIRST = 15.0
 _SAID_LEAST = 600.0
-"""Seconds between plain lines: a tenth of what the work has taken, between these two."""
+"""Seconds between plain lines: a tenth of the time so far, between these two."""
 _SURE = 1.0
-"""Seconds after which a rate is worth showing."""
+"""Seconds after which a rate is shown."""
 _DOING = {
     "render": "rendering",
     "upload": "uploading",
@@ -40,14 +39,14 @@ _DOING = {
     "write": "writing",
     "answers": "submitted",
 }
-"""What a job does while there is news of a work, by its verb; of answers their batches' states say more."""
+"""A job's state during a work, by verb. For answers, the batches' states say more."""
 _ENDS = {"succeeded": "done"}
-"""How a job has ended, where the table has another word for it."""
+"""Outcomes that the table names differently."""
 
 
 @dataclass(slots=True)
 class Work:
-    """One thing that takes its time. `first` of it was done already when it was `begun`; `total` is 0 if unknown."""
+    """One piece of work. `first` was done already when it was `begun`; `total` is 0 if unknown."""
 
     verb: str
     label: str
@@ -66,11 +65,11 @@ class Work:
 
     @property
     def state(self) -> str:
-        """What is being done, in a word or two."""
+        """The state in a word or two."""
         return (self.note if self.verb == "answers" else "") or _DOING.get(self.verb, self.verb)
 
     def text(self, now: float) -> str:
-        """Return how much is done, how fast, and how long the rest will take."""
+        """Return the amount, the rate and the time left."""
         facts = [self.amount(), f"{self.failed:,} failed" if self.failed else "", self.rate_text(now)]
         left = self.left(now)
         return ", ".join(fact for fact in (*facts, f"{left} left" if left else "") if fact)
@@ -84,12 +83,12 @@ class Work:
         return f"{self.done:,}/{self.total:,}" if self.total else f"{self.done:,}"
 
     def rate_text(self, now: float) -> str:
-        """Return how fast it goes; empty where that is not known."""
+        """Return the rate; empty if unknown."""
         rate = self._per_second(now)
         return self._rate(rate) if rate > 0 else ""
 
     def left(self, now: float) -> str:
-        """Return how long the rest will take; empty where that is not known."""
+        """Return the time left; empty if unknown."""
         rate = self._per_second(now)
         if rate <= 0 or self.total <= self.done:
             return ""
@@ -110,10 +109,7 @@ class Work:
 
 @dataclass(slots=True)
 class JobWork:
-    """One job: what is done for it just now, and what is known of it.
-
-    `flying` once a batch was submitted; `end` is empty until it has ended.
-    """
+    """One job: its current work and what is known of it. `end` is empty until it has ended."""
 
     requests: int = 0
     work: Work | None = None
@@ -125,14 +121,14 @@ class JobWork:
     end: str = ""
 
     def ended(self, end: str) -> None:
-        """Note that it has ended. What has been fetched by now is newer than what polling saw."""
+        """Record the end. Fetched counts are newer than polled ones."""
         self.end = end
         self.answered = min(max(self.answered, self.fetched), self.requests)
         if end in {"succeeded", "failed"} and self.fetched:
             self.failed = self.requests - self.answered
 
     def row(self, address: str, now: float) -> Row:
-        """Its line of the table."""
+        """Return its row of the table."""
         from runner.views.job_table import Row  # noqa: PLC0415
 
         work = None if self.end else self.work
@@ -155,10 +151,7 @@ class JobWork:
 
 
 class Progress:
-    """All that is under way. `live` draws a table on the terminal of a console; else `say` gets a line now and then.
-
-    Threads that move files may tell of it at the same time.
-    """
+    """All current work. `live` draws a table on a console; otherwise `say` gets occasional lines. Thread-safe."""
 
     def __init__(
         self, say: Callable[[str], None], console: Callable[[], Console] | None, now: Callable[[], float] = monotonic
@@ -180,7 +173,7 @@ class Progress:
         return self._pane is not None
 
     def expect(self, jobs: Mapping[str, int]) -> None:
-        """Show these jobs from now on, also before and after there is news of them; each with its requests to come."""
+        """Show these jobs from now on, with their numbers of requests."""
         with self._turn:
             self._expected = True
             self._jobs = {address: JobWork(requests) for address, requests in jobs.items()}
@@ -188,7 +181,7 @@ class Progress:
                 _on_resize(self._resized)
 
     def update(self, what: str, done: int, total: int, failed: int, note: str) -> None:
-        """Tell how far `what` is, which is `VERB JOB`."""
+        """Record the progress of `what`, which is `VERB JOB`."""
         with self._turn:
             now = self._now()
             # What else is finished has been seen by now.
@@ -205,14 +198,14 @@ class Progress:
                 self._draw(now)
 
     def submitted(self, job: str) -> None:
-        """Tell that a batch of a job is with its service."""
+        """Record that a batch was submitted."""
         with self._turn:
             if job in self._jobs:
                 self._jobs[job].flying, self._jobs[job].work = True, None
                 self._draw_if_due()
 
     def fetched(self, job: str, answers: int, cost: float | None) -> None:
-        """Tell how many answers came of a batch of a job, and what it has cost, in USD, where that is known."""
+        """Record the answers of a fetched batch, and its cost in USD if known."""
         with self._turn:
             known = self._jobs.get(job)
             if known is None:
@@ -223,7 +216,7 @@ class Progress:
                 known.cost = (known.cost or Decimal(0)) + Decimal(str(cost))
 
     def ended(self, job: str, end: str) -> None:
-        """Tell that a job has ended, and how."""
+        """Record how a job ended."""
         with self._turn:
             if job in self._jobs:
                 self._jobs[job].ended(end)
@@ -238,7 +231,7 @@ class Progress:
                 self._pane.print(text)
 
     def clear(self) -> None:
-        """Take the table away, before a question or the end."""
+        """Erase the table, before a question or the end."""
         with self._turn:
             self._works.clear()
             self._jobs.clear()
@@ -250,7 +243,6 @@ class Progress:
                 _on_resize(None)
 
     def _note(self, work: Work) -> None:
-        """Note what an event of a work means for its job."""
         if not self._expected:
             # Which jobs there are is not known yet: only what is under way is shown.
             self._jobs = {work.label: JobWork() for work in self._works.values()}
@@ -295,7 +287,7 @@ class Progress:
         self._drawing = False
 
     def _resized(self) -> None:
-        """Draw again in the window's new size. A drawing that is under way is not interrupted."""
+        """Redraw in the window's new size, unless a drawing is under way."""
         if self._turn.acquire(blocking=False):
             try:
                 if not self._drawing and self._pane is not None:
@@ -305,7 +297,7 @@ class Progress:
 
 
 def _on_resize(call: Callable[[], None] | None) -> None:
-    """Have it called whenever the window's size changes, until it is None; only the main thread can ask for that."""
+    """Call this whenever the window's size changes; None stops it. Works in the main thread only."""
     number = getattr(signal, "SIGWINCH", None)
     if number is None or threading.current_thread() is not threading.main_thread():
         return
@@ -314,7 +306,7 @@ def _on_resize(call: Callable[[], None] | None) -> None:
 
 
 def _scale(count: int) -> tuple[int, str]:
-    """Return the unit that a number of bytes is shown in: how many bytes it is, and its name."""
+    """Return the unit for a number of bytes: its size and name."""
     for size, unit in ((10**9, "GB"), (10**6, "MB")):
         if count >= size:
             return size, unit

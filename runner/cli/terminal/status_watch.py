@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 _PAUSE = 5.0
 """Seconds between two polls."""
 _PLAIN_EVERY = 60.0
-"""Seconds between two printed lines of one job while its state stays the same."""
+"""Seconds between lines of one job while its state stays the same."""
 
 Look = Callable[[], "list[JobStatus]"]
 
 
 def watch_jobs(console: Console, look: Look) -> list[JobStatus]:
-    """Poll the jobs until none is running, and return the last state. Draw in place on a terminal, else print lines."""
+    """Poll the jobs until none is running. Return the last state."""
     return _draw_live(console, look) if console.is_terminal and not console.is_dumb_terminal else _print_lines(look)
 
 
 def _draw_live(console: Console, look: Look) -> list[JobStatus]:
-    """Draw on the alternate screen, so that resizing and many jobs leave nothing behind."""
+    """Draw on the alternate screen, so that resizing leaves nothing behind."""
     from rich.live import Live  # noqa: PLC0415
 
     from runner.views.status_table import status_view  # noqa: PLC0415
@@ -46,7 +46,7 @@ def _draw_live(console: Console, look: Look) -> list[JobStatus]:
 
 
 def _print_lines(look: Look) -> list[JobStatus]:
-    """Print a line for each job whose state changed, and now and then for one that is running."""
+    """Print a line for each changed job, and now and then for a running one."""
     from runner.views.status_table import line  # noqa: PLC0415
 
     printed: dict[str, tuple[str, float]] = {}
@@ -64,5 +64,5 @@ def _print_lines(look: Look) -> list[JobStatus]:
 
 
 def _any_running(jobs: Sequence[JobStatus]) -> bool:
-    """Return whether a batch is running at a service that answers or may answer again."""
+    """Return whether a batch runs at a service that answers or may answer again."""
     return any(job.running and (not job.error or job.passing) for job in jobs)

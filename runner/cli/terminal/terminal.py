@@ -1,4 +1,4 @@
-"""What people see: errors, events and progress. On a terminal a live table, elsewhere sparse plain lines; on stderr."""
+"""What people see on stderr: errors, events and progress, as a live table or as plain lines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _EVENTS = {
 
 
 def error_text(error: BatchspecError) -> str:
-    """Return an error as people read it, with a line end. The last line says where to read more."""
+    """Return an error for people, with a line end. The last line names the command to read more."""
     if isinstance(error, (SpecError, InputError)):
         lines = [problem_text(problem) for problem in error.problems]
     else:
@@ -55,7 +55,7 @@ def error_text(error: BatchspecError) -> str:
 
 
 def problem_text(problem: Problem) -> str:
-    """A problem with its line and a caret below the column, where that is known; of a long line, the part around it."""
+    """Return a problem with its line and a caret below the column, if known."""
     text = visible(str(problem))
     if not problem.excerpt:
         return text
@@ -93,7 +93,7 @@ class Terminal:
         sys.stderr = self._stderr
 
     def event(self, name: str, **fields: object) -> None:
-        """Say what happened: as a log entry where logs are on, else as a sentence."""
+        """Show an event, as a log entry or a sentence."""
         if self._log is not None:
             self._log.info(name, **fields)
             return
@@ -110,32 +110,32 @@ class Terminal:
             self._progress.line(_EVENTS[name].format_map(fields))
 
     def expect(self, jobs: Mapping[str, int]) -> None:
-        """Show these jobs from now on, each with its requests to come."""
+        """Show these jobs from now on, with their numbers of requests."""
         self._progress.expect(jobs)
 
     def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
-        """Show how far `what` is."""
+        """Show the progress of `what`."""
         self._progress.update(what, done, total, failed, note)
 
     def _progress_line(self, text: str) -> None:
-        """Print a line about progress: a log entry if logs are on, so that every line on stderr is one."""
+        """Print a progress line, as a log entry if logs are on."""
         if self._log is not None:
             self._log.info("work.counted", told=text)
         else:
             write(self._stderr, f"{text}\n")
 
     def clear(self) -> None:
-        """Take the table away, before something is asked."""
+        """Erase the table, before a question."""
         self._progress.clear()
 
 
 def _is_live() -> bool:
-    """Whether stderr is a terminal that can draw, with a person before it: some CI services have one with nobody."""
+    """Return whether stderr is an interactive terminal. Some CI services have one without a user."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"} and "CI" not in os.environ
 
 
 class _StderrAboveTable(io.TextIOBase):
-    """stderr for whoever else writes to it, such as warnings of the embedded service: whole lines, above the table."""
+    """Stderr for other writers, such as warnings: prints whole lines above the table."""
 
     def __init__(self, stream: TextIO, progress: Progress) -> None:
         self._stream = stream
@@ -165,7 +165,7 @@ def _with_fields(_logger: object, _name: str, entry: MutableMapping[str, Any]) -
 
 
 def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:
-    """Set structlog up for this process: to stderr, at info, or debug with -vv. Returns a logger."""
+    """Set up structlog on stderr, at info or, with -vv, debug. Return a logger."""
     import structlog  # noqa: PLC0415  it costs to import, and most commands log nothing
 
     plain = no_color or bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
