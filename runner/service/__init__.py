@@ -1,7 +1,4 @@
-"""The embedded batch service. It imports only `base` and `errors` of this package.
-
-Heavy modules are imported at the start, not with this module.
-"""
+"""The embedded batch service. It imports only `base` and `errors` of this package."""
 
 from runner.service.config import ServiceConfig
 from runner.service.server.serve import BackgroundService, run

@@ -23,17 +23,12 @@ DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """All settings of a service. Durations are in seconds, sizes in bytes. Defaults follow the vendor's guide.
+    """All settings of a service, in seconds and bytes. Defaults follow the vendor's guide.
 
-    - `tokens`: each is an account. Without tokens the service is open, and listens on loopback only.
-    - `base_url`, `key_env`, `upstream_*`: for the backend `openai`. `key_env` names the variable that holds the key.
-    - `answer_delay`: for the backend `echo`.
-    - `webhook_allow`: targets of webhooks in addition to public addresses (see `Targets`).
-    - `webhook_timeout`: for one attempt. `webhook_backoff`: the delay after the first attempt.
-    - `tls_cert`: serve https only. `tls_key`: the key, unless the certificate's file holds it.
-    - `rate_limits`: for each account. `guess_limits`: for the wrong tokens of each address.
-    - `bounds`: limits on a client's connections, headers and time.
-    - `faults`, `seed`: see `runner.service.faults.faults`. `time_scale` shortens all lifetimes (see `lasting`).
+    Each of `tokens` is an account; without them the service listens on loopback only. `key_env` names the variable of
+    the upstream's key. `webhook_allow` adds to public addresses. `webhook_backoff` is the delay after the first
+    attempt. With `tls_cert`, serve https only. `rate_limits` are for each account, `guess_limits` for each address's
+    wrong tokens. `time_scale` shortens all lifetimes.
 
     Raises ServiceError if values contradict each other.
     """

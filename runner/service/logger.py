@@ -1,4 +1,4 @@
-"""The service's log: dotted event names with fields, on stderr, never with a secret.
+"""The service's log: events with fields, on stderr, never with a secret.
 
 The program may configure structlog. Otherwise only warnings and errors appear.
 """

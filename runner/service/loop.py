@@ -13,7 +13,7 @@ from runner.service import logger
 class LoopThread:
     """Runs one coroutine function in a thread.
 
-    After its setup the coroutine calls `ready`; `start` waits for that.
+    After its setup it calls `ready`; `start` waits for that.
     """
 
     def __init__(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

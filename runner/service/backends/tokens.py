@@ -1,7 +1,7 @@
-"""Token counts of OpenAI's models, for the echo backend. The client does not use this code.
+"""Token counts of OpenAI's models, for the echo backend alone.
 
 OpenAI's cookbook ("How to count tokens with tiktoken"): three tokens a message, its role, content and name, one more
-for a name, and three for the answer's start. Tools, schemas and tool calls have no published rule: their JSON counts.
+for a name, and three for the answer. Tools, schemas and tool calls have no published rule: their JSON counts.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Tokenizer:
         return self._encoding.decode(kept[:limit])
 
     def prompt(self, chat: dict[str, Any], body: dict[str, Any]) -> int:
-        """Return the input tokens: messages of `chat`, other fields of `body`."""
+        """Return a request's input tokens."""
         total = PRIMING + sum(self._message(message) for message in chat["messages"])
         beyond = {name: body[name] for name in _BEYOND_TEXT if body.get(name)}
         return total + (self.count(orjson.dumps(beyond).decode()) if beyond else 0)

@@ -17,7 +17,7 @@ _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filt
 
 
 def to_chat(body: Json, wire: Format) -> Json:
-    """Return a request as a chat completion request. Raises RequestFailed if it is invalid."""
+    """Return a request as a chat completion request. Raises RequestFailed."""
     match wire:
         case Format.CHAT:
             return body
@@ -28,7 +28,7 @@ def to_chat(body: Json, wire: Format) -> Json:
 
 
 def from_chat(chat: Json, body: Json, wire: Format) -> Json:
-    """Return a chat answer in the format of `body`. Raises RequestFailed if it is invalid."""
+    """Return a chat answer in the format of `body`. Raises RequestFailed."""
     if wire is Format.CHAT:
         return chat
     try:

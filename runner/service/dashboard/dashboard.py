@@ -1,7 +1,6 @@
 """The read-only web page: an account's jobs, their logs and links to their results.
 
-It works without JavaScript; `live.js` only reloads it. Templates escape all text of users, and a content security
-policy allows no other script.
+It works without JavaScript. Templates escape all text of users, and a content security policy allows only `live.js`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Cookies of the dashboard, without the token. They only allow to see an account's jobs.
 
-Browsers send cookies to every port of a host, so other users' servers on this machine could see the jobs for some
-hours.
+Browsers send cookies to every port of a host, so to other users' servers.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ LIFETIME = 12 * 3600
 
 
 class Sessions:
-    """The cookies of one data folder, valid as long as its secret exists."""
+    """The cookies of one data folder, valid while its secret exists."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = hmac.new(secret, b"session", "sha256").digest()

@@ -1,7 +1,4 @@
-"""The table of jobs: records, states and transitions.
-
-A transition names the states it may start from, so of two conflicting threads only one succeeds.
-"""
+"""The table of jobs. A transition names the states it may start from, so of two threads only one succeeds."""
 
 from __future__ import annotations
 
@@ -141,7 +138,7 @@ class FileChanged(Exception):
 
 
 class Batches:
-    """The table of jobs. It calls `on_webhook` when a job with a webhook has ended."""
+    """The table of jobs. It calls `on_webhook` if an ended job has one."""
 
     def __init__(self, db: Database, on_webhook: Callable[[], None] = lambda: None) -> None:
         self._db = db
@@ -265,7 +262,7 @@ class Batches:
         progress: Progress = NOTHING_DONE,
         errors: Sequence[LineError] = (),
     ) -> bool:
-        """End a job, in one transaction with its webhook. Return False if its state is not in `origin`."""
+        """End a job, with its webhook in one transaction. Return False if its state is not in `origin`."""
         reasons = [{"code": error.code, "message": error.message, "line": error.line} for error in errors]
         to_deliver = False
         with self._db.transaction() as connection:

@@ -1,7 +1,4 @@
-"""The service's SQLite file: connection, schema and transactions.
-
-Every commit is synced, so accepted jobs survive a power cut. A connection belongs to one thread.
-"""
+"""The service's SQLite file. Every commit is synced, so accepted jobs survive a power cut."""
 
 from __future__ import annotations
 

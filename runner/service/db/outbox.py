@@ -1,7 +1,6 @@
 """The tables of webhook deliveries and attempts.
 
-The transaction that ends a job also writes its delivery. An attempt is written after its outcome is known: a crash
-repeats it with the same message id.
+The transaction that ends a job also writes its delivery. A crash during an attempt repeats it with the same message id.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Attempt:
 
 
 def put(connection: sqlite3.Connection, batch_id: str, now: float) -> bool:
-    """Add a job's delivery, in the transaction that ends the job. Return whether it has one."""
+    """Add an ended job's delivery, in the same transaction. Return whether it has one."""
     cursor = connection.execute(
         "INSERT INTO deliveries (batch_id, due_at) SELECT id, ? FROM batches WHERE id = ? AND webhook IS NOT NULL",
         (now, batch_id),

@@ -1,4 +1,4 @@
-"""Uploads and results on disk. Paths contain only ids that the service created."""
+"""Uploads and results on disk. Paths contain only the service's ids."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Stored:
 
 
 class Storage:
-    """The folders below a data folder. Raises OSError if they can't be created."""
+    """The folders below a data folder. Raises OSError."""
 
     def __init__(self, data: Path) -> None:
         self._uploads = data / "uploads"
@@ -52,7 +52,7 @@ class Storage:
     async def receive(self, stream: AsyncIterator[bytes], limit: int) -> Stored:
         """Store an upload in constant memory. It gets its name after a sync.
 
-        Raises TooLarge above `limit` bytes, and the stream's exceptions. Then no file is left.
+        Raises TooLarge, and the stream's exceptions. Then no file is left.
         """
         name = uuid.uuid4().hex
         part = self._uploads / f"{name}{_PART}"
@@ -81,7 +81,7 @@ class Storage:
         shutil.rmtree(self._jobs / batch_id, ignore_errors=True)
 
     def sweep(self, known: Collection[str]) -> None:
-        """Delete every upload not in `known`, also partial ones. Call it only while no upload runs."""
+        """Delete all uploads but `known`. Call it only while no upload runs."""
         for path in self._uploads.iterdir():
             if path.name not in known:
                 path.unlink(missing_ok=True)
@@ -105,7 +105,7 @@ class _Writer:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Wait for the thread in any case: the caller then closes the file."""
+        """Wait for the thread: the caller then closes the file."""
         if self._pending is None:
             return
         await asyncio.wait([self._pending])

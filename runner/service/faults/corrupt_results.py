@@ -19,7 +19,7 @@ _Line = tuple[int, int] | bytes
 
 
 def corrupted_copy(path: Path, faults: Mapping[str, str], key: str) -> Path:
-    """Return a copy of a result file with a job's faults; the file itself if none changes lines.
+    """Return a copy of a result file with a job's faults, or the file itself.
 
     The same file, faults and key give the same copy. Raises OSError.
     """

@@ -1,7 +1,4 @@
-"""The faults that a service can inject: names, syntax, and when they occur.
-
-`fault_middleware` (requests), `scheduler`, `job_run` (jobs) and `corrupt_results` (result files) cause their effects.
-"""
+"""The faults that a service can inject: names, syntax, and when they occur."""
 
 from __future__ import annotations
 

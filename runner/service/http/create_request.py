@@ -1,6 +1,6 @@
 """Parses a create's body, in the guide's form and in the API description's.
 
-The first line completes it. Lines are not checked here: an invalid file makes a job that fails with reasons.
+Lines are not checked here: an invalid file makes a job that fails with reasons.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FirstLine:
 
 
 def parse_create_request(body: dict[str, Any], targets: Targets) -> CreateRequest:
-    """Check a create; its webhook must go to `targets`. Raises HttpError (422) with the field."""
+    """Check a create; its webhook must go to `targets`. Raises HttpError (422)."""
     file_id = body.get("file_id", body.get("input_file_id"))
     if not isinstance(file_id, str) or not file_id:
         raise HttpError(422, "file_id must be the id of an uploaded file.")
@@ -96,7 +96,7 @@ def first_line(path: Path, limit: int) -> FirstLine:
 def address(order: CreateRequest, first: FirstLine) -> tuple[Provider, str | None]:
     """Return provider and endpoint: the create's, else the line's, else chat completions.
 
-    Raises HttpError (422) if the create and the line contradict each other.
+    Raises HttpError (422) if they contradict each other.
     """
     if order.provider and first.provider and order.provider != first.provider:
         field = "provider" if order.named_provider else "endpoint"

@@ -77,7 +77,7 @@ def error_response(status: int, message: str, request_id: str, headers: dict[str
 
 
 async def read_json(request: Request, limit: int) -> dict[str, Any]:
-    """Return a request's body. Raises HttpError: 413 above `limit` bytes, 400 if it is no JSON object."""
+    """Return a JSON object. Raises HttpError: 413 above `limit` bytes, else 400."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -127,10 +127,9 @@ class Methods:
 
 
 class Accounts:
-    """The configured tokens, each an account. Keeps only their digests.
+    """The configured tokens, each an account, as digests.
 
-    Counts wrong tokens by client address, on every route. After too many an address must pause, except with tokens that
-    are too long to guess.
+    After too many wrong tokens, on any route, an address must pause, except with tokens that are too long to guess.
     """
 
     def __init__(self, tokens: tuple[str, ...], guesses: Guesses) -> None:
@@ -144,7 +143,7 @@ class Accounts:
         return not self._digests
 
     def authenticate(self, authorization: str, address: str) -> str | None:
-        """Return the account of `address`'s Authorization header, if any. Raises HttpError."""
+        """Return the account of `address`'s header, if any. Raises HttpError."""
         scheme, _, token = authorization.partition(" ")
         account = self.authenticate_token(token.strip().encode("latin-1"), address)
         return account if scheme.lower() == "bearer" else None
@@ -259,7 +258,7 @@ class AuthMiddleware:
             await error_response(500, message, request_id)(scope, receive, send_with_id)
 
     def _authenticate(self, scope: Scope, extra_headers: dict[str, str]) -> str:
-        """Return a request's account, and add the rate limit headers. Raises HttpError."""
+        """Return the account, and add the rate limit headers. Raises HttpError."""
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""

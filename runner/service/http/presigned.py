@@ -45,7 +45,7 @@ class Transfers:
         return self._signer.secret
 
     def upload_url(self, request: Request, file_id: str, expires: float, content_type: str) -> str:
-        """Return a URL to PUT a file until `expires` (Unix seconds), with this content type if any."""
+        """Return a URL to PUT a file until `expires` (Unix seconds), with this content type."""
         path = f"{UPLOADS}{file_id}.jsonl"
         return f"{_base(request)}{path}?{self._signer.query('PUT', path, expires, content_type)}"
 
@@ -123,7 +123,7 @@ class _Download(FileResponse):
 
 
 def _check_range(request: Request, size: int) -> None:
-    """Drop a Range header unless it is a single byte range. Raises HttpError (416) beyond the end."""
+    """Drop a Range header unless it is a single byte range. Raises HttpError (416)."""
     text = request.headers.get("range")
     if text is None:
         return

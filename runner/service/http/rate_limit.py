@@ -54,7 +54,7 @@ class Limiter:
     def count(self, account: str) -> tuple[bool, dict[str, str]]:
         """Count a call. Return whether it is within all limits, and the headers.
 
-        They describe the widest window, or the one that refuses the call.
+        They describe the widest window, or the one that refuses.
         """
         if not self._limits:
             return True, {}
@@ -82,7 +82,7 @@ class Limiter:
 class Guesses:
     """Counts wrong tokens by address. For one thread.
 
-    Remembers at most `addresses`, and forgets the oldest last guess first.
+    Forgets the oldest of more than `addresses`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Response bodies for files, jobs and results.
 
-Each holds the fields of the guide (`id`, `file_id`, `output_url`), of the API description (`batch_id`, `input_file_id`,
-`output_file_url`) and of older clients (`download`, `edges`).
+Each has the fields of the guide (`file_id`, `output_url`), of the API description (`input_file_id`, `output_file_url`)
+and of older clients (`download`, `edges`).
 """
 
 from __future__ import annotations

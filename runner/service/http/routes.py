@@ -136,7 +136,7 @@ class BatchRoutes:
         return JsonResponse(batch_view(batch))
 
     async def get_results(self, request: Request) -> Response:
-        """Handle GET /v1/batches/{id}/results: return fresh URLs, or 412 until the job has ended.
+        """Handle GET /v1/batches/{id}/results: return fresh URLs, or 412 until the end.
 
         The id may be a result file's: the vendor's client sends `batch.output_file_id`.
         """

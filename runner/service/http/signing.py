@@ -19,7 +19,7 @@ class Signer:
 
     @classmethod
     def of_folder(cls, data: Path) -> Signer:
-        """Return a data folder's signer. Create its private secret if there is none."""
+        """Return a data folder's signer. Create its secret if necessary."""
         path = data / "secret"
         try:
             secret = bytes.fromhex(path.read_text(encoding="ascii"))
@@ -43,7 +43,7 @@ class Signer:
         return urlencode(fields)
 
     def allows(self, method: str, path: str, query: Mapping[str, str], content_type: str, now: float) -> bool:
-        """Return whether a signature is valid and not expired. Takes the same time for any wrong one."""
+        """Return whether a signature is valid. Takes the same time for any wrong one."""
         expires = query.get("expires", "")
         signed_type = content_type if query.get("signed") == "content-type" else ""
         expected = self._sign(method, path, expires, signed_type)

@@ -1,4 +1,4 @@
-"""Runs one job: sends its requests to the backend and writes the answers."""
+"""Runs one job: its requests, and the answers' files."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class BatchRun:
         self._shutdown = asyncio.Event()
 
     def stop(self, reason: Stop) -> None:
-        """Send no more requests; those in flight may finish. A shutdown overrides other reasons."""
+        """Send no more requests. A shutdown overrides other reasons."""
         if self._stop is None or reason is Stop.SHUTDOWN:
             self._stop = reason
         self._stopping.set()
@@ -76,7 +76,7 @@ class BatchRun:
             self._shutdown.set()
 
     async def work(self) -> None:
-        """Run the job until it ends or must stop. Keeps completed requests. Raises OSError."""
+        """Run the job until it ends or must stop. Raises OSError."""
         batch = self._batch
         if self._batches.step(batch.id, ("queued",), "in_progress", time.time()):
             logger.info("job.started", batch=batch.id, requests=batch.total)
@@ -102,7 +102,7 @@ class BatchRun:
             self._end(journal, failure)
 
     async def _process_all(self, journal: Journal) -> None:
-        """Return when all is done, or after a stop when nothing is in flight."""
+        """Return when all is done, or nothing is in flight after a stop."""
         requests = self._requests(journal)
         with closing(requests):
             async with asyncio.TaskGroup() as group:
@@ -213,10 +213,7 @@ class BatchRun:
 
 
 def _shuffled(lines: Iterator[tuple[int, bytes | None]], seed: str) -> Iterator[bytes]:
-    """Yield readable lines, shuffled within a window: no client may rely on their order.
-
-    The order depends only on the file.
-    """
+    """Yield readable lines, shuffled by the file alone: no client may rely on their order."""
     numbers = random.Random(seed)  # noqa: S311 - no secret
     window: list[bytes] = []
     size = 0

@@ -1,6 +1,6 @@
 """The result files of a running job, which are also its journal: a request in them is done.
 
-An answer survives a crash of the process at once, and a power cut after `sync`.
+An answer survives a crash at once, and a power cut after `sync`.
 """
 
 from __future__ import annotations

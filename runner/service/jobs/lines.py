@@ -1,4 +1,4 @@
-"""Lines of input and result files: reading them, and their shapes on the wire."""
+"""Lines of input and result files, and their shapes on the wire."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def error_in(line: dict[str, Any]) -> tuple[str, str]:
 
 
 def usage_of(response: dict[str, Any]) -> Usage:
-    """Return a response's usage. Missing and invalid numbers count as 0.
+    """Return a response's usage; 0 for missing and invalid numbers.
 
     Input includes cached tokens, as at OpenAI; Anthropic reports them separately.
     """

@@ -1,7 +1,4 @@
-"""The thread that validates and runs jobs. The database is its queue, also after a crash.
-
-It shares the database, `wake` and `cancel` with the API's thread.
-"""
+"""The thread that validates and runs jobs. The database is its queue, also after a crash."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Validates an input file before any of its requests is sent.
 
-Source: the vendor's guide and API description. An invalid job is `failed` with its first errors.
+Source: the vendor's guide and API description.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Seen:
 
 
 def validate(path: Path, rules: Rules, stopped: Callable[[], bool] = lambda: False) -> Verdict | None:
-    """Check a whole input file in one pass, with bounded memory.
+    """Check a whole file in one pass, with bounded memory.
 
     Return None if `stopped` returned True meanwhile. Raises OSError.
     """

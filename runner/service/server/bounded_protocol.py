@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol with limits on header size and on the client's time.
 
-httptools collects a header of any size until it is complete.
+httptools collects a header of any size.
 """
 
 from __future__ import annotations

@@ -9,14 +9,11 @@ from runner.errors import ServiceError
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bounds of connections and requests. Durations are in seconds, sizes in bytes.
+    """Bounds of connections and requests, in seconds and bytes.
 
-    `header_bytes`, `headers`: request line, headers and trailers of one request.
-    `header_time`: for the TLS handshake, and again for the headers of a request.
-    `idle_time`: between two requests on one connection.
-    `body_time`: longest delay of a request body, or of reading a response, behind `min_rate`.
-    `min_rate`: bytes a second that a body, or the reading of a response, must reach on average.
-    `connections`, `per_address`: open connections in all, and from one IPv4 address or IPv6 /64 network.
+    `headers` and `header_bytes` are for one request with its request line and trailers. `header_time` is for the TLS
+    handshake, and again for headers. `idle_time` separates two requests. `body_time` is the longest delay of a body, or
+    of reading a response, behind `min_rate` (bytes a second). `per_address` counts an IPv6 /64 network once.
 
     Raises ServiceError for a value that is not above 0.
     """

@@ -1,7 +1,7 @@
 """Open connections: their limits, in total and by address, and which one is closed to make room.
 
-A connection waits for its client or works for it. A wait has a time limit, and the longest may end for a new
-connection. So idle clients can neither use up the file descriptors nor lock others out.
+The longest wait for a client may end for a new connection. So idle clients can neither use up the file descriptors nor
+lock others out.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Side(Protocol):
         ...
 
     def close(self, *, at_once: bool) -> None:
-        """End the connection: at once, or in an orderly way if nothing is unsent."""
+        """End the connection: at once, or in an orderly way."""
         ...
 
 
@@ -88,7 +88,7 @@ class Connections:
         self._open: set[Connection] = set()
 
     def admit(self, address: str, side: Side, now: float) -> Connection | None:
-        """Count a new connection, in another's place if necessary. Return None without room."""
+        """Count a new connection, perhaps in another's place. Return None without room."""
         connection = Connection(group(address), side, Wait(now, self._bounds.header_time))
         same = [one for one in self._open if one.origin == connection.origin]
         if len(same) >= self._bounds.per_address and not self._close_oldest(same):
@@ -99,7 +99,7 @@ class Connections:
         return connection
 
     def make_room(self) -> bool:
-        """Close the longest wait of the address with the most. Return False if none waits."""
+        """Close the longest wait of the address with the most. Return False without any."""
         counts = Counter(one.origin for one in self._open)
         waiting = [one for one in self._open if one.waits()]
         most = max((counts[one.origin] for one in waiting), default=0)

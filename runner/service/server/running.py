@@ -9,7 +9,7 @@ URL_FILE = "url"
 
 
 def running_url(data: Path) -> str | None:
-    """Return a data folder's service. It may be stale after a crash."""
+    """Return a running service's URL, stale after a crash."""
     try:
         return (data / URL_FILE).read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:

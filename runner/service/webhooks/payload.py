@@ -19,7 +19,7 @@ PREFIX = "whsec_"
 def signer(secret: str) -> Webhook:
     """Return a secret's signer: base64 after `whsec_`, as the standard defines, otherwise plain bytes.
 
-    Raises ValueError for `whsec_` without valid base64.
+    Raises ValueError for invalid base64.
     """
     if not secret.startswith(PREFIX):
         return Webhook(secret.encode())

@@ -1,7 +1,7 @@
 """Sends webhooks over HTTP, only to addresses that were checked.
 
-It connects to an address of its only lookup, so DNS rebinding has no effect. Host header, SNI and certificate check use
-the name. A proxy or a redirect would choose another address, so it uses neither.
+It connects to an address of its only lookup, so DNS rebinding has no effect. A proxy or a redirect would choose another
+address, so it uses neither.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Sender:
         )
 
     async def post(self, url: str, content: bytes, headers: dict[str, str]) -> int:
-        """Send a message and return the status. The body, of any size, stays unread.
+        """Send a message and return the status. The body stays unread.
 
         Raises NotPermitted, ValueError for an invalid URL, and httpcore's exceptions.
         """
@@ -101,7 +101,7 @@ class _Pinned(httpcore.AsyncNetworkBackend):
 
 
 async def _resolve(host: str, port: int) -> list[str]:
-    """Resolve in a thread: slow name servers must delay neither other webhooks nor the shutdown."""
+    """Resolve in a thread: a slow name server must not delay others."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()
 

@@ -19,8 +19,7 @@ _HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*")
 class Targets:
     """Addresses and hosts that an operator allows in addition.
 
-    `allow` holds host names, addresses, networks (CIDR), `loopback` and `private`. Raises ServiceError for anything
-    else.
+    `allow` holds host names, addresses, networks (CIDR), `loopback` and `private`. Raises ServiceError.
     """
 
     def __init__(self, allow: tuple[str, ...] = ()) -> None:
@@ -51,7 +50,7 @@ class Targets:
         return is_public(address) and not is_this_machine(address)
 
     def refusal(self, host: str) -> str:
-        """Return why no webhook to `host` is permitted; empty if only its address can show that."""
+        """Return why no webhook to `host` is permitted, if its name shows that."""
         name = _folded(host)
         if name == "localhost" or name.endswith(".localhost"):
             addresses = [ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")]
@@ -81,7 +80,7 @@ def _folded(host: str) -> str:
 
 
 def _is_odd_address(name: str) -> bool:
-    """Return whether resolvers take a name for an IPv4 address: 127.1, 0x7f000001, 2130706433."""
+    """Return whether resolvers take a name for an IPv4 address: 127.1, 0x7f000001."""
     try:
         socket.inet_aton(name)
     except (OSError, ValueError):
