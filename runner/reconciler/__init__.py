@@ -1,1 +1,1 @@
-"""Desired against Actual: states, plan, reasons and the lockfile as values. Pure: no clock, network or files."""
+"""Desired against actual: states, plan and reasons."""

@@ -28,7 +28,18 @@ PAGES = [
     *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]
 ROOMS = sorted(path for path in (REPOSITORY / "runner").iterdir() if path.is_dir() and path.name != "__pycache__")
-CLEAN_ROOMS: tuple[str, ...] = ("base", "cli", "jobspec", "money", "operations", "providers", "service", "state")
+CLEAN_ROOMS: tuple[str, ...] = (
+    "base",
+    "cli",
+    "executor",
+    "jobspec",
+    "money",
+    "operations",
+    "providers",
+    "reconciler",
+    "service",
+    "state",
+)
 """Packages of runner/ that keep to it. Add a package when its docstrings and comments are rewritten."""
 
 

@@ -1,1 +1,1 @@
-"""What exists now of one job, read from lockfile, ledger, results, service and outputs."""
+"""What exists now of one job. Reads only."""

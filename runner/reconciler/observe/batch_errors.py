@@ -1,4 +1,4 @@
-"""Why whole batches failed, in a user's terms: each cause once, line numbers as row ids and as places in the shard."""
+"""Why whole batches failed: each cause once, with row ids and places in the shard."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from runner.planner.render import Desired
 from runner.reconciler.observe.batches import BatchRecord, latest_run
 
 SHOWN = 5
-"""Reasons that are shown of one batch, and causes of all; the service's record of the batch has the rest."""
+"""Causes, and reasons of one batch, to show at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """A batch that failed as a whole, with its reasons and their lines in the shard (0: all of it)."""
+    """A batch that failed as a whole, and its reasons by line of the shard (0: all of it)."""
 
     known: BatchRecord
     reasons: tuple[str, ...]
@@ -29,10 +29,7 @@ class _Failed:
 
 
 def _failed(batches: Sequence[BatchRecord]) -> list[_Failed]:
-    """Return the batches of the newest run that failed as a whole.
-
-    One that a full queue refused is left out once a later batch was accepted.
-    """
+    """Return the failed batches of the newest run, without refused ones if a later batch was accepted."""
     run = latest_run(batches)
     accepted = max((number for number, one in enumerate(run) if not one.refused), default=-1)
     found = []
@@ -50,10 +47,7 @@ def _failed(batches: Sequence[BatchRecord]) -> list[_Failed]:
 
 
 def causes(batches: Sequence[BatchRecord]) -> tuple[str, ...]:
-    """Why batches of the newest run failed: "50,000 requests: The model `x` does not exist (model_not_found)".
-
-    Each cause once, the commonest first. Needs no rendering, so lines of a shard are not looked up.
-    """
+    """Return why batches of the newest run failed, the commonest cause first. Needs no rendering."""
     return _grouped(_failed(batches))
 
 
@@ -70,10 +64,7 @@ def _grouped(failed: Sequence[_Failed]) -> tuple[str, ...]:
 
 
 def reasons(desired: Desired, batches: Sequence[BatchRecord], shards: Path, shown: str) -> Iterator[str]:
-    """Sentences that say why batches of the newest run failed. `shown` is how the shards' folder is called.
-
-    Causes are as in `causes`; what is wrong with a line comes with its row and its place.
-    """
+    """Yield why batches of the newest run failed, with rows. `shown` is the displayed path of the shards' folder."""
     failed = _failed(batches)
     yield from _grouped([one for one in failed if not any(one.lines)])
     for one in failed:
@@ -91,7 +82,6 @@ def _named(batches: Sequence[str]) -> str:
 
 
 def _of_lines(desired: Desired, failed: _Failed, shards: Path, shown: str) -> Iterator[str]:
-    """Yield the reasons of a batch that name lines of its shard."""
     known, lines = failed.known, failed.lines
     shard = shards / f"{known.line.shard}.jsonl"
     keys = _keys(shard, {line for line in lines[:SHOWN] if line})
@@ -106,7 +96,7 @@ def _of_lines(desired: Desired, failed: _Failed, shards: Path, shown: str) -> It
 
 
 def _keys(shard: Path, numbers: Collection[int]) -> dict[int, bytes]:
-    """Return the keys on some lines of a shard, counted from 1; none where the file is not here."""
+    """Return the keys on some lines of a shard, counted from 1; none if the file is not here."""
     if not numbers or not shard.is_file():
         return {}
     found = {}

@@ -9,16 +9,15 @@ from datetime import UTC, datetime, timedelta
 from runner.providers.protocol import BatchApi, RemoteBatch
 
 RETENTION = timedelta(days=31)
-"""How far back the service's list is read: results are kept for 30 days at most."""
+"""How far back to read the list. Results are kept for 30 days at most."""
 OLD_ENOUGH = 10
-"""Batches in a row that are older than that, after which no newer one is expected in the list."""
+"""Batches in a row older than that, after which the list has no newer one."""
 MAX_AGE = 10.0
-"""Seconds for which apply trusts a list. Uploading or downloading one job can take an hour, and another checkout may
-submit the next job meanwhile."""
+"""Seconds for which apply trusts a list. A transfer can take an hour, and another checkout may submit meanwhile."""
 
 
 class BatchListCache:
-    """What each service lists, by batch id. Apply trusts a list for `seconds`; other commands read it once."""
+    """What each service lists. Apply trusts a list for `seconds`; other commands read it once."""
 
     def __init__(self, now: Callable[[], datetime], seconds: float = math.inf) -> None:
         self._now = now
@@ -26,7 +25,7 @@ class BatchListCache:
         self._lists: dict[int, tuple[datetime, dict[str, RemoteBatch]]] = {}
 
     def of(self, api: BatchApi) -> dict[str, RemoteBatch]:
-        """Return a service's batches. Batches that the caller adds stay in it. Raises ProviderError."""
+        """Return a service's batches by id. Batches that the caller adds stay. Raises ProviderError."""
         read_at, listed = self._lists.get(id(api), (None, {}))
         now = self._now()
         if read_at is None or not 0 <= (now - read_at).total_seconds() < self._seconds:
@@ -36,20 +35,20 @@ class BatchListCache:
         return listed
 
     def forget(self) -> None:
-        """Read all lists again when they are next needed."""
+        """Read all lists again when next needed."""
         self._lists.clear()
 
 
 def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:
-    """Return the service's batches by id, newest first, as far back as it keeps results. Raises ProviderError."""
+    """Return batches by id, newest first, as far back as the service keeps results. Raises ProviderError."""
     return {batch.batch_id: batch for batch in newest_first(api, now)}
 
 
 def newest_first(api: BatchApi, now: datetime) -> Iterator[RemoteBatch]:
-    """Yield the service's batches as far back as it keeps results, and read pages only as needed.
+    """Yield batches as far back as the service keeps results. Read pages only as needed.
 
-    Old batches end the listing only if the list was in order so far, and only if they are old compared with the newest
-    batch too, by the service's own clock. A missed batch could be paid for twice.
+    Old batches end the listing only if it was in order so far, and only if they are old compared with the newest batch,
+    by the service's clock. A missed batch could be paid for twice.
     """
     ordered, before = True, datetime.max.replace(tzinfo=UTC)
     newest = datetime.min.replace(tzinfo=UTC)

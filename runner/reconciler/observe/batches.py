@@ -24,7 +24,7 @@ from runner.state.results import ResultIndex, load_keys, safe_name
 from runner.state.sorted_file import SortedFile
 
 RESULTS_KEPT = timedelta(days=14)
-"""How long the service keeps results at least (the vendor's guide: 14 to 30 days after the job has ended)."""
+"""Shortest time that the service keeps results (the vendor's guide: 14 to 30 days after the end)."""
 
 
 class ResultState(Enum):
@@ -38,11 +38,12 @@ class ResultState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """One batch of a job, with everything known of it here.
+    """Everything known here of one batch of a job.
 
-    `line` is what the lockfile has, or would have. `remote` is what the service has now; None if it was not asked or
-    does not know the batch (`forgotten`, which is also set if it turned out not to have the results). `adopted` means
-    that no lockfile of the job has the batch yet. `index` is that of its results and `keys` are its shard's, if here.
+    line: its line in the lockfile, or the line to write.
+    remote: the service's batch; None if the service was not asked or does not have it (`forgotten`).
+    forgotten: the service does not have the batch or its results.
+    adopted: no lockfile of the job has it yet.
     """
 
     line: BatchLine
@@ -53,20 +54,20 @@ class BatchRecord:
     keys: SortedFile | None
 
     def sent_keys(self) -> npt.NDArray[np.bytes_] | None:
-        """Read the sorted keys of its shard; None if they are not known. Raises StoreError."""
+        """Read the sorted keys of its shard; None if unknown. Raises StoreError."""
         return None if self.keys is None else self.keys.all()
 
     @property
     def missing_at_service(self) -> bool:
-        """Whether the service does not have the batch or its results any more.
+        """Whether the service no longer has the batch or its results.
 
-        The lockfile may have recorded that with another account's key. So a batch that the list shows is tried again.
+        The lockfile may have recorded that with another account's key, so apply tries a listed batch again.
         """
         return self.forgotten or (self.line.gone and self.index is None and self.remote is None)
 
     @property
     def results(self) -> ResultState:
-        """What is here of its results."""
+        """What the store has of its results."""
         if self.index is None:
             return ResultState.MISSING_AT_SERVICE if self.missing_at_service else ResultState.NOT_FETCHED
         summary, counts = self.index.summary, self._counts
@@ -76,7 +77,7 @@ class BatchRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether the batch is known to have ended. One that the service does not have any more has."""
+        """Whether it has ended, or the service no longer has it."""
         return self.missing_at_service or self.line.ended or (self.remote is not None and self.remote.ended)
 
     @property
@@ -88,7 +89,7 @@ class BatchRecord:
 
     @property
     def refused(self) -> bool:
-        """Whether a full queue refused the batch: it failed as a whole, nothing ran and nothing was billed."""
+        """Whether a full queue refused it: nothing ran and nothing was billed."""
         if self.index is None or self.state != "failed" or self.completed:
             return False
         summary, usage = self.index.summary, self.line.usage
@@ -100,23 +101,22 @@ class BatchRecord:
 
     @property
     def _counts(self) -> Counts | CountsField | None:
-        """The service's counts of an ended batch; None if it gave none."""
         if self.line.counts is not None:
             return self.line.counts
         return self.remote.counts if self.remote is not None and self.remote.ended else None
 
     @property
     def kept_until(self) -> datetime | None:
-        """Until when the service keeps its results at least; None if its times are not known."""
+        """Earliest time at which the service may delete its results; None if unknown."""
         start = self.line.ended_at or (timestamp(self.remote.ended_at) if self.remote else "") or self.line.created_at
         moment = moment_of(start)
         return moment + RESULTS_KEPT if moment else None
 
     @property
     def completed(self) -> int | None:
-        """Requests that were answered, by the service's count; None if it gave none.
+        """Requests answered, by the service's count, or None.
 
-        In a completed batch each request was answered or failed, even if the service does not count them yet.
+        In a completed batch each request was answered or failed, even if the counts lag.
         """
         counts = self._counts
         if counts is None:
@@ -136,10 +136,12 @@ def collect_batches(
     listed: Mapping[str, RemoteBatch] | None,
     api: BatchApi | None,
 ) -> tuple[BatchRecord, ...]:
-    """Return all batches of a job, ordered by (created_at, batch id), which decides between two answers.
+    """Return a job's batches ordered by (created_at, batch id), which decides between two answers.
 
-    `lockfile` is the job's, `creates` are its entries in the ledger. `listed` and `api` are None if the service is not
-    asked. Result files without an index count as missing: see `runner.executor.observe_job`. Raises ProviderError.
+    creates: the job's entries in the ledger.
+    listed, api: None if the service is not asked.
+
+    Result files without an index count as missing. Raises ProviderError.
     """
     realm, names = context.realm(spec), context.names(spec)
     here = _LocalResults(realm)
@@ -170,7 +172,7 @@ def collect_batches(
 def _owner(
     project: str, names: Sequence[str], creates: Sequence[Create], remote: RemoteBatch
 ) -> tuple[str, Create | None] | None:
-    """Return the name of the job that a listed batch belongs to, and the create that made it; None if another's."""
+    """Return the job name and the create that a listed batch comes from; None for another job's."""
     create = next((create for create in creates if _made(project, create, remote)), None)
     if create is not None:
         return create.address, create
@@ -179,7 +181,7 @@ def _owner(
 
 
 def latest_run(known: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
-    """Return the batches with the newest batch's pins, and all that have not ended.
+    """Return the batches with the newest batch's pins, and all in flight.
 
     Adopted and imported batches have no pins. If the newest has none, return the trailing batches without pins.
     """
@@ -195,7 +197,7 @@ def latest_run(known: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
 
 
 def unconfirmed_creates(creates: Iterable[Create], batches: Iterable[BatchRecord]) -> tuple[Create, ...]:
-    """Return creates that the ledger has as sent and that no known batch came from."""
+    """Return creates that were sent and that no known batch comes from."""
     seen = {known.line.request_id or known.line.file for known in batches}
     return tuple(
         create for create in creates if create.state == "intended" and not {create.request_id, create.file_id} & seen
@@ -203,7 +205,7 @@ def unconfirmed_creates(creates: Iterable[Create], batches: Iterable[BatchRecord
 
 
 def _made(project: str, create: Create, remote: RemoteBatch) -> bool:
-    """Return whether a create made a listed batch: by key, else by metadata, else by its file."""
+    """Return whether a create made a batch: by key, else by metadata, else by file."""
     if create.batch_id is not None:
         return create.batch_id == remote.batch_id
     sent = metadata(project, create.address, create.shard, create.attempt, create.round)
@@ -214,7 +216,7 @@ def _made(project: str, create: Create, remote: RemoteBatch) -> bool:
 
 
 def to_lockfile_line(remote: RemoteBatch, address: str, realm: str, create: Create | None) -> BatchLine:
-    """Return the lockfile's line for a batch just created or adopted. Its state is `submitted`, not the service's."""
+    """Return the line of a batch just created or adopted. Its state is `submitted`."""
     labels = remote.metadata
     shard = create.shard if create else labels.get("shard")
     return BatchLine(
@@ -235,7 +237,7 @@ def to_lockfile_line(remote: RemoteBatch, address: str, realm: str, create: Crea
 
 
 def ended_line(line: BatchLine, remote: RemoteBatch, index: ResultIndex) -> BatchLine:
-    """Return the lockfile's line of a batch that has ended and has its results indexed."""
+    """Return the line of an ended batch with indexed results."""
     summary, usage = index.summary, remote.usage
     counted = (usage.input_tokens, usage.output_tokens, usage.cached_tokens) if usage else summary.tokens
     state = remote.status
@@ -263,7 +265,7 @@ def ended_line(line: BatchLine, remote: RemoteBatch, index: ResultIndex) -> Batc
 
 
 def mark_results_gone(line: BatchLine, remote: RemoteBatch | None) -> BatchLine:
-    """Return the lockfile's line of a batch whose results the service does not have any more."""
+    """Return the line of a batch whose results the service no longer has."""
     fields: dict[str, object] = {"gone": True}
     if not line.ended and remote is not None and remote.ended:
         fields |= {"state": remote.status, "ended_at": timestamp(remote.ended_at), "counts": _counts(remote)}
@@ -275,12 +277,12 @@ def _counts(remote: RemoteBatch) -> CountsField:
 
 
 def with_created_at(line: BatchLine, remote: RemoteBatch) -> BatchLine:
-    """Return a line made from the ledger, with the service's creation time."""
+    """Replace the ledger's creation time by the service's."""
     return line.model_copy(update={"created_at": timestamp(remote.created_at), "file": remote.file_id or line.file})
 
 
 def timestamp(moment: datetime | None) -> str:
-    """Return a time as the lockfile has it: UTC, with microseconds if not zero; empty if unknown."""
+    """Return a time as the lockfile has it: UTC, microseconds if not zero; empty if unknown."""
     if moment is None:
         return ""
     text = moment.astimezone(UTC).isoformat()
@@ -290,10 +292,7 @@ def timestamp(moment: datetime | None) -> str:
 def _remote(
     line: BatchLine, listed: Mapping[str, RemoteBatch] | None, api: BatchApi | None, *, lags: bool
 ) -> tuple[RemoteBatch | None, bool]:
-    """Return a batch as the service has it now, and whether the service has lost it.
-
-    `lags` means that the batch is so new that "not found" proves nothing.
-    """
+    """Return the service's batch, and whether the service lost it. If `lags`, "not found" proves nothing."""
     if listed is None or api is None or line.ended:
         return (listed or {}).get(line.batch), False
     if line.batch in listed:
@@ -305,7 +304,7 @@ def _remote(
 
 
 class _LocalResults:
-    """What the store holds of a realm. Its folders are listed once: most of a long history is in neither."""
+    """What the store has of a realm. Lists its folders once, because most batches of a long history are in neither."""
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
@@ -313,9 +312,8 @@ class _LocalResults:
         self._shards = {path.name for path in realm.shards.glob("*.keys.npy")}
 
     def record(self, line: BatchLine, remote: RemoteBatch | None, gone: bool, *, adopted: bool) -> BatchRecord:
-        """Return a batch with its index and its shard's keys, if they are here."""
         if line.gone and not line.ended and remote is not None:
-            line = line.model_copy(update={"gone": False})  # the service knows it after all
+            line = line.model_copy(update={"gone": False})  # the service has it after all
         name = f"{line.shard}.keys.npy"
         keys = load_keys(self._realm.shards / name) if name in self._shards else None
         indexed = safe_name(line.batch) in self._indexed
@@ -343,7 +341,7 @@ def _line_of_create(create: Create) -> BatchLine:
 
 
 def moment_of(text: str) -> datetime | None:
-    """Parse a time of the lockfile; None if it is not a time."""
+    """Parse a time of the lockfile; None if invalid."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""How long a service may need until it shows everywhere what it did. Every question about that is answered here."""
+"""How long a service may need to show everywhere what it did. The one home of that question."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from datetime import datetime
 from runner.providers.protocol import RemoteBatch
 
 CONSISTENCY_WINDOW = {"local": 0.0, "digitalocean": 600.0}
-"""Seconds by kind of provider. Within them, "no such batch" and "no results" may only mean "not shown here yet"."""
+"""Seconds, by kind of provider, in which "no such batch" and "no results" may mean "not visible yet"."""
 
 
 def may_lag(kind: str, moment: datetime | None, now: datetime) -> bool:
-    """Return whether the service may not show everywhere yet what it did at `moment`; False if that is unknown."""
+    """Return whether the service may not show yet what it did at `moment`; False if unknown."""
     return moment is not None and (now - moment).total_seconds() < CONSISTENCY_WINDOW[kind]
 
 
 def results_settled(kind: str, remote: RemoteBatch, since: datetime | None, now: datetime) -> bool:
-    """Return whether an ended batch must show all its results by now.
-
-    `since` replaces the time of its end if the service does not give one.
-    """
+    """Return whether an ended batch must show all its results. `since` replaces an unknown end."""
     return not may_lag(kind, remote.ended_at or since, now)

@@ -1,4 +1,4 @@
-"""What the batches of an address hold, as evidence about its keys: read from the store a range of keys at a time."""
+"""What the batches of an address prove about its keys, read from the store one key range at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_ROUNDS = 254
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """What becomes an `Answers`: the entries in their file."""
+    """An `Answers` whose entries are still in their file."""
 
     round: int
     entries: SortedFile
@@ -32,7 +32,7 @@ class _Answered:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """What becomes a `SentKeys`: the keys in their file, without those that stand in `read`."""
+    """A `SentKeys` whose keys are still in their file: those of the shard that are not in `read`."""
 
     hold: BatchOutcome
     round: int
@@ -44,11 +44,9 @@ class _Sent:
 
 @dataclass(frozen=True, slots=True)
 class KeyFactsReader:
-    """The evidence of all batches, in their files. `sources` are by the number of their `Answers`.
+    """The evidence of all batches. `sources` are numbered as their `Answers`.
 
-    `ended` says of each `SentKeys`, in a word, how its batch ended, and `failures` why it failed as a whole; empty
-    and None
-    if it has not.
+    ended, failures: how the batch of each `SentKeys` ended, and why it failed as a whole; empty and None if it did not.
     """
 
     sources: tuple[AnswerSource, ...]
@@ -57,12 +55,12 @@ class KeyFactsReader:
     answered: tuple[_Answered, ...]
     sent: tuple[_Sent, ...]
     whole: Evidence
-    """What holds for all keys, with neither answers nor keys."""
+    """What holds for all keys, without answers and keys."""
 
     def about(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Evidence:
-        """Return the evidence about keys from `lowest` up to, not including, `after` (empty: to the end).
+        """Return the evidence on keys from `lowest` up to, not including, `after` (empty: to the end).
 
-        It is read as it is gone through, once for one verdict. Raises StoreError then.
+        Its iterators read the files once, for one verdict, and may raise StoreError.
         """
         whole = self.whole
         return Evidence(
@@ -98,9 +96,10 @@ def collect_key_facts(
     retry_failed: bool = False,
     later: Collection[str] = (),
 ) -> KeyFactsReader:
-    """Return what `batches` say; `standing` are answers that stand in the job's output.
+    """Return the evidence of `batches`, and of answers in the job's output (`standing`).
 
-    `retry_failed` is a person's word that what stands failed is asked again, `later` are the batches that ended since.
+    retry_failed: the user asked to retry failed requests.
+    later: batches that ended after that.
     """
     answered: list[_Answered] = []
     sent: list[_Sent] = []
@@ -123,7 +122,7 @@ def collect_key_facts(
             held = _held_against(spec, known.index)
             read.append(take(known, *held, known.index.summary.kinds, known.index.files))
         if known.results is not ResultState.PRESENT and known.line.batch in standing:
-            # Where results are gone or came short, the output may hold what they do not.
+            # If results are gone or incomplete, the output may have the rest.
             stood = standing[known.line.batch]
             read.append(take(known, stood.entries, stood.codes, stood.kinds, (stood.lines,) * (OUTPUT_FILE + 1)))
         hold = _hold(known, standing, retry.on)
@@ -143,9 +142,9 @@ def collect_key_facts(
 
 
 def failure_of(known: BatchRecord) -> Failure | None:
-    """Why a whole batch failed, as the error of a row in it; None if the service gave no reason.
+    """Return why a whole batch failed, as an error for its rows; None if the service gave no reason.
 
-    If the reason is about one line, the other rows of the batch only share its fate.
+    A reason about one line does not apply to the other rows.
     """
     summary = known.index.summary if known.index is not None else None
     if summary is None or not summary.failure:
@@ -156,12 +155,12 @@ def failure_of(known: BatchRecord) -> Failure | None:
 
 
 def _round(known: BatchRecord) -> int:
-    """Return a batch's round, as far as one byte of a verdict holds it; it may come from a service's metadata."""
+    """Return a batch's round, bounded to one byte; it may come from a service's metadata."""
     return min(known.line.round, _MOST_ROUNDS)
 
 
 def _held_against(spec: JobSpec, index: ResultIndex) -> tuple[SortedFile, tuple[str, ...]]:
-    """Return an index's entries and codes; where the job has a schema, answers that do not fit it are errors."""
+    """Return an index's entries and codes. With a schema, answers that do not fit are errors."""
     if spec.schema is None:
         return index.entries, index.summary.codes
     from runner.outputs.schema_check import AnswerSchema, checked  # noqa: PLC0415  only jobs with a schema need it
@@ -170,7 +169,7 @@ def _held_against(spec: JobSpec, index: ResultIndex) -> tuple[SortedFile, tuple[
 
 
 def is_read(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
-    """Whether all answers that an ended batch counts can be read here, from its results or from the output."""
+    """Return whether the store or the output has all answers that an ended batch counts."""
     if known.index is not None:
         return True
     completed = known.completed
@@ -180,12 +179,12 @@ def is_read(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
 
 
 def is_indexed(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
-    """Whether nothing is left to fetch of an ended batch: its answers can be read here, or are gone for good."""
+    """Return whether nothing is left to fetch of an ended batch."""
     return known.missing_at_service or is_read(known, standing)
 
 
 def leaves_open(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
-    """Whether a batch may hold requests that no line answers: it is in flight, or ended before all were done."""
+    """Return whether a batch may have unanswered requests: it is in flight, or ended early."""
     if not (known.ended and is_indexed(known, standing)):
         return True
     if known.index is not None:

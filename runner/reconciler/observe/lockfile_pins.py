@@ -1,4 +1,4 @@
-"""What a job's answers come from, as the lockfile's pins line: the planner's facts, the tool and git's commit."""
+"""The lockfile's pins line of a job: what its answers come from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from runner.state.lockfile_lines import PinsLine
 
 
 def pins_line(desired: Desired, commit: str) -> PinsLine:
-    """Return the pins of a rendered job. Its digest covers what shapes the answers, so neither the tool nor the commit.
-
-    Nor the parts, which tell once more what the spec's digest covers.
-    """
+    """Return the pins of a rendered job. The digest covers only what shapes answers: not tool, commit or parts."""
     pins = desired.pins
     content = {
         "job": desired.spec.address,
@@ -33,7 +30,7 @@ def pins_line(desired: Desired, commit: str) -> PinsLine:
 
 
 def tool() -> str:
-    """Return the version of this package, as it is installed."""
+    """Return the installed version of this package."""
     try:
         return version("batchspec")
     except PackageNotFoundError:

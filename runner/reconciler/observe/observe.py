@@ -1,7 +1,6 @@
 """Observe one job: read lockfile, store, outputs and service, and classify each request key.
 
-Reads only. It changes nothing at the service and writes nothing outside the scratch folder. `reconciler/plan` makes the
-plan from what is read here.
+Changes nothing at the service. Writes nothing outside the scratch folder.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ from runner.state.sorted_file import SortedFile
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """What the user asked for. Jobs are named by address; `runner.api` also takes the name of several jobs.
+    """What the user asked for, by job address; `runner.api` also takes the name of several jobs.
 
-    `no_new` submits no request for the first time. `retry_failed` covers only requests that had failed when apply
-    began. So apply sets `ended` to the batches that had ended by then; None means all.
+    no_new: submit no request for the first time.
+    ended: batches that had ended when apply began, to which `retry_failed` is limited; None means all.
     """
 
     ask_unknown: frozenset[str] = frozenset()
@@ -56,10 +55,11 @@ class ApplyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One job as it is now: its batches, the classification of its keys, and its plan.
+    """One job as it is now, and its plan.
 
-    `standing` are answers read from outputs, by batch. `fate` is the overwrite policy of the output, and `fate_apart`
-    that of its file of failed rows. `sizes` are the requests of each shard to submit.
+    standing: answers read from outputs, by batch.
+    fate, fate_apart: overwrite policies of the output and of its file of failed rows.
+    sizes: requests of each shard to submit.
     """
 
     desired: Desired
@@ -85,10 +85,11 @@ def observe(
     word: ApplyOptions,
     gone: Collection[str] = (),
 ) -> Observed:
-    """Observe one job. Reads only. Raises BatchspecError.
+    """Observe one job and plan it. Raises BatchspecError.
 
-    `lockfile` is `job_lockfile()` and `batches` are `collect_batches()`, with their indexes rebuilt. `api` is None if
-    the service is not asked. `gone` names batches whose results the service turned out not to have.
+    lockfile, batches: from `job_lockfile()` and `collect_batches()`, with indexes rebuilt.
+    api: None if the service is not asked.
+    gone: batches whose results the service no longer has.
     """
     spec = desired.spec
     realm = context.realm(spec)
@@ -160,9 +161,9 @@ def _read_outputs(
     files: OutputFiles,
     recorded: Future[bool],
 ) -> tuple[dict[str, OutputAnswers], dict[str, OutputAnswers]]:
-    """Return answers that the job's own output has, and those that any of its outputs has, by batch.
+    """Return answers in the job's own output, and in any of its outputs, by batch.
 
-    Nothing is read if the store has all results. An output is used only if its digest is `recorded` in the lockfile.
+    Reads nothing if the store has all results. Uses an output only if its digest is `recorded` in the lockfile.
     """
     scratch, root = desired.spool.folder, context.places.files
     unread = any(known.results is not ResultState.PRESENT for known in batches)
@@ -187,14 +188,14 @@ def job_lockfile(context: Context, spec: JobSpec) -> Lockfile:
 
 
 def _needs_older_outputs(known: BatchRecord, own: dict[str, OutputAnswers]) -> bool:
-    """Return whether answers of an ended batch are missing here, so that an older output may have them."""
+    """Return whether answers of an ended batch are missing here."""
     return known.ended and (known.results is ResultState.INCOMPLETE or not is_read(known, own))
 
 
 def _changes(
     desired: Desired, lockfile: Lockfile, pins: PinsLine, files: OutputFiles, *, trusted: bool
 ) -> RowChanges | None:
-    """Return how rows changed since the output was written; None unless the lockfile has the output's pins."""
+    """Return how rows changed since the output was written; None without the output's pins."""
     line = files.line
     old = lockfile.pins.get(line.pins) if line is not None and line.pins else lockfile.pins_of(pins.job)
     if not trusted or old is None or line is None or old.input_digest == pins.input_digest:
@@ -210,7 +211,7 @@ def _recognise(
 ) -> tuple[BatchRecord, ...]:
     """Find the keys of batches whose shard is not in the store: the same shard may be rendered here.
 
-    Looks only for batches in flight, and for ended ones that left requests unanswered.
+    Looks only for batches in flight, and for ended ones with unanswered requests.
     """
     missing = {
         known.line.batch: known.line.shard

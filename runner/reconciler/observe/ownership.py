@@ -1,4 +1,4 @@
-"""Whether a file at an output's path is the job's to replace: what git tracks and the job did not write is not."""
+"""Refuse to replace an output that git has and the job did not write."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from runner.outputs.reader import output_rows
 from runner.planner.render import Desired
 
 _LOOKED_AT = 1_000
-"""Rows that are looked at for a sign of the job."""
+"""Rows to search for a sign of the job."""
 
 
 def check_ownership(context: Context, desired: Desired, names: Sequence[str], batches: Collection[str]) -> None:
-    """Raise StoreError if an output or file of failed rows is in git and the job did not write it.
+    """Raise StoreError if git has an output or file of failed rows that the job did not write.
 
-    The job wrote a file if a lockfile line under any of its `names` has the file's digest, or if one of its rows
-    names one of the job's `batches` or has one of its request keys.
+    The job wrote a file if a lockfile line under any of its `names` has the digest, or if a row has one of its
+    `batches` or request keys.
     """
     output = desired.spec.job.output
     root = context.project.root

@@ -1,6 +1,6 @@
-"""Outputs that a job wrote elsewhere: under the path it had before, or in a file that was moved since.
+"""Find outputs that a job wrote under an earlier path, or that were moved since.
 
-Only a file whose bytes are those of a recorded output of the job counts as one.
+Only a file with the bytes of a recorded output counts.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from runner.state.lockfile_lines import OutputLine
 
 
 def find_previous_outputs(root: Path, recorded: Iterable[OutputLine], own: Iterable[Path]) -> tuple[Path, ...]:
-    """Return the files that have the bytes of a recorded output, or of its failed rows, below `root`.
+    """Return files below `root` with the bytes of a recorded output or of its failed rows.
 
-    `recorded` are the job's lines in lockfiles, `own` the files that it writes now: an older one may have been moved
-    there.
+    recorded: the job's lines in lockfiles.
+    own: files that it writes now; an older one may be there.
     """
     lines = list(recorded)
     apart = [line.errors for line in lines if line.errors is not None and line.errors.rows]
@@ -30,7 +30,7 @@ def find_previous_outputs(root: Path, recorded: Iterable[OutputLine], own: Itera
 
 
 def failed_rows_of(root: Path, line: OutputLine) -> tuple[Path, ...]:
-    """Return the file below `root` with a recorded output's failed rows, where it has some and is what was written."""
+    """Return the file below `root` with a recorded output's failed rows, if its bytes are the same."""
     if line.errors is None or not line.errors.rows:
         return ()
     found = _inside(root, [line.errors.path])
@@ -38,7 +38,7 @@ def failed_rows_of(root: Path, line: OutputLine) -> tuple[Path, ...]:
 
 
 def _inside(root: Path, names: Iterable[str]) -> Iterator[Path]:
-    """Yield the paths of recorded outputs. Skip those that lead out of the project: a lockfile may be hostile."""
+    """Yield the paths of recorded outputs inside the project: a lockfile may be hostile."""
     for name in names:
         with suppress(TrustError):
             yield readable(root, name)

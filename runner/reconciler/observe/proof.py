@@ -1,7 +1,6 @@
-"""What vouches for answers that only an output holds: it comes from git, as the lockfile does.
+"""Check that the service knows the batches of answers that only an output has.
 
-A batch whose results are in the store was downloaded here. Of the others the service's list knows those that are
-recent; one that is missing there, though the service would still keep it, is asked for by its id.
+A pull request can change both the output and the lockfile.
 """
 
 from __future__ import annotations
@@ -19,17 +18,16 @@ from runner.reconciler.observe.batches import BatchRecord, moment_of
 from runner.reconciler.observe.consistency import may_lag
 
 MOST = 20
-"""Batches that the service does not know, after which no more are asked for: a lockfile may name any number."""
+"""Batches unknown to the service after which to ask for no more: a lockfile may name any number."""
 _SKEW = timedelta(days=1)
 """How far a lockfile's clock may be ahead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """`unknown` are batches that the service does not know and should; `unproven` counts answers of others.
+    """Batches whose answers come from the output alone.
 
-    Those are answers that lockfile and output alone vouch for, since the service was not asked, or keeps the batch no
-    longer.
+    unknown: the service does not know them and should. unproven: answers of the others.
     """
 
     unknown: tuple[str, ...] = ()
@@ -44,10 +42,10 @@ def prove(
     used: Collection[str],
     api: BatchApi | None,
 ) -> Proof:
-    """Return what is known of batches whose answers come from the output; `api` is None where no service is asked.
+    """Check batches with answers from the output. `api` is None if the service is not asked.
 
-    Asks the service for one batch at a time, and only for those that its list should have had. The service that
-    `local` starts is asked nothing: it forgets with the store.
+    Asks only for batches that the list should have had, one at a time. Never asks the service that `local` starts: it
+    forgets with the store.
     """
     unknown: list[str] = []
     unproven = 0
@@ -64,7 +62,7 @@ def prove(
 
 
 def _is_kept(context: Context, spec: JobSpec, known: BatchRecord) -> bool:
-    """Return whether the service must know a batch: it keeps its results still, and has shown it by now."""
+    """Return whether the service must have a batch: within retention, and visible by now."""
     now, made, until = context.now(), moment_of(known.line.created_at), known.kept_until
     if made is not None and made.tzinfo is not None and made <= now + _SKEW and may_lag(spec.profile.kind, made, now):
         return False
@@ -72,7 +70,7 @@ def _is_kept(context: Context, spec: JobSpec, known: BatchRecord) -> bool:
 
 
 def _is_known(api: BatchApi, batch: str) -> bool:
-    """Return whether the service knows a batch; where it does not say, True."""
+    """Return whether the service knows a batch; True if it does not answer."""
     try:
         api.get_batch(batch)
     except NotFound:

@@ -1,4 +1,4 @@
-"""Which rows are new, changed or gone since the output was written: for the plan's reasons, and nothing else."""
+"""Rows new, changed or gone since the output was written, for the plan's reasons only."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from runner.planner.render import Desired
 from runner.reconciler.plan.reasons import RowChanges
 
 MOST_ROWS = 200_000
-"""Outputs of more rows are not compared row by row: a reason is not worth the memory."""
+"""Rows above which outputs are not compared, to save memory."""
 
 
 def row_changes(desired: Desired, output: Path, rows: int) -> RowChanges | None:
-    """Compare rows by id with those of an output that is what the lockfile says; None where that costs too much.
-
-    `rows` is how many the output has. Rows without ids are compared by their numbers.
-    """
+    """Compare rows by id, else by number, with a recorded output of `rows` rows; None if that costs too much."""
     if max(rows, desired.spool.rows) > MOST_ROWS:
         return None
     before: dict[bytes, bytes] = {}

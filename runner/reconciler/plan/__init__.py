@@ -1,1 +1,1 @@
-"""What to do about it: decisions from values, without input or output."""
+"""Decisions from values, without input or output."""

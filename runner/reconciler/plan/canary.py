@@ -1,6 +1,6 @@
-"""The canary: a small first batch goes alone, and the rest follows only when it has passed.
+"""The canary: a small first batch that must pass before the rest is submitted.
 
-It is known by its mark in the lockfile, under the same pins. A lost mark costs another small batch, never the rest.
+A mark in the lockfile, under the same pins, identifies it. A lost mark costs another canary, never the rest.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from runner.outputs.schema_check import AnswerSchema
 
 CanaryStatus = Literal["none", "due", "again", "waiting", "passed"]
-"""No canary is wanted; it is due now; its transient failures are to be retried first; it has not ended; it has passed
-and the rest may follow."""
+"""due: submit it now. again: retry its transient failures first. waiting: it has not ended. passed: submit the rest."""
 
 _SHOWN = 5
 _MEND = "fix the prompt or the parameters, which makes a new canary; or raise"
@@ -60,7 +59,7 @@ def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus
 
 
 def annotate_plan(spec: JobSpec, pins: PinsLine, seen: Observed) -> JobPlan:
-    """Return the plan with a note on the canary; if the canary has failed, missing requests are held back."""
+    """Return the plan with a note on the canary. A failed one holds back missing requests."""
     if spec.job.canary is None or not _submits(seen):
         return seen.plan
     unread = any(k.line.pins == pins.pins and k.line.canary and k.index is None for k in seen.batches)
@@ -90,10 +89,7 @@ def _submits(seen: Observed) -> list[Submit]:
 
 
 def judge(spec: JobSpec, marked: Sequence[BatchRecord]) -> None:
-    """Raise BatchspecError, with examples, where an ended canary has failed or answered badly beyond its limits.
-
-    `marked` are its batches: the first ask, and the rounds in which what failed was asked again.
-    """
+    """Raise BatchspecError, with examples, if an ended canary failed beyond its limits. `marked`: all its rounds."""
     canary = spec.job.canary
     assert canary is not None
     requests = sum(known.line.requests for known in marked if known.line.round == 1) or marked[0].line.requests
@@ -129,7 +125,7 @@ def _listed(examples: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """One batch's requests, by key: with an answer, with an error, with an answer that is not what was asked for."""
+    """A batch's keys: answered, failed, and answered badly."""
 
     answered: frozenset[str]
     failed: dict[str, str]
@@ -152,7 +148,7 @@ def _judged(spec: JobSpec, known: BatchRecord) -> _Judged:
 
 
 def _checker(spec: JobSpec) -> Callable[[Answer], str]:
-    """Says in words how an answer is empty, or not what the schema or the parameters ask for. Refusals are answers."""
+    """Return a function that describes what is wrong with an answer, or returns "". Refusals are answers."""
     if spec.schema is not None:
         from runner.outputs.schema_check import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
 
@@ -177,7 +173,7 @@ def _bad(wants_json: bool, answer: Answer) -> str:
 
 
 def asks_for_json(parameters: dict[str, Any]) -> bool:
-    """Whether the parameters ask for answers in JSON: `response_format`, or `text.format` of responses."""
+    """Return whether the parameters ask for JSON: `response_format`, or `text.format` of responses."""
     wanted = parameters.get("response_format")
     text = parameters.get("text")
     if wanted is None and isinstance(text, dict):
@@ -194,7 +190,7 @@ def _is_json(text: str) -> bool:
 
 
 _Told = Iterator[tuple[str, Answer, str]]
-"""Of each line its key, its answer, and how that is not what was asked for; empty where it is, or where it failed."""
+"""For each line its key, its answer, and what is wrong with that; empty if nothing is, or if it failed."""
 
 
 def _delivered(known: BatchRecord, wrong: Callable[[Answer], str]) -> _Told:
@@ -206,7 +202,7 @@ def _delivered(known: BatchRecord, wrong: Callable[[Answer], str]) -> _Told:
 
 
 def _saved(known: BatchRecord, wrong: Callable[[Answer], str]) -> _Told:
-    """Rows that were saved from an output: they say themselves what does not fit, and may have no text."""
+    """Yield rows recovered from an output. Their own errors show what does not fit."""
     for data in _lines(known, OUTPUT_FILE, OUTPUT_FILE + 1):
         row = _object(data)
         answer = answer_of_row(row)

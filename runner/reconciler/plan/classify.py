@@ -1,7 +1,7 @@
-"""The state of each request key: desired keys against what the batches of the address hold. Pure, on arrays.
+"""Classify each request key by what the batches of its address have. Pure, on arrays.
 
-A key is, for its address and realm, answered, in flight, absent or unknown; absent is split by whether it was asked
-before. The rules are DESIGN's table in section 3.
+A key is answered, in flight, absent or unknown. Absent is split by whether it was submitted before. The rules are
+DESIGN's table in section 3.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from runner.base.sorted_keys import prefixes
 from runner.planner.spool.decisions import KeyState
 
 LINE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")])
-"""Where a result line lies, and its error code; the same fields as in the store's entries."""
+"""Position and error code of a result line; fields as in the store's entries."""
 Keys = npt.NDArray[np.bytes_]
 Codes = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The indexed results of one ended batch, sorted by key. `passing[n]` says whether code n may pass (0 is False).
+    """Results of one ended batch, sorted by key. `passing[n]`: code n is transient (0 is False).
 
-    Sources are given in the order in which their batches count: (created_at, batch id). `later` is whether the batch
-    ended after a person asked for failed requests again.
+    Sources are ordered by (created_at, batch id). `later`: the batch ended after a user asked to retry failed requests.
     """
 
     number: int
@@ -38,25 +37,25 @@ class Answers:
 
 
 class BatchOutcome(Enum):
-    """What it means for a key to stand in the shard of a batch."""
+    """What a key's presence in a batch means."""
 
     IN_FLIGHT = "flight"
     """The batch has not ended, or its results are not indexed yet."""
     COMPLETE = "spent"
-    """Ended and indexed whole: a key without a line was not billed, and used up a round."""
+    """All indexed: a key without a line was not billed, and used up a round."""
     INCOMPLETE = "lost"
-    """Ended, but its results can't be read or are fewer than it counts: a key without a line may have been billed."""
+    """Ended, but results are unreadable or too few: a key without a line may have been billed."""
     REJECTED = "dead"
-    """The batch failed as a whole, for a reason that asking again can't mend; nothing was billed."""
+    """The batch failed as a whole and permanently; nothing was billed."""
     REFUSED = "refused"
-    """The account's queue was full: nothing ran, nothing was billed, and no round is used up."""
+    """The queue was full: nothing was billed, and no round is used up."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentKeys:
-    """The sorted keys of one batch's shard; of a batch that is LOST, those without a line in its results.
+    """The sorted keys of one batch's shard; if INCOMPLETE, those without a result line.
 
-    `later` as in Answers: what is lost since a person asked for unknown requests is not asked again by that word.
+    `later`: the batch ended after a user asked for unknown requests, so that option does not release its keys.
     """
 
     hold: BatchOutcome
@@ -67,12 +66,11 @@ class SentKeys:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of an address about some keys.
+    """All that is known of some keys of an address. `answers` and `held` are read once for each verdict.
 
-    `answers` and `held` are gone through once for each verdict, so that each may be read when its turn comes.
-    `blocked`: a batch in flight whose keys are not known, so every key without an answer may be in it.
-    `doubt`: an ended batch that can't be read and whose keys are not known; `late_doubt`: one that ended after a person
-    asked for unknown requests, which that word does not release.
+    blocked: a batch in flight has unknown keys, so it may have any unanswered key.
+    doubt: an unreadable ended batch has unknown keys.
+    late_doubt: one ended after a user asked for unknown requests, and that option does not release it.
     """
 
     answers: Iterable[Answers] = ()
@@ -87,10 +85,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """For each desired key: its state, the round it would go out in, and where its line lies.
+    """For each desired key its state, its next round, and its result line.
 
-    `source` is the number of an `Answers`, -1 where there is none; `line` are LINE records. `left` says which of
-    `held`, counted from 0, is the newest batch that ended without an answer for a key, -1 where there is none.
+    source: number of an `Answers`, or -1.
+    left: number in `held` of the newest batch that ended without an answer, or -1.
     """
 
     state: npt.NDArray[np.uint8]
@@ -101,10 +99,9 @@ class Verdict:
 
 
 def classify(keys: Keys, evidence: Evidence) -> Verdict:
-    """Judge each of `keys`: any order, doubles allowed; fastest where they are sorted.
+    """Classify `keys`: any order, duplicates allowed, fastest if sorted.
 
-    The evidence is looked up among the keys, not the other way round: that costs its size, however many batches it
-    comes from.
+    Looks evidence up among the keys, so the cost is the evidence's size, for any number of batches.
     """
     distinct, inverse = _distinct(keys)
     verdict = _judge(distinct, evidence)
@@ -120,7 +117,7 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
 
 
 def _judge(keys: Keys, evidence: Evidence) -> Verdict:
-    """Judge each of `keys`, which are sorted and distinct."""
+    """Classify sorted, distinct keys."""
     facts = _KeyFacts(keys, evidence.late_doubt)
     for answers in evidence.answers:
         facts.add_answers(answers)
@@ -131,7 +128,7 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
 
 
 class _KeyFacts:
-    """What the evidence says of each key, in arrays with one place a key."""
+    """Evidence as arrays with one element for each key."""
 
     def __init__(self, keys: Keys, late_doubt: bool) -> None:
         count = len(keys)
@@ -147,7 +144,7 @@ class _KeyFacts:
         self._newest = np.zeros(count, np.int32)  # the round of the batch in `_left`
 
     def add_answers(self, one: Answers) -> None:
-        """Take in result lines. An answer beats an error; the first answer beats later ones."""
+        """Add result lines. An answer beats an error; the first answer beats later ones."""
         lines, at = self._keys.find(one.entries["key"])
         codes = one.entries["code"][lines]
         good, bad = codes == 0, codes > 0
@@ -162,7 +159,7 @@ class _KeyFacts:
         self._already_released[at] |= one.later
 
     def add_sent(self, number: int, sent: SentKeys) -> None:
-        """Take in the keys that a batch was sent; call it after all answers. `number` is the batch's in the verdict."""
+        """Add the keys of batch `number`. Call it after all answers."""
         _, at = self._keys.find(sent.keys)
         self._already_released[at] |= sent.later
         match sent.hold:
@@ -186,7 +183,7 @@ class _KeyFacts:
         state[(self._asked >= evidence.rounds) | self._failed | self._dead] = KeyState.FAILED
         if evidence.retry_failed:
             state[(state == KeyState.FAILED) & ~self._already_released] = KeyState.RETRY
-        # A request that would be retried may be answered in a later batch that can't be read.
+        # A request to retry may be answered in a later batch that can't be read.
         unknown = self._lost_since if evidence.ask_unknown else self._lost_since | self._lost | evidence.doubt
         state[unknown & (state <= KeyState.RETRY)] = KeyState.UNKNOWN
         self._source[(state == KeyState.UNKNOWN) & ~self._answered] = -1  # an older error is not its state now
@@ -196,7 +193,7 @@ class _KeyFacts:
 
 
 def _distinct(keys: Keys) -> tuple[Keys, npt.NDArray[np.int64] | None]:
-    """Return the sorted distinct keys, and for each key which of them it is; None where they are that already."""
+    """Return sorted distinct keys, and the index of each key in them; None if `keys` are that already."""
     new = keys[1:] != keys[:-1]
     if np.all(keys[1:] >= keys[:-1]):
         if np.all(new):
@@ -207,7 +204,7 @@ def _distinct(keys: Keys) -> tuple[Keys, npt.NDArray[np.int64] | None]:
 
 
 class _Keys:
-    """Sorted distinct keys that others are looked for among."""
+    """Sorted distinct keys to search in."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -215,11 +212,11 @@ class _Keys:
         self._clear = bool(np.all(self._prefixes[1:] > self._prefixes[:-1]))
 
     def find(self, wanted: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Which of `wanted` are among the keys, and where there."""
+        """Return which of `wanted` are among the keys, and their positions."""
         keys = self._keys
         if not len(keys) or not len(wanted):
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        # Looking for numbers takes a tenth of the time; it will do where the first bytes tell all keys apart.
+        # Numbers take a tenth of the time. They suffice if the first bytes of all keys differ.
         at = np.searchsorted(self._prefixes, prefixes(wanted)) if self._clear else np.searchsorted(keys, wanted)
         at[at == len(keys)] = 0
         found = np.flatnonzero(keys[at] == wanted)
@@ -228,9 +225,9 @@ class _Keys:
 
 @dataclass(frozen=True, slots=True)
 class KeyCounts:
-    """Distinct keys of one address by state. `rows` are input rows; `submit` maps round to requests.
+    """Distinct keys of an address by state. `submit`: requests by round.
 
-    `retried` and `lasting` say why requests are asked again and why they stand failed: (error code or words, requests).
+    retried, lasting: why requests are retried, and why they stay failed, as (cause, requests).
     """
 
     rows: int = 0
@@ -244,7 +241,7 @@ class KeyCounts:
 
     @property
     def requests(self) -> int:
-        """Distinct keys in all."""
+        """All distinct keys."""
         return self.answered + self.failed + self.in_flight + self.unknown + self.missing
 
     @property
@@ -254,7 +251,7 @@ class KeyCounts:
 
 
 class Counter:
-    """Adds up verdicts on distinct keys, block by block, into a Tally."""
+    """Adds up verdicts on distinct keys, block by block."""
 
     def __init__(self) -> None:
         self._states = np.zeros(len(KeyState), np.int64)
@@ -262,19 +259,19 @@ class Counter:
         self._causes: dict[KeyState, dict[str, int]] = {KeyState.RETRY: {}, KeyState.FAILED: {}}
 
     def add_cause(self, state: KeyState, cause: str, count: int) -> None:
-        """`count` keys are to be retried, or stand failed, because of `cause`."""
+        """Count keys that are retried, or stay failed, because of `cause`."""
         self._causes[state][cause] = self._causes[state].get(cause, 0) + count
 
     def _sorted(self, state: KeyState) -> tuple[tuple[str, int], ...]:
         return tuple(sorted(self._causes[state].items(), key=lambda item: (-item[1], item[0])))
 
     def add(self, state: npt.NDArray[np.uint8], number: npt.NDArray[np.uint8]) -> None:
-        """Take in the states and rounds of a block."""
+        """Add the states and rounds of a block."""
         self._states += np.bincount(state, minlength=len(KeyState))
         self._rounds += np.bincount(number[state <= KeyState.RETRY], minlength=256)
 
     def tally(self, rows: int) -> KeyCounts:
-        """Return what was added up, for a job of `rows` input rows."""
+        """Return the counts for a job of `rows` input rows."""
         count = self._states
         return KeyCounts(
             rows,

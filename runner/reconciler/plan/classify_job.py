@@ -1,7 +1,4 @@
-"""Desired against Actual, key by key: runs the reconciler's `classify` over a spool's buckets and keeps the verdicts.
-
-The evidence comes from `runner.reconciler.observe.key_facts`; the verdicts land in the spool's `asks`, in row order.
-"""
+"""Run `classify` over the buckets of a job's spool, and keep the verdicts in row order in its `asks`."""
 
 from __future__ import annotations
 
@@ -24,10 +21,7 @@ from runner.state.sorted_file import FileHandleCache
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The verdict on a whole job. `sources` are by the number in asks, less one.
-
-    Numbers behind the last source are those of `failures`: why the batch failed that left an ask without an answer.
-    """
+    """Verdicts of a job. Source numbers in asks start at 1; those above `sources` point to `failures`."""
 
     tally: KeyCounts
     sources: tuple[AnswerSource, ...]
@@ -44,7 +38,7 @@ def classify_job(
     retry_failed: bool = False,
     later: Collection[str] = (),
 ) -> Classification:
-    """Judge every ask of `desired`; `standing` are answers that stand in its output. Raises StoreError."""
+    """Classify every row of `desired`. `standing`: answers in its output. Raises StoreError."""
     spool = desired.spool
     told = collect_key_facts(
         desired.spec, batches, standing, ask_unknown=ask_unknown, retry_failed=retry_failed, later=later
@@ -78,7 +72,7 @@ def classify_job(
 def _explain(
     counter: Counter, state: KeyState, verdict: Verdict, first: npt.NDArray[np.bool_], told: KeyFactsReader
 ) -> None:
-    """Count why keys are in a state: the code of their error, or how the batch ended that left them unanswered."""
+    """Count why keys are in a state: their error code, or how their batch ended."""
     here = first & (verdict.state == state)
     errors = here & (verdict.source >= 0)
     for number in np.flatnonzero(np.bincount(verdict.source[errors])).tolist():
@@ -91,7 +85,7 @@ def _explain(
 
 
 def _ranks(digests: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For sorted digests: each one's place among its equals, and how many equals there are."""
+    """Return the rank of each sorted digest among its equals, and their number."""
     count = len(digests)
     if not count:
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -101,6 +95,6 @@ def _ranks(digests: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int64], npt.
 
 
 def wanted_round(number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-    """Which asks are submitted in round `number`: the first row of each missing key."""
+    """Return which rows are submitted in a round: the first of each missing key."""
     chosen: npt.NDArray[np.bool_] = (asks["state"] <= KeyState.RETRY) & (asks["round"] == number) & (asks["first"] == 1)
     return chosen

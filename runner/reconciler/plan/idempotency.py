@@ -1,4 +1,4 @@
-"""Names that any machine derives alike: a batch's idempotency key and metadata, and whose a listed batch is."""
+"""Idempotency keys and metadata that every machine derives alike, and which job a listed batch belongs to."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from runner.base.digest import digest_parts
 
 METADATA_VALUE = 512
-"""The longest metadata value, in characters (OpenAI's limit; DigitalOcean documents none)."""
+"""Longest metadata value in characters (OpenAI's limit; DigitalOcean documents none)."""
 
 
 def request_id(project: str, address: str, shard: str, attempt: int) -> str:
-    """The idempotency key of a create: a UUIDv8 whose first 48 bits say whose it is, the rest shard and attempt."""
+    """Return a create's idempotency key: a UUIDv8 of 48 bits for the address, the rest for shard and attempt."""
     head = _owner(project, address)
     tail = digest_parts(b"create", shard.encode(), str(attempt).encode()).digest()[:10]
     value = bytearray(head + tail)
@@ -22,7 +22,7 @@ def request_id(project: str, address: str, shard: str, attempt: int) -> str:
 
 
 def metadata(project: str, address: str, shard: str, attempt: int, number: int) -> dict[str, str]:
-    """Return what goes along with a create, so that its batch can be taken up again from the service's list alone."""
+    """Return metadata from which a batch can be adopted through the service's list alone."""
     return {
         "project": project,
         "job": address[:METADATA_VALUE],
@@ -33,7 +33,7 @@ def metadata(project: str, address: str, shard: str, attempt: int, number: int) 
 
 
 def is_ours(project: str, address: str, listed_id: str, listed: Mapping[str, str]) -> bool:
-    """Whether a listed batch is one of this address: by its metadata where it has ours, else by its request_id."""
+    """Return whether a listed batch is of this address: by its metadata, else by its request_id."""
     if "project" in listed and "job" in listed:
         return listed["project"] == project and listed["job"] == address[:METADATA_VALUE]
     try:
@@ -44,10 +44,10 @@ def is_ours(project: str, address: str, listed_id: str, listed: Mapping[str, str
 
 
 def matches_create(listed: Mapping[str, str], listed_id: str, request: str, said: Mapping[str, str]) -> bool | None:
-    """Whether a listed batch came from the create with the key `request`, that was sent with the metadata `said`.
+    """Return whether a batch came from the create with key `request` and metadata `said`.
 
-    None where the service tells neither its key nor our metadata, so that only its file can say. A shard alone says
-    nothing: two jobs, and two projects, may ask for the same requests.
+    None if it has neither, so that only its file can show it. A shard alone proves nothing: two jobs or projects may
+    have the same requests.
     """
     if listed_id:
         return listed_id == request

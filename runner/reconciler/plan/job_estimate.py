@@ -1,4 +1,4 @@
-"""What a job's requests will take and cost, from its spool and its lockfile; and what an ended batch did cost."""
+"""Tokens and cost that a job's requests will take, and what ended batches did cost."""
 
 from __future__ import annotations
 
@@ -47,16 +47,15 @@ from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import BatchLine, EstimateField, PinsLine, PriceField, UsageField
 
 SAMPLE = 2_000
-"""Requests of which tokens are counted; of more, a sample of this size is. `--exact` counts all."""
+"""Requests to count tokens of, as a sample. `--exact` counts all."""
 LOCAL_MODEL = "local:smollm"
-"""The realm whose model answers under any name, with a tokenizer and a chat template of its own."""
+"""The realm whose model answers under any name, with its own tokenizer and chat template."""
 
 
 def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *, exact: bool) -> Estimate | None:
-    """What the requests that a job's plan submits will take; None where it submits none, and may not later either.
+    """Estimate the requests that a plan submits; None if there are none, now or later.
 
-    OpenAI's models are counted, unless the local model answers for them. Others are estimated from what earlier batches
-    measured, else from bytes.
+    Counts tokens for OpenAI's models, unless the local model answers. For others uses earlier batches, else bytes.
     """
     submits = [action for action in seen.plan.actions if isinstance(action, Submit)]
     requests, size = sum(action.requests for action in submits), sum(action.bytes for action in submits)
@@ -83,23 +82,20 @@ def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *
 
 
 def _pays_again(job: Job) -> bool:
-    """Whether answers that do not fit, or responses without one, which are billed, are asked again."""
+    """Return whether the job retries billed responses that do not fit or have no answer."""
     on = job.retry.on or ()
     return NO_TEXT in on or (job.answer_schema is not None and INVALID in on)
 
 
 def _times(job: Job, submits: Sequence[Submit]) -> int:
-    """How often a request that goes out now may be billed."""
+    """Return how often a request may be billed."""
     if not submits or not _pays_again(job):
         return 1
     return max(1, job.retry.rounds + 1 - min(action.round for action in submits))
 
 
 def _later(seen: Observed, given: Callable[[Sequence[Selector], int, int], Tokens]) -> InFlightUsage:
-    """Return what may be asked, and billed, of requests that count as in flight.
-
-    Answers are not known to fit, and where it can't be told which requests a batch holds some may be in none.
-    """
+    """Return what may be billed of requests in flight: answers may not fit, and some requests may be in no batch."""
     job = seen.desired.spec.job
     unseen = bool(seen.plan.unseen)
     if not seen.plan.tally.in_flight or not (unseen or _pays_again(job)):
@@ -119,13 +115,13 @@ def _later(seen: Observed, given: Callable[[Sequence[Selector], int, int], Token
 
 
 def _is_flying(asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-    """Which asks are in flight: the first row of each key."""
+    """Return which asks are in flight: the first row of each key."""
     chosen: npt.NDArray[np.bool_] = (asks["state"] == KeyState.IN_FLIGHT) & (asks["first"] == 1)
     return chosen
 
 
 def history(lockfile: Lockfile, realm: str, pins: PinsLine) -> tuple[Measured, ...]:
-    """Return what earlier batches of the same model took in this realm; those that ended without usage say nothing."""
+    """Return what earlier batches of the model took in this realm, if they have usage."""
     found = []
     for line in lockfile.batches_of(pins.job, realm):
         made = lockfile.pins.get(line.pins or "")
@@ -139,7 +135,6 @@ def history(lockfile: Lockfile, realm: str, pins: PinsLine) -> tuple[Measured, .
 
 
 def _used(usage: UsageField, line_format: str) -> Usage:
-    """Return what an ended batch used, as its service counts."""
     return Usage(
         usage.input_tokens,
         usage.output_tokens,
@@ -153,7 +148,7 @@ def _used(usage: UsageField, line_format: str) -> Usage:
 def price_of(
     model: str, line_format: str, settings: Settings, at: datetime, *, request_tokens: int = 1_000
 ) -> Price | None:
-    """Return a model's price: the project's own, else the known one; None where there is neither."""
+    """Return a model's price: the project's own, else the known one, else None."""
     own = {
         name: Price(
             _exactly(entry.input),
@@ -169,9 +164,10 @@ def price_of(
 
 
 def with_cost(line: BatchLine, made: PinsLine | None, job: Job | None, settings: Settings) -> BatchLine:
-    """Return an ended batch's line with what its usage costs; as it is where usage or price are not known.
+    """Return an ended batch's line with its cost, if usage and price are known.
 
-    `made` are the pins it was made under, which may name another model than `job` does now; a job that left is None.
+    made: the pins of the batch, which may name another model than `job`.
+    job: None if no spec has it any more.
     """
     usage = line.usage
     if usage is None or line.counts is None or not line.created_at:
@@ -196,7 +192,7 @@ def with_cost(line: BatchLine, made: PinsLine | None, job: Job | None, settings:
 
 
 def expected_of(found: Estimate | None, requests: int, size: int) -> EstimateField | None:
-    """Return what a batch of this size is expected to take, as the lockfile writes it."""
+    """Return a batch's estimate as the lockfile writes it."""
     if found is None or not found.requests:
         return None
     share = found.share(requests, size)
@@ -208,15 +204,15 @@ def expected_of(found: Estimate | None, requests: int, size: int) -> EstimateFie
 
 
 def spent(lines: Sequence[BatchLine]) -> Decimal | None:
-    """USD recorded for these batches; None where none has a cost."""
+    """Return the USD recorded for batches; None if none has a cost."""
     known = [_exactly(line.cost) for line in lines if line.cost is not None]
     return sum(known, Decimal(0)) if known else None
 
 
 def planned(lockfile: Lockfile, lines: Sequence[BatchLine]) -> tuple[Decimal | None, bool]:
-    """USD that were estimated for these batches, and whether that is a limit.
+    """Return the estimated USD of batches, and whether that is an upper bound.
 
-    None where one of them has no estimate, or some have a limit and others what was likely: their sum is neither.
+    None if one has no estimate, or only some are upper bounds.
     """
     limits = {_is_limit(lockfile, line) for line in lines}
     if len(limits) != 1:
@@ -226,14 +222,14 @@ def planned(lockfile: Lockfile, lines: Sequence[BatchLine]) -> tuple[Decimal | N
 
 
 def _is_limit(lockfile: Lockfile, line: BatchLine) -> bool:
-    """Whether a batch's estimate is what its answers may take, since nothing told what they would take."""
+    """Return whether a batch's estimate is an upper bound, for lack of measurements."""
     pins = lockfile.pins.get(line.pins or "")
     limit = token_limit(pins.parameters) if pins is not None else None
     return limit is not None and line.estimate is not None and line.estimate.output_tokens == limit * line.requests
 
 
 def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[JobPlan]) -> tuple[str, ...]:
-    """Return the budgets that these plans could go over, of each job and of all together, and by how much."""
+    """Return the budgets, of jobs and of all together, that plans could exceed, and by how much."""
     estimates = {job.address: job.estimate for job in plans if job.estimate is not None}
     found = []
     for spec in specs:
@@ -247,13 +243,13 @@ def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[Jo
 
 
 def budget_of(limits: BudgetLimits) -> Budget:
-    """Return a budget as people wrote it, as a value."""
+    """Return a budget as a value."""
     cost = None if limits.max_cost_usd is None else _exactly(limits.max_cost_usd)
     return Budget(cost, limits.max_requests, limits.max_tokens)
 
 
 def _exactly(amount: float) -> Decimal:
-    """Return a number as it was written: 0.1 is a tenth."""
+    """Return a number as written: 0.1 is a tenth."""
     return Decimal(str(amount))
 
 
@@ -271,7 +267,7 @@ def _counted(
 
 
 def _requests(desired: Desired, wanted: Sequence[Selector], spread: Spread) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Bytes and body of each chosen request, as its line would be sent."""
+    """Yield the bytes and body of each chosen request."""
 
     def chosen(one: Selector, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
         return spread.choose(one(asks))

@@ -1,4 +1,4 @@
-"""The facts that one job's plan is made from, and the notes that the plan shows. Pure: values in, values out."""
+"""The facts and notes of one job's plan. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import PinsLine
 
 Shown = Callable[[Path], str]
-"""How a path is shown to people."""
+"""Turns a path into displayed text."""
 
 
 def job_facts(
@@ -41,7 +41,7 @@ def job_facts(
     rows: RowChanges | None,
     shown: Shown,
 ) -> JobFacts:
-    """Return the facts of an observed job. `policies` are those of its output and of its file of failed rows."""
+    """Return the facts of an observed job. `policies`: of the output and of its file of failed rows."""
     names, tally = lockfile.aliases(spec.address), judged.tally
     return JobFacts(
         address=spec.address,
@@ -93,7 +93,7 @@ def _kept_until(known: BatchRecord) -> str:
 
 
 def _queue_notes(batches: Sequence[BatchRecord], shards: int) -> Iterator[str]:
-    """Say which batches a full queue refused, as long as their requests are still to be submitted."""
+    """Yield notes on batches that a full queue refused, while their requests are still to be submitted."""
     refused = sum(known.refused for known in batches)
     if refused and shards:
         yield (

@@ -1,4 +1,4 @@
-"""Decide whether an output file may be overwritten. It may contain the only copy of answers that were paid for."""
+"""Decide whether an output file may be overwritten. It may be the only copy of answers that were paid for."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class OverwritePolicy(Enum):
-    """What apply does with an existing file before it writes the output."""
+    """What apply does with an existing file before it writes."""
 
     REPLACE = "all answers in it are kept"
     BACK_UP = "a copy is kept, since it may hold the only copy of some answers"
     REFUSE = "it is not rewritten, since it holds the only copy of answers"
 
     def notes(self, path: str) -> Iterator[str]:
-        """Yield what the plan notes about it; nothing for REPLACE."""
+        """Yield the plan's notes on it."""
         match self:
             case OverwritePolicy.BACK_UP:
                 yield f"a copy of {path} is kept in .batchspec/ first: it may be the only copy of answers"
@@ -44,7 +44,7 @@ class OverwritePolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OutputFiles:
-    """The files that a job writes, and the lockfile's line for its output. `errors` is the file of failed rows."""
+    """Files that a job writes, and the lockfile's line for its output. `errors`: the file of failed rows."""
 
     path: Path
     errors: Path | None
@@ -53,7 +53,7 @@ class OutputFiles:
 
     @classmethod
     def of(cls, output: Output, lockfile: Lockfile, place: Callable[[str], Path]) -> OutputFiles:
-        """Return the files of an `output`; `place` turns a path of the spec into one of this machine."""
+        """Return the files of an `output`. `place` turns a spec's path into a local one."""
         errors = None if output.errors is None else place(output.errors)
         return cls(place(output.path), errors, output.errors, lockfile.outputs.get(output.path))
 
@@ -69,10 +69,10 @@ def policies_for(
     trusted: bool,
     errors_recorded: bool,
 ) -> tuple[OverwritePolicy, OverwritePolicy]:
-    """Return the policies for a job's output and for its file of failed rows.
+    """Return the policies for the output and for the file of failed rows.
 
-    `own` are the batches whose answers can be read back from the output, `standing` those from any output. `trusted`
-    means that the output is what the lockfile has, `errors_recorded` the same of the file of failed rows.
+    own: batches with answers readable from this output; `standing`: from any output.
+    trusted, errors_recorded: the lockfile has the file's digest.
     """
     if state is OutputState.GOOD:
         return OverwritePolicy.REPLACE, OverwritePolicy.REPLACE
@@ -90,10 +90,11 @@ def policies_for(
 def policy_for_output(
     path: Path, line: OutputLine | None, batches: Sequence[BatchRecord], standing: Mapping[str, object], unknown: int
 ) -> OverwritePolicy:
-    """Return the policy for the output at `path`; `line` is the lockfile's if the file has its digest, else None.
+    """Return the policy for the output at `path`.
 
-    `standing` are the batches with answers that can be read back from the file. `unknown` counts requests with answers
-    that can be read nowhere: their rows in the file are the only copy.
+    line: None unless the file has the recorded digest.
+    standing: batches with answers readable from the file.
+    unknown: requests with answers readable nowhere; their rows are the only copy.
     """
     if not path.is_file():
         return OverwritePolicy.REPLACE
@@ -116,10 +117,10 @@ def policy_for_errors_file(
     *,
     recorded: bool,
 ) -> OverwritePolicy:
-    """Return the policy for the file of failed rows at `path`: answers that don't fit the schema were paid for too.
+    """Return the policy for the file of failed rows. It has paid answers that do not fit the schema.
 
-    `line` is the lockfile's if it has one for that path; `recorded` means that the file has its digest. `standing` are
-    the batches with answers that can be read back from outputs.
+    line: the lockfile's for that path; `recorded`: the file has its digest.
+    standing: batches with answers readable from outputs.
     """
     if not path.is_file():
         return OverwritePolicy.REPLACE
@@ -132,14 +133,14 @@ def policy_for_errors_file(
 
 
 def has_foreign_rows(path: Path) -> bool:
-    """Return whether a file has a row without the ids of its request and batch, so that batchspec did not write it."""
+    """Return whether a row lacks the ids of request and batch, so that batchspec did not write the file."""
     return any(not row.keys() >= {"request", "batch"} for row in _rows(path))
 
 
 def _may_be_the_last_copy(path: Path, here: Collection[str], batches: Sequence[BatchRecord]) -> bool:
-    """Return whether a file may hold answers of batches that are not in `here`.
+    """Return whether a file may have answers of batches that are not `here`.
 
-    Files other than plain JSON Lines always may. A row without a batch id may belong to any batch of the job.
+    Files other than plain JSON Lines always may. A row without a batch id may be of any batch.
     """
     if path.suffix != ".jsonl":
         return True
@@ -153,7 +154,7 @@ def _may_be_the_last_copy(path: Path, here: Collection[str], batches: Sequence[B
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a JSON Lines file; an empty dict for a line that is not a row."""
+    """Yield the rows of a JSON Lines file, {} for an invalid line."""
     with path.open("rb") as lines:
         for line in lines:
             if not line.isspace():

@@ -1,4 +1,4 @@
-"""Whether partitions are open or closed, read from the lockfile alone. Pure."""
+"""Whether partitions are open or closed, from the lockfile alone. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.state.lockfile_lines import BatchLine, OutputLine, PartitionField
 
 
 class PartitionState(Enum):
-    """State of a partition that a lockfile records."""
+    """State of a recorded partition."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -20,10 +20,10 @@ class PartitionState(Enum):
 
 
 def partition_states(lockfile: Lockfile) -> Mapping[str, PartitionState]:
-    """Return the state of each current address. It has a meaning for partitions only.
+    """Return the state of each current address. A missing address was never submitted.
 
-    An address that is missing was never asked. It is closed if an output line says so, and has no batches since then:
-    an import, a merge or a kill may have added some. docs/lockfile.md describes lines of earlier versions.
+    A partition is closed if its output line records that and it has no later batches, from an import, a merge or a
+    kill. docs/lockfile.md describes lines of earlier versions.
     """
     batches: dict[str, list[BatchLine]] = defaultdict(list)
     outputs: dict[str, list[OutputLine]] = defaultdict(list)

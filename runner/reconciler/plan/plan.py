@@ -1,6 +1,6 @@
-"""The plan: what apply would do for each job, and why. Pure: values in, values out.
+"""The plan: what apply would do for each job, and why. Pure.
 
-Reasons are only shown; no code decides by them. `JobPlan.changes` alone decides whether there is anything to do.
+Reasons are for display and decide nothing. `JobPlan.changes` alone decides whether there is anything to do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runner.state.lockfile_lines import PinsLine
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Submit missing requests as new batches. `round` is 1 at first, and more for retries."""
+    """Submit missing requests. Rounds above 1 are retries."""
 
     round: int
     requests: int
@@ -29,9 +29,9 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait for a batch that has not ended.
+    """Wait for a batch.
 
-    `keys_known` is False if its requests aren't known until it ends. Until then nothing else of the job is submitted.
+    If not `keys_known`, its requests are unknown until it ends, and the job submits nothing until then.
     """
 
     batch: str
@@ -42,7 +42,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Download the results of a batch that has ended."""
+    """Download the results of an ended batch."""
 
     batch: str
     answers: int
@@ -51,7 +51,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Record a batch of this job that only the service knows."""
+    """Record a batch that only the service knows."""
 
     batch: str
     requests: int
@@ -60,7 +60,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Leave requests alone: an answer may have been paid for already, or the canary failed."""
+    """Leave requests alone: they may have been paid for, or the canary failed."""
 
     requests: int
     reason: str
@@ -79,7 +79,7 @@ Action = Submit | Wait | Fetch | Adopt | Hold | Write
 
 
 class OutputState(Enum):
-    """An output on disk, compared with the lockfile's line and the available answers."""
+    """An output compared with the lockfile and the available answers."""
 
     MISSING = "the file is not there"
     FOREIGN = "the file is not what the lockfile says"
@@ -91,10 +91,10 @@ class OutputState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BatchFacts:
-    """What the plan needs to know of a batch.
+    """What the plan needs of a batch.
 
-    `kept_until` is the day until which the service keeps its results at least, empty if unknown. `recorded` means that
-    the lockfile has its end.
+    kept_until: first day on which the service may delete its results, or empty.
+    recorded: the lockfile has its end.
     """
 
     batch: str
@@ -111,7 +111,7 @@ class BatchFacts:
 
 @dataclass(frozen=True, slots=True)
 class ShardSize:
-    """One shard that would be submitted."""
+    """One shard to submit."""
 
     round: int
     requests: int
@@ -120,10 +120,10 @@ class ShardSize:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """All the facts that one job's plan is made from.
+    """All facts for one job's plan.
 
-    `held` means that the output must not be overwritten. `output_before` is the file that the job wrote until now;
-    empty if that is the same file.
+    held: the output must not be overwritten.
+    output_before: the file that the job wrote until now, if another.
     """
 
     address: str
@@ -145,7 +145,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row's prompt before and after a change; `before` is None for a new row."""
+    """A row's prompt before and after a change; `before` is None for a new row."""
 
     row: str
     before: str | None
@@ -156,13 +156,13 @@ class Example:
 class JobPlan:
     """One job's part of the plan.
 
-    `estimate` is for the requests to submit, None if there are none. `spent` is USD recorded for the job so far, and
-    `rows_before` its rows when it last ran; None if not recorded. `rows` compares the rows by id, if that was done.
-    `failures` are the service's reasons why batches failed, which may quote rows. `shown` means that the spec lets a
-    reviewer see those; only then are there `examples`. `held_back` counts requests that are not submitted because the
-    canary failed or new requests are not allowed (`asks_new`). `warnings` are about rows that the service will refuse.
-    `unknown_batches` have answers here, but the service does not know them and should. `unproven` counts answers that
-    only lockfile and output vouch for.
+    estimate: of the requests to submit, or None. `spent`: USD recorded so far.
+    rows_before: rows of the last run. `rows`: how rows changed by id. None if unknown.
+    failures: why batches failed; may quote rows. `shown`: reviewers may see those, and `examples`.
+    held_back: requests held because of a failed canary or `--no-new` (not `asks_new`).
+    warnings: on rows that the service will refuse.
+    unknown_batches: have answers here, but the service should know them and does not.
+    unproven: answers that only lockfile and output have.
     """
 
     address: str
@@ -187,33 +187,33 @@ class JobPlan:
 
     @property
     def changes(self) -> bool:
-        """Whether apply has anything to do here, even if that is only to report that it can't continue."""
+        """Whether apply has anything to do, even if only to report that it can't continue."""
         return bool(self.held_back) or any(not isinstance(action, Hold) for action in self.actions)
 
     @property
     def removed(self) -> int:
-        """Rows removed since the last run: by id if rows were compared, else by their number."""
+        """Rows removed since the last run: by id if compared, else by number."""
         return max(0, (self.rows_before or 0) - self.tally.rows) if self.rows is None else self.rows.removed
 
     @property
     def unseen(self) -> int:
-        """Requests counted as in flight that may be in no batch: the requests of a running batch aren't known yet."""
+        """Requests counted as in flight that may be in no batch."""
         blind = any(isinstance(action, Wait) and not action.keys_known for action in self.actions)
         return self.tally.in_flight if blind else 0
 
     @property
     def new(self) -> int:
-        """Requests that would be submitted for the first time."""
+        """Requests to submit for the first time."""
         return sum(action.requests for action in self.actions if isinstance(action, Submit) and action.round == 1)
 
     @property
     def submits(self) -> int:
-        """Requests that would be submitted in the next round."""
+        """Requests to submit in the next round."""
         return sum(action.requests for action in self.actions if isinstance(action, Submit))
 
     @property
     def awaits(self) -> int:
-        """Requests that would be in flight: those to submit, and those of running batches."""
+        """Requests to submit, and those of running batches."""
         return self.submits + sum(action.requests for action in self.actions if isinstance(action, Wait))
 
     @property
@@ -224,10 +224,10 @@ class JobPlan:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A job that no spec defines any more, and what the lockfile still has of it.
+    """A job that no spec defines any more.
 
-    The lockfile has `running` and `over` as submitted; those in `over` have ended since. Without `--prune` apply leaves
-    both alone. With it, apply cancels the batches in `cancel` and downloads the answers of those in `fetch`.
+    over: batches that ended since; the lockfile has `running` and `over` as submitted.
+    cancel, fetch: what apply cancels and downloads, with `--prune` only.
     """
 
     address: str
@@ -242,10 +242,9 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan of all jobs of a command. `offline` is why the service was not asked, empty if it was.
+    """The plan of all jobs of a command. `offline`: why the service was not asked.
 
-    `over_budget` names budgets that the plan could exceed, and by how much. `errors` are why jobs can't be planned, by
-    address; `codes` are the codes of these errors.
+    over_budget: budgets that the plan could exceed. `errors`: why jobs can't be planned, by address.
     """
 
     jobs: tuple[JobPlan, ...]
@@ -262,12 +261,12 @@ class Plan:
 
     @property
     def cancels(self) -> tuple[str, ...]:
-        """Batches that apply will cancel."""
+        """Batches to cancel."""
         return tuple(batch for orphan in self.orphans for batch in orphan.cancel)
 
 
 def plan_job(view: JobFacts) -> JobPlan:
-    """Return the plan of one job from its facts."""
+    """Return the plan of one job."""
     actions: list[Action] = []
     tally = view.tally
     # The output has an answer for each row, so results of older batches are not needed.
@@ -316,21 +315,21 @@ def plan_job(view: JobFacts) -> JobPlan:
 
 
 def hold_back(plan: JobPlan, reason: str) -> JobPlan:
-    """Return the plan of a job after its canary failed: missing requests are held, and no output is written."""
+    """Hold missing requests and write no output, because the canary failed."""
     left = [action for action in plan.actions if not isinstance(action, (Submit, Write))]
     return replace(plan, actions=(*left, Hold(plan.submits, reason)), held_back=plan.submits)
 
 
 def with_proof(plan: JobPlan, unknown: tuple[str, ...], unproven: int) -> JobPlan:
-    """Return the plan with the origin of its answers. Each batch that the service does not know adds a note."""
+    """Add the origin of answers, with a note for each unknown batch."""
     notes = tuple(f"answers of a batch that the service does not know: {batch}" for batch in unknown)
     return replace(plan, unknown_batches=unknown, unproven=unproven, notes=(*plan.notes, *notes))
 
 
 def without_new(plan: JobPlan) -> JobPlan:
-    """Return the plan for `--no-new`: requests that were never submitted are held, and no output is written.
+    """Hold requests that were never submitted, for `--no-new`; write no output.
 
-    Existing batches are still adopted, awaited and downloaded, and transient failures in them are retried.
+    Existing batches are still adopted, awaited and downloaded, and transient failures in them retried.
     """
     if not plan.new:
         return replace(plan, asks_new=False)
@@ -340,7 +339,7 @@ def without_new(plan: JobPlan) -> JobPlan:
 
 
 def causes(counts: Sequence[tuple[str, int]]) -> str:
-    """Return why requests failed: the most frequent causes, with their counts."""
+    """Return the most frequent causes of failure, with counts."""
     shown = [f"{count:,} {cause}" for cause, count in counts[:4]]
     more = sum(count for _, count in counts[4:])
     return ", ".join([*shown, f"{more:,} for other reasons"] if more else shown) or "transient failures"

@@ -1,4 +1,4 @@
-"""What a plan allows: apply does at most this. Pure."""
+"""The most that apply may do under a plan. Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from runner.reconciler.plan.plan import JobPlan
 
 REFUSALS = 24
-"""Creates of one batch that a full queue may refuse in one apply; nothing is billed for those."""
+"""Creates of one batch that a full queue may refuse in one apply."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanLimits:
     """What may be submitted for one job.
 
-    `requests` never asked before may go out once. Whatever of those, of `flying` requests in flight, and of `again`
-    requests already due for another round fails in a passing way may be asked again, up to round `rounds`.
+    `requests` new ones may be submitted once. Of those, of `flying` in flight and of `again` due for retry, transient
+    failures may be retried up to round `rounds`.
     """
 
     requests: int
@@ -31,7 +31,7 @@ class PlanLimits:
         return PlanLimits(new, again, later - again, min(self.rounds, other.rounds))
 
     def allows(self, number: int, submitted: int, wanted: int) -> str:
-        """Why `wanted` more requests in round `number`, after `submitted` of it, are too many; else empty."""
+        """Return why `wanted` more requests in a round, after `submitted`, are too many; else ""."""
         most = self.requests if number == 1 else self.requests + self.again + self.flying
         if number > max(self.rounds, 1):
             return f"round {number} is beyond the {self.rounds} rounds of the plan"
@@ -42,7 +42,7 @@ class PlanLimits:
 
 
 def plan_limits_of(plan: JobPlan, rounds: int) -> PlanLimits:
-    """Return what a job's plan allows; `rounds` is the job's `retry.rounds`, which a person's word may go beyond."""
+    """Return what a plan allows. `rounds` is `retry.rounds`, which explicit options may exceed."""
     # What may be in no batch may turn out to be new; it is not counted as in flight then.
     unseen = plan.unseen if plan.asks_new else 0
     new = plan.new + unseen
@@ -52,5 +52,5 @@ def plan_limits_of(plan: JobPlan, rounds: int) -> PlanLimits:
 
 
 def most_refusals(shards: int) -> int:
-    """Return how many creates a full queue may refuse in one apply that submits so many shards."""
+    """Return how many creates a full queue may refuse for so many shards."""
     return REFUSALS * max(1, shards)

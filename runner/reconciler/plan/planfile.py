@@ -1,9 +1,8 @@
-"""A saved plan: what a person looked at, as a file that a later apply keeps to. It holds no prompts and no bytes.
+"""A saved plan that a later apply keeps to. It has no prompts and no request bytes.
 
-The file is bound to the desired key sequence, the realm and the key version. Everything in it is an upper bound or must
-be equal to what apply sees itself, so apply never does more than a plan that it would make now. Within that, who edits
-the file can raise its bounds again. Where the environment has BATCHSPEC_PLAN_KEY plans are signed, and apply takes no
-other ones.
+The file is bound to the desired key sequence, the realm and the key version. Every field is an upper bound or must
+equal what apply sees, so apply never exceeds its own fresh plan. Within that, an edit can raise bounds. With
+BATCHSPEC_PLAN_KEY set, plans are signed and apply accepts no others.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from runner.reconciler.plan.reasons import why_new
 from runner.state.lockfile_lines import PinsLine
 
 FORMAT = "1.0"
-"""`major.minor`; a reader takes any minor of its major, and leaves fields that it does not know."""
+"""`major.minor`; a reader accepts any minor of its major and ignores unknown fields."""
 PLAN_KEY = "BATCHSPEC_PLAN_KEY"
-"""The environment variable with the secret that plans are signed with."""
+"""Environment variable with the signing secret."""
 _SHORTEST = 32
-"""Characters of that secret at least."""
+"""Shortest secret, in characters."""
 _DOMAIN = b"batchspec saved plan 1\n"
-"""What the signed bytes begin with, so that a signature under the same secret for something else is none."""
+"""Prefix of the signed bytes: a signature of something else under the same secret is invalid."""
 PLAN_BYTES = 64 << 20
-"""The largest plan file that is read; a job takes about 1,000 bytes of one."""
+"""Largest plan file to read; a job takes about 1,000 bytes."""
 
 
 class SavedModel(BaseModel):
-    """Base: frozen; unknown fields are ignored, since a newer minor may have more."""
+    """Frozen; ignores fields of newer minors."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -97,7 +96,7 @@ def _ceiling_usd(plan: JobPlan) -> float | None:
 
 
 def plan_key(environ: Mapping[str, str]) -> bytes | None:
-    """Return the secret that plans are signed with, None where there is none. Raises BatchspecError for a short one."""
+    """Return the signing secret, or None. Raises BatchspecError if it is too short."""
     secret = environ.get(PLAN_KEY, "")
     if secret and len(secret) < _SHORTEST:
         raise BatchspecError(
@@ -109,13 +108,13 @@ def plan_key(environ: Mapping[str, str]) -> bytes | None:
 
 
 def signature(plan: PlanFile, key: bytes) -> str:
-    """Return the signature of a plan: of its fields in a canonical form, whatever the file's spelling."""
+    """Return the signature of a plan's fields in canonical form."""
     fields = plan.model_dump(mode="json", exclude={"signature"})
     return hmac.new(key, _DOMAIN + orjson.dumps(fields, option=orjson.OPT_SORT_KEYS), hashlib.sha256).hexdigest()
 
 
 def check_signature(plan: PlanFile, file: str, key: bytes) -> None:
-    """Raise BatchspecError for a plan that was not signed with `key`, or was altered since. Takes constant time."""
+    """Raise BatchspecError if a plan was not signed with `key`. Takes constant time."""
     if plan.signature is None:
         why = f"{file} is not signed, and {PLAN_KEY} is set"
     elif not hmac.compare_digest(plan.signature.encode(), signature(plan, key).encode()):
@@ -132,7 +131,7 @@ def check_signature(plan: PlanFile, file: str, key: bytes) -> None:
 def saved_text(
     project: str, tool: str, jobs: Iterable[SavedJob], cancels: Iterable[str], key: bytes | None = None
 ) -> bytes:
-    """Return the file's bytes, signed with `key` where there is one."""
+    """Return the file's bytes, signed if there is a key."""
     plan = PlanFile(
         batchspec_plan=FORMAT, keys=KEYS, project=project, tool=tool, jobs=tuple(jobs), cancels=tuple(sorted(cancels))
     )
@@ -142,7 +141,7 @@ def saved_text(
 
 
 def read_saved(data: bytes, file: str, project: str) -> PlanFile:
-    """Return a plan file's content. Raises BatchspecError for what is none, is newer, or of another project."""
+    """Parse a plan file. Raises BatchspecError if it is invalid, newer, or of another project."""
     try:
         plan = PlanFile.model_validate_json(data)
     except ValidationError as error:
@@ -178,9 +177,9 @@ def saved_schema() -> dict[str, Any]:
 
 
 def staleness(saved: SavedJob, fresh: JobPlan, pins: PinsLine) -> str:
-    """Why a saved job's plan does not hold any more; empty where it does.
+    """Return why a saved job's plan is stale, or "".
 
-    What only may follow a batch whose requests can't be told is no reason: apply goes no further than the saved plan.
+    Later requests of a batch with unknown keys are no reason: the saved plan limits apply.
     """
     if saved.realm != fresh.realm:
         return f"it was planned for {saved.realm}, and now it would go to {fresh.realm}"
@@ -200,7 +199,7 @@ def _planned(saved: SavedJob) -> str:
 
 
 def missing_jobs(plan: PlanFile, known: Mapping[str, object]) -> list[str]:
-    """Addresses in a plan that no spec has now."""
+    """Return a plan's addresses that no spec has."""
     return [job.address for job in plan.jobs if job.address not in known]
 
 

@@ -1,4 +1,4 @@
-"""Reasons in words: what changed between the pins of two moments. For people; they decide nothing."""
+"""What changed between two pins, in words. For display; decides nothing."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from runner.base.humanize import counted, number
 from runner.state.lockfile_lines import PinsLine
 
 DIGEST = "sha256:"
-"""How the value of a parameter begins that is told by its digest."""
+"""Prefix of a parameter value that is recorded as a digest."""
 _LONGEST = 84
-"""Characters of a value that are shown: a text that the lockfile shows fits."""
+"""Characters of a value to show."""
 _ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
 class RowChanges:
-    """Rows since the output was written, by id: new ones, those whose request is another now, and those gone."""
+    """Rows new, changed and gone since the output was written, by id."""
 
     added: int
     changed: int
@@ -28,7 +28,7 @@ class RowChanges:
 
 
 def why_new(old: PinsLine | None, new: PinsLine, rows: RowChanges | None = None) -> str:
-    """What changed between two pins, in words; what new requests are submitted for; `rows` if they were compared."""
+    """Return what new requests are submitted for. `rows`: None if not compared."""
     if old is None:
         return "first run"
     if old.requests == new.requests:
@@ -41,7 +41,7 @@ def why_new(old: PinsLine | None, new: PinsLine, rows: RowChanges | None = None)
     reasons += _templates(old.templates, new.templates)
     parts = list(_parts(old.parts, new.parts)) if old.parts and new.parts else []
     reasons += parts
-    # A schema file goes out as a parameter; that it changed is told once.
+    # A schema file is submitted as a parameter; report its change once.
     about_schema = any(part.startswith("schema") for part in parts)
     reasons += [
         text
@@ -65,7 +65,7 @@ def _templates(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
 
 
 def _parts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """Parts of the spec that are told by digests, or by themselves where they are numbers."""
+    """Yield changed parts of the spec, as digests or numbers."""
     names = sorted(name for name in old.keys() | new.keys() if old.get(name, _ABSENT) != new.get(name, _ABSENT))
     names_of_vars = [name.removeprefix("vars.") for name in names if name.startswith("vars.")]
     for name in names:
@@ -84,7 +84,7 @@ def _parts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _values(name: str, old: object, new: object) -> Iterator[str]:
-    """Which values changed, from what to what; those inside of others by their dotted names."""
+    """Yield changed values, nested ones by dotted name."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             yield from _values(f"{name}.{key}" if name else key, old.get(key, _ABSENT), new.get(key, _ABSENT))
@@ -106,7 +106,7 @@ def _shown(value: object) -> str:
 
 
 def rows_changed(old: PinsLine, new: PinsLine, rows: RowChanges | None) -> str:
-    """How the input's rows changed, in words: by id where they were compared, else by their number."""
+    """Return how the input's rows changed: by id if compared, else by number."""
     if rows is not None:
         told = [(rows.added, "added to"), (rows.changed, "changed in"), (rows.removed, "removed from")]
         parts = [f"{counted(count, 'row')} {what}" for count, what in told if count]
@@ -114,7 +114,7 @@ def rows_changed(old: PinsLine, new: PinsLine, rows: RowChanges | None) -> str:
     if old.input != new.input:
         return f"input changed: {old.input} to {new.input}"
     if new.rows != old.rows:
-        # Rows may have come, gone and changed: without a comparison their number is all that is known.
+        # Without a comparison only the number of rows is known.
         return f"rows differ in {new.input}: {number(new.rows)} now, {number(old.rows)} before"
     return f"rows changed in {new.input}"
 

@@ -1,4 +1,4 @@
-"""Warnings about the requests of a job that the service will refuse: what is looked for, and the sentences."""
+"""Warnings on requests that the service will refuse."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from runner.planner.render import Desired
 from runner.planner.requests.refusal_rules import Limits, finding_text
 
 _STOPS_AT_WINDOW = re.compile(r"claude-(opus|sonnet|haiku)-(4-[5-9]|[5-9])|claude-(fable|mythos)-")
-"""Models of Anthropic that stop at the end of the window where `max_tokens` goes beyond it (Claude docs, "Handling stop
-reasons": `model_context_window_exceeded`); older ones, and OpenAI's, refuse the request."""
+"""Anthropic's models that stop at the end of the window if `max_tokens` exceeds it (Claude docs, "Handling stop
+reasons": `model_context_window_exceeded`). Older models, and OpenAI's, refuse the request.
+"""
 
 
 def limits_of(spec: JobSpec) -> Limits | None:
-    """Return the limits of a job's model; None where a server of the user's own has it."""
+    """Return the limits of a job's model; None if the user's own server has it."""
     if isinstance(spec.profile, LocalProfile) and spec.profile.backend == "openai":
         return None
     job = spec.job
@@ -28,13 +29,13 @@ def limits_of(spec: JobSpec) -> Limits | None:
 
 
 def row_warnings(desired: Desired, *, hidden: bool = False) -> tuple[str, ...]:
-    """Return sentences about rows that the service will refuse; no row is named where the input is `hidden`."""
+    """Return warnings on rows; names none if the input is `hidden`."""
     limits = limits_of(desired.spec)
     return tuple(finding_text(one, limits, hidden=hidden) for one in desired.findings)
 
 
 def as_error(desired: Desired) -> InputError:
-    """Return the warnings of a job as an error, for `--strict`."""
+    """Return a job's warnings as an error, for `--strict`."""
     source = desired.spec.job.input.source
     hidden = [finding_text(one, limits_of(desired.spec), hidden=True) for one in desired.findings]
     return InputError(
