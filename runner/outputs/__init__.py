@@ -1,1 +1,1 @@
-"""Result lines to answers, answers to output files, and output files back to answers."""
+"""Result lines to answers, answers to output files, and back."""

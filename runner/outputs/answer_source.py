@@ -1,4 +1,4 @@
-"""Where the answers of an output come from: the batches, their files, and why batches failed as a whole."""
+"""Sources of an output's answers: batches and their files, and why batches failed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 Failure = tuple[str, str]
-"""Why a whole batch failed: the service's code and words."""
+"""The service's code and message for a failed batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerSource:
-    """What a source number points to: a batch, and its files by the `file` number of its entries."""
+    """A batch, and its files by the `file` number of its entries."""
 
     batch: str
     files: tuple[Path, ...]
@@ -34,5 +34,5 @@ class AnswerSources(Protocol):
 
     @property
     def used(self) -> frozenset[str]:
-        """Return the ids of batches whose answers the output uses."""
+        """Return ids of batches with answers in the output."""
         ...

@@ -1,7 +1,6 @@
-"""Reads what a response holds: text, a refusal, tool calls, and whether it reports its own failure.
+"""Read a response: text, a refusal, tool calls, and its own failure. Reasoning is not text.
 
-One walk over parts serves chat completions, responses and messages: text is in a string, in typed parts, or in
-parts within parts. Reasoning is not text.
+One walk over strings, typed parts and nested parts serves chat completions, responses and messages.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 KINDS = ("choices", "output", "content")
-"""The field that a response has by its kind: a chat completion, a response or a message."""
+"""The field that identifies a chat completion, a response or a message."""
 _MAX_DEPTH = 8
 _TEXT_TYPES = frozenset({None, "text", "output_text", "message"})
 _CALL_TYPES = frozenset({"tool_use", "function_call", "custom_tool_call", "function", "custom", "tool_call"})
@@ -23,14 +22,14 @@ _UNFINISHED = frozenset({"incomplete", "in_progress"})
 
 
 class Call(NamedTuple):
-    """A tool call. `arguments` are parsed if they are JSON, else the text as it came."""
+    """A tool call. `arguments` are parsed if they are JSON, else text."""
 
     name: str
     arguments: Any
 
 
 class Content(NamedTuple):
-    """What a response holds. `failed` is whether it reports its own failure, and `failure` is that report."""
+    """What a response holds. `failed`: it reports a failure, which is `failure`."""
 
     text: str | None = None
     finish_reason: str | None = None
@@ -41,22 +40,22 @@ class Content(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """Whether there is no text but blanks, no refusal and no tool call."""
+        """Whether there is only blank text, no refusal and no tool call."""
         return not (self.refusal or self.calls or (self.text and not self.text.isspace()))
 
 
 def is_cut(finish_reason: str | None) -> bool:
-    """Whether a response ended at the token limit."""
+    """Return whether a response ended at the token limit."""
     return finish_reason is not None and finish_reason.lower() in _CUT
 
 
 def has_kind(body: object) -> bool:
-    """Whether a body is a response of one of the known kinds, whatever it holds."""
+    """Return whether a body is a response of a known kind."""
     return isinstance(body, dict) and any(isinstance(body.get(name), (list, str)) for name in KINDS)
 
 
 def read_content(body: Mapping[str, Any]) -> Content:
-    """Return what a response holds; nothing for an object of no known kind."""
+    """Return the content of a response; empty for an unknown kind."""
     found = Content()
     for name, read in zip(KINDS, (_chat, _responses, _message), strict=True):
         value = body.get(name)
@@ -72,7 +71,7 @@ def read_content(body: Mapping[str, Any]) -> Content:
 
 
 def calls_of_row(value: object) -> Iterator[Call]:
-    """Yield the calls in the field `tool_calls` of an output row."""
+    """Yield the calls in an output row's `tool_calls`."""
     for call in value if isinstance(value, list) else ():
         if isinstance(call, dict) and isinstance(call.get("name"), str):
             yield Call(call["name"], call.get("arguments"))
@@ -80,14 +79,11 @@ def calls_of_row(value: object) -> Iterator[Call]:
 
 @dataclass(slots=True)
 class _Parts:
-    """What a walk has found."""
-
     texts: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
 
     def walk(self, value: object, depth: int = 0) -> None:
-        """Take in a string, a part, or a list of them."""
         if depth > _MAX_DEPTH:
             return
         if isinstance(value, str):
@@ -111,12 +107,10 @@ class _Parts:
 
     @property
     def text(self) -> str | None:
-        """All text; None if there is no part of text."""
         return "".join(self.texts) if self.texts else None
 
     @property
     def refusal(self) -> str | None:
-        """All refusals; None if there is none."""
         return "".join(self.refusals) or None
 
     @property
@@ -126,7 +120,7 @@ class _Parts:
 
 
 def _call(part: Mapping[str, Any]) -> Iterator[Call]:
-    """Yield the call in a part. Its fields are in the part, or one level down in `function` or `custom`."""
+    """Yield the call in a part: its fields are in it, or in `function` or `custom`."""
     inner = next((found for name in ("function", "custom") if isinstance(found := part.get(name), dict)), part)
     name = _text(inner.get("name"))
     if name:
@@ -145,7 +139,6 @@ def _arguments(value: Any) -> Any:
 
 
 def _is_storable(value: Any) -> bool:
-    """Whether a value can be written as JSON: what is nested deeper than the writer goes is kept as text."""
     try:
         orjson.dumps(value)
     except TypeError:
@@ -154,7 +147,6 @@ def _is_storable(value: Any) -> bool:
 
 
 def _chat(_body: Mapping[str, Any], choices: Any) -> Content:
-    """Read the first choice, or a later one if the first is empty."""
     found = [_choice(choice) for choice in choices if isinstance(choice, dict)]
     if not found or found[0].failed:
         return found[0] if found else Content()
@@ -183,7 +175,7 @@ def _choice(choice: Mapping[str, Any]) -> Content:
 
 
 def _responses(response: Mapping[str, Any], output: Any) -> Content:
-    """Read the last complete message. Commentary before the answer counts only if there is nothing else."""
+    """Read the last complete message. Commentary counts only if there is nothing else."""
     calls: list[Call] = []
     messages: list[tuple[int, _Parts]] = []
     for item in [output] if isinstance(output, str) else output:
@@ -203,7 +195,6 @@ def _responses(response: Mapping[str, Any], output: Any) -> Content:
 
 
 def _rank(item: Any, parts: _Parts) -> int:
-    """How much a message counts as the answer: filled, then no commentary, then complete."""
     if not parts.filled:
         return 0
     if not isinstance(item, dict):

@@ -1,7 +1,7 @@
-"""Find the code and the words of an error, wherever a service or a gateway in front of it puts them.
+"""Find the code and message of an error, wherever a service or gateway puts them.
 
-Seen in public: `error.error`, a flat `code` and `message`, `message` alone, `detail` as text or as a list of
-`{loc, msg}`, `errors`, plain text, JSON inside a text, and all of these under status 200.
+Seen in public: `error.error`, `code` and `message`, `detail` as text or a list of `{loc, msg}`, `errors`, plain text,
+JSON inside a text, and all of these under status 200.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import orjson
 
 MAX_CODE = 100
 MAX_MESSAGE = 2_000
-"""Characters of a code and of a message that are kept."""
+"""Longest code or message to keep, in characters."""
 _MAX_DEPTH = 6
 _MAX_ITEMS = 5
 _NESTED = ("error", "errors", "detail", "details", "fault")
@@ -24,19 +24,19 @@ _TRANSIENT = frozenset({408, 429})
 
 
 class Words(NamedTuple):
-    """An error's code and message; each is empty if there is none."""
+    """An error's code and message; empty if there is none."""
 
     code: str = ""
     message: str = ""
 
 
 def is_transient(status: int | None) -> bool:
-    """Whether a status means that the same request may be answered later; 0 and None mean no HTTP answer."""
+    """Return whether the request may succeed later. 0 and None mean no HTTP answer."""
     return status is None or status <= 0 or status in _TRANSIENT or status >= _SERVER_ERROR
 
 
 def find_words(*places: object) -> Words:
-    """Return the first code and the first message in some places, best place first; both are bounded."""
+    """Return the first code and message in some places, best place first. Both are bounded."""
     code = message = ""
     for place in places:
         found = _look(place, 0)
@@ -86,7 +86,7 @@ def _look_in_object(value: Mapping[str, Any], depth: int) -> Words:
 
 
 def _code_of(value: Mapping[str, Any]) -> str:
-    """Return an object's own code: its `code`, else its `type`. A bare number is an HTTP status."""
+    """Return an object's `code`, else its `type`. A bare number is an HTTP status."""
     code, kind = value.get("code"), _text(value.get("type"))
     if kind in {"error", "object"} or "loc" in value:
         kind = ""
@@ -102,7 +102,6 @@ def _status_code(value: Mapping[str, Any]) -> str:
 
 
 def _status(value: object) -> int | None:
-    """Return the HTTP error status that a value holds as a number or digits, None if it holds none."""
     if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and _BAD_REQUEST <= value < 600:

@@ -1,4 +1,4 @@
-"""Counts failed requests in a written output. A batch counts an answer that does not fit the schema as completed."""
+"""Count failed requests in a written output: batches count an answer that does not fit the schema as completed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from runner.outputs.reader import output_rows
 from runner.outputs.result_lines import INVALID
 
 _MARK = b'"error":{'
-"""Marks an error in a line that batchspec wrote. Within a text the quotes would be escaped."""
+"""Marks an error in a line that batchspec wrote. Text would escape the quotes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Failed requests of an output. `invalid` counts, by batch, answers that do not fit the schema.
+    """Failed requests of an output. `invalid`: answers that do not fit the schema, by batch.
 
-    requests: all requests of the output, counted only if some failed, else 0.
-    has_errors: the output, or its file of failed rows, has the field `error`.
-    known: the output shows which answers fit the schema.
-    beyond: more requests failed than the job tolerates.
+    requests: all requests; 0 if none failed.
+    has_errors: rows have the field `error`.
+    known: rows show which answers fit the schema.
+    beyond: more failed than the job tolerates.
     """
 
     failed: int = 0
@@ -39,7 +39,7 @@ class Failed:
 
 
 def failed_of(spec: JobSpec, path: Path, errors_file: Path | None) -> Failed:
-    """Count the failed requests of an output; `errors_file` has its failed rows, if any. Raises StoreError."""
+    """Count failed requests. Raises StoreError."""
     included = output_fields(spec.job)
     if errors_file is None and "error" not in included:
         return Failed(known=spec.schema is None, has_errors=False)
@@ -51,7 +51,7 @@ def failed_of(spec: JobSpec, path: Path, errors_file: Path | None) -> Failed:
 def _counted(
     output: Output, tolerate: str | float, path: Path, errors_file: Path | None, _stamps: tuple[int, ...]
 ) -> Failed:
-    """Count a file again only after it has changed: a live table asks often."""
+    """Count a file again only after a change: live tables ask often."""
     failed: set[int] = set()
     invalid = Counter[str]()
     for number, (row, code) in enumerate(_failed_rows(output, path, errors_file)):
@@ -69,7 +69,6 @@ def _counted(
 
 
 def _failed_rows(output: Output, path: Path, errors_file: Path | None) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield each failed row and the code of its error."""
     if errors_file is not None:
         output = output.model_copy(update={"path": output.errors, "format": "jsonl"})
     elif output.kind == "jsonl" and path.suffix not in {".gz", ".zst"}:

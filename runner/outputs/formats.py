@@ -1,6 +1,6 @@
-"""Writes output rows as JSON Lines, CSV or Parquet, optionally compressed, with the fields that the spec asks for.
+"""Write output rows as JSON Lines, CSV or Parquet, optionally compressed.
 
-The same rows give the same bytes on every machine. The clock, the host and the file name leave no trace.
+The same rows give the same bytes on every machine, without clock, host or file name.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _ERROR = ("error_code", "error_message")
 _USAGE = ("input_tokens", "output_tokens", "cached_tokens")
 _COST = "cost"
 BOM = b"\xef\xbb\xbf"
-"""The start of a CSV file with cells made safe for spreadsheets; no other output has it."""
+"""Start of a CSV file with cells made safe for spreadsheets; no other output has it."""
 QUOTE = "'"
-"""The prefix of a cell that would run as a formula, or that already begins with this character."""
+"""Prefix of a cell that would run as a formula, or that begins with this character."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """Characters that may begin a formula, including full-width signs."""
 _TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
@@ -40,7 +40,7 @@ _TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 class Shape:
     """What rows hold: `fields` after the id, parsed answers of `schema`, and replicates.
 
-    `written` is whether tokens written to a cache have columns in flat files.
+    `written`: flat files have columns for tokens written to a cache.
     """
 
     fields: tuple[str, ...]
@@ -59,7 +59,7 @@ class Writer(Protocol):
 
 @contextmanager
 def writing(file: BinaryIO, output: Output, shape: Shape, digest: Any) -> Iterator[Writer]:
-    """Open a writer of output rows to `file`; `digest` hashes its bytes. Raises StoreError."""
+    """Open a writer of output rows; `digest` hashes its bytes. Raises StoreError."""
     hashed = Hashing(file, digest)
     with packed(hashed, output.path) as stream:
         if output.kind == "jsonl":
@@ -77,7 +77,7 @@ def writing(file: BinaryIO, output: Output, shape: Shape, digest: Any) -> Iterat
 
 
 class Hashing(io.RawIOBase):
-    """A writable file that also hashes every byte."""
+    """A file that also hashes every byte."""
 
     def __init__(self, file: IO[bytes], digest: Any = None) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Hashing(io.RawIOBase):
 
 @contextmanager
 def packed(file: io.RawIOBase, path: str) -> Iterator[IO[bytes]]:
-    """Open the stream to write to for a path: compressed if it ends in .gz or .zst."""
+    """Open a stream that compresses for a path in .gz or .zst."""
     if path.endswith(".gz"):
         # No name and no time, so that the bytes depend only on the rows.
         with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as stream:
@@ -112,7 +112,7 @@ def packed(file: io.RawIOBase, path: str) -> Iterator[IO[bytes]]:
 
 
 def flat_columns(shape: Shape) -> dict[str, str]:
-    """Return the columns of a flat output with DuckDB's types. Each parsed field of the schema gets its own."""
+    """Return a flat output's columns with DuckDB's types, one for each parsed field."""
     columns = {"id": "VARCHAR"}
     if shape.replicated:
         columns["replicate"] = "BIGINT"
@@ -140,7 +140,7 @@ def _type(rules: Any) -> str:
 
 
 def chosen(row: Mapping[str, Any], include: Sequence[str]) -> dict[str, Any]:
-    """Return a row's id and the fields that the spec asks for, in that order."""
+    """Return a row's id and the fields that the spec asks for, in order."""
     kept = {name: row[name] for name in ("id", "replicate") if name in row}
     for field in include:
         outer, _, inner = field.partition(".")

@@ -1,4 +1,4 @@
-"""Indexes of result files: which line answers which request key.
+"""Index result files: which line answers which request key.
 
 Every line is kept. Duplicate, unknown and malformed lines are counted and skipped.
 """
@@ -42,9 +42,9 @@ def restore(
     errors: Sequence[BatchError] = (),
     progress: Progress | None = None,
 ) -> ResultIndex | None:
-    """Rebuild the index of a batch from its stored files, if a crash or a user removed it.
+    """Rebuild a missing index from stored files; None if there are none. Raises StoreError.
 
-    Returns None if there are no files. `errors` say why the whole batch failed. Raises StoreError.
+    `errors`: why the whole batch failed.
     """
     with store.locked(batch_id):
         return restore_locked(store, batch_id, mapping, errors, progress)
@@ -57,7 +57,7 @@ def restore_locked(
     errors: Sequence[BatchError],
     progress: Progress | None = None,
 ) -> ResultIndex | None:
-    """Rebuild the index as `restore` does, for a caller that holds the lock of the batch's results."""
+    """Rebuild the index for a caller that holds the results' lock."""
     stored = store.load(batch_id)
     files = store.files(batch_id)
     if stored is not None or not any(path.exists() for path in files):
@@ -80,9 +80,9 @@ def restore_locked(
 def index(
     files: Sequence[Path], mapping: CustomIdMap, errors: Sequence[BatchError] = (), progress: Progress | None = None
 ) -> tuple[Entries, Summary]:
-    """Return sorted entries and a summary of result files. Their order gives their `file` numbers; any may be missing.
+    """Return sorted entries and a summary of result files, which may be missing. Their order numbers them.
 
-    `errors` say why the whole batch failed.
+    `errors`: why the whole batch failed.
     """
     reading = _Reading(mapping, progress)
     size = sum(path.stat().st_size for path in files if path.exists())
@@ -127,19 +127,17 @@ def index(
 
 
 _BLOCK = 1 << 18
-"""Bytes of lines read and processed at a time. More would not fit in the processor's cache."""
+"""Bytes of lines to process at a time; more would not fit in the processor's cache."""
 
 
 _MOST_CODES = 1_000
 
 
 _MOST_MODELS = 10
-"""Model names kept of one batch. They are untrusted, and each line could have another one."""
+"""Model names to keep of a batch. They are untrusted, and each line could have another."""
 
 
 class _Reading:
-    """What has been read from the raw files so far. `entries` are in the order of the lines."""
-
     def __init__(self, mapping: CustomIdMap, progress: Progress | None) -> None:
         self._mapping = mapping
         self._progress = progress
@@ -170,7 +168,7 @@ class _Reading:
                     self._progress(end - begin, 0)
 
     def take_rows(self, number: int, path: Path) -> None:
-        """Read rows recovered from an output. They name their keys themselves."""
+        """Read rows recovered from an output, which have their keys."""
         found, end = [], 0
         with path.open("rb") as file:
             for line in file:
@@ -191,7 +189,7 @@ class _Reading:
             self._progress(end, 0)
 
     def _keep(self, number: int, seen: Sequence[ScannedLine], places: Sequence[tuple[int, int]]) -> None:
-        """Add the lines whose keys are known; `places` are their offsets and lengths."""
+        """Add lines with known keys; `places` are offsets and lengths."""
         keys, known = self._mapping.keys_of([one[0] for one in seen])
         if not known.all():
             self.unknown += int((~known).sum())
@@ -215,7 +213,6 @@ class _Reading:
             self.tokens[position] += sum(count)
 
     def count(self, mark: int) -> int:
-        """Return how many lines have a mark."""
         return sum(lines for marks, lines in self._marks.items() if marks & mark)
 
     def _code(self, error: str | None, kind: ErrorKind) -> int:

@@ -1,4 +1,4 @@
-"""Notes on the result lines of a batch: answers that were cut off, tolerant reads, and usage that is not plausible."""
+"""Notes on the result lines of a batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.state.results import Summary
 
 
 def line_notes(batch: str, summary: Summary) -> Iterator[str]:
-    """Yield notes for the user on how a batch's result lines were read."""
+    """Yield notes on cut answers, repaired lines and implausible usage."""
     if summary.cut:
         answers = counted(summary.cut, "answer")
         yield f"batch {batch}: {answers} cut off at the token limit; raise the limit, or accept them"

@@ -1,7 +1,7 @@
-"""The fast path of `result_lines`: reads from a result line only what indexing needs. Results come by the million.
+"""The fast path of `result_lines`: read only what indexing needs. Results come by the million.
 
-A line of one of the three usual shapes with plain text is decoded into the few fields below, and nothing else of it is
-built. Every other line takes the full parse. A test checks that both give the same result for every line.
+Lines of a usual shape with plain text are decoded into the fields below. All others take the full parse. A test checks
+that both give the same result.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from runner.outputs.tolerant_json import Repair
 from runner.outputs.usage import MAX_TOKENS
 
 ScannedLine = tuple[str, str | None, ErrorKind, str | None, int, int, int, int, int, int]
-"""One line: custom_id, the error's code and kind, the model, tokens (input, output, cached, written to a cache, and of
-those for an hour), and marks."""
+"""custom_id, the error's code and kind, the model, tokens (input, output, cached, written to a cache, and of those for
+an hour), and marks.
+"""
 
 
 class Marks(IntFlag):
-    """What is counted about a line. The bits above these are the repairs of a tolerant read (`repaired`)."""
+    """What is counted about a line. Higher bits are repairs (`repaired`)."""
 
     CUT = 1
     """The answer ended at the token limit."""
@@ -68,14 +69,12 @@ class _Usage(Struct, gc=False):
 
 
 class _Part(Struct, gc=False):
-    """A part of an answer. Parts without text are skipped."""
-
     type: str | None = None
     text: str | None = None
 
 
 class _Item(Struct, gc=False):
-    """An item of a response: a message, or one that holds no text."""
+    """A message, or an item without text."""
 
     type: str | None = None
     content: list[_Part] | None = None
@@ -105,7 +104,7 @@ class _Body(Struct, gc=False):
 
 
 class _Response(_Body, gc=False):
-    """The guide's shape is the body itself; OpenAI's wraps the body."""
+    """The guide's body, or OpenAI's wrapper of one."""
 
     status_code: Annotated[int, Meta(ge=0, lt=400)] | None = None
     body: _Body | None = None
@@ -135,7 +134,7 @@ _TEXT = frozenset({"text", "output_text"})
 
 
 def scan_line(data: bytes) -> ScannedLine | None:
-    """Return what indexing needs of a result line, None if `read_line` returns None."""
+    """Return what indexing needs of a line, None if `read_line` returns None."""
     try:
         line = _decode(data)
         if not data.isascii():
@@ -191,7 +190,6 @@ def scan_line(data: bytes) -> ScannedLine | None:
 
 
 def _text_of_parts(parts: list[_Part]) -> str | None:
-    """Return the first text that is not blank, which makes it an answer."""
     for part in parts:
         if part.text and part.type in _TEXT and not part.text.isspace():
             return part.text

@@ -1,7 +1,7 @@
-"""Reads answers back from output files written by batchspec (JSON Lines, CSV or Parquet, optionally compressed).
+"""Read answers back from output files written by batchspec (JSON Lines, CSV or Parquet, optionally compressed).
 
-Only rows that name their request and batch, and have all fields that the spec asks for, count as answers. Call it only
-for a file with the digest that the lockfile records.
+Only rows with their request, batch and all fields of the spec count. Call it only for a file with the digest that the
+lockfile records.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ from runner.state.results import ENTRY, entries_of
 from runner.state.sorted_file import SortedFile
 
 OUTPUT_FILE = 2
-"""The `file` number, in entries and decisions, of an answer in an output file, not in a raw result file."""
+"""The `file` number of an answer in an output file, not in a raw result file."""
 _BUFFERED_ROWS = 50_000
 _IDENTITY = frozenset({"request", "batch", "error"})
 _COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
 _COLUMNS = {"usage": _COUNTS, "error": ("error_code", "error_message"), "parsed": ("text",)}
-"""The columns of a flat output that a field is read from, unless it is one of the same name."""
+"""Flat columns of a field that has none of its own name."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputAnswers:
-    """The answers of one batch in output files. `entries` point to rows in `lines`.
+    """Answers of one batch in output files. `entries` point to rows in `lines`.
 
-    `lines` is the output itself, or JSON lines made from `outputs`. `kinds` are the kinds of `codes`. `answered` counts
-    distinct keys that were billed, also those with an invalid or empty answer.
+    lines: the output, or JSON lines made from `outputs`.
+    kinds: the kinds of `codes`.
+    answered: distinct keys that were billed, even with an invalid or empty answer.
     """
 
     entries: SortedFile
@@ -62,9 +63,9 @@ class OutputAnswers:
 
 @dataclass(frozen=True, slots=True)
 class _Needed:
-    """The fields that a row needs to count as an answer.
+    """Fields that a row needs to count as an answer.
 
-    `parsed` are the names within the parsed value. A row with a text needs none, because it is parsed again.
+    `parsed`: names within the parsed value. A row with text needs none: it is parsed again.
     """
 
     fields: frozenset[str]
@@ -94,11 +95,10 @@ class _Needed:
 
 
 def read_outputs(paths: Sequence[Path], spec: JobSpec, folder: Path) -> dict[str, OutputAnswers]:
-    """Return the answers in output files, by batch id. Rows that lack fields of `spec` are left out.
+    """Return answers in output files by batch id, without rows that lack fields of `spec`.
 
-    Of two rows for one request an answer beats an error, then the first file wins. The bytes decide a file's format,
-    because the spec may have changed. `folder` is a scratch folder for these files alone. Raises StoreError if a file
-    can't be read.
+    An answer beats an error, then the first file wins. The bytes decide a file's format, because the spec may have
+    changed. `folder` is a scratch folder for this call. Raises StoreError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     needed = _Needed.of(spec)
@@ -120,7 +120,7 @@ def _joined(files: Iterable[Path], joined: Path) -> Path:
 
 
 def _as_lines(path: Path, needed: frozenset[str], made: Path) -> Path | None:
-    """Return an output as plain JSON lines, converted if necessary; None if it lacks needed columns."""
+    """Return an output as JSON lines, converted to `made` if necessary; None if it lacks columns."""
     kind = _kind(path)
     if kind == "jsonl" and path.suffix not in {".gz", ".zst"}:
         return path
@@ -150,7 +150,7 @@ def _kind(path: Path) -> OutputFormat:
 
 
 def output_rows(path: Path, output: Output) -> Iterator[Mapping[str, Any] | None]:
-    """Yield each row of an output with the columns of the file, None for an invalid line. Raises StoreError."""
+    """Yield each row with its file's columns, None for an invalid line. Raises StoreError."""
     try:
         if output.kind == "jsonl":
             with _unpacked(path) as stream, io.BufferedReader(cast("io.RawIOBase", stream)) as lines:
@@ -162,7 +162,7 @@ def output_rows(path: Path, output: Output) -> Iterator[Mapping[str, Any] | None
 
 
 def takes_nothing_for_an_answer(path: Path, output: Output) -> bool:
-    """Return whether an output has a row without any answer or error, as earlier versions wrote them."""
+    """Return whether a row has neither answer nor error, as earlier versions wrote."""
     return any(row is not None and _is_nothing(row) for row in output_rows(path, output))
 
 
@@ -175,7 +175,6 @@ _HOLDING = frozenset({"refusal", "parsed", "tool_calls", "error", "error_code"})
 
 
 def _broken(path: Path) -> tuple[type[Exception], ...]:
-    """Return the exceptions that reading a damaged file raises."""
     usual = (OSError, EOFError, ValueError, csv.Error, zlib.error)
     if path.suffix != ".zst":
         return usual
@@ -212,7 +211,6 @@ def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _plain_cell(value: str | list[str] | None) -> str | list[str] | None:
-    """Return what a cell held before it was made safe for spreadsheets."""
     return value[1:] if isinstance(value, str) and value.startswith(QUOTE) else value
 
 
@@ -232,7 +230,7 @@ def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _unflat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a flat row in the shape of JSON lines. Cells have no null, so an empty text may have been null."""
+    """Return a flat row as a JSON row. An empty cell may have been null."""
     code, text = row["error_code"], row.get("text")
     counts = {name: int(row[name]) for name in ROW_FIELDS if row.get(name) is not None}
     usage = {**dict.fromkeys(_COUNTS), **counts}
@@ -278,7 +276,7 @@ _Error = tuple[str, ErrorKind]
 
 
 def _records(lines: Path, needed: _Needed) -> Iterator[tuple[bytes, str, _Error | None, int, int]]:
-    """Yield (key, batch id, error's code and kind, offset, length) of each answered or failed row."""
+    """Yield (key, batch id, error's code and kind, offset, length) of answered and failed rows."""
     for offset, line in _lines(lines):
         try:
             row = orjson.loads(line)
@@ -303,7 +301,6 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _answers(file: Path, codes: tuple[_Error, ...], outputs: tuple[Path, ...], lines: Path) -> OutputAnswers:
-    """Sort one batch's entries into a new file and return its answers."""
     entries = entries_of(np.fromfile(file, ENTRY))
     paid = (n for n, (code, kind) in enumerate(codes, 1) if code == INVALID or kind == ErrorKind.BILLED)
     counted = np.isin(entries["code"], [0, *paid])

@@ -1,7 +1,6 @@
-"""Turns result lines, in any of the three shapes that services send, into one Answer.
+"""Turn untrusted result lines of three shapes into one Answer, with every field checked and bounded.
 
-Lines are untrusted: every field is checked and bounded. Values are named tuples, because they are made by the million,
-in a third of the time of a frozen dataclass.
+Values are named tuples: they are made by the million, in a third of the time of a frozen dataclass.
 """
 
 from __future__ import annotations
@@ -18,24 +17,23 @@ from runner.outputs.tolerant_json import Repair, read_tolerantly
 from runner.outputs.usage import Tokens, tokens_of, tokens_of_row
 
 INVALID = "invalid"
-"""The code of an answer that does not fit the job's schema. It was billed, so only `retry.on` makes it retryable."""
+"""Code of an answer that does not fit the schema. It was billed, so only `retry.on` makes it retryable."""
 NO_TEXT = "no_text"
-"""The code of a response without text, refusal, tool call and error of its own. It may have been billed, so only
-`retry.on` makes it retryable."""
+"""Code of a response without text, refusal, tool call and error. It may have been billed, so only `retry.on` makes it
+retryable.
+"""
 NO_RESPONSE = "no_response"
-"""The code of a request that got no HTTP answer, if the service gives none. It is transient."""
+"""Code of a request without HTTP answer, if the service gives none. It is transient."""
 _UNKNOWN = "unknown_error"
 _LEAST_ERROR = 400
 
 
 class Answer(NamedTuple):
-    """What a request came back with. `text` is None on a refusal or an error; exactly one of them says why.
+    """What a request came back with. `text` is None on a refusal or an error, one of which is set.
 
-    An answer that does not fit the job's schema has both its text and an error, and so has a response that failed
-    after it had begun. `calls` are its tool calls.
+    An answer that does not fit the schema, or that failed after it began, has both text and error.
 
-    Tokens are the service's own count, None where it sent none; see `usage.Tokens`. `kind` is what kind of error
-    `error` is. `odd_usage` is whether the counts are not plausible.
+    Token counts are the service's, None if it sent none; see `usage.Tokens`. `kind` is that of `error`.
     """
 
     text: str | None
@@ -54,14 +52,14 @@ class Answer(NamedTuple):
 
     @property
     def is_cut(self) -> bool:
-        """Whether it is an answer that ended at the token limit."""
+        """Whether it ended at the token limit."""
         return self.error is None and is_cut(self.finish_reason)
 
 
 class ResultLine(NamedTuple):
-    """A line's custom_id, and either the provider's response object or an error (code, message) of some kind.
+    """A custom_id, and the response object or an error (code, message).
 
-    `repair` is what a tolerant read changed in the line.
+    `repair`: what a tolerant read changed.
     """
 
     custom_id: str
@@ -72,7 +70,7 @@ class ResultLine(NamedTuple):
 
 
 def read_line(data: bytes) -> ResultLine | None:
-    """Parse a result line in the guide's, OpenAI's or Anthropic's shape. Return None for anything else."""
+    """Parse a line in the guide's, OpenAI's or Anthropic's shape, else return None."""
     repair = Repair.NONE
     try:
         line: object = orjson.loads(data)
@@ -122,10 +120,9 @@ def answer_of(line: ResultLine) -> Answer:
 
 
 def answer_of_row(row: Mapping[str, Any]) -> Answer:
-    """Return the answer in an output row. Fields that the output leaves out are None.
+    """Return the answer in an output row; missing fields are None.
 
-    A row that has the field `text`, but no text, refusal, value or call, is the error `no_text`, whichever version
-    wrote it.
+    A row with the field `text`, but without text, refusal, value or call, is the error `no_text`.
     """
     error, calls = row.get("error"), row.get("tool_calls")
     tokens = tokens_of_row(row.get("usage"))
@@ -159,7 +156,7 @@ def failed(error: tuple[str, str], kind: ErrorKind = ErrorKind.REFUSED) -> Answe
 
 
 def _openai(custom_id: str, response: object, error: object) -> ResultLine:
-    """Parse a line in OpenAI's shape, whose body has a status, or in the guide's, whose body has none."""
+    """Parse OpenAI's shape, or the guide's, whose body has no status."""
     status: int | None = 200
     body = response
     wrapped = isinstance(response, dict) and (
@@ -197,7 +194,7 @@ def _openai(custom_id: str, response: object, error: object) -> ResultLine:
 
 
 def _is_empty(error: object) -> bool:
-    """Return whether an error is empty. Some services send an empty one with each answer."""
+    """Return whether an error is empty, as some services send with answers."""
     return not (any(error.values()) if isinstance(error, dict) else error)
 
 
@@ -206,7 +203,6 @@ def _default_message(code: str) -> str:
 
 
 def _status(value: object) -> int | None:
-    """Return a `status_code`, None if it is not a number, which means that there was no HTTP response."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 3:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -235,7 +231,6 @@ _WORDS = frozenset({"message", "msg", "detail", "error", "errors"})
 
 
 def _own_error(response: Mapping[str, Any], content: Content, tokens: Tokens) -> tuple[str, str]:
-    """Return why a response has no answer: its own error, else `no_text` with its finish reason."""
     places = [content.failure, response.get("error")]
     if not has_kind(response) and response.keys() & _WORDS:
         places.append(response)

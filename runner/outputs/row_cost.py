@@ -1,6 +1,6 @@
-"""The cost of one answer: its tokens at the price that the lockfile records for its batch.
+"""The cost of an answer at the price that the lockfile records for its batch.
 
-It never uses today's price, so an output that is written again has the same bytes.
+Never uses today's price, so a rewritten output has the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class RowCosts:
         self._prices = {batch: _price(line.price) for batch, line in batches.items() if line.price is not None}
 
     def of(self, row: Mapping[str, Any]) -> float | None:
-        """Return USD, not rounded; None if nothing was billed or the batch has no recorded price."""
+        """Return USD, not rounded; None if nothing was billed or no price is recorded."""
         price, usage = self._prices.get(row["batch"]), row["usage"]
         if price is None or not isinstance(usage, dict):
             return None
@@ -38,5 +38,4 @@ def _price(found: PriceField) -> Price:
 
 
 def _exactly(amount: float) -> Decimal:
-    """Return a number exactly as it was written: 0.1 is a tenth."""
     return Decimal(str(amount))

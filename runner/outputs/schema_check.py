@@ -1,6 +1,6 @@
-"""Checks answers against the job's JSON Schema. Valid answers are parsed; the others become `invalid` results.
+"""Check answers against the job's JSON Schema.
 
-Indexes do not depend on a schema. The result of checking one batch against one schema is cached next to its index.
+Indexes do not depend on a schema. The result for one batch and schema is cached next to its index.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class AnswerSchema:
 
     @classmethod
     def of(cls, spec: JobSpec) -> AnswerSchema:
-        """Return the schema of a job that has one. If the model must call one function, answers are its arguments."""
+        """Return a job's schema. If the model must call one function, answers are its arguments."""
         assert spec.schema is not None
         return cls(spec.schema, forced_function(spec.job.parameters))
 
     def parse(self, text: str) -> tuple[Any, str]:
-        """Return the answer's value, and the validator's message if it does not fit, else an empty one."""
+        """Return the answer's value, and the validator's message, or "" if it fits."""
         try:
             value = parse_strict(text)
         except ValueError as error:
@@ -57,7 +57,7 @@ class AnswerSchema:
         return None, (f"at {where}: {first.message}" if where else first.message)[:500]
 
     def check(self, answer: Answer) -> tuple[Answer, Any]:
-        """Return the answer with its value, or with an error if it does not fit. Refusals pass unchanged."""
+        """Return the answer with its value, or with an error. Refusals pass."""
         if answer.error is not None:
             return answer, None
         called = next((call for call in answer.calls if call.name == self._function), None)
@@ -72,10 +72,7 @@ class AnswerSchema:
 
 
 def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[SortedFile, tuple[str, ...]]:
-    """Return an index's entries and codes, with answers that do not fit marked `invalid`. Raises StoreError.
-
-    The entries are cached in a file next to the results, named after schema and results.
-    """
+    """Return an index's entries and codes, with unfit answers marked `invalid`. Raises StoreError."""
     codes = (*index.summary.codes, INVALID)
     results = index.files[0]
     version = f"{schema.digest}-{index.summary.output_digest[:16]}-{len(index.entries)}-{PARSER_VERSION}"
@@ -91,7 +88,7 @@ def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[SortedFile, tuple
 
 
 def _invalid(index: ResultIndex, entries: Entries, schema: AnswerSchema) -> npt.NDArray[np.bool_]:
-    """Return which entries are answers that do not fit. Reads the files from front to back."""
+    """Return which entries do not fit. Reads files from front to back."""
     wrong = np.zeros(len(entries), bool)
     for number, path in enumerate(index.files):
         chosen = np.flatnonzero((entries["file"] == number) & (entries["code"] == 0))

@@ -1,6 +1,6 @@
-"""Reads result lines that strict JSON refuses, so that one odd byte loses no paid answer.
+"""Read result lines that strict JSON refuses, so that one odd byte loses no paid answer.
 
-Every repair has a name and is reported. A line that no repair helps stays unreadable.
+Every repair has a name and is reported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _INT_DIGITS = 18
 
 
 class Repair(IntFlag):
-    """What a tolerant read changed in a line."""
+    """What a tolerant read changed."""
 
     NONE = 0
     BYTE_ORDER_MARK = 1
@@ -36,13 +36,13 @@ REPAIRS = {
     Repair.CONTROL: "raw control characters",
     Repair.ENCODING: "bytes that are not UTF-8, read as U+FFFD",
 }
-"""Each repair in words."""
+"""Descriptions of repairs."""
 
 
 def read_tolerantly(data: bytes) -> tuple[object, Repair]:
-    """Return the value of a line that strict JSON refuses, and what was repaired.
+    """Return the value of a line, and its repairs. A number beyond a double is no repair.
 
-    A number beyond a double is valid JSON, so reading it is no repair. Raises ValueError for what stays unreadable.
+    Raises ValueError if the line is unreadable.
     """
     bare, repair = _bare_text(data)
     halves = 0
@@ -62,7 +62,6 @@ def read_tolerantly(data: bytes) -> tuple[object, Repair]:
 
 
 def _bare_text(data: bytes) -> tuple[str, Repair]:
-    """Return the text of a line without a byte order mark and surrounding blanks, and what was repaired."""
     repair = Repair.NONE
     try:
         text = data.decode()
@@ -78,7 +77,6 @@ def _bare_text(data: bytes) -> tuple[str, Repair]:
 
 
 def _parse(text: str) -> tuple[object, Repair]:
-    """Return the value of a JSON text, and what was repaired: NaN and Infinity, raw control characters."""
     repair = Repair.NONE
     odd_numbers = 0
 

@@ -1,7 +1,7 @@
-"""Tokens of one response, as its service counts them, in the fields of OpenAI's and Anthropic's APIs.
+"""Tokens of one response, as counted in OpenAI's and Anthropic's fields.
 
-OpenAI counts cached tokens within its input tokens. Anthropic counts tokens written to a cache and read from one
-besides its input tokens (platform.claude.com/docs/en/build-with-claude/prompt-caching, "Tracking cache performance").
+OpenAI's input tokens include cached ones. Anthropic's exclude tokens written to or read from a cache
+(platform.claude.com/docs/en/build-with-claude/prompt-caching, "Tracking cache performance").
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 MAX_TOKENS = 1_000_000_000
-"""More tokens than this in one response are a mistake of the service; they are not counted."""
+"""More tokens in one response are a mistake of the service and not counted."""
 _DETAILS = ("prompt_tokens_details", "input_tokens_details")
 
 
 class Tokens(NamedTuple):
-    """Tokens of one response; each is None if the service sent no usable count.
+    """Tokens of one response; None without a usable count.
 
-    `written` are written to a cache, `written_hour` those of them that are kept for an hour and not for five minutes.
-    `odd` is whether a count is not a number of tokens, or the counts do not add up.
+    written, written_hour: written to a cache, and those kept for an hour instead of five minutes.
+    odd: a count is invalid, or counts do not add up.
     """
 
     input: int | None = None
@@ -35,12 +35,10 @@ class Tokens(NamedTuple):
 
 
 ROW_FIELDS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens")
-"""The fields of `usage` in a row of an output, in the order of `Tokens`. The last two are there if they are not 0."""
+"""Fields of `usage` in an output row, in the order of `Tokens`. The last two only if not 0."""
 
 
 class _Counts:
-    """Reads counts by name, and remembers whether one of them was odd."""
-
     def __init__(self) -> None:
         self.odd = False
 
@@ -56,7 +54,7 @@ class _Counts:
 
 
 def tokens_of(usage: object) -> Tokens:
-    """Return the tokens in the `usage` of a response."""
+    """Return the tokens in a response's `usage`."""
     if usage is None:
         return Tokens()
     if not isinstance(usage, dict):
@@ -86,7 +84,7 @@ def tokens_of(usage: object) -> Tokens:
 
 
 def tokens_of_row(usage: object) -> Tokens:
-    """Return the tokens in the `usage` of a row of an output."""
+    """Return the tokens in an output row's `usage`."""
     if not isinstance(usage, dict):
         return Tokens()
     counts = _Counts()
@@ -95,13 +93,12 @@ def tokens_of_row(usage: object) -> Tokens:
 
 
 def row_usage(tokens: Tokens) -> dict[str, int | None]:
-    """Return `usage` as a row of an output has it."""
+    """Return `usage` for an output row."""
     found = zip(ROW_FIELDS, tokens, strict=False)
     return {name: count for name, count in found if count or not name.startswith("cache_write")}
 
 
 def _written(counts: _Counts, usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Tokens written to a cache, and those of them that are kept for an hour."""
     written = counts.first(usage, "cache_creation_input_tokens")
     parts = usage.get("cache_creation")
     if not isinstance(parts, dict):

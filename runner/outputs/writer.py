@@ -1,6 +1,6 @@
-"""Writes the output: one row for each input row, in input order, joined to the answers by key.
+"""Write the output: one row for each input row, in input order, joined to answers by key.
 
-Answers are read from their result files as needed, so memory does not grow with the rows.
+Answers are read as needed, so memory does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _UNSETTLED = {
     KeyState.UNKNOWN: ("unknown", "an answer may have been paid for and can't be read"),
 }
 _PIECE = 4096
-"""Requests whose lines are read and joined at a time."""
+"""Requests to read and join at a time."""
 _GAP = 1 << 16
-"""Lines up to this many bytes from each other are read in one go, with what is between them."""
+"""Read lines at most this many bytes from each other in one go."""
 
 
 def write_output(
@@ -57,11 +57,11 @@ def write_output(
     errors: Path | None = None,
     pins: str | None = None,
 ) -> OutputLine:
-    """Write a job's whole output and return the lockfile's line for it. Raises StoreError and InputError.
+    """Write a job's output and return its lockfile line. Raises StoreError and InputError.
 
-    batches: the lockfile's batches, by id.
-    errors: the file for failed rows, if the spec names one.
-    pins: the digest of the pins that the output is written under.
+    batches: the lockfile's, by id.
+    errors: the file for failed rows, or None.
+    pins: digest of the pins that the output is written under.
     """
     spool, spec = desired.spool, desired.spec
     output = spec.job.output
@@ -103,7 +103,6 @@ def write_output(
 
 
 def _rows(desired: Desired, judged: AnswerSources, files: FileHandleCache) -> Iterator[dict[str, Any]]:
-    """Yield the output's rows in order. Result lines are read a few thousand at a time."""
     spool, check = desired.spool, _check_of(desired)
     ids = spool.ids()
     inputs = input_rows(desired) if desired.spec.job.output.needs_input else None
@@ -141,7 +140,7 @@ def _rows(desired: Desired, judged: AnswerSources, files: FileHandleCache) -> It
 
 
 def _answers(asks: Decisions, judged: AnswerSources, files: FileHandleCache) -> list[bytes | None]:
-    """Return the result line of each request, or None. Reads each file from front to back."""
+    """Return each request's result line, or None. Reads each file from front to back."""
     found: list[bytes | None] = [None] * len(asks)
     wanted = np.flatnonzero((asks["source"] > 0) & (asks["source"] <= len(judged.sources)))
     wanted = wanted[np.lexsort((asks["offset"][wanted], asks["file"][wanted], asks["source"][wanted]))]
@@ -162,7 +161,7 @@ def _answers(asks: Decisions, judged: AnswerSources, files: FileHandleCache) -> 
 
 
 Check = Callable[[Answer], tuple[Answer, Any]]
-"""Checks an answer against the job's schema. Returns it with its parsed value."""
+"""Checks an answer against the schema, and returns it with its parsed value."""
 
 
 def _check_of(desired: Desired) -> Check:
@@ -174,9 +173,9 @@ def _check_of(desired: Desired) -> Check:
 
 
 def _answer(data: bytes, source: AnswerSource, key: str, imported: dict[str, Mapping[str, bytes]]) -> Answer:
-    """Return the answer to `key` on an indexed line. Raises StoreError if the file changed since it was indexed.
+    """Return the answer on an indexed line. Raises StoreError if the file changed since.
 
-    `imported` caches the keys behind the ids of imported batches.
+    `imported` caches the keys behind ids of imported batches.
     """
     line = read_line(data)
     if line is not None and line.custom_id != key:
@@ -194,7 +193,7 @@ def _answer(data: bytes, source: AnswerSource, key: str, imported: dict[str, Map
 
 
 def _recovered_row(data: bytes, source: AnswerSource, key: str) -> dict[str, Any]:
-    """Return the row of `key` that was recovered from an output. Raises StoreError if it is damaged."""
+    """Return the row of `key` recovered from an output. Raises StoreError if it is damaged."""
     row: Any = None
     with suppress(orjson.JSONDecodeError):
         row = orjson.loads(data)
@@ -207,7 +206,7 @@ def _recovered_row(data: bytes, source: AnswerSource, key: str) -> dict[str, Any
 
 
 def _kept(old: Mapping[str, Any], check: Check) -> dict[str, Any]:
-    """Return the fields of an old output's row. Parses its text again, because it may have only some parsed fields."""
+    """Return the fields of an old row. Parse its text again: it may have only some parsed fields."""
     fields = {name: old.get(name) for name in (*OUTPUT_FIELDS, TOOL_CALLS)}
     if fields["error"] is not None:
         return fields

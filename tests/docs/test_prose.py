@@ -35,6 +35,7 @@ CLEAN_ROOMS: tuple[str, ...] = (
     "jobspec",
     "money",
     "operations",
+    "outputs",
     "providers",
     "reconciler",
     "service",
