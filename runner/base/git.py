@@ -1,7 +1,7 @@
 """Starts git. A checkout may be hostile, so nothing that it configures runs.
 
-Git gets no key, network, hook, monitor, filter, pager or prompt, and never a bare repository inside the checkout. Time
-and output are bounded.
+Git gets no key, network, hook, monitor, filter, pager or prompt, and never uses a bare repository inside the checkout.
+Time and output are bounded.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _BARE = ("HEAD", "objects", "refs")
 
 
 class GitUnusable(BatchspecError):
-    """The folder is in no repository, git is missing, or git fails."""
+    """No repository, no git, or git fails."""
 
     code = "BS803"
 
@@ -81,7 +81,7 @@ def run_git(folder: Path, *arguments: str, seconds: float = SECONDS, most: int =
 
 
 def copy_blob(folder: Path, revision: str, into: BinaryIO) -> None:
-    """Write a file's bytes in git. Raises like `run_git`."""
+    """Write a file's bytes from git. Raises like `run_git`."""
     _run(folder, ("cat-file", "blob", revision), into, SECONDS * 5, COPY_BYTES)
 
 

@@ -17,7 +17,7 @@ _DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 def prefixes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint64]:
-    """Return first eight bytes as numbers, which sort like keys."""
+    """Return each key's first eight bytes as a number, which sorts like the key."""
     packed = np.ascontiguousarray(keys)
     first = packed.view(np.uint8).reshape(len(packed), packed.dtype.itemsize)[:, :8]
     return np.ascontiguousarray(first).view(">u8").ravel().astype(np.uint64)

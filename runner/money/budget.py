@@ -12,7 +12,7 @@ from runner.money.prices import most_text, usd_text
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits on one apply's new requests."""
+    """Limits on one apply's new requests. None is no limit."""
 
     max_cost_usd: Decimal | None = None
     max_requests: int | None = None

@@ -78,7 +78,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class InFlightUsage:
-    """The most that retries may use of requests that are in flight now.
+    """The most tokens that retries of requests in flight may use.
 
     `unsubmitted`: the requests may be in no batch.
     """
@@ -97,7 +97,7 @@ class InFlightUsage:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The expected tokens and USD of some requests.
+    """Expected tokens and USD of some requests.
 
     `at_most`: `output` is the limit.
     """

@@ -1,7 +1,7 @@
 """JSON calls to a batch API: one key, one base URL, bounded responses.
 
 Only the base URL receives the key: redirects and cookies are ignored. Loopback uses no proxy. Others follow httpx's
-rules (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`).
+rules (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); over https a proxy sees neither key nor prompts.
 """
 
 from __future__ import annotations

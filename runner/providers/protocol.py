@@ -140,7 +140,7 @@ class BatchApi(Protocol):
         ...
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
-        """Request cancellation. Raises Conflict for an ended batch."""
+        """Request cancellation. Raises Conflict for an ended batch or without upstream."""
         ...
 
     def close(self) -> None:

@@ -24,8 +24,8 @@ TRANSIENT = (Unreachable, ServerError, RateLimited)
 class RetryPolicy:
     """How often and how long to retry. Times in seconds.
 
-    Delays double from `base_delay` to `max_delay`, times 0.5 to 1. A longer one that the service requests applies, up
-    to `max_retry_after`.
+    Delays double from `base_delay` to `max_delay`, times 0.5 to 1. A longer one that the service requests applies up to
+    `max_retry_after`; beyond, the error is raised at once.
     """
 
     tries: int = 5

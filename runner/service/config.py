@@ -46,7 +46,7 @@ class ServiceConfig:
     key_env: str = ""
     concurrency: int = 8
     upstream_timeout: float = 10 * MINUTE
-    upstream_patience: float = 10 * MINUTE
+    upstream_retry_time: float = 10 * MINUTE
     upstream_backoff: float = 0.5
     answer_delay: float = 0.0
     webhook_allow: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """The ledger: a SQLite file outside git, with each intent synced before its effect.
 
-A crash would lose uploaded files and creates without a response. Losing the ledger costs one upload.
+It keeps what a crash would lose: uploaded files and creates without a response. Losing it costs one upload.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ class OutputLine(Line):
 
 
 class MovedLine(Line):
-    """A rename: `moved` owns batches of `was`, whose lines stay."""
+    """A rename: batches of `was` belong to `moved`. Their lines stay."""
 
     moved: str
     was: str

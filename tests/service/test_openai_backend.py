@@ -324,7 +324,7 @@ def test_an_upstream_that_is_not_there_yet_is_waited_for(serve: Serve) -> None:
     """A model server takes minutes to load; requests are not thrown away meanwhile, and given up at some point."""
     with socket.create_server(("127.0.0.1", 0)) as placeholder:
         port = placeholder.getsockname()[1]
-    api = serve(**SETTINGS, base_url=f"http://127.0.0.1:{port}", upstream_patience=0.3)
+    api = serve(**SETTINGS, base_url=f"http://127.0.0.1:{port}", upstream_retry_time=0.3)
     batch = api.run([chat("a")])
     _, errors = api.results(batch["id"])
     assert errors[0]["error"]["code"] == "upstream_unreachable"

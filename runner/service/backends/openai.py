@@ -58,7 +58,7 @@ class Upstream:
 
     def __init__(self, config: ServiceConfig) -> None:
         self._concurrency = config.concurrency
-        self._retry_time = config.upstream_patience
+        self._retry_time = config.upstream_retry_time
         self._backoff = config.upstream_backoff
         self._slots = asyncio.Semaphore(config.concurrency)
         self._lacks_responses = False
