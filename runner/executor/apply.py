@@ -1,4 +1,4 @@
-"""Advance all jobs under their lockfiles' locks, wait without a lock, and repeat until all have ended."""
+"""Advance all jobs under their lockfiles' locks, wait without a lock, and repeat."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runner.state.locks import is_held, lock_holder, write_lock
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C. Everything known is on disk; `outcomes` have the batches still in flight."""
+    """Ctrl-C. Everything known is on disk; `outcomes` have the batches in flight."""
 
     def __init__(self, outcomes: tuple[Outcome, ...]) -> None:
         super().__init__()
@@ -37,9 +37,9 @@ def apply(
     waiting: bool = True,
     deadline: datetime | None = None,
 ) -> tuple[Outcome, ...]:
-    """Carry out the plan for all jobs, within their `limits` by address. A job that fails stops no other.
+    """Carry out the plan for all jobs, within their `limits` by address. A failed job stops no other.
 
-    With `waiting` False, return once everything that can be submitted now is. Raises Interrupted on Ctrl-C.
+    If not `waiting`, return once everything possible is submitted. Raises Interrupted.
     """
     in_flight = InFlightLimit(context.project.settings.max_in_flight)
     runs = [JobRun(context, job, options, limits.get(job.desired.spec.address), in_flight) for job in jobs]
@@ -71,7 +71,7 @@ def _abandon_blocked(context: Context, runs: Sequence[JobRun]) -> None:
 
 
 def _advance_all(context: Context, runs: Sequence[JobRun]) -> None:
-    """Advance jobs under the lock of their lockfile. Locks that others hold come last."""
+    """Advance jobs under their lockfile's lock. Locks that others hold come last."""
     groups: dict[Path, list[JobRun]] = {}
     for run in runs:
         groups.setdefault(context.places.lock(run.lock_path), []).append(run)
@@ -95,7 +95,6 @@ def _report_end(context: Context, run: JobRun) -> None:
 
 @contextlib.contextmanager
 def _report_lock(context: Context, lock: Path, lists: BatchListCache) -> Iterator[None]:
-    """Report a lock that another process holds. Forget the batch lists, which are old after the wait."""
     context.watcher.event("lock.waiting", holder=lock_holder(lock))
     yield
     lists.forget()

@@ -1,7 +1,7 @@
 """When to submit a shard again after the account's queue was full.
 
-A refused batch is not billed and uses up no round. After a refusal, submit one batch at a time: when a batch ends, or
-after a pause that doubles.
+A refusal is not billed and uses up no round. After one, submit one batch at a time: when a batch ends, or after a pause
+that doubles.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Room:
 
     @property
     def wake(self) -> float:
-        """Seconds until the next attempt if none may be submitted now; else infinite."""
+        """Seconds until the next attempt; infinite if some may be submitted now."""
         return self.seconds if self.batches == 0 else math.inf
 
 
 class Backoff:
-    """Refusals of one job in one apply. `words`: the service's last message. `size`: that shard's bytes."""
+    """Refusals of one job in one apply. `words`, `size`: message and bytes of the last."""
 
     def __init__(self) -> None:
         self.words = ""
@@ -54,7 +54,7 @@ class Backoff:
         self._reported: str = ""
 
     def look(self, batches: Sequence[BatchRecord], sent: Collection[str], running: int) -> list[BatchRecord]:
-        """Count newly refused batches. Return those that this apply `sent`. `running`: batches in flight."""
+        """Count newly refused batches. Return those in `sent`. `running`: batches in flight."""
         new = [one for one in batches if one.refused and one.line.batch not in self._counted]
         self._counted.update(one.line.batch for one in new)
         for one in new:
@@ -66,7 +66,7 @@ class Backoff:
         return own
 
     def refuse(self, shard: str, size: int, error: QueueFull, now: datetime, running: int) -> None:
-        """Count a create request that the service refused."""
+        """Count a refused create request."""
         self._creates.append((shard, now))
         self.words, self.size = error.message, size
         if not running:
@@ -113,7 +113,7 @@ class Backoff:
         return Room(1) if remaining <= 0 else Room(0, math.ceil(remaining))
 
     def _in_a_row(self, refused: Sequence[BatchRecord], later: Sequence[BatchRecord]) -> int:
-        """Return how often the most refused shard was refused since a batch was last accepted."""
+        """Return the refusals of the most refused shard since a batch was accepted."""
         if any(one.ended or one.state not in {"submitted", "validating"} for one in later):
             return 1
         names = Counter([*(_name(one) for one in refused), *(shard for shard, _ in self._creates)])

@@ -1,7 +1,6 @@
-"""Download the results of an ended batch and index them by key.
+"""Download and index the results of an ended batch.
 
-Keep every downloaded line; count and skip duplicate, unknown and malformed lines. A fetch never leaves the store with
-fewer answers than before.
+Keep every line; count and skip duplicate, unknown and malformed ones. The store never ends up with fewer answers.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from runner.state.results import CustomIdMap, Entries, ResultIndex, ResultStore,
 
 
 class NotVisibleYet(NotReady):
-    """A batch ended a short time ago, and its results may still appear."""
+    """Results of a recently ended batch may still appear."""
 
 
 def fetch_batch(
@@ -41,10 +40,10 @@ def fetch_batch(
 ) -> ResultIndex:
     """Fetch results, and decide whether missing ones are gone for good.
 
-    ended_by: latest time at which the batch had ended, if the service does not say; None: long ago.
+    ended_by: when the batch had ended at the latest; None: long ago.
     gone_before: an earlier fetch found the results gone.
 
-    Raises NotFound if the results are gone, NotVisibleYet if they may still appear.
+    Raises NotFound if they are gone, NotVisibleYet if they may still appear.
     """
     settled = gone_before or results_settled(profile.kind, batch, ended_by, context.now())
     try:
@@ -65,14 +64,14 @@ def fetch(
     *,
     settled: bool = True,
 ) -> ResultIndex:
-    """Download and index the results of an ended batch. A batch without answers gives an empty index.
+    """Download and index results. A batch without answers gives an empty index.
 
     If lines are missing, download once more from new URLs and keep the lines of both downloads.
 
-    progress: called with bytes downloaded; reading: with bytes indexed.
+    progress, reading: called with bytes downloaded and indexed.
     settled: the batch ended long enough ago that all its results are visible.
 
-    Raises NotFound if results are missing, NotReady if the batch has not ended, or ProviderError.
+    Raises NotFound if results are missing, NotReady, or ProviderError.
     """
     if not batch.ended:
         raise NotReady(f"batch {batch.batch_id} is {batch.status}", status=200)
@@ -103,7 +102,7 @@ def _fetch_once(
     *,
     settled: bool,
 ) -> ResultIndex:
-    """Download to new files and index them. Replace the stored results only if that loses nothing."""
+    """Download and index new files. Replace stored results only if that loses nothing."""
     with store.staging(batch.batch_id) as staged:
         whole = _download(api, batch, staged, progress, settled=settled)
         files, errors = (*staged, store.rows(batch.batch_id)), _errors(batch)
@@ -147,7 +146,7 @@ def _completeness(summary: Summary) -> tuple[int, int, bool]:
 def _download(
     api: BatchApi, batch: RemoteBatch, files: tuple[Path, Path], progress: Progress | None, *, settled: bool
 ) -> bool:
-    """Download the result files that exist. Return whether they are all that the counts promise."""
+    """Download the files that exist. Return whether the counts promise no others."""
     counts = batch.counts
     try:
         urls = api.results(batch.batch_id)

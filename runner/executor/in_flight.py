@@ -1,4 +1,4 @@
-"""`max_in_flight`: limits on batches and tokens in flight, for one job and for all jobs of a command."""
+"""`max_in_flight`: limits on batches and tokens in flight, of one job and of all."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ BYTES_PER_TOKEN = 4
 
 
 class InFlightLimit:
-    """Tokens of each batch in flight, by job address, and the limits on them."""
+    """Tokens of each batch in flight, by job address, and their limits."""
 
     def __init__(self, limits: MaxInFlight | None) -> None:
         self._limits = limits
         self._in_flight: dict[str, list[int]] = {}
 
     def set_running(self, address: str, batches: Sequence[BatchRecord]) -> None:
-        """Replace the batches in flight of a job."""
+        """Replace a job's batches in flight."""
         self._in_flight[address] = [tokens_of(known.line.bytes or 0) for known in batches if not known.ended]
 
     def count(self) -> int:
-        """Return the batches in flight, of all jobs."""
+        """Return the batches in flight."""
         return sum(len(tokens) for tokens in self._in_flight.values())
 
     def release(self, spec: JobSpec, shard: Shard) -> None:
-        """Release a shard's room after the service refused it."""
+        """Release a refused shard's room."""
         self._in_flight[spec.address].remove(tokens_of(shard.bytes))
 
     def has_room(self, spec: JobSpec) -> bool:
-        """Return whether the limits allow another batch, of any size."""
+        """Return whether another batch fits, of any size."""
         return all(
             limits.shards is None or len(in_flight) < limits.shards
             for limits, in_flight in self._limits_of(spec.address, spec)
         )
 
     def try_acquire(self, spec: JobSpec, shard: Shard) -> bool:
-        """Reserve room for a shard, or return False. Raises BatchspecError for a shard over a limit on its own."""
+        """Reserve room, or return False. Raises BatchspecError for a shard that never fits."""
         tokens = tokens_of(shard.bytes)
         for limits, in_flight in self._limits_of(spec.address, spec):
             if limits.tokens is not None and tokens > limits.tokens:
@@ -58,7 +58,6 @@ class InFlightLimit:
         return True
 
     def _limits_of(self, address: str, spec: JobSpec) -> list[tuple[MaxInFlight, list[int]]]:
-        """Return the limits on a job, each with the tokens of the batches it counts."""
         found = []
         if spec.job.max_in_flight is not None:
             found.append((spec.job.max_in_flight, self._in_flight.get(address, [])))
@@ -68,5 +67,5 @@ class InFlightLimit:
 
 
 def tokens_of(size: int) -> int:
-    """Return about how many input tokens `size` bytes are."""
+    """Return about how many tokens `size` bytes are."""
     return -(-size // BYTES_PER_TOKEN)

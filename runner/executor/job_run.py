@@ -1,6 +1,6 @@
-"""Carry out one job's plan under the lockfile's lock, and observe again after each effect.
+"""Carry out one job's plan, observing again after each effect.
 
-Each effect is recorded before the next one begins. So the next apply can continue after a crash at any point.
+Each effect is recorded before the next begins, so the next apply can continue after a crash at any point.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from runner.state.lockfile_lines import PartitionField
 
 
 class JobRun:
-    """One job in an apply. `outcome`: None until it ends. `blocked`: why it can't continue now, or None."""
+    """One job in an apply. `outcome`: None until it ends. `blocked`: why it can't continue now."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class JobRun:
         return paid.into(Outcome(self.address, end, plan, message, self._submitter.submitted, running, codes))
 
     def _running(self) -> tuple[str, ...]:
-        """Return the batches in flight: those observed, and those submitted since."""
+        """Return the batches in flight, observed or submitted since."""
         ended = dict.fromkeys(self._submitter.sent, False)
         if self._seen is not None:
             ended |= {known.line.batch: known.ended for known in self._seen.batches}
@@ -165,7 +165,7 @@ class JobRun:
         return seen
 
     def _adopt(self, seen: Observed) -> bool:
-        """Record adopted batches, and the job's new name. Return whether the lockfile changed."""
+        """Record adopted batches and a rename. Return whether the lockfile changed."""
         adopted = [known for known in seen.batches if known.adopted]
         old = self._spec.moved_from
         lockfile = self._context.lockfile(self._spec.lock_path)
@@ -181,19 +181,17 @@ class JobRun:
         return self._context.lockfile(self._spec.lock_path) != lockfile
 
     def _fetch(self, seen: Observed) -> bool:
-        """Fetch results that decide what to submit. Fetch others only if the plan changes anything."""
+        """Fetch what decides what to submit; the rest only if the plan changes anything."""
         return self._fetcher.fetch(seen, needed=True) or (
             bool(seen.plan.changes) and self._fetcher.fetch(seen, needed=False)
         )
 
     def _recover(self, seen: Observed) -> bool:
-        """Before a rewrite of the output, store answers that only it has."""
         if seen.output_state is OutputState.GOOD or self._running() or seen.plan.submits:
             return False
         return recover_answers(self._context, self._spec, seen, self._recovered)
 
     def _finish(self, seen: Observed) -> None:
-        """End a job that has nothing to fetch, submit or wait for."""
         if seen.judged.tally.in_flight:
             # Nothing runs and everything is fetched, so another process is replacing the same results right now.
             self._fetcher.reset()
@@ -231,7 +229,7 @@ class JobRun:
         )
 
     def _record_partition(self, seen: Observed) -> None:
-        """Record the partition's state if no rewrite is needed: later batches may have added nothing."""
+        """Record the partition's state without a rewrite: later batches may have added nothing."""
         lockfile = self._context.lockfile(self._spec.lock_path)
         line = lockfile.outputs[self._spec.job.output.path]
         line = line.model_copy(update={"partition": self._partition(lockfile, seen)})

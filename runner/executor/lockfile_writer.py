@@ -1,7 +1,4 @@
-"""Write a job's batches to its lockfile, about once a second.
-
-Writing it for each batch would take time quadratic in their number.
-"""
+"""Write a job's batches to its lockfile about once a second: for each batch, time would be quadratic."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ INTERVAL = 1.0
 
 
 class LockfileWriter:
-    """Batch lines not written yet. `pins` are those of the newest batches."""
+    """Batch lines not written yet. `pins` are the newest batches'."""
 
     def __init__(self, context: Context, lock_path: str, pins: PinsLine) -> None:
         self._context = context
@@ -23,7 +20,7 @@ class LockfileWriter:
         self._saved_at = 0.0
 
     def add(self, line: BatchLine, *, pinned: bool) -> None:
-        """Add a line, and write all if the last write is a second ago. Call `flush` after the last line."""
+        """Add a line; write all if the last write is a second ago. Call `flush` at the end."""
         self._unsaved.append(line)
         now = self._context.now().timestamp()
         if abs(now - self._saved_at) >= INTERVAL:
@@ -31,7 +28,7 @@ class LockfileWriter:
             self._saved_at = now
 
     def flush(self, *lines: BatchLine, pinned: bool = False) -> None:
-        """Write all lines. With `pinned`, make these pins the job's current ones."""
+        """Write all lines; with `pinned`, make these pins current."""
         self._unsaved += lines
         if not self._unsaved:
             return

@@ -1,4 +1,4 @@
-"""Observe one job, after rebuilding the indexes that downloaded results lack: `observe` only reads."""
+"""Rebuild missing indexes of downloaded results, then observe one job."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ def observe_job(
 ) -> Observed:
     """Observe a job with all downloaded results, and plan it. Raises BatchspecError.
 
-    creates: the job's entries in the ledger.
     listed, api: None if the service is not asked.
-    gone: batches whose results the service no longer has.
+    gone: batches that lost their results at the service.
     """
     lockfile = job_lockfile(context, desired.spec)
     batches = collect_batches(context, desired.spec, lockfile, creates, listed, api)
@@ -39,9 +38,9 @@ def observe_job(
 
 
 def rebuild_missing(realm: Realm, batches: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
-    """Return the batches, each with an index if the store has results of it. Raises StoreError.
+    """Return the batches, each with an index if the store has its results. Raises StoreError.
 
-    A process may die between a download and its index. Those files may be the only copy of paid answers.
+    A process may die between download and index. Those files may be the only copy of paid answers.
     """
     if all(record.index is not None for record in batches):
         return tuple(batches)

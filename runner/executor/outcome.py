@@ -19,7 +19,7 @@ End = Literal["succeeded", "failed", "running", "skipped", "error"]
 
 @dataclass(frozen=True, slots=True)
 class RenderedJob:
-    """A rendered job with its pins; for apply also its estimate and the reason for a budget override."""
+    """A rendered job; for apply also its estimate and the reason for a budget override."""
 
     desired: Desired
     pins: PinsLine
@@ -29,12 +29,11 @@ class RenderedJob:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one job ended. `failed`: more requests failed than tolerated. `error`: an error stopped it.
+    """How one job ended. `failed`: more requests failed than tolerated.
 
-    codes: codes of the errors in `message`.
-    cost: USD of the batches that this apply submitted and recorded; None if unknown.
-    expected: the estimate for them, an upper bound if `at_most`; None if unknown.
-    earlier: USD of earlier batches that this apply recorded; None if there are none.
+    cost: USD of batches that this apply submitted and recorded, or None.
+    expected: their estimate, an upper bound if `at_most`, or None.
+    earlier: USD of earlier batches that this apply recorded, or None.
     """
 
     address: str
@@ -51,7 +50,7 @@ class Outcome:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why whole batches failed, each cause once, in the service's words."""
+        """Why whole batches failed, each cause once."""
         return self.plan.failures if self.plan is not None and self.end != "succeeded" else ()
 
 
@@ -68,7 +67,7 @@ class Paid:
     def of(
         cls, batches: Sequence[BatchRecord], sent: Collection[str], priced: Collection[str], estimate: Estimate | None
     ) -> Paid:
-        """Sum up recorded batches: those `sent` by this apply, and those not `priced` before it."""
+        """Sum up recorded batches: those `sent` by this apply, and those not `priced` before."""
         recorded = [known.line for known in batches if known.line.cost is not None]
         own = [line for line in recorded if line.batch in sent]
         before = [line for line in recorded if line.batch not in sent and line.batch not in priced]
@@ -76,7 +75,7 @@ class Paid:
         return cls(spent(own), share.cost if share else None, share.at_most if share else False, spent(before))
 
     def into(self, outcome: Outcome) -> Outcome:
-        """Return the outcome with these amounts."""
+        """Set these amounts."""
         return replace(outcome, cost=self.cost, expected=self.expected, at_most=self.at_most, earlier=self.earlier)
 
 

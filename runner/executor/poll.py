@@ -1,4 +1,4 @@
-"""Wait for batches, without a lock: poll the service's list."""
+"""Wait for batches, without a lock, by polling the service's list."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_RETRY_AFTER = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class PollTarget:
-    """Batches of one job. After `wake` seconds the job continues even if none has ended."""
+    """One job's batches. After `wake` seconds the job continues in any case."""
 
     address: str
     kind: str
@@ -38,11 +38,10 @@ class PollTarget:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why a job can't continue, and for how many seconds; 0 if unknown.
+    """Why a job can't continue, and for how many seconds (0: unknown).
 
-    event: reported once.
     settles: the block ends after `seconds` in any case.
-    code: the error code if the command does not wait.
+    code: error code if the command does not wait.
     """
 
     job: str
@@ -64,8 +63,8 @@ class BlockedError(Exception):
 class Poller:
     """The waiting of one command.
 
-    Intervals grow with the time waited, so the number of polls is logarithmic in it. Elapsed time is the sum of the
-    sleeps, because clocks jump and laptops suspend.
+    Intervals grow with the time waited, so polls are logarithmic in it. Elapsed time is the sum of the sleeps, because
+    clocks jump and laptops suspend.
     """
 
     def __init__(self, context: Context) -> None:
@@ -77,7 +76,7 @@ class Poller:
         self._counts: dict[str, dict[str, Counts]] = {}
 
     def wait_before_retry(self, blocked: Sequence[Blocked], deadline: datetime | None) -> bool:
-        """Sleep for the longest `Retry-After`. Return False if the jobs were blocked for too long."""
+        """Sleep for the longest `Retry-After`. Return False if blocked for too long."""
         if self._blocked_for > MAX_OUTAGE or self.is_over(deadline):
             return False
         for one in blocked:
@@ -88,7 +87,6 @@ class Poller:
         return True
 
     def _report(self, event: str, job: str = "", **fields: object) -> None:
-        """Report a problem once, until it is over."""
         problem = event, job if event != SILENT else ""
         if problem not in self._reported:
             self._reported.add(problem)
@@ -99,7 +97,7 @@ class Poller:
         return deadline is not None and self._context.now() >= deadline
 
     def _sleep(self, seconds: float, deadline: datetime | None) -> float:
-        """Sleep until the deadline at most. Return the seconds slept."""
+        """Sleep, at most until the deadline. Return the seconds."""
         if deadline is not None:
             until_deadline = (deadline - self._context.now()).total_seconds()
             seconds = min(seconds, max(until_deadline, 0.05))
@@ -108,7 +106,7 @@ class Poller:
         return seconds
 
     def wait_for_any(self, targets: Sequence[PollTarget], deadline: datetime | None) -> bool:
-        """Wait until a batch ends or a job's `wake` passes. Return False at the deadline.
+        """Wait until a batch ends or a `wake` passes. Return False at the deadline.
 
         Waits out an unreachable service. Raises Unauthorized.
         """
@@ -135,7 +133,7 @@ class Poller:
             self._sleep(min(seconds, max(wake - self._slept, pause)), deadline)
 
     def _pause_after(self, error: ProviderError) -> float:
-        """Return the seconds that the service asks for. Report errors other than rate limits."""
+        """Return the seconds that the service asks for."""
         pause = 0.0
         if isinstance(error, RateLimited | ServerError):
             pause = min(error.retry_after or 0.0, MAX_RETRY_AFTER)
@@ -145,7 +143,7 @@ class Poller:
         return pause
 
     def _poll(self, targets: Sequence[PollTarget]) -> bool:
-        """Read each service's list once and report progress. Return whether a batch ended."""
+        """Read each list once and report progress. Return whether a batch ended."""
         ended = False
         found: dict[int, Mapping[str, RemoteBatch]] = {}
         for target in targets:
@@ -160,7 +158,7 @@ class Poller:
         return ended
 
     def _report_progress(self, address: str, batches: Sequence[RemoteBatch]) -> None:
-        """Report a job's counts. They include batches that ended during this wait, so they never shrink."""
+        """Report counts, including batches that ended during this wait, so that they never shrink."""
         counts = self._counts.setdefault(address, {})
         counts |= {batch.batch_id: batch.counts for batch in batches}
         if not counts:
@@ -172,7 +170,7 @@ class Poller:
         self._context.watcher.progress(f"answers {address}", done, total, failed, states)
 
     def _is_gone(self, batch: str, kind: str, address: str) -> bool:
-        """Return whether a batch is missing for longer than the consistency window."""
+        """Return whether a batch was missing beyond the consistency window."""
         if batch not in self._missing and CONSISTENCY_WINDOW[kind]:
             self._context.watcher.event(
                 "batch.missing", job=address, batch=batch, seconds=round(CONSISTENCY_WINDOW[kind])
@@ -181,7 +179,7 @@ class Poller:
 
 
 def _find(api: BatchApi, wanted: frozenset[str], now: datetime) -> dict[str, RemoteBatch]:
-    """Return the wanted batches that the service has. Read no more pages than needed."""
+    """Return the wanted batches. Read no more pages than needed."""
     found: dict[str, RemoteBatch] = {}
     for batch in newest_first(api, now):
         if batch.batch_id in wanted:

@@ -1,4 +1,4 @@
-"""Check before submitting that the lockfile, the output and the file of failed rows can be written."""
+"""Check that a job's files can be written, before submitting."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ def _paths(context: Context, spec: JobSpec) -> Iterator[tuple[str, Path]]:
 
 
 def _problem(path: Path, context: Context) -> str:
-    """Return why a path can't be written, or ""."""
     if path.is_dir():
         return "it is a folder"
     folder = next(folder for folder in path.parents if folder.exists() or folder.is_symlink())

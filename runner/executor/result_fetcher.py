@@ -1,4 +1,4 @@
-"""Fetch the results of one job's ended batches in parallel, and record how each batch ended."""
+"""Fetch one job's results in parallel, and record how each batch ended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runner.state.results import CustomIdMap, ResultIndex
 
 
 class ResultFetcher:
-    """Fetches for one job in one apply. `gone`: batches whose results the service no longer has."""
+    """Fetches of one job in one apply. `gone`: batches that lost their results at the service."""
 
     def __init__(self, context: Context, spec: JobSpec, writer: LockfileWriter) -> None:
         self.gone: set[str] = set()
@@ -40,9 +40,9 @@ class ResultFetcher:
         self._tried.clear()
 
     def fetch(self, seen: Observed, *, needed: bool) -> bool:
-        """Fetch results `needed` to plan, or else also those that only the output has. Return whether any are new.
+        """Fetch results `needed` to plan, or also those that only the output has. Return whether any are new.
 
-        Raises the first deferred error if the results were needed.
+        Raises the first deferred error if needed.
         """
         wanted = list(self._wanted(seen, needed))
         moved, read = (
@@ -69,7 +69,7 @@ class ResultFetcher:
         return fetched
 
     def _wanted(self, seen: Observed, needed: bool) -> Iterator[BatchRecord]:
-        """Yield ended batches to fetch; incomplete results once more in each apply."""
+        """Yield batches to fetch; incomplete ones once in each apply."""
         planned = {action.batch for action in seen.plan.actions if isinstance(action, Fetch)}
         for known in seen.batches:
             if not known.ended or known.line.batch in self._tried:
@@ -83,7 +83,7 @@ class ResultFetcher:
     def _fetch_batch(
         self, seen: Observed, known: BatchRecord, needed: bool, moved: TransferProgress, read: TransferProgress
     ) -> BatchLine | None:
-        """Fetch one batch. Return its new lockfile line, or None if nothing is to be recorded now."""
+        """Return a fetched batch's new lockfile line, or None."""
         batch = known.line.batch
         self._tried.add(batch)
         try:
@@ -153,7 +153,7 @@ class ResultFetcher:
         self._deferred.append(error)
 
     def _refresh(self, known: BatchRecord) -> RemoteBatch:
-        """Return the batch as it is now: the details of an incomplete one decide what is resubmitted."""
+        """Return the batch as it is now: an incomplete one's details decide what is resubmitted."""
         listed = known.remote
         if listed is not None and listed.status == "completed":
             return listed

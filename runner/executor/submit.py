@@ -56,7 +56,7 @@ class Submission:
 
 
 def key_of(project: str, address: str, shard: Shard, batches: Sequence[BatchRecord]) -> tuple[int, str]:
-    """Return the number and the idempotency key of a shard's next attempt. `batches` are all of its address."""
+    """Return number and idempotency key of a shard's next attempt. `batches` are all of its address."""
     attempt = 1 + sum(1 for known in batches if known.line.shard == shard.digest and known.ended)
     return attempt, request_id(project, address, shard.digest, attempt)
 
@@ -66,9 +66,7 @@ def submit(
 ) -> tuple[BatchLine, RemoteBatch]:
     """Submit a shard exactly once. Return its lockfile line and the batch.
 
-    shard: a file in the realm's shards folder.
-    number: its round.
-    batches: all of its address.
+    number: its round. `batches`: all of its address.
 
     Raises ConflictError if the service has something else under the key, or ProviderError.
     """
@@ -142,12 +140,12 @@ def _uploaded(target: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]
 def _create(target: Submission, order: CreateRequest, shard: Shard, *, unconfirmed: bool) -> RemoteBatch:
     """Send the create request until its outcome is known. Check the list before each retry.
 
-    unconfirmed: an earlier create with this key got no response. A refusal (no money, queue full) proves nothing about
-    it, so its intent stays. Otherwise the ledger records the refusal.
+    unconfirmed: an earlier create with this key got no response. A refusal proves nothing about it, so its intent
+    stays.
 
-    If the outcome stays unknown, the intent stays, and the next round looks for the batch. A service without
-    idempotency
-    keys is never asked twice here: only time shows whether the first create worked.
+    If the outcome stays unknown, the intent stays, and the next round looks for the batch. Without idempotency keys,
+    never
+    ask twice: only time shows whether the first create worked.
     """
     for attempt in range(MAX_ATTEMPTS):
         try:
@@ -176,7 +174,7 @@ def _create(target: Submission, order: CreateRequest, shard: Shard, *, unconfirm
 
 
 def _find_by_key(target: Submission, order: CreateRequest, conflict: Conflict) -> RemoteBatch:
-    """Return the batch that has the key, although the list may lag. Raises ConflictError."""
+    """Return the batch with the key; the list may lag. Raises ConflictError."""
     for attempt in range(MAX_ATTEMPTS):
         found = _find(target, order)
         if found is not None:

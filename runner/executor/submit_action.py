@@ -1,6 +1,6 @@
-"""The submit actions of one job's plan: what may be submitted now, and in which order.
+"""What one job may submit now, and in which order.
 
-Every batch is recorded before the next step that depends on it: in the ledger first, soon after in the lockfile.
+Every batch is recorded before any step that depends on it: in the ledger first, soon after in the lockfile.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SHORT = 12
 
 
 class Submitter:
-    """Submits one job's shards in one apply. `sent`: ids of its batches. `out_of_money`: the error that ended it."""
+    """Submits one job's shards in one apply. `sent`: its batches. `out_of_money`: the error that ended it."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Submitter:
 
     @property
     def submitted(self) -> int:
-        """Requests submitted, without those that a full queue refused later."""
+        """Requests submitted, without those refused later."""
         return sum(self._submitted.values())
 
     @property
@@ -85,13 +85,13 @@ class Submitter:
         return f"the queue is full ({self._backoff.words}); apply again later" if self._room.batches == 0 else ""
 
     def observe(self, seen: Observed) -> None:
-        """Update what is in flight, and what a full queue has refused."""
+        """Update what is in flight and what was refused."""
         self._in_flight.set_running(self._spec.address, seen.batches)
         for known in self._backoff.look(seen.batches, self.sent, self._in_flight.count()):
             self._submitted[known.line.round] -= known.line.requests  # nothing of it ran: the plan's limit holds
 
     def submit(self, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch]) -> bool:
-        """Submit as many shards as the account's queue has room for. Return whether a batch was created.
+        """Submit as many shards as the queue has room for. Return whether a batch was created.
 
         An account that can't pay ends all submitting; batches in flight are still fetched.
         """
@@ -116,7 +116,6 @@ class Submitter:
         return self._backoff.room(self._spec.address, seen.batches, shards, running, now, self._context.watcher)
 
     def _submit_actions(self, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch]) -> None:
-        """Carry out the submit actions, or the canary's share of them."""
         if not self._in_flight.has_room(self._spec):
             return
         check_writable(self._context, self._spec)
@@ -131,7 +130,7 @@ class Submitter:
     def _submit_action(
         self, action: Submit, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch], *, canary: bool
     ) -> None:
-        """Submit the shards of one round in parallel. Record each batch as soon as it exists."""
+        """Submit one round in parallel. Record each batch as soon as it exists."""
         self._check_limits(action)
         progress = TransferProgress(
             partial(self._context.watcher.progress, f"upload {self._spec.address}"), total=action.bytes
@@ -158,7 +157,7 @@ class Submitter:
         progress.end()
 
     def _record_soon(self, line: BatchLine) -> None:
-        """Add a batch to the lockfile. If that fails, start no more uploads, but finish those under way."""
+        """Add a batch to the lockfile. On failure, start no more uploads, but finish those under way."""
         try:
             self._writer.add(line, pinned=True)
         except (OSError, BatchspecError):
@@ -167,7 +166,7 @@ class Submitter:
     def _tasks(
         self, target: Submission, action: Submit, seen: Observed, *, canary: bool
     ) -> Iterator[Callable[[], tuple[BatchLine, RemoteBatch]]]:
-        """Yield a task for each shard that there is room for. Cut a shard only when its task is taken."""
+        """Yield a task for each shard with room. Cut a shard only when its task is taken."""
         seen.realm.shards.mkdir(parents=True, exist_ok=True)
         remaining = math.inf if self._room.batches is None else self._room.batches
         for shard in self._shards(action, seen.realm.shards, canary=canary):
@@ -211,10 +210,10 @@ class Submitter:
     def _check_safe_to_submit(
         self, seen: Observed, ledger: Ledger, listed: Mapping[str, RemoteBatch], *, canary: bool
     ) -> None:
-        """Check that no batch at the service may already have the requests to submit.
+        """Check that no batch may already have the requests to submit.
 
-        Raises ConflictError for batches that may be this job's. Raises BlockedError while an unanswered create may
-        still show up in the list.
+        Raises ConflictError for possible batches of this job, BlockedError while an unanswered create may still be
+        listed.
         """
         names = self._context.names(self._spec)
         creates = [create for name in names for create in ledger.creates(seen.realm.name, name)]
@@ -236,12 +235,11 @@ class Submitter:
             raise BlockedError(Blocked(self._spec.address, reason, seconds, event="create.doubtful", settles=True))
 
     def _recorded(self, ledger: Ledger, realm: str) -> frozenset[str]:
-        """Return the batches that a lockfile of the project or the ledger has."""
         locked = (batch for path in self._context.lock_paths() for batch in self._context.lockfile(path).batches)
         return ledger.batches(realm).union(locked)
 
     def _shards(self, action: Submit, folder: Path | None, *, canary: bool) -> Iterator[Shard]:
-        """Cut the shards of a round, or of its canary. Write none if `folder` is None."""
+        """Cut a round or its canary. Write nothing if `folder` is None."""
         wanted = partial(wanted_round, action.round)
         if canary and action.round == 1 and self._spec.job.canary is not None:
             spread = Spread(action.requests, self._spec.job.canary.requests)

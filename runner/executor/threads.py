@@ -1,4 +1,4 @@
-"""Run a few tasks in parallel on threads. Ctrl-C does not wait for them."""
+"""Run a few tasks on threads. Ctrl-C does not wait for them."""
 
 from __future__ import annotations
 
@@ -36,13 +36,12 @@ class _Pool(Generic[T]):
         self.running += 1
 
     def wait(self) -> _Done[T] | BaseException:
-        """Wait until a task ends. Return its result, or what it raised."""
+        """Return the next result, or what the task raised."""
         result = self._done.get()
         self.running -= 1
         return result
 
     def close(self) -> None:
-        """Let each thread end after its task."""
         for _ in range(self._threads):
             self._waiting.put(None)
 
@@ -55,11 +54,10 @@ class _Pool(Generic[T]):
 
 
 def run_tasks(tasks: Iterable[Callable[[], T]], workers: int = TRANSFERS) -> Iterator[T]:
-    """Run tasks, at most `workers` at once. Yield results in the order in which they end.
+    """Run at most `workers` tasks at once. Yield results in the order in which they end.
 
-    Takes a task from the iterable only when there is room. After a failure, tasks under way finish and their results
-    are yielded; then the first error is raised. Ctrl-C leaves at once: threads are daemons, and the ledger has their
-    intents.
+    Takes a task only when there is room. After a failure, tasks under way finish and yield; then the first error is
+    raised. Ctrl-C leaves at once: threads are daemons, and the ledger has their intents.
     """
     pool = _Pool[T]()
     source = iter(tasks)
@@ -89,7 +87,7 @@ def run_tasks(tasks: Iterable[Callable[[], T]], workers: int = TRANSFERS) -> Ite
 class TransferProgress:
     """Bytes that several threads have transferred, reported as (done, total).
 
-    An unknown `total` is estimated from the parts that have begun, out of `parts`.
+    An unknown `total` is estimated from the parts that have begun.
     """
 
     def __init__(self, report: Callable[[int, int], None], *, total: int = 0, parts: int = 1) -> None:
@@ -102,7 +100,7 @@ class TransferProgress:
         self._lock = threading.Lock()
 
     def add(self, count: int, expected: int = 0, *, part: str = "") -> None:
-        """Add `count` transferred bytes, and `expected` more bytes that a part is known to have."""
+        """Add `count` transferred bytes. A part is known to have `expected` more."""
         with self._lock:
             self._sum += count
             self._expected += expected
@@ -112,7 +110,7 @@ class TransferProgress:
             self._report(done, total)
 
     def end(self) -> None:
-        """Report that everything is done."""
+        """Report the end."""
         with self._lock:
             if self._sum:
                 self._report(self._sum, self._sum)

@@ -1,4 +1,4 @@
-"""Safety checks before submitting: creates without a response, and batches that match no job."""
+"""Before submitting, check creates without a response, and batches that match no job."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _NAMED = 3
 
 
 def supports_idempotency_keys(listed: Mapping[str, RemoteBatch]) -> bool:
-    """Return whether listed batches show that the service keeps idempotency keys."""
+    """Return whether listed batches have idempotency keys."""
     return any(batch.request_id for batch in listed.values())
 
 
 class CreateGracePeriod:
-    """How long a job waits for the batches of unconfirmed creates. Clock jumps do not extend it."""
+    """How long to wait for batches of unconfirmed creates. Clock jumps do not extend it."""
 
     def __init__(self, kind: str) -> None:
         self._seconds = GRACE_PERIOD[kind]
         self._first_seen: dict[str, datetime] = {}
 
     def remaining(self, unconfirmed: Iterable[Create], now: datetime) -> float:
-        """Return the seconds until the list proves all these creates failed; 0 if there are none."""
+        """Return the seconds until the list proves that all these creates failed."""
         ages = [self._age(create, now) for create in unconfirmed]
         return max(self._seconds - min(ages, default=self._seconds), 0.0)
 
@@ -45,14 +45,13 @@ def check_unrecognized_batches(
     sizes: Collection[int],
     last: BatchLine | None,
 ) -> None:
-    """Raise ConflictError if the service has unrecorded batches that may be this job's.
+    """Raise ConflictError if unrecorded batches may be this job's.
 
-    Only for a service that returns neither keys nor metadata: there, a batch missing from the lockfile can't be
-    recognized.
+    Only for a service without keys and metadata: there, a batch missing from the lockfile can't be recognized.
 
     known: batches of all lockfiles and of the ledger.
     sizes: request counts of the shards to submit.
-    last: the job's newest recorded batch. Older batches belong to other jobs.
+    last: the job's newest recorded batch. Older ones belong to other jobs.
     """
     since = moment_of(last.created_at) if last is not None else None
     unrecognized = [
