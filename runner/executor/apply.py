@@ -37,7 +37,7 @@ def apply(
     waiting: bool = True,
     deadline: datetime | None = None,
 ) -> tuple[Outcome, ...]:
-    """Carry out the plan for all jobs, within their `limits` by address. A failed job stops no other.
+    """Carry out the plan for all jobs, within their `limits`. A failed job stops no other.
 
     If not `waiting`, return once everything possible is submitted. Raises Interrupted.
     """
@@ -71,7 +71,7 @@ def _abandon_blocked(context: Context, runs: Sequence[JobRun]) -> None:
 
 
 def _advance_all(context: Context, runs: Sequence[JobRun]) -> None:
-    """Advance jobs under their lockfile's lock. Locks that others hold come last."""
+    """Advance jobs under their lockfile's lock; contended locks come last."""
     groups: dict[Path, list[JobRun]] = {}
     for run in runs:
         groups.setdefault(context.places.lock(run.lock_path), []).append(run)

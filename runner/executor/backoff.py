@@ -1,7 +1,7 @@
-"""When to submit a shard again after the account's queue was full.
+"""When to submit again after the account's queue was full.
 
-A refusal is not billed and uses up no round. After one, submit one batch at a time: when a batch ends, or after a pause
-that doubles.
+A refusal is not billed and uses up no round. After one, submit a batch when another ends, or after a pause that
+doubles.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ MAX_REFUSALS_ALONE = 3
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Batches that may be submitted now (None: no limit), and seconds until one more may be."""
+    """Batches that may be submitted now (None: no limit), and seconds until the next."""
 
     batches: int | None = None
     seconds: float = 0.0
 
     @property
     def wake(self) -> float:
-        """Seconds until the next attempt; infinite if some may be submitted now."""
+        """Seconds until the next attempt, or infinite."""
         return self.seconds if self.batches == 0 else math.inf
 
 
 class Backoff:
-    """Refusals of one job in one apply. `words`, `size`: message and bytes of the last."""
+    """Refusals of one job in one apply."""
 
     def __init__(self) -> None:
         self.words = ""
@@ -54,7 +54,7 @@ class Backoff:
         self._reported: str = ""
 
     def look(self, batches: Sequence[BatchRecord], sent: Collection[str], running: int) -> list[BatchRecord]:
-        """Count newly refused batches. Return those in `sent`. `running`: batches in flight."""
+        """Count newly refused batches. Return those in `sent`."""
         new = [one for one in batches if one.refused and one.line.batch not in self._counted]
         self._counted.update(one.line.batch for one in new)
         for one in new:
@@ -75,10 +75,7 @@ class Backoff:
     def room(
         self, address: str, batches: Sequence[BatchRecord], shards: int, running: int, now: datetime, watcher: Watcher
     ) -> Room:
-        """Return how many of `shards` shards may be submitted now. `batches` are all of the job.
-
-        Raises BatchspecError if waiting does not help.
-        """
+        """Return how many of `shards` shards may be submitted now. Raises BatchspecError if waiting does not help."""
         hopeless = not running and max(self._alone.values(), default=0) >= MAX_REFUSALS_ALONE
         if hopeless or len(self._counted) + len(self._creates) > most_refusals(shards):
             raise BatchspecError(
@@ -113,7 +110,6 @@ class Backoff:
         return Room(1) if remaining <= 0 else Room(0, math.ceil(remaining))
 
     def _in_a_row(self, refused: Sequence[BatchRecord], later: Sequence[BatchRecord]) -> int:
-        """Return the refusals of the most refused shard since a batch was accepted."""
         if any(one.ended or one.state not in {"submitted", "validating"} for one in later):
             return 1
         names = Counter([*(_name(one) for one in refused), *(shard for shard, _ in self._creates)])

@@ -40,8 +40,7 @@ def fetch_batch(
 ) -> ResultIndex:
     """Fetch results, and decide whether missing ones are gone for good.
 
-    ended_by: when the batch had ended at the latest; None: long ago.
-    gone_before: an earlier fetch found the results gone.
+    ended_by: latest time of its end; None: long ago.
 
     Raises NotFound if they are gone, NotVisibleYet if they may still appear.
     """
@@ -69,7 +68,7 @@ def fetch(
     If lines are missing, download once more from new URLs and keep the lines of both downloads.
 
     progress, reading: called with bytes downloaded and indexed.
-    settled: the batch ended long enough ago that all its results are visible.
+    settled: all its results must be visible by now.
 
     Raises NotFound if results are missing, NotReady, or ProviderError.
     """
@@ -102,7 +101,7 @@ def _fetch_once(
     *,
     settled: bool,
 ) -> ResultIndex:
-    """Download and index new files. Replace stored results only if that loses nothing."""
+    """Replace stored results only if that loses nothing."""
     with store.staging(batch.batch_id) as staged:
         whole = _download(api, batch, staged, progress, settled=settled)
         files, errors = (*staged, store.rows(batch.batch_id)), _errors(batch)
@@ -118,7 +117,6 @@ def _fetch_once(
 
 
 def _carry_over(stored: ResultIndex, entries: Entries, fresh: tuple[Path, Path]) -> bool:
-    """Append stored lines that the new files lack. Return whether there were any."""
     old = stored.entries.all()
     new = entries[entries["file"] < len(fresh)]
     again = np.where(
@@ -146,7 +144,7 @@ def _completeness(summary: Summary) -> tuple[int, int, bool]:
 def _download(
     api: BatchApi, batch: RemoteBatch, files: tuple[Path, Path], progress: Progress | None, *, settled: bool
 ) -> bool:
-    """Download the files that exist. Return whether the counts promise no others."""
+    """Return whether the counts promise no other files."""
     counts = batch.counts
     try:
         urls = api.results(batch.batch_id)

@@ -34,7 +34,7 @@ class InFlightLimit:
         self._in_flight[spec.address].remove(tokens_of(shard.bytes))
 
     def has_room(self, spec: JobSpec) -> bool:
-        """Return whether another batch fits, of any size."""
+        """Return whether another batch fits."""
         return all(
             limits.shards is None or len(in_flight) < limits.shards
             for limits, in_flight in self._limits_of(spec.address, spec)

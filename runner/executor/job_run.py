@@ -1,6 +1,6 @@
 """Carry out one job's plan, observing again after each effect.
 
-Each effect is recorded before the next begins, so the next apply can continue after a crash at any point.
+Each effect is recorded before the next begins, so a later apply can continue after a crash.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from runner.state.lockfile_lines import PartitionField
 
 
 class JobRun:
-    """One job in an apply. `outcome`: None until it ends. `blocked`: why it can't continue now."""
+    """One job in an apply. `outcome` is None until it ends."""
 
     def __init__(
         self,
@@ -125,7 +125,6 @@ class JobRun:
         return paid.into(Outcome(self.address, end, plan, message, self._submitter.submitted, running, codes))
 
     def _running(self) -> tuple[str, ...]:
-        """Return the batches in flight, observed or submitted since."""
         ended = dict.fromkeys(self._submitter.sent, False)
         if self._seen is not None:
             ended |= {known.line.batch: known.ended for known in self._seen.batches}
@@ -165,7 +164,6 @@ class JobRun:
         return seen
 
     def _adopt(self, seen: Observed) -> bool:
-        """Record adopted batches and a rename. Return whether the lockfile changed."""
         adopted = [known for known in seen.batches if known.adopted]
         old = self._spec.moved_from
         lockfile = self._context.lockfile(self._spec.lock_path)

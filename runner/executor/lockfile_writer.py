@@ -10,7 +10,7 @@ INTERVAL = 1.0
 
 
 class LockfileWriter:
-    """Batch lines not written yet. `pins` are the newest batches'."""
+    """Batch lines not written yet."""
 
     def __init__(self, context: Context, lock_path: str, pins: PinsLine) -> None:
         self._context = context
@@ -20,7 +20,7 @@ class LockfileWriter:
         self._saved_at = 0.0
 
     def add(self, line: BatchLine, *, pinned: bool) -> None:
-        """Add a line; write all if the last write is a second ago. Call `flush` at the end."""
+        """Add a line; write about once a second. Call `flush` at the end."""
         self._unsaved.append(line)
         now = self._context.now().timestamp()
         if abs(now - self._saved_at) >= INTERVAL:
@@ -28,7 +28,7 @@ class LockfileWriter:
             self._saved_at = now
 
     def flush(self, *lines: BatchLine, pinned: bool = False) -> None:
-        """Write all lines; with `pinned`, make these pins current."""
+        """Write all lines; with `pinned`, make the pins current."""
         self._unsaved += lines
         if not self._unsaved:
             return

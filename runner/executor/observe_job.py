@@ -29,7 +29,7 @@ def observe_job(
     """Observe a job with all downloaded results, and plan it. Raises BatchspecError.
 
     listed, api: None if the service is not asked.
-    gone: batches that lost their results at the service.
+    gone: batches that lost their results.
     """
     lockfile = job_lockfile(context, desired.spec)
     batches = collect_batches(context, desired.spec, lockfile, creates, listed, api)

@@ -19,7 +19,7 @@ End = Literal["succeeded", "failed", "running", "skipped", "error"]
 
 @dataclass(frozen=True, slots=True)
 class RenderedJob:
-    """A rendered job; for apply also its estimate and the reason for a budget override."""
+    """A rendered job. `override`: why apply may exceed the budget."""
 
     desired: Desired
     pins: PinsLine
@@ -29,11 +29,10 @@ class RenderedJob:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one job ended. `failed`: more requests failed than tolerated.
+    """How one job ended. `failed`: more requests failed than tolerated. Amounts are USD or None.
 
-    cost: USD of batches that this apply submitted and recorded, or None.
-    expected: their estimate, an upper bound if `at_most`, or None.
-    earlier: USD of earlier batches that this apply recorded, or None.
+    cost: of batches that this apply submitted. `expected`: their estimate, or limit if `at_most`.
+    earlier: of older batches that this apply recorded.
     """
 
     address: str
@@ -67,7 +66,7 @@ class Paid:
     def of(
         cls, batches: Sequence[BatchRecord], sent: Collection[str], priced: Collection[str], estimate: Estimate | None
     ) -> Paid:
-        """Sum up recorded batches: those `sent` by this apply, and those not `priced` before."""
+        """Sum up recorded batches: `sent` by this apply, and not `priced` before."""
         recorded = [known.line for known in batches if known.line.cost is not None]
         own = [line for line in recorded if line.batch in sent]
         before = [line for line in recorded if line.batch not in sent and line.batch not in priced]

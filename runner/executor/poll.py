@@ -27,7 +27,7 @@ MAX_RETRY_AFTER = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class PollTarget:
-    """One job's batches. After `wake` seconds the job continues in any case."""
+    """One job's batches. After `wake` seconds it continues anyway."""
 
     address: str
     kind: str
@@ -40,7 +40,7 @@ class PollTarget:
 class Blocked:
     """Why a job can't continue, and for how many seconds (0: unknown).
 
-    settles: the block ends after `seconds` in any case.
+    settles: it ends after `seconds` in any case.
     code: error code if the command does not wait.
     """
 
@@ -61,10 +61,9 @@ class BlockedError(Exception):
 
 
 class Poller:
-    """The waiting of one command.
+    """The waiting of one command, in growing intervals.
 
-    Intervals grow with the time waited, so polls are logarithmic in it. Elapsed time is the sum of the sleeps, because
-    clocks jump and laptops suspend.
+    Elapsed time is the sum of the sleeps, because clocks jump and laptops suspend.
     """
 
     def __init__(self, context: Context) -> None:
@@ -97,7 +96,6 @@ class Poller:
         return deadline is not None and self._context.now() >= deadline
 
     def _sleep(self, seconds: float, deadline: datetime | None) -> float:
-        """Sleep, at most until the deadline. Return the seconds."""
         if deadline is not None:
             until_deadline = (deadline - self._context.now()).total_seconds()
             seconds = min(seconds, max(until_deadline, 0.05))
@@ -106,10 +104,7 @@ class Poller:
         return seconds
 
     def wait_for_any(self, targets: Sequence[PollTarget], deadline: datetime | None) -> bool:
-        """Wait until a batch ends or a `wake` passes. Return False at the deadline.
-
-        Waits out an unreachable service. Raises Unauthorized.
-        """
+        """Wait until a batch ends or a `wake` passes. Return False at the deadline. Raises Unauthorized."""
         shortest = min(MIN_INTERVAL[target.kind] for target in targets)
         wake = self._slept + min(target.wake for target in targets)
         while True:
@@ -133,7 +128,6 @@ class Poller:
             self._sleep(min(seconds, max(wake - self._slept, pause)), deadline)
 
     def _pause_after(self, error: ProviderError) -> float:
-        """Return the seconds that the service asks for."""
         pause = 0.0
         if isinstance(error, RateLimited | ServerError):
             pause = min(error.retry_after or 0.0, MAX_RETRY_AFTER)
@@ -143,7 +137,6 @@ class Poller:
         return pause
 
     def _poll(self, targets: Sequence[PollTarget]) -> bool:
-        """Read each list once and report progress. Return whether a batch ended."""
         ended = False
         found: dict[int, Mapping[str, RemoteBatch]] = {}
         for target in targets:
@@ -158,7 +151,7 @@ class Poller:
         return ended
 
     def _report_progress(self, address: str, batches: Sequence[RemoteBatch]) -> None:
-        """Report counts, including batches that ended during this wait, so that they never shrink."""
+        """Report counts. Those of batches that ended stay, so they never shrink."""
         counts = self._counts.setdefault(address, {})
         counts |= {batch.batch_id: batch.counts for batch in batches}
         if not counts:
@@ -170,7 +163,6 @@ class Poller:
         self._context.watcher.progress(f"answers {address}", done, total, failed, states)
 
     def _is_gone(self, batch: str, kind: str, address: str) -> bool:
-        """Return whether a batch was missing beyond the consistency window."""
         if batch not in self._missing and CONSISTENCY_WINDOW[kind]:
             self._context.watcher.event(
                 "batch.missing", job=address, batch=batch, seconds=round(CONSISTENCY_WINDOW[kind])
@@ -179,7 +171,6 @@ class Poller:
 
 
 def _find(api: BatchApi, wanted: frozenset[str], now: datetime) -> dict[str, RemoteBatch]:
-    """Return the wanted batches. Read no more pages than needed."""
     found: dict[str, RemoteBatch] = {}
     for batch in newest_first(api, now):
         if batch.batch_id in wanted:

@@ -1,8 +1,7 @@
 """Before a rewrite of the output, store answers that only it has.
 
 Raw results can be lost: the store is deleted, and the service keeps them for weeks only. Then a trusted output is the
-last copy. Its rows are stored next to the raw results. If it lacks the fields for that, fewer answers never overwrite
-it.
+last copy. Its rows are stored next to the raw results.
 """
 
 from __future__ import annotations
@@ -29,10 +28,9 @@ if TYPE_CHECKING:
 
 
 def recover_answers(context: Context, spec: JobSpec, seen: Observed, done: set[str]) -> bool:
-    """Store the answers that only a trusted output has. Return whether there were any.
+    """Store answers that only a trusted output has. Return whether there were any.
 
-    Outputs that can't be read back are copied. `done` collects the batches handled in this apply. Raises StoreError if
-    a rewrite would lose answers.
+    Copies outputs that can't be read back. Raises StoreError if a rewrite would lose answers.
     """
     recovered = False
     for known in seen.batches:
@@ -53,7 +51,7 @@ def recover_answers(context: Context, spec: JobSpec, seen: Observed, done: set[s
 
 
 def _protect_outputs(context: Context, spec: JobSpec, seen: Observed) -> None:
-    """Back up outputs as their policy demands. Raises StoreError if it refuses."""
+    """Back up outputs. Raises StoreError if their policy refuses."""
     path = context.places.output(spec.job.output.path)
     if seen.fate is OverwritePolicy.REFUSE:
         raise StoreError(
@@ -76,7 +74,6 @@ def _back_up(context: Context, store: ResultStore, path: Path) -> None:
 
 
 def _missing(answers: OutputAnswers, index: ResultIndex | None) -> Entries:
-    """Return an output's rows whose answers the results lack."""
     rows = answers.entries.all()
     if index is None:
         return rows
@@ -87,7 +84,7 @@ def _missing(answers: OutputAnswers, index: ResultIndex | None) -> Entries:
 
 
 def _store_rows(store: ResultStore, batch: str, rows: Entries, lines: Path) -> None:
-    """Append an output's rows to a batch. Remove its index, so that it is rebuilt."""
+    """Append rows to a batch. Remove its index, so that it is rebuilt."""
     with store.locked(batch), atomic_write(store.rows(batch)) as file, lines.open("rb") as source:
         if store.rows(batch).exists():
             file.write(store.rows(batch).read_bytes())

@@ -23,7 +23,7 @@ from runner.state.results import CustomIdMap, ResultIndex
 
 
 class ResultFetcher:
-    """Fetches of one job in one apply. `gone`: batches that lost their results at the service."""
+    """Fetches of one job. `gone`: batches that lost their results."""
 
     def __init__(self, context: Context, spec: JobSpec, writer: LockfileWriter) -> None:
         self.gone: set[str] = set()
@@ -36,13 +36,13 @@ class ResultFetcher:
         self._ended_by: dict[str, datetime] = {}
 
     def reset(self) -> None:
-        """Allow batches to be fetched again."""
+        """Allow new fetches."""
         self._tried.clear()
 
     def fetch(self, seen: Observed, *, needed: bool) -> bool:
-        """Fetch results `needed` to plan, or also those that only the output has. Return whether any are new.
+        """Fetch results `needed` to plan, or all. Return whether any are new.
 
-        Raises the first deferred error if needed.
+        Raises ProviderError if needed results can't be had.
         """
         wanted = list(self._wanted(seen, needed))
         moved, read = (
@@ -69,7 +69,6 @@ class ResultFetcher:
         return fetched
 
     def _wanted(self, seen: Observed, needed: bool) -> Iterator[BatchRecord]:
-        """Yield batches to fetch; incomplete ones once in each apply."""
         planned = {action.batch for action in seen.plan.actions if isinstance(action, Fetch)}
         for known in seen.batches:
             if not known.ended or known.line.batch in self._tried:
@@ -83,7 +82,6 @@ class ResultFetcher:
     def _fetch_batch(
         self, seen: Observed, known: BatchRecord, needed: bool, moved: TransferProgress, read: TransferProgress
     ) -> BatchLine | None:
-        """Return a fetched batch's new lockfile line, or None."""
         batch = known.line.batch
         self._tried.add(batch)
         try:
@@ -153,7 +151,7 @@ class ResultFetcher:
         self._deferred.append(error)
 
     def _refresh(self, known: BatchRecord) -> RemoteBatch:
-        """Return the batch as it is now: an incomplete one's details decide what is resubmitted."""
+        """Return the batch as it is now: details of an incomplete one decide what is resubmitted."""
         listed = known.remote
         if listed is not None and listed.status == "completed":
             return listed

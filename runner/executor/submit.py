@@ -1,8 +1,8 @@
 """Upload a shard, then create a batch. The ledger records the intent before each step.
 
 What if the process dies here? Before the upload: nothing happened. After it: the ledger knows the file, or it is
-uploaded again; files cost nothing. Between the create and its response: the same facts give the same `request_id`. So
-the next run finds the batch in the list, or sends the key again and the service returns the existing batch.
+uploaded again; files cost nothing. Between create and response: the same facts give the same `request_id`. So the next
+run finds the batch in the list, or sends the key again and gets the existing batch.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def key_of(project: str, address: str, shard: Shard, batches: Sequence[BatchReco
 def submit(
     target: Submission, shard: Shard, number: int, batches: Sequence[BatchRecord], pins: str
 ) -> tuple[BatchLine, RemoteBatch]:
-    """Submit a shard exactly once. Return its lockfile line and the batch.
-
-    number: its round. `batches`: all of its address.
+    """Submit a shard exactly once, in round `number`. `batches` are all of its address.
 
     Raises ConflictError if the service has something else under the key, or ProviderError.
     """
@@ -117,7 +115,6 @@ def submit(
 
 
 def _uploaded(target: Submission, shard: Shard, fresh: bool) -> tuple[str, bool]:
-    """Return the id of a file with the shard's bytes, and whether it is an earlier upload."""
     now = target.context.now
     known = None if fresh else target.ledger.upload_of(target.realm.name, shard.digest, target.spec.address, now())
     if known is not None:
@@ -143,9 +140,8 @@ def _create(target: Submission, order: CreateRequest, shard: Shard, *, unconfirm
     unconfirmed: an earlier create with this key got no response. A refusal proves nothing about it, so its intent
     stays.
 
-    If the outcome stays unknown, the intent stays, and the next round looks for the batch. Without idempotency keys,
-    never
-    ask twice: only time shows whether the first create worked.
+    Otherwise an unknown outcome leaves the intent for the next round. Without idempotency keys, never ask twice: only
+    time shows whether the first create worked.
     """
     for attempt in range(MAX_ATTEMPTS):
         try:
@@ -174,7 +170,6 @@ def _create(target: Submission, order: CreateRequest, shard: Shard, *, unconfirm
 
 
 def _find_by_key(target: Submission, order: CreateRequest, conflict: Conflict) -> RemoteBatch:
-    """Return the batch with the key; the list may lag. Raises ConflictError."""
     for attempt in range(MAX_ATTEMPTS):
         found = _find(target, order)
         if found is not None:

@@ -1,4 +1,4 @@
-"""What one job may submit now, and in which order.
+"""What one job may submit now.
 
 Every batch is recorded before any step that depends on it: in the ledger first, soon after in the lockfile.
 """
@@ -43,7 +43,7 @@ _SHORT = 12
 
 
 class Submitter:
-    """Submits one job's shards in one apply. `sent`: its batches. `out_of_money`: the error that ended it."""
+    """Submits one job's shards. `sent`: its batches. `out_of_money`: the error that ended it."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Submitter:
 
     @property
     def wake(self) -> float:
-        """Seconds until more may be submitted; infinite if only the end of a batch makes room."""
+        """Seconds until more may be submitted, or infinite."""
         return self._room.wake
 
     @property
@@ -91,9 +91,9 @@ class Submitter:
             self._submitted[known.line.round] -= known.line.requests  # nothing of it ran: the plan's limit holds
 
     def submit(self, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch]) -> bool:
-        """Submit as many shards as the queue has room for. Return whether a batch was created.
+        """Submit as many shards as fit. Return whether a batch was created.
 
-        An account that can't pay ends all submitting; batches in flight are still fetched.
+        An account that can't pay ends all submitting, but no fetching.
         """
         if self.out_of_money is not None or not _submits(seen):
             return False
@@ -130,7 +130,6 @@ class Submitter:
     def _submit_action(
         self, action: Submit, seen: Observed, ledger: Ledger, listed: dict[str, RemoteBatch], *, canary: bool
     ) -> None:
-        """Submit one round in parallel. Record each batch as soon as it exists."""
         self._check_limits(action)
         progress = TransferProgress(
             partial(self._context.watcher.progress, f"upload {self._spec.address}"), total=action.bytes
@@ -157,7 +156,7 @@ class Submitter:
         progress.end()
 
     def _record_soon(self, line: BatchLine) -> None:
-        """Add a batch to the lockfile. On failure, start no more uploads, but finish those under way."""
+        """Add a batch to the lockfile. On failure, start no more uploads."""
         try:
             self._writer.add(line, pinned=True)
         except (OSError, BatchspecError):
@@ -166,7 +165,7 @@ class Submitter:
     def _tasks(
         self, target: Submission, action: Submit, seen: Observed, *, canary: bool
     ) -> Iterator[Callable[[], tuple[BatchLine, RemoteBatch]]]:
-        """Yield a task for each shard with room. Cut a shard only when its task is taken."""
+        """Yield a task for each shard with room. Cut each only when needed."""
         seen.realm.shards.mkdir(parents=True, exist_ok=True)
         remaining = math.inf if self._room.batches is None else self._room.batches
         for shard in self._shards(action, seen.realm.shards, canary=canary):
@@ -210,7 +209,7 @@ class Submitter:
     def _check_safe_to_submit(
         self, seen: Observed, ledger: Ledger, listed: Mapping[str, RemoteBatch], *, canary: bool
     ) -> None:
-        """Check that no batch may already have the requests to submit.
+        """Check that no batch may already have the requests.
 
         Raises ConflictError for possible batches of this job, BlockedError while an unanswered create may still be
         listed.
@@ -239,7 +238,6 @@ class Submitter:
         return ledger.batches(realm).union(locked)
 
     def _shards(self, action: Submit, folder: Path | None, *, canary: bool) -> Iterator[Shard]:
-        """Cut a round or its canary. Write nothing if `folder` is None."""
         wanted = partial(wanted_round, action.round)
         if canary and action.round == 1 and self._spec.job.canary is not None:
             spread = Spread(action.requests, self._spec.job.canary.requests)

@@ -20,8 +20,6 @@ class _Done(Generic[T]):
 
 
 class _Pool(Generic[T]):
-    """Daemon threads, started when needed."""
-
     def __init__(self) -> None:
         self.running = 0
         self._threads = 0
@@ -36,7 +34,6 @@ class _Pool(Generic[T]):
         self.running += 1
 
     def wait(self) -> _Done[T] | BaseException:
-        """Return the next result, or what the task raised."""
         result = self._done.get()
         self.running -= 1
         return result
@@ -56,8 +53,8 @@ class _Pool(Generic[T]):
 def run_tasks(tasks: Iterable[Callable[[], T]], workers: int = TRANSFERS) -> Iterator[T]:
     """Run at most `workers` tasks at once. Yield results in the order in which they end.
 
-    Takes a task only when there is room. After a failure, tasks under way finish and yield; then the first error is
-    raised. Ctrl-C leaves at once: threads are daemons, and the ledger has their intents.
+    After a failure, tasks under way finish and yield; then the first error is raised. Ctrl-C leaves at once: threads
+    are daemons, and the ledger has their intents.
     """
     pool = _Pool[T]()
     source = iter(tasks)
@@ -85,10 +82,7 @@ def run_tasks(tasks: Iterable[Callable[[], T]], workers: int = TRANSFERS) -> Ite
 
 
 class TransferProgress:
-    """Bytes that several threads have transferred, reported as (done, total).
-
-    An unknown `total` is estimated from the parts that have begun.
-    """
+    """Bytes transferred by several threads. An unknown `total` is estimated."""
 
     def __init__(self, report: Callable[[int, int], None], *, total: int = 0, parts: int = 1) -> None:
         self._report = report
@@ -100,7 +94,7 @@ class TransferProgress:
         self._lock = threading.Lock()
 
     def add(self, count: int, expected: int = 0, *, part: str = "") -> None:
-        """Add `count` transferred bytes. A part is known to have `expected` more."""
+        """Add transferred bytes. A part is known to have `expected` more."""
         with self._lock:
             self._sum += count
             self._expected += expected

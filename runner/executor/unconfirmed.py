@@ -1,4 +1,4 @@
-"""Before submitting, check creates without a response, and batches that match no job."""
+"""Before submitting, check unanswered creates, and batches that match no job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def supports_idempotency_keys(listed: Mapping[str, RemoteBatch]) -> bool:
 
 
 class CreateGracePeriod:
-    """How long to wait for batches of unconfirmed creates. Clock jumps do not extend it."""
+    """How long to wait for batches of unconfirmed creates, in spite of clock jumps."""
 
     def __init__(self, kind: str) -> None:
         self._seconds = GRACE_PERIOD[kind]
@@ -45,9 +45,7 @@ def check_unrecognized_batches(
     sizes: Collection[int],
     last: BatchLine | None,
 ) -> None:
-    """Raise ConflictError if unrecorded batches may be this job's.
-
-    Only for a service without keys and metadata: there, a batch missing from the lockfile can't be recognized.
+    """Raise ConflictError if unrecorded batches may be this job's, at a service without keys and metadata.
 
     known: batches of all lockfiles and of the ledger.
     sizes: request counts of the shards to submit.
