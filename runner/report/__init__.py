@@ -1,1 +1,1 @@
-"""Looking back: reports, the history of a job, and what changed between two versions of its answers. Reads only."""
+"""Reports, job history, and changes of answers. Reads only."""

@@ -1,4 +1,4 @@
-"""A report's facts from a project: its lockfiles, its outputs and, for a few samples, its input rendered again."""
+"""Collects a report's facts from a project."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.report.runs import runs
 
 
 def collect(context: Context, jobs: Sequence[JobSpec], *, prompts: bool) -> tuple[JobFacts, ...]:
-    """Return the facts of these jobs. With `prompts`, read the input to show samples next to their prompts."""
+    """Return the facts of jobs. With `prompts`, render the input for samples' prompts."""
     return tuple(_job(context, spec, prompts) for spec in jobs)
 
 
@@ -44,7 +44,7 @@ def _job(context: Context, spec: JobSpec, prompts: bool) -> JobFacts:
 
 
 def _invalid(context: Context, spec: JobSpec) -> Mapping[str, int] | None:
-    """Answers that do not fit the schema, by batch, as `status` counts them; None where the output can't tell."""
+    """Return invalid answers by batch; None if the output does not show them."""
     path = context.places.output(spec.job.output.path)
     apart = None if spec.job.output.errors is None else context.places.output(spec.job.output.errors)
     if not path.is_file() or (apart is not None and not apart.is_file()):
@@ -57,7 +57,6 @@ def _invalid(context: Context, spec: JobSpec) -> Mapping[str, int] | None:
 
 
 def _output(context: Context, output: Output) -> tuple[OutputFacts | None, str]:
-    """What the output holds, with failed rows from a file of their own where there is one; or why it can't be said."""
     path = context.places.output(output.path)
     shown = context.places.shown(path)
     if output.kind not in READABLE:
@@ -73,8 +72,8 @@ def _output(context: Context, output: Output) -> tuple[OutputFacts | None, str]:
 
 
 def find_prompts(spec: JobSpec, root: Path, keys: Collection[str]) -> dict[str, str]:
-    """The prompts behind request keys, by rendering the input until all are found; those that are gone are left out."""
-    # The second and later asks of one body have its key with an ordinal.
+    """Return the prompts of request keys, rendering the input until all are found."""
+    # Equal bodies share a key, with an ordinal.
     wanted: dict[str, list[str]] = {}
     for key in keys:
         wanted.setdefault(key[:43], []).append(key)
@@ -86,6 +85,6 @@ def find_prompts(spec: JobSpec, root: Path, keys: Collection[str]) -> dict[str, 
             if len(found) == len(keys):
                 break
     except BatchspecError:
-        # An input that can't be rendered any more is what `validate` and `plan` are there to say.
+        # `validate` and `plan` report an input that can't be rendered.
         return found
     return found

@@ -1,4 +1,4 @@
-"""Two versions of an output against each other, row by row id. What is kept in memory does not grow with the rows."""
+"""Compares two versions of an output by row id, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from runner.base.differences import windows
 from runner.report.rows import AnswerRow, answer_text, parse_row, structured
 
 _SHOWN = 40
-"""Characters of a value that changed."""
+"""Characters of a changed value."""
 _VALUES = 1_000
-"""Different changes of one field that are told apart; the rest is counted together."""
+"""Different changes of one field that are counted separately."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row whose answer changed. An error stands as text too: `error CODE: MESSAGE`."""
+    """One changed row. An error's text is `error CODE: MESSAGE`."""
 
     id: str
     before: str
@@ -33,7 +33,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """How one field of structured answers changed: in how many rows; its commonest changes (before, after, rows)."""
+    """A field's changed rows, and its commonest changes (before, after, rows)."""
 
     name: str
     rows: int
@@ -42,7 +42,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two versions of an output. `changes` are the first ones in the newer version's order, up to a limit."""
+    """Two versions. `changes` are the first ones in the newer version's order."""
 
     same: int
     changed: int
@@ -56,7 +56,7 @@ class Comparison:
 
 
 def compare(before: Path, after: Path, scratch: Path, limit: int) -> Comparison:
-    """Compare two output files by row id. Writes a temporary index into `scratch`. Raises OSError."""
+    """Compare two output files by row id. Uses `scratch` for an index. Raises OSError."""
     tally = _Tally(limit)
     with closing(sqlite3.connect(scratch / "before.db")) as index, before.open("rb") as old:
         index.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16000;")
@@ -153,7 +153,6 @@ class _Tally:
 
 
 def _pair(before: str, after: str) -> tuple[str, str]:
-    """Two values, cut; where they differ only after the cut, what differs of them."""
     short = _short(before), _short(after)
     return windows(before, after, _SHOWN) if short[0] == short[1] else short
 

@@ -1,7 +1,6 @@
-"""Prompts before and after a change, for review: the same rows rendered by the specs of the last run and by today's.
+"""Prompts before and after a change: today's rows by two specs.
 
-The earlier spec and templates come from git, from the commit that the lockfile pins. Rows are today's, so what shows is
-what the change of spec and templates does to them.
+The earlier spec and templates come from the git commit that the lockfile pins.
 """
 
 from __future__ import annotations
@@ -21,17 +20,16 @@ from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import PinsLine
 
 LOOKED_AT = 50
-"""Rows, the first of the input, that are rendered both ways."""
+"""First input rows that are rendered both ways."""
 SHOWN = 3
 
 
 def changed_prompts(
     project: Project, spec: JobSpec, lockfile: Lockfile, scratch: Path
 ) -> tuple[tuple[Example, ...], str]:
-    """Return the first rows whose prompts the change alters, and a note.
+    """Return the first rows whose prompts change, and a note.
 
-    Without earlier prompts, the first row's prompt is returned alone; the note is why, and empty for a job that has
-    not run yet.
+    Without earlier prompts, return the first row's prompt alone; the note is why, empty for a first run.
     """
     try:
         after = _rendered(spec, project.root)
@@ -56,11 +54,11 @@ def changed_prompts(
 
 
 def earlier(project: Project, spec: JobSpec, commit: str, scratch: Path) -> JobSpec | None:
-    """Return a job as its spec was in a commit, copied to `scratch`; None if the commit has no such job.
+    """Return a job as it was in a commit, copied to `scratch`; None if it had no such job.
 
     Raises BatchspecError and OSError.
     """
-    # To git, the copy is a checkout of its own: the project ignores its store, but what a commit has is not ignored.
+    # The project ignores its store. Make the copy a checkout of its own, or git ignores the commit's files.
     _below(scratch, "checkout").with_name(".git").mkdir()
     git = Git(project.root)
     templates = [turn.text.template for turn in spec.job.prompt.turns if not isinstance(turn.text, str)]
@@ -83,7 +81,6 @@ def _rendered(spec: JobSpec, root: Path) -> dict[str, str]:
 
 
 def _prompts_at(project: Project, spec: JobSpec, pins: PinsLine, scratch: Path) -> dict[str, str]:
-    """Return today's rows by the spec and the templates of the pinned commit. Raises BatchspecError and OSError."""
     if not pins.commit:
         raise BatchspecError("the last apply ran outside git", code="BS804")
     if pins.commit.endswith("+"):
@@ -100,7 +97,7 @@ def _prompts_at(project: Project, spec: JobSpec, pins: PinsLine, scratch: Path) 
 
 
 def _below(folder: Path, path: str) -> Path:
-    """Return a path inside `folder`, whose parents are there. Raises TrustError for one that leads out."""
+    """Return a path inside `folder`, and make its parents. Raises TrustError if it leads outside."""
     target = folder / path
     if ".." in target.parts or not target.is_relative_to(folder):
         raise TrustError(f"{path} leads out of the project")

@@ -1,4 +1,4 @@
-"""The facts of a report: one job's runs from the lockfile, and one pass over its output. Bounded, however many rows."""
+"""The facts of a report. Their size is bounded for any number of rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEXT = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Values from `low` up to, not including, `high`, and how many there are."""
+    """The number of values from `low` up to, but not including, `high`."""
 
     low: int
     high: int
@@ -33,7 +33,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A row as a report shows it; texts are cut. `prompt` is None where it is not shown, or not found any more."""
+    """A row; texts are cut. `prompt` is None if hidden or not found."""
 
     id: str
     request: str
@@ -45,10 +45,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class OutputFacts:
-    """One output, counted. `codes` are errors by code, the commonest first; `finishes` reasons why answers ended.
-
-    `cut` counts answers that ended at the token limit.
-    """
+    """Counts of one output. `codes` are errors, commonest first; `cut` are answers at the token limit."""
 
     rows: int
     answered: int
@@ -68,7 +65,7 @@ class OutputFacts:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """One job of a report. `output` is None, and `missing` says why, where there is nothing written to look at."""
+    """One job. `missing` explains an `output` that is None."""
 
     address: str
     realm: str
@@ -80,10 +77,7 @@ class JobFacts:
 
 
 def look(rows: Iterable[AnswerRow]) -> OutputFacts:
-    """Count an output's rows.
-
-    Samples are the rows with the smallest request keys: spread over the whole output, and the same in every run.
-    """
+    """Count an output's rows. Samples have the smallest request keys: spread, and equal in every run."""
     tally = Counter[str]()
     codes, finishes = Counter[str](), Counter[str]()
     characters, tokens = Counter[int](), Counter[int]()
@@ -134,7 +128,7 @@ def look(rows: Iterable[AnswerRow]) -> OutputFacts:
 
 
 def with_prompts(facts: OutputFacts, prompts: Mapping[str, str]) -> OutputFacts:
-    """Return the same facts with the samples' prompts, by request key."""
+    """Return the facts with the samples' prompts."""
     samples = tuple(
         replace(row, prompt=_cut(prompts[row.request])) if row.request in prompts else row for row in facts.samples
     )
@@ -154,7 +148,7 @@ _Ranked = TypeVar("_Ranked", bound="tuple[int, int, AnswerRow] | tuple[str, int,
 
 
 def _keep(heap: list[_Ranked], item: _Ranked, size: int) -> None:
-    """Keep the `size` greatest items. Serial numbers differ, so rows are never compared."""
+    """Keep the `size` greatest items. Serial numbers avoid comparing rows."""
     if len(heap) < size:
         heapq.heappush(heap, item)
     else:
@@ -162,7 +156,7 @@ def _keep(heap: list[_Ranked], item: _Ranked, size: int) -> None:
 
 
 def _descending(key: str) -> str:
-    """Return a text that sorts the other way round than a key of hex digits, so that the smallest keys are kept."""
+    """Return a text in the reverse order of hex keys."""
     return key.translate(_TURNED)
 
 
@@ -177,7 +171,7 @@ def _edges() -> Iterator[int]:
 
 
 def _bin(value: int) -> int:
-    """Return the lower edge of the bin that a value falls in: 0, 1, 2, 5, 10, 20, 50 and so on."""
+    """Return the lower edge of a bin: 0, 1, 2, 5, 10, 20, 50 and so on."""
     low = 0
     for edge in _edges():
         if edge > value:
@@ -187,7 +181,6 @@ def _bin(value: int) -> int:
 
 
 def _bins(counted: Counter[int]) -> tuple[Bin, ...]:
-    """Return all bins from the lowest to the highest with something in it, empty ones between them included."""
     if not counted:
         return ()
     last = max(counted)

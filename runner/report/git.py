@@ -1,4 +1,4 @@
-"""Reading a project's git history: commits of a file, and files as they were. Nothing is written to git."""
+"""Reads a project's git history: commits of a file, and files of a commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIELD, _RECORD = "\x1f", "\x1e"
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit: its full hash, ISO time of the author, author's name, and first line."""
+    """One commit: full hash, ISO time, author's name, and first line."""
 
     hash: str
     time: str
@@ -22,20 +22,20 @@ class Commit:
 
 
 class Git:
-    """The repository that holds a folder."""
+    """The repository that contains a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def commits(self, path: str, limit: int) -> tuple[Commit, ...]:
-        """Return the newest `limit` commits in which the file at `path` differs from its parent, newest first."""
+        """Return the newest `limit` commits that changed the file, newest first."""
         form = _FIELD.join(("%H", "%aI", "%an", "%s")) + _RECORD
         text = run_git(self._folder, "log", f"--max-count={limit}", f"--format={form}", "--", f"./{path}")
         records = (record.strip("\n").split(_FIELD) for record in text.decode(errors="replace").split(_RECORD))
         return tuple(Commit(*record) for record in records if len(record) == 4)
 
     def resolve(self, revision: str) -> str:
-        """Return the full hash that a revision names. Raises BatchspecError if it names none, or outside git."""
+        """Return the full hash of a revision. Raises BatchspecError without one, or outside git."""
         run_git(self._folder, "rev-parse", "--git-dir")
         try:
             found = run_git(
@@ -50,7 +50,7 @@ class Git:
         return found.decode().strip()
 
     def read(self, commit: str, path: str) -> bytes | None:
-        """Return a file's bytes in a commit; None if the commit does not have it. Raises BatchspecError."""
+        """Return a file's bytes in a commit; None if it is missing. Raises BatchspecError."""
         name = self._blob(commit, path)
         return None if name is None else run_git(self._folder, "cat-file", "blob", name)
 
@@ -60,7 +60,7 @@ class Git:
         return tuple(name for name in text.decode(errors="replace").split("\0") if name)
 
     def copy(self, commit: str, path: str, target: Path) -> bool:
-        """Write a file's bytes in a commit to `target`, in pieces; False if the commit does not have it."""
+        """Copy a file of a commit to `target` in pieces. Return False if it is missing."""
         name = self._blob(commit, path)
         with target.open("wb") as file:
             if name is not None:
@@ -68,10 +68,7 @@ class Git:
         return name is not None
 
     def _blob(self, commit: str, path: str) -> str | None:
-        """Return the object that a path names in a commit.
-
-        Whether it is here is another matter: a partial clone may lack it, and git fetches nothing for batchspec.
-        """
+        """Return the object at a path. A partial clone may lack its content; nothing is fetched."""
         try:
             found = run_git(self._folder, "rev-parse", "--verify", "--quiet", f"{commit}:./{path}")
         except BatchspecError:

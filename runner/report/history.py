@@ -1,4 +1,4 @@
-"""What git says of a job: the commits in which its lines of the lockfile changed, and what changed in them."""
+"""The history of a job: commits that changed its lockfile lines."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ from runner.state.lockfile_lines import BatchLine, OutputLine, PinsLine
 from runner.state.lockfile_parser import parse
 
 LIMIT = 1_000
-"""Commits of a lockfile that are looked at, newest first."""
+"""Newest commits of a lockfile that are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One commit of a job's history, or what is not committed yet (`commit` None).
+    """One commit, or the uncommitted changes (`commit` None).
 
-    `changed` says what changed in what is asked or where it is written, empty where nothing did. Batches are those that
-    were submitted, those that were imported, and those that ended, in this commit; `outputs` those that were written.
-    `cost` is USD of the batches that ended; None where none of them has one.
+    `changed` lists changes of the requests or the output.
     """
 
     commit: Commit | None
@@ -40,21 +38,18 @@ class Entry:
 
     @property
     def rows(self) -> int | None:
-        """Rows of the output that was written here, the last one where it was written to several places."""
+        """Rows of the last output written here."""
         return self.outputs[-1].rows if self.outputs else None
 
     @property
     def cost(self) -> Decimal | None:
-        """USD of the batches that ended here, as recorded."""
+        """The recorded USD of batches that ended here; None if none has a cost."""
         known = [Decimal(str(batch.cost)) for batch in self.ended if batch.cost is not None]
         return sum(known, Decimal(0)) if known else None
 
 
 def history(folder: Path, lock_path: str, project: str, address: str, limit: int = LIMIT) -> tuple[Entry, ...]:
-    """Return a job's entries, newest first, also those under names it had before; `folder` is the project's.
-
-    Raises BatchspecError outside git.
-    """
+    """Return a job's entries, also under earlier names, newest first. Raises BatchspecError outside git."""
     git = Git(folder)
     commits = git.commits(lock_path, limit + 1)
     versions: list[tuple[Commit | None, bytes]] = [
@@ -98,7 +93,7 @@ def _entry(commit: Commit | None, before: Lockfile, after: Lockfile, names: Sequ
         if batch.ended and not (batch.batch in before.batches and before.batches[batch.batch].ended)
     )
     outputs = [o for o in after.outputs.values() if o.job in names and before.outputs.get(o.output) != o]
-    # What is written under the pins of now comes last.
+    # Outputs with the current pins come last.
     outputs.sort(key=lambda o: (new is not None and o.pins == new.pins, o.output))
     reasons = list(_changed(old, new)) if new is not None else []
     known = sorted(o.output for o in before.outputs.values() if o.job in names)
@@ -114,7 +109,6 @@ def _entry(commit: Commit | None, before: Lockfile, after: Lockfile, names: Sequ
 
 
 def _changed(old: PinsLine | None, new: PinsLine) -> Iterator[str]:
-    """Yield what changed of a job and of what it asks."""
     if old is not None and old.job != new.job:
         yield f"renamed: {old.job} to {new.job}"
     if old is None or old.requests != new.requests:
@@ -122,7 +116,7 @@ def _changed(old: PinsLine | None, new: PinsLine) -> Iterator[str]:
 
 
 def _is_imported(project: str, names: Sequence[str], batch: BatchLine) -> bool:
-    """Whether a batch came by a file that was sent elsewhere: it has that file's size, and a key that is not ours."""
+    """Return whether a batch was imported: it has a file's size and a foreign key."""
     ours = any(is_ours(project, name, batch.request_id, {}) for name in names)
     return batch.pins is None and batch.bytes is not None and not ours
 

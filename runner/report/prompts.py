@@ -1,4 +1,4 @@
-"""What a request asks, as text for people."""
+"""A request's prompt for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import orjson
 
 
 def key_and_prompt(line: bytes) -> tuple[str, str]:
-    """Return a request line's key and prompt: the system text, if any, and the turns, separated by empty lines."""
+    """Return a request line's key and prompt: system text and turns, separated by empty lines."""
     request = orjson.loads(line)
     body: dict[str, Any] = request.get("params") or request["body"]
     system = body.get("system") or body.get("instructions")

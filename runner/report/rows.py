@@ -1,4 +1,4 @@
-"""Rows of a written output, read one after another and checked by hand; a row is data, never trusted to be whole."""
+"""Reads the rows of an output, checked by hand."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class AnswerRow:
-    """One row of an output. `id` is its JSON text; `error` is (code, message); tokens are None where unknown.
+    """One row. `id` is its JSON text; `error` is (code, message); unknown tokens are None.
 
-    `has_text` and `has_refusal` are whether the output has these fields at all.
+    `has_text` and `has_refusal` are whether the output has these fields.
     """
 
     id: str
@@ -38,14 +38,13 @@ class AnswerRow:
 
 
 READABLE = frozenset({"jsonl", "csv"})
-"""Kinds of output whose rows can be read back here."""
+"""Kinds of output whose rows can be read back."""
 
 
 def read_rows(path: Path, kind: str = "jsonl", name: str = "") -> Iterator[AnswerRow]:
-    """Yield the rows of an output, in its order; skips lines that are not rows.
+    """Yield the rows of an output in order; skip lines that are not rows.
 
-    `name` is the output's own name, which says how it is packed, where `path` is a copy of another name. Raises OSError
-    for a file that can't be read or unpacked.
+    `name` selects the decompression of a copy. Raises OSError if it can't be read or decompressed.
     """
     for fields in _fields(path, kind, name or path.name):
         row = _row(fields)
@@ -54,7 +53,7 @@ def read_rows(path: Path, kind: str = "jsonl", name: str = "") -> Iterator[Answe
 
 
 def plain(path: Path, kind: str, name: str, target: Path) -> Path:
-    """Return an output as plain JSON lines: itself if plain, else a copy written to `target`. Raises OSError."""
+    """Return an output as plain JSON lines, copied to `target` if necessary. Raises OSError."""
     if kind == "jsonl" and not name.endswith((".gz", ".zst")):
         return path
     with target.open("wb") as file:
@@ -92,7 +91,6 @@ def _unpacked(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 def _of_columns(columns: dict[str, Any]) -> dict[str, Any]:
-    """Return a CSV row as the fields of a JSON row; an empty cell is nothing."""
     given = {name: value for name, value in columns.items() if isinstance(value, str) and value}
     parsed = {name.removeprefix("parsed."): value for name, value in given.items() if name.startswith("parsed.")}
     counts = {name: int(given[name]) for name in _COUNTS if str(given.get(name, "")).isdigit()}
@@ -105,7 +103,7 @@ _COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
 
 
 def parse_row(line: bytes) -> AnswerRow | None:
-    """One line of a JSON Lines output; None where it is not one."""
+    """Return the row of a JSON line; None if it is not one."""
     try:
         return _row(orjson.loads(line))
     except orjson.JSONDecodeError:
@@ -141,7 +139,7 @@ NOT_IN_OUTPUT = "(not in the output)"
 
 
 def answer_text(row: AnswerRow) -> str | None:
-    """Return a row's answer as one text: its text, else the parsed value, else a refusal, else None."""
+    """Return a row's text, else its parsed value, else its refusal, else None."""
     if row.text is not None:
         return row.text
     if row.parsed is not None:
@@ -154,7 +152,7 @@ def answer_text(row: AnswerRow) -> str | None:
 
 
 def is_refused(row: AnswerRow) -> bool:
-    """Whether the model refused: as the output says, or since there is neither error nor text where it would stand."""
+    """Return whether the model refused, or gave neither error nor text."""
     if row.refusal is not None:
         return True
     if row.calls is not None or row.finish_reason in _CALLED:
@@ -163,11 +161,11 @@ def is_refused(row: AnswerRow) -> bool:
 
 
 _CALLED = frozenset({"tool_calls", "tool_use", "function_call"})
-"""Finish reasons of answers that are tool calls, which an output may leave out."""
+"""Finish reasons of tool calls, which an output may leave out."""
 
 
 def structured(row: AnswerRow) -> dict[str, Any] | None:
-    """Return a row's answer as fields: what was parsed, else its text where that is a JSON object."""
+    """Return a row's parsed answer, or its text if a JSON object."""
     if isinstance(row.parsed, dict):
         return row.parsed
     if row.text is None or not row.text.lstrip().startswith("{"):

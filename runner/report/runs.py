@@ -1,4 +1,4 @@
-"""Runs of a job, put together from its lockfile: batches made one after another under the same pins."""
+"""Groups a job's batches into runs: consecutive ones with the same pins."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from runner.state.lockfile_lines import BatchLine, PinsLine
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: what was asked because of one state of spec, templates and input. Times are as the lockfile has them.
+    """The batches of one state of spec, templates and input. Times are the lockfile's.
 
-    `cost` is USD of the batches whose cost is recorded; `unpriced` counts those that have ended without one. `invalid`
-    are answers of this run that stand in the output as not fitting the schema; None where the output does not tell.
+    `invalid` counts answers that do not fit the schema, None if the output does not show it.
     """
 
     started: str
@@ -31,22 +30,21 @@ class Run:
 
     @property
     def requests(self) -> int:
-        """Requests of all batches; one asked again in a later round counts again."""
+        """Requests of all batches; retries count again."""
         return sum(batch.requests for batch in self.batches)
 
     @property
     def completed(self) -> int:
-        """Requests that were answered; what the service counts as answered and does not fit the schema is left out."""
+        """Answered requests, without invalid answers."""
         return self._said - self._misfits
 
     @property
     def failed(self) -> int:
-        """Requests that came back as errors, in any round, and those whose answer stands as invalid."""
+        """Failed requests of any round, and invalid answers."""
         return sum(batch.counts.failed for batch in self.batches if batch.counts) + self._misfits
 
     @property
     def _said(self) -> int:
-        """Answered, as the service counts."""
         return sum(batch.counts.completed for batch in self.batches if batch.counts)
 
     @property
@@ -60,7 +58,7 @@ class Run:
 
     @property
     def tokens(self) -> tuple[int, int, int]:
-        """Input, output and cached tokens as the service counts them."""
+        """Input, output and cached tokens."""
         used = [batch.usage for batch in self.batches if batch.usage]
         return (
             sum(usage.input_tokens for usage in used),
@@ -70,31 +68,31 @@ class Run:
 
     @property
     def cost(self) -> Decimal | None:
-        """USD as recorded; None where no batch has a cost."""
+        """Recorded USD; None if no batch has a cost."""
         known = [Decimal(str(batch.cost)) for batch in self.batches if batch.cost is not None]
         return sum(known, Decimal(0)) if known else None
 
     @property
     def expected(self) -> Decimal | None:
-        """USD that were estimated for the batches whose cost is recorded; None where one has no estimate."""
+        """Estimated USD of batches with a cost; None if one has no estimate."""
         costs = [b.estimate.cost if b.estimate else None for b in self.batches if b.cost is not None]
         return total(None if cost is None else Decimal(str(cost)) for cost in costs) if costs else None
 
     @property
     def unpriced(self) -> int:
-        """Batches that have ended without a recorded cost."""
+        """Ended batches without a recorded cost."""
         return sum(batch.ended and batch.cost is None for batch in self.batches)
 
     @property
     def duration(self) -> timedelta | None:
-        """From the first batch's creation to the last one's end; None while it runs, or where no time is known."""
+        """Time from the first creation to the last end; None while it runs."""
         if self.running or not self.started or not self.ended:
             return None
         return datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.started)
 
     @property
     def outcome(self) -> str:
-        """How it went, in words."""
+        """The outcome in words."""
         states: dict[str, int] = {}
         for batch in self.batches:
             state = "running" if not batch.ended else batch.state
@@ -107,10 +105,9 @@ class Run:
 
 
 def runs(lockfile: Lockfile, address: str, realm: str, invalid: Mapping[str, int] | None = None) -> tuple[Run, ...]:
-    """Return the runs of a job in one realm, oldest first.
+    """Return a job's runs in one realm, oldest first.
 
-    `invalid` counts answers that do not fit the schema by batch, as the output holds them; those of an output that does
-    not name batches stand under "", and are the newest run's.
+    `invalid` counts invalid answers by batch; those under "" belong to the newest run.
     """
     batches = sorted(lockfile.batches_of(address, realm), key=lambda batch: (batch.created_at, batch.batch))
     groups: list[list[BatchLine]] = []

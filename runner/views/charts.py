@@ -1,4 +1,4 @@
-"""Charts as inline SVG text, made here, so that a page needs no script. Colours come from the page's style sheet."""
+"""Charts as inline SVG, so that a page needs no script. The style sheet gives the colours."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _WIDTH = 640
 _LABEL = 190
 _VALUE = 110
 _CHARACTER = 8.5
-"""Width of a character of the size that the style sheet gives charts."""
+"""Width of a chart character in the style sheet's size."""
 
 
 def bars(values: Sequence[tuple[str, float, str]], title: str, kind: str = "a") -> str:
-    """Horizontal bars: (label, value, value as text). `kind` names a colour of the style sheet: a, b or bad."""
+    """Return horizontal bars of (label, value, value as text). `kind` is a colour: a, b or bad."""
     top = max((value for _, value, _ in values), default=0) or 1
     height = _ROW * len(values) + 6
     parts = [_open(height, title)]
@@ -29,11 +29,11 @@ def bars(values: Sequence[tuple[str, float, str]], title: str, kind: str = "a") 
 
 
 def columns(values: Sequence[tuple[str, float, str]], title: str, kind: str = "a") -> str:
-    """Upright columns side by side, in order: (label, value, value as text)."""
+    """Return upright columns of (label, value, value as text), in order."""
     top = max((value for _, value, _ in values), default=0) or 1
     height, floor, head = 210, 166, 26
     step = min(90.0, (_WIDTH - 10) / max(1, len(values)))
-    # Texts stand in each n-th column only, where the columns are narrower than the longest of them, and are not cut.
+    # If columns are narrower than the longest text, only each n-th column has its text, uncut.
     widest = _CHARACTER * max((len(part) for label, _, text in values for part in (label, text)), default=0)
     each = max(1, ceil(min(widest + 8, _WIDTH / 2) / step))
     parts = [_open(height, title), f'<line class="axis" x1="0" y1="{floor}" x2="{_WIDTH}" y2="{floor}"/>']
@@ -55,14 +55,14 @@ def columns(values: Sequence[tuple[str, float, str]], title: str, kind: str = "a
 
 
 def _text(kind: str, text: str, middle: float, y: float) -> str:
-    """Return a text around a point; one that would begin left of the picture is moved to its edge."""
+    """Return a centred text, moved right if it would leave the picture."""
     shown = _cut(text, int(_WIDTH / 2 / _CHARACTER))
     x = max(middle, len(shown) * _CHARACTER / 2)
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{shown}</text>'
 
 
 def share(parts: Sequence[tuple[str, int, str]], title: str) -> str:
-    """One bar in parts: (label, count, colour kind); each part wide enough to be seen."""
+    """Return one bar of parts (label, count, colour kind). Each part is visible."""
     total = sum(count for _, count, _ in parts) or 1
     drawn = [_open(30, title)]
     x = 0.0

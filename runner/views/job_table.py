@@ -1,4 +1,4 @@
-"""The table of jobs that `status` and a running `apply` show: a line a job, the rest counted, and all in one sum."""
+"""The table of jobs that `status` and a running `apply` show."""
 
 from __future__ import annotations
 
@@ -18,22 +18,19 @@ from runner.base.humanize import counted
 from runner.money.prices import usd_text
 
 _ROOM = 6
-"""Lines of a screen that are not jobs: the head, the rest, the sum, and what may be said below, or two lines of sum."""
+"""Lines of a screen that are not jobs: head, rest, sum, and notes."""
 _JOB = 12
 _STATE = 11
-"""Columns of a terminal that a job's name and its state have at least."""
+"""Minimum columns of a job's name and of its state."""
 _WIDE = 80
-"""Columns of a terminal from which on the table is spaced out."""
+"""Terminal columns from which the table is spaced out."""
 _MATTERS = ("done", "failed", "left", "rate", "cost")
-"""The other columns, what matters most first: where the width is short, the last ones are left out."""
+"""The other columns, most important first. Narrow terminals omit the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A job as the table shows it. `rank` orders rows; `group` is what the job counts as where jobs are counted.
-
-    `answered` and `failed` of `requests` go into the sum, as does `cost`, in USD, None where it is not known.
-    """
+    """A row of the table. `rank` orders rows; `group` names jobs that are counted. `cost` is USD."""
 
     job: str
     state: str
@@ -51,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class JobTable:
-    """The table. With `height`, that of a screen, each job has one line, and jobs without room are counted."""
+    """The table. With the `height` of a screen, a job has one line, and jobs without room are counted."""
 
     rows: Sequence[Row]
     height: int | None = None
@@ -70,7 +67,6 @@ class JobTable:
             yield Text(_rest(hidden))
 
     def _table(self, rows: Sequence[Row], width: int, *, folded: bool, longest: int | None) -> Table:
-        """Return the table at a width; `folded` rows may have several lines; a state has at most `longest` columns."""
         cells: dict[str, list[RenderableType]] = {
             "done": [row.done for row in rows],
             "failed": [Text(f"{row.failed:,}" if row.failed else "", style="red") for row in rows],
@@ -81,7 +77,7 @@ class JobTable:
         gap = _gap(width)
         texts = {name: [self.head if name == "done" else name, *map(str, column)] for name, column in cells.items()}
         kept = fitting(texts, _MATTERS, width - _JOB - _STATE - gap, gap)
-        # The job gives way where the width is short; what it is doing never does.
+        # In a narrow terminal the job's name shrinks, its state never does.
         names, states = widest(["job", *(row.job for row in rows)]), widest(["state", *(row.state for row in rows)])
         room = width - gap - sum(gap + widest(texts[name]) for name in kept)
         state, name = shared(room, (min(states, longest or states), _STATE), (names, _JOB))
@@ -97,7 +93,7 @@ class JobTable:
 
 
 def fitting(cells: Mapping[str, Sequence[str]], matters: Sequence[str], room: int, gap: int) -> list[str]:
-    """Return the columns that there is room for, in their order; each is kept whole, those that matter most first."""
+    """Return the columns that fit, in their order, choosing by importance."""
     kept = set()
     for name in matters:
         needed = gap + widest(cells[name])
@@ -108,18 +104,18 @@ def fitting(cells: Mapping[str, Sequence[str]], matters: Sequence[str], room: in
 
 
 def widest(texts: Iterable[str]) -> int:
-    """Return columns of a terminal that the widest of some texts takes."""
+    """Return the width of the widest text, in terminal columns."""
     return max(map(cell_len, texts))
 
 
 def shared(room: int, first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:
-    """How wide two columns are that share a room: each at most and at least so many; the second one gives way."""
+    """Return the widths of two columns that share a room. The second one shrinks first."""
     one = min(first[0], max(first[1], room - second[1]))
     return one, min(second[0], max(second[1], room - one))
 
 
 def summary(rows: Sequence[Row], until: str = "so far") -> str:
-    """Return all jobs in one line; `until` says what the sum of costs covers."""
+    """Return all jobs in one line. `until` is the period of the costs."""
     groups = {row.group for row in rows}
     jobs = counted(len(rows), "job")
     facts = [f"{jobs} {groups.pop()}" if len(groups) == 1 else f"{jobs}: {_states(rows)}"]
@@ -142,7 +138,7 @@ def time_text(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name on one line. What is too long is left out of its middle: jobs of one matrix differ at their ends."""
+    """A name on one line, shortened in its middle: jobs of one matrix differ at their ends."""
 
     text: str
 
@@ -159,7 +155,6 @@ class Name:
 
 
 def _gap(width: int) -> int:
-    """Return columns of a terminal between two of the table: the box's own, and one more where there is room."""
     return 2 if width >= _WIDE else 1
 
 
@@ -168,7 +163,6 @@ def _rest(rows: Sequence[Row]) -> str:
 
 
 def _wrapped(text: str, width: int, lines: int) -> int:
-    """Return lines that a text takes beyond those that there is room for."""
     return max(0, -(-cell_len(text) // width) - lines)
 
 

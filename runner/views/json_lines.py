@@ -1,4 +1,4 @@
-"""What `--json` writes of a plan or an error, as lines built from values. The lines' models are in `json_models`."""
+"""What `--json` writes of a plan or an error, as lines. `json_models` has their models."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def schema_of(command: Command) -> dict[str, Any]:
 
 
 def plan_lines(plan: Plan) -> Iterator[MachineLine]:
-    """Yield a plan: one line per job, then its summary."""
+    """Yield one line per job, then the plan's summary."""
     for job in plan.jobs:
         yield _job(job)
     for orphan in plan.orphans:
@@ -85,7 +85,7 @@ def error_lines(error: BatchspecError) -> Iterator[ErrorLine]:
 
 
 def dump(line: MachineLine) -> str:
-    """Return a line's JSON, with its line end. Fields of an action that do not apply are left out."""
+    """Return a line's JSON, with its line end, without the unused fields of an action."""
     return line.model_dump_json(exclude_none=True) + "\n"
 
 
@@ -129,7 +129,7 @@ def _cost(estimate: Estimate | None) -> CostField | None:
 
 
 def _range(expected: Decimal | None, ceiling: Decimal | None) -> UsdField:
-    """What is likely is never more than the ceiling, which is rounded up; where both are one, so are their numbers."""
+    """Return a range of USD. The expected cost never exceeds the ceiling, which is rounded up."""
     return UsdField(
         expected=None if expected is None else float(usd(expected, at_most=expected == ceiling)),
         ceiling=None if ceiling is None else float(usd(ceiling, at_most=True)),

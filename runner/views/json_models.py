@@ -1,6 +1,6 @@
-"""The models of the lines that `--json` writes: the published schema (`schemas/`). `json_lines` fills them.
+"""Models of the `--json` lines: the published schema (`schemas/`). `json_lines` fills them.
 
-A reader accepts any minor version of its major version, and ignores fields and line types that it does not know.
+A reader accepts any minor version of its major version, and ignores unknown fields and line types.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class VersionLine(MachineLine):
 
 
 class ActionField(MachineLine):
-    """One action. Which fields are there depends on the verb."""
+    """One action. Its fields depend on the action."""
 
     action: Literal["submit", "wait", "fetch", "adopt", "hold", "write"]
     reason: str
@@ -47,7 +47,7 @@ class ActionField(MachineLine):
 
 
 class TokensField(MachineLine):
-    """A range of tokens. For output, `low` and `certainty` are not there; `high` is not where nothing limits it."""
+    """A range of tokens. Output tokens have no `low` or `certainty`, and no `high` if unlimited."""
 
     low: int | None = None
     expected: int | None = None
@@ -56,14 +56,14 @@ class TokensField(MachineLine):
 
 
 class UsdField(MachineLine):
-    """US dollars: what is likely, and at most."""
+    """US dollars: expected, and at most."""
 
     expected: float | None = None
     ceiling: float | None = None
 
 
 class CostField(MachineLine):
-    """What the requests to submit will take. `usd` is there where the model's price is known, from `price`."""
+    """Cost of the requests to submit. `usd` needs a known price; `price` is its source."""
 
     requests: int
     input_tokens: TokensField
@@ -73,7 +73,7 @@ class CostField(MachineLine):
 
 
 class JobLine(MachineLine):
-    """One job's part of the plan. Counts are distinct requests, but for `rows`."""
+    """One job's part of the plan. Counts are distinct requests, except `rows`."""
 
     type: Literal["job"] = "job"
     job: str
@@ -99,7 +99,7 @@ class JobLine(MachineLine):
 
 
 class OrphanLine(MachineLine):
-    """A job that has left the specs and has batches that run, or that ended and are not recorded (`over`).
+    """A job that no spec defines any more. Its batches run, or ended and are not recorded (`over`).
 
     `cancel` and `fetch` are what `--prune` does about them.
     """
@@ -115,9 +115,9 @@ class OrphanLine(MachineLine):
 
 
 class ErrorLine(MachineLine):
-    """A job that can't be worked with, or what ends the whole command, then without `job`; one line for each problem.
+    """One problem of a job; without `job`, of the whole command.
 
-    `file`, `line` and `column` (from 1) say where it is, as far as that is known; `hint` what to do next.
+    `file`, `line` and `column` (from 1) locate it if known; `hint` is what to do next.
     """
 
     type: Literal["error"] = "error"
@@ -131,7 +131,7 @@ class ErrorLine(MachineLine):
 
 
 class PlanLine(MachineLine):
-    """The plan's summary; the last line of `plan --json`, but where an error ends that."""
+    """The plan's summary: the last line of `plan --json`, unless an error ends it."""
 
     type: Literal["plan"] = "plan"
     changes: bool
@@ -146,7 +146,7 @@ class PlanLine(MachineLine):
 
 
 class EventLine(MachineLine):
-    """Something that happened while applying: `event` is a dotted noun, `fields` says more and may grow."""
+    """An event while applying: `event` is a dotted noun; `fields` may grow."""
 
     type: Literal["event"] = "event"
     event: str
@@ -154,7 +154,7 @@ class EventLine(MachineLine):
 
 
 class ProgressLine(MachineLine):
-    """How far something is; sparse."""
+    """Progress of a work, now and then."""
 
     type: Literal["progress"] = "progress"
     what: str
@@ -164,10 +164,10 @@ class ProgressLine(MachineLine):
 
 
 class OutcomeLine(MachineLine):
-    """How one job ended. Amounts are USD, absent where there is none or it is not known.
+    """How one job ended. Unknown amounts (USD) are absent.
 
-    `cost` is that of the batches which this apply submitted, as far as they have ended; `expected` is what was
-    estimated for the same batches. `earlier` is that of batches that were submitted before and came in now.
+    `cost` and `expected` cover ended batches that this apply submitted. `earlier` is the cost of older batches that it
+    fetched.
     """
 
     type: Literal["outcome"] = "outcome"
@@ -194,7 +194,7 @@ class ExitLine(MachineLine):
 
 
 class BatchField(MachineLine):
-    """One batch. `adopted` where the lockfile has no line of it yet; `cost` is USD, not there where none is known."""
+    """One batch. `adopted` if the lockfile has no line of it yet; `cost` is USD, absent if unknown."""
 
     batch: str
     state: str
@@ -208,7 +208,7 @@ class BatchField(MachineLine):
 
 
 class UsedField(MachineLine):
-    """Tokens of ended batches as the service counted them, and as they were estimated."""
+    """Tokens of ended batches: counted by the service, and estimated."""
 
     input: int
     output: int
@@ -217,12 +217,11 @@ class UsedField(MachineLine):
 
 
 class StatusLine(MachineLine):
-    """One job and its batches. `output` is its path and a word on the file; `asked` is whether the service was.
+    """One job and its batches. `output` is its path and state; `asked` is whether the service was asked.
 
-    `requests`, `answered` and `failed` are those of the whole output once that is written (its rows, where none stands
-    failed), until then those of the newest run. `rate` is in requests a minute, `left` in seconds. `tokens` and `cost`,
-    in USD, are those of all the job's batches until now, `expected` what was estimated for those that have a cost.
-    `error` says why the service could not be asked, and `passing` whether that may pass.
+    `requests`, `answered` and `failed` cover the whole output once it is written, until then the newest run. `rate` is
+    in requests a minute, `left` in seconds. `tokens` and `cost` (USD) cover all batches, `expected` (USD) those with a
+    cost. `error` is why the service could not be asked; `passing` if it may pass.
     """
 
     type: Literal["status"] = "status"
@@ -252,7 +251,7 @@ class StatusLine(MachineLine):
 
 
 class VerifiedLine(MachineLine):
-    """What holds of one job and what does not, in sentences; it is verified where nothing is `wrong`."""
+    """What matches and what does not, in sentences. The job is verified if `wrong` is empty."""
 
     type: Literal["verified"] = "verified"
     job: str

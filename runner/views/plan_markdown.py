@@ -1,7 +1,7 @@
-"""A plan as markdown for a pull request: the same plan gives the same text, and it always fits into one comment.
+"""A plan as markdown for a pull request. Equal plans give equal text, which fits into one comment.
 
-Names, reasons and prompts may come from a stranger's branch, so they stand in code only: there they can neither
-mention people nor place links, pictures or headings.
+Names, reasons and prompts may be untrusted, so they appear in code only: there they can't mention people or add links,
+pictures or headings.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from runner.reconciler.plan.plan import Example, JobPlan, Orphan, Plan, Submit
 from runner.views.plan_text import action_text, certainty, money, paid_again, reused_text, to_submit
 
 LIMIT = 65_000
-"""Characters of the whole text; a comment on GitHub takes 65,536, one on GitLab a million."""
+"""Most characters of the text; GitHub allows 65,536."""
 MARK = "<!-- batchspec plan -->"
-"""The first line, by which a bot finds its comment again."""
+"""The first line, by which a bot finds its comment."""
 
 _TABLE_SHARE = 0.6
 _CELL = 160
@@ -32,7 +32,7 @@ _OVER = 20
 
 
 def markdown(plan: Plan) -> str:
-    """The whole text, with a line end, in at most LIMIT characters; what does not fit is counted, never cut short."""
+    """Return the text, with a line end, in at most LIMIT characters. What does not fit is counted, never cut."""
     head = [MARK, f"### Batchspec plan: {_summary(plan)}", ""]
     head += [line for over in plan.over_budget[:_OVER] for line in (f"**Over budget**: {code(over)}", "")]
     head += [f"{len(plan.over_budget) - _OVER} more budgets are exceeded.", ""] if len(plan.over_budget) > _OVER else []
@@ -43,7 +43,7 @@ def markdown(plan: Plan) -> str:
     text = "\n".join(head)
     left_out = 0
     for section in [*_errors(plan.errors), *_left(plan.orphans), *_sections(plan.jobs)]:
-        # Room is kept for the line that says what was left out; a nearly full text needs no more tries.
+        # Leave room for the line that counts what was omitted; stop when the text is nearly full.
         block = section() if len(text) < LIMIT - 1_000 else ""
         if block and len(text) + len(block) + 200 <= LIMIT:
             text += block
@@ -55,7 +55,7 @@ def markdown(plan: Plan) -> str:
 
 
 def refused(message: str) -> str:
-    """Return the text where there is no plan, since the specs can't be read."""
+    """Return the text for specs that can't be read."""
     lines = _fence(message.split("\n"), "text", 100)
     return "\n".join((MARK, "### Batchspec plan: none, because of errors", "", *lines, ""))
 
@@ -88,10 +88,7 @@ _LEFT = {"job", "tokens", "cost", "why"}
 
 
 def _table(jobs: Sequence[JobPlan]) -> list[str]:
-    """Return the table, jobs with changes first; those that do not fit are counted by what they do.
-
-    Counts that no job has are no columns: a comment is narrow.
-    """
+    """Return the table, changed jobs first. Jobs that do not fit are counted; empty columns are omitted."""
     ordered = sorted(jobs, key=lambda job: not job.changes)
     cells = [_cells(job) for job in ordered]
     columns = [name for name in cells[0] if name in _ALWAYS or any(row[name] for row in cells)]
@@ -110,7 +107,7 @@ def _table(jobs: Sequence[JobPlan]) -> list[str]:
 
 
 def _cells(job: JobPlan) -> dict[str, str]:
-    """Return a job's cells by column; empty where a count is zero."""
+    """Return a job's cells by column; empty for zero."""
     tally = job.tally
     rounds = [action for action in job.actions if isinstance(action, Submit)]
     counts = {
@@ -137,12 +134,11 @@ def _cells(job: JobPlan) -> dict[str, str]:
 
 
 def _cell(text: str) -> str:
-    """Inline code in a table, where a bar ends the cell, in code too, and readers differ on how it is escaped."""
+    """Return inline code for a table. A bar ends a cell even in code, and readers disagree on escapes."""
     return code(text.replace("|", "\u00a6"))
 
 
 def _rows(job: JobPlan) -> str:
-    """Rows, and how many there were when it last ran where that differs."""
     rows, before = job.tally.rows, job.rows_before
     return number(rows) if before in {None, rows} else f"{number(before or 0)} → {number(rows)}"
 
@@ -160,7 +156,7 @@ def _tokens(estimate: Estimate | None) -> str:
 
 
 def _cost(estimate: Estimate | None, spent: Decimal | None) -> str:
-    """Return what was spent so far, and the sum after apply: `$0.10 → $0.12, at most $0.15`."""
+    """Return the cost so far and after apply: `$0.10 → $0.12, at most $0.15`."""
     if estimate is None:
         return f"{usd_text(spent)} spent" if spent is not None else ""
     if estimate.price is None:
@@ -182,7 +178,6 @@ def _errors(errors: Mapping[str, str]) -> list[Section]:
 
 
 def _left(orphans: Sequence[Orphan]) -> list[Section]:
-    """Return jobs that no spec defines any more, in one section."""
     lines = []
     for orphan in orphans:
         state = f"{len(orphan.running)} running, {orphan.ended + len(orphan.over)} ended"
@@ -198,7 +193,7 @@ def _left(orphans: Sequence[Orphan]) -> list[Section]:
 
 
 def _sections(jobs: Sequence[JobPlan]) -> list[Section]:
-    """Folded sections, the changed prompts of all jobs before the details of any. Made when they are called."""
+    """Yield functions that make folded sections: changed prompts first, then details."""
     prompts: list[Section] = [
         partial(_prompt, job.address, example)
         for job in jobs
@@ -216,7 +211,7 @@ def _prompt(address: str, example: Example) -> str:
 def _details(job: JobPlan) -> str:
     estimate = job.estimate
     lines = [action_text(action) for action in job.actions]
-    # What a service says of a failed batch may quote rows.
+    # The service's reasons for a failed batch may quote rows.
     failed = plural(len(job.failures), "reason")
     hidden = [f"{len(job.failures)} {failed} why batches failed; `batchspec plan` shows more"] if job.failures else []
     lines += [f"warning: {warning}" for warning in job.warnings]
@@ -242,7 +237,7 @@ def _difference(example: Example) -> list[str]:
 
 
 def _fence(lines: Sequence[str], kind: str, most: int) -> list[str]:
-    """Return lines in a fence that is longer than any run of backticks in it."""
+    """Return lines in a fence longer than any run of backticks in them."""
     more = len(lines) - most
     lines = [shortened(line, _LINE) for line in lines[:most]] + ([f"… {more} more lines"] if more > 0 else [])
     longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
@@ -251,12 +246,11 @@ def _fence(lines: Sequence[str], kind: str, most: int) -> list[str]:
 
 
 def code(text: str) -> str:
-    """Return a text as inline code on one line: nothing in it is markup."""
+    """Return a text as inline code on one line, with no markup active."""
     flat = visible_line(re.sub(r"[ \t\r\n]+", " ", text).strip()).replace("`", "'")
     return f"`{flat if len(flat) <= _CELL else f'{flat[: _CELL - 1]}…'}`" if flat else ""
 
 
 def _as_html(text: str) -> str:
-    """Inline code for a place that is read as HTML: inside <summary> backticks are just backticks."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escaped)

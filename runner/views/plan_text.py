@@ -1,4 +1,4 @@
-"""A plan as text for people. The plan is data; this is one of its readers."""
+"""A plan as text for people."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from runner.money.tokens import Certainty, encoding_of
 from runner.reconciler.plan.plan import Action, Adopt, Fetch, Hold, JobPlan, Orphan, Plan, Submit, Wait, Write, causes
 
 _IDLE = 3
-"""Jobs with nothing to do that are shown one by one; of more there is one line."""
+"""Most jobs with nothing to do that are listed; more are counted."""
 _NAMED = 10
 
 
 def explain(plan: Plan, *, override: bool = False) -> str:
-    """Return the whole plan as text, with a line end; the last line is its summary.
+    """Return the plan as text, with a line end; the last line is its summary.
 
-    `override` is whether a person has said why budgets may be gone over.
+    `override` is whether the user gave a reason to exceed budgets.
     """
     lines: list[str] = []
     if plan.offline:
@@ -62,7 +62,6 @@ def _job(job: JobPlan) -> Iterator[str]:
 
 
 def _job_counts(job: JobPlan) -> list[str]:
-    """Return a job's rows and requests by state; zero counts are left out."""
     tally = job.tally
     facts = [counted(tally.rows, "row")]
     if tally.requests != tally.rows:
@@ -81,7 +80,6 @@ def _job_counts(job: JobPlan) -> list[str]:
 
 
 def _costs(estimate: Estimate) -> Iterator[str]:
-    """Yield what the requests to submit will take: tokens, and money where a price is known."""
     if estimate.requests:
         yield from _tokens(estimate)
     price = estimate.price
@@ -104,7 +102,7 @@ def _tokens(estimate: Estimate) -> Iterator[str]:
 
 
 def certainty(estimate: Estimate) -> str:
-    """Return how far the input tokens can be believed, in words: what is assumed is the tokenizer, or a rule of it."""
+    """Return how certain the input tokens are, in words."""
     found = estimate.input.certainty
     if found is not Certainty.ASSUMED:
         return str(found.value)
@@ -115,7 +113,7 @@ def certainty(estimate: Estimate) -> str:
 
 
 def paid_again(estimate: Estimate) -> Iterator[str]:
-    """Yield why it may cost more than each request once, in words."""
+    """Yield reasons why requests may be paid more than once."""
     if estimate.times > 1:
         yield f"invalid answers are retried, and paid up to {estimate.times} times"
     if estimate.later.requests:
@@ -129,7 +127,7 @@ def paid_again(estimate: Estimate) -> Iterator[str]:
 
 
 def money(expected: Decimal | None, ceiling: Decimal | None) -> str:
-    """USD that are likely and at most, in words; None where one is not known."""
+    """Return expected and maximum USD in words; None is unknown."""
     if ceiling is None:
         return f"about {usd_text(expected)}, with no limit" if expected is not None else "not known without max_tokens"
     if expected is None or expected == ceiling:
@@ -138,7 +136,6 @@ def money(expected: Decimal | None, ceiling: Decimal | None) -> str:
 
 
 def _total(plan: Plan, override: bool) -> Iterator[str]:
-    """Yield the cost of the whole plan, and the budgets that it could go over."""
     estimates = [job.estimate for job in plan.jobs if job.estimate is not None]
     priced = [one for one in estimates if one.price is not None]
     if priced:
@@ -153,7 +150,7 @@ def _total(plan: Plan, override: bool) -> Iterator[str]:
 
 
 def orphan_lines(orphan: Orphan) -> Iterator[str]:
-    """Yield what there is of a job that has left the specs, and what becomes of it."""
+    """Yield what an orphan has, and what apply does about it."""
     yield f"{orphan.address}  ({orphan.realm})"
     kept = f"; {number(orphan.ended)} ended {plural(orphan.ended, 'batch', 'batches')} kept" if orphan.ended else ""
     yield f"    no spec defines this job any more{kept}"
@@ -170,7 +167,7 @@ def orphan_lines(orphan: Orphan) -> Iterator[str]:
 
 
 def action_text(action: Action) -> str:
-    """One action on one line, with its sign, its size and its reason."""
+    """Return an action on one line, with its sign, size and reason."""
     match action:
         case Submit():
             verb = "submit" if action.round == 1 else "retry "
@@ -216,7 +213,7 @@ def _summary(plan: Plan) -> str:
 
 
 def reused_text(plan: Plan, reused: int) -> str:
-    """Return how many answers are reused, and of how many only lockfile and output say that they were given."""
+    """Return how many answers are reused, and how many only lockfile and output record."""
     unproven = min(reused, sum(job.unproven for job in plan.jobs))
     return f"{number(reused)} reused" + (
         f" ({number(unproven)} known only from lockfile and output)" if unproven else ""
@@ -224,7 +221,7 @@ def reused_text(plan: Plan, reused: int) -> str:
 
 
 def to_submit(plan: Plan, what: str) -> list[str]:
-    """Return how many requests apply would submit, and how many a canary that failed holds back."""
+    """Return how many requests apply submits, and how many a failed canary holds back."""
     submit = sum(job.submits for job in plan.jobs)
     held = sum(job.held_back for job in plan.jobs if job.asks_new)
     left = sum(job.held_back for job in plan.jobs if not job.asks_new)

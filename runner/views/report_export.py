@@ -1,4 +1,4 @@
-"""A report's numbers for machines: JSON with everything, CSV with a line a run."""
+"""A report's numbers for programs: JSON with everything, CSV with a line a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 def as_csv(jobs: Sequence[JobFacts]) -> str:
-    """One line a run, oldest first, with a header."""
+    """Return one line a run, oldest first, with a header."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -94,5 +94,5 @@ def _shown(row: Shown) -> dict[str, Any]:
 
 
 def _safe(value: Any) -> Any:
-    """Return a text that a spreadsheet would take for a formula gets a quote before it."""
+    """Return a value; a text that spreadsheets would run as a formula gets a leading quote."""
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value

@@ -1,4 +1,4 @@
-"""The report as one HTML page: no script, no request to anywhere, readable in light and dark and on paper."""
+"""The report as one HTML page: no script and no requests, for light, dark and print."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.report.runs import Run
 from runner.views import charts
 
 SHOWN_RUNS = 30
-"""Runs, newest ones, that charts and table show; JSON and CSV have them all."""
+"""Newest runs in charts and table; JSON and CSV have all."""
 
 
 def page(jobs: Sequence[JobFacts], project: str, made: datetime) -> str:
@@ -128,7 +128,6 @@ def _short(value: float) -> str:
 
 
 def _moment(text: str) -> str:
-    """Return a time of the lockfile to the minute."""
     return text[:16].replace("T", " ") if text else "not known"
 
 

@@ -1,4 +1,4 @@
-"""What `batchspec status` shows: its jobs as rows of the table, and below it what there is to say of one job."""
+"""The table of `batchspec status`, and the details of a job."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _ID = 36
 """Columns of a whole batch id."""
 _ID_FOLDED = 12
 _STATE = 11
-"""Columns of a terminal that a batch's id and its state have at least."""
+"""Minimum columns of a batch's id and of its state."""
 _GAP = 2
-"""Columns between two of its table."""
+"""Columns between two columns of the batch table."""
 _SUM = "in total"
 """What the sum of costs covers: all runs."""
 
 
 def status_view(jobs: Sequence[JobStatus], *, height: int | None = None) -> RenderableType:
-    """Return the table and its sum. On a screen of `height` lines a job has one, and those that run come first."""
+    """Return the table and its sum. With a screen's `height`, a job has one line, running ones first."""
     rows = [_row(job) for job in jobs]
     more = [*_errors(jobs), *_not_asked(jobs), *_failures(jobs)]
     return Group(JobTable(rows, height, until=_SUM), Text(summary(rows, _SUM)), *(more if height is None else more[:2]))
@@ -67,7 +67,7 @@ def line(job: JobStatus) -> str:
 
 
 def details(job: JobStatus, root: Path, lockfile: str, *, links: bool) -> RenderableType:
-    """Where a job's output and lockfile are below `root`, what it took beside what was estimated, and its batches."""
+    """Return a job's files below `root`, its tokens and cost with the estimates, and its batches."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
@@ -85,7 +85,7 @@ def details(job: JobStatus, root: Path, lockfile: str, *, links: bool) -> Render
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """The table of a job's batches. Where the width is short ids are folded, and then columns left out, never cut."""
+    """The table of a job's batches. Narrow terminals fold ids, then omit columns."""
 
     batches: Sequence[BatchStatus]
 
@@ -115,7 +115,6 @@ class Batches:
 
 
 def _errors(jobs: Sequence[JobStatus]) -> Iterator[Text]:
-    """Yield what stops jobs from being asked about, each reason once."""
     reasons: dict[str, list[str]] = {}
     for job in jobs:
         if job.error:
@@ -126,7 +125,7 @@ def _errors(jobs: Sequence[JobStatus]) -> Iterator[Text]:
 
 
 def _not_asked(jobs: Sequence[JobStatus]) -> Iterator[Text]:
-    """Yield which jobs' service was not asked without a key, and since when the numbers are. Each reason once."""
+    """Yield, once per reason, the jobs without a key and the age of their numbers."""
     reasons: dict[str, list[JobStatus]] = {}
     for job in jobs:
         if job.not_asked:
@@ -143,7 +142,6 @@ def _not_asked(jobs: Sequence[JobStatus]) -> Iterator[Text]:
 
 
 def _failures(jobs: Sequence[JobStatus]) -> Iterator[Text]:
-    """Yield why batches failed as a whole, in the service's words."""
     for job in jobs:
         for text in job.failures:
             yield Text(f"(!) {job.address}: {text}", style="red")
@@ -165,7 +163,6 @@ def _tokens(tokens: Tokens, *, at_most: bool) -> str:
 
 
 def _cost(job: JobStatus) -> str:
-    """Return what all batches have cost beside what was estimated for them, once that can be compared."""
     estimated = None if job.expected is None or job.running else Decimal(str(job.expected))
     return cost_with_estimate(Decimal(str(job.cost)), estimated, at_most=job.at_most)
 

@@ -38,8 +38,10 @@ CLEAN_ROOMS: tuple[str, ...] = (
     "outputs",
     "providers",
     "reconciler",
+    "report",
     "service",
     "state",
+    "views",
 )
 """Packages of runner/ that keep to it. Add a package when its docstrings and comments are rewritten."""
 
