@@ -1,4 +1,4 @@
-"""What the commands do, as functions: load, plan, apply. Nothing prints here and nothing exits."""
+"""The commands as functions. Nothing here prints or exits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def load(
     provider: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Project:
-    """Load specs, by default all of `specs/`; the project's root is found upward from here. Raises SpecError."""
+    """Load specs, by default all of `specs/`. Raises SpecError.
+
+    The project's root is searched upward from `root` or the current folder.
+    """
     start = root or find_root(Path.cwd())
     return load_project(
         start,
@@ -62,21 +65,21 @@ def load(
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, and the rendered jobs it was made from; the rendering lives as long as the project is open."""
+    """A plan and its rendered jobs, which last as long as the project is open."""
 
     plan: Plan
     prepared: tuple[RenderedJob, ...]
 
     def ceilings(self) -> dict[str, PlanLimits]:
-        """Return the most that apply may do, by address."""
+        """Return what apply may do at most, by address."""
         rounds = {one.desired.spec.address: one.desired.spec.job.retry.rounds for one in self.prepared}
         return {job.address: plan_limits_of(job, rounds[job.address]) for job in self.plan.jobs}
 
     def saved(self, project: str, key: bytes | None = None, within: PlanFile | None = None) -> bytes:
-        """Return the plan as a file that a later apply keeps to, signed with `key` where there is one.
+        """Return the plan as a file, signed with `key` if given.
 
-        With `within`, it allows no more than that plan does either. Raises BatchspecError for a plan with errors, and
-        where that plan does not hold any more.
+        With `within`, it allows no more than that plan. Raises BatchspecError for a plan with errors, or if `within` no
+        longer holds.
         """
         if self.plan.errors:
             raise BatchspecError(
@@ -90,7 +93,7 @@ class Planned:
 
 
 def kept_to(saved: PlanFile, planned: Planned) -> dict[str, PlanLimits]:
-    """Return what both a saved plan and a fresh one allow. Raises BatchspecError that names what changed."""
+    """Return what both plans allow. Raises BatchspecError that names the changes."""
     pins = {one.desired.spec.address: one.pins for one in planned.prepared}
     fresh, plans = planned.ceilings(), {job.address: job for job in planned.plan.jobs}
     errors = planned.plan.errors
@@ -115,7 +118,7 @@ def kept_to(saved: PlanFile, planned: Planned) -> dict[str, PlanLimits]:
 
 
 def refuse_unknown(plan: Plan) -> None:
-    """Raise BatchspecError if answers come from batches that the service does not know: part of `--strict`."""
+    """Raise BatchspecError if the service does not know batches of used answers."""
     found = [f"{job.address}: batch {batch}" for job in plan.jobs for batch in job.unknown_batches]
     if found:
         raise BatchspecError(
@@ -126,7 +129,7 @@ def refuse_unknown(plan: Plan) -> None:
 
 
 class Session:
-    """A project with its scratch folder and services. Made by `open_project`."""
+    """A project with its scratch folder and services."""
 
     def __init__(self, context: Context, scratch: Path, jobs: int | None) -> None:
         self.context = context
@@ -135,7 +138,7 @@ class Session:
         self._count = 0
 
     def prepare(self, jobs: Sequence[JobSpec]) -> tuple[tuple[RenderedJob, ...], dict[str, BatchspecError]]:
-        """Render jobs. A job that can't be rendered is an error by its address and stops no other."""
+        """Render jobs. A job that can't be rendered is an error by address, and stops no other."""
         commit = commit_of(self.context.project.root)
         prepared: list[RenderedJob] = []
         errors: dict[str, BatchspecError] = {}
@@ -168,12 +171,10 @@ class Session:
         needs_key: bool = False,
         strict: bool = False,
     ) -> Planned:
-        """Plan jobs. Changes nothing on the service; reads it unless `offline`, or where there is no key.
+        """Plan jobs. Changes nothing on the service; reads it unless `offline` or without a key.
 
-        `exact` counts the tokens of every request, however many. `review` makes it for people who may see of the input
-        only what a job's `review` allows: prompts that changed where it lets them be shown, else errors without rows.
-        `needs_key` is for a plan that is applied: that there is no key is an error of the job then. With `strict`,
-        requests that the service will refuse are an error of their job.
+        `exact` counts the tokens of every request. `review` shows only input that a job's `review` allows. With
+        `needs_key`, a missing key is an error of the job. With `strict`, so are requests that the service will refuse.
         """
         prepared, errors = self.prepare(jobs)
         if strict:
@@ -214,11 +215,10 @@ class Session:
         timeout: timedelta | None = None,
         override: str = "",
     ) -> tuple[Outcome, ...]:
-        """Do what a plan says, and no more; with `saved`, no more than that one either.
+        """Carry out a plan, and no more than it or a `saved` one.
 
-        Jobs with an error in the plan are left alone. `override` is the reason why budgets may be gone over; the
-        lockfile keeps it. Raises Interrupted, and BatchspecError where a saved plan does not hold any more, or a budget
-        does not.
+        Skips jobs with an error in the plan. `override` is the reason to exceed budgets; the lockfile keeps it. Raises
+        Interrupted, and BatchspecError if a saved plan no longer holds or a budget is exceeded.
         """
         if planned.plan.over_budget and not override:
             raise BatchspecError(
@@ -244,8 +244,6 @@ class Session:
         return refused + execute(self.context, good, self._by_address(word), ceilings, waiting=wait, deadline=deadline)
 
     def _by_address(self, word: ApplyOptions) -> ApplyOptions:
-        """Resolve job names in the options to the addresses of all jobs with that name."""
-
         def addresses(names: frozenset[str]) -> frozenset[str]:
             jobs = self.context.project.jobs
             return frozenset(job.address for job in jobs if not names.isdisjoint({job.address, job.job.name}))
@@ -282,7 +280,7 @@ class Session:
     def _observe_after_fetching(
         self, one: RenderedJob, listed: Mapping[str, RemoteBatch], word: ApplyOptions
     ) -> Observed:
-        """Observe, after fetching results without which it can't be told which requests are missing."""
+        """Observe, after fetching results that decide which requests are missing."""
         seen = self._observe(one, listed, word)
         api = self.context.api(one.desired.spec)
         fetched = False
@@ -291,7 +289,7 @@ class Session:
         released = one.desired.spec.address in word.ask_unknown
         wanted = {action.batch for action in seen.plan.actions if isinstance(action, Fetch)}
         for known in seen.batches:
-            # What was gone once is looked for again where the list shows it, and before a person's word releases it.
+            # Look again for lost results if the list shows the batch, and before `--ask-unknown` releases them.
             again = known.line.gone and known.index is None
             if (again and released) or (known.line.batch in wanted and (known.keys is None or released or again)):
                 try:
@@ -309,7 +307,7 @@ class Session:
                 except ProviderError:
                     if known.missing_at_service:
                         raise
-                    continue  # the plan then says that they are to be fetched, and why nothing is submitted
+                    continue  # the plan shows the fetch, and why nothing is submitted
         return self._observe(one, listed, word, gone) if fetched or gone else seen
 
     def _creates(self, spec: JobSpec) -> tuple[Create, ...]:
@@ -324,12 +322,11 @@ class Session:
 
 
 def _without_key(spec: JobSpec) -> str:
-    """Explain why a plan is made without the service."""
     return f"{without_key(spec)}, so this plan uses the lockfile only; `--provider local` needs no key"
 
 
 def told(error: BatchspecError, *, hidden: bool = False) -> str:
-    """Return an error for people, with its hint on the next line; if `hidden`, nothing of the input."""
+    """Return an error's text and hint; if `hidden`, without input values."""
     message = error.public if hidden and isinstance(error, InputError) else error.coded()
     return f"{message}\n{error.hint}" if error.hint else message
 
@@ -344,10 +341,10 @@ def open_project(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     reads: bool = False,
 ) -> Iterator[Session]:
-    """Open a project for planning and applying; services are closed and scratch files removed at the end.
+    """Open a project for planning and applying. The end closes services and removes scratch files.
 
-    `jobs` is how many processes render, one for each core where it is None. What only `reads` needs no rights to write
-    in the project. All jobs of a project share one provider setting: their own, or the one `--provider` names.
+    `jobs` is the number of render processes, by default one a core. `reads` needs no permission to write. All jobs
+    share one provider setting: their own, or the one that `--provider` names.
     """
     places = ProjectPaths.for_provider(project.root, project.settings.store, project.isolated_provider)
     with ExitStack() as stack:
@@ -370,7 +367,7 @@ def plan(project: Project, *, offline: bool = False) -> Plan:
 
 
 def apply(project: Project, *, wait: bool = True, timeout: timedelta | None = None) -> tuple[Outcome, ...]:
-    """Submit, wait for and write all jobs of a project, without asking. `timeout` bounds the wait."""
+    """Submit, wait for and write all jobs of a project, without asking. `timeout` limits the wait."""
     with open_project(project) as opened:
         planned = opened.plan(project.jobs, needs_key=True)
         errors = tuple(
@@ -381,9 +378,9 @@ def apply(project: Project, *, wait: bool = True, timeout: timedelta | None = No
 
 
 def results(project: Project, job: str) -> Iterator[AnswerRow]:
-    """Yield the rows of a job's written output, in its order; `job` is an address.
+    """Yield the rows of a job's written output, in order; `job` is an address.
 
-    Raises BatchspecError for an unknown job and an output that can't be read back, OSError without an output file.
+    Raises BatchspecError for an unknown job or an unreadable output, OSError without an output file.
     """
     spec = next((one for one in project.jobs if one.address == job), None)
     if spec is None:

@@ -1,4 +1,4 @@
-"""A client for the batch API itself, without any spec: what the vendor's guide shows as `client.batches...`.
+"""A client for the batch API, without specs: the vendor guide's `client.batches...`.
 
     from runner import Client
 
@@ -7,8 +7,7 @@
     ...
     batch = client.batches.create(file_id=upload.file_id)
 
-Answers are frozen objects. What the service said beyond their attributes stands in their `raw`, the JSON object as it
-came: `batch.raw["output_file_id"]`. Errors are those of `runner.errors`.
+Answers are frozen. `raw` is the service's JSON object: `batch.raw["output_file_id"]`. Errors are in `runner.errors`.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ __all__ = ["Batch", "Batches", "Client", "Files", "ResultInfo", "UploadInfo"]
 BASE_URL = "https://inference.do-ai.run"
 """DigitalOcean's inference service (guide, 27 Apr 2026)."""
 BASE_URL_NAME = "BATCHSPEC_BASE_URL"
-"""The environment variable that stands for `base_url` where none is given."""
+"""The environment variable that replaces a missing `base_url`."""
 RECENT = 100
-"""Newest batches that are looked through for one whose create answer was lost."""
+"""Newest batches to search after a create's answer was lost."""
 
 Raw = Mapping[str, Any]
 
@@ -55,11 +54,9 @@ class UploadInfo:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch job as the service told it. Times are aware and in UTC; texts that it did not tell are empty.
+    """A batch job. Times are in UTC; unknown texts are empty, other unknown values None.
 
-    `request_counts` has `total`, `completed` and `failed`; `usage` has `input_tokens`, `output_tokens` and
-    `cached_tokens`, and is None until the service tells it. `ended_at` is when it completed, failed, expired or was
-    cancelled. `result_available` is None where the service does not say.
+    `ended_at` is when it completed, failed, expired or was cancelled.
     """
 
     id: str
@@ -83,7 +80,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ResultInfo:
-    """Where the results are until `expires_at`; None where there is no such file. Each call makes new URLs."""
+    """Result URLs, valid until `expires_at`; None if there is no file. Each call makes new URLs."""
 
     output_url: str | None = field(repr=False)
     error_url: str | None = field(repr=False)
@@ -92,15 +89,13 @@ class ResultInfo:
 
 
 class Client:
-    """One account of the batch API.
+    """One account of the batch API. A context manager; threads may share it.
 
-    `api_key`: else the first of MODEL_ACCESS_KEY, DIGITALOCEAN_TOKEN and GRADIENT_API_KEY in the environment.
-    `base_url`: else BATCHSPEC_BASE_URL in the environment, else DigitalOcean's service. A key goes only to
-    DigitalOcean's hosts, this machine, and hosts in BATCHSPEC_TRUST_HOSTS; a service on this machine may do without.
-    `sleep` waits between tries, in seconds.
+    `api_key` defaults to MODEL_ACCESS_KEY, DIGITALOCEAN_TOKEN or GRADIENT_API_KEY in the environment, `base_url` to
+    BATCHSPEC_BASE_URL, else DigitalOcean. A key is sent only to DigitalOcean's hosts, this machine, and hosts in
+    BATCHSPEC_TRUST_HOSTS. A service on this machine needs none. `sleep` takes seconds.
 
-    Raises TrustError where the key may not go to that host, Unauthorized where there is none. A context manager that
-    closes its connections; threads may share it.
+    Raises TrustError if the key may not be sent to the host, Unauthorized if there is none.
     """
 
     def __init__(self, api_key: str | None = None, *, base_url: str | None = None, sleep: Sleep = time.sleep) -> None:
@@ -117,7 +112,7 @@ class Client:
         return f"Client(base_url={self._http.base_url!r})"
 
     def close(self) -> None:
-        """Give back connections. The client can't be used any more."""
+        """Close connections. The client can't be used any more."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -136,9 +131,9 @@ class Files:
         self._http = http
 
     def create(self, *, file_name: str, file_size_in_bytes: int | None = None) -> UploadInfo:
-        """Ask for a place to upload a file, whose name must end in `.jsonl`. Nothing is billed for a file.
+        """Ask for a place to upload a file. Its name must end in `.jsonl`. Files are not billed.
 
-        Raises Rejected for another name, and for a size over the service's limit (200 MB).
+        Raises Rejected for other names, and for sizes over the service's limit (200 MB).
         """
         body: dict[str, Any] = {"file_name": file_name}
         if file_size_in_bytes is not None:
@@ -169,15 +164,14 @@ class Batches:
         request_id: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Batch:
-        """Create a batch job from an uploaded file. What is None is not sent.
+        """Create a batch job from an uploaded file. None is not sent.
 
-        `request_id` is the idempotency key: a create with a key already used returns the job it made. Without one, a
-        random one is taken. So when an answer is lost, the job is looked for in the list and, if it is not there, the
-        same create with the same key is sent again; it makes one job. To be as safe over two runs of a program, give a
-        `request_id` that both derive alike.
+        `request_id` is the idempotency key, random by default: a create with a used key returns the job it made. After
+        a lost answer, the job is searched in the list, then the create is sent again with its key; it makes one job. To
+        be safe across runs of a program, derive the same `request_id` in both.
 
-        Raises Rejected, NotFound (no such file), Conflict (the key was used for something else), and Unreachable or
-        ServerError where the outcome is still unknown: a note on the error has the `request_id` then.
+        Raises Rejected, NotFound (no such file), Conflict (the key was used for something else). Raises Unreachable or
+        ServerError if the outcome is unknown; a note on the error has the `request_id`.
         """
         key = request_id or str(uuid.uuid4())
         optional = {
@@ -197,24 +191,24 @@ class Batches:
             raise
 
     def retrieve(self, batch_id: str) -> Batch:
-        """Return the job as it is now. Raises NotFound."""
+        """Return the current job. Raises NotFound."""
         return _batch(endpoints.get_batch(self._http, batch_id))
 
     def results(self, batch_id: str) -> ResultInfo:
-        """Fresh download URLs. Raises NotReady before there are any, NotFound when they are gone."""
+        """Return new download URLs. Raises NotReady before there are any, NotFound when they are gone."""
         answer = endpoints.results(self._http, batch_id)
         urls = wire.read_results(answer)
         return ResultInfo(urls.output_url, urls.error_url, urls.expires_at, MappingProxyType(answer))
 
     def cancel(self, batch_id: str) -> Batch:
-        """Ask for cancellation; what was completed is kept and billed.
+        """Ask for cancellation; completed requests are kept and billed.
 
-        Raises Conflict where the job has ended, or has not been submitted upstream yet.
+        Raises Conflict if the job has ended, or is not submitted upstream yet.
         """
         return _batch(endpoints.cancel_batch(self._http, batch_id))
 
     def list(self, *, status: str | None = None) -> Iterator[Batch]:
-        """All jobs of the account, newest first, or those in one status; fetched page by page as they are taken."""
+        """Yield the account's jobs, newest first, or those in one status. Fetches page by page."""
         for entry in endpoints.iter_batches(self._http, status or ""):
             yield _as_batch(entry.batch, entry.raw)
 

@@ -1,7 +1,4 @@
-"""What one command works with: the project's places, the services, the clock, and who is told what happens.
-
-Clock and sleep are arguments, so that tests hold them.
-"""
+"""What one command works with. Tests control its clock and sleep."""
 
 from __future__ import annotations
 
@@ -33,34 +30,34 @@ Profile = DigitalOceanProfile | LocalProfile
 
 
 class Watcher(Protocol):
-    """Who is told what happens. Implementations print, or don't; they never fail."""
+    """Receives events and progress. Implementations never fail."""
 
     def event(self, name: str, **fields: object) -> None:
-        """Something happened: a dotted noun such as `batch.submitted`, with fields such as `job` and `batch`."""
+        """Handle an event: a dotted noun such as `batch.submitted`."""
         ...
 
     def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
-        """How far `what` is, of a `total` that is 0 where nobody knows it.
+        """Handle the progress of `what`; `total` is 0 if unknown.
 
         `render JOB`, `upload JOB`, `fetch JOB` and `index JOB` count bytes, `answers JOB` requests, and `write JOB`
-        rows. `note` is what else there is to say. Called from several threads.
+        rows. Called from several threads.
         """
         ...
 
 
 class NullWatcher:
-    """A watcher that tells nobody."""
+    """A watcher that ignores everything."""
 
     def event(self, name: str, **fields: object) -> None:
-        """Tell nobody."""
+        """Ignore the event."""
 
     def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
-        """Tell nobody."""
+        """Ignore the progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Realm:
-    """A realm's name and where its raw results and shards are kept."""
+    """A realm's name, raw results and shards."""
 
     name: str
     results: ResultStore
@@ -69,7 +66,7 @@ class Realm:
 
 @dataclass(slots=True)
 class Context:
-    """Everything a command's jobs share. Services are opened when they are first needed, one a provider."""
+    """What a command's jobs share. Services are opened on first use."""
 
     project: Project
     places: ProjectPaths
@@ -86,25 +83,25 @@ class Context:
         return self.project.settings.project
 
     def realm(self, spec: JobSpec) -> Realm:
-        """Return the realm of a job."""
+        """Return a job's realm."""
         return self.realm_called(realm_of(spec))
 
     def realm_called(self, name: str) -> Realm:
-        """Return a realm by its name."""
+        """Return a realm by name."""
         folder = realm_folder(name)
         return Realm(name, ResultStore(self.places.results(folder)), self.places.shards(folder))
 
     def names(self, spec: JobSpec) -> tuple[str, ...]:
-        """Return a job's address and the ones it had before it was renamed, by its lockfile and its `moved`."""
+        """Return a job's address and its earlier ones."""
         names = self.lockfile(spec.lock_path).aliases(spec.address)
         return names if not spec.moved_from or spec.moved_from in names else (*names, spec.moved_from)
 
     def api(self, spec: JobSpec) -> BatchApi:
-        """Return the service of a job. Raises TrustError or ProviderError where it can't be used."""
+        """Return a job's service. Raises TrustError or ProviderError."""
         return self.api_of(spec.profile)
 
     def api_of(self, profile: Profile) -> BatchApi:
-        """Return the service of a profile. Raises TrustError or ProviderError where it can't be used."""
+        """Return a profile's service. Raises TrustError or ProviderError."""
         name = realm_name(profile)
         if name not in self._apis:
             key = find_key(profile, self.environ)
@@ -114,14 +111,14 @@ class Context:
         return self._apis[name]
 
     def profile_of(self, realm: str) -> Profile | None:
-        """Return a profile of the project whose realm is `realm`; None where none is."""
+        """Return a profile whose realm is `realm`, or None."""
         settings = self.project.settings
         known = [job.profile for job in self.project.jobs] + list(settings.providers.values())
         known += [profile for name in ("digitalocean", "local") if (profile := settings.profile(name))]
         return next((profile for profile in known if realm_name(profile) == realm), None)
 
     def has_key(self, spec: JobSpec) -> bool:
-        """Whether the service can be asked at all: a local one that can be started, or one with a key."""
+        """Return whether there is a key, or a local service can start."""
         if spec.profile.kind == "local":
             folder = next(one for one in (self.places.service, *self.places.service.parents) if one.exists())
             return folder.is_dir() and os.access(folder, os.W_OK)
@@ -134,7 +131,7 @@ class Context:
         self._apis.clear()
 
     def lockfile(self, lock_path: str) -> Lockfile:
-        """Return the lockfile at a path of the project, as it is now. Raises LockfileError."""
+        """Return a lockfile as it is now. Raises LockfileError."""
         path = self.places.lockfile(lock_path)
         try:
             stat = path.stat()
@@ -155,7 +152,7 @@ class Context:
             raise disk_error(OSError(error.errno, error.strerror, shown)) from error
 
     def lock_paths(self) -> tuple[str, ...]:
-        """Every lockfile beside the project's specs, also those whose spec is gone."""
+        """Return every lockfile next to the specs, even if its spec is gone."""
         folders = {"specs", *(str(PurePosixPath(job.lock_path).parent) for job in self.project.jobs)}
         found = {
             path.relative_to(self.places.files).as_posix()
@@ -166,7 +163,7 @@ class Context:
         return tuple(sorted(found))
 
     def elsewhere(self, spec: JobSpec, names: Sequence[str], realm: str) -> tuple[BatchLine, ...]:
-        """Batches of a job in other lockfiles than its own: it stood in another spec file once."""
+        """Return a job's batches in other lockfiles: its spec was in another file before."""
         wanted = frozenset(names)
         return tuple(
             line
@@ -177,12 +174,12 @@ class Context:
         )
 
     def outputs_of(self, names: Sequence[str]) -> tuple[OutputLine, ...]:
-        """Every output that lockfiles record of a job, under any of its names."""
+        """Return every recorded output of these names."""
         found = (self.lockfile(path).outputs.values() for path in self.lock_paths())
         return tuple(line for lines in found for line in lines if line.job in names)
 
     def errors_recorded(self, spec: JobSpec, line: OutputLine, digest: Callable[[Path], str] = sha256_file) -> bool:
-        """Whether the file of failed rows is what an output's line says; True where the spec has none."""
+        """Return whether the file of failed rows is as recorded, or not wanted."""
         path, said = spec.job.output.errors, line.errors
         if path is None:
             return True
@@ -190,5 +187,5 @@ class Context:
         return said is not None and said.path == path and file.is_file() and digest(file) == said.digest
 
     def save_lockfile(self, lock_path: str, lockfile: Lockfile) -> None:
-        """Write a lockfile, if its bytes differ from those there are."""
+        """Write a lockfile if its bytes have changed."""
         write_if_changed(self.places.lockfile(lock_path), lockfile.text())

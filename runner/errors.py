@@ -1,35 +1,32 @@
-"""Every error that this package raises on purpose, and nothing else.
+"""Every error that this package raises on purpose. Only `runner.cli` turns errors into text and exit codes.
 
 The tree::
 
     BatchspecError
-    ├── SpecError            what people wrote is wrong: carries all problems at once
-    ├── InputError           an input row or its rendering is wrong: carries all problems, up to a limit
-    ├── TrustError           a key, host, path or variable that the environment has not allowed
-    ├── LockfileError        the lockfile is not the format, too new, or another project's
-    ├── WorkerError          a rendering process died; nothing was submitted
-    ├── StoreError           a file of the store is damaged or cannot be written
-    ├── ConflictError        the service has something that contradicts the request; the user decides
-    ├── ServiceError         the embedded service cannot start
-    └── ProviderError        a call to the service failed
-        ├── Unreachable      no answer: the request may or may not have been carried out
-        ├── Malformed        an answer that cannot be understood
-        └── ApiError         an answer with an error status
-            ├── Unauthorized     401, 403
-            ├── NotFound         404
-            ├── Conflict         409
-            ├── NotReady         412
-            ├── Rejected         400, 413, 422
-            ├── RateLimited      429
-            │   └── QueueFull    the account has too many tokens or batches in its queue
-            ├── OutOfMoney       402, and codes for an account that can't pay
-            └── ServerError      5xx
+    ├── SpecError
+    ├── InputError
+    ├── TrustError
+    ├── LockfileError
+    ├── WorkerError
+    ├── StoreError
+    ├── ConflictError
+    ├── ServiceError
+    └── ProviderError
+        ├── Unreachable
+        ├── Malformed
+        └── ApiError
+            ├── Unauthorized
+            ├── NotFound
+            ├── Conflict
+            ├── NotReady
+            ├── Rejected
+            ├── RateLimited
+            │   └── QueueFull
+            ├── OutOfMoney
+            └── ServerError
 
-Each error has a code: BS and three digits, from the raise or else from the class. A code never changes its meaning.
-`docs/reference/errors/` has a page for each, which `batchspec explain CODE` prints. BS1: specs. BS2: input. BS3: trust.
-BS4: files that batchspec keeps. BS5: the service. BS6: plans and money. BS7: the embedded service. BS8: commands.
-
-Only `runner.cli` turns errors into text and exit codes.
+A code's meaning never changes; `docs/reference/errors/` has its page. BS1: specs. BS2: input. BS3: trust. BS4: files of
+batchspec. BS5: the service. BS6: plans and money. BS7: the embedded service. BS8: commands.
 """
 
 from __future__ import annotations
@@ -43,10 +40,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One mistake in a file that a user wrote.
+    """One mistake in a user's file.
 
-    `line` and `column` count from 1; 0 means the whole file. `excerpt` is the line without its line end. `public` is
-    the message without values from rows; empty if they can't be removed. If `file` is `~`, the message has no place.
+    `line` and `column` count from 1; 0 is the whole file. `public` is the message without values from rows, empty if
+    they can't be removed. If `file` is `~`, the message has no place.
     """
 
     file: str
@@ -59,7 +56,7 @@ class Problem:
     public: str = ""
 
     def where(self) -> str:
-        """Return `file`, `file:line` or `file:line:column`, depending on what is known."""
+        """Return `file`, `file:line` or `file:line:column`."""
         if self.line <= 0:
             return self.file
         return f"{self.file}:{self.line}:{self.column}" if self.column > 0 else f"{self.file}:{self.line}"
@@ -70,27 +67,24 @@ class Problem:
 
 
 def with_code(text: str, code: str) -> str:
-    """Return a message with its code at the end of its first line."""
+    """Return a message with its code on the first line."""
     first, end, rest = text.partition("\n")
     colon = ":" if end and first.endswith(":") else ""
     return f"{first.removesuffix(colon)} [{code}]{colon}{end}{rest}" if code else text
 
 
 _MORE = 5
-"""Most codes that the line of `read_more` names."""
+"""Most codes that `read_more` names."""
 
 
 def read_more(codes: Iterable[str]) -> str:
-    """Return the line that names the command to read more about these codes; empty for none."""
+    """Return the command to read more about these codes; empty for none."""
     named = list(dict.fromkeys(codes))[:_MORE]
     return f"More: batchspec explain {' '.join(named)}" if named else ""
 
 
 class BatchspecError(Exception):
-    """Base of all errors. `hint` says what to do next, and `code` names the error's page.
-
-    `usual_hint` of a class is the hint of errors that are raised without one.
-    """
+    """Base of all errors. `hint` is what to do next, `usual_hint` its default, `code` the error's page."""
 
     code: str = ""
     usual_hint: str = ""
@@ -103,16 +97,16 @@ class BatchspecError(Exception):
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Return all codes of this error, each once."""
+        """Return the distinct codes."""
         return (self.code,) if self.code else ()
 
     def coded(self) -> str:
-        """Return the message with its code, or the problems with theirs."""
+        """Return the message or problems, with codes."""
         return with_code(self.message, self.code)
 
 
 class _Problems(BatchspecError):
-    """An error that is a list of problems, sorted by file and place. The list is never empty."""
+    """A list of problems, sorted by file and place, never empty."""
 
     def __init__(self, problems: list[Problem] | tuple[Problem, ...], *, hint: str = "") -> None:
         usual = type(self).code
@@ -122,28 +116,28 @@ class _Problems(BatchspecError):
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Return all codes of the problems, each once."""
+        """Return the distinct codes."""
         return tuple(dict.fromkeys(p.code for p in self.problems if p.code))
 
     def coded(self) -> str:
-        """Return the problems, each with its code."""
+        """Return the problems with their codes."""
         return self.message
 
 
 class SpecError(_Problems):
-    """Specs, batchspec.yaml or templates are not valid."""
+    """Specs, batchspec.yaml or templates are not valid. Has all problems at once."""
 
     code = "BS112"
 
 
 _ROW = re.compile(r'^row (?:"(?:[^"\\]|\\.)*"|[^":]+): ')
-"""How the message of a problem names its row."""
+"""Matches the row in a problem's message."""
 _ALIKE = 3
-"""Most rows with the same problem that a message names. The others are counted."""
+"""Most rows named with the same problem; others are counted."""
 
 
 class InputError(_Problems):
-    """Input rows cannot be read or rendered. The message names only a few rows with the same problem."""
+    """Input rows can't be read or rendered. Has many problems at once."""
 
     code = "BS203"
 
@@ -153,7 +147,7 @@ class InputError(_Problems):
 
     @property
     def public(self) -> str:
-        """Return the message for readers who may not see the input: places, and problems without values from rows."""
+        """Return the message for readers who may not see the input."""
         return "\n".join(
             p.message if p.file == "~" else with_code(f"{p.where()}: {p.public or 'its content is not valid'}", p.code)
             for p in self.problems
@@ -161,7 +155,6 @@ class InputError(_Problems):
 
 
 def _condensed(problems: Sequence[Problem]) -> Iterator[str]:
-    """Yield the problems in order. Of many that differ only in their row, yield the first few and a count."""
     kinds = [(p.file, p.code, p.hint, _ROW.sub("", p.message)) for p in problems]
     counted, shown = Counter(kinds), Counter[tuple[str, str, str, str]]()
     for problem, kind in zip(problems, kinds, strict=True):
@@ -185,13 +178,13 @@ class TrustError(BatchspecError):
 
 
 class LockfileError(BatchspecError):
-    """A lockfile cannot be used. It was not changed."""
+    """A lockfile is malformed, too new, or another project's. It was not changed."""
 
     code = "BS401"
 
 
 class StoreError(BatchspecError):
-    """A file below `.batchspec/` is damaged or cannot be written."""
+    """A file below `.batchspec/` is damaged or can't be written."""
 
     code = "BS410"
     usual_hint = (
@@ -200,7 +193,7 @@ class StoreError(BatchspecError):
 
 
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""Errors of missing permissions and read-only file systems. Retrying does not help."""
+"""Missing permissions and read-only file systems. Retrying does not help."""
 _PERMISSIONS = (
     "give the user who runs this read and write permission for it and its folder (see `ls -ld`), then run the command "
     "again. Nothing recorded so far is lost."
@@ -208,7 +201,7 @@ _PERMISSIONS = (
 
 
 def disk_error(error: OSError) -> StoreError:
-    """Return the error for a file or folder that the operating system failed to read or write."""
+    """Return the error for a failed read or write."""
     where = f"{error.filename}: " if error.filename else ""
     refused = error.errno in REFUSED
     hint = (
@@ -218,25 +211,25 @@ def disk_error(error: OSError) -> StoreError:
 
 
 class ConflictError(BatchspecError):
-    """The service has something that contradicts the request. Nothing was submitted."""
+    """The service has something that contradicts the request. Nothing was submitted; the user decides."""
 
     code = "BS510"
 
 
 class ServiceError(BatchspecError):
-    """The embedded service cannot start, or its backend is missing."""
+    """The embedded service can't start."""
 
     code = "BS701"
 
 
 class ProviderError(BatchspecError):
-    """A call to the service failed. Base of all such errors."""
+    """A call to the service failed."""
 
     code = "BS500"
 
 
 class Unreachable(ProviderError):
-    """No answer came. The service may or may not have carried out the request."""
+    """No answer came. The service may have carried out the request."""
 
     code = "BS501"
     usual_hint = (
@@ -255,8 +248,7 @@ class Malformed(ProviderError):
 class ApiError(ProviderError):
     """The service answered with an error status.
 
-    `status` is the HTTP status. `error_id` is the service's id of the error, such as `not_found`. `request_id` is its
-    id of this exchange, for its support.
+    `error_id` is the error's name at the service, such as `not_found`; `request_id` is for the service's support.
     """
 
     def __init__(self, message: str, *, status: int, error_id: str = "", request_id: str = "", hint: str = "") -> None:
@@ -267,41 +259,41 @@ class ApiError(ProviderError):
 
 
 class Unauthorized(ApiError):
-    """401 or 403: the key is missing, wrong or not allowed to do this."""
+    """401 or 403."""
 
     code = "BS503"
 
 
 class NotFound(ApiError):
-    """404: there is no such file or batch for this key."""
+    """404: no such file or batch for this key."""
 
     code = "BS504"
     usual_hint = "check the batch id and `base_url`, and that the key belongs to the account in the lockfile"
 
 
 class Conflict(ApiError):
-    """409: the state of the batch, or an idempotency key used for something else."""
+    """409: a wrong state, or a reused idempotency key."""
 
     code = "BS505"
     usual_hint = "check `batchspec status`, then apply again"
 
 
 class NotReady(ApiError):
-    """412: the results are not available yet."""
+    """412: no results yet."""
 
     code = "BS506"
     usual_hint = "apply again in a few minutes"
 
 
 class Rejected(ApiError):
-    """400, 413 or 422: the request itself is wrong; retrying cannot help."""
+    """400, 413 or 422: the request is wrong; retrying can't help."""
 
     code = "BS507"
     usual_hint = "fix what the service's message complains about; retrying unchanged will fail again"
 
 
 class RateLimited(ApiError):
-    """429. `retry_after` is in seconds; None if the service gave no time."""
+    """429. `retry_after` is in seconds, or None."""
 
     code = "BS508"
     usual_hint = "apply again later; `max_in_flight` keeps jobs within the account's limits"
@@ -312,21 +304,21 @@ class RateLimited(ApiError):
 
 
 class QueueFull(RateLimited):
-    """The service refused a create because the account's queue is full. Nothing was created or billed."""
+    """The account has too many tokens or batches queued. Nothing was created or billed."""
 
     code = "BS511"
     usual_hint = "apply again when other batches of the account have ended, or lower `shards.max_bytes`"
 
 
 class OutOfMoney(ApiError):
-    """The account can't pay: no quota, no credit, a spending limit. Nothing was created or billed."""
+    """402 and similar: the account can't pay. Nothing was created or billed."""
 
     code = "BS512"
     usual_hint = "add credit or raise the account's limit, then apply again"
 
 
 class ServerError(ApiError):
-    """5xx. The service may still have carried out a create. `retry_after` is in seconds, or None."""
+    """5xx. A create may have succeeded. `retry_after` is in seconds, or None."""
 
     code = "BS509"
     usual_hint = "apply again later. It looks for batches it already created before creating new ones."

@@ -88,6 +88,12 @@ def test_docstrings_and_comments_of_clean_rooms_have_no_banned_word(room: str) -
     assert [found for module in modules for found in banned_in_module(module)] == []
 
 
+def test_docstrings_and_comments_of_modules_outside_packages_have_no_banned_word() -> None:
+    modules = sorted((REPOSITORY / "runner").glob("*.py"))
+    assert len(modules) > 3
+    assert [found for module in modules for found in banned_in_module(module)] == []
+
+
 def test_banned_words_are_found_outside_of_code_only() -> None:
     page = "It stands for one.\n\n```console\n$ echo told\n```\n\nThe `told` file lies\nbeside it."
     text = prose_of_page(page)
