@@ -1,1 +1,1 @@
-"""Desired against actual: states, plan and reasons."""
+"""Desired against actual."""

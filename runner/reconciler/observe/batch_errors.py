@@ -1,4 +1,4 @@
-"""Why whole batches failed: each cause once, with row ids and places in the shard."""
+"""Why whole batches failed: each cause once, with row ids."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """A batch that failed as a whole, and its reasons by line of the shard (0: all of it)."""
-
     known: BatchRecord
     reasons: tuple[str, ...]
     lines: tuple[int, ...]
 
 
 def _failed(batches: Sequence[BatchRecord]) -> list[_Failed]:
-    """Return the failed batches of the newest run, without refused ones if a later batch was accepted."""
+    """Return the newest run's failed batches; refused ones only if none was accepted since."""
     run = latest_run(batches)
     accepted = max((number for number, one in enumerate(run) if not one.refused), default=-1)
     found = []
@@ -64,7 +62,7 @@ def _grouped(failed: Sequence[_Failed]) -> tuple[str, ...]:
 
 
 def reasons(desired: Desired, batches: Sequence[BatchRecord], shards: Path, shown: str) -> Iterator[str]:
-    """Yield why batches of the newest run failed, with rows. `shown` is the displayed path of the shards' folder."""
+    """Yield why batches of the newest run failed, with rows. `shown`: the shards' folder."""
     failed = _failed(batches)
     yield from _grouped([one for one in failed if not any(one.lines)])
     for one in failed:
@@ -96,7 +94,6 @@ def _of_lines(desired: Desired, failed: _Failed, shards: Path, shown: str) -> It
 
 
 def _keys(shard: Path, numbers: Collection[int]) -> dict[int, bytes]:
-    """Return the keys on some lines of a shard, counted from 1; none if the file is not here."""
     if not numbers or not shard.is_file():
         return {}
     found = {}
@@ -110,7 +107,6 @@ def _keys(shard: Path, numbers: Collection[int]) -> dict[int, bytes]:
 
 
 def _rows(desired: Desired, digests: Collection[bytes]) -> dict[bytes, str]:
-    """Return the id of the first row with each of some bodies."""
     wanted = np.array(sorted(digests), f"S{DIGEST_BYTES}")
     numbers: dict[int, bytes] = {}
     if len(wanted):

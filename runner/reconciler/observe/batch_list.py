@@ -17,7 +17,7 @@ MAX_AGE = 10.0
 
 
 class BatchListCache:
-    """What each service lists. Apply trusts a list for `seconds`; other commands read it once."""
+    """Services' lists, trusted for `seconds` by apply and read once by other commands."""
 
     def __init__(self, now: Callable[[], datetime], seconds: float = math.inf) -> None:
         self._now = now
@@ -25,7 +25,7 @@ class BatchListCache:
         self._lists: dict[int, tuple[datetime, dict[str, RemoteBatch]]] = {}
 
     def of(self, api: BatchApi) -> dict[str, RemoteBatch]:
-        """Return a service's batches by id. Batches that the caller adds stay. Raises ProviderError."""
+        """Return batches by id. Those that the caller adds stay. Raises ProviderError."""
         read_at, listed = self._lists.get(id(api), (None, {}))
         now = self._now()
         if read_at is None or not 0 <= (now - read_at).total_seconds() < self._seconds:
@@ -35,20 +35,20 @@ class BatchListCache:
         return listed
 
     def forget(self) -> None:
-        """Read all lists again when next needed."""
+        """Read all lists again when needed."""
         self._lists.clear()
 
 
 def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:
-    """Return batches by id, newest first, as far back as the service keeps results. Raises ProviderError."""
+    """Return batches by id, newest first, within retention. Raises ProviderError."""
     return {batch.batch_id: batch for batch in newest_first(api, now)}
 
 
 def newest_first(api: BatchApi, now: datetime) -> Iterator[RemoteBatch]:
-    """Yield batches as far back as the service keeps results. Read pages only as needed.
+    """Yield batches within retention. Read pages only as needed.
 
-    Old batches end the listing only if it was in order so far, and only if they are old compared with the newest batch,
-    by the service's clock. A missed batch could be paid for twice.
+    Old batches end the listing only if it was in order so far, and if they are old compared with the newest batch, by
+    the service's clock. A missed batch could be paid for twice.
     """
     ordered, before = True, datetime.max.replace(tzinfo=UTC)
     newest = datetime.min.replace(tzinfo=UTC)

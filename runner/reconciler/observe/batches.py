@@ -1,4 +1,4 @@
-"""Collect the batches of one job from the lockfile, the ledger and the service's list."""
+"""Collect one job's batches from lockfile, ledger and the service's list."""
 
 from __future__ import annotations
 
@@ -38,11 +38,10 @@ class ResultState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """Everything known here of one batch of a job.
+    """Everything known here of one batch.
 
-    line: its line in the lockfile, or the line to write.
-    remote: the service's batch; None if the service was not asked or does not have it (`forgotten`).
-    forgotten: the service does not have the batch or its results.
+    remote: None if the service was not asked or does not have it.
+    forgotten: the service has no batch or no results.
     adopted: no lockfile of the job has it yet.
     """
 
@@ -54,14 +53,14 @@ class BatchRecord:
     keys: SortedFile | None
 
     def sent_keys(self) -> npt.NDArray[np.bytes_] | None:
-        """Read the sorted keys of its shard; None if unknown. Raises StoreError."""
+        """Read its shard's sorted keys, or None. Raises StoreError."""
         return None if self.keys is None else self.keys.all()
 
     @property
     def missing_at_service(self) -> bool:
         """Whether the service no longer has the batch or its results.
 
-        The lockfile may have recorded that with another account's key, so apply tries a listed batch again.
+        The lockfile may have recorded that with another account's key, so a listed batch is tried again.
         """
         return self.forgotten or (self.line.gone and self.index is None and self.remote is None)
 
@@ -77,7 +76,7 @@ class BatchRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended, or the service no longer has it."""
+        """Whether it has ended, or is lost."""
         return self.missing_at_service or self.line.ended or (self.remote is not None and self.remote.ended)
 
     @property
@@ -89,7 +88,7 @@ class BatchRecord:
 
     @property
     def refused(self) -> bool:
-        """Whether a full queue refused it: nothing ran and nothing was billed."""
+        """Whether a full queue refused it: nothing was billed."""
         if self.index is None or self.state != "failed" or self.completed:
             return False
         summary, usage = self.index.summary, self.line.usage
@@ -107,7 +106,7 @@ class BatchRecord:
 
     @property
     def kept_until(self) -> datetime | None:
-        """Earliest time at which the service may delete its results; None if unknown."""
+        """When the service may first delete its results."""
         start = self.line.ended_at or (timestamp(self.remote.ended_at) if self.remote else "") or self.line.created_at
         moment = moment_of(start)
         return moment + RESULTS_KEPT if moment else None
@@ -116,7 +115,7 @@ class BatchRecord:
     def completed(self) -> int | None:
         """Requests answered, by the service's count, or None.
 
-        In a completed batch each request was answered or failed, even if the counts lag.
+        In a completed batch each was answered or failed, even if counts lag.
         """
         counts = self._counts
         if counts is None:
@@ -138,7 +137,6 @@ def collect_batches(
 ) -> tuple[BatchRecord, ...]:
     """Return a job's batches ordered by (created_at, batch id), which decides between two answers.
 
-    creates: the job's entries in the ledger.
     listed, api: None if the service is not asked.
 
     Result files without an index count as missing. Raises ProviderError.
@@ -172,7 +170,7 @@ def collect_batches(
 def _owner(
     project: str, names: Sequence[str], creates: Sequence[Create], remote: RemoteBatch
 ) -> tuple[str, Create | None] | None:
-    """Return the job name and the create that a listed batch comes from; None for another job's."""
+    """Return the job name and create of a listed batch; None for another job's."""
     create = next((create for create in creates if _made(project, create, remote)), None)
     if create is not None:
         return create.address, create
@@ -183,7 +181,7 @@ def _owner(
 def latest_run(known: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
     """Return the batches with the newest batch's pins, and all in flight.
 
-    Adopted and imported batches have no pins. If the newest has none, return the trailing batches without pins.
+    Adopted and imported batches have no pins. If the newest has none, return the trailing ones without.
     """
     if not known:
         return ()
@@ -197,7 +195,7 @@ def latest_run(known: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
 
 
 def unconfirmed_creates(creates: Iterable[Create], batches: Iterable[BatchRecord]) -> tuple[Create, ...]:
-    """Return creates that were sent and that no known batch comes from."""
+    """Return sent creates without a known batch."""
     seen = {known.line.request_id or known.line.file for known in batches}
     return tuple(
         create for create in creates if create.state == "intended" and not {create.request_id, create.file_id} & seen
@@ -205,7 +203,6 @@ def unconfirmed_creates(creates: Iterable[Create], batches: Iterable[BatchRecord
 
 
 def _made(project: str, create: Create, remote: RemoteBatch) -> bool:
-    """Return whether a create made a batch: by key, else by metadata, else by file."""
     if create.batch_id is not None:
         return create.batch_id == remote.batch_id
     sent = metadata(project, create.address, create.shard, create.attempt, create.round)
@@ -216,7 +213,7 @@ def _made(project: str, create: Create, remote: RemoteBatch) -> bool:
 
 
 def to_lockfile_line(remote: RemoteBatch, address: str, realm: str, create: Create | None) -> BatchLine:
-    """Return the line of a batch just created or adopted. Its state is `submitted`."""
+    """Return the line of a new or adopted batch, in state `submitted`."""
     labels = remote.metadata
     shard = create.shard if create else labels.get("shard")
     return BatchLine(
@@ -237,7 +234,7 @@ def to_lockfile_line(remote: RemoteBatch, address: str, realm: str, create: Crea
 
 
 def ended_line(line: BatchLine, remote: RemoteBatch, index: ResultIndex) -> BatchLine:
-    """Return the line of an ended batch with indexed results."""
+    """Return the line of an ended, indexed batch."""
     summary, usage = index.summary, remote.usage
     counted = (usage.input_tokens, usage.output_tokens, usage.cached_tokens) if usage else summary.tokens
     state = remote.status
@@ -265,7 +262,7 @@ def ended_line(line: BatchLine, remote: RemoteBatch, index: ResultIndex) -> Batc
 
 
 def mark_results_gone(line: BatchLine, remote: RemoteBatch | None) -> BatchLine:
-    """Return the line of a batch whose results the service no longer has."""
+    """Return the line of a batch that lost its results."""
     fields: dict[str, object] = {"gone": True}
     if not line.ended and remote is not None and remote.ended:
         fields |= {"state": remote.status, "ended_at": timestamp(remote.ended_at), "counts": _counts(remote)}
@@ -277,12 +274,12 @@ def _counts(remote: RemoteBatch) -> CountsField:
 
 
 def with_created_at(line: BatchLine, remote: RemoteBatch) -> BatchLine:
-    """Replace the ledger's creation time by the service's."""
+    """Take over the service's creation time."""
     return line.model_copy(update={"created_at": timestamp(remote.created_at), "file": remote.file_id or line.file})
 
 
 def timestamp(moment: datetime | None) -> str:
-    """Return a time as the lockfile has it: UTC, microseconds if not zero; empty if unknown."""
+    """Return a time as the lockfile has it, in UTC; empty if unknown."""
     if moment is None:
         return ""
     text = moment.astimezone(UTC).isoformat()
@@ -292,7 +289,7 @@ def timestamp(moment: datetime | None) -> str:
 def _remote(
     line: BatchLine, listed: Mapping[str, RemoteBatch] | None, api: BatchApi | None, *, lags: bool
 ) -> tuple[RemoteBatch | None, bool]:
-    """Return the service's batch, and whether the service lost it. If `lags`, "not found" proves nothing."""
+    """Return the batch, and whether it is lost. If `lags`, "not found" proves nothing."""
     if listed is None or api is None or line.ended:
         return (listed or {}).get(line.batch), False
     if line.batch in listed:
@@ -304,7 +301,7 @@ def _remote(
 
 
 class _LocalResults:
-    """What the store has of a realm. Lists its folders once, because most batches of a long history are in neither."""
+    """What the store has. Lists its folders once: it has few batches of a long history."""
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
@@ -341,7 +338,7 @@ def _line_of_create(create: Create) -> BatchLine:
 
 
 def moment_of(text: str) -> datetime | None:
-    """Parse a time of the lockfile; None if invalid."""
+    """Parse a lockfile's time; None if invalid."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:

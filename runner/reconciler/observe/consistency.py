@@ -1,4 +1,4 @@
-"""How long a service may need to show everywhere what it did. The one home of that question."""
+"""How long a service may need to show everywhere what it did."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ CONSISTENCY_WINDOW = {"local": 0.0, "digitalocean": 600.0}
 
 
 def may_lag(kind: str, moment: datetime | None, now: datetime) -> bool:
-    """Return whether the service may not show yet what it did at `moment`; False if unknown."""
+    """Return whether what it did at `moment` may not show yet."""
     return moment is not None and (now - moment).total_seconds() < CONSISTENCY_WINDOW[kind]
 
 
 def results_settled(kind: str, remote: RemoteBatch, since: datetime | None, now: datetime) -> bool:
-    """Return whether an ended batch must show all its results. `since` replaces an unknown end."""
+    """Return whether an ended batch must show all results. `since` replaces an unknown end."""
     return not may_lag(kind, remote.ended_at or since, now)

@@ -1,4 +1,4 @@
-"""What the batches of an address prove about its keys, read from the store one key range at a time."""
+"""What batches prove about keys, read one key range at a time."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ _MOST_ROUNDS = 254
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """An `Answers` whose entries are still in their file."""
-
     round: int
     entries: SortedFile
     passing: Codes
@@ -32,7 +30,7 @@ class _Answered:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A `SentKeys` whose keys are still in their file: those of the shard that are not in `read`."""
+    """The keys of a shard that are not in `read`, still in their file."""
 
     hold: BatchOutcome
     round: int
@@ -46,7 +44,7 @@ class _Sent:
 class KeyFactsReader:
     """The evidence of all batches. `sources` are numbered as their `Answers`.
 
-    ended, failures: how the batch of each `SentKeys` ended, and why it failed as a whole; empty and None if it did not.
+    ended, failures: how the batch of each `SentKeys` ended, and why it failed.
     """
 
     sources: tuple[AnswerSource, ...]
@@ -60,7 +58,7 @@ class KeyFactsReader:
     def about(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Evidence:
         """Return the evidence on keys from `lowest` up to, not including, `after` (empty: to the end).
 
-        Its iterators read the files once, for one verdict, and may raise StoreError.
+        Its iterators read files once and may raise StoreError.
         """
         whole = self.whole
         return Evidence(
@@ -96,10 +94,9 @@ def collect_key_facts(
     retry_failed: bool = False,
     later: Collection[str] = (),
 ) -> KeyFactsReader:
-    """Return the evidence of `batches`, and of answers in the job's output (`standing`).
+    """Return the evidence of `batches`, and of answers in the output (`standing`).
 
-    retry_failed: the user asked to retry failed requests.
-    later: batches that ended after that.
+    later: batches that ended after the user asked for retries.
     """
     answered: list[_Answered] = []
     sent: list[_Sent] = []
@@ -142,9 +139,9 @@ def collect_key_facts(
 
 
 def failure_of(known: BatchRecord) -> Failure | None:
-    """Return why a whole batch failed, as an error for its rows; None if the service gave no reason.
+    """Return why a batch failed, as an error for its rows, or None.
 
-    A reason about one line does not apply to the other rows.
+    A reason about one line does not apply to the others.
     """
     summary = known.index.summary if known.index is not None else None
     if summary is None or not summary.failure:
@@ -155,12 +152,11 @@ def failure_of(known: BatchRecord) -> Failure | None:
 
 
 def _round(known: BatchRecord) -> int:
-    """Return a batch's round, bounded to one byte; it may come from a service's metadata."""
+    """Return a batch's round, bounded to one byte: a service's metadata may give it."""
     return min(known.line.round, _MOST_ROUNDS)
 
 
 def _held_against(spec: JobSpec, index: ResultIndex) -> tuple[SortedFile, tuple[str, ...]]:
-    """Return an index's entries and codes. With a schema, answers that do not fit are errors."""
     if spec.schema is None:
         return index.entries, index.summary.codes
     from runner.outputs.schema_check import AnswerSchema, checked  # noqa: PLC0415  only jobs with a schema need it
@@ -169,7 +165,7 @@ def _held_against(spec: JobSpec, index: ResultIndex) -> tuple[SortedFile, tuple[
 
 
 def is_read(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
-    """Return whether the store or the output has all answers that an ended batch counts."""
+    """Return whether store or output have all answers that a batch counts."""
     if known.index is not None:
         return True
     completed = known.completed
@@ -179,12 +175,12 @@ def is_read(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
 
 
 def is_indexed(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
-    """Return whether nothing is left to fetch of an ended batch."""
+    """Return whether nothing is left to fetch of a batch."""
     return known.missing_at_service or is_read(known, standing)
 
 
 def leaves_open(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
-    """Return whether a batch may have unanswered requests: it is in flight, or ended early."""
+    """Return whether a batch may have unanswered requests."""
     if not (known.ended and is_indexed(known, standing)):
         return True
     if known.index is not None:

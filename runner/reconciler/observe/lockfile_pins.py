@@ -1,4 +1,4 @@
-"""The lockfile's pins line of a job: what its answers come from."""
+"""What a job's answers come from, as a pins line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.state.lockfile_lines import PinsLine
 
 
 def pins_line(desired: Desired, commit: str) -> PinsLine:
-    """Return the pins of a rendered job. The digest covers only what shapes answers: not tool, commit or parts."""
+    """Return a job's pins. The digest covers only what shapes answers: not tool, commit or parts."""
     pins = desired.pins
     content = {
         "job": desired.spec.address,

@@ -1,6 +1,6 @@
-"""Observe one job: read lockfile, store, outputs and service, and classify each request key.
+"""Observe one job and classify its request keys.
 
-Changes nothing at the service. Writes nothing outside the scratch folder.
+Changes nothing at the service. Writes only to the scratch folder.
 """
 
 from __future__ import annotations
@@ -40,10 +40,9 @@ from runner.state.sorted_file import SortedFile
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """What the user asked for, by job address; `runner.api` also takes the name of several jobs.
+    """What the user asked for, by job address.
 
-    no_new: submit no request for the first time.
-    ended: batches that had ended when apply began, to which `retry_failed` is limited; None means all.
+    ended: batches that had ended when apply began. `retry_failed` is limited to those; None means all.
     """
 
     ask_unknown: frozenset[str] = frozenset()
@@ -88,8 +87,7 @@ def observe(
     """Observe one job and plan it. Raises BatchspecError.
 
     lockfile, batches: from `job_lockfile()` and `collect_batches()`, with indexes rebuilt.
-    api: None if the service is not asked.
-    gone: batches whose results the service no longer has.
+    api: None if the service is not asked. `gone`: batches that lost their results.
     """
     spec = desired.spec
     realm = context.realm(spec)
@@ -163,7 +161,7 @@ def _read_outputs(
 ) -> tuple[dict[str, OutputAnswers], dict[str, OutputAnswers]]:
     """Return answers in the job's own output, and in any of its outputs, by batch.
 
-    Reads nothing if the store has all results. Uses an output only if its digest is `recorded` in the lockfile.
+    An output counts only if its digest is `recorded` in the lockfile.
     """
     scratch, root = desired.spool.folder, context.places.files
     unread = any(known.results is not ResultState.PRESENT for known in batches)
@@ -180,7 +178,7 @@ def _read_outputs(
 
 
 def job_lockfile(context: Context, spec: JobSpec) -> Lockfile:
-    """Return a job's lockfile, with the rename that the spec declares. Raises LockfileError."""
+    """Return a job's lockfile, with the spec's rename. Raises LockfileError."""
     lockfile = context.lockfile(spec.lock_path)
     if spec.moved_from and spec.moved_from not in lockfile.aliases(spec.address):
         lockfile = lockfile.with_moved(spec.address, spec.moved_from)
@@ -188,14 +186,12 @@ def job_lockfile(context: Context, spec: JobSpec) -> Lockfile:
 
 
 def _needs_older_outputs(known: BatchRecord, own: dict[str, OutputAnswers]) -> bool:
-    """Return whether answers of an ended batch are missing here."""
     return known.ended and (known.results is ResultState.INCOMPLETE or not is_read(known, own))
 
 
 def _changes(
     desired: Desired, lockfile: Lockfile, pins: PinsLine, files: OutputFiles, *, trusted: bool
 ) -> RowChanges | None:
-    """Return how rows changed since the output was written; None without the output's pins."""
     line = files.line
     old = lockfile.pins.get(line.pins) if line is not None and line.pins else lockfile.pins_of(pins.job)
     if not trusted or old is None or line is None or old.input_digest == pins.input_digest:
@@ -209,10 +205,7 @@ def _recognise(
     standing: dict[str, OutputAnswers],
     classified: partial[Classification],
 ) -> tuple[BatchRecord, ...]:
-    """Find the keys of batches whose shard is not in the store: the same shard may be rendered here.
-
-    Looks only for batches in flight, and for ended ones with unanswered requests.
-    """
+    """Find the keys of batches without a stored shard: the same shard may be rendered here."""
     missing = {
         known.line.batch: known.line.shard
         for known in batches

@@ -1,7 +1,4 @@
-"""Find outputs that a job wrote under an earlier path, or that were moved since.
-
-Only a file with the bytes of a recorded output counts.
-"""
+"""Find moved outputs of a job, by the bytes of a recorded one."""
 
 from __future__ import annotations
 
@@ -18,8 +15,7 @@ from runner.state.lockfile_lines import OutputLine
 def find_previous_outputs(root: Path, recorded: Iterable[OutputLine], own: Iterable[Path]) -> tuple[Path, ...]:
     """Return files below `root` with the bytes of a recorded output or of its failed rows.
 
-    recorded: the job's lines in lockfiles.
-    own: files that it writes now; an older one may be there.
+    own: files that the job writes now; an older one may be there.
     """
     lines = list(recorded)
     apart = [line.errors for line in lines if line.errors is not None and line.errors.rows]
@@ -30,7 +26,7 @@ def find_previous_outputs(root: Path, recorded: Iterable[OutputLine], own: Itera
 
 
 def failed_rows_of(root: Path, line: OutputLine) -> tuple[Path, ...]:
-    """Return the file below `root` with a recorded output's failed rows, if its bytes are the same."""
+    """Return the unchanged file of a recorded output's failed rows."""
     if line.errors is None or not line.errors.rows:
         return ()
     found = _inside(root, [line.errors.path])
@@ -38,7 +34,7 @@ def failed_rows_of(root: Path, line: OutputLine) -> tuple[Path, ...]:
 
 
 def _inside(root: Path, names: Iterable[str]) -> Iterator[Path]:
-    """Yield the paths of recorded outputs inside the project: a lockfile may be hostile."""
+    """Yield recorded paths inside the project: a lockfile may be hostile."""
     for name in names:
         with suppress(TrustError):
             yield readable(root, name)

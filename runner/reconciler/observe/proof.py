@@ -62,7 +62,6 @@ def prove(
 
 
 def _is_kept(context: Context, spec: JobSpec, known: BatchRecord) -> bool:
-    """Return whether the service must have a batch: within retention, and visible by now."""
     now, made, until = context.now(), moment_of(known.line.created_at), known.kept_until
     if made is not None and made.tzinfo is not None and made <= now + _SKEW and may_lag(spec.profile.kind, made, now):
         return False
@@ -70,7 +69,6 @@ def _is_kept(context: Context, spec: JobSpec, known: BatchRecord) -> bool:
 
 
 def _is_known(api: BatchApi, batch: str) -> bool:
-    """Return whether the service knows a batch; True if it does not answer."""
     try:
         api.get_batch(batch)
     except NotFound:

@@ -1,4 +1,4 @@
-"""Rows new, changed or gone since the output was written, for the plan's reasons only."""
+"""How rows changed since the output was written; for reasons only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_ROWS = 200_000
 
 
 def row_changes(desired: Desired, output: Path, rows: int) -> RowChanges | None:
-    """Compare rows by id, else by number, with a recorded output of `rows` rows; None if that costs too much."""
+    """Compare rows by id, else number, with a recorded output; None if that costs too much."""
     if max(rows, desired.spool.rows) > MOST_ROWS:
         return None
     before: dict[bytes, bytes] = {}

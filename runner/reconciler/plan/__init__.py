@@ -1,1 +1,1 @@
-"""Decisions from values, without input or output."""
+"""Decisions from values."""

@@ -35,9 +35,9 @@ _MEND = "fix the prompt or the parameters, which makes a new canary; or raise"
 
 
 def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus:
-    """Return the status of a job's canary. Raises BatchspecError if it has failed.
+    """Return a canary's status. Raises BatchspecError if it failed.
 
-    It has not failed while requests of it are due for another round: an expired batch proves nothing about the prompt.
+    An expired batch proves nothing about the prompt, so requests due for another round are no failure.
     """
     canary = spec.job.canary
     if canary is None:
@@ -59,7 +59,7 @@ def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus
 
 
 def annotate_plan(spec: JobSpec, pins: PinsLine, seen: Observed) -> JobPlan:
-    """Return the plan with a note on the canary. A failed one holds back missing requests."""
+    """Note the canary's status. A failed one holds back missing requests."""
     if spec.job.canary is None or not _submits(seen):
         return seen.plan
     unread = any(k.line.pins == pins.pins and k.line.canary and k.index is None for k in seen.batches)
@@ -89,7 +89,7 @@ def _submits(seen: Observed) -> list[Submit]:
 
 
 def judge(spec: JobSpec, marked: Sequence[BatchRecord]) -> None:
-    """Raise BatchspecError, with examples, if an ended canary failed beyond its limits. `marked`: all its rounds."""
+    """Raise BatchspecError, with examples, if a canary failed beyond its limits. `marked`: all rounds."""
     canary = spec.job.canary
     assert canary is not None
     requests = sum(known.line.requests for known in marked if known.line.round == 1) or marked[0].line.requests
@@ -125,8 +125,6 @@ def _listed(examples: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A batch's keys: answered, failed, and answered badly."""
-
     answered: frozenset[str]
     failed: dict[str, str]
     invalid: dict[str, str]
@@ -148,7 +146,7 @@ def _judged(spec: JobSpec, known: BatchRecord) -> _Judged:
 
 
 def _checker(spec: JobSpec) -> Callable[[Answer], str]:
-    """Return a function that describes what is wrong with an answer, or returns "". Refusals are answers."""
+    """Return a function that describes what is wrong with an answer. Refusals are answers."""
     if spec.schema is not None:
         from runner.outputs.schema_check import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
 
@@ -173,7 +171,7 @@ def _bad(wants_json: bool, answer: Answer) -> str:
 
 
 def asks_for_json(parameters: dict[str, Any]) -> bool:
-    """Return whether the parameters ask for JSON: `response_format`, or `text.format` of responses."""
+    """Return whether the parameters ask for JSON."""
     wanted = parameters.get("response_format")
     text = parameters.get("text")
     if wanted is None and isinstance(text, dict):
@@ -202,7 +200,6 @@ def _delivered(known: BatchRecord, wrong: Callable[[Answer], str]) -> _Told:
 
 
 def _saved(known: BatchRecord, wrong: Callable[[Answer], str]) -> _Told:
-    """Yield rows recovered from an output. Their own errors show what does not fit."""
     for data in _lines(known, OUTPUT_FILE, OUTPUT_FILE + 1):
         row = _object(data)
         answer = answer_of_row(row)

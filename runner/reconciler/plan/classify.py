@@ -1,7 +1,6 @@
-"""Classify each request key by what the batches of its address have. Pure, on arrays.
+"""Classify request keys by what the batches of their address have. Pure, on arrays.
 
-A key is answered, in flight, absent or unknown. Absent is split by whether it was submitted before. The rules are
-DESIGN's table in section 3.
+The rules are DESIGN's table in section 3.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ Codes = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Results of one ended batch, sorted by key. `passing[n]`: code n is transient (0 is False).
+    """Results of one ended batch, sorted by key. `passing[n]`: code n is transient.
 
-    Sources are ordered by (created_at, batch id). `later`: the batch ended after a user asked to retry failed requests.
+    Sources are ordered by (created_at, batch id). `later`: it ended after a user asked for retries.
     """
 
     number: int
@@ -53,9 +52,9 @@ class BatchOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SentKeys:
-    """The sorted keys of one batch's shard; if INCOMPLETE, those without a result line.
+    """Sorted keys of one batch's shard; if INCOMPLETE, those without a result line.
 
-    `later`: the batch ended after a user asked for unknown requests, so that option does not release its keys.
+    `later`: the batch ended after a user asked for unknown requests, which does not release its keys.
     """
 
     hold: BatchOutcome
@@ -66,11 +65,11 @@ class SentKeys:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of some keys of an address. `answers` and `held` are read once for each verdict.
+    """All that is known of some keys. `answers` and `held` are read once.
 
     blocked: a batch in flight has unknown keys, so it may have any unanswered key.
     doubt: an unreadable ended batch has unknown keys.
-    late_doubt: one ended after a user asked for unknown requests, and that option does not release it.
+    late_doubt: one ended after a user asked for unknown requests, which does not release it.
     """
 
     answers: Iterable[Answers] = ()
@@ -85,7 +84,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """For each desired key its state, its next round, and its result line.
+    """Each desired key's state, next round and result line.
 
     source: number of an `Answers`, or -1.
     left: number in `held` of the newest batch that ended without an answer, or -1.
@@ -101,7 +100,7 @@ class Verdict:
 def classify(keys: Keys, evidence: Evidence) -> Verdict:
     """Classify `keys`: any order, duplicates allowed, fastest if sorted.
 
-    Looks evidence up among the keys, so the cost is the evidence's size, for any number of batches.
+    Looks evidence up among the keys, so its size is the cost, for any number of batches.
     """
     distinct, inverse = _distinct(keys)
     verdict = _judge(distinct, evidence)
@@ -117,7 +116,6 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
 
 
 def _judge(keys: Keys, evidence: Evidence) -> Verdict:
-    """Classify sorted, distinct keys."""
     facts = _KeyFacts(keys, evidence.late_doubt)
     for answers in evidence.answers:
         facts.add_answers(answers)
@@ -128,7 +126,7 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
 
 
 class _KeyFacts:
-    """Evidence as arrays with one element for each key."""
+    """Evidence, one array element for each key."""
 
     def __init__(self, keys: Keys, late_doubt: bool) -> None:
         count = len(keys)
@@ -144,7 +142,7 @@ class _KeyFacts:
         self._newest = np.zeros(count, np.int32)  # the round of the batch in `_left`
 
     def add_answers(self, one: Answers) -> None:
-        """Add result lines. An answer beats an error; the first answer beats later ones."""
+        """Add result lines. An answer beats an error; the first answer wins."""
         lines, at = self._keys.find(one.entries["key"])
         codes = one.entries["code"][lines]
         good, bad = codes == 0, codes > 0
@@ -159,7 +157,7 @@ class _KeyFacts:
         self._already_released[at] |= one.later
 
     def add_sent(self, number: int, sent: SentKeys) -> None:
-        """Add the keys of batch `number`. Call it after all answers."""
+        """Add a batch's keys. Call it after all answers."""
         _, at = self._keys.find(sent.keys)
         self._already_released[at] |= sent.later
         match sent.hold:
@@ -177,7 +175,6 @@ class _KeyFacts:
             self._newest[at], self._left[at] = sent.round, number
 
     def verdict(self, evidence: Evidence) -> Verdict:
-        """Return the verdict. Later assignments override earlier ones."""
         state = np.full(len(self._asked), KeyState.ABSENT, np.uint8)
         state[self._asked > 0] = KeyState.RETRY
         state[(self._asked >= evidence.rounds) | self._failed | self._dead] = KeyState.FAILED
@@ -193,7 +190,7 @@ class _KeyFacts:
 
 
 def _distinct(keys: Keys) -> tuple[Keys, npt.NDArray[np.int64] | None]:
-    """Return sorted distinct keys, and the index of each key in them; None if `keys` are that already."""
+    """Return sorted distinct keys, and each key's index in them; None if unchanged."""
     new = keys[1:] != keys[:-1]
     if np.all(keys[1:] >= keys[:-1]):
         if np.all(new):
@@ -204,15 +201,13 @@ def _distinct(keys: Keys) -> tuple[Keys, npt.NDArray[np.int64] | None]:
 
 
 class _Keys:
-    """Sorted distinct keys to search in."""
-
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._prefixes = prefixes(keys)
         self._clear = bool(np.all(self._prefixes[1:] > self._prefixes[:-1]))
 
     def find(self, wanted: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return which of `wanted` are among the keys, and their positions."""
+        """Return which of `wanted` are among the keys, and where."""
         keys = self._keys
         if not len(keys) or not len(wanted):
             return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -225,9 +220,9 @@ class _Keys:
 
 @dataclass(frozen=True, slots=True)
 class KeyCounts:
-    """Distinct keys of an address by state. `submit`: requests by round.
+    """Distinct keys by state. `submit`: requests by round.
 
-    retried, lasting: why requests are retried, and why they stay failed, as (cause, requests).
+    retried, lasting: why requests are retried or stay failed, as (cause, requests).
     """
 
     rows: int = 0
@@ -251,7 +246,7 @@ class KeyCounts:
 
 
 class Counter:
-    """Adds up verdicts on distinct keys, block by block."""
+    """Adds up verdicts on distinct keys."""
 
     def __init__(self) -> None:
         self._states = np.zeros(len(KeyState), np.int64)
@@ -266,12 +261,12 @@ class Counter:
         return tuple(sorted(self._causes[state].items(), key=lambda item: (-item[1], item[0])))
 
     def add(self, state: npt.NDArray[np.uint8], number: npt.NDArray[np.uint8]) -> None:
-        """Add the states and rounds of a block."""
+        """Add a block's states and rounds."""
         self._states += np.bincount(state, minlength=len(KeyState))
         self._rounds += np.bincount(number[state <= KeyState.RETRY], minlength=256)
 
     def tally(self, rows: int) -> KeyCounts:
-        """Return the counts for a job of `rows` input rows."""
+        """Return the counts."""
         count = self._states
         return KeyCounts(
             rows,

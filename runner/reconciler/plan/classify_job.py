@@ -1,4 +1,4 @@
-"""Run `classify` over the buckets of a job's spool, and keep the verdicts in row order in its `asks`."""
+"""Run `classify` over a job's spool, and keep the verdicts in its `asks`, in row order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runner.state.sorted_file import FileHandleCache
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """Verdicts of a job. Source numbers in asks start at 1; those above `sources` point to `failures`."""
+    """A job's verdicts. Source numbers in asks start at 1; those above `sources` point to `failures`."""
 
     tally: KeyCounts
     sources: tuple[AnswerSource, ...]
@@ -38,7 +38,7 @@ def classify_job(
     retry_failed: bool = False,
     later: Collection[str] = (),
 ) -> Classification:
-    """Classify every row of `desired`. `standing`: answers in its output. Raises StoreError."""
+    """Classify every row. `standing`: answers in the output. Raises StoreError."""
     spool = desired.spool
     told = collect_key_facts(
         desired.spec, batches, standing, ask_unknown=ask_unknown, retry_failed=retry_failed, later=later
@@ -72,7 +72,6 @@ def classify_job(
 def _explain(
     counter: Counter, state: KeyState, verdict: Verdict, first: npt.NDArray[np.bool_], told: KeyFactsReader
 ) -> None:
-    """Count why keys are in a state: their error code, or how their batch ended."""
     here = first & (verdict.state == state)
     errors = here & (verdict.source >= 0)
     for number in np.flatnonzero(np.bincount(verdict.source[errors])).tolist():
@@ -85,7 +84,7 @@ def _explain(
 
 
 def _ranks(digests: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the rank of each sorted digest among its equals, and their number."""
+    """Return each sorted digest's rank among its equals, and their number."""
     count = len(digests)
     if not count:
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -95,6 +94,6 @@ def _ranks(digests: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int64], npt.
 
 
 def wanted_round(number: int, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-    """Return which rows are submitted in a round: the first of each missing key."""
+    """Return which rows are submitted in a round: each missing key's first."""
     chosen: npt.NDArray[np.bool_] = (asks["state"] <= KeyState.RETRY) & (asks["round"] == number) & (asks["first"] == 1)
     return chosen

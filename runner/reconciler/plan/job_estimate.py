@@ -1,4 +1,4 @@
-"""Tokens and cost that a job's requests will take, and what ended batches did cost."""
+"""Estimate what a job's requests will take and cost; price ended batches."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ LOCAL_MODEL = "local:smollm"
 
 
 def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *, exact: bool) -> Estimate | None:
-    """Estimate the requests that a plan submits; None if there are none, now or later.
+    """Estimate the requests that a plan submits, now or later; None if none.
 
     Counts tokens for OpenAI's models, unless the local model answers. For others uses earlier batches, else bytes.
     """
@@ -82,20 +82,18 @@ def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *
 
 
 def _pays_again(job: Job) -> bool:
-    """Return whether the job retries billed responses that do not fit or have no answer."""
     on = job.retry.on or ()
     return NO_TEXT in on or (job.answer_schema is not None and INVALID in on)
 
 
 def _times(job: Job, submits: Sequence[Submit]) -> int:
-    """Return how often a request may be billed."""
     if not submits or not _pays_again(job):
         return 1
     return max(1, job.retry.rounds + 1 - min(action.round for action in submits))
 
 
 def _later(seen: Observed, given: Callable[[Sequence[Selector], int, int], Tokens]) -> InFlightUsage:
-    """Return what may be billed of requests in flight: answers may not fit, and some requests may be in no batch."""
+    """Return what may be billed of requests in flight: some may not fit, or be in no batch."""
     job = seen.desired.spec.job
     unseen = bool(seen.plan.unseen)
     if not seen.plan.tally.in_flight or not (unseen or _pays_again(job)):
@@ -115,13 +113,12 @@ def _later(seen: Observed, given: Callable[[Sequence[Selector], int, int], Token
 
 
 def _is_flying(asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-    """Return which asks are in flight: the first row of each key."""
     chosen: npt.NDArray[np.bool_] = (asks["state"] == KeyState.IN_FLIGHT) & (asks["first"] == 1)
     return chosen
 
 
 def history(lockfile: Lockfile, realm: str, pins: PinsLine) -> tuple[Measured, ...]:
-    """Return what earlier batches of the model took in this realm, if they have usage."""
+    """Return what earlier batches of the model took in this realm."""
     found = []
     for line in lockfile.batches_of(pins.job, realm):
         made = lockfile.pins.get(line.pins or "")
@@ -148,7 +145,7 @@ def _used(usage: UsageField, line_format: str) -> Usage:
 def price_of(
     model: str, line_format: str, settings: Settings, at: datetime, *, request_tokens: int = 1_000
 ) -> Price | None:
-    """Return a model's price: the project's own, else the known one, else None."""
+    """Return a model's price, the project's own first, or None."""
     own = {
         name: Price(
             _exactly(entry.input),
@@ -166,8 +163,7 @@ def price_of(
 def with_cost(line: BatchLine, made: PinsLine | None, job: Job | None, settings: Settings) -> BatchLine:
     """Return an ended batch's line with its cost, if usage and price are known.
 
-    made: the pins of the batch, which may name another model than `job`.
-    job: None if no spec has it any more.
+    made: its pins, which may name another model than `job`. `job`: None if no spec has it.
     """
     usage = line.usage
     if usage is None or line.counts is None or not line.created_at:
@@ -192,7 +188,7 @@ def with_cost(line: BatchLine, made: PinsLine | None, job: Job | None, settings:
 
 
 def expected_of(found: Estimate | None, requests: int, size: int) -> EstimateField | None:
-    """Return a batch's estimate as the lockfile writes it."""
+    """Return a batch's estimate for the lockfile."""
     if found is None or not found.requests:
         return None
     share = found.share(requests, size)
@@ -204,7 +200,7 @@ def expected_of(found: Estimate | None, requests: int, size: int) -> EstimateFie
 
 
 def spent(lines: Sequence[BatchLine]) -> Decimal | None:
-    """Return the USD recorded for batches; None if none has a cost."""
+    """Return the USD recorded for batches, or None."""
     known = [_exactly(line.cost) for line in lines if line.cost is not None]
     return sum(known, Decimal(0)) if known else None
 
@@ -222,14 +218,14 @@ def planned(lockfile: Lockfile, lines: Sequence[BatchLine]) -> tuple[Decimal | N
 
 
 def _is_limit(lockfile: Lockfile, line: BatchLine) -> bool:
-    """Return whether a batch's estimate is an upper bound, for lack of measurements."""
+    """Return whether an estimate is an upper bound, for lack of measurements."""
     pins = lockfile.pins.get(line.pins or "")
     limit = token_limit(pins.parameters) if pins is not None else None
     return limit is not None and line.estimate is not None and line.estimate.output_tokens == limit * line.requests
 
 
 def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[JobPlan]) -> tuple[str, ...]:
-    """Return the budgets, of jobs and of all together, that plans could exceed, and by how much."""
+    """Return the budgets that plans could exceed, and by how much."""
     estimates = {job.address: job.estimate for job in plans if job.estimate is not None}
     found = []
     for spec in specs:
@@ -267,8 +263,6 @@ def _counted(
 
 
 def _requests(desired: Desired, wanted: Sequence[Selector], spread: Spread) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield the bytes and body of each chosen request."""
-
     def chosen(one: Selector, asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
         return spread.choose(one(asks))
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class OverwritePolicy(Enum):
-    """What apply does with an existing file before it writes."""
+    """What apply does with an existing file."""
 
     REPLACE = "all answers in it are kept"
     BACK_UP = "a copy is kept, since it may hold the only copy of some answers"
@@ -44,7 +44,7 @@ class OverwritePolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OutputFiles:
-    """Files that a job writes, and the lockfile's line for its output. `errors`: the file of failed rows."""
+    """Files that a job writes. `errors`: the file of failed rows."""
 
     path: Path
     errors: Path | None
@@ -53,7 +53,7 @@ class OutputFiles:
 
     @classmethod
     def of(cls, output: Output, lockfile: Lockfile, place: Callable[[str], Path]) -> OutputFiles:
-        """Return the files of an `output`. `place` turns a spec's path into a local one."""
+        """Return an `output`'s files; `place` makes paths local."""
         errors = None if output.errors is None else place(output.errors)
         return cls(place(output.path), errors, output.errors, lockfile.outputs.get(output.path))
 
@@ -71,7 +71,7 @@ def policies_for(
 ) -> tuple[OverwritePolicy, OverwritePolicy]:
     """Return the policies for the output and for the file of failed rows.
 
-    own: batches with answers readable from this output; `standing`: from any output.
+    own: batches with answers readable from this output; `standing`: from any.
     trusted, errors_recorded: the lockfile has the file's digest.
     """
     if state is OutputState.GOOD:
@@ -117,9 +117,8 @@ def policy_for_errors_file(
     *,
     recorded: bool,
 ) -> OverwritePolicy:
-    """Return the policy for the file of failed rows. It has paid answers that do not fit the schema.
+    """Return the policy for the file of failed rows, with paid answers that do not fit the schema.
 
-    line: the lockfile's for that path; `recorded`: the file has its digest.
     standing: batches with answers readable from outputs.
     """
     if not path.is_file():
@@ -133,14 +132,14 @@ def policy_for_errors_file(
 
 
 def has_foreign_rows(path: Path) -> bool:
-    """Return whether a row lacks the ids of request and batch, so that batchspec did not write the file."""
+    """Return whether a row lacks its request or batch, so that batchspec did not write it."""
     return any(not row.keys() >= {"request", "batch"} for row in _rows(path))
 
 
 def _may_be_the_last_copy(path: Path, here: Collection[str], batches: Sequence[BatchRecord]) -> bool:
     """Return whether a file may have answers of batches that are not `here`.
 
-    Files other than plain JSON Lines always may. A row without a batch id may be of any batch.
+    Files other than JSON Lines always may, and a row without batch id.
     """
     if path.suffix != ".jsonl":
         return True
@@ -154,7 +153,6 @@ def _may_be_the_last_copy(path: Path, here: Collection[str], batches: Sequence[B
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a JSON Lines file, {} for an invalid line."""
     with path.open("rb") as lines:
         for line in lines:
             if not line.isspace():

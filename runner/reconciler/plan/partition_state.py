@@ -1,4 +1,4 @@
-"""Whether partitions are open or closed, from the lockfile alone. Pure."""
+"""Whether partitions are open or closed, from the lockfile alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def partition_states(lockfile: Lockfile) -> Mapping[str, PartitionState]:
     """Return the state of each current address. A missing address was never submitted.
 
     A partition is closed if its output line records that and it has no later batches, from an import, a merge or a
-    kill. docs/lockfile.md describes lines of earlier versions.
+    kill.
     """
     batches: dict[str, list[BatchLine]] = defaultdict(list)
     outputs: dict[str, list[OutputLine]] = defaultdict(list)

@@ -1,6 +1,6 @@
 """The plan: what apply would do for each job, and why. Pure.
 
-Reasons are for display and decide nothing. `JobPlan.changes` alone decides whether there is anything to do.
+Reasons decide nothing. `JobPlan.changes` alone decides whether there is anything to do.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait for a batch.
-
-    If not `keys_known`, its requests are unknown until it ends, and the job submits nothing until then.
-    """
+    """Wait for a batch. If not `keys_known`, submit nothing until then."""
 
     batch: str
     requests: int
@@ -42,7 +39,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Download the results of an ended batch."""
+    """Download an ended batch's results."""
 
     batch: str
     answers: int
@@ -60,7 +57,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Leave requests alone: they may have been paid for, or the canary failed."""
+    """Leave requests alone: they may be paid for, or the canary failed."""
 
     requests: int
     reason: str
@@ -79,7 +76,7 @@ Action = Submit | Wait | Fetch | Adopt | Hold | Write
 
 
 class OutputState(Enum):
-    """An output compared with the lockfile and the available answers."""
+    """An output compared with lockfile and answers."""
 
     MISSING = "the file is not there"
     FOREIGN = "the file is not what the lockfile says"
@@ -93,8 +90,7 @@ class OutputState(Enum):
 class BatchFacts:
     """What the plan needs of a batch.
 
-    kept_until: first day on which the service may delete its results, or empty.
-    recorded: the lockfile has its end.
+    kept_until: when the service may first delete its results. `recorded`: the lockfile has its end.
     """
 
     batch: str
@@ -122,8 +118,7 @@ class ShardSize:
 class JobFacts:
     """All facts for one job's plan.
 
-    held: the output must not be overwritten.
-    output_before: the file that the job wrote until now, if another.
+    held: the output must not be overwritten. `output_before`: the previous file, if another.
     """
 
     address: str
@@ -145,7 +140,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row's prompt before and after a change; `before` is None for a new row."""
+    """A row's prompt before and after; `before` is None for a new row."""
 
     row: str
     before: str | None
@@ -156,8 +151,7 @@ class Example:
 class JobPlan:
     """One job's part of the plan.
 
-    estimate: of the requests to submit, or None. `spent`: USD recorded so far.
-    rows_before: rows of the last run. `rows`: how rows changed by id. None if unknown.
+    spent: USD recorded so far. `rows_before`: rows of the last run.
     failures: why batches failed; may quote rows. `shown`: reviewers may see those, and `examples`.
     held_back: requests held because of a failed canary or `--no-new` (not `asks_new`).
     warnings: on rows that the service will refuse.
@@ -187,12 +181,12 @@ class JobPlan:
 
     @property
     def changes(self) -> bool:
-        """Whether apply has anything to do, even if only to report that it can't continue."""
+        """Whether apply has anything to do or to report."""
         return bool(self.held_back) or any(not isinstance(action, Hold) for action in self.actions)
 
     @property
     def removed(self) -> int:
-        """Rows removed since the last run: by id if compared, else by number."""
+        """Rows removed since the last run."""
         return max(0, (self.rows_before or 0) - self.tally.rows) if self.rows is None else self.rows.removed
 
     @property
@@ -213,7 +207,7 @@ class JobPlan:
 
     @property
     def awaits(self) -> int:
-        """Requests to submit, and those of running batches."""
+        """Requests to submit or in flight."""
         return self.submits + sum(action.requests for action in self.actions if isinstance(action, Wait))
 
     @property
@@ -226,8 +220,7 @@ class JobPlan:
 class Orphan:
     """A job that no spec defines any more.
 
-    over: batches that ended since; the lockfile has `running` and `over` as submitted.
-    cancel, fetch: what apply cancels and downloads, with `--prune` only.
+    over: ended since; the lockfile has these as submitted. `cancel`, `fetch`: with `--prune` only.
     """
 
     address: str
@@ -242,9 +235,9 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan of all jobs of a command. `offline`: why the service was not asked.
+    """The plan of all jobs. `offline`: why the service was not asked.
 
-    over_budget: budgets that the plan could exceed. `errors`: why jobs can't be planned, by address.
+    over_budget: budgets that it could exceed. `errors`: why jobs can't be planned, by address.
     """
 
     jobs: tuple[JobPlan, ...]
@@ -315,13 +308,13 @@ def plan_job(view: JobFacts) -> JobPlan:
 
 
 def hold_back(plan: JobPlan, reason: str) -> JobPlan:
-    """Hold missing requests and write no output, because the canary failed."""
+    """Hold missing requests and write no output."""
     left = [action for action in plan.actions if not isinstance(action, (Submit, Write))]
     return replace(plan, actions=(*left, Hold(plan.submits, reason)), held_back=plan.submits)
 
 
 def with_proof(plan: JobPlan, unknown: tuple[str, ...], unproven: int) -> JobPlan:
-    """Add the origin of answers, with a note for each unknown batch."""
+    """Add the origin of answers, with notes."""
     notes = tuple(f"answers of a batch that the service does not know: {batch}" for batch in unknown)
     return replace(plan, unknown_batches=unknown, unproven=unproven, notes=(*plan.notes, *notes))
 
@@ -329,7 +322,7 @@ def with_proof(plan: JobPlan, unknown: tuple[str, ...], unproven: int) -> JobPla
 def without_new(plan: JobPlan) -> JobPlan:
     """Hold requests that were never submitted, for `--no-new`; write no output.
 
-    Existing batches are still adopted, awaited and downloaded, and transient failures in them retried.
+    Existing batches are still adopted, awaited and downloaded, and transient failures retried.
     """
     if not plan.new:
         return replace(plan, asks_new=False)
@@ -339,7 +332,7 @@ def without_new(plan: JobPlan) -> JobPlan:
 
 
 def causes(counts: Sequence[tuple[str, int]]) -> str:
-    """Return the most frequent causes of failure, with counts."""
+    """Return the most frequent causes, with counts."""
     shown = [f"{count:,} {cause}" for cause, count in counts[:4]]
     more = sum(count for _, count in counts[4:])
     return ", ".join([*shown, f"{more:,} for other reasons"] if more else shown) or "transient failures"

@@ -31,7 +31,7 @@ class PlanLimits:
         return PlanLimits(new, again, later - again, min(self.rounds, other.rounds))
 
     def allows(self, number: int, submitted: int, wanted: int) -> str:
-        """Return why `wanted` more requests in a round, after `submitted`, are too many; else ""."""
+        """Return why `wanted` more requests in a round are too many, or ""."""
         most = self.requests if number == 1 else self.requests + self.again + self.flying
         if number > max(self.rounds, 1):
             return f"round {number} is beyond the {self.rounds} rounds of the plan"
@@ -42,7 +42,7 @@ class PlanLimits:
 
 
 def plan_limits_of(plan: JobPlan, rounds: int) -> PlanLimits:
-    """Return what a plan allows. `rounds` is `retry.rounds`, which explicit options may exceed."""
+    """Return a plan's limits. `rounds` is `retry.rounds`, which explicit options may exceed."""
     # What may be in no batch may turn out to be new; it is not counted as in flight then.
     unseen = plan.unseen if plan.asks_new else 0
     new = plan.new + unseen
@@ -52,5 +52,5 @@ def plan_limits_of(plan: JobPlan, rounds: int) -> PlanLimits:
 
 
 def most_refusals(shards: int) -> int:
-    """Return how many creates a full queue may refuse for so many shards."""
+    """Return how many refusals so many shards may get."""
     return REFUSALS * max(1, shards)

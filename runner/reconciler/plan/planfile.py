@@ -1,8 +1,7 @@
 """A saved plan that a later apply keeps to. It has no prompts and no request bytes.
 
-The file is bound to the desired key sequence, the realm and the key version. Every field is an upper bound or must
-equal what apply sees, so apply never exceeds its own fresh plan. Within that, an edit can raise bounds. With
-BATCHSPEC_PLAN_KEY set, plans are signed and apply accepts no others.
+Every field is an upper bound or must equal what apply sees, so apply never exceeds its own fresh plan. Within that, an
+edit can raise bounds. With BATCHSPEC_PLAN_KEY set, plans are signed and apply accepts no others.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class SavedModel(BaseModel):
 
 
 class SavedJob(SavedModel):
-    """What was planned for one job. Counts are requests."""
+    """What was planned for one job."""
 
     address: str
     realm: str
@@ -77,7 +76,7 @@ class PlanFile(SavedModel):
 
 
 def saved_job(plan: JobPlan, pins: PinsLine, ceiling: PlanLimits) -> SavedJob:
-    """Return a job's part of the file."""
+    """Return a job's part."""
     return SavedJob(
         address=plan.address,
         realm=plan.realm,
@@ -96,7 +95,7 @@ def _ceiling_usd(plan: JobPlan) -> float | None:
 
 
 def plan_key(environ: Mapping[str, str]) -> bytes | None:
-    """Return the signing secret, or None. Raises BatchspecError if it is too short."""
+    """Return the signing secret, or None. Raises BatchspecError if it is short."""
     secret = environ.get(PLAN_KEY, "")
     if secret and len(secret) < _SHORTEST:
         raise BatchspecError(
@@ -108,13 +107,13 @@ def plan_key(environ: Mapping[str, str]) -> bytes | None:
 
 
 def signature(plan: PlanFile, key: bytes) -> str:
-    """Return the signature of a plan's fields in canonical form."""
+    """Return the signature of a plan's canonical form."""
     fields = plan.model_dump(mode="json", exclude={"signature"})
     return hmac.new(key, _DOMAIN + orjson.dumps(fields, option=orjson.OPT_SORT_KEYS), hashlib.sha256).hexdigest()
 
 
 def check_signature(plan: PlanFile, file: str, key: bytes) -> None:
-    """Raise BatchspecError if a plan was not signed with `key`. Takes constant time."""
+    """Raise BatchspecError unless `key` signed a plan. Takes constant time."""
     if plan.signature is None:
         why = f"{file} is not signed, and {PLAN_KEY} is set"
     elif not hmac.compare_digest(plan.signature.encode(), signature(plan, key).encode()):
@@ -179,7 +178,7 @@ def saved_schema() -> dict[str, Any]:
 def staleness(saved: SavedJob, fresh: JobPlan, pins: PinsLine) -> str:
     """Return why a saved job's plan is stale, or "".
 
-    Later requests of a batch with unknown keys are no reason: the saved plan limits apply.
+    Later requests of a batch with unknown keys are no reason: the saved limits apply.
     """
     if saved.realm != fresh.realm:
         return f"it was planned for {saved.realm}, and now it would go to {fresh.realm}"
@@ -199,7 +198,7 @@ def _planned(saved: SavedJob) -> str:
 
 
 def missing_jobs(plan: PlanFile, known: Mapping[str, object]) -> list[str]:
-    """Return a plan's addresses that no spec has."""
+    """Return addresses that no spec has."""
     return [job.address for job in plan.jobs if job.address not in known]
 
 

@@ -1,4 +1,4 @@
-"""What changed between two pins, in words. For display; decides nothing."""
+"""What changed between two pins; decides nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True, slots=True)
 class RowChanges:
-    """Rows new, changed and gone since the output was written, by id."""
+    """Rows new, changed and gone, by id."""
 
     added: int
     changed: int
@@ -28,7 +28,7 @@ class RowChanges:
 
 
 def why_new(old: PinsLine | None, new: PinsLine, rows: RowChanges | None = None) -> str:
-    """Return what new requests are submitted for. `rows`: None if not compared."""
+    """Return what new requests are submitted for."""
     if old is None:
         return "first run"
     if old.requests == new.requests:
@@ -65,7 +65,6 @@ def _templates(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
 
 
 def _parts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """Yield changed parts of the spec, as digests or numbers."""
     names = sorted(name for name in old.keys() | new.keys() if old.get(name, _ABSENT) != new.get(name, _ABSENT))
     names_of_vars = [name.removeprefix("vars.") for name in names if name.startswith("vars.")]
     for name in names:
@@ -84,7 +83,6 @@ def _parts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _values(name: str, old: object, new: object) -> Iterator[str]:
-    """Yield changed values, nested ones by dotted name."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             yield from _values(f"{name}.{key}" if name else key, old.get(key, _ABSENT), new.get(key, _ABSENT))
@@ -106,7 +104,7 @@ def _shown(value: object) -> str:
 
 
 def rows_changed(old: PinsLine, new: PinsLine, rows: RowChanges | None) -> str:
-    """Return how the input's rows changed: by id if compared, else by number."""
+    """Return how rows changed: by id if compared, else by number."""
     if rows is not None:
         told = [(rows.added, "added to"), (rows.changed, "changed in"), (rows.removed, "removed from")]
         parts = [f"{counted(count, 'row')} {what}" for count, what in told if count]
