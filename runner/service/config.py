@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from runner.errors import ServiceError
+from runner.http_server.bounds import Bounds
 from runner.service.faults.faults import parse
 from runner.service.http import rate_limit
 from runner.service.http.rate_limit import Limit
-from runner.service.server.bounds import Bounds
 from runner.service.webhooks.targets import Targets
 
 BackendName = Literal["echo", "smollm", "openai"]

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from runner.service import logger
+from runner.http_server import logger
 
 
 class LoopThread:

@@ -15,8 +15,8 @@ from types import ModuleType
 import pytest
 import structlog
 
+import runner.http_server.logger
 import runner.providers.logger
-import runner.service.logger
 from runner.base.visible import is_seen, visible, visible_json
 from runner.cli.main import run
 from runner.cli.terminal.printing import give, say
@@ -27,7 +27,7 @@ from tests.test_architecture import MODULES, PACKAGE
 EVIL = "\x1b]52;c;aGk=\x07\x1b]0;title\x07\x1b[2J\x9b2J\x90q\x9c\r\x7f\u202e\u2066\u200f\u061c\u200b\u00ad\u3164\ufe0f\U000e0041"
 """Clipboard, title, clear screen; their C1 forms; a line drawn over; text that runs backwards; what can't be seen."""
 HOME = Path("cli/terminal/printing.py")
-LOGS = {Path("cli/terminal/terminal.py"), Path("providers/logger.py"), Path("service/logger.py")}
+LOGS = {Path("cli/terminal/terminal.py"), Path("providers/logger.py"), Path("http_server/logger.py")}
 """They hand stderr to structlog; `test_no_log_line_moves_a_terminal` is about them."""
 STREAMS = ("sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__")
 PRINTS = {
@@ -221,7 +221,7 @@ def test_no_log_line_moves_a_terminal(log_format: str, capsys: pytest.CaptureFix
     assert not any(line.startswith("b") for line in err.splitlines())
 
 
-@pytest.mark.parametrize("log", [runner.providers.logger, runner.service.logger])
+@pytest.mark.parametrize("log", [runner.providers.logger, runner.http_server.logger])
 def test_no_log_line_of_a_room_moves_a_terminal(log: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     log.warning(f"odd{EVIL}", why=EVIL)  # noqa: G004  it is the event that is hostile
     err = capsys.readouterr().err

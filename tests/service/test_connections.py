@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from runner.errors import ServiceError
+from runner.http_server.addresses import group
+from runner.http_server.bounds import Bounds
 from runner.service import ServiceConfig
-from runner.service.server.addresses import group
-from runner.service.server.bounds import Bounds
 from tests.service.certificates import Certificate
 from tests.service.conftest import Caller, Serve, chat
 

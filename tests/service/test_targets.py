@@ -15,8 +15,8 @@ import pytest
 import trustme
 
 from runner.errors import ServiceError
+from runner.http_server.addresses import is_public
 from runner.service import ServiceConfig
-from runner.service.server.addresses import is_public
 from runner.service.webhooks.pinned_sender import NotPermitted, Sender
 from runner.service.webhooks.targets import Targets, is_this_machine
 from tests.service.conftest import Caller, Serve, chat

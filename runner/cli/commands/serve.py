@@ -173,9 +173,9 @@ def serve(
 ) -> None:
     """Run the batch API on this machine. Prints its URL on stdout once it accepts connections; logs go to stderr."""
     from runner.cli.terminal.terminal import configure_logs  # noqa: PLC0415
+    from runner.http_server.bounds import Bounds  # noqa: PLC0415
     from runner.service import ServiceConfig, run  # noqa: PLC0415
     from runner.service.http.rate_limit import parse  # noqa: PLC0415
-    from runner.service.server.bounds import Bounds  # noqa: PLC0415
 
     configure_logs(verbose, log_format, no_color)
 

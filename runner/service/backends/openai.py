@@ -17,7 +17,7 @@ import httpx
 import orjson
 
 from runner.errors import ServiceError
-from runner.service import logger
+from runner.http_server import logger
 from runner.service.backends import Answer, BackendFailed, Json, RequestFailed
 from runner.service.backends.translate import from_chat, to_chat
 from runner.service.config import ServiceConfig, is_loopback

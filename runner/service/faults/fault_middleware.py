@@ -10,10 +10,10 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runner.service import logger
+from runner.http_server import logger
+from runner.http_server.bounded_protocol import ABORT
 from runner.service.faults.faults import Faults
 from runner.service.http.middleware import HttpError
-from runner.service.server.bounded_protocol import ABORT
 
 _SERVER_ERRORS = (500, 502, 503, 504)
 _CUT_AFTER = 1 << 16

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runner.service import logger
+from runner.http_server import logger
 from runner.service.config import is_loopback
 from runner.service.http.rate_limit import Guesses, Limiter
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from runner.service import logger
+from runner.http_server import logger
 from runner.service.config import ServiceConfig
 from runner.service.db.batches import Batches
 from runner.service.db.files import FileInUse, Files

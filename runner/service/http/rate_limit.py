@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from runner.errors import ServiceError
-from runner.service.server.addresses import group
+from runner.http_server.addresses import group
 
 _WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 _LIMIT = re.compile(rf"([1-9]\d{{0,8}})/({'|'.join(_WINDOWS)})")

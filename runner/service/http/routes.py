@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from runner.service import logger
+from runner.http_server import logger
 from runner.service.config import ServiceConfig
 from runner.service.dashboard.dashboard import Dashboard, is_page
 from runner.service.db.batches import CANCELLABLE, STATUSES, Batch, Batches, FileChanged, NewBatch

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from runner.service import logger
+from runner.http_server import logger
 from runner.service.backends import Answer, Backend, BackendFailed, RequestFailed
 from runner.service.config import ServiceConfig
 from runner.service.db.batches import Batch, Batches, Status

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from runner.service import logger
+from runner.http_server import logger
 from runner.service.backends import Backend, make_backend
 from runner.service.config import ServiceConfig
 from runner.service.db.batches import Batch, Batches, Status

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import ssl
-from collections.abc import Callable, Generator
+import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import uvicorn
 from filelock import FileLock, Timeout
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from runner.errors import ServiceError
-from runner.service import logger
+from runner.http_server import logger
+from runner.http_server.server import BoundedServer, listen, url_of
+from runner.http_server.tls import server_context
 from runner.service.config import ServiceConfig
 from runner.service.dashboard.dashboard import Dashboard
 from runner.service.db.batches import Batches
@@ -24,21 +25,14 @@ from runner.service.db.files import Files
 from runner.service.db.outbox import Outbox
 from runner.service.db.storage import Storage
 from runner.service.faults.faults import Faults
-from runner.service.http.middleware import Accounts
+from runner.service.http.middleware import Accounts, error_response
 from runner.service.http.presigned import Transfers
 from runner.service.http.rate_limit import Guesses
 from runner.service.http.routes import BatchRoutes, build_app
 from runner.service.jobs.scheduler import Scheduler
-from runner.service.server.bounded_protocol import BoundedProtocol
-from runner.service.server.bounds import Bounds
-from runner.service.server.connections import Connection, Listener
 from runner.service.server.running import URL_FILE, running_url
-from runner.service.server.tls import server_context
 from runner.service.webhooks.sender import WebhookSender
 from runner.service.webhooks.targets import Targets
-
-GRACE = 1
-"""Seconds that open connections get when the service stops."""
 
 
 class Host:
@@ -47,7 +41,7 @@ class Host:
     def __init__(self, config: ServiceConfig, on_ready: Callable[[str], None]) -> None:
         self._config = config
         self._on_ready = on_ready
-        self._server: _Server | None = None
+        self._server: BoundedServer | None = None
         self._stopped = False
 
     def serve(self) -> None:
@@ -55,13 +49,13 @@ class Host:
         with ExitStack() as stack:
             _claim(self._config.data, stack)
             tls = server_context(self._config.tls_cert, self._config.tls_key) if self._config.tls_cert else None
-            listener = stack.enter_context(contextlib.closing(_listen(self._config)))
+            listener = stack.enter_context(contextlib.closing(listen(self._config.host, self._config.port)))
             app = _assemble(self._config, stack)
-            url = _url("https" if tls else "http", self._config.host, listener)
+            url = url_of("https" if tls else "http", self._config.host, listener)
             url_file = self._config.data / URL_FILE
             stack.callback(url_file.unlink, missing_ok=True)
             url_file.write_text(f"{url}\n", encoding="utf-8")
-            self._server = _Server(app, tls, self._config.bounds, lambda: self._ready(url))
+            self._server = BoundedServer(app, tls, self._config.bounds, _refuse, lambda: self._ready(url))
             if not self._stopped:
                 asyncio.run(self._server.serve(sockets=[listener]))
             logger.info("service.stopped", url=url)
@@ -80,65 +74,8 @@ class Host:
         self._on_ready(url)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server with a limited listener, and without its signal handling."""
-
-    def __init__(
-        self, app: ASGIApp, tls: ssl.SSLContext | None, bounds: Bounds, on_started: Callable[[], None]
-    ) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=BoundedProtocol,
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                loop="asyncio",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=GRACE,
-            )
-        )
-        self._tls = tls
-        self._bounds = bounds
-        self._on_started = on_started
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections with limits."""
-        await self.lifespan.startup()
-        assert sockets is not None
-        self.servers = []
-        self._listener = Listener(sockets[0], self._tls, self._bounds, self._protocol)
-        self._accepting = asyncio.create_task(self._listener.run())
-        self._accepting.add_done_callback(self._check)
-        self.started = True
-        self._on_started()
-
-    async def on_tick(self, counter: int) -> bool:
-        """Check time limits, ten times a second."""
-        self._listener.connections.sweep(asyncio.get_running_loop().time())
-        return await super().on_tick(counter)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, and close connections."""
-        self._accepting.cancel()
-        await asyncio.wait([self._accepting])
-        await super().shutdown(sockets)
-
-    def _protocol(self, connection: Connection) -> BoundedProtocol:
-        return BoundedProtocol(self.config, self.server_state, self._bounds, connection, self._listener.connections)
-
-    def _check(self, accepting: asyncio.Task[None]) -> None:
-        """Stop a service that can't accept connections, so that its supervisor restarts it."""
-        if not accepting.cancelled() and (error := accepting.exception()):
-            logger.warning("service.accepts_no_more", reason=f"{error!r}")
-            self.should_exit = True
+def _refuse(status: int, message: str) -> Response:
+    return error_response(status, message, str(uuid.uuid4()))
 
 
 def _claim(data: Path, stack: ExitStack) -> None:
@@ -157,20 +94,6 @@ def _claim(data: Path, stack: ExitStack) -> None:
         ) from error
     except OSError as error:
         raise ServiceError(f"the data folder {data} cannot be used: {error}") from error
-
-
-def _listen(config: ServiceConfig) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=1024)
-    except (OSError, OverflowError) as error:
-        raise ServiceError(f"cannot listen on {config.host}:{config.port}: {error}") from error
-
-
-def _url(scheme: str, host: str, listener: socket.socket) -> str:
-    """Return a listener's URL for this machine."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host).strip("[]")  # noqa: S104
-    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
 
 
 def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:

@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 import httpcore
 import httpx
 
-from runner.service.server.addresses import Address
+from runner.http_server.addresses import Address
 from runner.service.webhooks.targets import Targets
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runner.service import logger
+from runner.http_server import logger
 from runner.service.config import ServiceConfig
 from runner.service.db.batches import Batch, Batches
 from runner.service.db.database import Database

@@ -7,7 +7,7 @@ import re
 import socket
 
 from runner.errors import ServiceError
-from runner.service.server.addresses import Address, Network, is_public, plain
+from runner.http_server.addresses import Address, Network, is_public, plain
 
 _NAMED = {
     "loopback": ("127.0.0.0/8", "::1/128"),

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Protocol
 
-from runner.service import logger
-from runner.service.server.addresses import group
-from runner.service.server.bounds import Bounds
+from runner.http_server import logger
+from runner.http_server.addresses import group
+from runner.http_server.bounds import Bounds
 
 _DESCRIPTORS = 3 / 8
 """Share of the process's file descriptors that connections may use. Each may open a file too; a quarter stays free."""
@@ -72,7 +72,7 @@ class Connection:
         self.sending: Wait | None = None
 
     def waits(self) -> list[Wait]:
-        """Return the current waits; none while the service works."""
+        """Return the current waits; none while the server works."""
         waits = [self.sending] if self.sending and self.side.unsent() else []
         if self.receiving and not waits and self.side.reads():
             waits.append(self.receiving)

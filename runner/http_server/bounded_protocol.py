@@ -8,20 +8,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
+from starlette.responses import Response
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from runner.service.http.middleware import error_response
-from runner.service.server.bounds import Bounds
-from runner.service.server.connections import Connection, Connections, Wait
+from runner.http_server.bounds import Bounds
+from runner.http_server.connections import Connection, Connections, Wait
 
 ABORT = "batchspec.abort"
 """The ASGI extension that closes a connection without a response."""
+
+Refuse = Callable[[int, str], Response]
+"""Returns the response for a request that is not handled: its status and the reason."""
 
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -33,9 +36,16 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection's side of HTTP."""
 
     def __init__(
-        self, config: Config, state: ServerState, bounds: Bounds, connection: Connection, connections: Connections
+        self,
+        config: Config,
+        state: ServerState,
+        bounds: Bounds,
+        connection: Connection,
+        connections: Connections,
+        refuse: Refuse,
     ) -> None:
         super().__init__(config, state, {})
+        self._refuse = refuse
         self._bounds = bounds
         self._connection = connection
         self._connections = connections
@@ -169,7 +179,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        response = error_response(status, message, str(uuid.uuid4()), {"connection": "close"})
+        response = self._refuse(status, message)
+        response.headers["connection"] = "close"
         head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
         head += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join((*head, b"", bytes(response.body))))
