@@ -163,7 +163,7 @@ class Session:
     def plan(
         self,
         jobs: Sequence[JobSpec],
-        word: ApplyOptions = ApplyOptions(),  # noqa: B008
+        options: ApplyOptions = ApplyOptions(),  # noqa: B008
         *,
         offline: bool = False,
         exact: bool = False,
@@ -181,7 +181,7 @@ class Session:
             errors |= {one.desired.spec.address: as_error(one.desired) for one in prepared if one.desired.findings}
             prepared = tuple(one for one in prepared if one.desired.spec.address not in errors)
         reason = "`--offline`" if offline else ""
-        word = self._by_address(word)
+        options = self._by_address(options)
         plans: list[JobPlan] = []
         lists = BatchListCache(self.context.now)
         for one in prepared:
@@ -190,25 +190,25 @@ class Session:
                 with bind(job=spec.address):
                     if offline or not (needs_key or self.context.has_key(spec)):
                         reason = reason or _without_key(spec)
-                        seen = self._observe(one, None, word)
+                        seen = self._observe(one, None, options)
                     else:
-                        seen = self._observe_after_fetching(one, lists.of(self.context.api(spec)), word)
+                        seen = self._observe_after_fetching(one, lists.of(self.context.api(spec)), options)
                     plans.append(self._with_costs(one, seen, exact=exact, review=review))
             except (BatchspecError, OSError) as error:
                 errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
         orphans: tuple[Orphan, ...] = ()
         if self.context.project.complete:
-            orphans = find_orphans(self.context, ask=not reason, prune=word.prune)
+            orphans = find_orphans(self.context, ask=not reason, prune=options.prune)
         over = over_budget(self.context.project.settings, [one.desired.spec for one in prepared], plans)
         hidden = {spec.address for spec in jobs if review and not spec.job.review.show_prompts}
-        texts = {address: told(error, hidden=address in hidden) for address, error in errors.items()}
+        texts = {address: format_error(error, hidden=address in hidden) for address, error in errors.items()}
         codes = {address: error.codes for address, error in errors.items()}
         return Planned(Plan(tuple(plans), texts, reason, orphans, over, codes), prepared)
 
     def apply(
         self,
         planned: Planned,
-        word: ApplyOptions = ApplyOptions(),  # noqa: B008
+        options: ApplyOptions = ApplyOptions(),  # noqa: B008
         *,
         saved: PlanFile | None = None,
         wait: bool = True,
@@ -239,16 +239,20 @@ class Session:
         if saved is not None:
             ceilings = kept_to(saved, planned)
             good = [one for one in good if one.desired.spec.address in ceilings]
-        problems = prune(self.context, planned.plan.orphans) if word.prune else ()
+        problems = prune(self.context, planned.plan.orphans) if options.prune else ()
         refused = tuple(Outcome("--prune", "error", None, problem, codes=("BS807",)) for problem in problems)
-        return refused + execute(self.context, good, self._by_address(word), ceilings, waiting=wait, deadline=deadline)
+        return refused + execute(
+            self.context, good, self._by_address(options), ceilings, waiting=wait, deadline=deadline
+        )
 
-    def _by_address(self, word: ApplyOptions) -> ApplyOptions:
+    def _by_address(self, options: ApplyOptions) -> ApplyOptions:
         def addresses(names: frozenset[str]) -> frozenset[str]:
             jobs = self.context.project.jobs
             return frozenset(job.address for job in jobs if not names.isdisjoint({job.address, job.job.name}))
 
-        return replace(word, ask_unknown=addresses(word.ask_unknown), retry_failed=addresses(word.retry_failed))
+        return replace(
+            options, ask_unknown=addresses(options.ask_unknown), retry_failed=addresses(options.retry_failed)
+        )
 
     def _with_costs(self, one: RenderedJob, seen: Observed, *, exact: bool, review: bool) -> JobPlan:
         spec, project = one.desired.spec, self.context.project
@@ -270,23 +274,27 @@ class Session:
         )
 
     def _observe(
-        self, one: RenderedJob, listed: Mapping[str, RemoteBatch] | None, word: ApplyOptions, gone: Collection[str] = ()
+        self,
+        one: RenderedJob,
+        listed: Mapping[str, RemoteBatch] | None,
+        options: ApplyOptions,
+        gone: Collection[str] = (),
     ) -> Observed:
         spec = one.desired.spec
         api = None if listed is None else self.context.api(spec)
         creates = self._creates(spec)
-        return observe_job(self.context, one.desired, one.pins, creates, listed, api, word, gone)
+        return observe_job(self.context, one.desired, one.pins, creates, listed, api, options, gone)
 
     def _observe_after_fetching(
-        self, one: RenderedJob, listed: Mapping[str, RemoteBatch], word: ApplyOptions
+        self, one: RenderedJob, listed: Mapping[str, RemoteBatch], options: ApplyOptions
     ) -> Observed:
         """Observe, after fetching results that decide which requests are missing."""
-        seen = self._observe(one, listed, word)
+        seen = self._observe(one, listed, options)
         api = self.context.api(one.desired.spec)
         fetched = False
         gone: set[str] = set()
         profile = one.desired.spec.profile
-        released = one.desired.spec.address in word.ask_unknown
+        released = one.desired.spec.address in options.ask_unknown
         wanted = {action.batch for action in seen.plan.actions if isinstance(action, Fetch)}
         for known in seen.batches:
             # Look again for lost results if the list shows the batch, and before `--ask-unknown` releases them.
@@ -308,7 +316,7 @@ class Session:
                     if known.missing_at_service:
                         raise
                     continue  # the plan shows the fetch, and why nothing is submitted
-        return self._observe(one, listed, word, gone) if fetched or gone else seen
+        return self._observe(one, listed, options, gone) if fetched or gone else seen
 
     def _creates(self, spec: JobSpec) -> tuple[Create, ...]:
         if not self.context.places.ledger.exists():
@@ -325,7 +333,7 @@ def _without_key(spec: JobSpec) -> str:
     return f"{without_key(spec)}, so this plan uses the lockfile only; `--provider local` needs no key"
 
 
-def told(error: BatchspecError, *, hidden: bool = False) -> str:
+def format_error(error: BatchspecError, *, hidden: bool = False) -> str:
     """Return an error's text and hint; if `hidden`, without input values."""
     message = error.public if hidden and isinstance(error, InputError) else error.coded()
     return f"{message}\n{error.hint}" if error.hint else message

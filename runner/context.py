@@ -162,7 +162,7 @@ class Context:
         }
         return tuple(sorted(found))
 
-    def elsewhere(self, spec: JobSpec, names: Sequence[str], realm: str) -> tuple[BatchLine, ...]:
+    def batches_in_other_lockfiles(self, spec: JobSpec, names: Sequence[str], realm: str) -> tuple[BatchLine, ...]:
         """Return a job's batches in other lockfiles: its spec was in another file before."""
         wanted = frozenset(names)
         return tuple(

@@ -34,9 +34,9 @@ def load_jobs(
         if found is not None:
             return found
     # NAME[date=2026-11-23] names its partition.
-    said = [f"{key}={value}" for name in names or () for key, value in _partition(project, name)]
-    if said:
-        project = read_project(paths, [*(variables or ()), *said], provider, allow_partial=True)
+    given = [f"{key}={value}" for name in names or () for key, value in _partition(project, name)]
+    if given:
+        project = read_project(paths, [*(variables or ()), *given], provider, allow_partial=True)
     missing = [job for job in project.unbound if not names or job.job.name in names]
     if missing:
         raise SpecError([problem for job in missing for problem in job.missing_vars])

@@ -12,12 +12,12 @@ from types import FrameType
 
 from runner.cli.terminal.printing import say_error
 
-PATIENCE = 4.0
+GRACE_PERIOD = 4.0
 """Seconds that the first signal gives to current work."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CODE = 130
 _interrupted = False
-_told = False
+_reported = False
 _listening = False
 
 
@@ -43,15 +43,15 @@ def command(arguments: Sequence[str]) -> str:
 
 def report(running: Sequence[str] = (), *, again: bool = True) -> None:
     """Report the interruption, what still runs elsewhere and, with `again`, the command to resume."""
-    global _told  # noqa: PLW0603  once a process
-    _told = True
+    global _reported  # noqa: PLW0603  once a process
+    _reported = True
     lines = ["", "Interrupted. Everything known is on disk.", *(f"  {text}" for text in running)]
     say_error("\n".join([*lines, *([f"To continue, run: {command(sys.argv[1:])}"] if again else [])]))
 
 
 def reported() -> bool:
     """Return whether the interruption was reported."""
-    return _told
+    return _reported
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -71,6 +71,6 @@ def _watch(heard: int) -> None:
         number = os.read(heard, 1)[0]
         if number in _SIGNALS and signal.getsignal(number) is _interrupt:
             break  # else other code handles the signals now, as in `serve`
-    if not select.select([heard], [], [], PATIENCE)[0]:
+    if not select.select([heard], [], [], GRACE_PERIOD)[0]:
         report(["the current step did not stop in time and was abandoned"], again=sys.argv[1:2] == ["apply"])
     os._exit(CODE)

@@ -43,7 +43,7 @@ def find_records(context: Context, address: str) -> JobRecords:
         raise BatchspecError(
             f"{address} has a batch that runs, or that ended at the service and is not fetched yet: "
             f"{', '.join(running)}",
-            hint="`batchspec apply` fetches it, `batchspec cancel` ends it while it runs, and where no spec has "
+            hint="`batchspec apply` fetches it, `batchspec cancel` ends it while it runs, and if no spec has "
             "the job, `batchspec apply --prune`; forgetting it could pay for it twice",
             code="BS806",
         )
@@ -62,7 +62,7 @@ def forget(context: Context, shown: JobRecords) -> None:
         if (now.paths, now.batches) != (shown.paths, shown.batches):
             raise BatchspecError(
                 f"{shown.address} has other batches by now than were shown",
-                hint="nothing was forgotten; run it again, and look at what it says",
+                hint="nothing was forgotten; run it again and review the list",
                 code="BS806",
             )
         if context.places.ledger.exists():

@@ -72,7 +72,7 @@ def import_batch(context: Context, spec: JobSpec, batch_id: str, requests: Path)
     if theirs is not None and theirs not in context.names(spec):
         raise BatchspecError(
             f"batch {batch_id} was made by the job {theirs}, and batches belong to one job",
-            hint=f"import it there; or, where the job was renamed, write `moved: {{from: {theirs}}}`",
+            hint=f"import it there; or, if the job was renamed, write `moved: {{from: {theirs}}}`",
             code="BS805",
         )
     realm, names = context.realm(spec), context.names(spec)
@@ -174,7 +174,7 @@ def _take(spec: JobSpec, raw: bytes, state: object, found: dict[str, bytes], ask
         where = spec.job.url or "the anthropic format"
         return f"the line is not a request of {spec.address}, which asks {where}"
     if custom_id in found:
-        return f"the custom_id {custom_id} stands in this file already"
+        return f"the custom_id {custom_id} is in this file already"
     digest = body_digest(state, canonical(spec.job, body))  # type: ignore[arg-type]
     found[custom_id] = digest + asked[digest].to_bytes(4, "big")
     asked[digest] += 1

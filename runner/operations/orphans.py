@@ -54,30 +54,30 @@ def renamed_note(context: Context, spec: JobSpec, pins: PinsLine, realm: str) ->
     if known.intersection({spec.address, spec.moved_from}):
         return ""
     for path, lockfile in files.items():
-        left = [address for address in _without_a_spec(context, lockfile) if lockfile.batches_of(address, realm)]
-        found = _renamed(spec, pins, lockfile, left, near=path == spec.lock_path)
+        orphaned = [address for address in _without_a_spec(context, lockfile) if lockfile.batches_of(address, realm)]
+        found = _renamed(spec, pins, lockfile, orphaned, near=path == spec.lock_path)
         if found:
             shown = context.places.shown(context.places.lockfile(path))
-            names, word = found
+            names, advice = found
             return (
-                f"{shown} has {', '.join(names)}, which no spec has now; if this is that job {word}: its answers are "
+                f"{shown} has {', '.join(names)}, which no spec has now; if this is that job {advice}: its answers are "
                 "then used, and not paid again"
             )
     return ""
 
 
 def _renamed(
-    spec: JobSpec, pins: PinsLine, lockfile: Lockfile, left: Sequence[str], *, near: bool
+    spec: JobSpec, pins: PinsLine, lockfile: Lockfile, orphaned: Sequence[str], *, near: bool
 ) -> tuple[list[str], str] | None:
     name, bracket = spec.job.name, spec.address[len(spec.job.name) :]
-    same = [address for address in left if address.partition("[")[0] + bracket == address]
+    same = [address for address in orphaned if address.partition("[")[0] + bracket == address]
     if not near:
         same = [a for a in same if (old := lockfile.pins_of(a)) is not None and old.input == pins.input]
     if same:
         names = [address.partition("[")[0] for address in same]
         return same, f"renamed, write `moved: {{from: {names[0] if len(names) == 1 else 'NAME'}}}`"
     values = _values(spec.address)
-    for address in left:
+    for address in orphaned:
         fewer, old = _values(address), lockfile.pins_of(address)
         if address.partition("[")[0] != name or not fewer.items() < values.items() or old is None:
             continue

@@ -99,7 +99,7 @@ def job_status(context: Context, spec: JobSpec, lists: BatchListCache | None) ->
     return _status(context, spec, known, asked=lists is not None)
 
 
-def told_status(context: Context, spec: JobSpec, lists: BatchListCache | None) -> JobStatus:
+def status_or_reason(context: Context, spec: JobSpec, lists: BatchListCache | None) -> JobStatus:
     """Return a job's status; if the service can't be asked, the recorded one and why. Raises LockfileError."""
     if lists is not None and not context.has_key(spec):
         return replace(job_status(context, spec, None), not_asked=without_key(spec))
@@ -149,24 +149,24 @@ def _status(
     run = latest_run(known)
     requests = _asked_first(run)
     answered = sum(_counts(one).completed for one in run)
-    flying = [one for one in run if not one.ended]
-    pending = sum(_requests(one) - _counts(one).completed - _counts(one).failed for one in flying)
-    rate, left = throughput(flying, pending, context.now())
+    in_flight = [one for one in run if not one.ended]
+    pending = sum(_requests(one) - _counts(one).completed - _counts(one).failed for one in in_flight)
+    rate, left = throughput(in_flight, pending, context.now())
     foreseen, at_most = planned(lockfile, [one.line for one in known if one.line.cost is not None])
-    output, stands = _output(context, spec, lockfile)
+    output, failures = _output(context, spec, lockfile)
     unanswered = max(0, requests - answered - pending)
-    rows = _rows_beyond_canary(lockfile, run) if stands is None else 0
-    if stands is None or flying:
+    rows = _rows_beyond_canary(lockfile, run) if failures is None else 0
+    if failures is None or in_flight:
         shown = (max(requests, rows), min(answered, requests), unanswered)
     else:
         # An output without errors does not show what failed; use the batches.
-        failed = stands.failed if stands.has_errors else unanswered
-        whole = stands.requests or max(lockfile.outputs[spec.job.output.path].rows, failed)
+        failed = failures.failed if failures.has_errors else unanswered
+        whole = failures.requests or max(lockfile.outputs[spec.job.output.path].rows, failed)
         shown = (whole, whole - failed, failed)
     return JobStatus(
         spec.address,
         context.realm(spec).name,
-        _state(known, run, stands, stopped=bool(rows)),
+        _state(known, run, failures, stopped=bool(rows)),
         *shown,
         rate,
         left,
@@ -238,18 +238,20 @@ def _priced(context: Context, spec: JobSpec, lockfile: Lockfile, one: BatchRecor
     return with_cost(line, lockfile.pins.get(line.pins or ""), spec.job, context.project.settings)
 
 
-def throughput(flying: Sequence[BatchRecord], pending: int, now: datetime) -> tuple[float | None, float | None]:
+def throughput(in_flight: Sequence[BatchRecord], pending: int, now: datetime) -> tuple[float | None, float | None]:
     """Return requests a minute, and the seconds left."""
-    starts = [one.remote.created_at for one in flying if one.remote is not None and one.remote.created_at is not None]
-    done = sum(_counts(one).completed + _counts(one).failed for one in flying)
+    starts = [
+        one.remote.created_at for one in in_flight if one.remote is not None and one.remote.created_at is not None
+    ]
+    done = sum(_counts(one).completed + _counts(one).failed for one in in_flight)
     elapsed = (now - min(starts)).total_seconds() if starts else 0.0
     if not done or elapsed <= 0:
         return None, None
     return done / elapsed * 60, pending * elapsed / done
 
 
-def _state(known: Sequence[BatchRecord], run: Sequence[BatchRecord], stands: Failed | None, *, stopped: bool) -> str:
-    """Return the state. `stands` are failures in the output, None if it is not as recorded."""
+def _state(known: Sequence[BatchRecord], run: Sequence[BatchRecord], failures: Failed | None, *, stopped: bool) -> str:
+    """Return the state. `failures` are failures in the output, None if it is not as recorded."""
     if not known:
         return "not started"
     running = Counter(one.state for one in run if not one.ended)
@@ -258,9 +260,9 @@ def _state(known: Sequence[BatchRecord], run: Sequence[BatchRecord], stands: Fai
         return ", ".join(f"{count} {state}" if several else state for state, count in sorted(running.items()))
     if any(not one.line.ended for one in known):
         return "to fetch"
-    if stands is None:
+    if failures is None:
         return "stopped" if stopped else "unfinished"
-    return "failed" if stands.beyond else "done" if stands.known else "written"
+    return "failed" if failures.beyond else "done" if failures.known else "written"
 
 
 def _tokens(lines: Sequence[BatchLine]) -> Tokens | None:
@@ -294,13 +296,13 @@ def _output(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[str, F
     if not path.is_file():
         return f"{shown}: not written", None
     if line is None or _digest_of(path) != line.digest:
-        return f"{shown}: not what the lockfile says; apply rewrites it", None
+        return f"{shown}: differs from the lockfile; apply rewrites it", None
     if not context.errors_recorded(spec, line, _digest_of):
-        return f"{output.errors}: not what the lockfile says; apply rewrites it", None
+        return f"{output.errors}: differs from the lockfile; apply rewrites it", None
     if pins is not None and line.pins not in {None, pins.pins}:
         return f"{shown}: {counted(line.rows, 'row')}, of an earlier run", None
     found = failed_of(spec, path, context.places.output(output.errors) if output.errors else None)
-    unknown = "" if found.known else "; without `error` it does not tell which answers fit the schema"
+    unknown = "" if found.known else "; without `error` it does not show which answers fit the schema"
     return f"{shown}: {counted(line.rows, 'row')}{unknown}", found
 
 

@@ -42,7 +42,9 @@ def verify(context: Context, job: RenderedJob) -> Verified:
     right: list[str] = []
     wrong: list[str] = []
     if pinned is None:
-        wrong.append(f"{spec.lock_path} has no pins for this job, as where branches differ (`apply` sets them)")
+        wrong.append(
+            f"{spec.lock_path} has no pins for this job, for example because branches differ (`apply` sets them)"
+        )
     else:
         _compare(wrong if pinned.requests != job.pins.requests else right, pinned, job.pins)
     for line in lockfile.batches_of(spec.address, realm.name):
@@ -63,17 +65,17 @@ def _output(context: Context, job: RenderedJob, lockfile: Lockfile, right: list[
     elif not path.is_file():
         wrong.append(f"{shown} is not there")
     elif sha256_file(path) != line.digest:
-        wrong.append(f"{shown} is not what the lockfile says{_first_difference(context, job, lockfile, line, path)}")
+        wrong.append(f"{shown} differs from the lockfile{_first_difference(context, job, lockfile, line, path)}")
     else:
         right.append(f"{shown}: {counted(line.rows, 'row')}, as recorded")
     if line is not None and spec.job.output.errors is not None:
-        beside = context.places.shown(context.places.output(spec.job.output.errors))
+        errors_path = context.places.shown(context.places.output(spec.job.output.errors))
         if context.errors_recorded(spec, line) and line.errors is not None:
-            right.append(f"{beside}: {counted(line.errors.rows, 'failed row')}, as recorded")
+            right.append(f"{errors_path}: {counted(line.errors.rows, 'failed row')}, as recorded")
         else:
             place = context.places.output(spec.job.output.errors)
             where = _first_difference(context, job, lockfile, line, place, failed=True) if place.is_file() else ""
-            wrong.append(f"{beside} is not what the lockfile says{where} (`apply` writes it again)")
+            wrong.append(f"{errors_path} differs from the lockfile{where} (`apply` rewrites it)")
 
 
 def _compare(into: list[str], old: PinsLine, new: PinsLine) -> None:
@@ -97,8 +99,8 @@ def _first_difference(
         )
     seen = observe_job(context, job.desired, job.pins, (), None, None, ApplyOptions())
     rest = expected.with_name(f"rest-{path.name}")
-    main, apart = (rest, expected) if failed else (expected, rest)
-    write_output(main, job.desired, seen.judged, NullWatcher(), batches=lockfile.batches, errors=apart)
+    main, errors = (rest, expected) if failed else (expected, rest)
+    write_output(main, job.desired, seen.judged, NullWatcher(), batches=lockfile.batches, errors=errors)
     output = job.desired.spec.job.output
     if failed:
         output = output.model_copy(update={"path": output.errors, "format": "jsonl"})
@@ -112,7 +114,7 @@ def _first_difference(
     except StoreError as error:
         return f"; {error.message}"
     if sha256_file(expected) == recorded:
-        return "; its rows are the recorded ones, spelled otherwise (`apply` writes it again)"
+        return "; its rows are the recorded ones, written differently (`apply` rewrites it)"
     return "; its rows are what the answers say now, so the lockfile's line is an older one (`apply` renews it)"
 
 

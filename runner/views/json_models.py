@@ -142,7 +142,7 @@ class PlanLine(MachineLine):
     unknown: int
     errors: int
     over_budget: tuple[str, ...] = ()
-    offline: str = Field(description="Why the service was not asked; empty where it was.")
+    offline: str = Field(description="Why the service was not asked; empty if it was.")
 
 
 class EventLine(MachineLine):

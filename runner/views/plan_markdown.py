@@ -67,13 +67,17 @@ def _summary(plan: Plan) -> str:
     facts += [f"{number(unknown)} unknown"] if unknown else []
     removed = sum(job.removed for job in plan.jobs)
     facts += [f"{counted(removed, 'row')} removed"] if removed else []
-    doubted = sum(len(job.unknown_batches) for job in plan.jobs)
-    doubt = [f"**answers of {counted(doubted, 'batch', 'batches')} that the service does not know**"] if doubted else []
-    facts += doubt
+    unknown_count = sum(len(job.unknown_batches) for job in plan.jobs)
+    unknown_batches = (
+        [f"**answers of {counted(unknown_count, 'batch', 'batches')} that the service does not know**"]
+        if unknown_count
+        else []
+    )
+    facts += unknown_batches
     facts += [f"{counted(len(plan.errors), 'job')} with errors"] if plan.errors else []
     estimates = [job.estimate for job in plan.jobs if job.estimate is not None]
     if not plan.changes and not plan.errors:
-        return ", ".join(("nothing to do", facts[1], *doubt))
+        return ", ".join(("nothing to do", facts[1], *unknown_batches))
     priced = [one for one in estimates if one.price is not None]
     if priced:
         facts.append(money(total(one.expected for one in priced), total(one.ceiling for one in priced)))

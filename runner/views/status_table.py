@@ -71,8 +71,8 @@ def details(job: JobStatus, root: Path, lockfile: str, *, links: bool) -> Render
     facts = Table.grid(padding=(0, 2))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
-    path, _, word = job.output.partition(": ")
-    facts.add_row("output", Text.assemble(_link(path, root / path, links=links), f": {word}"))
+    path, _, state = job.output.partition(": ")
+    facts.add_row("output", Text.assemble(_link(path, root / path, links=links), f": {state}"))
     facts.add_row("lockfile", _link(lockfile, root / lockfile, links=links))
     facts.add_row("realm", Text(job.realm + ("" if job.asked else " (lockfile only)")))
     if job.tokens is not None:
@@ -109,8 +109,8 @@ class Batches:
         for column in kept:
             table.add_column(column, justify="right", no_wrap=True, style="red" if column == "failed" else "")
         for row, batch in enumerate(self.batches):
-            told = Text(states[row], style="" if batch.ended else "yellow")
-            table.add_row(Text(names[row]), told, *(numbers[column][row + 1] for column in kept))
+            state_text = Text(states[row], style="" if batch.ended else "yellow")
+            table.add_row(Text(names[row]), state_text, *(numbers[column][row + 1] for column in kept))
         yield table
 
 
@@ -120,8 +120,8 @@ def _errors(jobs: Sequence[JobStatus]) -> Iterator[Text]:
         if job.error:
             reasons.setdefault(job.error, []).append(job.address)
     for reason, addresses in reasons.items():
-        whose = addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1:,} more"
-        yield Text(f"(!) {whose}: {reason}", style="red")
+        label = addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1:,} more"
+        yield Text(f"(!) {label}: {reason}", style="red")
 
 
 def _not_asked(jobs: Sequence[JobStatus]) -> Iterator[Text]:
@@ -133,9 +133,9 @@ def _not_asked(jobs: Sequence[JobStatus]) -> Iterator[Text]:
     for reason, alike in reasons.items():
         newest = max(job.since for job in alike)
         since = f" They are from {newest}." if newest else ""
-        whose = alike[0].address if len(alike) == 1 else f"{len(alike):,} jobs"
+        label = alike[0].address if len(alike) == 1 else f"{len(alike):,} jobs"
         yield Text(
-            f"(!) The service was not asked about {whose}: {reason}. These numbers come from the lockfile and local "
+            f"(!) The service was not asked about {label}: {reason}. These numbers come from the lockfile and local "
             f"files.{since}",
             style="yellow",
         )

@@ -113,7 +113,7 @@ def test_waiting_is_told_now_and_then() -> None:
 def test_where_logs_are_on_progress_is_an_entry_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("runner.cli.terminal.progress._SAID_FIRST", 0.0)
+    monkeypatch.setattr("runner.cli.terminal.progress._LINE_FIRST", 0.0)
     with Terminal(log_format="json") as terminal:
         terminal.progress("answers hello", 1, 3)
         terminal.progress("answers hello", 2, 3)

@@ -54,7 +54,7 @@ def test_states_of_batches() -> None:
 
 def test_words_of_a_running_apply() -> None:
     words = {*progress._DOING.values(), "waiting"}
-    assert '("submitted" if self.flying else "waiting")' in inspect.getsource(progress.JobWork.row)
+    assert '("submitted" if self.in_flight else "waiting")' in inspect.getsource(progress.JobWork.row)
     assert sorted(listed("While apply runs")) == sorted(words)
 
 

@@ -140,7 +140,7 @@ def test_another_file_than_was_sent(team: Make) -> None:
         pytest.param(lambda line: line | {"url": "/v1/responses"}, "is not a request of job", id="another endpoint"),
         pytest.param(lambda line: {"custom_id": "x", "params": {}}, "is not a request of job", id="another format"),
         pytest.param(lambda line: line | {"custom_id": 7}, "has no custom_id", id="no id"),
-        pytest.param(lambda line: line | {"custom_id": "mine-2"}, "stands in this file already", id="an id twice"),
+        pytest.param(lambda line: line | {"custom_id": "mine-2"}, "is in this file already", id="an id twice"),
         pytest.param(lambda line: [line], "has no custom_id", id="no object"),
     ],
 )

@@ -136,8 +136,8 @@ def test_failed_rows_apart_are_rewritten_where_they_are_not_what_was_written(tea
     [action] = one.plan().jobs[0].actions
     assert isinstance(action, Write)
     assert action.reason == "the file of failed rows is not what the lockfile says"
-    assert any("out/failed.jsonl is not what the lockfile says" in text for text in verified(one).wrong)
-    assert "out/failed.jsonl: not what the lockfile says" in said_of_the_output(one)
+    assert any("out/failed.jsonl differs from the lockfile" in text for text in verified(one).wrong)
+    assert "out/failed.jsonl: differs from the lockfile" in said_of_the_output(one)
     one.apply()
     assert apart.read_bytes() == before
     assert not one.plan().changes

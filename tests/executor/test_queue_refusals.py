@@ -11,7 +11,7 @@ import pytest
 
 from runner.api import load, open_project
 from runner.cli.main import run
-from runner.operations.status import told_status
+from runner.operations.status import status_or_reason
 from runner.operations.verify import verify
 from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan, texts
 from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
@@ -99,7 +99,7 @@ def test_why_a_batch_failed_is_said_once_wherever_the_service_says_it(
     assert all("The model `x` does not exist" in row["error"]["message"] for row in rows)
     with open_project(load(root=root), environ={}, jobs=1) as opened:
         [spec] = opened.context.project.jobs
-        assert told_status(opened.context, spec, None).failures == (said,)
+        assert status_or_reason(opened.context, spec, None).failures == (said,)
 
 
 @pytest.mark.parametrize("message", ["The queue is full", "oops"])

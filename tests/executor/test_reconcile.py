@@ -535,7 +535,7 @@ def test_verify_names_the_row_in_every_format(team: Make, name: str, edit: Calla
     assert "2: row 2: text" in wrong
     path.write_bytes(path.read_bytes()[:-9])
     [wrong] = verified(one)
-    assert "is not what the lockfile says" in wrong
+    assert "differs from the lockfile" in wrong
 
 
 def verified(one: Team) -> tuple[str, ...]:

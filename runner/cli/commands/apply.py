@@ -104,12 +104,12 @@ def apply(
         if plan_file is not None and saved is not None:
             chosen = planned_jobs(saved, plan_file, project, chosen)
         validate_job_options(project, chosen, ask_unknown, retry_failed, prune=prune)
-        word = ApplyOptions(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new)
+        options = ApplyOptions(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new)
         with (
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
             open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
         ):
-            planned = opened.plan(chosen, word, exact=exact, needs_key=True, strict=strict)
+            planned = opened.plan(chosen, options, exact=exact, needs_key=True, strict=strict)
             terminal.clear()
             if lines is not None:
                 lines.plan(planned.plan)
@@ -130,7 +130,12 @@ def apply(
             terminal.expect({job.address: job.awaits for job in planned.plan.jobs if job.address not in broken})
             try:
                 outcomes = opened.apply(
-                    planned, word, saved=saved, wait=not no_wait, timeout=limit, override=(override or "").strip()[:500]
+                    planned,
+                    options,
+                    saved=saved,
+                    wait=not no_wait,
+                    timeout=limit,
+                    override=(override or "").strip()[:500],
                 )
             except Interrupted as interrupted:
                 terminal.clear()

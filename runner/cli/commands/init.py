@@ -141,14 +141,14 @@ def _write(path: Path, text: str) -> None:
 
 def _add_lines(path: Path, text: str) -> None:
     """Add the missing lines; the file may be the user's own."""
-    standing = path.read_text(encoding="utf-8") if path.exists() else ""
-    missing = [line for line in text.splitlines() if line not in standing.splitlines()]
+    existing = path.read_text(encoding="utf-8") if path.exists() else ""
+    missing = [line for line in text.splitlines() if line not in existing.splitlines()]
     if not missing:
         say(f"kept   {path}")
         return
-    gap = "" if not standing or standing.endswith("\n") else "\n"
-    path.write_text(standing + gap + "\n".join(missing) + "\n", encoding="utf-8")
-    say(f"{'added to' if standing else 'wrote '} {path}")
+    gap = "" if not existing or existing.endswith("\n") else "\n"
+    path.write_text(existing + gap + "\n".join(missing) + "\n", encoding="utf-8")
+    say(f"{'added to' if existing else 'wrote '} {path}")
 
 
 def _schema(folder: Path) -> None:

@@ -92,12 +92,12 @@ def plan(
         if within is not None and bound is not None:
             chosen = planned_jobs(bound, within, project, chosen)
         validate_job_options(project, chosen, ask_unknown, retry_failed, prune=prune)
-        word = ApplyOptions(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new)
+        options = ApplyOptions(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new)
         with (
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
             open_project(project, watcher=terminal, jobs=jobs, reads=True) as opened,
         ):
-            made = opened.plan(chosen, word, offline=offline, exact=exact, review=form == "markdown", strict=strict)
+            made = opened.plan(chosen, options, offline=offline, exact=exact, review=form == "markdown", strict=strict)
         planned = made.plan
         if lines is not None:
             lines.plan(planned)
@@ -113,24 +113,24 @@ def plan(
             kept_to(bound, made)
         if out is not None:
             write_if_changed(out, made.saved(project.settings.project, plan_key(os.environ), bound))
-            say_error(f"Saved as {out}. To apply nothing beyond it, run: {_to_apply(out, word, provider, var)}")
+            say_error(f"Saved as {out}. To apply nothing beyond it, run: {_to_apply(out, options, provider, var)}")
     if planned.errors:
         raise typer.Exit(1)
     if detailed_exitcode and planned.changes:
         raise typer.Exit(2)
 
 
-def _to_apply(out: Path, word: ApplyOptions, provider: str | None, variables: list[str] | None) -> str:
+def _to_apply(out: Path, options: ApplyOptions, provider: str | None, variables: list[str] | None) -> str:
     """Return the command that applies a saved plan, with the options that it was made with."""
-    said = [
+    arguments = [
         *(part for one in variables or () for part in ("--var", one)),
         *(("--provider", provider) if provider else ()),
-        *(part for one in sorted(word.ask_unknown) for part in ("--ask-unknown", one)),
-        *(part for one in sorted(word.retry_failed) for part in ("--retry-failed", one)),
-        *(("--prune",) if word.prune else ()),
-        *(("--no-new",) if word.no_new else ()),
+        *(part for one in sorted(options.ask_unknown) for part in ("--ask-unknown", one)),
+        *(part for one in sorted(options.retry_failed) for part in ("--retry-failed", one)),
+        *(("--prune",) if options.prune else ()),
+        *(("--no-new",) if options.no_new else ()),
     ]
-    return shlex.join(["batchspec", "apply", str(out), *said])
+    return shlex.join(["batchspec", "apply", str(out), *arguments])
 
 
 @contextmanager

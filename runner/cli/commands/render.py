@@ -71,12 +71,12 @@ def _requests(spec: JobSpec, project: Project, limit: int, wanted: set[str]) -> 
     if not wanted:
         yield from first_requests(spec, project.root, limit)
         return
-    left = set(wanted)
+    remaining = set(wanted)
     for identity, line in first_requests(spec, project.root, _ALL):
-        if _id(identity) in left:
-            left.discard(_id(identity))
+        if _id(identity) in remaining:
+            remaining.discard(_id(identity))
             yield identity, line
-        if not left:
+        if not remaining:
             return
 
 

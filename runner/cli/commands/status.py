@@ -41,7 +41,7 @@ def status(
     from runner.cli.terminal.json_writer import lines_of  # noqa: PLC0415
     from runner.cli.terminal.printing import out_console  # noqa: PLC0415
     from runner.operations.orphans import find_orphans  # noqa: PLC0415
-    from runner.operations.status import told_status  # noqa: PLC0415
+    from runner.operations.status import status_or_reason  # noqa: PLC0415
     from runner.reconciler.observe.batch_list import BatchListCache  # noqa: PLC0415
 
     with ExitStack() as stack:
@@ -51,7 +51,7 @@ def status(
 
         def look() -> list[JobStatus]:
             lists = BatchListCache(opened.context.now)
-            return [told_status(opened.context, spec, None if offline else lists) for spec in jobs]
+            return [status_or_reason(opened.context, spec, None if offline else lists) for spec in jobs]
 
         if lines is not None:
             seen = look()

@@ -33,7 +33,7 @@ def verify(
     Changes nothing. Contacts the service only with --strict, to check that it knows the batches. Exits with code 1 if
     anything differs.
     """
-    from runner.api import open_project, told  # noqa: PLC0415
+    from runner.api import format_error, open_project  # noqa: PLC0415
     from runner.cli.terminal.json_writer import lines_of  # noqa: PLC0415
     from runner.operations.verify import verify as check  # noqa: PLC0415
 
@@ -58,7 +58,7 @@ def verify(
             lines.errors(errors)
         else:
             for address, error in errors.items():
-                say(f"{address}: rendering failed\n  ! {told(error)}")
+                say(f"{address}: rendering failed\n  ! {format_error(error)}")
     if bad or errors:
         raise typer.Exit(1)
 

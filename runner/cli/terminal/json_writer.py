@@ -46,8 +46,8 @@ def lines_of(command: Command, *, wanted: bool) -> AbstractContextManager[JsonWr
 
 def tell_error(arguments: Sequence[str], error: BatchspecError) -> None:
     """Write the error that ended a command, unless its own lines did."""
-    told, JsonWriter.told = JsonWriter.told, False
-    if told:
+    written, JsonWriter.error_written = JsonWriter.error_written, False
+    if written:
         return
     command = next((one for one in get_args(Command) if arguments[:1] == [one]), None)
     if command is not None:
@@ -63,14 +63,14 @@ class JsonWriter:
     Use as a context manager around all that a command does. `apply` also writes events, and its exit code last.
     """
 
-    told: ClassVar[bool] = False
+    error_written: ClassVar[bool] = False
     """Whether the last command's error was written as a line."""
 
     def __init__(self, command: Command) -> None:
-        JsonWriter.told = False
+        JsonWriter.error_written = False
         self._events = command == "apply"
         self._exited = False
-        self._said: dict[str, float] = {}
+        self._last_written: dict[str, float] = {}
         self._write(VersionLine(tool=tool(), command=command))
 
     def __enter__(self) -> Self:
@@ -91,7 +91,7 @@ class JsonWriter:
         for line in error_lines(error):
             self._write(line)
         self._exit(1)
-        JsonWriter.told = True
+        JsonWriter.error_written = True
 
     def plan(self, plan: Plan) -> None:
         """Write a plan."""
@@ -146,8 +146,8 @@ class JsonWriter:
         """Write progress at the end and every few seconds."""
         what = f"{what} ({note})" if note else what
         now = time.monotonic()
-        if self._events and (done == total or now - self._said.get(what, 0.0) >= _EVERY):
-            self._said[what] = now
+        if self._events and (done == total or now - self._last_written.get(what, 0.0) >= _EVERY):
+            self._last_written[what] = now
             self._write(ProgressLine(what=what, done=done, total=total, failed=failed))
 
     def _exit(self, code: int) -> None:

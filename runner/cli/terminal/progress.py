@@ -26,8 +26,8 @@ _DRAWN_EVERY = 0.25
 _DRAWN_LEAST = 10.0
 _SHARE = 200
 """Seconds between drawings: this many times the duration of one, between these two."""
-_SAID_FIRST = 15.0
-_SAID_LEAST = 600.0
+_LINE_FIRST = 15.0
+_LINE_LEAST = 600.0
 """Seconds between plain lines: a tenth of the time so far, between these two."""
 _SURE = 1.0
 """Seconds after which a rate is shown."""
@@ -56,7 +56,7 @@ class Work:
     total: int = 0
     failed: int = 0
     note: str = ""
-    said: float = 0.0
+    last_line: float = 0.0
 
     @property
     def finished(self) -> bool:
@@ -117,7 +117,7 @@ class JobWork:
     failed: int = 0
     cost: Decimal | None = None
     fetched: int = 0
-    flying: bool = False
+    in_flight: bool = False
     end: str = ""
 
     def ended(self, end: str) -> None:
@@ -132,8 +132,8 @@ class JobWork:
         from runner.views.job_table import Row  # noqa: PLC0415
 
         work = None if self.end else self.work
-        state = work.state if work else _ENDS.get(self.end, self.end) or ("submitted" if self.flying else "waiting")
-        active = work is not None or (self.flying and not self.end)
+        state = work.state if work else _ENDS.get(self.end, self.end) or ("submitted" if self.in_flight else "waiting")
+        active = work is not None or (self.in_flight and not self.end)
         return Row(
             address,
             state,
@@ -189,7 +189,7 @@ class Progress:
             work = self._works.get(what)
             if work is None or (work.finished and done < total):
                 verb, _, label = what.partition(" ")
-                work = self._works[what] = Work(verb, label, now, done, said=now)
+                work = self._works[what] = Work(verb, label, now, done, last_line=now)
             work.done, work.total, work.failed, work.note = done, total, failed, note
             self._note(work)
             if self._console is None:
@@ -201,7 +201,7 @@ class Progress:
         """Record that a batch was submitted."""
         with self._turn:
             if job in self._jobs:
-                self._jobs[job].flying, self._jobs[job].work = True, None
+                self._jobs[job].in_flight, self._jobs[job].work = True, None
                 self._draw_if_due()
 
     def fetched(self, job: str, answers: int, cost: float | None) -> None:
@@ -255,8 +255,8 @@ class Progress:
             job.answered, job.failed = work.done - work.failed, work.failed
 
     def _tell(self, work: Work, now: float) -> None:
-        if now - work.said >= min(max((now - work.begun) / 10, _SAID_FIRST), _SAID_LEAST) and not work.finished:
-            work.said = now
+        if now - work.last_line >= min(max((now - work.begun) / 10, _LINE_FIRST), _LINE_LEAST) and not work.finished:
+            work.last_line = now
             self._say(f"{work.verb} {work.label}: {work.text(now)}{f' ({work.note})' if work.note else ''}")
 
     def _due(self, now: float) -> bool:

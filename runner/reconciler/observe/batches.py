@@ -155,7 +155,7 @@ def collect_batches(
 
     for line in lockfile.batches_of(spec.address, realm.name):
         add(line, adopted=False)
-    for line in context.elsewhere(spec, names, realm.name):
+    for line in context.batches_in_other_lockfiles(spec, names, realm.name):
         add(line, adopted=True)
     for remote in (listed or {}).values():
         if remote.batch_id not in found and (owner := _owner(context.name, names, creates, remote)):
