@@ -119,11 +119,11 @@ def _fetch_once(
 def _carry_over(stored: ResultIndex, entries: Entries, fresh: tuple[Path, Path]) -> bool:
     old = stored.entries.all()
     new = entries[entries["file"] < len(fresh)]
-    again = np.where(
+    downloaded = np.where(
         old["code"] == 0, np.isin(old["key"], new["key"][new["code"] == 0]), np.isin(old["key"], new["key"])
     )
     for number, path in enumerate(fresh):
-        missing = old[~again & (old["file"] == number)]
+        missing = old[~downloaded & (old["file"] == number)]
         if not len(missing):
             continue
         with stored.files[number].open("rb") as source, path.open("ab+") as target:
@@ -134,7 +134,7 @@ def _carry_over(stored: ResultIndex, entries: Entries, fresh: tuple[Path, Path])
                 source.seek(int(line["offset"]))
                 target.write(source.read(int(line["length"])) + b"\n")
         sync_file(path)
-    return bool((~again & (old["file"] < len(fresh))).any())
+    return bool((~downloaded & (old["file"] < len(fresh))).any())
 
 
 def _completeness(summary: Summary) -> tuple[int, int, bool]:

@@ -190,7 +190,7 @@ class JobRun:
         return recover_answers(self._context, self._spec, seen, self._recovered)
 
     def _finish(self, seen: Observed) -> None:
-        if seen.judged.tally.in_flight:
+        if seen.classification.tally.in_flight:
             # Nothing runs and everything is fetched, so another process is replacing the same results right now.
             self._fetcher.reset()
             reason = "another process is writing answers that were here"
@@ -213,7 +213,7 @@ class JobRun:
         line = write_output(
             path,
             self._job.desired,
-            seen.judged,
+            seen.classification,
             self._context.watcher,
             batches=lockfile.batches,
             errors=errors,
@@ -235,4 +235,4 @@ class JobRun:
 
     def _partition(self, lockfile: Lockfile, seen: Observed) -> PartitionField:
         exceeds = seen.plan.exceeds_tolerance
-        return closing(lockfile, self.address, seen.judged.tally, exceeds_tolerance=exceeds)
+        return closing(lockfile, self.address, seen.classification.tally, exceeds_tolerance=exceeds)

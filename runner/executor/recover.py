@@ -35,7 +35,7 @@ def recover_answers(context: Context, spec: JobSpec, seen: Observed, done: set[s
     recovered = False
     for known in seen.batches:
         batch = known.line.batch
-        answers = seen.standing.get(batch)
+        answers = seen.from_outputs.get(batch)
         if answers is None or batch in done or known.results is ResultState.PRESENT:
             continue
         rows = _missing(answers, known.index)
@@ -53,16 +53,16 @@ def recover_answers(context: Context, spec: JobSpec, seen: Observed, done: set[s
 def _protect_outputs(context: Context, spec: JobSpec, seen: Observed) -> None:
     """Back up outputs. Raises StoreError if their policy refuses."""
     path = context.places.output(spec.job.output.path)
-    if seen.fate is OverwritePolicy.REFUSE:
+    if seen.output_policy is OverwritePolicy.REFUSE:
         raise StoreError(
             f"not overwriting {context.places.shown(path)}: it holds the only copy of up to "
-            f"{seen.judged.tally.unknown:,} answers, and lacks the fields needed to recover them",
+            f"{seen.classification.tally.unknown:,} answers, and lacks the fields needed to recover them",
             hint=f"to resubmit those requests: `--ask-unknown {spec.address}`. To discard the answers: move the file "
             "away and apply again. To avoid this: add `error`, `request` and `batch` to `output.include`",
         )
-    if seen.fate is OverwritePolicy.BACK_UP:
+    if seen.output_policy is OverwritePolicy.BACK_UP:
         _back_up(context, seen.realm.results, path)
-    if seen.fate_apart is OverwritePolicy.BACK_UP and spec.job.output.errors is not None:
+    if seen.errors_policy is OverwritePolicy.BACK_UP and spec.job.output.errors is not None:
         _back_up(context, seen.realm.results, context.places.output(spec.job.output.errors))
 
 

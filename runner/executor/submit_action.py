@@ -198,7 +198,7 @@ class Submitter:
         """Raise BatchspecError if an action exceeds the approved plan (law 3)."""
         if self._limits is None:
             return
-        violation = self._limits.allows(action.round, self._submitted.get(action.round, 0), action.requests)
+        violation = self._limits.violation(action.round, self._submitted.get(action.round, 0), action.requests)
         if violation:
             raise BatchspecError(
                 f"{self._spec.address}: {violation} ({action.reason}); nothing more was submitted",

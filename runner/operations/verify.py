@@ -100,7 +100,7 @@ def _first_difference(
     seen = observe_job(context, job.desired, job.pins, (), None, None, ApplyOptions())
     rest = expected.with_name(f"rest-{path.name}")
     main, errors = (rest, expected) if failed else (expected, rest)
-    write_output(main, job.desired, seen.judged, NullWatcher(), batches=lockfile.batches, errors=errors)
+    write_output(main, job.desired, seen.classification, NullWatcher(), batches=lockfile.batches, errors=errors)
     output = job.desired.spec.job.output
     if failed:
         output = output.model_copy(update={"path": output.errors, "format": "jsonl"})

@@ -50,7 +50,7 @@ _GAP = 1 << 16
 def write_output(
     path: Path,
     desired: Desired,
-    judged: AnswerSources,
+    classified: AnswerSources,
     watcher: Watcher,
     *,
     batches: Mapping[str, BatchLine],
@@ -79,7 +79,7 @@ def write_output(
             beside = stack.enter_context(atomic_write(errors or path.with_name(f"{path.name}.errors")))
             kept = output.model_copy(update={"path": output.errors, "format": "jsonl"})
             apart = stack.enter_context(writing(beside, kept, shape, digest_apart))
-        for row in _rows(desired, judged, lines):
+        for row in _rows(desired, classified, lines):
             if costs is not None:
                 row["cost"] = costs.of(row)
             failed_row = apart is not None and row["error"] is not None
@@ -94,7 +94,7 @@ def write_output(
         job=spec.address,
         digest=digest.hexdigest(),
         rows=rows,
-        batches=tuple(sorted(judged.used)),
+        batches=tuple(sorted(classified.used)),
         pins=pins,
         errors=ErrorsField(path=output.errors, digest=digest_apart.hexdigest(), rows=rows_apart)
         if output.errors
@@ -102,11 +102,11 @@ def write_output(
     )
 
 
-def _rows(desired: Desired, judged: AnswerSources, files: FileHandleCache) -> Iterator[dict[str, Any]]:
+def _rows(desired: Desired, classified: AnswerSources, files: FileHandleCache) -> Iterator[dict[str, Any]]:
     spool, check = desired.spool, _check_of(desired)
     ids = spool.ids()
     inputs = input_rows(desired) if desired.spec.job.output.needs_input else None
-    count, known = spool.replicates, len(judged.sources)
+    count, known = spool.replicates, len(classified.sources)
     width = 2 * DIGEST_BYTES
     imported: dict[str, Mapping[str, bytes]] = {}
     identity: Any = None
@@ -115,7 +115,7 @@ def _rows(desired: Desired, judged: AnswerSources, files: FileHandleCache) -> It
         digests = np.ascontiguousarray(block.records["digest"]).tobytes().hex()
         for start in range(0, len(asks), _PIECE):
             piece = asks[start : start + _PIECE]
-            found = _answers(piece, judged, files)
+            found = _answers(piece, classified, files)
             ordinals, states, sources = piece["ordinal"].tolist(), piece["state"].tolist(), piece["source"].tolist()
             saved = (piece["file"] == OUTPUT_FILE).tolist()
             for at, data in enumerate(found):
@@ -126,12 +126,12 @@ def _rows(desired: Desired, judged: AnswerSources, files: FileHandleCache) -> It
                 digest = digests[row * width : (row + 1) * width]
                 key = f"{VERSION}-{digest}-{ordinals[at]}" if ordinals[at] else f"{VERSION}-{digest}"
                 if data is None:
-                    why = judged.failures[sources[at] - known - 1] if sources[at] > known else None
+                    why = classified.failures[sources[at] - known - 1] if sources[at] > known else None
                     fields = _row(failed(why or _UNSETTLED[states[at]]), None, key, None)
                 elif saved[at]:
-                    fields = _kept(_recovered_row(data, judged.sources[sources[at] - 1], key), check)
+                    fields = _kept(_recovered_row(data, classified.sources[sources[at] - 1], key), check)
                 else:
-                    source = judged.sources[sources[at] - 1]
+                    source = classified.sources[sources[at] - 1]
                     fields = _row(*check(_answer(data, source, key, imported)), key, source.batch)
                 extra = {} if count == 1 else {"replicate": replicate}
                 yield {"id": identity, **extra, **fields, **beside}
@@ -139,10 +139,10 @@ def _rows(desired: Desired, judged: AnswerSources, files: FileHandleCache) -> It
         next(inputs, None)  # reaching its end compares the input with what was rendered
 
 
-def _answers(asks: Decisions, judged: AnswerSources, files: FileHandleCache) -> list[bytes | None]:
+def _answers(asks: Decisions, classified: AnswerSources, files: FileHandleCache) -> list[bytes | None]:
     """Return each request's result line, or None. Reads each file from front to back."""
     found: list[bytes | None] = [None] * len(asks)
-    wanted = np.flatnonzero((asks["source"] > 0) & (asks["source"] <= len(judged.sources)))
+    wanted = np.flatnonzero((asks["source"] > 0) & (asks["source"] <= len(classified.sources)))
     wanted = wanted[np.lexsort((asks["offset"][wanted], asks["file"][wanted], asks["source"][wanted]))]
     if not len(wanted):
         return found
@@ -151,7 +151,7 @@ def _answers(asks: Decisions, judged: AnswerSources, files: FileHandleCache) -> 
     apart = (sources[1:] != sources[:-1]) | (numbers[1:] != numbers[:-1])
     apart |= offsets[1:] > offsets[:-1] + lengths[:-1] + _GAP
     for start, end in pairwise([0, *(np.flatnonzero(apart) + 1).tolist(), len(wanted)]):
-        path = judged.sources[int(sources[start]) - 1].files[int(numbers[start])]
+        path = classified.sources[int(sources[start]) - 1].files[int(numbers[start])]
         first = int(offsets[start])
         data = files.read(path, first, int((offsets[start:end] + lengths[start:end]).max()) - first)
         begins = (offsets[start:end] - first).tolist()

@@ -243,7 +243,7 @@ def test_what_may_be_paid_again_of_requests_in_flight_is_in_the_ceiling(with_spe
     told = batchspec(root, "apply", "--yes", expect=1)
     assert "max_requests: up to 40 requests; the budget is 39, so 1 too many" in told
     settings.write_text(f"{kept}prices: {{gpt-4o-mini: {{input: 100, output: 100}}}}\n")
-    assert "and the plan said $0.0" in batchspec(root, "apply", "plan.json", expect=1)
+    assert "and the plan allows $0.0" in batchspec(root, "apply", "plan.json", expect=1)
     settings.write_text(kept)
     batchspec(root, "apply", "plan.json", expect=3)
     assert [line["requests"] for line in batches(root)] == [40, 40]
@@ -259,7 +259,7 @@ def test_a_saved_plan_bounds_the_cost(with_spec: Callable[[str], Path]) -> None:
     )
     told = batchspec(root, "apply", "plan.json", expect=1)
     assert "it could cost up to $0.3" in told
-    assert "and the plan said $0.00085 at most" in told
+    assert "and the plan allows $0.00085 at most" in told
     assert batches(root) == []
 
 
@@ -275,7 +275,7 @@ def test_a_saved_plan_keeps_to_budgets_and_prices_of_the_day_it_is_applied(with_
     batchspec(root, "plan", "--out", "plan.json")
     settings.write_text("version: 1\nproject: tests\n")
     told = batchspec(root, "apply", "plan.json", expect=1)
-    assert "no price is known for it now, and the plan said $0.0" in told
+    assert "no price is known for it now, and the plan allows $0.0" in told
     assert batches(root) == []
 
 

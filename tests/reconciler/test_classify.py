@@ -90,7 +90,7 @@ def state(evidence: Evidence, key: bytes = A) -> KeyState:
             KeyState.ANSWERED,
             id="lost, and found",
         ),
-        pytest.param(Evidence(doubt=True), KeyState.UNKNOWN, id="an unreadable batch whose keys nobody knows"),
+        pytest.param(Evidence(unreadable=True), KeyState.UNKNOWN, id="an unreadable batch whose keys nobody knows"),
         pytest.param(
             Evidence(held=(SentKeys(BatchOutcome.REJECTED, 1, keys(A)),), rounds=3),
             KeyState.FAILED,
@@ -127,7 +127,7 @@ def test_of_batches_that_left_a_key_unanswered_the_newest_round_counts() -> None
         SentKeys(BatchOutcome.COMPLETE, 2, keys(A)),
     )
     verdict = classify(keys(A, B, C), Evidence(held=(*held, SentKeys(BatchOutcome.IN_FLIGHT, 3, keys(A, C))), rounds=3))
-    assert verdict.left.tolist() == [1, 0, -1]
+    assert verdict.unanswered_by.tolist() == [1, 0, -1]
 
 
 def test_evidence_is_gone_through_once() -> None:

@@ -75,11 +75,11 @@ def allowed(plan: PlanFile | None) -> list[PlanLimits]:
 def at_most(one: PlanLimits, other: PlanLimits) -> bool:
     """Whether everything that `one` allows `other` allows too, for rounds and counts of this size."""
     return all(
-        not other.allows(number, submitted, wanted)
+        not other.violation(number, submitted, wanted)
         for number in range(1, 6)
         for submitted in range(4)
         for wanted in range(1, 8)
-        if not one.allows(number, submitted, wanted)
+        if not one.violation(number, submitted, wanted)
     )
 
 
@@ -123,7 +123,7 @@ def test_what_is_no_plan_is_refused_in_a_sentence(data: bytes) -> None:
 def test_a_plan_that_was_not_edited_holds() -> None:
     saved = read(FILE)
     assert saved is not None
-    assert [one.allows(1, 0, 3) for one in allowed(saved)] == [""]
+    assert [one.violation(1, 0, 3) for one in allowed(saved)] == [""]
     assert saved.cancels == ("b1",)
 
 

@@ -65,8 +65,8 @@ class KeyFactsReader:
             self._answers(files, lowest, after),
             self._held(files, lowest, after),
             whole.blocked,
-            whole.doubt,
-            whole.late_doubt,
+            whole.unreadable,
+            whole.unreadable_since_request,
             whole.rounds,
             whole.ask_unknown,
             whole.retry_failed,
@@ -88,13 +88,13 @@ class KeyFactsReader:
 def collect_key_facts(
     spec: JobSpec,
     batches: Sequence[BatchRecord],
-    standing: Mapping[str, OutputAnswers],
+    from_outputs: Mapping[str, OutputAnswers],
     *,
     ask_unknown: bool = False,
     retry_failed: bool = False,
     later: Collection[str] = (),
 ) -> KeyFactsReader:
-    """Return the evidence of `batches`, and of answers in the output (`standing`).
+    """Return the evidence of `batches`, and of answers in the output (`from_outputs`).
 
     later: batches that ended after the user asked for retries.
     """
@@ -102,14 +102,14 @@ def collect_key_facts(
     sent: list[_Sent] = []
     failures: list[Failure | None] = []
     sources: list[AnswerSource] = []
-    blocked = doubt = late_doubt = False
+    blocked = unreadable = unreadable_since_request = False
     retry = spec.job.retry
 
-    def take(
+    def add_source(
         known: BatchRecord, entries: SortedFile, codes: tuple[str, ...], kinds: tuple[int, ...], files: tuple[Path, ...]
     ) -> SortedFile:
-        said = known.line.batch in later
-        answered.append(_Answered(_round(known), entries, retryable_codes(codes, retry.on, kinds), said))
+        ended_later = known.line.batch in later
+        answered.append(_Answered(_round(known), entries, retryable_codes(codes, retry.on, kinds), ended_later))
         sources.append(AnswerSource(known.line.batch, files, codes))
         return entries
 
@@ -117,12 +117,16 @@ def collect_key_facts(
         read: list[SortedFile] = []
         if known.index is not None:
             held = _held_against(spec, known.index)
-            read.append(take(known, *held, known.index.summary.kinds, known.index.files))
-        if known.results is not ResultState.PRESENT and known.line.batch in standing:
+            read.append(add_source(known, *held, known.index.summary.kinds, known.index.files))
+        if known.results is not ResultState.PRESENT and known.line.batch in from_outputs:
             # If results are gone or incomplete, the output may have the rest.
-            stood = standing[known.line.batch]
-            read.append(take(known, stood.entries, stood.codes, stood.kinds, (stood.lines,) * (OUTPUT_FILE + 1)))
-        hold = _hold(known, standing, retry.on)
+            recovered = from_outputs[known.line.batch]
+            read.append(
+                add_source(
+                    known, recovered.entries, recovered.codes, recovered.kinds, (recovered.lines,) * (OUTPUT_FILE + 1)
+                )
+            )
+        hold = _hold(known, from_outputs, retry.on)
         if known.keys is not None:
             ended = known.state if known.ended else ""
             without = tuple(read) if hold is BatchOutcome.INCOMPLETE else ()
@@ -131,9 +135,9 @@ def collect_key_facts(
         else:
             blocked |= hold is BatchOutcome.IN_FLIGHT
             lost = hold is BatchOutcome.INCOMPLETE
-            doubt |= lost and known.line.batch not in later
-            late_doubt |= lost and known.line.batch in later
-    whole = Evidence((), (), blocked, doubt, late_doubt, retry.rounds, ask_unknown, retry_failed)
+            unreadable |= lost and known.line.batch not in later
+            unreadable_since_request |= lost and known.line.batch in later
+    whole = Evidence((), (), blocked, unreadable, unreadable_since_request, retry.rounds, ask_unknown, retry_failed)
     ended_words = tuple(one.ended for one in sent)
     return KeyFactsReader(tuple(sources), ended_words, tuple(failures), tuple(answered), tuple(sent), whole)
 
@@ -164,36 +168,36 @@ def _held_against(spec: JobSpec, index: ResultIndex) -> tuple[SortedFile, tuple[
     return checked(index, AnswerSchema.of(spec))
 
 
-def is_read(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
+def is_read(known: BatchRecord, from_outputs: Mapping[str, OutputAnswers]) -> bool:
     """Return whether store or output have all answers that a batch counts."""
     if known.index is not None:
         return True
     completed = known.completed
-    if completed is None or not known.line.ended or known.line.batch not in standing:
+    if completed is None or not known.line.ended or known.line.batch not in from_outputs:
         return False
-    return standing[known.line.batch].answered >= completed > 0
+    return from_outputs[known.line.batch].answered >= completed > 0
 
 
-def is_indexed(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
+def is_indexed(known: BatchRecord, from_outputs: Mapping[str, OutputAnswers]) -> bool:
     """Return whether nothing is left to fetch of a batch."""
-    return known.missing_at_service or is_read(known, standing)
+    return known.missing_at_service or is_read(known, from_outputs)
 
 
-def leaves_open(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> bool:
+def leaves_open(known: BatchRecord, from_outputs: Mapping[str, OutputAnswers]) -> bool:
     """Return whether a batch may have unanswered requests."""
-    if not (known.ended and is_indexed(known, standing)):
+    if not (known.ended and is_indexed(known, from_outputs)):
         return True
     if known.index is not None:
         lines = known.index.summary.answers + known.index.summary.failures
     else:
-        lines = len(standing[known.line.batch].entries) if known.line.batch in standing else known.line.requests
+        lines = len(from_outputs[known.line.batch].entries) if known.line.batch in from_outputs else known.line.requests
     return lines < known.line.requests
 
 
-def _hold(known: BatchRecord, standing: Mapping[str, OutputAnswers], on: Sequence[str] | None) -> BatchOutcome:
+def _hold(known: BatchRecord, from_outputs: Mapping[str, OutputAnswers], on: Sequence[str] | None) -> BatchOutcome:
     if not known.ended:
         return BatchOutcome.IN_FLIGHT
-    if not is_read(known, standing):
+    if not is_read(known, from_outputs):
         return BatchOutcome.INCOMPLETE if known.missing_at_service else BatchOutcome.IN_FLIGHT
     if known.index is None:
         return BatchOutcome.COMPLETE

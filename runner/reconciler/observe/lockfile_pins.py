@@ -25,8 +25,8 @@ def pins_line(desired: Desired, commit: str) -> PinsLine:
         "spec": pins.spec,
         "requests": pins.requests,
     }
-    told = {"tool": tool(), "commit": commit, "parts": pins.parts}
-    return PinsLine.model_validate({"pins": digest_json(content)[:16], **content, **told})
+    source = {"tool": tool(), "commit": commit, "parts": pins.parts}
+    return PinsLine.model_validate({"pins": digest_json(content)[:16], **content, **source})
 
 
 def tool() -> str:

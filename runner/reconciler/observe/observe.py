@@ -56,8 +56,8 @@ class ApplyOptions:
 class Observed:
     """One job as it is now, and its plan.
 
-    standing: answers read from outputs, by batch.
-    fate, fate_apart: overwrite policies of the output and of its file of failed rows.
+    from_outputs: answers read from outputs, by batch.
+    output_policy, errors_policy: overwrite policies of the output and of its file of failed rows.
     sizes: requests of each shard to submit.
     """
 
@@ -65,11 +65,11 @@ class Observed:
     realm: Realm
     lockfile: Lockfile
     batches: tuple[BatchRecord, ...]
-    standing: dict[str, OutputAnswers]
-    judged: Classification
+    from_outputs: dict[str, OutputAnswers]
+    classification: Classification
     output_state: OutputState
-    fate: OverwritePolicy
-    fate_apart: OverwritePolicy
+    output_policy: OverwritePolicy
+    errors_policy: OverwritePolicy
     plan: JobPlan
     sizes: frozenset[int]
 
@@ -81,7 +81,7 @@ def observe(
     lockfile: Lockfile,
     batches: Sequence[BatchRecord],
     api: BatchApi | None,
-    word: ApplyOptions,
+    options: ApplyOptions,
     gone: Collection[str] = (),
 ) -> Observed:
     """Observe one job and plan it. Raises BatchspecError.
@@ -97,20 +97,20 @@ def observe(
     # Hash the output while keys are classified. Wait for the hash first only if answers must be read from the output.
     with ThreadPoolExecutor(1) as hashing:
         recorded = hashing.submit(_is_recorded, files)
-        own, standing = _read_outputs(context, desired, names, batches, files, recorded)
+        own, from_outputs = _read_outputs(context, desired, names, batches, files, recorded)
         classified = partial(
             classify_job,
             desired,
-            standing=standing,
-            ask_unknown=spec.address in word.ask_unknown,
-            retry_failed=spec.address in word.retry_failed,
-            later=() if word.ended is None else frozenset(known.line.batch for known in batches) - word.ended,
+            from_outputs=from_outputs,
+            ask_unknown=spec.address in options.ask_unknown,
+            retry_failed=spec.address in options.retry_failed,
+            later=() if options.ended is None else frozenset(known.line.batch for known in batches) - options.ended,
         )
-        batches = _recognise(desired, batches, standing, classified)
-        judged = classified(batches)
+        batches = _recognise(desired, batches, from_outputs, classified)
+        classification = classified(batches)
         trusted = recorded.result()
     errors_recorded = files.line is not None and context.errors_recorded(spec, files.line)
-    state = _output_state(files, trusted, lockfile, pins, judged)
+    state = _output_state(files, trusted, lockfile, pins, classification)
     if state is OutputState.GOOD and any(known.index is not None and known.index.summary.empty for known in batches):
         state = OutputState.STALE if takes_nothing_for_an_answer(files.path, spec.job.output) else state
     if state is OutputState.GOOD and not errors_recorded:
@@ -122,12 +122,12 @@ def observe(
         state,
         batches,
         own,
-        standing,
-        judged.tally.unknown,
+        from_outputs,
+        classification.tally.unknown,
         trusted=trusted,
         errors_recorded=errors_recorded,
     )
-    changed = judged.tally.missing or state is OutputState.STALE
+    changed = classification.tally.missing or state is OutputState.STALE
     facts = job_facts(
         spec=spec,
         realm=realm.name,
@@ -135,20 +135,20 @@ def observe(
         pins=pins,
         files=files,
         batches=batches,
-        standing=standing,
-        judged=judged,
-        shards=_measure(desired, judged),
+        from_outputs=from_outputs,
+        classification=classification,
+        shards=_measure(desired, classification),
         output_state=state,
         policies=policies,
         failures=list(reasons(desired, batches, realm.shards, context.places.shown(realm.shards))),
         rows=_changes(desired, lockfile, pins, files, trusted=trusted) if changed else None,
         shown=context.places.shown,
     )
-    proof = prove(context, spec, batches, standing, judged.used, api)
+    proof = prove(context, spec, batches, from_outputs, classification.used, api)
     plan = with_proof(plan_job(facts), proof.unknown, proof.unproven)
-    plan = without_new(plan) if word.no_new else plan
+    plan = without_new(plan) if options.no_new else plan
     sizes = frozenset(shard.requests for shard in facts.shards)
-    return Observed(desired, realm, lockfile, batches, standing, judged, state, *policies, plan, sizes)
+    return Observed(desired, realm, lockfile, batches, from_outputs, classification, state, *policies, plan, sizes)
 
 
 def _read_outputs(
@@ -202,14 +202,14 @@ def _changes(
 def _recognise(
     desired: Desired,
     batches: tuple[BatchRecord, ...],
-    standing: dict[str, OutputAnswers],
+    from_outputs: dict[str, OutputAnswers],
     classified: partial[Classification],
 ) -> tuple[BatchRecord, ...]:
     """Find the keys of batches without a stored shard: the same shard may be rendered here."""
     missing = {
         known.line.batch: known.line.shard
         for known in batches
-        if known.keys is None and known.line.shard and leaves_open(known, standing)
+        if known.keys is None and known.line.shard and leaves_open(known, from_outputs)
     }
     if not missing:
         return batches
@@ -217,8 +217,8 @@ def _recognise(
     wanted = set(missing.values())
     # Try what was missing without these batches, then what was missing at first: some may be answered by now.
     for others in ([known for known in batches if known.line.batch not in missing], []):
-        judged = classified(others)
-        for number, _ in judged.tally.submit:
+        classification = classified(others)
+        for number, _ in classification.tally.submit:
             for shard in cut(desired.spool, desired.spec.job.shards, partial(wanted_round, number), None):
                 if shard.digest in wanted and shard.digest not in found:
                     path = desired.spool.folder / f"{shard.digest}.keys.npy"
@@ -232,9 +232,9 @@ def _recognise(
     )
 
 
-def _measure(desired: Desired, judged: Classification) -> list[ShardSize]:
+def _measure(desired: Desired, classification: Classification) -> list[ShardSize]:
     sizes = []
-    for number, _ in judged.tally.submit:
+    for number, _ in classification.tally.submit:
         shards = measure(desired.spool, desired.spec.job.shards, partial(wanted_round, number))
         sizes += [ShardSize(number, requests, size) for requests, size in shards]
     return sizes
@@ -245,7 +245,7 @@ def _is_recorded(files: OutputFiles) -> bool:
 
 
 def _output_state(
-    files: OutputFiles, trusted: bool, lockfile: Lockfile, pins: PinsLine, judged: Classification
+    files: OutputFiles, trusted: bool, lockfile: Lockfile, pins: PinsLine, classification: Classification
 ) -> OutputState:
     if not files.path.is_file():
         return OutputState.MISSING
@@ -254,5 +254,5 @@ def _output_state(
     if not trusted:
         return OutputState.FOREIGN
     current = lockfile.current.get(pins.job) == pins.pins and files.line.pins in {None, pins.pins}
-    same = current and set(files.line.batches) == judged.used
+    same = current and set(files.line.batches) == classification.used
     return OutputState.GOOD if same else OutputState.STALE

@@ -38,7 +38,7 @@ def prove(
     context: Context,
     spec: JobSpec,
     batches: Sequence[BatchRecord],
-    standing: Mapping[str, OutputAnswers],
+    from_outputs: Mapping[str, OutputAnswers],
     used: Collection[str],
     api: BatchApi | None,
 ) -> Proof:
@@ -51,13 +51,13 @@ def prove(
     unproven = 0
     for known in batches:
         batch = known.line.batch
-        if batch not in used or batch not in standing or known.index is not None or known.remote is not None:
+        if batch not in used or batch not in from_outputs or known.index is not None or known.remote is not None:
             continue
         asked = api is not None and spec.profile.kind != "local" and len(unknown) < MOST
         if asked and api is not None and _is_kept(context, spec, known) and not _is_known(api, batch):
             unknown.append(batch)
         else:
-            unproven += standing[batch].answered
+            unproven += from_outputs[batch].answered
     return Proof(tuple(unknown), unproven)
 
 

@@ -31,7 +31,7 @@ CanaryStatus = Literal["none", "due", "again", "waiting", "passed"]
 """due: submit it now. again: retry its transient failures first. waiting: it has not ended. passed: submit the rest."""
 
 _SHOWN = 5
-_MEND = "fix the prompt or the parameters, which makes a new canary; or raise"
+_FIX = "fix the prompt or the parameters, which makes a new canary; or raise"
 
 
 def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus:
@@ -50,7 +50,7 @@ def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus
     if any(not known.ended for known in marked):
         return "waiting"
     try:
-        judge(spec, marked)
+        check_canary(spec, marked)
     except BatchspecError:
         if len(marked) == len(sent) and any(action.round > 1 for action in _submits(seen)):
             return "again"
@@ -88,33 +88,33 @@ def _submits(seen: Observed) -> list[Submit]:
     return [action for action in seen.plan.actions if isinstance(action, Submit)]
 
 
-def judge(spec: JobSpec, marked: Sequence[BatchRecord]) -> None:
+def check_canary(spec: JobSpec, marked: Sequence[BatchRecord]) -> None:
     """Raise BatchspecError, with examples, if a canary failed beyond its limits. `marked`: all rounds."""
     canary = spec.job.canary
     assert canary is not None
     requests = sum(known.line.requests for known in marked if known.line.round == 1) or marked[0].line.requests
     batches = f"{plural(len(marked), 'batch', 'batches')} {', '.join(known.line.batch for known in marked)}"
-    judged = [_judged(spec, known) for known in marked]
-    answered: set[str] = set().union(*(one.answered for one in judged))
+    batch_checks = [_check_batch(spec, known) for known in marked]
+    answered: set[str] = set().union(*(one.answered for one in batch_checks))
     unread = sum(known.completed or 0 for known in marked if known.index is None)
     failed = requests - len(answered) - unread
     if failed > allowed(canary.max_failed, requests):
-        errors = {key: text for one in judged for key, text in one.failed.items() if key not in answered}
+        errors = {key: text for one in batch_checks for key, text in one.failed.items() if key not in answered}
         raise BatchspecError(
             f"the canary failed: {failed:,} of {requests:,} requests in {batches} have no answer, and "
             f"canary.max_failed allows {allowed(canary.max_failed, requests):,}; nothing more was submitted"
             + _listed(list(errors.values()) or ["they expired or were cancelled without an answer"]),
-            hint=f"{_MEND} canary.max_failed; or ask them again with `--retry-failed {spec.address}`",
+            hint=f"{_FIX} canary.max_failed; or ask them again with `--retry-failed {spec.address}`",
             code="BS602",
         )
-    good = set().union(*(one.answered - one.invalid.keys() for one in judged))
-    invalid = {key: text for one in judged for key, text in one.invalid.items() if key not in good}
+    good = set().union(*(one.answered - one.invalid.keys() for one in batch_checks))
+    invalid = {key: text for one in batch_checks for key, text in one.invalid.items() if key not in good}
     if len(invalid) > allowed(canary.max_invalid, requests):
         raise BatchspecError(
             f"the canary failed: {len(invalid):,} of {requests:,} answers in {batches} are not what was "
             f"asked for, and canary.max_invalid allows {allowed(canary.max_invalid, requests):,}; "
             "nothing more was submitted" + _listed(list(invalid.values())),
-            hint=f"{_MEND} canary.max_invalid",
+            hint=f"{_FIX} canary.max_invalid",
             code="BS602",
         )
 
@@ -124,25 +124,25 @@ def _listed(examples: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _CheckedBatch:
     answered: frozenset[str]
     failed: dict[str, str]
     invalid: dict[str, str]
 
 
-def _judged(spec: JobSpec, known: BatchRecord) -> _Judged:
+def _check_batch(spec: JobSpec, known: BatchRecord) -> _CheckedBatch:
     wrong = _checker(spec)
     answered: set[str] = set()
     failed: dict[str, str] = {}
     invalid: dict[str, str] = {}
-    for key, answer, problem in chain(_delivered(known, wrong), _saved(known, wrong)):
+    for key, answer, problem in chain(_delivered(known, wrong), _recovered(known, wrong)):
         if problem:
             invalid[key] = problem
         elif answer.error is not None:
             failed[key] = f"{answer.error[0]}: {answer.error[1][:200]}"
             continue
         answered.add(key)
-    return _Judged(frozenset(answered), failed, invalid)
+    return _CheckedBatch(frozenset(answered), failed, invalid)
 
 
 def _checker(spec: JobSpec) -> Callable[[Answer], str]:
@@ -187,11 +187,11 @@ def _is_json(text: str) -> bool:
     return True
 
 
-_Told = Iterator[tuple[str, Answer, str]]
+_CheckedLines = Iterator[tuple[str, Answer, str]]
 """For each line its key, its answer, and what is wrong with that; empty if nothing is, or if it failed."""
 
 
-def _delivered(known: BatchRecord, wrong: Callable[[Answer], str]) -> _Told:
+def _delivered(known: BatchRecord, wrong: Callable[[Answer], str]) -> _CheckedLines:
     for data in _lines(known, 0, OUTPUT_FILE):
         line = read_line(data)
         if line is not None:
@@ -199,7 +199,7 @@ def _delivered(known: BatchRecord, wrong: Callable[[Answer], str]) -> _Told:
             yield line.custom_id, answer, wrong(answer) if answer.error is None else ""
 
 
-def _saved(known: BatchRecord, wrong: Callable[[Answer], str]) -> _Told:
+def _recovered(known: BatchRecord, wrong: Callable[[Answer], str]) -> _CheckedLines:
     for data in _lines(known, OUTPUT_FILE, OUTPUT_FILE + 1):
         row = _object(data)
         answer = answer_of_row(row)

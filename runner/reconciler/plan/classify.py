@@ -68,15 +68,15 @@ class Evidence:
     """All that is known of some keys. `answers` and `held` are read once.
 
     blocked: a batch in flight has unknown keys, so it may have any unanswered key.
-    doubt: an unreadable ended batch has unknown keys.
-    late_doubt: one ended after a user asked for unknown requests, which does not release it.
+    unreadable: an unreadable ended batch has unknown keys.
+    unreadable_since_request: one ended after a user asked for unknown requests, which does not release it.
     """
 
     answers: Iterable[Answers] = ()
     held: Iterable[SentKeys] = ()
     blocked: bool = False
-    doubt: bool = False
-    late_doubt: bool = False
+    unreadable: bool = False
+    unreadable_since_request: bool = False
     rounds: int = 1
     ask_unknown: bool = False
     retry_failed: bool = False
@@ -87,14 +87,14 @@ class Verdict:
     """Each desired key's state, next round and result line.
 
     source: number of an `Answers`, or -1.
-    left: number in `held` of the newest batch that ended without an answer, or -1.
+    unanswered_by: number in `held` of the newest batch that ended without an answer, or -1.
     """
 
     state: npt.NDArray[np.uint8]
     round: npt.NDArray[np.uint8]
     source: npt.NDArray[np.int64]
     line: npt.NDArray[np.void]
-    left: npt.NDArray[np.int32]
+    unanswered_by: npt.NDArray[np.int32]
 
 
 def classify(keys: Keys, evidence: Evidence) -> Verdict:
@@ -103,7 +103,7 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
     Looks evidence up among the keys, so its size is the cost, for any number of batches.
     """
     distinct, inverse = _distinct(keys)
-    verdict = _judge(distinct, evidence)
+    verdict = _classify_distinct(distinct, evidence)
     if inverse is None:
         return verdict
     return Verdict(
@@ -111,12 +111,12 @@ def classify(keys: Keys, evidence: Evidence) -> Verdict:
         verdict.round[inverse],
         verdict.source[inverse],
         verdict.line[inverse],
-        verdict.left[inverse],
+        verdict.unanswered_by[inverse],
     )
 
 
-def _judge(keys: Keys, evidence: Evidence) -> Verdict:
-    facts = _KeyFacts(keys, evidence.late_doubt)
+def _classify_distinct(keys: Keys, evidence: Evidence) -> Verdict:
+    facts = _KeyFacts(keys, evidence.unreadable_since_request)
     for answers in evidence.answers:
         facts.add_answers(answers)
     for number, sent in enumerate(evidence.held):
@@ -128,7 +128,7 @@ def _judge(keys: Keys, evidence: Evidence) -> Verdict:
 class _KeyFacts:
     """Evidence, one array element for each key."""
 
-    def __init__(self, keys: Keys, late_doubt: bool) -> None:
+    def __init__(self, keys: Keys, unreadable_since_request: bool) -> None:
         count = len(keys)
         self._keys = _Keys(keys)
         self._source = np.full(count, -1, np.int64)
@@ -137,7 +137,7 @@ class _KeyFacts:
         self._answered, self._failed = np.zeros(count, bool), np.zeros(count, bool)
         self._already_released = np.zeros(count, bool)  # `retry_failed` has had its effect
         self._flight, self._dead = np.zeros(count, bool), np.zeros(count, bool)
-        self._lost, self._lost_since = np.zeros(count, bool), np.full(count, late_doubt)
+        self._lost, self._lost_since = np.zeros(count, bool), np.full(count, unreadable_since_request)
         self._left = np.full(count, -1, np.int32)
         self._newest = np.zeros(count, np.int32)  # the round of the batch in `_left`
 
@@ -181,7 +181,7 @@ class _KeyFacts:
         if evidence.retry_failed:
             state[(state == KeyState.FAILED) & ~self._already_released] = KeyState.RETRY
         # A request to retry may be answered in a later batch that can't be read.
-        unknown = self._lost_since if evidence.ask_unknown else self._lost_since | self._lost | evidence.doubt
+        unknown = self._lost_since if evidence.ask_unknown else self._lost_since | self._lost | evidence.unreadable
         state[unknown & (state <= KeyState.RETRY)] = KeyState.UNKNOWN
         self._source[(state == KeyState.UNKNOWN) & ~self._answered] = -1  # an older error is not its state now
         state[self._flight | (evidence.blocked & (state != KeyState.FAILED))] = KeyState.IN_FLIGHT

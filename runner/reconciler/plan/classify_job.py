@@ -32,19 +32,19 @@ class Classification:
 def classify_job(
     desired: Desired,
     batches: Sequence[BatchRecord],
-    standing: Mapping[str, OutputAnswers],
+    from_outputs: Mapping[str, OutputAnswers],
     *,
     ask_unknown: bool = False,
     retry_failed: bool = False,
     later: Collection[str] = (),
 ) -> Classification:
-    """Classify every row. `standing`: answers in the output. Raises StoreError."""
+    """Classify every row. `from_outputs`: answers in the output. Raises StoreError."""
     spool = desired.spool
-    told = collect_key_facts(
-        desired.spec, batches, standing, ask_unknown=ask_unknown, retry_failed=retry_failed, later=later
+    facts = collect_key_facts(
+        desired.spec, batches, from_outputs, ask_unknown=ask_unknown, retry_failed=retry_failed, later=later
     )
     counter = Counter()
-    used = np.zeros(len(told.sources), bool)
+    used = np.zeros(len(facts.sources), bool)
     with DecisionWriter(spool) as asks, FileHandleCache() as files:
         for lowest, after, rows, digests in spool.groups():
             rank, size = _ranks(digests)
@@ -52,35 +52,35 @@ def classify_job(
             for replicate in range(spool.replicates):
                 ordinals = np.full(len(rows), replicate) if spool.dedupe else replicate * size + rank
                 keys = keys_of(digests, ordinals.astype(np.uint32))
-                verdict = classify(keys, told.about(files, lowest, after))
+                verdict = classify(keys, facts.about(files, lowest, after))
                 target = np.zeros(len(rows), DECISION)
                 target["ordinal"], target["state"], target["round"] = ordinals, verdict.state, verdict.round
                 target["first"] = first
-                left = (verdict.source < 0) & (verdict.left >= 0) & (verdict.state == KeyState.FAILED)
-                target["source"] = np.where(left, len(used) + verdict.left, verdict.source) + 1
+                unanswered = (verdict.source < 0) & (verdict.unanswered_by >= 0) & (verdict.state == KeyState.FAILED)
+                target["source"] = np.where(unanswered, len(used) + verdict.unanswered_by, verdict.source) + 1
                 for name in ("offset", "length", "file"):
                     target[name] = np.where(verdict.source >= 0, verdict.line[name], 0)
                 used |= np.bincount(verdict.source + 1, minlength=len(used) + 1)[1:] > 0
                 asks.add(rows, replicate, target)
                 counter.add(verdict.state[first], verdict.round[first])
                 for state in (KeyState.RETRY, KeyState.FAILED):
-                    _explain(counter, state, verdict, first, told)
-    answering = frozenset(source.batch for number, source in enumerate(told.sources) if used[number])
-    return Classification(counter.tally(spool.rows), told.sources, told.failures, answering)
+                    _explain(counter, state, verdict, first, facts)
+    answering = frozenset(source.batch for number, source in enumerate(facts.sources) if used[number])
+    return Classification(counter.tally(spool.rows), facts.sources, facts.failures, answering)
 
 
 def _explain(
-    counter: Counter, state: KeyState, verdict: Verdict, first: npt.NDArray[np.bool_], told: KeyFactsReader
+    counter: Counter, state: KeyState, verdict: Verdict, first: npt.NDArray[np.bool_], facts: KeyFactsReader
 ) -> None:
     here = first & (verdict.state == state)
     errors = here & (verdict.source >= 0)
     for number in np.flatnonzero(np.bincount(verdict.source[errors])).tolist():
         codes = np.bincount(verdict.line["code"][errors & (verdict.source == number)])
         for code in np.flatnonzero(codes).tolist():
-            counter.add_cause(state, told.sources[number].codes[code - 1], int(codes[code]))
-    left = np.bincount(verdict.left[here & (verdict.source < 0)] + 1)
-    for number in np.flatnonzero(left[1:]).tolist():
-        counter.add_cause(state, f"{told.ended[number]} unanswered", int(left[number + 1]))
+            counter.add_cause(state, facts.sources[number].codes[code - 1], int(codes[code]))
+    unanswered = np.bincount(verdict.unanswered_by[here & (verdict.source < 0)] + 1)
+    for number in np.flatnonzero(unanswered[1:]).tolist():
+        counter.add_cause(state, f"{facts.ended[number]} unanswered", int(unanswered[number + 1]))
 
 
 def _ranks(digests: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

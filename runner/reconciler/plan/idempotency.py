@@ -43,8 +43,8 @@ def is_ours(project: str, address: str, listed_id: str, listed: Mapping[str, str
     return value.version == 8 and value.bytes[:6] == _owner(project, address)
 
 
-def matches_create(listed: Mapping[str, str], listed_id: str, request: str, said: Mapping[str, str]) -> bool | None:
-    """Return whether a batch came from the create with key `request` and metadata `said`.
+def matches_create(listed: Mapping[str, str], listed_id: str, request: str, sent: Mapping[str, str]) -> bool | None:
+    """Return whether a batch came from the create with key `request` and metadata `sent`.
 
     None if it has neither: only its file can show it. A shard alone proves nothing: two jobs may have the same
     requests.
@@ -52,7 +52,7 @@ def matches_create(listed: Mapping[str, str], listed_id: str, request: str, said
     if listed_id:
         return listed_id == request
     if "shard" in listed:
-        return all(listed.get(name) == said[name] for name in ("project", "job", "shard", "attempt"))
+        return all(listed.get(name) == sent[name] for name in ("project", "job", "shard", "attempt"))
     return None
 
 

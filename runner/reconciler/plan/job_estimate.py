@@ -100,19 +100,21 @@ def _later(seen: Observed, given: Callable[[Sequence[Selector], int, int], Token
         return InFlightUsage()
     times = 1
     if _pays_again(job):
-        flying = [known.line.round for known in seen.batches if not (known.ended and is_indexed(known, seen.standing))]
-        used = 0 if unseen else min(flying, default=1)
+        rounds = [
+            known.line.round for known in seen.batches if not (known.ended and is_indexed(known, seen.from_outputs))
+        ]
+        used = 0 if unseen else min(rounds, default=1)
         times = job.retry.rounds - used
     if times <= 0:
         return InFlightUsage()
-    shards = measure(seen.desired.spool, job.shards, _is_flying)
+    shards = measure(seen.desired.spool, job.shards, _is_in_flight)
     requests, size = sum(count for count, _ in shards), sum(length for _, length in shards)
     limit = token_limit(job.parameters)
     output = None if limit is None else limit * requests * times
-    return InFlightUsage(requests, times, given([_is_flying], requests, size).high * times, output, unseen)
+    return InFlightUsage(requests, times, given([_is_in_flight], requests, size).high * times, output, unseen)
 
 
-def _is_flying(asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+def _is_in_flight(asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     chosen: npt.NDArray[np.bool_] = (asks["state"] == KeyState.IN_FLIGHT) & (asks["first"] == 1)
     return chosen
 

@@ -32,8 +32,8 @@ def job_facts(
     pins: PinsLine,
     files: OutputFiles,
     batches: Sequence[BatchRecord],
-    standing: Mapping[str, OutputAnswers],
-    judged: Classification,
+    from_outputs: Mapping[str, OutputAnswers],
+    classification: Classification,
     shards: Sequence[ShardSize],
     output_state: OutputState,
     policies: tuple[OverwritePolicy, OverwritePolicy],
@@ -42,20 +42,20 @@ def job_facts(
     shown: Shown,
 ) -> JobFacts:
     """Return an observed job's facts. `policies`: of the output and of its file of failed rows."""
-    names, tally = lockfile.aliases(spec.address), judged.tally
+    names, tally = lockfile.aliases(spec.address), classification.tally
     return JobFacts(
         address=spec.address,
         realm=realm,
         output=shown(files.path),
         tally=tally,
-        batches=[_batch_facts(known, standing) for known in batches],
+        batches=[_batch_facts(known, from_outputs) for known in batches],
         shards=shards,
         output_state=output_state,
         pins=pins,
         pinned=lockfile.pins_of(spec.address),
         tolerated=allowed(spec.job.tolerate, tally.requests),
         notes=[
-            *_result_notes(batches, standing, judged, shown),
+            *_result_notes(batches, from_outputs, classification, shown),
             *_queue_notes(batches, len(shards) if tally.missing else 0),
             *(_realm_notes(lockfile, names, realm) if tally.missing and not batches else ()),
             *policies[0].notes(shown(files.path)),
@@ -72,12 +72,12 @@ def _output_before(lockfile: Lockfile, names: Collection[str]) -> str:
     return min((line.output for line in lockfile.outputs.values() if line.job in names), default="")
 
 
-def _batch_facts(known: BatchRecord, standing: Mapping[str, OutputAnswers]) -> BatchFacts:
+def _batch_facts(known: BatchRecord, from_outputs: Mapping[str, OutputAnswers]) -> BatchFacts:
     return BatchFacts(
         batch=known.line.batch,
         requests=known.line.requests,
         ended=known.ended,
-        indexed=is_indexed(known, standing),
+        indexed=is_indexed(known, from_outputs),
         keys_known=known.keys is not None,
         adopted=known.adopted,
         state=known.state,
@@ -109,15 +109,18 @@ def _realm_notes(lockfile: Lockfile, names: Collection[str], realm: str) -> Iter
 
 
 def _result_notes(
-    batches: Sequence[BatchRecord], standing: Mapping[str, OutputAnswers], judged: Classification, shown: Shown
+    batches: Sequence[BatchRecord],
+    from_outputs: Mapping[str, OutputAnswers],
+    classification: Classification,
+    shown: Shown,
 ) -> list[str]:
     notes: list[str] = []
     for known in batches:
         if known.index is None:
-            if known.line.batch in judged.used and known.line.batch in standing:
+            if known.line.batch in classification.used and known.line.batch in from_outputs:
                 day = _kept_until(known)
                 until = f"; the service keeps its results until {day} at least" if day else ""
-                files = " and ".join(map(shown, standing[known.line.batch].outputs))
+                files = " and ".join(map(shown, from_outputs[known.line.batch].outputs))
                 notes.append(f"answers of batch {known.line.batch} are read from {files}{until}")
             continue
         summary = known.index.summary

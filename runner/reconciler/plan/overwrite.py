@@ -63,7 +63,7 @@ def policies_for(
     state: OutputState,
     batches: Sequence[BatchRecord],
     own: Mapping[str, object],
-    standing: Mapping[str, object],
+    from_outputs: Mapping[str, object],
     unknown: int,
     *,
     trusted: bool,
@@ -71,7 +71,7 @@ def policies_for(
 ) -> tuple[OverwritePolicy, OverwritePolicy]:
     """Return the policies for the output and for the file of failed rows.
 
-    own: batches with answers readable from this output; `standing`: from any.
+    own: batches with answers readable from this output; `from_outputs`: from any.
     trusted, errors_recorded: the lockfile has the file's digest.
     """
     if state is OutputState.GOOD:
@@ -84,22 +84,26 @@ def policies_for(
     recorded = files.line.errors if files.line is not None else None
     if recorded is not None and recorded.path != files.errors_name:
         recorded = None
-    return policy, policy_for_errors_file(files.errors, recorded, batches, standing, recorded=errors_recorded)
+    return policy, policy_for_errors_file(files.errors, recorded, batches, from_outputs, recorded=errors_recorded)
 
 
 def policy_for_output(
-    path: Path, line: OutputLine | None, batches: Sequence[BatchRecord], standing: Mapping[str, object], unknown: int
+    path: Path,
+    line: OutputLine | None,
+    batches: Sequence[BatchRecord],
+    from_outputs: Mapping[str, object],
+    unknown: int,
 ) -> OverwritePolicy:
     """Return the policy for the output at `path`.
 
     line: None unless the file has the recorded digest.
-    standing: batches with answers readable from the file.
+    from_outputs: batches with answers readable from the file.
     unknown: requests with answers readable nowhere; their rows are the only copy.
     """
     if not path.is_file():
         return OverwritePolicy.REPLACE
-    here = {known.line.batch for known in batches if known.index is not None} | standing.keys()
-    short = {known.line.batch for known in batches if known.results is ResultState.INCOMPLETE} - standing.keys()
+    here = {known.line.batch for known in batches if known.index is not None} | from_outputs.keys()
+    short = {known.line.batch for known in batches if known.results is ResultState.INCOMPLETE} - from_outputs.keys()
     if line is None:
         return (
             OverwritePolicy.BACK_UP if _may_be_the_last_copy(path, here - short, batches) else OverwritePolicy.REPLACE
@@ -113,13 +117,13 @@ def policy_for_errors_file(
     path: Path,
     line: ErrorsField | None,
     batches: Sequence[BatchRecord],
-    standing: Mapping[str, object],
+    from_outputs: Mapping[str, object],
     *,
     recorded: bool,
 ) -> OverwritePolicy:
     """Return the policy for the file of failed rows, with paid answers that do not fit the schema.
 
-    standing: batches with answers readable from outputs.
+    from_outputs: batches with answers readable from outputs.
     """
     if not path.is_file():
         return OverwritePolicy.REPLACE
@@ -127,7 +131,7 @@ def policy_for_errors_file(
         return OverwritePolicy.BACK_UP
     here = {known.line.batch for known in batches if known.results is ResultState.PRESENT}
     if recorded:
-        here |= standing.keys()
+        here |= from_outputs.keys()
     return OverwritePolicy.BACK_UP if _may_be_the_last_copy(path, here, batches) else OverwritePolicy.REPLACE
 
 

@@ -14,25 +14,25 @@ REFUSALS = 24
 class PlanLimits:
     """What may be submitted for one job.
 
-    `requests` new ones may be submitted once. Of those, of `flying` in flight and of `again` due for retry, transient
+    `requests` new ones may be submitted once. Of those, of `in_flight` and of `retries` due now, transient
     failures may be retried up to round `rounds`.
     """
 
     requests: int
-    again: int
-    flying: int
+    retries: int
+    in_flight: int
     rounds: int
 
     def within(self, other: PlanLimits) -> PlanLimits:
         """Return what both allow."""
         new = min(self.requests, other.requests)
-        later = min(ceiling.requests + ceiling.again + ceiling.flying for ceiling in (self, other)) - new
-        again = later if self.again and other.again else 0
-        return PlanLimits(new, again, later - again, min(self.rounds, other.rounds))
+        later = min(ceiling.requests + ceiling.retries + ceiling.in_flight for ceiling in (self, other)) - new
+        retries = later if self.retries and other.retries else 0
+        return PlanLimits(new, retries, later - retries, min(self.rounds, other.rounds))
 
-    def allows(self, number: int, submitted: int, wanted: int) -> str:
+    def violation(self, number: int, submitted: int, wanted: int) -> str:
         """Return why `wanted` more requests in a round are too many, or ""."""
-        most = self.requests if number == 1 else self.requests + self.again + self.flying
+        most = self.requests if number == 1 else self.requests + self.retries + self.in_flight
         if number > max(self.rounds, 1):
             return f"round {number} is beyond the {self.rounds} rounds of the plan"
         if submitted + wanted > most:
@@ -46,9 +46,9 @@ def plan_limits_of(plan: JobPlan, rounds: int) -> PlanLimits:
     # What may be in no batch may turn out to be new; it is not counted as in flight then.
     unseen = plan.unseen if plan.asks_new else 0
     new = plan.new + unseen
-    again = sum(count for number, count in plan.tally.submit if number > 1)
+    retries = sum(count for number, count in plan.tally.submit if number > 1)
     last = max([rounds, *(number for number, _ in plan.tally.submit)])
-    return PlanLimits(new, again, plan.tally.in_flight - unseen, last)
+    return PlanLimits(new, retries, plan.tally.in_flight - unseen, last)
 
 
 def most_refusals(shards: int) -> int:

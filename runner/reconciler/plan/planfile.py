@@ -82,8 +82,8 @@ def saved_job(plan: JobPlan, pins: PinsLine, ceiling: PlanLimits) -> SavedJob:
         realm=plan.realm,
         pins=pins,
         new=ceiling.requests,
-        again=ceiling.again,
-        in_flight=ceiling.flying,
+        again=ceiling.retries,
+        in_flight=ceiling.in_flight,
         rounds=ceiling.rounds,
         cost_usd=_ceiling_usd(plan),
     )
@@ -187,10 +187,10 @@ def staleness(saved: SavedJob, fresh: JobPlan, pins: PinsLine) -> str:
     most = _ceiling_usd(fresh)
     if saved.cost_usd is not None and (fresh.submits or fresh.estimate is not None):
         if most is None:
-            return f"no price is known for it now, and the plan said {_planned(saved)} at most"
+            return f"no price is known for it now, and the plan allows {_planned(saved)} at most"
         if most > saved.cost_usd:
-            return f"it could cost up to {most_text(Decimal(str(most)))}, and the plan said {_planned(saved)} at most"
-    return saved.ceiling.allows(1, 0, fresh.new)
+            return f"it could cost up to {most_text(Decimal(str(most)))}, and the plan allows {_planned(saved)} at most"
+    return saved.ceiling.violation(1, 0, fresh.new)
 
 
 def _planned(saved: SavedJob) -> str:

@@ -106,8 +106,8 @@ def _shown(value: object) -> str:
 def rows_changed(old: PinsLine, new: PinsLine, rows: RowChanges | None) -> str:
     """Return how rows changed: by id if compared, else by number."""
     if rows is not None:
-        told = [(rows.added, "added to"), (rows.changed, "changed in"), (rows.removed, "removed from")]
-        parts = [f"{counted(count, 'row')} {what}" for count, what in told if count]
+        changes = [(rows.added, "added to"), (rows.changed, "changed in"), (rows.removed, "removed from")]
+        parts = [f"{counted(count, 'row')} {what}" for count, what in changes if count]
         return f"{', '.join(parts)} {new.input}" if parts else f"{new.input} changed, and no row's request"
     if old.input != new.input:
         return f"input changed: {old.input} to {new.input}"
