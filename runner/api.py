@@ -14,6 +14,7 @@ from runner.base.git import commit_of
 from runner.base.log_context import bind
 from runner.context import Context, NullWatcher, Watcher
 from runner.errors import BatchspecError, InputError, NotFound, ProviderError, disk_error
+from runner.evaluation.evaluate import Evaluation, evaluate_job
 from runner.executor.apply import apply as execute
 from runner.executor.fetch import NotVisibleYet, fetch_batch
 from runner.executor.observe_job import observe_job
@@ -204,6 +205,25 @@ class Session:
         texts = {address: format_error(error, hidden=address in hidden) for address, error in errors.items()}
         codes = {address: error.codes for address, error in errors.items()}
         return Planned(Plan(tuple(plans), texts, reason, orphans, over, codes), prepared)
+
+    def evaluate(
+        self, jobs: Sequence[JobSpec], against: str | None = None
+    ) -> tuple[tuple[Evaluation, ...], dict[str, BatchspecError]]:
+        """Grade the outputs of jobs that have graders. A job that can't be graded is an error by its address.
+
+        `against` is the git revision to compare with, in place of the spec's. Reads files only.
+        """
+        prepared, errors = self.prepare(jobs)
+        found: list[Evaluation] = []
+        for one in prepared:
+            self._count += 1
+            scratch = self._scratch / str(self._count)
+            try:
+                found.append(evaluate_job(self.context, one.desired, one.pins, scratch, against))
+            except (BatchspecError, OSError) as error:
+                address = one.desired.spec.address
+                errors[address] = disk_error(error) if isinstance(error, OSError) else error
+        return tuple(found), errors
 
     def apply(
         self,

@@ -20,6 +20,7 @@ FLOORS = [
     {"views"},
     {"report"},
     {"operations"},
+    {"evaluation"},
     {"executor"},
     {"reconciler"},
     {"outputs"},
@@ -38,6 +39,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Lower rooms that a room may not import all the same.
 FORBIDDEN = {
     "reconciler": {"service"},
+    "evaluation": {"executor", "reconciler", "providers", "service"},
     "money": {"planner", "jobspec", "state", "service"},
     "planner": {"service"},
     "jobspec": {"state", "service"},

@@ -23,10 +23,11 @@ VERBS = {
     "import": "Adopt a batch that was created elsewhere.",
     "forget": "Remove a job or a partition from the lockfile.",
     "verify": "Check that requests and outputs match the lockfile.",
+    "eval": "Grade answers, compare them with a baseline, check gates.",
     "serve": "Run the batch API on this machine.",
     "explain": "Explain an error code and how to fix it.",
 }
-"""The help line of each command, in order. Command NAME is function NAME in module NAME; `import` is `import_`."""
+"""The help line of each command, in order. Command NAME is function NAME in module NAME, or NAME_ for Python's own words."""
 
 
 class LazyGroup(TyperGroup):
@@ -46,7 +47,7 @@ class _Verb(TyperCommand):
         return self._command().make_context(info_name, args, parent, **extra)
 
     def _command(self) -> Any:
-        name = "import_" if self.name == "import" else self.name
+        name = f"{self.name}_" if self.name in {"import", "eval"} else self.name
         verb = getattr(import_module(f"runner.cli.commands.{name}"), str(name))
         alone = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
         alone.command(self.name)(verb)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag, f
 
 from runner.jobspec.base_model import FilePath, Model
 from runner.jobspec.budget_options import BudgetLimits, Canary, ReviewOptions, Share, parse_share
+from runner.jobspec.evaluate_options import Evaluate
 from runner.jobspec.output_options import Output
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -344,6 +345,7 @@ class Job(Model):
     replicates: int = Field(default=1, ge=1, le=1_000, description="How many times each request is asked.")
     salt: Annotated[str, Field(max_length=200)] = Field(default="", description="Another value asks everything again.")
     output: Output = Field(description="Where the answers are written.")
+    evaluate: Evaluate | None = Field(default=None, description="How the answers are graded.")
 
     @field_validator("tolerate")
     @classmethod

@@ -117,8 +117,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 _CONSTRAINTS = {
-    "union_tag_invalid": "has kind {tag}; allowed: {expected_tags}",
-    "union_tag_not_found": "needs a `kind`: digitalocean or local",
+    "union_tag_invalid": "has {key} {tag}; allowed: {expected_tags}",
+    "union_tag_not_found": "needs a `{key}`",
     "greater_than_equal": "is {value}; it must be at least {ge}",
     "less_than_equal": "is {value}; it may be at most {le}",
     "string_too_short": "must not be empty",
@@ -140,7 +140,13 @@ def _message(details: ErrorDetails) -> str:
             return f"is the text {_shown(value)}; write {value}, without quotes"
         return f"is {_shown(value)}; allowed: {expected}"
     if kind in _CONSTRAINTS:
-        known = {**context, "tag": _shown(context.get("tag")), "value": _shown(value), "characters": len(str(value))}
+        known = {
+            **context,
+            "tag": _shown(context.get("tag")),
+            "key": str(context.get("discriminator")).strip("'"),
+            "value": _shown(value),
+            "characters": len(str(value)),
+        }
         return _CONSTRAINTS[kind].format_map(known)
     return f"is {_shown(value)}, which is not allowed here"
 
@@ -193,16 +199,17 @@ def _step(model: Any, part: str | int, value: Any) -> Any:
     else:
         return None
     if len(choices) > 1:
-        kind = value.get("kind") if isinstance(value, dict) else None
-        fitting = [m for m in choices if "kind" in m.model_fields and kind in _literal(m)]
+        fitting = [m for m in choices if isinstance(value, dict) and _fits(m, value)]
         return fitting[0] if fitting else choices
     return choices[0] if choices else None
 
 
-def _literal(model: type[BaseModel]) -> tuple[Any, ...]:
+def _fits(model: type[BaseModel], value: dict[str, Any]) -> bool:
+    """Return whether a model of a union is the one that `kind` or `type` names."""
     from typing import get_args  # noqa: PLC0415
 
-    return get_args(model.model_fields["kind"].annotation)
+    named = [name for name in ("kind", "type") if name in model.model_fields]
+    return any(value.get(name) in get_args(model.model_fields[name].annotation) for name in named)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

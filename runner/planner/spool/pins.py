@@ -20,6 +20,7 @@ _NOT_PINNED = {
     "max_in_flight",
     "tolerate",
     "moved",
+    "evaluate",
 }
 """Fields that change how answers are obtained, not which answers or their format."""
 _MAX_SHOWN = 80

@@ -32,7 +32,9 @@ def template_problems(root: Path, specs: Sequence[JobSpec]) -> list[Problem]:
                 errors[turn] = tuple(_errors_of(templates, turn))
             place = spec.problem("", "prompt", *turn.path, *(() if isinstance(turn.text, str) else ("template",)))
             multiline = isinstance(turn.text, str) and "\n" in turn.text.strip()
-            found |= dict.fromkeys(_problem(templates, error, place, multiline=multiline) for error in errors[turn])
+            found |= dict.fromkeys(
+                problem_of_template(templates, error, place, multiline=multiline) for error in errors[turn]
+            )
     return list(found)
 
 
@@ -42,7 +44,9 @@ def _errors_of(templates: Templates, turn: Turn) -> Iterable[jinja2.TemplateErro
     return () if is_constant(turn.text) else templates.errors_of_text(turn.text, "prompt")
 
 
-def _problem(templates: Templates, error: jinja2.TemplateError, place: Problem, *, multiline: bool) -> Problem:
+def problem_of_template(
+    templates: Templates, error: jinja2.TemplateError, place: Problem, *, multiline: bool = False
+) -> Problem:
     """Return Jinja's error at the template's line; for inline text, at its place in the spec."""
     message = str(error.message).removesuffix(".")
     unknown = _NO_FILTER.match(message)

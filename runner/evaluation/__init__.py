@@ -1,0 +1,1 @@
+"""Grades outputs against expectations: graders, metrics, intervals, comparisons and gates. Calls no model."""

@@ -1,0 +1,117 @@
+"""Text helpers of graders: normalizing, extracting, token F1. NFC always."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import Any
+
+import re2
+
+from runner.evaluation.answers import value_at
+from runner.jobspec.evaluate_options import LETTERS, Extract
+
+_SPACE = re.compile(r"\s+")
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_EDGES = " \t\r\n\"'`*_.,:;!()[]{}<>\u201c\u201d\u2018\u2019«»"
+
+
+def normalizer(names: Collection[str]) -> Callable[[str], str]:
+    """Return a function that removes differences which do not count: case, space, punctuation, accents."""
+
+    def normalize(text: str) -> str:
+        if "accents" in names:
+            apart = unicodedata.normalize("NFD", text)
+            text = "".join(letter for letter in apart if not unicodedata.combining(letter))
+        text = unicodedata.normalize("NFC", text)
+        if "case" in names:
+            text = unicodedata.normalize("NFC", text.casefold())
+        if "punctuation" in names:
+            text = "".join(letter for letter in text if not unicodedata.category(letter).startswith("P"))
+        return _SPACE.sub(" ", text).strip() if "space" in names else text
+
+    return normalize
+
+
+def trimmed(text: str) -> str:
+    """Return a text without surrounding blanks, quotes, brackets, Markdown marks and end punctuation, casefolded."""
+    return unicodedata.normalize("NFC", _SPACE.sub(" ", text).strip(_EDGES).casefold())
+
+
+def extractor(extract: Extract | None) -> Callable[[str], str | None]:
+    """Return a function that takes the graded part out of a text; None if the text has none."""
+    if extract is None:
+        return lambda text: text
+    if extract.line is not None:
+        last = extract.line == "last"
+        return lambda text: _line(text, last=last)
+    last = extract.take == "last"
+    if extract.json_:
+        path = extract.json_.split(".")
+        return lambda text: _json_value(text, path, last=last)
+    letters = LETTERS.match(extract.letter)
+    pattern = re2.compile(rf"\b([{letters[1]}-{letters[2]}])\b" if letters else extract.regex)
+    return lambda text: _match(pattern, text, last=last)
+
+
+def word_tokens(text: str) -> list[str]:
+    """Return the tokens of SQuAD's official F1: lower case, without punctuation and articles (Rajpurkar 2016)."""
+    lower = "".join(letter for letter in unicodedata.normalize("NFC", text).lower() if not _is_punctuation(letter))
+    return _ARTICLES.sub(" ", lower).split()
+
+
+def token_f1(answer: str, expected: str) -> float:
+    """Return the harmonic mean of precision and recall of tokens; 1 if both have none."""
+    found, wanted = word_tokens(answer), word_tokens(expected)
+    if not found or not wanted:
+        return float(found == wanted)
+    shared = (Counter(found) & Counter(wanted)).total()
+    return 2 * shared / (len(found) + len(wanted))
+
+
+def text_of(value: Any) -> str:
+    """Return a value as text: JSON unless it is text already."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _is_punctuation(letter: str) -> bool:
+    return letter in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
+
+def _line(text: str, *, last: bool) -> str | None:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (lines[-1] if last else lines[0]) if lines else None
+
+
+def _match(pattern: Any, text: str, *, last: bool) -> str | None:
+    found = None
+    for match in pattern.finditer(text):
+        groups = [group for group in match.groups() if group is not None]
+        found = groups[0] if groups else match.group(0)
+        if not last:
+            break
+    return found
+
+
+def _json_value(text: str, path: list[str], *, last: bool) -> str | None:
+    """Return the value at a path in the first or last JSON object of a text that has one there."""
+    decoder, position, found = json.JSONDecoder(), 0, None
+    while (start := text.find("{", position)) >= 0:
+        try:
+            value, position = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            position = start + 1
+            continue
+        inner = value_at(value, path)
+        if inner is not None:
+            found = text_of(inner)
+            if not last:
+                break
+    return found

@@ -1,0 +1,1 @@
+"""Pure statistics on arrays: intervals, tests, agreement. docs/explanation/statistics.md gives sources."""

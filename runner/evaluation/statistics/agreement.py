@@ -1,0 +1,75 @@
+"""Labels against labels: confusion counts, F1, kappa; and pass@k."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from runner.evaluation.statistics.intervals import Ints
+
+
+def confusion(expected: Ints, found: Ints, labels: int) -> Ints:
+    """Return counts of [expected, found], where numbers from `labels` on and below 0 are one further column."""
+    column = np.where((found >= 0) & (found < labels), found, labels)
+    row = np.where((expected >= 0) & (expected < labels), expected, labels)
+    counts = np.bincount(row * (labels + 1) + column, minlength=(labels + 1) ** 2)
+    return counts.reshape(labels + 1, labels + 1).astype(np.int64)
+
+
+def f1_scores(counts: Ints) -> list[float]:
+    """Return each label's F1 from confusion counts, without the further column; 0 for a label that never occurs."""
+    scores = []
+    for label in range(len(counts) - 1):
+        right = int(counts[label, label])
+        size = int(counts[label].sum()) + int(counts[:, label].sum())
+        scores.append(2 * right / size if size else 0.0)
+    return scores
+
+
+def macro_f1(counts: Ints) -> float:
+    """Return the mean of all labels' F1, absent labels included as 0 (as scikit-learn does with `labels`)."""
+    scores = f1_scores(counts)
+    return sum(scores) / len(scores) if scores else math.nan
+
+
+def cohen_kappa(counts: Ints) -> float:
+    """Return Cohen's kappa (1960) of a square table of counts; NaN if chance alone explains full agreement."""
+    total = int(counts.sum())
+    if not total:
+        return math.nan
+    agreed = float(np.trace(counts)) / total
+    chance = float(np.dot(counts.sum(0), counts.sum(1))) / total**2
+    return (agreed - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def pass_at_k(tried: int, right: int, k: int) -> float:
+    """Return the chance that one of `k` tries is right: 1 - C(n-c, k) / C(n, k) (Chen et al. 2021)."""
+    if tried < k:
+        raise ValueError(f"pass@{k} needs at least {k} replicates")
+    return 1 - math.comb(tried - right, k) / math.comb(tried, k)
+
+
+def macro_f1_draws(tables: Sequence[Ints] | Ints, seed: bytes, draws: int = 10_000) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 percentiles of macro F1 over bootstrap draws.
+
+    `tables` are the confusion counts of each cluster. One table alone means independent rows, whose cells are drawn.
+    The seed is a digest; NumPy's RandomState is frozen (NEP 19), so every version draws the same numbers.
+    """
+    random = np.random.RandomState(np.frombuffer(seed[:16].ljust(16, b"\0"), np.uint32))
+    stacked = np.asarray(tables, np.int64)
+    if stacked.ndim == 2:
+        cells = stacked.ravel()
+        total = int(cells.sum())
+        drawn = random.multinomial(total, cells / total, draws)
+        found = [macro_f1(row.reshape(stacked.shape)) for row in drawn]
+    else:
+        groups = len(stacked)
+        flat = stacked.reshape(groups, -1)
+        weights = np.full(groups, 1 / groups)
+        found = [
+            macro_f1((random.multinomial(groups, weights) @ flat).reshape(stacked.shape[1:])) for _ in range(draws)
+        ]
+    low, high = np.quantile(np.sort(np.array(found)), [0.025, 0.975])
+    return float(low), float(high)
