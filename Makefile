@@ -84,7 +84,7 @@ bench-traffic: $(VENV)/.dev  ## measure uploads and downloads of 200 MB against 
 	$(BIN)/python -m bench.traffic
 
 schemas: $(VENV)/.dev  ## write schemas/ anew, after a change of what people write
-	for name in spec settings plan apply status verify saved-plan; do \
+	for name in spec settings plan apply status verify eval saved-plan; do \
 	  $(BIN)/batchspec schema --of $$name > schemas/$$name.schema.json; done
 
 docs: $(VENV)/.docs  ## build the pages of docs/ into site/

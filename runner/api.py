@@ -214,15 +214,25 @@ class Session:
         `against` is the git revision to compare with, in place of the spec's. Reads files only.
         """
         prepared, errors = self.prepare(jobs)
+        found, more = self.evaluate_rendered(prepared, against)
+        return found, errors | more
+
+    def evaluate_rendered(
+        self, prepared: Sequence[RenderedJob], against: str | None = None
+    ) -> tuple[tuple[Evaluation, ...], dict[str, BatchspecError]]:
+        """Grade the outputs of rendered jobs that have graders, as `evaluate` does."""
         found: list[Evaluation] = []
+        errors: dict[str, BatchspecError] = {}
         for one in prepared:
+            spec = one.desired.spec
+            if spec.job.evaluate is None:
+                continue
             self._count += 1
             scratch = self._scratch / str(self._count)
             try:
                 found.append(evaluate_job(self.context, one.desired, one.pins, scratch, against))
             except (BatchspecError, OSError) as error:
-                address = one.desired.spec.address
-                errors[address] = disk_error(error) if isinstance(error, OSError) else error
+                errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
         return tuple(found), errors
 
     def apply(

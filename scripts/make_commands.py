@@ -12,6 +12,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "reference" / "commands.md"
 GROUPS = {
     "Start and check": ("init", "validate", "schema", "render", "explain"),
     "Plan and apply": ("plan", "apply", "status", "cancel"),
+    "Evaluate": ("eval",),
     "Look back": ("report", "log", "diff", "verify"),
     "Take over and let go": ("import", "forget"),
     "The embedded service": ("serve",),

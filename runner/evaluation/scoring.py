@@ -91,6 +91,18 @@ def compiled_graders(spec: JobSpec, root: Path) -> dict[str, Grading]:
     return made
 
 
+def grader_problems(root: Path, specs: Iterable[JobSpec]) -> list[Problem]:
+    """Return what is wrong with the Jinja of jobs' graders."""
+    found: dict[Problem, None] = {}
+    for spec in specs:
+        if spec.job.evaluate is not None:
+            try:
+                compiled_graders(spec, root)
+            except SpecError as error:
+                found |= dict.fromkeys(error.problems)
+    return list(found)
+
+
 def score_output(desired: Desired, path: Path, output: Output) -> ScoreTable:
     """Grade an output of a job against its input. Raises GradingError, StoreError and SpecError."""
     answers = _InOrder(output_rows(path, output))
@@ -127,9 +139,11 @@ def across_replicates(scores: Floats, across: str) -> Floats:
         return (np.mean(scores >= 1, axis=1) > 0.5).astype(float)
     if across.startswith("pass@"):
         k = int(across.removeprefix("pass@"))
-        by_count = np.array([pass_at_k(tried, right, k) for right in range(tried + 1)])
-        return np.round(by_count[np.sum(scores >= 1, axis=1)], 6)
-    return np.round(np.array([math.fsum(row) for row in scores]) / tried, 6) if tried > 1 else scores[:, 0].copy()
+        by_count = [round(pass_at_k(tried, right, k), 6) for right in range(tried + 1)]
+        return np.array([by_count[count] for count in np.sum(scores >= 1, axis=1).tolist()])
+    if tried == 1:
+        return scores[:, 0].copy()
+    return np.asarray(np.round(np.array([math.fsum(row) for row in scores]) / tried, 6), np.float64)
 
 
 class _InOrder:

@@ -78,7 +78,7 @@ class _Expecting(_Grader):
 class ExactGrader(_Expecting):
     """The answer is the expected text."""
 
-    type: Literal["exact"]
+    type: Literal["exact"] = Field(description="The kind of grader.")
     normalize: tuple[Literal["case", "space", "punctuation", "accents"], ...] = Field(
         default=(), strict=False, description="Differences that do not count."
     )
@@ -87,10 +87,12 @@ class ExactGrader(_Expecting):
 class ContainsGrader(_Grader):
     """The answer contains any, or all, of some texts."""
 
-    type: Literal["contains"]
+    type: Literal["contains"] = Field(description="The kind of grader.")
     any: tuple[Scalar, ...] | None = Field(default=None, strict=False, min_length=1, description="One is enough.")
     all: tuple[Scalar, ...] | None = Field(default=None, strict=False, min_length=1, description="All are needed.")
-    normalize: tuple[Literal["case", "space", "punctuation", "accents"], ...] = Field(default=(), strict=False)
+    normalize: tuple[Literal["case", "space", "punctuation", "accents"], ...] = Field(
+        default=(), strict=False, description="Differences that do not count."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> ContainsGrader:
@@ -102,7 +104,7 @@ class ContainsGrader(_Grader):
 class RegexGrader(_Grader):
     """A pattern occurs in the answer."""
 
-    type: Literal["regex"]
+    type: Literal["regex"] = Field(description="The kind of grader.")
     pattern: Annotated[str, Field(min_length=1, max_length=1_000)] = Field(description="RE2 pattern.")
 
     @field_validator("pattern")
@@ -114,7 +116,7 @@ class RegexGrader(_Grader):
 class NumberGrader(_Expecting):
     """The answer is the expected number, within a tolerance."""
 
-    type: Literal["number"]
+    type: Literal["number"] = Field(description="The kind of grader.")
     tolerance: float | str = Field(default=0, description="Accepted difference: a number, or a share such as 0.5%.")
 
     @field_validator("tolerance")
@@ -137,7 +139,7 @@ class NumberGrader(_Expecting):
 class ChoiceGrader(_Expecting):
     """The answer names the right option, by letter or by its text."""
 
-    type: Literal["choice"]
+    type: Literal["choice"] = Field(description="The kind of grader.")
     options: tuple[Scalar, ...] = Field(
         default=(), strict=False, max_length=26, description="The options' texts: Jinja over the row, A first."
     )
@@ -147,7 +149,7 @@ class ChoiceGrader(_Expecting):
 class LabelGrader(_Expecting):
     """The answer is one of some labels."""
 
-    type: Literal["label"]
+    type: Literal["label"] = Field(description="The kind of grader.")
     labels: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
         strict=False, min_length=2, max_length=200, description="All labels; any other answer counts as `other`."
     )
@@ -168,7 +170,7 @@ class LabelGrader(_Expecting):
 class JsonGrader(_Expecting):
     """The answer is the expected JSON value."""
 
-    type: Literal["json"]
+    type: Literal["json"] = Field(description="The kind of grader.")
     match: Literal["equal", "subset"] = Field(default="equal", description="`subset` allows further keys.")
     unordered: tuple[Annotated[str, Field(max_length=500)], ...] = Field(
         default=(), strict=False, description="Paths of lists whose order does not count, such as items or a.tags."
@@ -179,13 +181,13 @@ class JsonGrader(_Expecting):
 class F1Grader(_Expecting):
     """Token F1 as in SQuAD: between 0 and 1."""
 
-    type: Literal["f1"]
+    type: Literal["f1"] = Field(description="The kind of grader.")
 
 
 class ExpressionGrader(_Grader):
     """A Jinja expression over row, answer, parsed and expect; true, false, or a number from 0 to 1."""
 
-    type: Literal["expression"]
+    type: Literal["expression"] = Field(description="The kind of grader.")
     expression: Annotated[str, Field(min_length=1, max_length=10_000)] = Field(
         description="Such as answer | length < 280."
     )

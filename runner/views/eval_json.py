@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from runner.evaluation.evaluate import Evaluation
 from runner.evaluation.gates import gate_text
 from runner.evaluation.metrics import Metric
+
+FORMAT = "1.0"
 
 
 class _Json(BaseModel):
@@ -63,12 +66,21 @@ class GateLine(_Json):
 class EvaluationDocument(_Json):
     """The whole document."""
 
-    format: str = "1.0"
+    format: str = FORMAT
     metrics: tuple[MetricLine, ...]
     gates: tuple[GateLine, ...]
     stale: dict[str, str] = Field(description="Why a job's output is not final, by job.")
     warnings: dict[str, tuple[str, ...]]
     errors: dict[str, str] = Field(description="Jobs that could not be evaluated.")
+
+
+def eval_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the document."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **EvaluationDocument.model_json_schema(mode="serialization"),
+        "title": f"`batchspec eval --format json`, format {FORMAT}",
+    }
 
 
 def evaluation_document(found: tuple[Evaluation, ...], errors: dict[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ from runner.evaluation.statistics.intervals import (
 from runner.evaluation.statistics.significance import assumed_se, holm, sign_flip_p, smallest_detectable
 from runner.evaluation.statistics.student import t_cdf, t_quantile
 
-CLOSE = {"abs": 1e-9, "rel": 1e-9}
+CLOSE: dict[str, Any] = {"abs": 1e-9, "rel": 1e-9}
 
 
 def singles(rows: int) -> np.ndarray:
@@ -59,7 +60,7 @@ def test_students_t(freedom: int, p: float) -> None:
     ],
 )
 def test_wilson_is_newcombes_method_3(right: int, rows: int, low: float, high: float) -> None:
-    assert wilson(right / rows, rows) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+    assert wilson(right / rows, rows) == pytest.approx((low, high), abs=5e-5)
 
 
 @given(st.lists(st.booleans(), min_size=2, max_size=200))
@@ -68,7 +69,7 @@ def test_a_share_of_independent_rows(right: list[bool]) -> None:
     values = np.array(right, float)
     found = proportion_interval(values, singles(len(values)))
     low, high = proportion_confint(int(values.sum()), len(values), method="wilson")
-    assert (found.low, found.high) == (pytest.approx(max(low, 0), **CLOSE), pytest.approx(min(high, 1), **CLOSE))
+    assert (found.low, found.high) == pytest.approx((max(low, 0), min(high, 1)), **CLOSE)
 
 
 @given(st.lists(st.floats(0, 1).map(lambda x: round(x, 6)), min_size=2, max_size=60))
@@ -108,10 +109,7 @@ def test_doubled_rows_count_once() -> None:
 )
 def test_edges_of_a_share(values: list[int], clusters: list[int], low: float, high: float) -> None:
     found = proportion_interval(np.array(values, float), np.array(clusters, np.int64))
-    assert (found.low, found.high) == (
-        pytest.approx(low, abs=1e-6, nan_ok=True),
-        pytest.approx(high, abs=1e-6, nan_ok=True),
-    )
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6, nan_ok=True)
 
 
 def test_all_right_in_few_clusters_is_known_less_well() -> None:
@@ -160,13 +158,11 @@ def test_bonett_price() -> None:
     """Bonett and Price 2012: one is added to each discordant count, two to the pairs."""
     gain, loss = 13 / 102, 5 / 102
     half = stats.norm.ppf(0.975) * math.sqrt((gain + loss - (gain - loss) ** 2) / 102)
-    assert bonett_price(12, 4, 100) == (
-        pytest.approx(gain - loss - half, **CLOSE), pytest.approx(gain - loss + half, **CLOSE)
-    )  # fmt: skip
+    assert bonett_price(12, 4, 100) == pytest.approx((gain - loss - half, gain - loss + half), **CLOSE)
     new = np.r_[np.ones(12), np.zeros(4), np.ones(84)]
     old = np.r_[np.zeros(12), np.ones(4), np.ones(84)]
     found = paired_difference(new, old, singles(100))
-    assert (found.value, found.low) == (pytest.approx(0.08), pytest.approx(gain - loss - half, **CLOSE))
+    assert (found.value, found.low) == pytest.approx((0.08, gain - loss - half), **CLOSE)
 
 
 @given(st.lists(st.floats(0.0001, 1), min_size=1, max_size=12))
@@ -210,10 +206,7 @@ def test_bootstrap_draws_are_the_same_each_time() -> None:
     first, again = macro_f1_draws(counts, b"seed", 500), macro_f1_draws(counts, b"seed", 500)
     assert first == again
     assert first[0] < macro_f1(counts) < first[1]
-    assert macro_f1_draws([counts] * 8, b"seed", 200) == (
-        pytest.approx(macro_f1(counts)),
-        pytest.approx(macro_f1(counts)),
-    )
+    assert macro_f1_draws([counts] * 8, b"seed", 200) == pytest.approx((macro_f1(counts), macro_f1(counts)))
 
 
 def test_the_smallest_detectable_difference() -> None:

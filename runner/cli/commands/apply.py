@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli import signals
+from runner.cli.commands.eval_ import GATE_CODE, show_evaluations
 from runner.cli.loading import load_jobs, validate_job_options
 from runner.cli.options import (
     AskUnknown,
@@ -37,6 +38,8 @@ from runner.cli.terminal.printing import confirm, say
 from runner.errors import BatchspecError, read_more
 
 if TYPE_CHECKING:
+    from runner.api import Planned, Session
+    from runner.evaluation.evaluate import Evaluation
     from runner.executor.outcome import Outcome
     from runner.jobspec.output_options import Output
     from runner.reconciler.plan.plan import JobPlan, Plan
@@ -150,14 +153,26 @@ def apply(
                 if lines is not None:
                     lines.outcomes(interrupted.outcomes, signals.CODE)
                 raise typer.Exit(signals.CODE) from None
-        code = _code(outcomes, bool(broken), no_wait=no_wait, detailed=detailed_exitcode)
+            graded = _graded(opened, planned, outcomes)
+        code = _code(outcomes, bool(broken) or bool(graded[1]), no_wait=no_wait, detailed=detailed_exitcode)
+        if code in {0, 4} and not all(one.passes for one in graded[0]):
+            code = GATE_CODE
         if lines is not None:
             lines.outcomes(outcomes, code)
         else:
             changed = {one.address for one in planned.plan.jobs if one.changes}
             noted = {one.address: one.notes for one in planned.plan.jobs}
             _summary(outcomes, broken, {one.address: one.job.output for one in chosen}, changed, noted)
+            show_evaluations(*graded, no_color=no_color)
     raise typer.Exit(code)
+
+
+def _graded(
+    opened: Session, planned: Planned, outcomes: Sequence[Outcome]
+) -> tuple[tuple[Evaluation, ...], dict[str, BatchspecError]]:
+    """Grade the outputs of jobs with graders that apply has finished."""
+    ended = {outcome.address for outcome in outcomes if outcome.end in {"succeeded", "failed"}}
+    return opened.evaluate_rendered([one for one in planned.prepared if one.desired.spec.address in ended])
 
 
 def _check_options(override: str | None, ask_unknown: list[str] | None, *, no_new: bool) -> None:

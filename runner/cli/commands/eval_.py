@@ -47,15 +47,15 @@ def eval_(
         )
     with open_project(project, reads=True) as opened:
         found, errors = opened.evaluate(graded, against)
-    show(found, errors, form, no_color=no_color)
+    show_evaluations(found, errors, form, no_color=no_color)
     if errors:
         raise typer.Exit(1)
     if check and not all(one.passes for one in found):
         raise typer.Exit(GATE_CODE)
 
 
-def show(
-    found: tuple[Evaluation, ...], errors: dict[str, BatchspecError], form: Format, *, no_color: bool = False
+def show_evaluations(
+    found: tuple[Evaluation, ...], errors: dict[str, BatchspecError], form: Format = "text", *, no_color: bool = False
 ) -> None:
     """Print evaluations in a format. Errors of jobs go to stderr unless the format has a place for them."""
     texts = {address: error.message for address, error in errors.items()}
@@ -69,11 +69,12 @@ def show(
 
         give(evaluation_junit(found, texts) if form == "junit" else evaluation_markdown(found, texts))
         return
-    from runner.views.eval_text import evaluation_view  # noqa: PLC0415
+    if found:
+        from runner.views.eval_text import evaluation_view  # noqa: PLC0415
 
-    console = out_console(no_color)
-    for one in found:
-        console.print(evaluation_view(one))
+        console = out_console(no_color)
+        for one in found:
+            console.print(evaluation_view(one))
     for address, error in errors.items():
         say_error(f"{address}: not evaluated\n  Error: {error.message} [{error.code}]")
         if error.hint:

@@ -22,6 +22,7 @@ class Of(StrEnum):
     APPLY = "apply"
     STATUS = "status"
     VERIFY = "verify"
+    EVAL = "eval"
     SAVED_PLAN = "saved-plan"
 
 
@@ -42,6 +43,10 @@ def schema(
         from runner.reconciler.plan.planfile import saved_schema  # noqa: PLC0415
 
         found = saved_schema()
+    elif of is Of.EVAL:
+        from runner.views.eval_json import eval_schema  # noqa: PLC0415
+
+        found = eval_schema()
     else:
         from runner.views.json_lines import schema_of  # noqa: PLC0415
 

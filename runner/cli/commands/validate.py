@@ -49,9 +49,16 @@ def validate(
 
 
 def _templates(root: Path, specs: Sequence[JobSpec]) -> Sequence[Problem]:
-    from runner.planner.templates.check import template_problems  # noqa: PLC0415  Jinja is not needed where no job is right
+    if not specs:
+        return ()
+    from runner.planner.templates.check import template_problems  # noqa: PLC0415  Jinja is not needed if no job is valid
 
-    return template_problems(root, specs) if specs else ()
+    problems = [*template_problems(root, specs)]
+    if any(spec.job.evaluate is not None for spec in specs):
+        from runner.evaluation.scoring import grader_problems  # noqa: PLC0415  only jobs with graders need it
+
+        problems += grader_problems(root, specs)
+    return problems
 
 
 def _report(project: Project | None, problems: tuple[Problem, ...]) -> str:

@@ -30,7 +30,8 @@ class Interval:
 
 def cluster_sums(values: Floats, clusters: Ints) -> Floats:
     """Return the sum of values in each cluster. `clusters` numbers them from 0."""
-    return np.bincount(clusters, values, minlength=int(clusters.max(initial=-1)) + 1)
+    sums = np.bincount(clusters, values, minlength=int(clusters.max(initial=-1)) + 1)
+    return np.asarray(sums, np.float64)
 
 
 def cluster_se(values: Floats, clusters: Ints) -> float:

@@ -23,8 +23,7 @@ def sign_flip_p(new: Floats, old: Floats, clusters: Ints) -> float:
     MAX_EXACT it is the normal approximation.
     """
     sums = np.rint(cluster_sums(new - old, clusters) * _SCALE).astype(np.int64)
-    sums = np.abs(sums[sums != 0]), int(sums.sum())
-    sizes, observed = sums
+    sizes, observed = np.abs(sums[sums != 0]), int(sums.sum())
     if not len(sizes):
         return 1.0
     unit = int(np.gcd.reduce(sizes))
