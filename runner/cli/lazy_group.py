@@ -27,7 +27,7 @@ VERBS = {
     "serve": "Run the batch API on this machine.",
     "explain": "Explain an error code and how to fix it.",
 }
-"""The help line of each command, in order. Command NAME is function NAME in module NAME, or NAME_ for Python's own words."""
+"""The help line of each command, in order. Command NAME is function NAME in module NAME (`import_` and `eval_`)."""
 
 
 class LazyGroup(TyperGroup):

@@ -136,7 +136,7 @@ def across_replicates(scores: Floats, across: str) -> Floats:
     """Return one score a row from [rows, replicates]: their mean, 1 for a majority of right ones, or pass@K."""
     tried = scores.shape[1]
     if across == "majority":
-        return (np.mean(scores >= 1, axis=1) > 0.5).astype(float)
+        return np.array([float(2 * count > tried) for count in np.sum(scores >= 1, axis=1).tolist()])
     if across.startswith("pass@"):
         k = int(across.removeprefix("pass@"))
         by_count = [round(pass_at_k(tried, right, k), 6) for right in range(tried + 1)]

@@ -192,7 +192,7 @@ def test_a_teams_loop(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     git(root, "switch", "--quiet", "--create", "worse")
     worse = (SPEC + gate).replace('"{{ say }}"', "\"{{ say | replace('good', 'bad') if row.id % 3 == 0 else say }}\"")
     (root / "specs/hello.yaml").write_text(worse)
-    batchspec(root, "apply", "--yes")
+    batchspec(root, "apply", "--yes", expect=5)
     commit(root, "Try another prompt")
     found = document(capsys, expect=5)
     change = metric(found, "label")["difference"]
