@@ -1,1 +1,1 @@
-"""Input rows to requests: reads input and templates, writes only into the scratch folder it is given."""
+"""Renders input rows to requests on disk."""

@@ -1,9 +1,7 @@
-"""Cache of a job's last rendering: an unchanged job is not rendered again.
+"""Cache of a job's last rendering, without its lines.
 
-It holds the spool's fixed records and ids, not the lines. Lines are rendered on demand and must get the same keys.
-An entry is used only if the digests of everything it depends on are unchanged: request layout, templates (found or
-missing), input bytes, code and libraries, and its own files. In doubt there is no entry, and the job is rendered.
-See docs/decisions/0005-render-cache.md.
+An entry is used only if all that it depends on is unchanged: request layout, templates (found or missing), input bytes,
+code and libraries, and its own files. See docs/decisions/0005-render-cache.md.
 """
 
 from __future__ import annotations
@@ -41,9 +39,9 @@ _LIBRARIES = ("batchspec", "jinja2", "markupsafe", "orjson", "numpy", "genai-pri
 
 @dataclass(frozen=True, slots=True)
 class CacheManifest:
-    """What a cached rendering was made from, and its files.
+    """What a cached rendering was made from.
 
-    `files` maps the spool's files to digests. `templates` maps each requested name to its path, digest and problem.
+    `files` maps the spool's files to digests. `templates` maps requested names to path, digest and problem.
     """
 
     format: int
@@ -58,14 +56,14 @@ class CacheManifest:
     findings: list[dict[str, Any]]
 
     def restore_findings(self) -> tuple[Finding, ...]:
-        """Return the findings of the cached rows."""
+        """Return the findings."""
         return tuple(Finding(**{**finding, "rows": tuple(map(tuple, finding["rows"]))}) for finding in self.findings)
 
 
 class RenderCache:
-    """The cached rendering of one job, in its own folder; it may be absent.
+    """One job's cached rendering, if any.
 
-    `settings` is JSON data: what the spool depends on besides layout, templates and input.
+    `settings` is JSON data that the spool depends on besides layout, templates and input.
     """
 
     def __init__(self, folder: Path, root: Path, layout: RequestLayout, settings: object) -> None:
@@ -75,7 +73,7 @@ class RenderCache:
         self._manifest = _read(folder / _NAME)
 
     def maybe_fresh(self, input_size: int) -> bool:
-        """Return whether all but the input's digest matches, so that hashing the input is worthwhile."""
+        """Return whether all but the input's digest matches."""
         manifest = self._manifest
         return (
             manifest is not None
@@ -87,7 +85,7 @@ class RenderCache:
         )
 
     def load(self, input_digest: str, scratch: Path) -> CacheManifest | None:
-        """Link the cached files into `scratch`. Return None if the input's digest differs or a file is damaged."""
+        """Link the cached files into `scratch`. Return None if the input differs or a file is damaged."""
         manifest = self._manifest
         if manifest is None or manifest.input_digest != input_digest or sorted(manifest.files) != sorted(_FILES):
             return None
@@ -111,7 +109,7 @@ class RenderCache:
     ) -> None:
         """Replace the cached rendering. If the disk refuses, the old one or none remains.
 
-        The manifest is replaced last, so a crash before that leaves the old rendering valid.
+        The manifest comes last, so a crash before that leaves the old rendering valid.
         """
         if input_size < MIN_CACHED_BYTES or len(loaded) >= MAX_TEMPLATE_NAMES:
             return

@@ -1,7 +1,6 @@
 """Remove rights from a child process that handles untrusted input: network, programs, memory.
 
-This is the second line of defence, after step limits and DuckDB's own settings. It is best effort and never fails:
-a right that the platform can't remove stays.
+A second line of defence: best effort, and never fails.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ These are socket, connect, socketpair, execve, execveat and io_uring_setup (linu
 
 
 def environment() -> dict[str, str]:
-    """Return the environment for a child process, without keys."""
+    """Return a child process's environment, without keys."""
     return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
 
 
 def import_path() -> list[str]:
-    """Return `sys.path` for a child process, without the working directory."""
+    """Return `sys.path` without the working directory."""
     package = str(Path(__file__).resolve().parents[2])
     return [package, *(entry for entry in sys.path if entry and Path(entry).is_absolute() and entry != package)]
 
 
 def confine(*, memory: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES, seconds: int | None = None) -> None:
-    """Drop the rights this process does not need; `seconds` limits its CPU time.
+    """Drop rights; `seconds` limits CPU time.
 
     Call it before reading untrusted data and before any library starts a thread.
     """
@@ -70,7 +69,7 @@ def _audit(event: str, _arguments: object) -> None:
 
 
 def _install_seccomp_filter() -> None:
-    """Make Linux deny sockets and programs to this process, also from native code (seccomp(2))."""
+    """Deny sockets and programs, also from native code (Linux, seccomp(2))."""
     import ctypes  # noqa: PLC0415  only here
 
     if sys.platform != "linux" or platform.machine() not in _DENIED_CALLS or struct.calcsize("P") != 8:

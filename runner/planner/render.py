@@ -1,4 +1,4 @@
-"""Render a whole job into a spool: read, render, check and hash every row, in this process or in workers."""
+"""Render a whole job into a spool, in this process or in workers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The desired state of one job: its rendered requests on disk, their origin, and what a service would refuse."""
+    """The desired state of one job: its requests on disk, their origin, and findings."""
 
     spec: JobSpec
     root: Path
@@ -59,9 +59,9 @@ def render_job(
 ) -> Desired:
     """Render a whole job into `scratch` with at most `jobs` processes (default: one per core).
 
-    The bytes are the same for any number of processes. If nothing changed since the rendering in `keep_in`, load
-    that one; lines are then rendered only on demand. Raises SpecError for templates and InputError for rows, all
-    problems at once, and WorkerError if a worker dies.
+    The bytes are the same for any number of processes. Loads the rendering in `keep_in` if nothing changed; lines are
+    then rendered on demand. Raises SpecError for templates, InputError for rows, all problems at once, and WorkerError
+    if a worker dies.
     """
     rendering = _Rendering(spec, root, jobs, progress, limits)
     if keep_in is None:
@@ -81,7 +81,7 @@ def render_job(
 
 
 class _Rendering:
-    """One rendering of a job. The constructor compiles the templates, or raises SpecError."""
+    """One rendering. The constructor compiles the templates, or raises SpecError."""
 
     def __init__(
         self, spec: JobSpec, root: Path, jobs: int | None, progress: Progress | None, limits: Limits | None
@@ -95,7 +95,6 @@ class _Rendering:
         self._renderer = _compiled(spec, root, self.layout, self.templates)
 
     def render(self, scratch: Path) -> Desired:
-        """Render all rows into `scratch`."""
         job = self._spec.job
         files = InputFiles()
         problem_list, found, rendered_bytes = ProblemList(files), Found(), 0
@@ -121,7 +120,7 @@ class _Rendering:
         return Desired(self._spec, self._root, spool, pins, found.all())
 
     def from_cache(self, manifest: CacheManifest, scratch: Path) -> Desired:
-        """Return the cached rendering. If lines are needed, they are rendered, and must have the cached keys."""
+        """Return the cached rendering. Lines rendered later must have its keys."""
         job = self._spec.job
         spool = Spool(scratch / "kept", manifest.rows, job.replicates, job.dedupe, not job.input.id_columns)
         used = {path: digest for path, digest, problem in manifest.templates.values() if not problem}
@@ -171,7 +170,7 @@ def cores() -> int:
 
 
 def input_rows(desired: Desired) -> Iterator[dict[str, Any]]:
-    """Yield the input's rows again, in order. Raises InputError if the input changed since it was rendered."""
+    """Yield the input's rows again. Raises InputError if the input changed meanwhile."""
     files = InputFiles()
     for chunk in read_chunks(desired.root, desired.spec, files):
         for record in rows(chunk):
@@ -187,9 +186,9 @@ def input_rows(desired: Desired) -> Iterator[dict[str, Any]]:
 def first_requests(
     spec: JobSpec, root: Path, count: int, *, rows_of: tuple[JobSpec, Path] | None = None
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (row id as JSON, line) of the first `count` rows, without a spool. Raises InputError at the first bad row.
+    """Yield (row id as JSON, line) of the first `count` rows. Raises InputError at the first bad row.
 
-    `rows_of` takes the rows of another job, given with its root.
+    `rows_of` takes another job's rows, given with its root.
     """
     layout = build_layout(spec)
     renderer = _compiled(spec, root, layout, Templates(root, layout.variables))
@@ -214,7 +213,6 @@ def _compiled(spec: JobSpec, root: Path, layout: RequestLayout, templates: Templ
 
 
 def _render_in_process(renderer: Renderer, chunks: Iterable[Chunk], lines: BinaryIO) -> Iterator[Part]:
-    """Render in this process, into one segment."""
     offset = 0
     for chunk in chunks:
         done = renderer.render(chunk)
@@ -229,7 +227,7 @@ def _render_in_process(renderer: Renderer, chunks: Iterable[Chunk], lines: Binar
 
 
 class _ReadableChunks:
-    """The chunks that can be read. Collects file problems, to report them together with row problems."""
+    """Collects file problems, to report them with row problems."""
 
     def __init__(self, chunks: Iterator[Chunk]) -> None:
         self._chunks = chunks
@@ -257,7 +255,7 @@ class ProblemList:
         self._problems: list[Problem] = []
 
     def add(self, part: Part) -> None:
-        """Add the problems of the next part."""
+        """Add the next part's problems."""
         for problem in part.problems[: MAX_PROBLEMS - len(self._problems)]:
             self._problems.append(_problem(problem, self._files.paths[part.file_number], self._seen))
         self._seen += part.seen

@@ -1,6 +1,6 @@
 """Cut the missing requests into shard files within the service's limits, in input order.
 
-The same missing requests give the same bytes on every machine. A shard's name is the SHA-256 of its bytes.
+The same requests give the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _READ_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One shard: its name (64 hex digits over its bytes), its size, its sorted keys, and its path if it was written."""
+    """A shard: the SHA-256 of its bytes as its name, its sorted keys, and its path if it was written."""
 
     digest: str
     requests: int
@@ -44,9 +44,9 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Selected request occurrences of one block that go into one shard, in order, as parallel arrays.
+    """One block's request occurrences for one shard.
 
-    `sizes` are line lengths including the ordinal. The line without the ordinal is in `segments` at `offsets`.
+    `sizes` are line lengths including the ordinal. The line without it is in `segments` at `offsets`.
     """
 
     keys: npt.NDArray[np.bytes_]
@@ -56,13 +56,12 @@ class _Piece:
     offsets: npt.NDArray[np.int64]
 
     def between(self, start: int, end: int) -> _Piece:
-        """Return the occurrences from `start` up to `end`."""
         span = slice(start, end)
         return _Piece(self.keys[span], self.ordinals[span], self.sizes[span], self.segments[span], self.offsets[span])
 
 
 def measure(spool: Spool, limits: Shards, selector: Selector) -> list[tuple[int, int]]:
-    """Return (requests, bytes) of each shard `cut` would make, without reading lines."""
+    """Return (requests, bytes) of each shard `cut` would make."""
     return [
         (sum(len(piece.keys) for piece in pieces), sum(int(piece.sizes.sum()) for piece in pieces))
         for pieces in _shards(spool, limits, selector)
@@ -72,8 +71,8 @@ def measure(spool: Spool, limits: Shards, selector: Selector) -> list[tuple[int,
 def cut(spool: Spool, limits: Shards, selector: Selector, folder: Path | None) -> Iterator[Shard]:
     """Yield the shards of the selected occurrences, written to `folder`, or only measured if it is None.
 
-    A shard ends when the next request would exceed `max_requests` or `max_bytes`. Rendering already refused any single
-    request over `max_bytes`. A shard gets its final name only when complete.
+    A shard ends before it exceeds `max_requests` or `max_bytes`. Rendering already refused larger requests. A shard
+    gets its final name only when complete.
     """
     spool.ensure_lines()
     for pieces in _shards(spool, limits, selector):
@@ -96,7 +95,7 @@ def cut(spool: Spool, limits: Shards, selector: Selector, folder: Path | None) -
 
 
 def _shards(spool: Spool, limits: Shards, selector: Selector) -> Iterator[list[_Piece]]:
-    """Yield the pieces of each shard, in order and never empty."""
+    """Yield each shard's pieces, never empty."""
     pieces: list[_Piece] = []
     requests = size = 0
     for block, decisions in read_decisions(spool):
@@ -120,7 +119,7 @@ def _shards(spool: Spool, limits: Shards, selector: Selector) -> Iterator[list[_
 
 
 def _piece(spool: Spool, block: Block, decisions: Decisions, chosen: npt.NDArray[np.intp]) -> _Piece:
-    """Return the chosen occurrences of a block as copies, so that the block itself can be freed."""
+    """Return copies, so that the block can be freed."""
     rows = chosen // spool.replicates
     ordinals = decisions["ordinal"][chosen]
     records, spans = block.records, block.spans
@@ -138,7 +137,6 @@ def _piece(spool: Spool, block: Block, decisions: Decisions, chosen: npt.NDArray
 
 
 def _ordinal_bytes(ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-    """Return the bytes each ordinal adds to its line: a dash and its digits; none for 0."""
     added = np.zeros(len(ordinals), np.int64)
     repeated = ordinals > 0
     added[repeated] = 2 + np.searchsorted(_TENS, ordinals[repeated], "right")
@@ -146,7 +144,7 @@ def _ordinal_bytes(ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
 
 
 def _write(spool: Spool, piece: _Piece, digest: hashlib._Hash, file: BinaryIO | None) -> None:
-    """Hash the lines of a piece, and write them if there is a file. Adjacent lines are read in one go."""
+    """Hash a piece's lines, and write them if there is a file."""
     plain = piece.ordinals == 0
     adjacent = plain[1:] & plain[:-1] & (piece.segments[1:] == piece.segments[:-1])
     adjacent &= piece.offsets[1:] == piece.offsets[:-1] + piece.sizes[:-1]
@@ -181,7 +179,6 @@ class _Segments:
             os.close(self._file)
 
     def read(self, number: int, offset: int, size: int) -> Iterator[bytes]:
-        """Yield `size` bytes, at most `_READ_BYTES` at a time."""
         if number != self._number:
             self.__exit__()
             self._number, self._file = number, os.open(self._spool.segment(number), os.O_RDONLY)
@@ -199,5 +196,4 @@ def _with_ordinal(data: bytes, ordinal: int) -> bytes:
 
 
 def _suffix(ordinal: int) -> bytes:
-    """Return the text an ordinal adds to a key."""
     return f"-{ordinal}".encode()

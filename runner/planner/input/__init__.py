@@ -1,1 +1,1 @@
-"""Input rows: byte streams, whole records, rows, samples, and DuckDB in a process of its own."""
+"""Input rows, from byte streams to samples."""

@@ -35,7 +35,7 @@ def lines(stream: Stream, path: str, number: int, kind: str) -> Iterator[Chunk]:
 
 
 class _PartialLine:
-    """The bytes of a line that has not ended yet, in pieces, so that a long line is not copied repeatedly."""
+    """The pieces of an unfinished line: joining each would be quadratic."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -52,10 +52,9 @@ class _PartialLine:
 
 
 class _LineReader:
-    """Lines of a stream for the CSV reader. Keeps them, so that a chunk ends exactly between records.
+    """Lines for the CSV reader, kept so that a chunk ends between records.
 
-    Lines are decoded as Latin-1, one character a byte: separators are the same in UTF-8. Parsing reports bytes that are
-    not UTF-8 later, with their record.
+    Latin-1 decodes one character a byte; separators are the same in UTF-8. Parsing reports invalid UTF-8.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -160,7 +159,7 @@ def _header_problem(header: tuple[str, ...], default_delimiter: str) -> str:
 
 
 def json_array(stream: Stream, path: str, number: int, _kind: str) -> Iterator[Chunk]:
-    """Cut a list of objects, element by element, without reading the whole list."""
+    """Cut a list of objects, without reading the whole list."""
     records: list[bytes] = []
     size = 0
 
@@ -204,7 +203,7 @@ def _elements(text: _TextCursor, path: str) -> Iterator[tuple[int, str]]:
 
 
 class _TextCursor:
-    """A stream as text, with a current position; `line` is that position's line."""
+    """A stream as text, with a position and its line."""
 
     def __init__(self, stream: Stream, path: str) -> None:
         import codecs  # noqa: PLC0415  only here
@@ -220,7 +219,6 @@ class _TextCursor:
         self.line = 1
 
     def skip(self) -> str:
-        """Skip white space; return the next character, or an empty string at the end."""
         while True:
             match = _SPACE.match(self._text, self._at)
             assert match is not None
@@ -231,12 +229,11 @@ class _TextCursor:
                 return ""
 
     def advance(self, count: int) -> None:
-        """Move forward by `count` characters."""
         self.line += self._text.count("\n", self._at, self._at + count)
         self._at += count
 
     def element(self) -> str:
-        """Return the text of the JSON value at the current position. Raises InputError if it is not valid."""
+        """Return the JSON value at the position. Raises InputError."""
         size = _PIECE_CHARACTERS
         while True:
             try:
@@ -261,7 +258,7 @@ class _TextCursor:
             return element
 
     def _read_more(self, size: int) -> bool:
-        """Read more text and drop what was consumed. Return False at the end."""
+        """Return False at the end."""
         if self._at_end:
             return False
         data = self._stream.read(size)

@@ -1,7 +1,7 @@
-"""SQL and Parquet through DuckDB, in a separate process that is killed when no more rows are wanted.
+"""SQL and Parquet through DuckDB, in a process that is killed when no more rows are wanted.
 
-A spec may be untrusted, so the query is confined: one SELECT, project files only, no network, no extensions, no
-settings. One thread keeps the order of the rows the same on every machine.
+The query is untrusted, so it is confined: one SELECT, project files only, no network, no extensions, no settings. One
+thread keeps the order of rows.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ QUERY_NAME = "the rows of input.sql"
 
 
 def query(root: Path, sql: str, place: Problem, files: InputFiles) -> Iterator[Chunk]:
-    """Yield the rows of a query over the project's files. Raises InputError at `place`."""
+    """Yield a query's rows. Raises InputError at `place`."""
     files.add_file(QUERY_NAME)
     yield from _run(root, {"sql": sql}, place, files, hash_rows=True)
 
 
 def read_parquet(root: Path, path: str, place: Problem, files: InputFiles) -> Iterator[Chunk]:
-    """Yield the rows of a Parquet file. Raises InputError at `place`."""
+    """Yield a Parquet file's rows. Raises InputError at `place`."""
     files.add_file(path)
     with open_inside(root, path) as raw:
         check_no_pointer(raw, path)
@@ -95,9 +95,9 @@ def _run(root: Path, request: dict[str, str], place: Problem, files: InputFiles,
 
 
 class TimeLimit:
-    """Kills a process that works longer than some seconds. Enter it around each wait for the process.
+    """Kills a process that works too long. Enter it around each wait for the process.
 
-    Time outside of the context, while rows are rendered, does not count.
+    Time outside of the context does not count.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
@@ -122,7 +122,7 @@ class TimeLimit:
 
 
 def _read_batch(frames: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    """Return the rows of about one chunk. A last row with line 0 carries an error."""
+    """Return about one chunk of rows. A last row with line 0 carries an error."""
     records, size = [], 0
     for line, text in frames:
         records.append((line, text))

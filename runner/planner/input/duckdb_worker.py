@@ -42,7 +42,7 @@ _GLOB = re.compile(r"'([^'\n*?\[]*[*?\[][^'\n/]*)'")
 
 
 class QueryRefused(Exception):
-    """The query is not allowed or failed; the message gives the reason."""
+    """The query is not allowed or failed."""
 
 
 def main() -> None:
@@ -107,7 +107,7 @@ def _rows(request: dict[str, Any]) -> Iterator[bytes]:
 
 
 def _refuse_pointers(sql: str) -> None:
-    """Refuse a query over Git LFS pointers: DuckDB would read a pointer as a CSV file."""
+    """DuckDB would read Git LFS pointers as CSV files."""
     for name in _QUOTED.findall(sql):
         if Path(name).is_absolute() or ".." in Path(name).parts:
             continue  # not readable anyway
@@ -119,10 +119,9 @@ def _refuse_pointers(sql: str) -> None:
 
 
 def _nanoseconds(columns: list[tuple[str, str]]) -> dict[int, str]:
-    """Return the nanosecond columns by index, with the suffix of their text.
+    """Return the nanosecond columns by index, with their text's suffix.
 
-    Python's values hold microseconds, so these columns are fetched as integers. Raises QueryRefused for nanoseconds
-    inside a nested value.
+    Python's values hold microseconds only. Raises QueryRefused for nested nanoseconds.
     """
     found = {}
     for number, (name, kind) in enumerate(columns):
@@ -134,14 +133,13 @@ def _nanoseconds(columns: list[tuple[str, str]]) -> dict[int, str]:
 
 
 def _with_nanoseconds(query: str, columns: list[str]) -> str:
-    """Return the query with timestamps as nanoseconds since 1970."""
     names = ['"' + name.replace('"', '""') + '"' for name in columns]
     replaced = ", ".join(f"epoch_ns({name}) AS {name}" for name in names)
     return f"SELECT * REPLACE ({replaced}) FROM (\n{query.rstrip().rstrip(';')}\n)"  # noqa: S608  one SELECT, confined
 
 
 def _timestamps(values: tuple[Any, ...], nanos: dict[int, str]) -> tuple[Any, ...]:
-    """Return a row with timestamps as text, as `isoformat` writes them, with nine digits if needed."""
+    """Return timestamps as `isoformat` writes them, with nine digits if needed."""
     row = list(values)
     for at, zone in nanos.items():
         if row[at] is not None:
@@ -152,10 +150,10 @@ def _timestamps(values: tuple[Any, ...], nanos: dict[int, str]) -> tuple[Any, ..
 
 
 def _readable_paths(sql: str) -> tuple[list[str], list[str]]:
-    """Return the folders and files a query may read: the project without hidden files, devices and pipes.
+    """Return the folders and files a query may read: no hidden files, devices and pipes.
 
-    A folder that contains such an entry is allowed file by file. DuckDB also checks patterns, but lists what a symlink
-    leads to; so patterns are allowed only directly in such a folder.
+    A folder with such an entry is allowed file by file. DuckDB also checks patterns, but lists what a symlink leads to;
+    so patterns are allowed only directly in such a folder.
     """
     found = _ReadablePaths()
     found.add_folder(".", top=True)
@@ -170,7 +168,7 @@ def _readable_paths(sql: str) -> tuple[list[str], list[str]]:
 
 
 class _ReadablePaths:
-    """The result of a walk: folders that may be read whole, single files, and folders with excluded entries."""
+    """Whole folders, single files, and folders with excluded entries."""
 
     def __init__(self) -> None:
         self.folders: list[str] = []
@@ -211,7 +209,6 @@ class _ReadablePaths:
 
 
 def _apply_limits(connection: Any, folders: list[str], files: list[str]) -> None:
-    """Restrict the connection to these folders and files, then lock its configuration."""
     for setting in (
         f"allowed_directories={_sql(folders)}",
         f"allowed_paths={_sql(files)}",

@@ -1,4 +1,4 @@
-"""Find project files by a glob, in one walk of bounded cost."""
+"""Find project files by a glob, in one bounded walk."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ MAX_LINKS = 1_000
 
 
 class PatternTooBroad(ValueError):
-    """The pattern has too many parts or visits too many files; the message names the limit."""
+    """The pattern has too many parts or visits too many files."""
 
 
 def find(root: Path, pattern: str, *, entries: int = MAX_ENTRIES) -> list[Path]:
     """Return the plain files that match, relative to `root` and sorted. Raises ValueError and OSError.
 
-    `**` matches any number of folders and follows no links; `*`, `?` and `[...]` match within one name. Each folder is
-    read once for all pattern positions that may match in it, so the time is that of one walk.
+    `**` matches any number of folders and follows no links; `*`, `?` and `[...]` match within one name.
     """
     parts = [part for part in Path(pattern).parts if part != "."]
     if len(parts) > MAX_PARTS:
@@ -50,7 +49,6 @@ class _Walk:
         self._visited: dict[str, frozenset[int]] = {}
 
     def enter(self, folder: str, positions: frozenset[int]) -> None:
-        """Match the entries of a folder and everything below it."""
         pending = [(folder, positions)]
         while pending:
             folder, positions = pending.pop()
@@ -83,7 +81,7 @@ class _Walk:
         return folders
 
     def _step(self, path: str, positions: set[int], *, recursive: bool) -> list[tuple[str, frozenset[int]]]:
-        """Match a name at these positions; return the folder to enter next, if it is one."""
+        """Return the folder to enter next, if any."""
         last = len(self._parts) - 1
         full = self._root / path
         if not recursive and last in positions and full.is_file():
@@ -97,7 +95,7 @@ class _Walk:
         return [(f"{path}/", next_positions)]
 
     def _closure(self, positions: frozenset[int]) -> frozenset[int]:
-        """Return the positions, and those after a `**`, which may match no folder at all."""
+        """Add positions after a `**`, which may match no folder."""
         found = set(positions)
         for at in sorted(positions):
             while at < len(self._parts) and self._parts[at] == "**":

@@ -1,7 +1,4 @@
-"""Limits on one input at plan: unpacked bytes, and query seconds.
-
-Only the environment changes these limits, because a spec may come from an untrusted pull request.
-"""
+"""Limits on one input, set by the environment only, because a pull request may be untrusted."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ FREE_BYTES = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`input_bytes` and `ratio` limit what an input may unpack to, in bytes and in multiples of its size on disk.
+    """What an input may unpack to: `input_bytes` bytes, `ratio` times its size on disk.
 
-    `sql_seconds` limits a query's own time, without the time to render its rows.
+    `sql_seconds` excludes the rendering of the query's rows.
     """
 
     input_bytes: int = 20_000_000_000
@@ -30,16 +27,16 @@ class Limits:
     free_bytes: int = FREE_BYTES
 
     def unpacked(self, packed: int) -> int:
-        """Return the bytes that an input of `packed` bytes on disk may unpack to."""
+        """Return the bytes that `packed` bytes on disk may unpack to."""
         return min(self.input_bytes, max(self.free_bytes, self.ratio * packed))
 
     def rendered(self, size: int) -> int:
-        """Return the bytes that all requests of an input of `size` bytes may have together."""
+        """Return the bytes that the requests of `size` input bytes may have together."""
         return max(self.input_bytes, self.ratio * size)
 
 
 def limits_of(environ: Mapping[str, str] | None = None) -> Limits:
-    """Return the limits set by the environment. Raises TrustError for a value that is not a whole number above 0."""
+    """Return the environment's limits. Raises TrustError unless they are whole numbers above 0."""
     variables = os.environ if environ is None else environ
     default = Limits()
     return Limits(

@@ -1,7 +1,4 @@
-"""Parse a chunk's bytes into rows. Worker processes use it too, so it imports little.
-
-A new kind of chunk is one function from a chunk to its rows, in `READERS`; see `runner.planner.input.source`.
-"""
+"""Parse a chunk's bytes into rows. Workers import it, so it imports little."""
 
 from __future__ import annotations
 
@@ -21,8 +18,7 @@ from runner.base.humanize import counted
 class Chunk:
     """Whole records of one file, as UTF-8 bytes.
 
-    `line` is the first record's line in the file. `header` names the columns if the records don't, and `delimiter`
-    separates their values.
+    `line` is the first record's line. `header` names the columns if the records don't.
     """
 
     file_number: int
@@ -37,8 +33,7 @@ class Chunk:
 class RowProblem:
     """A problem of one record; `column` is 0 if unknown.
 
-    `position` counts from 0 within the chunk, for rows without an id; otherwise -1. `public` is the message without
-    content of the row, if known. `code` is an error code, as in `runner.errors`.
+    `position` counts from 0 within the chunk, for rows without an id; otherwise -1. `public` omits the row's content.
     """
 
     line: int
@@ -72,7 +67,7 @@ _MAX_EXACT = float(1 << 63)
 
 
 def rows(chunk: Chunk) -> Iterator[Record | RowProblem]:
-    """Yield the rows of a chunk, in order, with a RowProblem in place of each bad record."""
+    """Yield a chunk's rows, with a RowProblem in place of each bad record."""
     return READERS[chunk.kind](chunk)
 
 
@@ -99,7 +94,6 @@ def _json_lines(chunk: Chunk) -> Iterator[Record | RowProblem]:
 
 
 def _json_text(line: int, text: bytes) -> Record | RowProblem:
-    """Parse one row from its JSON text, which starts on `line` and may span several."""
     try:
         value = orjson.loads(text)
         if type(value) is not dict:
@@ -131,7 +125,7 @@ def _not_json(line: int, error: orjson.JSONDecodeError, text: bytes) -> RowProbl
 
 
 def _not_utf8(text: bytes, error: UnicodeDecodeError) -> tuple[int, str]:
-    """Return column and message for the first byte of a line that is not UTF-8."""
+    """Return column and message of the first invalid byte."""
     column = len(text[: error.start].decode()) + 1
     return column, NOT_UTF8.format(text[error.start])
 
@@ -169,7 +163,6 @@ def _field_count_error(record: list[str], header: tuple[str, ...]) -> str:
 
 
 def _encoding_problem(data: bytes, first_line: int, line: int) -> RowProblem:
-    """Return the problem of the first invalid byte of the record that starts on `line`."""
     for number, text in enumerate(data.split(b"\n")[line - first_line :], line):
         try:
             text.decode()
@@ -179,12 +172,12 @@ def _encoding_problem(data: bytes, first_line: int, line: int) -> RowProblem:
 
 
 def frame_record(line: int, text: bytes) -> bytes:
-    """Prefix a record with its line, for chunks of records that are not consecutive in the file."""
+    """Prefix a record with its line in the file."""
     return b"%d %d\n" % (line, len(text)) + text
 
 
 def framed(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (line, text) of each record of a chunk made with `frame_record`."""
+    """Yield (line, text) of framed records."""
     at = 0
     while at < len(data):
         end = data.index(b"\n", at)
@@ -216,7 +209,7 @@ READERS: dict[str, Reader] = {
 
 
 def _is_large(values: Any) -> bool:
-    """Return whether any float in `values`, at any depth, may have been an integer beyond 64 bits."""
+    """Return whether any float may have been an integer beyond 64 bits."""
     for value in values:
         kind = type(value)
         if kind is str or kind is int:
@@ -230,9 +223,9 @@ def _is_large(values: Any) -> bool:
 
 
 def _check_keys(text: bytes, value: dict[str, Any]) -> None:
-    """Raise ValueError for a duplicate key in an object; the fast parser silently keeps the last value.
+    """Raise ValueError for a duplicate key; the fast parser keeps the last value.
 
-    Counting colons first is a fast path: with no colon outside of keys, there are as many as keys.
+    Fast path: if all colons belong to keys, there are as many colons as keys.
     """
     keys = _keys(value)
     if text.count(b":") == keys or sum(map(text.count, _KEY_ENDS)) == keys:
@@ -246,7 +239,6 @@ _KEY_ENDS = (b'":', b" :", b"\t:", b"\n:", b"\r:")
 
 
 def _keys(value: Any) -> int:
-    """Count the keys of a mapping and of all mappings in it."""
     count = 0
     if type(value) is dict:
         count, value = len(value), value.values()

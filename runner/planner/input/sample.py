@@ -1,4 +1,4 @@
-"""Select the first rows, or a sample, from chunks, before anything is rendered."""
+"""Select the first rows, or a sample, before anything is rendered."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sample:
     numbers: frozenset[int]
 
     def pick(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        """Yield the sample's records, in input order."""
+        """Yield the sample's records in input order."""
         number = 0
         for chunk in chunks:
             records = list(_raw_records(chunk))
@@ -42,9 +42,9 @@ class Sample:
 
 
 def sampled(chunks: Iterator[Chunk], count: int, seed: int) -> Sample:
-    """Choose `count` records by a digest of their bytes and the seed, wherever they are in the input.
+    """Choose `count` records by a digest of their bytes and the seed, not by their place.
 
-    Rows added later replace few chosen ones, so most answers remain. Memory grows with `count`, not with the rows.
+    Rows added later replace few, so most answers remain. Memory grows with `count` only.
     """
     salt = seed.to_bytes(8, "big", signed=True)
     chosen: list[tuple[int, int]] = []  # a heap; first is the one to replace: greatest digest, then last
@@ -62,7 +62,6 @@ def sampled(chunks: Iterator[Chunk], count: int, seed: int) -> Sample:
 
 
 def _raw_records(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
-    """Yield (line, bytes) of each record of a chunk, valid or not."""
     if chunk.kind.endswith(FRAMED):
         yield from framed(chunk.data)
     elif chunk.kind == "jsonl":
@@ -85,6 +84,5 @@ def _separated(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
 
 
 def _chunk_of(chunk: Chunk, records: list[tuple[int, bytes]]) -> Chunk:
-    """Return a copy of a chunk with only these records."""
     kind = chunk.kind if chunk.kind.endswith(FRAMED) else chunk.kind + FRAMED
     return replace(chunk, kind=kind, data=b"".join(frame_record(*record) for record in records))

@@ -1,11 +1,7 @@
-"""Read a job's input as chunks of whole records. Streamed: memory holds one chunk.
-
-A chunk is bytes, so that it can be sent to another process, where `runner.planner.input.parse` parses it. Everything
-read is hashed, so that the lockfile can identify the input.
+"""Read a job's input as chunks of whole records, one in memory at a time, and hash it.
 
 A new source is a generator of `Chunk`s, called from `_all_chunks`; it reports what it reads to `files` and raises
-InputError. A record format that is not JSON lines or CSV needs a reader in `parse.READERS`, or is written as JSON.
-Limits and samples are applied in `runner.planner.input.sample`, because workers render chunks in any order.
+InputError. A new record format needs a reader in `parse.READERS`.
 """
 
 from __future__ import annotations
@@ -50,10 +46,9 @@ MAX_FILES = (1 << 16) - 1
 
 
 def read_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    """Yield the records a job selects from its input, in order, as chunks. Fills `files`. Raises InputError.
+    """Yield the records a job selects, in order. Fills `files`. Raises InputError.
 
-    Without limit and sample, iteration can continue with the next file after an InputError, so that problems of all
-    files can be reported together.
+    Without limit and sample, iteration can continue with the next file after an InputError.
     """
     input_ = spec.job.input
     if input_.sample is not None:
@@ -75,7 +70,7 @@ def _all_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]
 
 
 def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
-    """Return the files for the path or glob in field `name` of `input`, sorted and relative to the root.
+    """Return the files for field `name` of `input`, sorted and relative to the root.
 
     A glob skips hidden files. Raises InputError if there are none.
     """
@@ -98,7 +93,6 @@ def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
 
 
 def _matches(root: Path, pattern: str) -> list[str]:
-    """Return the files of a glob. Raises TrustError for a file outside the project."""
     if not any(mark in pattern for mark in globs.WILDCARDS):
         return []
     hidden = {part for part in Path(pattern).parts if part.startswith(".")}
@@ -126,7 +120,6 @@ def _not_found(root: Path, pattern: str) -> str:
 
 
 def _folder_hint(path: Path, pattern: str) -> str:
-    """Return what to write instead of a folder, based on the kinds of files in it."""
     files = [entry for entry in islice(path.iterdir(), _MAX_LISTED) if entry.is_file() and entry.name[0] != "."]
     kinds = Counter(
         _kind_suffix(entry) + _compression_suffix(entry) for entry in files if _kind_suffix(entry).lower() in _SUFFIXES
@@ -142,7 +135,6 @@ def _folder_hint(path: Path, pattern: str) -> str:
 
 
 def _kind_suffix(path: Path) -> str:
-    """Return the suffix for a file's format, ignoring that of its compression."""
     return path.with_suffix("").suffix if _compression_suffix(path) else path.suffix
 
 
@@ -151,12 +143,12 @@ def _compression_suffix(path: Path) -> str:
 
 
 def is_whole(input_: Input) -> bool:
-    """Return whether an input is all rows of named files, so that the files' bytes determine it."""
+    """Return whether the bytes of named files determine the rows."""
     return bool(input_.path) and not input_.sql and input_.limit is None and input_.sample is None
 
 
 def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
-    """Fill `files` as reading all of `read_chunks` does, without making chunks. Raises InputError."""
+    """Fill `files` as reading all of `read_chunks` does. Raises InputError."""
     for path in find_files(root, spec, "path"):
         files.add_file(path)
         try:
@@ -168,13 +160,13 @@ def hash_files(root: Path, spec: JobSpec, files: InputFiles) -> None:
 
 
 def input_size(root: Path, spec: JobSpec) -> int:
-    """Return the total bytes of the input's files. Raises InputError."""
+    """Return the total bytes. Raises InputError."""
     paths = find_files(root, spec, "path")
     return sum((root / path).stat().st_size for path in paths)
 
 
 def kind_of(path: str, spec: Input) -> RowFormat:
-    """Return the format of a file, from the spec or else its name. Raises ValueError."""
+    """Return a file's format. Raises ValueError."""
     if spec.format is not None:
         return spec.format
     suffix = _kind_suffix(Path(path))
@@ -185,7 +177,6 @@ def kind_of(path: str, spec: Input) -> RowFormat:
 
 
 def _table_rows(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    """Yield the rows of files. `chain` continues with the next file after an error."""
     input_, place = spec.job.input, spec.problem("", "input", "path")
     paths = find_files(root, spec, "path")
     try:
@@ -216,7 +207,6 @@ def _table_rows(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]
 
 
 def _excel_hint(root: Path, paths: list[str], input_: Input) -> str:
-    """Return advice if the first file of unknown format is Excel's "Unicode Text"; else nothing."""
     path = next((path for path in paths if _kind_suffix(Path(path)).lower() not in _SUFFIXES), paths[0])
     with open_inside(root, path) as raw:
         head = raw.read(1 << 10)
@@ -227,7 +217,6 @@ def _excel_hint(root: Path, paths: list[str], input_: Input) -> str:
 
 
 def _text_rows(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    """Yield each file as one row: its path, its name without the last suffix, and its text."""
     paths = find_files(root, spec, "text")
 
     def text(number: int) -> Iterator[Chunk]:
@@ -240,7 +229,6 @@ def _text_rows(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
 
 
 def _inline_rows(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    """Yield the rows written in the spec, each with its line there."""
     files.add_file(spec.file)
     records = []
     for number, row in enumerate(spec.job.input.rows or ()):
@@ -251,7 +239,7 @@ def _inline_rows(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
 
 
 class _InputFile:
-    """An open input file. Read errors become an InputError that names it."""
+    """Turns read errors into an InputError that names the file."""
 
     def __init__(self, root: Path, path: str, files: InputFiles, encoding: str) -> None:
         self._root, self._path, self._files, self._encoding = root, path, files, encoding

@@ -28,10 +28,9 @@ _STEP_BYTES = 1 << 11
 
 @dataclass(slots=True)
 class InputFiles:
-    """The files read: paths relative to the project root, and the SHA-256 over their names and bytes.
+    """The files read: paths relative to the root, and the SHA-256 over names and bytes.
 
-    `size` and `total` are bytes read and bytes in all, for progress. `unpacked` counts bytes from compressed files
-    and queries; `limits` bounds it.
+    `size` is bytes read, of `total`. `unpacked` counts bytes from compressed files and queries.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -42,21 +41,21 @@ class InputFiles:
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def digest(self) -> str:
-        """Return 64 hex digits over everything read so far."""
+        """Return 64 hex digits over everything read."""
         return str(self._digest.hexdigest())
 
     def add_file(self, path: str) -> None:
-        """Start a file. Its name is hashed too, so that moving rows between files changes the digest."""
+        """Start a file. Its name is hashed too."""
         self.paths.append(path)
         self._digest.update(b"\0" + path.encode(errors="surrogateescape") + b"\0")
 
     def add_bytes(self, data: bytes | memoryview) -> None:
-        """Count and hash bytes as stored on disk."""
+        """Count and hash bytes as stored."""
         self.size += len(data)
         self._digest.update(data)
 
     def count_unpacked(self, count: int, path: str) -> None:
-        """Count bytes from a compressed file or query. Raises InputError beyond the limit."""
+        """Count unpacked bytes. Raises InputError beyond the limit."""
         self.unpacked += count
         limit = self.limits.unpacked(max(self.size, self.total))
         if self.unpacked > limit:
@@ -67,8 +66,6 @@ class InputFiles:
 
 
 class _CountingReader(io.RawIOBase):
-    """A decompressor's output, counted."""
-
     def __init__(self, stream: Any, files: InputFiles, path: str) -> None:
         super().__init__()
         self._stream, self._files, self._path = stream, files, path
@@ -83,8 +80,6 @@ class _CountingReader(io.RawIOBase):
 
 
 class _HashingReader(io.RawIOBase):
-    """A raw file that reports every byte read to `files`."""
-
     def __init__(self, raw: IO[bytes], files: InputFiles) -> None:
         super().__init__()
         self._raw = raw
@@ -100,7 +95,7 @@ class _HashingReader(io.RawIOBase):
 
 
 class _ZstdReader(io.RawIOBase):
-    """The content of zstandard frames. Unlike the library's reader, it raises EOFError for a truncated frame."""
+    """Raises EOFError for truncated zstandard frames, unlike the library's reader."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         super().__init__()
@@ -140,7 +135,7 @@ class _ZstdReader(io.RawIOBase):
 
 
 class _DecodingReader(io.RawIOBase):
-    """Text of another encoding as UTF-8. Raises InputError with line and column for an invalid byte."""
+    """Recodes to UTF-8. Raises InputError with the place of an invalid byte."""
 
     def __init__(self, raw: IO[bytes], encoding: str, path: str) -> None:
         super().__init__()
@@ -215,7 +210,7 @@ class Stream:
             raise InputError([Problem(path, line, column, message, code="BS202")]) from error
 
     def drain(self) -> None:
-        """Read to the end of the file, so that the digest covers bytes the decompressor left unread."""
+        """Read to the end, to hash what the decompressor left unread."""
         while self._raw.read(1 << 20):
             pass
 
@@ -225,13 +220,12 @@ class Stream:
 
 
 def check_no_pointer(raw: io.BufferedReader, shown: str) -> None:
-    """Raise InputError if a file is a Git LFS pointer. Reads nothing from the buffer."""
+    """Raise InputError for a Git LFS pointer. Reads nothing from the buffer."""
     if lfs.is_pointer(raw.peek(len(lfs.MARK) + 1)):
         raise InputError([Problem(shown, 0, 0, lfs.message(shown), code="BS202")])
 
 
 def _refuse_utf16(stream: IO[bytes], shown: str) -> IO[bytes]:
-    """Return `stream` buffered. Raises InputError if it is UTF-16, because `encoding` is UTF-8."""
     buffered = io.BufferedReader(stream, 1 << 18)  # type: ignore[type-var]  # typeshed asks for less than IO[bytes]
     head = buffered.peek(_HEAD_BYTES)[:_HEAD_BYTES]
     if name := utf16_of(head):
@@ -245,7 +239,7 @@ def _refuse_utf16(stream: IO[bytes], shown: str) -> IO[bytes]:
 def utf16_of(head: bytes) -> str:
     """Return the UTF-16 encoding of a file with these first bytes, or an empty string.
 
-    Without a byte order mark, ASCII text reveals it: every second byte is zero.
+    Without a byte order mark, every second byte of ASCII text is zero.
     """
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"

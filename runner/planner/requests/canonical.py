@@ -1,4 +1,4 @@
-"""Rewrite a request body made elsewhere into this job's form: same request, same bytes."""
+"""Rewrite a foreign request body in this job's form: same request, same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEADING_FIELDS = {
 
 
 def canonical(job: Job, body: dict[str, Any]) -> bytes:
-    """Return the body's bytes with its fields in our order; inside a field only a message's role moves.
+    """Return the body's bytes with our order of fields, and each message's role first.
 
     Raises orjson.JSONEncodeError if it is not JSON.
     """
@@ -26,7 +26,7 @@ def canonical(job: Job, body: dict[str, Any]) -> bytes:
 
 
 def body_of(job: Job, line: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the body in an uploaded file's line, or None if the line has another format or endpoint."""
+    """Return the body in an uploaded file's line, or None for another format or endpoint."""
     if job.line_format == "anthropic":
         found = line.get("params")
     else:
@@ -41,7 +41,6 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _message(value: Any) -> Any:
-    """Return a message with `role` first."""
     if not isinstance(value, dict) or "role" not in value:
         return value
     return {"role": value["role"], **value}

@@ -1,8 +1,7 @@
 """The layout of a job's request lines: constant bytes, and slots for rendered text.
 
-The body is the bytes that are sent: our fields in a fixed order, parameters sorted by name, and inside a parameter
-(schemas, tools) the user's own order. Any change here changes keys and needs a new key version (`k2`). A layout is
-plain data, so that it can be sent to workers.
+Fields have a fixed order, parameters are sorted by name. Any change here changes keys and needs a new key version
+(`k2`).
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LineTemplate:
-    """The bytes around a body on its line: `head` + key + `middle` + body + `tail`."""
+    """A line: `head` + key + `middle` + body + `tail`."""
 
     head: bytes
     middle: bytes
     tail: bytes
 
     def line(self, key: bytes, body: bytes) -> bytes:
-        """Return the whole line, with its line end."""
+        """Return the line, with its line end."""
         return b"".join((self.head, key, self.middle, body, self.tail))
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place for rendered text, as a JSON string. `text` is inline Jinja, or a template's path if `is_file`.
+    """A place for rendered text: inline Jinja, or a template's path if `is_file`.
 
-    `path` is the text's place below `prompt` in the spec; `label` names inline text in messages. `rule` is what the
-    service requires of the text; see `runner.planner.requests.refusal_rules`.
+    `path` is its place below `prompt`; `label` names inline text in messages. `rule` is the service's rule for the
+    text; see `refusal_rules`.
     """
 
     path: tuple[str | int, ...]
@@ -54,7 +53,7 @@ Piece = bytes | Slot
 
 @dataclass(frozen=True, slots=True)
 class RequestLayout:
-    """Everything rendering needs of a job. `pieces` are the body's, with adjacent constants joined.
+    """What rendering needs of a job. `pieces` are the body's, with adjacent constants joined.
 
     `id_columns` is empty if rows are numbered; `max_bytes` is the longest line.
     """
@@ -71,7 +70,7 @@ class RequestLayout:
 
 
 def build_layout(spec: JobSpec, limits: Limits | None = None) -> RequestLayout:
-    """Return the layout of a job; `limits` are its model's, None to skip those checks."""
+    """Return a job's layout; `limits` are its model's, None to skip those checks."""
     job = spec.job
     line, pieces = line_template(job), _pieces(spec)
     constants = [line.head, line.middle, line.tail, *(piece for piece in pieces if isinstance(piece, bytes))]
@@ -89,7 +88,7 @@ def build_layout(spec: JobSpec, limits: Limits | None = None) -> RequestLayout:
 
 
 def line_template(job: Job) -> LineTemplate:
-    """Return the line format of a job (reference: OpenAI's and Anthropic's batch input lines)."""
+    """Return a job's line format (reference: OpenAI's and Anthropic's batch input lines)."""
     if job.line_format == "anthropic":
         return LineTemplate(b'{"custom_id":"', b'","params":', b"}\n")
     middle = b'","method":"POST","url":' + orjson.dumps(job.url) + b',"body":'
@@ -97,7 +96,7 @@ def line_template(job: Job) -> LineTemplate:
 
 
 def _pieces(spec: JobSpec) -> tuple[Piece, ...]:
-    """Return the body's JSON as constants and slots; text without Jinja is a constant."""
+    """Return the body's pieces; text without Jinja is a constant."""
     pieces: list[Piece] = []
     for piece in _fields(spec):
         if isinstance(piece, bytes) and pieces and isinstance(pieces[-1], bytes):
@@ -108,7 +107,7 @@ def _pieces(spec: JobSpec) -> tuple[Piece, ...]:
 
 
 def _fields(spec: JobSpec) -> Iterator[Piece]:
-    """Yield a body's pieces in the order sent: model, system prompt, messages, parameters by name."""
+    """Yield pieces in the order sent."""
     job = spec.job
     parameters = spec.parameters
     parts = [(turn.role, _text_piece(spec, turn, rule_of(job, number))) for number, turn in enumerate(job.prompt.turns)]

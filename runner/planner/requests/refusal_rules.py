@@ -1,7 +1,6 @@
-"""Find rendered requests that a service certainly refuses, row by row during rendering.
+"""Find rendered requests that a service certainly refuses; warnings only.
 
-Findings are warnings only. Each row is checked once, by the process that renders it, so the result does not depend on
-the number of processes. Imports little, since every worker imports it.
+Every worker imports it, so it imports little.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ _TEXTS = ("system", "instructions", "messages", "input")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A model, for its context window, and the output tokens that count against it.
+    """A model's context window, and the output tokens that count against it.
 
-    `encoding` is the public name of the model's tokenizer, empty if unknown.
+    `encoding` is its tokenizer's public name, empty if unknown.
     """
 
     model: str
@@ -49,9 +48,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Rules for a whole request: whether a message must mention JSON, and the model's limits.
+    """A request's rules: whether a message must mention JSON, and the model's limits.
 
-    `constant_json` counts the word outside message texts, such as in the parameters.
+    `constant_json` counts the word outside message texts.
     """
 
     needs_json: bool = False
@@ -73,14 +72,14 @@ class Finding:
 
 
 class Found:
-    """The findings of all chunks, in input order."""
+    """The findings of all chunks."""
 
     def __init__(self) -> None:
         self._found: dict[str, Finding] = {}
         self._seen = 0
 
     def add(self, findings: tuple[Finding, ...], seen: int) -> None:
-        """Add the findings of the next chunk, which has `seen` records."""
+        """Add the next chunk's findings; it has `seen` records."""
         for finding in findings:
             old = self._found.get(finding.kind, Finding(finding.kind, 0, ()))
             rows = (*old.rows, *((self._seen + number, row_id) for number, row_id in finding.rows))
@@ -98,11 +97,10 @@ class Found:
 
 
 def rule_of(job: Job, number: int) -> str:
-    """Return the service's rule for the text of a turn; empty if it accepts any text.
+    """Return the service's rule for a turn's text; empty if it accepts any.
 
-    Anthropic refuses messages without text ("text content blocks must contain non-whitespace text", "all messages must
-    have non-empty content except for the optional final assistant message") and a final assistant message that ends in
-    white space ("final assistant content cannot end with trailing whitespace").
+    Anthropic: "text content blocks must contain non-whitespace text", "all messages must have non-empty content except
+    for the optional final assistant message", "final assistant content cannot end with trailing whitespace".
     """
     turn = job.prompt.turns[number]
     if job.line_format != "anthropic" or turn.role == "system":
@@ -111,7 +109,7 @@ def rule_of(job: Job, number: int) -> str:
 
 
 def rules_of(spec: JobSpec, constants: Iterable[bytes], limits: Limits | None) -> Rules:
-    """Return the rules for a job's requests as a whole; `constants` are the bytes that all of them share."""
+    """Return a job's rules; all requests share the bytes in `constants`."""
     parts = [part.lower().count(b"json") for part in constants]
     texts = [turn.text for turn in spec.job.prompt.turns if isinstance(turn.text, str)]
     asks_json = asks_json_object(spec.job.url, spec.parameters)
@@ -120,9 +118,9 @@ def rules_of(spec: JobSpec, constants: Iterable[bytes], limits: Limits | None) -
 
 
 def asks_json_object(url: str, parameters: Mapping[str, Any]) -> bool:
-    """Return whether a request asks for JSON without a schema, for which OpenAI requires a message that mentions JSON.
+    """Return whether a request asks for JSON without a schema.
 
-    "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
+    OpenAI: "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
     """
     if not url:
         return False
@@ -132,13 +130,13 @@ def asks_json_object(url: str, parameters: Mapping[str, Any]) -> bool:
 
 
 def names_json(text: str) -> bool:
-    """Return whether a text contains the word JSON, in any case."""
+    """Return whether a text contains the word JSON."""
     return "JSON" in text or "json" in text or _JSON.search(text) is not None
 
 
 @dataclass(slots=True)
 class _FindingCount:
-    """A finding being counted. It is mutable because most rows may have it."""
+    """Mutable, because most rows may have it."""
 
     count: int = 0
     rows: list[tuple[int, str]] = field(default_factory=list)
@@ -146,7 +144,7 @@ class _FindingCount:
 
 
 class RowChecks:
-    """The checks of one job's rows. `found` are the kinds of findings of the current row."""
+    """The checks of one job's rows. `found` are the current row's findings."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -171,7 +169,7 @@ class RowChecks:
         return {MESSAGE: message, PREFILL: prefill}.get(rule)
 
     def check_line(self, line: bytes) -> None:
-        """Check a whole request line."""
+        """Check a request line."""
         if self.check_json is not None:
             self.check_json(line)
         limits = self._rules.limits
@@ -194,7 +192,7 @@ class RowChecks:
             self.found.append("no-json")
 
     def record(self, position: int, row_id: bytes) -> None:
-        """Record the current row's findings, with its index in its chunk and its id as JSON."""
+        """Record the current row's findings, by its index in the chunk."""
         found = self.found
         for kind in found if len(found) == 1 else dict.fromkeys(found):
             counted = self._findings.get(kind)
@@ -220,7 +218,7 @@ class RowChecks:
 
 
 def _count_tokens(line: bytes, encoding: str) -> int:
-    """Return the tokens of a request's texts; without a tokenizer, an estimate from its bytes."""
+    """Return the tokens of a request's texts, or an estimate from bytes."""
     if not encoding:
         return len(line) // BYTES_A_TOKEN
     count = token_counter(encoding)
@@ -228,7 +226,6 @@ def _count_tokens(line: bytes, encoding: str) -> int:
 
 
 def _texts(line: bytes) -> Iterator[str]:
-    """Yield all texts of a request's messages."""
     request = orjson.loads(line)
     body = request.get("body") or request.get("params")
     for name in _TEXTS:
@@ -240,7 +237,7 @@ def _texts(line: bytes) -> Iterator[str]:
 
 
 def finding_text(finding: Finding, limits: Limits | None, *, hidden: bool = False) -> str:
-    """Return a finding as a sentence that counts and names rows; `hidden` omits the names."""
+    """Return a finding as a sentence; `hidden` omits the rows' names."""
     names = [_shown(row_id) if row_id else str(number + 1) for number, row_id in finding.rows]
     more = ", …" if finding.count > len(names) else ""
     named_rows = "" if hidden else f" ({', '.join(names)}{more})"

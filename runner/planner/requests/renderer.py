@@ -1,6 +1,6 @@
-"""Render one chunk of records to request lines: parse, render, encode, hash. A pure function of the chunk's bytes.
+"""Render a chunk of records to request lines, as a pure function of its bytes.
 
-Runs in this process or in workers, so it imports little, and not NumPy.
+Every worker imports it, so it imports little, and not NumPy.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Buffer = bytes | bytearray
 class Rendered:
     """One rendered chunk. `records` are PACKed; `ids` are JSON lines, empty if rows are numbered.
 
-    `spans` are (rows, bytes of their lines), in order. `seen` counts records, and `bad` those with problems.
+    `spans` are (rows, bytes of their lines). `seen` counts records, `bad` those with problems.
     """
 
     records: Buffer
@@ -63,7 +63,7 @@ class Renderer:
         self._request = _request_builder(layout, templates, first, compiled, self._checks)
 
     def render(self, chunk: Chunk) -> Rendered:
-        """Render all rows of a chunk."""
+        """Render a chunk."""
         # A few growing buffers: separate objects would take ten times the memory.
         records, lines, ids = bytearray(), bytearray(), bytearray()
         spans: list[tuple[int, int]] = []
@@ -104,7 +104,7 @@ class Renderer:
         return Rendered(records, lines, ids, tuple(spans), seen, bad, tuple(problems), checks.drain())
 
     def requests(self, chunk: Chunk) -> Iterator[RowProblem | tuple[bytes, bytes]]:
-        """Yield (row id as JSON, line) for each row of a chunk; the id is empty if rows are numbered."""
+        """Yield (row id as JSON, line) for each row; the id is empty if rows are numbered."""
         for position, record in enumerate(rows(chunk)):
             if isinstance(record, RowProblem):
                 yield record
@@ -147,7 +147,7 @@ def _request_builder(
     slots: Sequence[tuple[Render, bytes, Callable[[str], None] | None]],
     checks: RowChecks,
 ) -> Callable[[dict[str, Any]], tuple[bytes, bytes]]:
-    """Return a function that renders a row to its key's digest and its line, and raises RowError."""
+    """Return a function from a row to its key's digest and its line; it raises RowError."""
     namespace, dumps, max_bytes = templates.namespace, orjson.dumps, layout.max_bytes
     head, tail = layout.line_template.head + VERSION.encode() + b"-", layout.line_template.tail
     middle = layout.line_template.middle + first
@@ -184,7 +184,7 @@ def _request_builder(
 
 
 def _identifier(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[bytes, bytes]]:
-    """Return a function from a row to its id as JSON and the id's digest; empty and zero if rows are numbered."""
+    """Return a function from a row to its id as JSON and the id's digest; empty and zero if numbered."""
     if not names:
         return lambda _row: (b"", _NO_ID)
     encode_id, hashing = _id_encoder(names), blake2b(digest_size=16)
@@ -199,7 +199,7 @@ def _identifier(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[bytes,
 
 
 def _id_encoder(names: Sequence[str]) -> Callable[[dict[str, Any]], bytes]:
-    """Return a function from a row to its id as JSON: a value, or a list for several columns. It raises _IdError."""
+    """Return a function from a row to its id as JSON. It raises _IdError."""
     dumps, only = orjson.dumps, names[0] if len(names) == 1 else None
 
     def row_id(row: dict[str, Any]) -> bytes:
@@ -224,7 +224,7 @@ def _id_value(row: dict[str, Any], column: str) -> str | int:
 
 
 def _split(layout: RequestLayout) -> tuple[bytes, list[tuple[Slot, bytes]]]:
-    """Return the body's first constant, and each slot with the constant after it."""
+    """Return the body's first constant, then each slot with the next constant."""
     first = b""
     slots: list[tuple[Slot, bytes]] = []
     for piece in layout.pieces:

@@ -1,7 +1,7 @@
-"""A rendering process: reads chunks from file slots, writes lines to its own file and records to a slot.
+"""A rendering process: reads chunks from file slots, writes lines to its file and records to a slot.
 
-`runner.planner.requests.worker_pool` starts it with two pipes, used for small messages only. It has no keys, no
-network and bounded memory, imports little, and exits when its pipe closes, so that it never outlives its parent.
+Its pipes carry small messages only. It has no keys, no network and bounded memory, and exits when its pipe closes, so
+that it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SLOT_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first message to a worker. `chunks`, `records` and `lines` are files in the scratch folder."""
+    """The first message. `chunks`, `records` and `lines` are scratch files."""
 
     layout: RequestLayout
     root: Path
@@ -40,7 +40,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A chunk of `size` bytes in a slot; the other fields are the chunk's."""
+    """A chunk of `size` bytes in a slot."""
 
     slot: int
     size: int
@@ -53,7 +53,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A rendered chunk: the slot has `records` and then `ids` bytes; the lines are appended to the worker's file.
+    """A rendered chunk: `records` and then `ids` bytes in the slot, and new lines in the file.
 
     `loaded` are templates first read for this chunk, because their names were computed.
     """
@@ -72,7 +72,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The worker can't continue, and why."""
+    """Why the worker can't continue."""
 
     reason: str
 
@@ -128,7 +128,7 @@ def _work(start: Start, incoming: Connection, outgoing: Connection) -> None:
 
 
 def read_at(file: int, size: int, offset: int) -> bytes:
-    """Read exactly `size` bytes at `offset`. Raises OSError if the file is shorter."""
+    """Read exactly `size` bytes. Raises OSError if the file is shorter."""
     data = os.pread(file, size, offset)
     while len(data) < size:
         more = os.pread(file, size - len(data), offset + len(data))
@@ -139,7 +139,7 @@ def read_at(file: int, size: int, offset: int) -> bytes:
 
 
 def write_at(file: int, data: bytes | bytearray, offset: int) -> None:
-    """Write all of `data` at `offset`. Raises OSError, for example if the disk is full."""
+    """Write all of `data`. Raises OSError, for example if the disk is full."""
     view = memoryview(data)
     while view:
         count = os.pwrite(file, view, offset)

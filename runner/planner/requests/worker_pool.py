@@ -1,8 +1,7 @@
-"""A pool of processes that render one job: chunks are processed in any order, and returned in input order.
+"""A pool of processes that render one job: chunks in any order, results in input order.
 
-No row crosses a process border as a Python object, and no bytes cross a pipe: chunks and records use slots in scratch
-files (0.05 s per GB against 1.0 s through pipes, see docs/performance.md), and lines remain where the worker wrote
-them. Workers are started without fork and without `multiprocessing`, which would import the program's main module.
+Slots are scratch files (0.05 s per GB against 1.0 s through pipes, see docs/performance.md). Neither fork nor
+`multiprocessing`, which would import the program's main module.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _MAX_AHEAD = 8
 
 
 class WorkerPool:
-    """`count` rendering processes. Use as a context manager: on exit all of them have ended."""
+    """`count` rendering processes. On exit of its context all of them have ended."""
 
     def __init__(self, count: int, layout: RequestLayout, templates: Templates, root: Path, folder: Path) -> None:
         self._templates = templates
@@ -125,13 +124,11 @@ class _Worker:
         self._send(Start(layout, root, loaded, chunks, records, folder / self._segment))
 
     def submit(self, chunk: Chunk, slot: int) -> None:
-        """Write a chunk into a free slot."""
         write_at(self._chunks, chunk.data, slot * SLOT_BYTES)
         size = len(chunk.data)
         self._send(Task(slot, size, chunk.file_number, chunk.line, chunk.kind, chunk.header, chunk.delimiter))
 
     def receive(self) -> tuple[Done, Part]:
-        """Wait for the next rendered chunk."""
         try:
             done: Done | Failed = self.results.recv()
         except (EOFError, OSError):
@@ -155,7 +152,7 @@ class _Worker:
         )
 
     def kill(self) -> None:
-        """Kill the process without waiting for its end."""
+        """Don't wait for its end."""
         self.process.kill()
 
     def release(self) -> None:

@@ -1,1 +1,1 @@
-"""Rendered requests on disk: rows, keys sorted by prefix, and the decision for each row."""
+"""Rendered requests on disk, and the decision for each."""

@@ -1,7 +1,7 @@
-"""The decision for each request occurrence, in row order: one file of fixed records.
+"""The decision for each request occurrence: one file of fixed records.
 
-Decisions are made in key order and read in row order. Each block of rows has its own area in the file. Records are
-appended to their area in any order, and sorted into place when the block is read.
+Decisions are made in key order and read in row order. Each block of rows has an area, to which records are appended.
+Reading a block sorts them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Decisions = npt.NDArray[np.void]
 
 
 class DecisionWriter:
-    """Writes one decision for each occurrence in a spool, in any order. Use as a context manager."""
+    """Writes one decision for each occurrence, in any order."""
 
     def __init__(self, spool: Spool) -> None:
         self._replicates = spool.replicates
@@ -72,7 +72,7 @@ class DecisionWriter:
         os.close(self._file)
 
     def add(self, rows: npt.NDArray[np.int64], replicate: int, decisions: Decisions) -> None:
-        """Write the decisions of `rows` (row numbers, in any order) for one replicate."""
+        """Write one replicate's decisions for `rows` (row numbers, in any order)."""
         block = np.searchsorted(self._starts, rows, "right") - 1
         order = np.argsort(block.astype(np.uint16) if len(self._starts) < 1 << 16 else block, kind="stable")
         block = block[order]

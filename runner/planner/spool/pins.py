@@ -1,4 +1,4 @@
-"""Pins: the origin of a job's answers, as digests and plain facts that a lockfile may show."""
+"""Pins: the origin of a job's answers, as digests and plain facts for the lockfile."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _MAX_DEPTH = 2
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """The origin of a job's answers, as digests and plain facts, without prompts. Written to the lockfile.
+    """The origin of a job's answers, without prompts.
 
     `templates` maps path to digest. `parameters` are the request's fields, long values as digests. `requests` is the
-    digest of the desired key sequence over `rows` rows. `parts` maps each part of the spec to a digest or number.
+    digest of the desired key sequence. `parts` maps parts of the spec to a digest or number.
     """
 
     spec: str
@@ -51,7 +51,7 @@ class Pins:
 
 
 def pins_of(spec: JobSpec, templates: dict[str, str], input_digest: str, rows: int, requests: str) -> Pins:
-    """Return the pins of a rendered job; `templates` maps paths to digests."""
+    """Return a rendered job's pins; `templates` maps paths to digests."""
     job, parameters = spec.job, spec.parameters
     return Pins(
         spec=digest_json(job.model_dump(mode="json", exclude=_NOT_PINNED, exclude_defaults=True)),
@@ -89,7 +89,6 @@ def _digest(value: Any) -> str:
 
 
 def _shortened(value: Any, depth: int = 0) -> Any:
-    """Return a parameter as the lockfile shows it: short values as they are, long ones as digests."""
     if (
         isinstance(value, dict)
         and depth < _MAX_DEPTH

@@ -1,8 +1,8 @@
 """External sort of fixed records by key prefix, for more records than fit in memory.
 
-Each run of records is sorted by the key's first byte and appended to one file, with a table of its 256 bucket
-offsets. A group of neighbouring buckets is read from all runs. All records of one key are in one group, in the order
-they were added. What fits in one run touches no file.
+Each run of records is sorted by the key's first byte and appended to one file, with a table of its 256 bucket offsets.
+Neighbouring buckets are read from all runs as one group, which has all records of its keys. What fits in one run
+touches no file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Records = npt.NDArray[np.void]
 
 
 class ExternalSort:
-    """Records of one dtype with a bytes field `key`. Call `add`, then read `groups`, repeatedly if needed."""
+    """Records with a bytes field `key`. Call `add`, then `groups`, repeatedly if needed."""
 
     def __init__(self, path: Path, dtype: np.dtype[np.void]) -> None:
         self._path = path
@@ -42,7 +42,7 @@ class ExternalSort:
             self.count += len(part)
 
     def groups(self) -> Iterator[tuple[bytes, bytes, Records]]:
-        """Yield (lowest key, exclusive upper key or empty, records) in key order; in a group, in the order added."""
+        """Yield (lowest key, exclusive upper key or empty, records) by key, then in the order added."""
         if not self._runs:
             yield b"", b"", self._joined()
             return

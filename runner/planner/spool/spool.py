@@ -1,8 +1,7 @@
 """The rendered requests of one job, in row order, in a scratch folder.
 
-`rows` has one fixed record per row, `ids` one JSON line per row. Each rendering process writes its lines to one
-segment, `lines-N`; `spans` locates them in row order. `by-key` has the rows sorted by key. For the decisions file see
-`runner.planner.spool.decisions`. Heap use does not grow with the number of rows.
+`rows` has one fixed record per row, `ids` one JSON line. Each process writes its lines to one segment, `lines-N`;
+`spans` locates them in row order. `by-key` has the rows sorted by key. Heap use does not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive rows: number of the first one, their records, and the spans of their lines."""
+    """Consecutive rows: first number, records, and the spans of their lines."""
 
     start: int
     records: Rows
@@ -65,7 +64,7 @@ class Block:
 
 
 class Spool:
-    """A finished spool. Each row has `replicates` occurrences; in a `numbered` one, row numbers serve as ids."""
+    """A finished spool. In a `numbered` one, row numbers serve as ids."""
 
     def __init__(self, folder: Path, rows: int, replicates: int, dedupe: bool, numbered: bool) -> None:
         self.folder = folder
@@ -77,22 +76,22 @@ class Spool:
         self._render_now: Callable[[], Spool] | None = None
 
     def render_when_needed(self, render_now: Callable[[], Spool]) -> None:
-        """Mark this spool as having no lines; `render_now` returns the same spool with lines."""
+        """Mark the lines as missing; `render_now` returns the same spool with lines."""
         self._render_now = render_now
 
     def ensure_lines(self) -> None:
-        """Render all rows if the lines are missing. Call before taking blocks."""
+        """Render missing lines. Call before taking blocks."""
         if self._render_now is not None:
             self._rendered = self._render_now().folder
             self._render_now = None
 
     @property
     def occurrences(self) -> int:
-        """Return the number of request occurrences, counting equal ones each time."""
+        """Return the number of request occurrences, equal ones included."""
         return self.rows * self.replicates
 
     def blocks(self) -> Iterator[Block]:
-        """Yield all rows in blocks of at most `BLOCK_OCCURRENCES` occurrences; the same blocks each time."""
+        """Yield all rows in blocks of at most `BLOCK_OCCURRENCES` occurrences."""
         limit = max(1, BLOCK_OCCURRENCES // self.replicates)
         start, pending = 0, 0
         spans: list[npt.NDArray[np.void]] = []
@@ -112,7 +111,6 @@ class Spool:
                 yield self._block(file.read(pending * ROW.itemsize), start, spans)
 
     def _parts(self, file: BinaryIO, start: int, span: npt.NDArray[np.void], limit: int) -> Iterator[Block]:
-        """Split one span into blocks of at most `limit` rows."""
         offset, remaining = int(span["offset"]), int(span["rows"])
         while remaining:
             rows = min(limit, remaining)
@@ -125,7 +123,7 @@ class Spool:
         return Block(start, np.frombuffer(data, ROW), np.array(spans, SPAN))
 
     def segment(self, number: int) -> Path:
-        """Return the file of lines named by a span's `segment`."""
+        """Return the file of lines of a span's `segment`."""
         names = (self._rendered / "segments").read_text(encoding="utf-8").split()
         return self._rendered / names[number]
 
@@ -141,9 +139,9 @@ class Spool:
                         yield file.read(next(lengths))
 
     def groups(self) -> Iterator[tuple[bytes, bytes, npt.NDArray[np.int64], npt.NDArray[np.bytes_]]]:
-        """Yield rows by key: (lowest key, exclusive upper key or empty, row numbers, digests).
+        """Yield (lowest key, exclusive upper key or empty, row numbers, digests) by key, then by row.
 
-        Sorted by key, then by row; all rows of one key are in one group.
+        All rows of one key are in one group.
         """
         self.sort()
         lowest, rest = b"", np.empty(0, _BY_KEY)
@@ -181,7 +179,7 @@ class Spool:
 
 
 class SpoolWriter:
-    """Writes a spool part by part, in order. Use as a context manager."""
+    """Writes a spool part by part."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +198,7 @@ class SpoolWriter:
             file.close()
 
     def add(self, part: Part) -> None:
-        """Append one rendered chunk; its lines are already in their segment."""
+        """Append a rendered chunk; its lines are already in their segment."""
         self._rows.write(part.records)
         self._ids.write(part.ids)
         for segment, offset, rows, size in part.spans:
@@ -216,7 +214,7 @@ class SpoolWriter:
 
 
 def sequence_digest(spool: Spool) -> str:
-    """Return 64 hex digits that identify the desired key sequence: keys in row order, dedupe and replicates."""
+    """Return 64 hex digits over the desired keys in row order, dedupe and replicates."""
     state = hashlib.sha256(f"{spool.replicates} {spool.dedupe} ".encode())
     for block in spool.blocks():
         state.update(block.records["digest"].tobytes())
@@ -253,7 +251,6 @@ def duplicate_ids(spool: Spool, limit: int) -> tuple[list[tuple[Rows, Rows, byte
 
 
 def _ids_of(spool: Spool, rows: set[int]) -> dict[int, bytes]:
-    """Return the ids of a few rows as JSON. Reads up to the last of them."""
     last = max(rows, default=-1)
     return {row: name for row, name in zip(range(last + 1), spool.ids(), strict=False) if row in rows}
 

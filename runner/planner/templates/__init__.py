@@ -1,1 +1,1 @@
-"""Jinja templates: loading, the sandbox and its limits, filters, checks."""
+"""Jinja templates: loading, sandbox, limits, filters, checks."""

@@ -1,4 +1,4 @@
-"""Check the templates of jobs before any row is read; report all problems with their places."""
+"""Check the templates of jobs before any row is read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_FILTER = re.compile(r"No filter named '([^']*)'")
 
 
 def template_problems(root: Path, specs: Sequence[JobSpec]) -> list[Problem]:
-    """Return everything that prevents the jobs' templates from compiling, each problem once."""
+    """Return what prevents the jobs' templates from compiling, each problem once."""
     # Compiling does not depend on vars, so check each template once for all jobs.
     templates = Templates(root, {})
     errors: dict[Turn, tuple[jinja2.TemplateError, ...]] = {}
@@ -44,10 +44,14 @@ def _errors_of(templates: Templates, turn: Turn) -> Iterable[jinja2.TemplateErro
     return () if is_constant(turn.text) else templates.errors_of_text(turn.text, "prompt")
 
 
+<<<<<<< ours
 def problem_of_template(
     templates: Templates, error: jinja2.TemplateError, place: Problem, *, multiline: bool = False
 ) -> Problem:
     """Return Jinja's error at the template's line; for inline text, at its place in the spec."""
+=======
+def _problem(templates: Templates, error: jinja2.TemplateError, place: Problem, *, multiline: bool) -> Problem:
+>>>>>>> theirs
     message = str(error.message).removesuffix(".")
     unknown = _NO_FILTER.match(message)
     hint = did_you_mean(unknown[1], templates.filters) if unknown else ""

@@ -1,7 +1,6 @@
-"""Fold a job's `vars` into its templates at compile time. The rendered text is the same.
+"""Fold a job's `vars` into its templates at compile time, without changing the rendered text.
 
-A name that leads to a small plain value becomes that value in the tree. Jinja's own optimizer then evaluates what
-depends on it, such as `vars.labels | join(", ")`.
+A name of a small plain value becomes that value. Jinja's own optimizer then evaluates what depends on it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def fold_constants(tree: nodes.Template, environment: jinja2.Environment, variab
 
 
 def _vars_may_be_shadowed(tree: nodes.Template) -> bool:
-    """Return whether `vars` may differ from the job's in the template, or its identity be tested."""
+    """Return whether the template may change `vars` or test its identity."""
     return (
         _NAME in _assigned_names(tree)
         or any(test.name == "sameas" for test in tree.find_all(nodes.Test))
@@ -40,7 +39,6 @@ def _vars_may_be_shadowed(tree: nodes.Template) -> bool:
 
 
 def _assigned_names(tree: nodes.Template) -> Iterator[str]:
-    """Yield the names a template itself assigns."""
     yield from (name.name for name in tree.find_all(nodes.Name) if name.ctx != "load")
     yield from (macro.name for macro in tree.find_all(nodes.Macro))
     yield from (node.target for node in tree.find_all(nodes.Import))
@@ -77,7 +75,7 @@ class _Folder(NodeTransformer):
         return nodes.Const(copy, lineno=node.lineno, environment=self._environment)
 
     def _value(self, node: nodes.Expr) -> Any:
-        """Return the value of a chain of names. Raises LookupError if it is not one or does not start at `vars`."""
+        """Return a chain of names' value. Raises LookupError unless it starts at `vars`."""
         match node:
             case nodes.Name(name=name) if name == _NAME:
                 return self._variables
@@ -89,7 +87,7 @@ class _Folder(NodeTransformer):
 
 
 def _size(value: Any) -> int | None:
-    """Return the approximate characters of a plain value in template code; None if not plain and small."""
+    """Return a plain value's approximate length; None if not plain and small."""
     kind = type(value)
     if kind is list:
         sizes = [_scalar_size(item) for item in value]

@@ -1,7 +1,7 @@
 """Jinja for prompts: sandboxed, strict, and a pure function of one row.
 
-No state survives a row, `random` and `lipsum` are removed, and only strings, numbers, booleans, null, lists and dicts
-print. `trim_blocks` and `lstrip_blocks` are on: a tag alone on its line leaves no blank line.
+No state survives a row, `random` and `lipsum` are removed, and only plain JSON values print. A tag alone on its line
+leaves no blank line.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _MISSING = "there is no template {name}; paths are relative to the project's roo
 
 @dataclass(frozen=True, slots=True)
 class LoadedTemplate:
-    """A template's text, its file's path in the project, and the file's SHA-256.
+    """A template's text, its path in the project, and the file's SHA-256.
 
-    `problem` is the reason it could not be loaded; `ignore missing` allows that.
+    `problem` is why it could not be loaded; `ignore missing` allows that.
     """
 
     text: str
@@ -53,11 +53,10 @@ Render = Callable[[dict[str, Any]], str]
 
 
 class Templates:
-    """The templates of one project, for one job's `variables`.
+    """A project's templates, for one job's `variables`.
 
-    `loaded` maps requested names to templates. Templates passed in are used instead of the files, so that all processes
-    render the same texts even if files change. Such a process can't check whether git ignores a further template; its
-    parent does, in `add_loaded`.
+    Templates passed in `loaded` replace the files, so that all processes render the same texts. A worker can't check
+    whether git ignores a further template; its parent does, in `add_loaded`.
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class Templates:
                 )
 
     def namespace(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return the names a template sees: the columns, then `row` and `vars`, which override columns."""
+        """Return a template's names: the columns, then `row` and `vars`, which override columns."""
         return {**self._globals, **row, "row": row, "vars": self._variables}
 
     def compile_text(self, text: str, label: str) -> Render:
@@ -114,7 +113,7 @@ class Templates:
             return self._compile(self.loaded[path].text, path, self.loaded[path].path)
 
     def errors_of_text(self, text: str, label: str) -> Iterator[jinja2.TemplateError]:
-        """Yield everything that prevents inline text, and the templates it names, from compiling."""
+        """Yield what prevents inline text, and templates it names, from compiling."""
         try:
             with _map_compile_errors(label):
                 references = _references(self._environment.parse(text, label, label), label)
@@ -125,12 +124,12 @@ class Templates:
             yield from self._errors(references)
 
     def errors_of_file(self, path: str) -> Iterator[jinja2.TemplateError]:
-        """Yield everything that prevents a template file, and the templates it names, from compiling."""
+        """Yield what prevents a file, and templates it names, from compiling."""
         return self._errors([_TemplateReference(path)])
 
     @property
     def filters(self) -> Iterable[str]:
-        """Return the names of all filters."""
+        """Return all filters' names."""
         return self._environment.filters.keys()
 
     def _compile(self, text: str, name: str, filename: str) -> Render:
@@ -143,7 +142,7 @@ class Templates:
         return self._renderer(template, name, text, bounded=not has_loops(tree), stateless=is_stateless(tree))
 
     def _errors(self, references: list[_TemplateReference]) -> Iterator[jinja2.TemplateError]:
-        """Load templates and those they name, so that errors come, and `used` is complete, before the first row."""
+        """Load templates and those they name, so that errors come before the first row."""
         seen: set[str] = set()
         while references:
             reference = references.pop()
@@ -245,19 +244,18 @@ def read_template(root: Path, name: str, *, check_git: bool = True) -> LoadedTem
 
 
 def column_names(row: Mapping[str, Any]) -> str:
-    """Return the first twenty column names of a row, for messages."""
+    """Return a row's first twenty column names."""
     names = list(row)
     return ", ".join(names[:20]) + (", …" if len(names) > 20 else "") if names else "no columns"
 
 
 def is_constant(text: str) -> bool:
-    """Return whether inline text contains no Jinja, so that it is the same for every row."""
+    """Return whether inline text contains no Jinja."""
     return not any(mark in text for mark in ("{{", "{%", "{#"))
 
 
 @contextmanager
 def _map_compile_errors(label: str) -> Iterator[None]:
-    """Map errors of Python's compiler, which has limits of its own, to TemplateSyntaxError."""
     try:
         yield
     except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
@@ -266,7 +264,7 @@ def _map_compile_errors(label: str) -> Iterator[None]:
 
 
 class _Template(jinja2.Template):
-    """A template that builds its module for each import, so that nothing set in it survives a row."""
+    """Builds its module for each import, so that nothing set in it survives a row."""
 
     def _get_default_module(self, ctx: Any = None) -> Any:  # noqa: ARG002  Jinja's name
         return self.make_module()
@@ -311,7 +309,7 @@ def _to_printable(steps: StepLimit, value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _TemplateReference:
-    """A template's name, and the template and line that name it; `parent` is empty if the spec names it."""
+    """A template's name, and where it is named; `parent` is empty for the spec."""
 
     name: str
     parent: str = ""
@@ -320,7 +318,7 @@ class _TemplateReference:
 
 
 def _references(tree: nodes.Template, parent: str) -> list[_TemplateReference]:
-    """Return the templates `tree` names literally; computed names are loaded when their row renders."""
+    """Return the templates `tree` names literally; rows load computed names."""
     references = []
     for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         name = getattr(node, "template", None)
@@ -358,6 +356,6 @@ def _raise_row_error(
 
 
 def _quotes_only_sources(sources: Iterable[str], message: str) -> bool:
-    """Return whether all names quoted in a message come from the templates, and so reveal nothing of a row."""
+    """Return whether a message quotes only the templates' names, not a row's content."""
     known = "\n".join((*sources, "dict object", "None"))
     return all(name in known for name in re.findall(r"'([^']*)'", message))

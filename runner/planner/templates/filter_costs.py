@@ -60,7 +60,7 @@ def metered(steps: StepLimit, name: str, filter_: Callable[..., Any]) -> Callabl
 def _metered_by_value(steps: StepLimit, name: str, filter_: Callable[..., Any], first: int) -> Callable[..., Any]:
     """Wrap a filter whose cost is proportional to its value.
 
-    Most printed values pass through one, so the usual case, short text with steps left, calls no other function.
+    Short text with steps left, the usual case, calls no other function.
     """
     characters_a_step = 1 if name in _SPLITS_TEXT else 100
     shallow, makes_text, lazy = name in _READS_NO_ENTRY, name in _MAKES_TEXT, name in _LAZY
@@ -92,7 +92,7 @@ def _metered_by_value(steps: StepLimit, name: str, filter_: Callable[..., Any], 
 
 
 def _charge_value(steps: StepLimit, value: Any, *, shallow: bool, makes_text: bool) -> Any:
-    """Charge a value that is not plain text; return it, or the list of its entries if it is a generator or view."""
+    """Charge other values than plain text; return them, or the entries of a generator or view."""
     kind = type(value)
     if kind in CONTAINERS and not shallow:
         steps.spend_nested(value)
@@ -108,7 +108,7 @@ def _charge_value(steps: StepLimit, value: Any, *, shallow: bool, makes_text: bo
 def _charge_options(
     steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, by_attribute: bool
 ) -> int:
-    """Charge a filter's further arguments; return the number of attributes it follows for each entry."""
+    """Return the number of attributes followed for each entry."""
     charge_arguments(steps, args, kwargs)
     parts = _parts(args, kwargs) if by_attribute else 1
     if parts > 1 and hasattr(value, "__len__"):
@@ -119,8 +119,6 @@ def _charge_options(
 def _metered_by_cost(
     steps: StepLimit, filter_: Callable[..., Any], first: int, cost: Callable[..., None], *, makes_text: bool
 ) -> Callable[..., Any]:
-    """Wrap a filter with its own cost function."""
-
     @functools.wraps(filter_)
     def charged(*args: Any, **kwargs: Any) -> Any:
         value: Any = args[first] if len(args) > first else None
@@ -156,14 +154,14 @@ def metered_test(steps: StepLimit, name: str, test: Any) -> Callable[..., Any]:
 
 
 def to_list(steps: StepLimit, value: Any) -> list[Any]:
-    """Charge the entries of a generator, view or range, and return them as a list."""
+    """Charge the entries of a generator, view or range, and return them."""
     items = list(steps.spend_each(value))
     steps.spend_nested(items)
     return items
 
 
 def _parts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """Return the number of attributes in the longest path among the arguments."""
+    """Return the number of attributes in the longest path."""
     values = (*args, *kwargs.values())
     return max((value.count(".") + value.count(",") + 1 for value in values if isinstance(value, str)), default=1)
 
@@ -192,7 +190,7 @@ def charge_slice(steps: StepLimit, value: Any) -> Any:
 
 
 def check_printable(value: Any) -> None:
-    """Raise RowError for an object that is not plain data: its text would contain a memory address."""
+    """Raise RowError unless a value is plain data: other text may contain a memory address."""
     kind = type(value)
     if kind in NUMBERS or kind in CONTAINERS or isinstance(value, (str, jinja2.Undefined)):
         return
@@ -201,14 +199,13 @@ def check_printable(value: Any) -> None:
 
 
 def charge_arguments(steps: StepLimit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Charge each entry of the arguments, before a function reads them."""
+    """Charge each entry of the arguments."""
     for value in (*args, *kwargs.values()) if kwargs else args:
         if type(value) in CONTAINERS:
             steps.spend_nested(value)
 
 
 def _charge_text(steps: StepLimit, result: str) -> None:
-    """Charge a text that was made."""
     if len(result) < _SHORT and steps.remaining > 0:
         steps.remaining -= 1
     else:
@@ -235,7 +232,7 @@ def _metered_join(steps: StepLimit, filter_: Callable[..., Any], first: int) -> 
 
 
 def _charge_entries(steps: StepLimit, value: Any) -> int:
-    """Charge each entry as `StepLimit.spend_nested` does; return the total characters of text entries."""
+    """Charge as `StepLimit.spend_nested` does; return the characters of text entries."""
     if type(value) is list:
         sizes = [len(item) for item in value if type(item) is str]
         if len(sizes) == len(value) and max(sizes, default=0) < _SHORT:  # the usual case
@@ -256,7 +253,7 @@ def charge_product(steps: StepLimit, text: str, args: tuple[Any, ...]) -> None:
 
 
 def length_after_replace(text: str, old: str, new: str) -> int:
-    """Return the length of a text after replacing `old` by `new`."""
+    """Return a text's length after replacing `old` by `new`."""
     return len(text) + (text.count(old) if old else len(text) + 1) * max(0, len(new) - len(old))
 
 
@@ -265,7 +262,7 @@ def _numbers(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
 
 
 def _padded(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Charge filters that pad: each line may grow by a given number or text."""
+    """Each line may grow by a given number or text."""
     steps.spend_nested(value)
     texts = [len(part) for part in (*args, *kwargs.values()) if isinstance(part, str)]
     grown = max([*_numbers(args, kwargs), *texts], default=4)
@@ -320,7 +317,6 @@ def _listed(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[
 
 
 def _taken_apart(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-    """Charge filters that split text into words or lines."""
     steps.spend_nested(value)
     steps.spend(1 + len(value) // 5 if isinstance(value, str) else 1)
 
@@ -342,14 +338,14 @@ def _cheap(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[s
 
 
 def _deep(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Charge filters that serialize a value: `indent` is repeated for each entry and level."""
+    """`indent` is repeated for each entry and level."""
     start = steps.remaining
     steps.spend_nested(value)
     steps.spend_text((start - steps.remaining) * max(_numbers(args, kwargs), default=0))
 
 
 def charge_format(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Charge formatting. Raises RowError for field widths that are too large or not constant."""
+    """Charge formatting. Raises RowError for widths that are too large or not constant."""
     steps.spend_nested(value)
     left = steps.remaining
     steps.spend_nested([*args, *kwargs.values()])

@@ -1,4 +1,4 @@
-"""Step costs of the methods of text and of Python's containers, charged before the call."""
+"""Step costs of methods of text and containers, charged before the call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def charge_method(
 ) -> tuple[Any, ...]:
     """Charge a method call on `text`; return the arguments to call it with. Raises RowError.
 
-    A generator among the arguments is gathered into a list, because it can be read only once.
+    A generator can be read only once, so it becomes a list.
     """
     charge_arguments(steps, args, kwargs)
     if name in {"format", "format_map"}:
@@ -58,7 +58,7 @@ def charge_method(
 
 
 def charge_builtin(steps: StepLimit, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Charge a call of a Python builtin: a method of a list or mapping, or `dict`."""
+    """Charge a call of a list's or mapping's method, or of `dict`."""
     charge_arguments(steps, args, kwargs)
     owner: Any = getattr(called, "__self__", None)
     name = getattr(called, "__name__", "")

@@ -1,7 +1,7 @@
 """Jinja sandbox with step and size limits, so that planning an untrusted pull request always terminates.
 
-The sandbox prevents access to Python's internals; `runner.planner.templates.step_limit` bounds time and memory.
-This module overrides private members of Jinja; tests/planner/templates/test_jinja_internals.py names them.
+The sandbox hides Python's internals; `step_limit` bounds time and memory. This module overrides private members of
+Jinja; tests/planner/templates/test_jinja_internals.py names them.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         self.filters |= {name: metered(self.steps, name, filter_) for name, filter_ in filters.items()}
 
     def join_parts(self, parts: Iterable[Any]) -> str:
-        """Join the output of a block, or the operands of `~`."""
+        """Join a block's output, or the operands of `~`."""
         size, texts = 0, []
         for part in parts:
             if isinstance(part, (list, dict, tuple)):
@@ -128,7 +128,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return "".join(texts)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Prefer a column over a dict method of the same name; `row.items()` is always the method."""
+        """Prefer a column over a dict method of the same name; `row.items()` is the method."""
         if type(obj) is dict and attribute in obj:
             return obj[attribute]
         return super().getattr(obj, attribute)
@@ -210,7 +210,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     @contextmanager
     def with_tree_hook(self, tree_hook: Callable[[nodes.Template], None]) -> Iterator[None]:
-        """Call `tree_hook` with each tree before it is compiled, within this context."""
+        """Call `tree_hook` with each tree before it is compiled."""
         self._tree_hook = tree_hook
         try:
             yield
@@ -241,7 +241,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     @jinja2.pass_context  # prevents constant folding
     def _method(self, _context: Any, obj: Any, name: str) -> Any:
-        """Return the method for a call, even if a column has its name."""
+        """Return the method, even if a column has its name."""
         return super().getattr(obj, name)
 
     def _namespace(self, *args: Any, **kwargs: Any) -> Namespace:
@@ -257,7 +257,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _Context(Context):
-    """Jinja's context. Charges the copy of all columns given to a template that is included with context."""
+    """Charges the copy of all columns given to an included template."""
 
     def get_all(self) -> dict[str, Any]:
         environment = self.environment
@@ -267,7 +267,7 @@ class _Context(Context):
 
 
 class _Namespace(Namespace):
-    """Jinja's namespace with metered assignment: values that grow turn by turn are built in one."""
+    """Charges assignment, because loops build values in a namespace."""
 
     def __init__(self, steps: StepLimit, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -319,7 +319,7 @@ def _mark_comparisons(source: nodes.Template) -> None:
 
 
 def _limit_tokens(stream: TokenStream) -> Iterator[Token]:
-    """Yield a template's tokens. Raises TemplateSyntaxError beyond MAX_TOKENS."""
+    """Raises TemplateSyntaxError beyond MAX_TOKENS."""
     for number, token in enumerate(stream):
         if number >= MAX_TOKENS:
             message = (
@@ -338,7 +338,7 @@ def has_loops(tree: nodes.Template) -> bool:
 
 
 def is_stateless(tree: nodes.Template) -> bool:
-    """Return whether rendering a template never writes to its context: no assignments, blocks or macros."""
+    """Return whether rendering never writes to the context: no assignments, blocks or macros."""
     waiting: list[nodes.Node] = [tree]
     while waiting:
         node = waiting.pop()

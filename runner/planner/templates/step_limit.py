@@ -1,7 +1,6 @@
 """Step limit of one row's rendering, so that planning an untrusted pull request always terminates.
 
-Counting steps instead of seconds keeps rendering a pure function: it fails at the same place on every machine. For the
-cost of each filter see `runner.planner.templates.filter_costs`.
+Steps instead of seconds keep rendering a pure function: it fails at the same place on every machine.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ NUMBERS = frozenset({int, float, bool, type(None)})
 class RowError(Exception):
     """A row could not be rendered; the message names template, line and the row's columns.
 
-    `public` is the message without content of the row.
+    `public` omits the row's content.
     """
 
     code = "BS206"
@@ -73,10 +72,10 @@ class StepLimit:
             yield item
 
     def spend_nested(self, value: Any) -> None:
-        """Spend a step for each entry of a list or mapping, at any depth, before it is printed or compared.
+        """Spend a step for each nested entry, before a value is printed or compared.
 
         Shared references count each time, because nesting them multiplies the entries exponentially. Raises RowError,
-        also for an entry that is not plain data, such as a generator: its text would contain a memory address.
+        also for an entry that is not plain data, such as a generator.
         """
         if not isinstance(value, (list, tuple, dict)):
             return
