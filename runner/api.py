@@ -52,7 +52,7 @@ def load(
 ) -> Project:
     """Load specs, by default all of `specs/`. Raises SpecError.
 
-    The project's root is searched upward from `root` or the current folder.
+    The search for the project's root starts at `root` or here.
     """
     start = root or find_root(Path.cwd())
     return load_project(
@@ -66,7 +66,7 @@ def load(
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan and its rendered jobs, which last as long as the project is open."""
+    """A plan and its rendered jobs."""
 
     plan: Plan
     prepared: tuple[RenderedJob, ...]
@@ -139,7 +139,7 @@ class Session:
         self._count = 0
 
     def prepare(self, jobs: Sequence[JobSpec]) -> tuple[tuple[RenderedJob, ...], dict[str, BatchspecError]]:
-        """Render jobs. A job that can't be rendered is an error by address, and stops no other."""
+        """Render jobs. A failed one is an error by address, and stops no other."""
         commit = commit_of(self.context.project.root)
         prepared: list[RenderedJob] = []
         errors: dict[str, BatchspecError] = {}
@@ -379,10 +379,10 @@ def open_project(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     reads: bool = False,
 ) -> Iterator[Session]:
-    """Open a project for planning and applying. The end closes services and removes scratch files.
+    """Open a project. The end closes services and removes scratch files.
 
     `jobs` is the number of render processes, by default one a core. `reads` needs no permission to write. All jobs
-    share one provider setting: their own, or the one that `--provider` names.
+    share one provider setting.
     """
     places = ProjectPaths.for_provider(project.root, project.settings.store, project.isolated_provider)
     with ExitStack() as stack:

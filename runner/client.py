@@ -44,7 +44,7 @@ Raw = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class UploadInfo:
-    """A place for one upload: PUT the file to `upload_url` before `expires_at`, without the access key."""
+    """PUT the file to `upload_url` before `expires_at`, without the access key."""
 
     file_id: str
     upload_url: str = field(repr=False)
@@ -92,10 +92,10 @@ class Client:
     """One account of the batch API. A context manager; threads may share it.
 
     `api_key` defaults to MODEL_ACCESS_KEY, DIGITALOCEAN_TOKEN or GRADIENT_API_KEY in the environment, `base_url` to
-    BATCHSPEC_BASE_URL, else DigitalOcean. A key is sent only to DigitalOcean's hosts, this machine, and hosts in
+    BATCHSPEC_BASE_URL, else DigitalOcean. A key is sent only to DigitalOcean, this machine, and hosts in
     BATCHSPEC_TRUST_HOSTS. A service on this machine needs none. `sleep` takes seconds.
 
-    Raises TrustError if the key may not be sent to the host, Unauthorized if there is none.
+    Raises TrustError if the host may not receive the key, Unauthorized without a key.
     """
 
     def __init__(self, api_key: str | None = None, *, base_url: str | None = None, sleep: Sleep = time.sleep) -> None:
@@ -112,7 +112,7 @@ class Client:
         return f"Client(base_url={self._http.base_url!r})"
 
     def close(self) -> None:
-        """Close connections. The client can't be used any more."""
+        """Close connections."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -144,7 +144,7 @@ class Files:
 
 
 class Batches:
-    """Batch jobs: `client.batches`. Every method raises `runner.errors.ProviderError`."""
+    """Batch jobs: `client.batches`. Methods raise `runner.errors.ProviderError`."""
 
     def __init__(self, http: Http, retry: RetryPolicy) -> None:
         self.files = Files(http)
@@ -167,8 +167,8 @@ class Batches:
         """Create a batch job from an uploaded file. None is not sent.
 
         `request_id` is the idempotency key, random by default: a create with a used key returns the job it made. After
-        a lost answer, the job is searched in the list, then the create is sent again with its key; it makes one job. To
-        be safe across runs of a program, derive the same `request_id` in both.
+        a lost answer, the client searches the list, then repeats the create with its key; it makes one job. To be safe
+        across runs of a program, derive the same `request_id` in both.
 
         Raises Rejected, NotFound (no such file), Conflict (the key was used for something else). Raises Unreachable or
         ServerError if the outcome is unknown; a note on the error has the `request_id`.
@@ -195,7 +195,7 @@ class Batches:
         return _batch(endpoints.get_batch(self._http, batch_id))
 
     def results(self, batch_id: str) -> ResultInfo:
-        """Return new download URLs. Raises NotReady before there are any, NotFound when they are gone."""
+        """Return new download URLs. Raises NotReady, or NotFound when they are gone."""
         answer = endpoints.results(self._http, batch_id)
         urls = wire.read_results(answer)
         return ResultInfo(urls.output_url, urls.error_url, urls.expires_at, MappingProxyType(answer))
@@ -208,7 +208,7 @@ class Batches:
         return _batch(endpoints.cancel_batch(self._http, batch_id))
 
     def list(self, *, status: str | None = None) -> Iterator[Batch]:
-        """Yield the account's jobs, newest first, or those in one status. Fetches page by page."""
+        """Yield the account's jobs, newest first, page by page."""
         for entry in endpoints.iter_batches(self._http, status or ""):
             yield _as_batch(entry.batch, entry.raw)
 
@@ -244,7 +244,6 @@ class Batches:
             raise Unreachable(f"cannot parse the answer to a create request: {exc.message}") from exc
 
     def _find(self, key: str) -> Batch | None:
-        """Return the job that a create with this key made, if it is among the newest."""
         try:
             recent = islice(endpoints.iter_batches(self._http), RECENT)
             return next((_as_batch(e.batch, e.raw) for e in recent if e.batch.request_id == key), None)

@@ -37,10 +37,9 @@ class Watcher(Protocol):
         ...
 
     def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
-        """Handle the progress of `what`; `total` is 0 if unknown.
+        """Handle progress; `total` is 0 if unknown. Called from several threads.
 
-        `render JOB`, `upload JOB`, `fetch JOB` and `index JOB` count bytes, `answers JOB` requests, and `write JOB`
-        rows. Called from several threads.
+        `render JOB`, `upload JOB`, `fetch JOB` and `index JOB` count bytes, `answers JOB` requests, `write JOB` rows.
         """
         ...
 
@@ -66,7 +65,7 @@ class Realm:
 
 @dataclass(slots=True)
 class Context:
-    """What a command's jobs share. Services are opened on first use."""
+    """What a command's jobs share. Opens services on first use."""
 
     project: Project
     places: ProjectPaths
@@ -111,7 +110,7 @@ class Context:
         return self._apis[name]
 
     def profile_of(self, realm: str) -> Profile | None:
-        """Return a profile whose realm is `realm`, or None."""
+        """Return a profile with this realm, or None."""
         settings = self.project.settings
         known = [job.profile for job in self.project.jobs] + list(settings.providers.values())
         known += [profile for name in ("digitalocean", "local") if (profile := settings.profile(name))]
@@ -152,7 +151,7 @@ class Context:
             raise disk_error(OSError(error.errno, error.strerror, shown)) from error
 
     def lock_paths(self) -> tuple[str, ...]:
-        """Return every lockfile next to the specs, even if its spec is gone."""
+        """Return every lockfile next to specs, even without a spec."""
         folders = {"specs", *(str(PurePosixPath(job.lock_path).parent) for job in self.project.jobs)}
         found = {
             path.relative_to(self.places.files).as_posix()
@@ -179,7 +178,7 @@ class Context:
         return tuple(line for lines in found for line in lines if line.job in names)
 
     def errors_recorded(self, spec: JobSpec, line: OutputLine, digest: Callable[[Path], str] = sha256_file) -> bool:
-        """Return whether the file of failed rows is as recorded, or not wanted."""
+        """Return whether the file of failed rows, if any, is as recorded."""
         path, said = spec.job.output.errors, line.errors
         if path is None:
             return True
@@ -187,5 +186,5 @@ class Context:
         return said is not None and said.path == path and file.is_file() and digest(file) == said.digest
 
     def save_lockfile(self, lock_path: str, lockfile: Lockfile) -> None:
-        """Write a lockfile if its bytes have changed."""
+        """Write a lockfile if its bytes changed."""
         write_if_changed(self.places.lockfile(lock_path), lockfile.text())

@@ -42,8 +42,8 @@ from dataclasses import dataclass, replace
 class Problem:
     """One mistake in a user's file.
 
-    `line` and `column` count from 1; 0 is the whole file. `public` is the message without values from rows, empty if
-    they can't be removed. If `file` is `~`, the message has no place.
+    `line` and `column` count from 1; 0 is the whole file. `public` has no values from rows, or is empty. If `file` is
+    `~`, the message has no place.
     """
 
     file: str
@@ -84,7 +84,7 @@ def read_more(codes: Iterable[str]) -> str:
 
 
 class BatchspecError(Exception):
-    """Base of all errors. `hint` is what to do next, `usual_hint` its default, `code` the error's page."""
+    """Base of all errors. `hint` is what to do next, `code` the error's page."""
 
     code: str = ""
     usual_hint: str = ""
@@ -106,7 +106,7 @@ class BatchspecError(Exception):
 
 
 class _Problems(BatchspecError):
-    """A list of problems, sorted by file and place, never empty."""
+    """Problems, sorted by file and place, never empty."""
 
     def __init__(self, problems: list[Problem] | tuple[Problem, ...], *, hint: str = "") -> None:
         usual = type(self).code
@@ -223,7 +223,7 @@ class ServiceError(BatchspecError):
 
 
 class ProviderError(BatchspecError):
-    """A call to the service failed."""
+    """A call failed."""
 
     code = "BS500"
 
@@ -248,7 +248,7 @@ class Malformed(ProviderError):
 class ApiError(ProviderError):
     """The service answered with an error status.
 
-    `error_id` is the error's name at the service, such as `not_found`; `request_id` is for the service's support.
+    `error_id` is the error's name, such as `not_found`; `request_id` is for the service's support.
     """
 
     def __init__(self, message: str, *, status: int, error_id: str = "", request_id: str = "", hint: str = "") -> None:

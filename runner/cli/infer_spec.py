@@ -128,7 +128,6 @@ def _unique(values: Sequence[Any]) -> bool:
 
 
 def _encoding(path: Path) -> str:
-    """Guess a file's encoding; compressed files and parquet count as UTF-8."""
     with path.open("rb") as file:
         start = file.read(4)
         if path.suffix.lower() not in {".csv", ".tsv"}:
@@ -146,7 +145,7 @@ def _encoding(path: Path) -> str:
 
 
 def _delimiter(root: Path, path: str, encoding: str) -> str:
-    """Return the delimiter of a csv file, if not a comma: it splits the first records evenly."""
+    """Return the delimiter of a csv file if it is not a comma."""
     from runner.planner.input.streams import InputFiles, open_stream  # noqa: PLC0415
 
     if ".csv" not in (suffix.lower() for suffix in Path(path).suffixes[-2:]):
@@ -166,7 +165,6 @@ def _delimiter(root: Path, path: str, encoding: str) -> str:
 
 
 def _count(text: str, mark: str) -> int:
-    """Return the number of values in each of the first records; 1 if they differ."""
     records = itertools.islice(csv.reader(io.StringIO(text, newline=""), delimiter=mark), _RECORDS)
     try:
         counts = {len(record) for record in records if record}

@@ -48,7 +48,6 @@ def load_jobs(
 def _recorded_jobs(
     project: Project, variables: dict[str, str], names: list[str] | None
 ) -> tuple[Project, tuple[JobSpec, ...]] | None:
-    """Return jobs with their recorded partitions; None if a name matches no recorded one."""
     import os  # noqa: PLC0415
 
     from runner.operations.partitions import with_partitions  # noqa: PLC0415
@@ -80,7 +79,6 @@ def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
 
 
 def _partition(project: Project, name: str) -> list[tuple[str, str]]:
-    """Return the partition values in an address."""
     base, bracket, inside = name.partition("[")
     jobs = (*project.jobs, *project.unbound)
     wanted = {var for job in jobs if job.job.name == base for var in job.partition}

@@ -41,9 +41,9 @@ def signed_plan(path: Path, project: Project) -> PlanFile:
 
 
 def planned_jobs(saved: PlanFile, path: Path, project: Project, chosen: Sequence[JobSpec]) -> tuple[JobSpec, ...]:
-    """Return a saved plan's jobs. Raises BatchspecError, naming the provider, for a plan of another one.
+    """Return a saved plan's jobs. Raises BatchspecError for a plan of another provider.
 
-    It never switches the provider: the file is not trusted.
+    The provider is never switched: the file is not trusted.
     """
     from runner.jobspec.realm import realm_name, realm_of  # noqa: PLC0415
 

@@ -50,17 +50,17 @@ class Git:
         return found.decode().strip()
 
     def read(self, commit: str, path: str) -> bytes | None:
-        """Return a file's bytes in a commit; None if it is missing. Raises BatchspecError."""
+        """Return a file's bytes; None if missing. Raises BatchspecError."""
         name = self._blob(commit, path)
         return None if name is None else run_git(self._folder, "cat-file", "blob", name)
 
     def files(self, commit: str, folder: str) -> tuple[str, ...]:
-        """Return the files below a folder in a commit."""
+        """Return the files below a folder."""
         text = run_git(self._folder, "ls-tree", "-r", "-z", "--name-only", commit, "--", f"./{folder}")
         return tuple(name for name in text.decode(errors="replace").split("\0") if name)
 
     def copy(self, commit: str, path: str, target: Path) -> bool:
-        """Copy a file of a commit to `target` in pieces. Return False if it is missing."""
+        """Copy a file to `target` in pieces. Return False if missing."""
         name = self._blob(commit, path)
         with target.open("wb") as file:
             if name is not None:

@@ -42,9 +42,9 @@ READABLE = frozenset({"jsonl", "csv"})
 
 
 def read_rows(path: Path, kind: str = "jsonl", name: str = "") -> Iterator[AnswerRow]:
-    """Yield the rows of an output in order; skip lines that are not rows.
+    """Yield an output's rows in order; skip lines that are not rows.
 
-    `name` selects the decompression of a copy. Raises OSError if it can't be read or decompressed.
+    `name` selects the decompression of a copy. Raises OSError if it can't be read.
     """
     for fields in _fields(path, kind, name or path.name):
         row = _row(fields)
@@ -103,7 +103,7 @@ _COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
 
 
 def parse_row(line: bytes) -> AnswerRow | None:
-    """Return the row of a JSON line; None if it is not one."""
+    """Return a JSON line's row, or None."""
     try:
         return _row(orjson.loads(line))
     except orjson.JSONDecodeError:
@@ -152,7 +152,7 @@ def answer_text(row: AnswerRow) -> str | None:
 
 
 def is_refused(row: AnswerRow) -> bool:
-    """Return whether the model refused, or gave neither error nor text."""
+    """Return whether the model refused."""
     if row.refusal is not None:
         return True
     if row.calls is not None or row.finish_reason in _CALLED:

@@ -85,7 +85,7 @@ class Run:
 
     @property
     def duration(self) -> timedelta | None:
-        """Time from the first creation to the last end; None while it runs."""
+        """Time from first creation to last end; None while it runs."""
         if self.running or not self.started or not self.ended:
             return None
         return datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.started)

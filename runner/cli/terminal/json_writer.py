@@ -60,7 +60,7 @@ def tell_error(arguments: Sequence[str], error: BatchspecError) -> None:
 class JsonWriter:
     """A watcher that writes lines: the version first, an error that ends the command last.
 
-    Use as a context manager around all that a command does. `apply` also writes events, and its exit code last.
+    Use as a context manager around the whole command.
     """
 
     error_written: ClassVar[bool] = False

@@ -25,7 +25,7 @@ _BYTES = {"render", "upload", "fetch", "index"}
 _DRAWN_EVERY = 0.25
 _DRAWN_LEAST = 10.0
 _SHARE = 200
-"""Seconds between drawings: this many times the duration of one, between these two."""
+"""Seconds between drawings: this many times the last one's, between these two."""
 _LINE_FIRST = 15.0
 _LINE_LEAST = 600.0
 """Seconds between plain lines: a tenth of the time so far, between these two."""
@@ -46,7 +46,7 @@ _ENDS = {"succeeded": "done"}
 
 @dataclass(slots=True)
 class Work:
-    """One piece of work. `first` was done already when it was `begun`; `total` is 0 if unknown."""
+    """One piece of work. `first` was done when it was `begun`; `total` is 0 if unknown."""
 
     verb: str
     label: str
@@ -205,7 +205,7 @@ class Progress:
                 self._draw_if_due()
 
     def fetched(self, job: str, answers: int, cost: float | None) -> None:
-        """Record the answers of a fetched batch, and its cost in USD if known."""
+        """Record the answers and cost (USD) of a fetched batch."""
         with self._turn:
             known = self._jobs.get(job)
             if known is None:
@@ -297,7 +297,6 @@ class Progress:
 
 
 def _on_resize(call: Callable[[], None] | None) -> None:
-    """Call this whenever the window's size changes; None stops it. Works in the main thread only."""
     number = getattr(signal, "SIGWINCH", None)
     if number is None or threading.current_thread() is not threading.main_thread():
         return

@@ -130,7 +130,7 @@ class Terminal:
 
 
 def _is_live() -> bool:
-    """Return whether stderr is an interactive terminal. Some CI services have one without a user."""
+    """Return whether stderr is an interactive terminal; some CI services fake one."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"} and "CI" not in os.environ
 
 
@@ -165,7 +165,7 @@ def _with_fields(_logger: object, _name: str, entry: MutableMapping[str, Any]) -
 
 
 def configure_logs(verbose: int, log_format: str, no_color: bool) -> Any:
-    """Set up structlog on stderr, at info or, with -vv, debug. Return a logger."""
+    """Set up structlog on stderr. Return a logger."""
     import structlog  # noqa: PLC0415  it costs to import, and most commands log nothing
 
     plain = no_color or bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
