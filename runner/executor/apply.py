@@ -71,7 +71,6 @@ def _abandon_blocked(context: Context, runs: Sequence[JobRun]) -> None:
 
 
 def _advance_all(context: Context, runs: Sequence[JobRun]) -> None:
-    """Advance jobs under their lockfile's lock; contended locks come last."""
     groups: dict[Path, list[JobRun]] = {}
     for run in runs:
         groups.setdefault(context.places.lock(run.lock_path), []).append(run)

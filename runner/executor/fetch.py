@@ -40,9 +40,7 @@ def fetch_batch(
 ) -> ResultIndex:
     """Fetch results, and decide whether missing ones are gone for good.
 
-    ended_by: latest time of its end; None: long ago.
-
-    Raises NotFound if they are gone, NotVisibleYet if they may still appear.
+    ended_by: latest time of its end. Raises NotFound if they are gone, else NotVisibleYet.
     """
     settled = gone_before or results_settled(profile.kind, batch, ended_by, context.now())
     try:
@@ -65,10 +63,8 @@ def fetch(
 ) -> ResultIndex:
     """Download and index results. A batch without answers gives an empty index.
 
-    If lines are missing, download once more from new URLs and keep the lines of both downloads.
-
-    progress, reading: called with bytes downloaded and indexed.
-    settled: all its results must be visible by now.
+    If lines are missing, download once more from new URLs and keep the lines of both downloads. `settled`: all results
+    must be visible by now. `progress` and `reading` get bytes.
 
     Raises NotFound if results are missing, NotReady, or ProviderError.
     """
@@ -144,7 +140,6 @@ def _completeness(summary: Summary) -> tuple[int, int, bool]:
 def _download(
     api: BatchApi, batch: RemoteBatch, files: tuple[Path, Path], progress: Progress | None, *, settled: bool
 ) -> bool:
-    """Return whether the counts promise no other files."""
     counts = batch.counts
     try:
         urls = api.results(batch.batch_id)

@@ -227,7 +227,7 @@ class JobRun:
         )
 
     def _record_partition(self, seen: Observed) -> None:
-        """Record the partition's state without a rewrite: later batches may have added nothing."""
+        """Record the partition's state: later batches may have added nothing."""
         lockfile = self._context.lockfile(self._spec.lock_path)
         line = lockfile.outputs[self._spec.job.output.path]
         line = line.model_copy(update={"partition": self._partition(lockfile, seen)})

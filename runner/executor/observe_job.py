@@ -28,7 +28,6 @@ def observe_job(
 ) -> Observed:
     """Observe a job with all downloaded results, and plan it. Raises BatchspecError.
 
-    listed, api: None if the service is not asked.
     gone: batches that lost their results.
     """
     lockfile = job_lockfile(context, desired.spec)

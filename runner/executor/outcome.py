@@ -49,7 +49,7 @@ class Outcome:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why whole batches failed, each cause once."""
+        """Why whole batches failed."""
         return self.plan.failures if self.plan is not None and self.end != "succeeded" else ()
 
 

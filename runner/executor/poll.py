@@ -40,8 +40,7 @@ class PollTarget:
 class Blocked:
     """Why a job can't continue, and for how many seconds (0: unknown).
 
-    settles: it ends after `seconds` in any case.
-    code: error code if the command does not wait.
+    settles: it ends after `seconds` in any case. `code`: error if the command does not wait.
     """
 
     job: str
@@ -151,7 +150,7 @@ class Poller:
         return ended
 
     def _report_progress(self, address: str, batches: Sequence[RemoteBatch]) -> None:
-        """Report counts. Those of batches that ended stay, so they never shrink."""
+        """Report counts that never shrink."""
         counts = self._counts.setdefault(address, {})
         counts |= {batch.batch_id: batch.counts for batch in batches}
         if not counts:

@@ -1,7 +1,7 @@
 """Before a rewrite of the output, store answers that only it has.
 
-Raw results can be lost: the store is deleted, and the service keeps them for weeks only. Then a trusted output is the
-last copy. Its rows are stored next to the raw results.
+Raw results can be lost: the service keeps them for weeks only. Then a trusted output is the last copy. Its rows are
+stored next to the raw results.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def recover_answers(context: Context, spec: JobSpec, seen: Observed, done: set[str]) -> bool:
     """Store answers that only a trusted output has. Return whether there were any.
 
-    Copies outputs that can't be read back. Raises StoreError if a rewrite would lose answers.
+    Raises StoreError if a rewrite would lose answers.
     """
     recovered = False
     for known in seen.batches:
@@ -51,7 +51,6 @@ def recover_answers(context: Context, spec: JobSpec, seen: Observed, done: set[s
 
 
 def _protect_outputs(context: Context, spec: JobSpec, seen: Observed) -> None:
-    """Back up outputs. Raises StoreError if their policy refuses."""
     path = context.places.output(spec.job.output.path)
     if seen.output_policy is OverwritePolicy.REFUSE:
         raise StoreError(

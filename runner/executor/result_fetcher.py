@@ -151,7 +151,7 @@ class ResultFetcher:
         self._deferred.append(error)
 
     def _refresh(self, known: BatchRecord) -> RemoteBatch:
-        """Return the batch as it is now: details of an incomplete one decide what is resubmitted."""
+        """Return the batch as it is now: an incomplete one's details decide what is resubmitted."""
         listed = known.remote
         if listed is not None and listed.status == "completed":
             return listed

@@ -165,7 +165,7 @@ class Submitter:
     def _tasks(
         self, target: Submission, action: Submit, seen: Observed, *, canary: bool
     ) -> Iterator[Callable[[], tuple[BatchLine, RemoteBatch]]]:
-        """Yield a task for each shard with room. Cut each only when needed."""
+        """Cut each shard only when there is room."""
         seen.realm.shards.mkdir(parents=True, exist_ok=True)
         remaining = math.inf if self._room.batches is None else self._room.batches
         for shard in self._shards(action, seen.realm.shards, canary=canary):

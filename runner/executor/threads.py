@@ -53,8 +53,8 @@ class _Pool(Generic[T]):
 def run_tasks(tasks: Iterable[Callable[[], T]], workers: int = TRANSFERS) -> Iterator[T]:
     """Run at most `workers` tasks at once. Yield results in the order in which they end.
 
-    After a failure, tasks under way finish and yield; then the first error is raised. Ctrl-C leaves at once: threads
-    are daemons, and the ledger has their intents.
+    After a failure, tasks under way finish and yield; then it is raised. Ctrl-C leaves at once: threads are daemons,
+    and the ledger has their intents.
     """
     pool = _Pool[T]()
     source = iter(tasks)

@@ -47,9 +47,7 @@ def check_unrecognized_batches(
 ) -> None:
     """Raise ConflictError if unrecorded batches may be this job's, at a service without keys and metadata.
 
-    known: batches of all lockfiles and of the ledger.
-    sizes: request counts of the shards to submit.
-    last: the job's newest recorded batch. Older ones belong to other jobs.
+    sizes: request counts of the shards to submit. `last`: the newest recorded batch; older ones belong to other jobs.
     """
     since = moment_of(last.created_at) if last is not None else None
     unrecognized = [

@@ -27,7 +27,6 @@ class _Failed:
 
 
 def _failed(batches: Sequence[BatchRecord]) -> list[_Failed]:
-    """Return the newest run's failed batches; refused ones only if none was accepted since."""
     run = latest_run(batches)
     accepted = max((number for number, one in enumerate(run) if not one.refused), default=-1)
     found = []
@@ -45,7 +44,7 @@ def _failed(batches: Sequence[BatchRecord]) -> list[_Failed]:
 
 
 def causes(batches: Sequence[BatchRecord]) -> tuple[str, ...]:
-    """Return why batches of the newest run failed, the commonest cause first. Needs no rendering."""
+    """Return why batches of the newest run failed, the commonest cause first."""
     return _grouped(_failed(batches))
 
 
@@ -62,7 +61,7 @@ def _grouped(failed: Sequence[_Failed]) -> tuple[str, ...]:
 
 
 def reasons(desired: Desired, batches: Sequence[BatchRecord], shards: Path, shown: str) -> Iterator[str]:
-    """Yield why batches of the newest run failed, with rows. `shown`: the shards' folder."""
+    """Yield why batches of the newest run failed, with rows."""
     failed = _failed(batches)
     yield from _grouped([one for one in failed if not any(one.lines)])
     for one in failed:

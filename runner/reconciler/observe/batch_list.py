@@ -17,7 +17,7 @@ MAX_AGE = 10.0
 
 
 class BatchListCache:
-    """Services' lists, trusted for `seconds` by apply and read once by other commands."""
+    """Services' lists, trusted for `seconds` by apply."""
 
     def __init__(self, now: Callable[[], datetime], seconds: float = math.inf) -> None:
         self._now = now
@@ -47,8 +47,8 @@ def list_back(api: BatchApi, now: datetime) -> dict[str, RemoteBatch]:
 def newest_first(api: BatchApi, now: datetime) -> Iterator[RemoteBatch]:
     """Yield batches within retention. Read pages only as needed.
 
-    Old batches end the listing only if it was in order so far, and if they are old compared with the newest batch, by
-    the service's clock. A missed batch could be paid for twice.
+    Old batches end an ordered listing, if they are old compared with the newest one by the service's clock. A missed
+    batch could be paid for twice.
     """
     ordered, before = True, datetime.max.replace(tzinfo=UTC)
     newest = datetime.min.replace(tzinfo=UTC)

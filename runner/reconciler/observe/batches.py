@@ -40,8 +40,7 @@ class ResultState(Enum):
 class BatchRecord:
     """Everything known here of one batch.
 
-    remote: None if the service was not asked or does not have it.
-    forgotten: the service has no batch or no results.
+    remote: None if the service was not asked or does not have it. `forgotten`: it has no batch or no results.
     adopted: no lockfile of the job has it yet.
     """
 
@@ -60,7 +59,7 @@ class BatchRecord:
     def missing_at_service(self) -> bool:
         """Whether the service no longer has the batch or its results.
 
-        The lockfile may have recorded that with another account's key, so a listed batch is tried again.
+        Another account's key may have caused that, so a listed batch is tried again.
         """
         return self.forgotten or (self.line.gone and self.index is None and self.remote is None)
 
@@ -113,10 +112,7 @@ class BatchRecord:
 
     @property
     def completed(self) -> int | None:
-        """Requests answered, by the service's count, or None.
-
-        In a completed batch each was answered or failed, even if counts lag.
-        """
+        """Requests answered, by the service's count, or None. Counts may lag in a completed batch."""
         counts = self._counts
         if counts is None:
             return None
@@ -137,9 +133,7 @@ def collect_batches(
 ) -> tuple[BatchRecord, ...]:
     """Return a job's batches ordered by (created_at, batch id), which decides between two answers.
 
-    listed, api: None if the service is not asked.
-
-    Result files without an index count as missing. Raises ProviderError.
+    listed, api: None if the service is not asked. Raises ProviderError.
     """
     realm, names = context.realm(spec), context.names(spec)
     here = _LocalResults(realm)
@@ -170,7 +164,6 @@ def collect_batches(
 def _owner(
     project: str, names: Sequence[str], creates: Sequence[Create], remote: RemoteBatch
 ) -> tuple[str, Create | None] | None:
-    """Return the job name and create of a listed batch; None for another job's."""
     create = next((create for create in creates if _made(project, create, remote)), None)
     if create is not None:
         return create.address, create
@@ -181,7 +174,7 @@ def _owner(
 def latest_run(known: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
     """Return the batches with the newest batch's pins, and all in flight.
 
-    Adopted and imported batches have no pins. If the newest has none, return the trailing ones without.
+    Adopted and imported batches have no pins.
     """
     if not known:
         return ()
@@ -279,7 +272,7 @@ def with_created_at(line: BatchLine, remote: RemoteBatch) -> BatchLine:
 
 
 def timestamp(moment: datetime | None) -> str:
-    """Return a time as the lockfile has it, in UTC; empty if unknown."""
+    """Return a lockfile's time in UTC; empty if unknown."""
     if moment is None:
         return ""
     text = moment.astimezone(UTC).isoformat()
@@ -301,7 +294,7 @@ def _remote(
 
 
 class _LocalResults:
-    """What the store has. Lists its folders once: it has few batches of a long history."""
+    """What the store has. Its folders are listed once."""
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm

@@ -30,7 +30,7 @@ class _Answered:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """The keys of a shard that are not in `read`, still in their file."""
+    """Keys of a shard without those in `read`."""
 
     hold: BatchOutcome
     round: int
@@ -42,10 +42,7 @@ class _Sent:
 
 @dataclass(frozen=True, slots=True)
 class KeyFactsReader:
-    """The evidence of all batches. `sources` are numbered as their `Answers`.
-
-    ended, failures: how the batch of each `SentKeys` ended, and why it failed.
-    """
+    """The evidence of all batches."""
 
     sources: tuple[AnswerSource, ...]
     ended: tuple[str, ...]
@@ -58,7 +55,7 @@ class KeyFactsReader:
     def about(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Evidence:
         """Return the evidence on keys from `lowest` up to, not including, `after` (empty: to the end).
 
-        Its iterators read files once and may raise StoreError.
+        Read its iterators once. They raise StoreError.
         """
         whole = self.whole
         return Evidence(
@@ -94,10 +91,7 @@ def collect_key_facts(
     retry_failed: bool = False,
     later: Collection[str] = (),
 ) -> KeyFactsReader:
-    """Return the evidence of `batches`, and of answers in the output (`from_outputs`).
-
-    later: batches that ended after the user asked for retries.
-    """
+    """Return the evidence of batches and outputs. `later`: batches that ended after the user asked for retries."""
     answered: list[_Answered] = []
     sent: list[_Sent] = []
     failures: list[Failure | None] = []
@@ -143,10 +137,7 @@ def collect_key_facts(
 
 
 def failure_of(known: BatchRecord) -> Failure | None:
-    """Return why a batch failed, as an error for its rows, or None.
-
-    A reason about one line does not apply to the others.
-    """
+    """Return why a batch failed, as an error for its rows, or None. One line's reason is not the others'."""
     summary = known.index.summary if known.index is not None else None
     if summary is None or not summary.failure:
         return None
@@ -156,7 +147,7 @@ def failure_of(known: BatchRecord) -> Failure | None:
 
 
 def _round(known: BatchRecord) -> int:
-    """Return a batch's round, bounded to one byte: a service's metadata may give it."""
+    """Return a batch's round, bounded to one byte: it may be untrusted."""
     return min(known.line.round, _MOST_ROUNDS)
 
 

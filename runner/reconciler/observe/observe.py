@@ -1,7 +1,4 @@
-"""Observe one job and classify its request keys.
-
-Changes nothing at the service. Writes only to the scratch folder.
-"""
+"""Observe one job. Changes nothing at the service, and writes only to the scratch folder."""
 
 from __future__ import annotations
 
@@ -40,10 +37,7 @@ from runner.state.sorted_file import SortedFile
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """What the user asked for, by job address.
-
-    ended: batches that had ended when apply began. `retry_failed` is limited to those; None means all.
-    """
+    """What the user asked for, by job address. `retry_failed` covers only batches in `ended`, None means all."""
 
     ask_unknown: frozenset[str] = frozenset()
     retry_failed: frozenset[str] = frozenset()
@@ -56,8 +50,7 @@ class ApplyOptions:
 class Observed:
     """One job as it is now, and its plan.
 
-    from_outputs: answers read from outputs, by batch.
-    output_policy, errors_policy: overwrite policies of the output and of its file of failed rows.
+    output_policy, errors_policy: of the output and of its file of failed rows.
     sizes: requests of each shard to submit.
     """
 
@@ -87,7 +80,6 @@ def observe(
     """Observe one job and plan it. Raises BatchspecError.
 
     lockfile, batches: from `job_lockfile()` and `collect_batches()`, with indexes rebuilt.
-    api: None if the service is not asked. `gone`: batches that lost their results.
     """
     spec = desired.spec
     realm = context.realm(spec)
@@ -159,10 +151,7 @@ def _read_outputs(
     files: OutputFiles,
     recorded: Future[bool],
 ) -> tuple[dict[str, OutputAnswers], dict[str, OutputAnswers]]:
-    """Return answers in the job's own output, and in any of its outputs, by batch.
-
-    An output counts only if its digest is `recorded` in the lockfile.
-    """
+    """Return answers in the job's own output, and in any. Only a `recorded` digest counts."""
     scratch, root = desired.spool.folder, context.places.files
     unread = any(known.results is not ResultState.PRESENT for known in batches)
     current: list[Path] = []
@@ -205,7 +194,7 @@ def _recognise(
     from_outputs: dict[str, OutputAnswers],
     classified: partial[Classification],
 ) -> tuple[BatchRecord, ...]:
-    """Find the keys of batches without a stored shard: the same shard may be rendered here."""
+    """Find keys of batches without a stored shard: the same shard may be rendered here."""
     missing = {
         known.line.batch: known.line.shard
         for known in batches

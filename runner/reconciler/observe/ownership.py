@@ -22,7 +22,7 @@ _LOOKED_AT = 1_000
 def check_ownership(context: Context, desired: Desired, names: Sequence[str], batches: Collection[str]) -> None:
     """Raise StoreError if git has an output or file of failed rows that the job did not write.
 
-    It did if a lockfile line under one of its `names` has the digest, or if a row has one of its `batches` or keys.
+    Its digest in a lockfile, or a row with the job's batch or key, proves that it did.
     """
     output = desired.spec.job.output
     root = context.project.root

@@ -1,4 +1,4 @@
-"""Find moved outputs of a job, by the bytes of a recorded one."""
+"""Find a job's moved outputs by their bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.state.lockfile_lines import OutputLine
 def find_previous_outputs(root: Path, recorded: Iterable[OutputLine], own: Iterable[Path]) -> tuple[Path, ...]:
     """Return files below `root` with the bytes of a recorded output or of its failed rows.
 
-    own: files that the job writes now; an older one may be there.
+    own: files that the job writes now.
     """
     lines = list(recorded)
     apart = [line.errors for line in lines if line.errors is not None and line.errors.rows]
@@ -26,7 +26,7 @@ def find_previous_outputs(root: Path, recorded: Iterable[OutputLine], own: Itera
 
 
 def failed_rows_of(root: Path, line: OutputLine) -> tuple[Path, ...]:
-    """Return the unchanged file of a recorded output's failed rows."""
+    """Return a recorded output's unchanged file of failed rows."""
     if line.errors is None or not line.errors.rows:
         return ()
     found = _inside(root, [line.errors.path])

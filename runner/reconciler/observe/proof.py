@@ -27,7 +27,7 @@ _SKEW = timedelta(days=1)
 class Proof:
     """Batches whose answers come from the output alone.
 
-    unknown: the service does not know them and should. unproven: answers of the others.
+    unknown: the service should know them and does not. `unproven`: answers of the others.
     """
 
     unknown: tuple[str, ...] = ()
@@ -42,10 +42,9 @@ def prove(
     used: Collection[str],
     api: BatchApi | None,
 ) -> Proof:
-    """Check batches with answers from the output. `api` is None if the service is not asked.
+    """Check batches with answers from the output, if the list should have them.
 
-    Asks only for batches that the list should have had, one at a time. Never asks the service that `local` starts: it
-    forgets with the store.
+    Asks for one at a time. Never asks the service that `local` starts: it forgets with the store.
     """
     unknown: list[str] = []
     unproven = 0

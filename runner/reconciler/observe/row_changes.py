@@ -15,7 +15,7 @@ MOST_ROWS = 200_000
 
 
 def row_changes(desired: Desired, output: Path, rows: int) -> RowChanges | None:
-    """Compare rows by id, else number, with a recorded output; None if that costs too much."""
+    """Compare rows with a recorded output; None if that costs too much."""
     if max(rows, desired.spool.rows) > MOST_ROWS:
         return None
     before: dict[bytes, bytes] = {}

@@ -1,6 +1,6 @@
 """The canary: a small first batch that must pass before the rest is submitted.
 
-A mark in the lockfile, under the same pins, identifies it. A lost mark costs another canary, never the rest.
+A mark in the lockfile, under the same pins, identifies it. A lost mark costs another canary.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FIX = "fix the prompt or the parameters, which makes a new canary; or raise"
 def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus:
     """Return a canary's status. Raises BatchspecError if it failed.
 
-    An expired batch proves nothing about the prompt, so requests due for another round are no failure.
+    Requests due for another round are no failure.
     """
     canary = spec.job.canary
     if canary is None:
@@ -146,7 +146,7 @@ def _check_batch(spec: JobSpec, known: BatchRecord) -> _CheckedBatch:
 
 
 def _checker(spec: JobSpec) -> Callable[[Answer], str]:
-    """Return a function that describes what is wrong with an answer. Refusals are answers."""
+    """Return a function that describes a bad answer. Refusals are answers."""
     if spec.schema is not None:
         from runner.outputs.schema_check import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
 

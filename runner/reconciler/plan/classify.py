@@ -25,7 +25,7 @@ Codes = npt.NDArray[np.bool_]
 class Answers:
     """Results of one ended batch, sorted by key. `passing[n]`: code n is transient.
 
-    Sources are ordered by (created_at, batch id). `later`: it ended after a user asked for retries.
+    Order sources by (created_at, batch id). `later`: it ended after a user asked for retries.
     """
 
     number: int
@@ -54,7 +54,7 @@ class BatchOutcome(Enum):
 class SentKeys:
     """Sorted keys of one batch's shard; if INCOMPLETE, those without a result line.
 
-    `later`: the batch ended after a user asked for unknown requests, which does not release its keys.
+    later: it ended after a user asked for unknown requests.
     """
 
     hold: BatchOutcome
@@ -65,11 +65,11 @@ class SentKeys:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of some keys. `answers` and `held` are read once.
+    """All that is known of some keys. Read `answers` and `held` once.
 
     blocked: a batch in flight has unknown keys, so it may have any unanswered key.
-    unreadable: an unreadable ended batch has unknown keys.
-    unreadable_since_request: one ended after a user asked for unknown requests, which does not release it.
+    unreadable: an ended batch without results has unknown keys.
+    unreadable_since_request: one ended after a user asked for unknown requests.
     """
 
     answers: Iterable[Answers] = ()
@@ -87,7 +87,7 @@ class Verdict:
     """Each desired key's state, next round and result line.
 
     source: number of an `Answers`, or -1.
-    unanswered_by: number in `held` of the newest batch that ended without an answer, or -1.
+    unanswered_by: number in `held` of the newest batch without an answer, or -1.
     """
 
     state: npt.NDArray[np.uint8]
@@ -98,10 +98,7 @@ class Verdict:
 
 
 def classify(keys: Keys, evidence: Evidence) -> Verdict:
-    """Classify `keys`: any order, duplicates allowed, fastest if sorted.
-
-    Looks evidence up among the keys, so its size is the cost, for any number of batches.
-    """
+    """Classify `keys`: any order, duplicates allowed, fastest if sorted. The cost is the evidence's size."""
     distinct, inverse = _distinct(keys)
     verdict = _classify_distinct(distinct, evidence)
     if inverse is None:
@@ -126,8 +123,6 @@ def _classify_distinct(keys: Keys, evidence: Evidence) -> Verdict:
 
 
 class _KeyFacts:
-    """Evidence, one array element for each key."""
-
     def __init__(self, keys: Keys, unreadable_since_request: bool) -> None:
         count = len(keys)
         self._keys = _Keys(keys)
@@ -190,7 +185,7 @@ class _KeyFacts:
 
 
 def _distinct(keys: Keys) -> tuple[Keys, npt.NDArray[np.int64] | None]:
-    """Return sorted distinct keys, and each key's index in them; None if unchanged."""
+    """Return sorted distinct keys, and each key's index in them."""
     new = keys[1:] != keys[:-1]
     if np.all(keys[1:] >= keys[:-1]):
         if np.all(new):
@@ -207,7 +202,6 @@ class _Keys:
         self._clear = bool(np.all(self._prefixes[1:] > self._prefixes[:-1]))
 
     def find(self, wanted: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return which of `wanted` are among the keys, and where."""
         keys = self._keys
         if not len(keys) or not len(wanted):
             return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -220,10 +214,7 @@ class _Keys:
 
 @dataclass(frozen=True, slots=True)
 class KeyCounts:
-    """Distinct keys by state. `submit`: requests by round.
-
-    retried, lasting: why requests are retried or stay failed, as (cause, requests).
-    """
+    """Distinct keys by state, and requests by round or cause."""
 
     rows: int = 0
     answered: int = 0
@@ -254,7 +245,7 @@ class Counter:
         self._causes: dict[KeyState, dict[str, int]] = {KeyState.RETRY: {}, KeyState.FAILED: {}}
 
     def add_cause(self, state: KeyState, cause: str, count: int) -> None:
-        """Count keys that are retried, or stay failed, because of `cause`."""
+        """Count keys that are retried or stay failed."""
         self._causes[state][cause] = self._causes[state].get(cause, 0) + count
 
     def _sorted(self, state: KeyState) -> tuple[tuple[str, int], ...]:

@@ -1,4 +1,4 @@
-"""Run `classify` over a job's spool, and keep the verdicts in its `asks`, in row order."""
+"""Run `classify` over a job's spool, and keep the verdicts in its `asks`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runner.state.sorted_file import FileHandleCache
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """A job's verdicts. Source numbers in asks start at 1; those above `sources` point to `failures`."""
+    """A job's verdicts. Source numbers in asks start at 1; higher ones point to `failures`."""
 
     tally: KeyCounts
     sources: tuple[AnswerSource, ...]

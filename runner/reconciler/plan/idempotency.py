@@ -12,7 +12,7 @@ METADATA_VALUE = 512
 
 
 def request_id(project: str, address: str, shard: str, attempt: int) -> str:
-    """Return an idempotency key: a UUIDv8 of 48 bits for the address, the rest for shard and attempt."""
+    """Return an idempotency key: a UUIDv8 with 48 bits for the address."""
     head = _owner(project, address)
     tail = digest_parts(b"create", shard.encode(), str(attempt).encode()).digest()[:10]
     value = bytearray(head + tail)
@@ -22,7 +22,7 @@ def request_id(project: str, address: str, shard: str, attempt: int) -> str:
 
 
 def metadata(project: str, address: str, shard: str, attempt: int, number: int) -> dict[str, str]:
-    """Return metadata by which a batch can be adopted from the service's list alone."""
+    """Return metadata by which a batch can be adopted from the list alone."""
     return {
         "project": project,
         "job": address[:METADATA_VALUE],
@@ -33,7 +33,7 @@ def metadata(project: str, address: str, shard: str, attempt: int, number: int) 
 
 
 def is_ours(project: str, address: str, listed_id: str, listed: Mapping[str, str]) -> bool:
-    """Return whether a listed batch is of this address: by metadata, else by request_id."""
+    """Return whether a listed batch is of this address."""
     if "project" in listed and "job" in listed:
         return listed["project"] == project and listed["job"] == address[:METADATA_VALUE]
     try:
@@ -46,8 +46,7 @@ def is_ours(project: str, address: str, listed_id: str, listed: Mapping[str, str
 def matches_create(listed: Mapping[str, str], listed_id: str, request: str, sent: Mapping[str, str]) -> bool | None:
     """Return whether a batch came from the create with key `request` and metadata `sent`.
 
-    None if it has neither: only its file can show it. A shard alone proves nothing: two jobs may have the same
-    requests.
+    None if only its file can show it. A shard alone proves nothing: two jobs may have the same requests.
     """
     if listed_id:
         return listed_id == request

@@ -53,9 +53,9 @@ LOCAL_MODEL = "local:smollm"
 
 
 def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *, exact: bool) -> Estimate | None:
-    """Estimate the requests that a plan submits, now or later; None if none.
+    """Estimate the requests that a plan submits; None if none.
 
-    Counts tokens for OpenAI's models, unless the local model answers. For others uses earlier batches, else bytes.
+    Counts tokens for OpenAI's models. For others uses earlier batches, else bytes.
     """
     submits = [action for action in seen.plan.actions if isinstance(action, Submit)]
     requests, size = sum(action.requests for action in submits), sum(action.bytes for action in submits)
@@ -93,7 +93,6 @@ def _times(job: Job, submits: Sequence[Submit]) -> int:
 
 
 def _later(seen: Observed, given: Callable[[Sequence[Selector], int, int], Tokens]) -> InFlightUsage:
-    """Return what may be billed of requests in flight: some may not fit, or be in no batch."""
     job = seen.desired.spec.job
     unseen = bool(seen.plan.unseen)
     if not seen.plan.tally.in_flight or not (unseen or _pays_again(job)):
@@ -163,9 +162,9 @@ def price_of(
 
 
 def with_cost(line: BatchLine, made: PinsLine | None, job: Job | None, settings: Settings) -> BatchLine:
-    """Return an ended batch's line with its cost, if usage and price are known.
+    """Return an ended batch's line with its cost, if known.
 
-    made: its pins, which may name another model than `job`. `job`: None if no spec has it.
+    made: its pins, which may name another model than `job`.
     """
     usage = line.usage
     if usage is None or line.counts is None or not line.created_at:
@@ -208,10 +207,7 @@ def spent(lines: Sequence[BatchLine]) -> Decimal | None:
 
 
 def planned(lockfile: Lockfile, lines: Sequence[BatchLine]) -> tuple[Decimal | None, bool]:
-    """Return the estimated USD of batches, and whether that is an upper bound.
-
-    None if one has no estimate, or only some are upper bounds.
-    """
+    """Return the estimated USD of batches, and whether it is an upper bound. None if they differ."""
     limits = {_is_limit(lockfile, line) for line in lines}
     if len(limits) != 1:
         return None, False
@@ -220,7 +216,6 @@ def planned(lockfile: Lockfile, lines: Sequence[BatchLine]) -> tuple[Decimal | N
 
 
 def _is_limit(lockfile: Lockfile, line: BatchLine) -> bool:
-    """Return whether an estimate is an upper bound, for lack of measurements."""
     pins = lockfile.pins.get(line.pins or "")
     limit = token_limit(pins.parameters) if pins is not None else None
     return limit is not None and line.estimate is not None and line.estimate.output_tokens == limit * line.requests

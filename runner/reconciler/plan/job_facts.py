@@ -41,7 +41,7 @@ def job_facts(
     rows: RowChanges | None,
     shown: Shown,
 ) -> JobFacts:
-    """Return an observed job's facts. `policies`: of the output and of its file of failed rows."""
+    """Return an observed job's facts."""
     names, tally = lockfile.aliases(spec.address), classification.tally
     return JobFacts(
         address=spec.address,
@@ -93,7 +93,7 @@ def _kept_until(known: BatchRecord) -> str:
 
 
 def _queue_notes(batches: Sequence[BatchRecord], shards: int) -> Iterator[str]:
-    """Yield notes on refused batches, while their requests are still to be submitted."""
+    """Yield notes on refused batches with requests still to submit."""
     refused = sum(known.refused for known in batches)
     if refused and shards:
         yield (

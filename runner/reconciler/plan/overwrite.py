@@ -72,7 +72,6 @@ def policies_for(
     """Return the policies for the output and for the file of failed rows.
 
     own: batches with answers readable from this output; `from_outputs`: from any.
-    trusted, errors_recorded: the lockfile has the file's digest.
     """
     if state is OutputState.GOOD:
         return OverwritePolicy.REPLACE, OverwritePolicy.REPLACE
@@ -97,7 +96,6 @@ def policy_for_output(
     """Return the policy for the output at `path`.
 
     line: None unless the file has the recorded digest.
-    from_outputs: batches with answers readable from the file.
     unknown: requests with answers readable nowhere; their rows are the only copy.
     """
     if not path.is_file():
@@ -121,10 +119,7 @@ def policy_for_errors_file(
     *,
     recorded: bool,
 ) -> OverwritePolicy:
-    """Return the policy for the file of failed rows, with paid answers that do not fit the schema.
-
-    from_outputs: batches with answers readable from outputs.
-    """
+    """Return the policy for the file of failed rows, which may have paid answers."""
     if not path.is_file():
         return OverwritePolicy.REPLACE
     if line is None and has_foreign_rows(path):
@@ -136,15 +131,12 @@ def policy_for_errors_file(
 
 
 def has_foreign_rows(path: Path) -> bool:
-    """Return whether a row lacks its request or batch, so that batchspec did not write it."""
+    """Return whether a row lacks its request or batch."""
     return any(not row.keys() >= {"request", "batch"} for row in _rows(path))
 
 
 def _may_be_the_last_copy(path: Path, here: Collection[str], batches: Sequence[BatchRecord]) -> bool:
-    """Return whether a file may have answers of batches that are not `here`.
-
-    Files other than JSON Lines always may, and a row without batch id.
-    """
+    """Return whether a file may have answers of batches that are not `here`."""
     if path.suffix != ".jsonl":
         return True
     nameless = any(known.ended and known.line.batch not in here for known in batches)

@@ -22,8 +22,7 @@ class PartitionState(Enum):
 def partition_states(lockfile: Lockfile) -> Mapping[str, PartitionState]:
     """Return the state of each current address. A missing address was never submitted.
 
-    A partition is closed if its output line records that and it has no later batches, from an import, a merge or a
-    kill.
+    A partition is closed if its output line records that and it has no later batches.
     """
     batches: dict[str, list[BatchLine]] = defaultdict(list)
     outputs: dict[str, list[OutputLine]] = defaultdict(list)

@@ -1,6 +1,6 @@
 """The plan: what apply would do for each job, and why. Pure.
 
-Reasons decide nothing. `JobPlan.changes` alone decides whether there is anything to do.
+Reasons decide nothing; `JobPlan.changes` alone does.
 """
 
 from __future__ import annotations
@@ -88,10 +88,7 @@ class OutputState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BatchFacts:
-    """What the plan needs of a batch.
-
-    kept_until: when the service may first delete its results. `recorded`: the lockfile has its end.
-    """
+    """What the plan needs of a batch. `recorded`: the lockfile has its end."""
 
     batch: str
     requests: int
@@ -140,7 +137,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row's prompt before and after; `before` is None for a new row."""
+    """A row's prompt before (None if new) and after."""
 
     row: str
     before: str | None
@@ -149,12 +146,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """One job's part of the plan.
+    """One job's part of the plan. Amounts are USD.
 
-    spent: USD recorded so far. `rows_before`: rows of the last run.
-    failures: why batches failed; may quote rows. `shown`: reviewers may see those, and `examples`.
+    failures: may quote rows. `shown`: reviewers may see those, and `examples`.
     held_back: requests held because of a failed canary or `--no-new` (not `asks_new`).
-    warnings: on rows that the service will refuse.
     unknown_batches: have answers here, but the service should know them and does not.
     unproven: answers that only lockfile and output have.
     """
@@ -218,10 +213,7 @@ class JobPlan:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A job that no spec defines any more.
-
-    over: ended since; the lockfile has these as submitted. `cancel`, `fetch`: with `--prune` only.
-    """
+    """A job that no spec defines any more. `over`: ended, but not in the lockfile."""
 
     address: str
     realm: str
@@ -235,10 +227,7 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan of all jobs. `offline`: why the service was not asked.
-
-    over_budget: budgets that it could exceed. `errors`: why jobs can't be planned, by address.
-    """
+    """The plan of all jobs. `offline`: why the service was not asked. `errors`: why jobs can't be planned."""
 
     jobs: tuple[JobPlan, ...]
     errors: dict[str, str] = field(default_factory=dict)
@@ -322,7 +311,7 @@ def with_proof(plan: JobPlan, unknown: tuple[str, ...], unproven: int) -> JobPla
 def without_new(plan: JobPlan) -> JobPlan:
     """Hold requests that were never submitted, for `--no-new`; write no output.
 
-    Existing batches are still adopted, awaited and downloaded, and transient failures retried.
+    Still adopts, awaits and downloads batches, and retries transient failures.
     """
     if not plan.new:
         return replace(plan, asks_new=False)

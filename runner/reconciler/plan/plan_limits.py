@@ -14,8 +14,8 @@ REFUSALS = 24
 class PlanLimits:
     """What may be submitted for one job.
 
-    `requests` new ones may be submitted once. Of those, of `in_flight` and of `retries` due now, transient
-    failures may be retried up to round `rounds`.
+    `requests` new ones, once. Of those, of `in_flight` and of `retries` due now, transient failures may be retried up
+    to round `rounds`.
     """
 
     requests: int

@@ -1,7 +1,7 @@
-"""A saved plan that a later apply keeps to. It has no prompts and no request bytes.
+"""A saved plan that a later apply keeps to, without prompts.
 
 Every field is an upper bound or must equal what apply sees, so apply never exceeds its own fresh plan. Within that, an
-edit can raise bounds. With BATCHSPEC_PLAN_KEY set, plans are signed and apply accepts no others.
+edit can raise bounds. With BATCHSPEC_PLAN_KEY set, apply accepts only signed plans.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def saved_text(
 
 
 def read_saved(data: bytes, file: str, project: str) -> PlanFile:
-    """Parse a plan file. Raises BatchspecError if it is invalid, newer, or of another project."""
+    """Parse a plan file. Raises BatchspecError if invalid, newer, or another project's."""
     try:
         plan = PlanFile.model_validate_json(data)
     except ValidationError as error:
@@ -176,10 +176,7 @@ def saved_schema() -> dict[str, Any]:
 
 
 def staleness(saved: SavedJob, fresh: JobPlan, pins: PinsLine) -> str:
-    """Return why a saved job's plan is stale, or "".
-
-    Later requests of a batch with unknown keys are no reason: the saved limits apply.
-    """
+    """Return why a saved job's plan is stale, or ""."""
     if saved.realm != fresh.realm:
         return f"it was planned for {saved.realm}, and now it would go to {fresh.realm}"
     if saved.pins.requests != pins.requests:
