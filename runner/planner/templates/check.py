@@ -44,14 +44,10 @@ def _errors_of(templates: Templates, turn: Turn) -> Iterable[jinja2.TemplateErro
     return () if is_constant(turn.text) else templates.errors_of_text(turn.text, "prompt")
 
 
-<<<<<<< ours
 def problem_of_template(
     templates: Templates, error: jinja2.TemplateError, place: Problem, *, multiline: bool = False
 ) -> Problem:
     """Return Jinja's error at the template's line; for inline text, at its place in the spec."""
-=======
-def _problem(templates: Templates, error: jinja2.TemplateError, place: Problem, *, multiline: bool) -> Problem:
->>>>>>> theirs
     message = str(error.message).removesuffix(".")
     unknown = _NO_FILTER.match(message)
     hint = did_you_mean(unknown[1], templates.filters) if unknown else ""
