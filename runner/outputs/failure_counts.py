@@ -56,7 +56,7 @@ def _counted(
     invalid = Counter[str]()
     for number, (row, code) in enumerate(_failed_rows(output, path, errors_file)):
         # A row without its request counts on its own; rows of the errors file are numbered separately.
-        request = hash(row.get("request") or (number if errors_file is None else ("apart", number)))
+        request = hash(row.get("request") or (number if errors_file is None else ("errors", number)))
         if request not in failed and code == INVALID:
             invalid[str(row.get("batch") or "")] += 1
         failed.add(request)

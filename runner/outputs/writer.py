@@ -66,29 +66,29 @@ def write_output(
     spool, spec = desired.spool, desired.spec
     output = spec.job.output
     shape = Shape(output_fields(spec.job), spec.schema, spec.job.replicates > 1, writes_caches(spec.job))
-    digest, digest_apart = hashlib.sha256(), hashlib.sha256()
-    rows = rows_apart = 0
+    digest, errors_digest = hashlib.sha256(), hashlib.sha256()
+    rows = errors_rows = 0
     costs = RowCosts(batches, spec.job.line_format) if output.needs_cost else None
     label = f"write {spec.address}"
     with ExitStack() as stack:
         lines = stack.enter_context(FileHandleCache())
         main = stack.enter_context(atomic_write(path))
         into = stack.enter_context(writing(main, output, shape, digest))
-        apart = None
+        errors_writer = None
         if output.errors is not None:
-            beside = stack.enter_context(atomic_write(errors or path.with_name(f"{path.name}.errors")))
-            kept = output.model_copy(update={"path": output.errors, "format": "jsonl"})
-            apart = stack.enter_context(writing(beside, kept, shape, digest_apart))
+            errors_file = stack.enter_context(atomic_write(errors or path.with_name(f"{path.name}.errors")))
+            errors_output = output.model_copy(update={"path": output.errors, "format": "jsonl"})
+            errors_writer = stack.enter_context(writing(errors_file, errors_output, shape, errors_digest))
         for row in _rows(desired, classified, lines):
             if costs is not None:
                 row["cost"] = costs.of(row)
-            failed_row = apart is not None and row["error"] is not None
-            (apart if apart is not None and failed_row else into).add(row)
+            failed_row = errors_writer is not None and row["error"] is not None
+            (errors_writer if errors_writer is not None and failed_row else into).add(row)
             rows += not failed_row
-            rows_apart += failed_row
-            if (rows + rows_apart) % _PIECE == 0:
-                watcher.progress(label, rows + rows_apart, spool.occurrences)
-    watcher.progress(label, rows + rows_apart, spool.occurrences)
+            errors_rows += failed_row
+            if (rows + errors_rows) % _PIECE == 0:
+                watcher.progress(label, rows + errors_rows, spool.occurrences)
+    watcher.progress(label, rows + errors_rows, spool.occurrences)
     return OutputLine(
         output=output.path,
         job=spec.address,
@@ -96,7 +96,7 @@ def write_output(
         rows=rows,
         batches=tuple(sorted(classified.used)),
         pins=pins,
-        errors=ErrorsField(path=output.errors, digest=digest_apart.hexdigest(), rows=rows_apart)
+        errors=ErrorsField(path=output.errors, digest=errors_digest.hexdigest(), rows=errors_rows)
         if output.errors
         else None,
     )
@@ -110,7 +110,7 @@ def _rows(desired: Desired, classified: AnswerSources, files: FileHandleCache) -
     width = 2 * DIGEST_BYTES
     imported: dict[str, Mapping[str, bytes]] = {}
     identity: Any = None
-    beside: dict[str, Any] = {}
+    input_field: dict[str, Any] = {}
     for block, asks in read_decisions(spool):
         digests = np.ascontiguousarray(block.records["digest"]).tobytes().hex()
         for start in range(0, len(asks), _PIECE):
@@ -122,7 +122,7 @@ def _rows(desired: Desired, classified: AnswerSources, files: FileHandleCache) -
                 row, replicate = divmod(start + at, count)
                 if not replicate:
                     identity = orjson.loads(next(ids))
-                    beside = {} if inputs is None else {"row": next(inputs, None)}
+                    input_field = {} if inputs is None else {"row": next(inputs, None)}
                 digest = digests[row * width : (row + 1) * width]
                 key = f"{VERSION}-{digest}-{ordinals[at]}" if ordinals[at] else f"{VERSION}-{digest}"
                 if data is None:
@@ -134,7 +134,7 @@ def _rows(desired: Desired, classified: AnswerSources, files: FileHandleCache) -
                     source = classified.sources[sources[at] - 1]
                     fields = _row(*check(_answer(data, source, key, imported)), key, source.batch)
                 extra = {} if count == 1 else {"replicate": replicate}
-                yield {"id": identity, **extra, **fields, **beside}
+                yield {"id": identity, **extra, **fields, **input_field}
     if inputs is not None:
         next(inputs, None)  # reaching its end compares the input with what was rendered
 
@@ -148,9 +148,9 @@ def _answers(asks: Decisions, classified: AnswerSources, files: FileHandleCache)
         return found
     sources, numbers = asks["source"][wanted], asks["file"][wanted]
     offsets, lengths = asks["offset"][wanted].astype(np.int64), asks["length"][wanted].astype(np.int64)
-    apart = (sources[1:] != sources[:-1]) | (numbers[1:] != numbers[:-1])
-    apart |= offsets[1:] > offsets[:-1] + lengths[:-1] + _GAP
-    for start, end in pairwise([0, *(np.flatnonzero(apart) + 1).tolist(), len(wanted)]):
+    breaks = (sources[1:] != sources[:-1]) | (numbers[1:] != numbers[:-1])
+    breaks |= offsets[1:] > offsets[:-1] + lengths[:-1] + _GAP
+    for start, end in pairwise([0, *(np.flatnonzero(breaks) + 1).tolist(), len(wanted)]):
         path = classified.sources[int(sources[start]) - 1].files[int(numbers[start])]
         first = int(offsets[start])
         data = files.read(path, first, int((offsets[start:end] + lengths[start:end]).max()) - first)

@@ -314,7 +314,7 @@ def test_a_saved_plan_is_a_ceiling(team: Make) -> None:
     edited = plan.model_copy(update={"jobs": (plan.jobs[0].model_copy(update={"new": 2}),)})
     project = load(root=one.root, environ=one.environ)
     with open_project(project, environ=one.environ) as opened:
-        with pytest.raises(BatchspecError, match="the plan allows 2 new requests, and now 3 would go out"):
+        with pytest.raises(BatchspecError, match="the plan allows 2 new requests, and now 3 would be submitted"):
             opened.apply(opened.plan(project.jobs), saved=edited)
         assert not one.remote()
         assert ends(opened.apply(opened.plan(project.jobs), saved=plan)) == ["succeeded"]

@@ -133,7 +133,7 @@ def test_a_plan_that_was_not_edited_holds() -> None:
         pytest.param({"realm": "digitalocean:https://x"}, "it was planned for local:echo", id="provider"),
         pytest.param(
             {"tally": KeyCounts(rows=5, submit=((1, 4),)), "actions": (Submit(1, 4, 1, 300, ""),)},
-            "the plan allows 3 new requests, and now 4 would go out",
+            "the plan allows 3 new requests, and now 4 would be submitted",
             id="requests",
         ),
     ],

@@ -18,9 +18,9 @@ def find_previous_outputs(root: Path, recorded: Iterable[OutputLine], own: Itera
     own: files that the job writes now.
     """
     lines = list(recorded)
-    apart = [line.errors for line in lines if line.errors is not None and line.errors.rows]
-    digests = {line.digest for line in lines} | {errors.digest for errors in apart}
-    names = {line.output for line in lines} | {errors.path for errors in apart}
+    failed_files = [line.errors for line in lines if line.errors is not None and line.errors.rows]
+    digests = {line.digest for line in lines} | {errors.digest for errors in failed_files}
+    names = {line.output for line in lines} | {errors.path for errors in failed_files}
     paths = dict.fromkeys([*own, *_inside(root, sorted(names))])
     return tuple(path for path in paths if path.is_file() and sha256_file(path) in digests)
 

@@ -37,7 +37,7 @@ class PlanLimits:
             return f"round {number} is beyond the {self.rounds} rounds of the plan"
         if submitted + wanted > most:
             what = "new requests" if number == 1 else f"requests in round {number}"
-            return f"the plan allows {most:,} {what}, and now {submitted + wanted:,} would go out"
+            return f"the plan allows {most:,} {what}, and now {submitted + wanted:,} would be submitted"
         return ""
 
 
