@@ -33,7 +33,7 @@ _READ_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A shard: the SHA-256 of its bytes as its name, its sorted keys, and its path if it was written."""
+    """A shard: the SHA-256 of its bytes as its name, its sorted keys, and its path if written."""
 
     digest: str
     requests: int
@@ -95,7 +95,6 @@ def cut(spool: Spool, limits: Shards, selector: Selector, folder: Path | None) -
 
 
 def _shards(spool: Spool, limits: Shards, selector: Selector) -> Iterator[list[_Piece]]:
-    """Yield each shard's pieces, never empty."""
     pieces: list[_Piece] = []
     requests = size = 0
     for block, decisions in read_decisions(spool):
@@ -144,7 +143,6 @@ def _ordinal_bytes(ordinals: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
 
 
 def _write(spool: Spool, piece: _Piece, digest: hashlib._Hash, file: BinaryIO | None) -> None:
-    """Hash a piece's lines, and write them if there is a file."""
     plain = piece.ordinals == 0
     adjacent = plain[1:] & plain[:-1] & (piece.segments[1:] == piece.segments[:-1])
     adjacent &= piece.offsets[1:] == piece.offsets[:-1] + piece.sizes[:-1]
@@ -164,8 +162,6 @@ def _write(spool: Spool, piece: _Piece, digest: hashlib._Hash, file: BinaryIO | 
 
 
 class _Segments:
-    """Reads a spool's segments, one open file at a time."""
-
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._number = -1

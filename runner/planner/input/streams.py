@@ -50,7 +50,7 @@ class InputFiles:
         self._digest.update(b"\0" + path.encode(errors="surrogateescape") + b"\0")
 
     def add_bytes(self, data: bytes | memoryview) -> None:
-        """Count and hash bytes as stored."""
+        """Count and hash bytes."""
         self.size += len(data)
         self._digest.update(data)
 

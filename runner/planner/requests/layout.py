@@ -29,7 +29,7 @@ class LineTemplate:
     tail: bytes
 
     def line(self, key: bytes, body: bytes) -> bytes:
-        """Return the line, with its line end."""
+        """Return the line with its line end."""
         return b"".join((self.head, key, self.middle, body, self.tail))
 
 
@@ -37,8 +37,8 @@ class LineTemplate:
 class Slot:
     """A place for rendered text: inline Jinja, or a template's path if `is_file`.
 
-    `path` is its place below `prompt`; `label` names inline text in messages. `rule` is the service's rule for the
-    text; see `refusal_rules`.
+    `path` is its place below `prompt`; `label` names inline text in messages; `rule` is the service's rule for the
+    text.
     """
 
     path: tuple[str | int, ...]
@@ -53,7 +53,7 @@ Piece = bytes | Slot
 
 @dataclass(frozen=True, slots=True)
 class RequestLayout:
-    """What rendering needs of a job. `pieces` are the body's, with adjacent constants joined.
+    """What rendering needs of a job; in `pieces` no constants are adjacent.
 
     `id_columns` is empty if rows are numbered; `max_bytes` is the longest line.
     """
@@ -107,7 +107,6 @@ def _pieces(spec: JobSpec) -> tuple[Piece, ...]:
 
 
 def _fields(spec: JobSpec) -> Iterator[Piece]:
-    """Yield pieces in the order sent."""
     job = spec.job
     parameters = spec.parameters
     parts = [(turn.role, _text_piece(spec, turn, rule_of(job, number))) for number, turn in enumerate(job.prompt.turns)]

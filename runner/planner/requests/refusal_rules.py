@@ -1,7 +1,4 @@
-"""Find rendered requests that a service certainly refuses; warnings only.
-
-Every worker imports it, so it imports little.
-"""
+"""Find rendered requests that a service certainly refuses; warnings only."""
 
 from __future__ import annotations
 
@@ -48,9 +45,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A request's rules: whether a message must mention JSON, and the model's limits.
+    """Rules for a whole request.
 
-    `constant_json` counts the word outside message texts.
+    `constant_json` counts the word JSON outside message texts.
     """
 
     needs_json: bool = False
@@ -60,7 +57,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Rows that a service refuses for one reason. `rows` are the first: index from 0, and id as JSON or empty.
+    """Rows that a service refuses for one reason. `rows` are the first: index, and id as JSON or empty.
 
     `max_input_tokens` is 0 if tokens are not the reason.
     """
@@ -144,7 +141,7 @@ class _FindingCount:
 
 
 class RowChecks:
-    """The checks of one job's rows. `found` are the current row's findings."""
+    """The checks of one job's rows. `found` belongs to the current row."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -218,7 +215,6 @@ class RowChecks:
 
 
 def _count_tokens(line: bytes, encoding: str) -> int:
-    """Return the tokens of a request's texts, or an estimate from bytes."""
     if not encoding:
         return len(line) // BYTES_A_TOKEN
     count = token_counter(encoding)

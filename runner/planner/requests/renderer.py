@@ -51,7 +51,7 @@ class Rendered:
 
 
 class Renderer:
-    """Renders chunks of one job. Raises jinja2.TemplateError if a template does not compile."""
+    """Renders chunks of one job. Raises jinja2.TemplateError."""
 
     def __init__(self, layout: RequestLayout, templates: Templates) -> None:
         self._id_columns = layout.id_columns
@@ -199,7 +199,7 @@ def _identifier(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[bytes,
 
 
 def _id_encoder(names: Sequence[str]) -> Callable[[dict[str, Any]], bytes]:
-    """Return a function from a row to its id as JSON. It raises _IdError."""
+    """Return a function from a row to its id as JSON; it raises _IdError."""
     dumps, only = orjson.dumps, names[0] if len(names) == 1 else None
 
     def row_id(row: dict[str, Any]) -> bytes:
@@ -224,7 +224,6 @@ def _id_value(row: dict[str, Any], column: str) -> str | int:
 
 
 def _split(layout: RequestLayout) -> tuple[bytes, list[tuple[Slot, bytes]]]:
-    """Return the body's first constant, then each slot with the next constant."""
     first = b""
     slots: list[tuple[Slot, bytes]] = []
     for piece in layout.pieces:

@@ -1,7 +1,6 @@
 """A rendering process: reads chunks from file slots, writes lines to its file and records to a slot.
 
-Its pipes carry small messages only. It has no keys, no network and bounded memory, and exits when its pipe closes, so
-that it never outlives its parent.
+It has no keys, no network and bounded memory, and exits when its pipe closes, so that it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -53,9 +52,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A rendered chunk: `records` and then `ids` bytes in the slot, and new lines in the file.
+    """A rendered chunk: `records` and `ids` are bytes in the slot.
 
-    `loaded` are templates first read for this chunk, because their names were computed.
+    `loaded` are templates first read for this chunk.
     """
 
     slot: int
@@ -139,7 +138,7 @@ def read_at(file: int, size: int, offset: int) -> bytes:
 
 
 def write_at(file: int, data: bytes | bytearray, offset: int) -> None:
-    """Write all of `data`. Raises OSError, for example if the disk is full."""
+    """Write all of `data`. Raises OSError."""
     view = memoryview(data)
     while view:
         count = os.pwrite(file, view, offset)

@@ -53,7 +53,7 @@ class WorkerPool:
 
     @property
     def processes(self) -> tuple[subprocess.Popen[bytes], ...]:
-        """Return the workers' processes, running or ended."""
+        """Return the workers' processes."""
         return tuple(worker.process for worker in self._workers)
 
     def render(self, chunks: Iterable[Chunk]) -> Iterator[Part]:
@@ -95,8 +95,6 @@ class WorkerPool:
 
 
 class _Worker:
-    """One process, its slots and its file of lines."""
-
     def __init__(
         self, number: int, layout: RequestLayout, loaded: dict[str, LoadedTemplate], root: Path, folder: Path
     ) -> None:
@@ -156,7 +154,6 @@ class _Worker:
         self.process.kill()
 
     def release(self) -> None:
-        """Wait for the killed process, and close its pipes and files."""
         self.process.wait()
         self._tasks.close()
         self.results.close()

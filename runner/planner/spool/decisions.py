@@ -1,7 +1,7 @@
 """The decision for each request occurrence: one file of fixed records.
 
-Decisions are made in key order and read in row order. Each block of rows has an area, to which records are appended.
-Reading a block sorts them.
+Decisions are made in key order and read in row order. Records are appended to their block's area, and sorted when the
+block is read.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class DecisionWriter:
 
 
 def read_decisions(spool: Spool) -> Iterator[tuple[Block, Decisions]]:
-    """Yield each block with its decisions, by row and then by replicate."""
+    """Yield each block with its decisions, by row, then by replicate."""
     with (spool.folder / "decisions").open("rb") as file:
         for block in spool.blocks():
             count = len(block.records) * spool.replicates

@@ -33,8 +33,8 @@ _MAX_DEPTH = 2
 class Pins:
     """The origin of a job's answers, without prompts.
 
-    `templates` maps path to digest. `parameters` are the request's fields, long values as digests. `requests` is the
-    digest of the desired key sequence. `parts` maps parts of the spec to a digest or number.
+    `templates` maps path to digest. `parameters` have long values as digests. `requests` is the digest of the desired
+    key sequence. `parts` maps parts of the spec to a digest or number.
     """
 
     spec: str

@@ -1,8 +1,7 @@
 """External sort of fixed records by key prefix, for more records than fit in memory.
 
-Each run of records is sorted by the key's first byte and appended to one file, with a table of its 256 bucket offsets.
-Neighbouring buckets are read from all runs as one group, which has all records of its keys. What fits in one run
-touches no file.
+Each run is sorted by the key's first byte and appended to one file, with a table of its 256 bucket offsets.
+Neighbouring buckets of all runs are read as one group. What fits in one run touches no file.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Records = npt.NDArray[np.void]
 
 
 class ExternalSort:
-    """Records with a bytes field `key`. Call `add`, then `groups`, repeatedly if needed."""
+    """Records with a bytes field `key`. Call `add`, then `groups`."""
 
     def __init__(self, path: Path, dtype: np.dtype[np.void]) -> None:
         self._path = path
@@ -32,7 +31,7 @@ class ExternalSort:
         self.count = 0
 
     def add(self, records: Records) -> None:
-        """Add records, in order."""
+        """Add records."""
         for start in range(0, len(records), RUN_RECORDS):
             part = records[start : start + RUN_RECORDS]
             if self._buffered_count and self._buffered_count + len(part) > RUN_RECORDS:
@@ -42,7 +41,7 @@ class ExternalSort:
             self.count += len(part)
 
     def groups(self) -> Iterator[tuple[bytes, bytes, Records]]:
-        """Yield (lowest key, exclusive upper key or empty, records) by key, then in the order added."""
+        """Yield (lowest key, exclusive upper key or empty, records) by key, then as added."""
         if not self._runs:
             yield b"", b"", self._joined()
             return

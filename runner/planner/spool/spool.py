@@ -1,7 +1,7 @@
 """The rendered requests of one job, in row order, in a scratch folder.
 
-`rows` has one fixed record per row, `ids` one JSON line. Each process writes its lines to one segment, `lines-N`;
-`spans` locates them in row order. `by-key` has the rows sorted by key. Heap use does not grow with the number of rows.
+`rows` has one fixed record per row, `ids` one JSON line. Each process writes lines to its segment, `lines-N`; `spans`
+locates them in row order. Heap use does not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive rows: first number, records, and the spans of their lines."""
+    """Consecutive rows: first number, records, and spans of lines."""
 
     start: int
     records: Rows
@@ -76,7 +76,7 @@ class Spool:
         self._render_now: Callable[[], Spool] | None = None
 
     def render_when_needed(self, render_now: Callable[[], Spool]) -> None:
-        """Mark the lines as missing; `render_now` returns the same spool with lines."""
+        """Mark the lines as missing; `render_now` returns the spool with lines."""
         self._render_now = render_now
 
     def ensure_lines(self) -> None:
@@ -123,12 +123,12 @@ class Spool:
         return Block(start, np.frombuffer(data, ROW), np.array(spans, SPAN))
 
     def segment(self, number: int) -> Path:
-        """Return the file of lines of a span's `segment`."""
+        """Return a segment's file."""
         names = (self._rendered / "segments").read_text(encoding="utf-8").split()
         return self._rendered / names[number]
 
     def lines(self) -> Iterator[bytes]:
-        """Yield each row's line without an ordinal, in row order."""
+        """Yield each row's line without an ordinal."""
         self.ensure_lines()
         for block in self.blocks():
             lengths = iter(block.records["length"].tolist())
@@ -168,7 +168,7 @@ class Spool:
         path.with_suffix(".part").replace(path)
 
     def ids(self) -> Iterator[bytes]:
-        """Yield each row's id as JSON, in row order."""
+        """Yield each row's id as JSON."""
         if self.numbered:
             for number in range(1, self.rows + 1):
                 yield b"%d" % number
@@ -198,7 +198,7 @@ class SpoolWriter:
             file.close()
 
     def add(self, part: Part) -> None:
-        """Append a rendered chunk; its lines are already in their segment."""
+        """Append a rendered chunk; its lines are already written."""
         self._rows.write(part.records)
         self._ids.write(part.ids)
         for segment, offset, rows, size in part.spans:
@@ -214,7 +214,7 @@ class SpoolWriter:
 
 
 def sequence_digest(spool: Spool) -> str:
-    """Return 64 hex digits over the desired keys in row order, dedupe and replicates."""
+    """Return 64 hex digits over the keys in row order, dedupe and replicates."""
     state = hashlib.sha256(f"{spool.replicates} {spool.dedupe} ".encode())
     for block in spool.blocks():
         state.update(block.records["digest"].tobytes())
@@ -232,7 +232,7 @@ def keys_of(digests: npt.NDArray[np.bytes_], ordinals: npt.NDArray[np.uint32]) -
 def duplicate_ids(spool: Spool, limit: int) -> tuple[list[tuple[Rows, Rows, bytes]], int]:
     """Return the first `limit` rows with an id of an earlier row, and the number of such rows.
 
-    Each is (earlier row, this row, id as JSON), in row order.
+    Each is (earlier row, this row, id as JSON).
     """
     found: list[tuple[int, int]] = []
     total = 0

@@ -1,6 +1,6 @@
 """Fold a job's `vars` into its templates at compile time, without changing the rendered text.
 
-A name of a small plain value becomes that value. Jinja's own optimizer then evaluates what depends on it.
+A name of a small plain value becomes that value, and Jinja's own optimizer does the rest.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _Folder(NodeTransformer):
         return nodes.Const(copy, lineno=node.lineno, environment=self._environment)
 
     def _value(self, node: nodes.Expr) -> Any:
-        """Return a chain of names' value. Raises LookupError unless it starts at `vars`."""
+        """Return a chain of names' value. Raises LookupError."""
         match node:
             case nodes.Name(name=name) if name == _NAME:
                 return self._variables

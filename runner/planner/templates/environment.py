@@ -1,7 +1,6 @@
 """Jinja for prompts: sandboxed, strict, and a pure function of one row.
 
-No state survives a row, `random` and `lipsum` are removed, and only plain JSON values print. A tag alone on its line
-leaves no blank line.
+No state survives a row, `random` and `lipsum` are removed, and only plain JSON values print.
 """
 
 from __future__ import annotations
@@ -71,14 +70,11 @@ class Templates:
 
     @property
     def used(self) -> dict[str, str]:
-        """Return the loaded files with their SHA-256, for the lockfile."""
+        """Return the loaded files with their SHA-256."""
         return {template.path: template.digest for template in self.loaded.values() if not template.problem}
 
     def add_loaded(self, loaded: Mapping[str, LoadedTemplate]) -> None:
-        """Add templates that another process loaded.
-
-        Raises InputError if the file changed meanwhile, or if git ignores it.
-        """
+        """Add another process's templates. Raises InputError for changed or git-ignored files."""
         from runner.base.repository_paths import check_ignored  # noqa: PLC0415  as in read_template
 
         for name, template in loaded.items():
@@ -113,7 +109,7 @@ class Templates:
             return self._compile(self.loaded[path].text, path, self.loaded[path].path)
 
     def errors_of_text(self, text: str, label: str) -> Iterator[jinja2.TemplateError]:
-        """Yield what prevents inline text, and templates it names, from compiling."""
+        """Yield what prevents inline text from compiling, including templates it names."""
         try:
             with _map_compile_errors(label):
                 references = _references(self._environment.parse(text, label, label), label)
@@ -124,7 +120,7 @@ class Templates:
             yield from self._errors(references)
 
     def errors_of_file(self, path: str) -> Iterator[jinja2.TemplateError]:
-        """Yield what prevents a file, and templates it names, from compiling."""
+        """Yield what prevents a file from compiling, including templates it names."""
         return self._errors([_TemplateReference(path)])
 
     @property
@@ -215,7 +211,7 @@ def _join_limited(pieces: Iterable[str]) -> str:
 
 
 def read_template(root: Path, name: str, *, check_git: bool = True) -> LoadedTemplate:
-    """Return a template by its name in a template or spec; with `problem` set if it can't be loaded.
+    """Return a template by its name; with `problem` set if it can't be loaded.
 
     With `check_git`, a template that git ignores is a problem too.
     """
@@ -309,8 +305,6 @@ def _to_printable(steps: StepLimit, value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _TemplateReference:
-    """A template's name, and where it is named; `parent` is empty for the spec."""
-
     name: str
     parent: str = ""
     line: int = 0

@@ -60,7 +60,7 @@ def metered(steps: StepLimit, name: str, filter_: Callable[..., Any]) -> Callabl
 def _metered_by_value(steps: StepLimit, name: str, filter_: Callable[..., Any], first: int) -> Callable[..., Any]:
     """Wrap a filter whose cost is proportional to its value.
 
-    Short text with steps left, the usual case, calls no other function.
+    Fast path: short text with steps left.
     """
     characters_a_step = 1 if name in _SPLITS_TEXT else 100
     shallow, makes_text, lazy = name in _READS_NO_ENTRY, name in _MAKES_TEXT, name in _LAZY
@@ -108,7 +108,6 @@ def _charge_value(steps: StepLimit, value: Any, *, shallow: bool, makes_text: bo
 def _charge_options(
     steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, by_attribute: bool
 ) -> int:
-    """Return the number of attributes followed for each entry."""
     charge_arguments(steps, args, kwargs)
     parts = _parts(args, kwargs) if by_attribute else 1
     if parts > 1 and hasattr(value, "__len__"):
@@ -161,7 +160,6 @@ def to_list(steps: StepLimit, value: Any) -> list[Any]:
 
 
 def _parts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """Return the number of attributes in the longest path."""
     values = (*args, *kwargs.values())
     return max((value.count(".") + value.count(",") + 1 for value in values if isinstance(value, str)), default=1)
 
@@ -247,7 +245,7 @@ _BYTES_A_STEP = 20_000
 
 
 def charge_product(steps: StepLimit, text: str, args: tuple[Any, ...]) -> None:
-    """Charge comparing each character of a text with each of a pattern."""
+    """Charge comparing each character of two texts."""
     if args and isinstance(args[0], str):
         steps.spend(len(text) * len(args[0]) // _BYTES_A_STEP)
 
@@ -262,7 +260,7 @@ def _numbers(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
 
 
 def _padded(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Each line may grow by a given number or text."""
+    """Charge padding: each line may grow by a given number or text."""
     steps.spend_nested(value)
     texts = [len(part) for part in (*args, *kwargs.values()) if isinstance(part, str)]
     grown = max([*_numbers(args, kwargs), *texts], default=4)
@@ -338,7 +336,7 @@ def _cheap(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[s
 
 
 def _deep(steps: StepLimit, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """`indent` is repeated for each entry and level."""
+    """Charge serialized values: `indent` is repeated for each entry and level."""
     start = steps.remaining
     steps.spend_nested(value)
     steps.spend_text((start - steps.remaining) * max(_numbers(args, kwargs), default=0))

@@ -1,6 +1,6 @@
 """Filters for prompts, in addition to Jinja's: pure functions. docs/spec.md shows what each returns.
 
-Every worker imports this module, so filters import their dependencies inside.
+Every worker imports it, so filters import their dependencies inside.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def dedent(value: str) -> str:
 
 
 def to_csv(value: Any, header: bool = True, delimiter: str = ",") -> str:
-    """Write a list of mappings, lists or values as CSV lines; `header` adds the column names."""
+    """Write a list as CSV lines; `header` adds the column names."""
     if not isinstance(value, (list, tuple)):
         raise RowError("the filter `csv` takes a list, of mappings or of lists")
     rows = list(value)
@@ -55,8 +55,7 @@ def to_csv(value: Any, header: bool = True, delimiter: str = ",") -> str:
 def truncate_tokens(value: Any, count: Any, end: str = "", encoding: str = "o200k_base") -> str:
     """Cut text to at most `count` tokens, and append `end` if something was cut.
 
-    Tokens are OpenAI's `o200k_base` or `cl100k_base`, so a text does not change with the model. A character that is cut
-    in two is dropped.
+    Tokens are OpenAI's, so a text does not change with the model. A character that is cut in two is dropped.
     """
     if encoding not in _ENCODINGS:
         raise RowError(f"truncate_tokens knows the encodings {' and '.join(_ENCODINGS)}")

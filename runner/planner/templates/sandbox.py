@@ -1,7 +1,6 @@
 """Jinja sandbox with step and size limits, so that planning an untrusted pull request always terminates.
 
-The sandbox hides Python's internals; `step_limit` bounds time and memory. This module overrides private members of
-Jinja; tests/planner/templates/test_jinja_internals.py names them.
+It overrides private members of Jinja; tests/planner/templates/test_jinja_internals.py names them.
 """
 
 from __future__ import annotations
@@ -134,7 +133,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Return the sandbox's answer, cached for the types in rows."""
+        """Cache the sandbox's answer for the types in rows."""
         if type(obj) not in _ROW_TYPES:
             return super().is_safe_attribute(obj, attr, value)
         is_safe = self._safe_attributes.get((type(obj), attr))
@@ -319,7 +318,7 @@ def _mark_comparisons(source: nodes.Template) -> None:
 
 
 def _limit_tokens(stream: TokenStream) -> Iterator[Token]:
-    """Raises TemplateSyntaxError beyond MAX_TOKENS."""
+    """Yield a template's tokens. Raises TemplateSyntaxError beyond MAX_TOKENS."""
     for number, token in enumerate(stream):
         if number >= MAX_TOKENS:
             message = (

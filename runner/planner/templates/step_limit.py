@@ -1,4 +1,4 @@
-"""Step limit of one row's rendering, so that planning an untrusted pull request always terminates.
+"""Step limit of one row's rendering.
 
 Steps instead of seconds keep rendering a pure function: it fails at the same place on every machine.
 """
@@ -23,10 +23,7 @@ NUMBERS = frozenset({int, float, bool, type(None)})
 
 
 class RowError(Exception):
-    """A row could not be rendered; the message names template, line and the row's columns.
-
-    `public` omits the row's content.
-    """
+    """A row could not be rendered. `public` omits the row's content."""
 
     code = "BS206"
 
@@ -36,7 +33,7 @@ class RowError(Exception):
 
 
 class StepLimit:
-    """A row's remaining steps. Hot paths subtract from `remaining` directly, to save a call."""
+    """A row's remaining steps. Hot paths subtract from `remaining` directly."""
 
     __slots__ = ("remaining",)
 
@@ -75,7 +72,7 @@ class StepLimit:
         """Spend a step for each nested entry, before a value is printed or compared.
 
         Shared references count each time, because nesting them multiplies the entries exponentially. Raises RowError,
-        also for an entry that is not plain data, such as a generator.
+        also for an entry that is not plain data.
         """
         if not isinstance(value, (list, tuple, dict)):
             return
