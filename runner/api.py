@@ -20,7 +20,9 @@ from runner.executor.fetch import NotVisibleYet, fetch_batch
 from runner.executor.observe_job import observe_job
 from runner.executor.outcome import Outcome, RenderedJob
 from runner.jobspec.loader import JobSpec, Project, find_root, load_project
+from runner.operations.choice import Choice
 from runner.operations.orphans import find_orphans, prune, renamed_note
+from runner.operations.selection import NewPeriods, Scope, Starting, select
 from runner.operations.status import without_key
 from runner.planner.render import render_job
 from runner.providers.protocol import RemoteBatch
@@ -39,7 +41,9 @@ from runner.state.ledger import Create, Ledger
 from runner.state.project_paths import ProjectPaths
 from runner.state.results import CustomIdMap
 
-__all__ = ["Planned", "Session", "apply", "load", "open_project", "plan", "results"]
+__all__ = ["Choice", "Planned", "Session", "apply", "load", "open_project", "plan", "results"]
+
+_EVERYTHING = Choice()
 
 
 def load(
@@ -52,7 +56,8 @@ def load(
 ) -> Project:
     """Load specs, by default all of `specs/`. Raises SpecError.
 
-    The search for the project's root starts at `root` or here.
+    The search for the project's root starts at `root` or here. Partitions without a value in `variables` are no jobs
+    yet; `plan` and `apply` add those that their choice selects.
     """
     start = root or find_root(Path.cwd())
     return load_project(
@@ -61,6 +66,7 @@ def load(
         variables=variables or {},
         provider=provider,
         environ=os.environ if environ is None else environ,
+        allow_partial=True,
     )
 
 
@@ -138,12 +144,20 @@ class Session:
         self._scratch = scratch
         self._count = 0
 
-    def prepare(self, jobs: Sequence[JobSpec]) -> tuple[tuple[RenderedJob, ...], dict[str, BatchspecError]]:
-        """Render jobs. A failed one is an error by address, and stops no other."""
+    def prepare(
+        self, jobs: Sequence[JobSpec], starting: Starting | None = None
+    ) -> tuple[tuple[RenderedJob, ...], dict[str, BatchspecError]]:
+        """Render jobs. A failed one is an error by address, and stops no other.
+
+        With `starting`, only as many new periods as it has room for.
+        """
         commit = commit_of(self.context.project.root)
+        starting = starting or Starting(NewPeriods(0))
         prepared: list[RenderedJob] = []
         errors: dict[str, BatchspecError] = {}
         for spec in jobs:
+            if not starting.has_room(spec.address):
+                continue
             self._count += 1
             try:
                 desired = render_job(
@@ -158,6 +172,7 @@ class Session:
             except (BatchspecError, OSError) as error:
                 errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
                 continue
+            starting.start(spec.address)
             prepared.append(RenderedJob(desired, pins_line(desired, commit)))
         return tuple(prepared), errors
 
@@ -171,13 +186,15 @@ class Session:
         review: bool = False,
         needs_key: bool = False,
         strict: bool = False,
+        new: NewPeriods | None = None,
     ) -> Planned:
         """Plan jobs. Changes nothing on the service; reads it unless `offline` or without a key.
 
         `exact` counts the tokens of every request. `review` shows only input that a job's `review` allows. With
         `needs_key`, a missing key is an error of the job. With `strict`, so are requests that the service will refuse.
         """
-        prepared, errors = self.prepare(jobs)
+        starting = Starting(new or NewPeriods(0))
+        prepared, errors = self.prepare(jobs, starting)
         if strict:
             errors |= {one.desired.spec.address: as_error(one.desired) for one in prepared if one.desired.findings}
             prepared = tuple(one for one in prepared if one.desired.spec.address not in errors)
@@ -204,7 +221,7 @@ class Session:
         hidden = {spec.address for spec in jobs if review and not spec.job.review.show_prompts}
         texts = {address: format_error(error, hidden=address in hidden) for address, error in errors.items()}
         codes = {address: error.codes for address, error in errors.items()}
-        return Planned(Plan(tuple(plans), texts, reason, orphans, over, codes), prepared)
+        return Planned(Plan(tuple(plans), texts, reason, orphans, over, codes, starting.later()), prepared)
 
     def evaluate(
         self, jobs: Sequence[JobSpec], against: str | None = None
@@ -398,16 +415,20 @@ def open_project(
         yield Session(context, scratch, jobs)
 
 
-def plan(project: Project, *, offline: bool = False) -> Plan:
-    """Return what apply would do for all jobs of a project. `offline` contacts no service."""
-    with open_project(project) as opened:
-        return opened.plan(project.jobs, offline=offline).plan
+def plan(project: Project, *, offline: bool = False, choice: Choice = _EVERYTHING) -> Plan:
+    """Return what apply would do for the chosen jobs of a project. `offline` contacts no service."""
+    chosen = select(project, choice, Scope.RUN, os.environ, datetime.now(UTC))
+    with open_project(chosen.project) as opened:
+        return opened.plan(chosen.jobs, offline=offline, new=chosen.new).plan
 
 
-def apply(project: Project, *, wait: bool = True, timeout: timedelta | None = None) -> tuple[Outcome, ...]:
-    """Submit, wait for and write all jobs of a project, without asking. `timeout` limits the wait."""
-    with open_project(project) as opened:
-        planned = opened.plan(project.jobs, needs_key=True)
+def apply(
+    project: Project, *, wait: bool = True, timeout: timedelta | None = None, choice: Choice = _EVERYTHING
+) -> tuple[Outcome, ...]:
+    """Submit, wait for and write the chosen jobs of a project, without asking. `timeout` bounds the wait."""
+    chosen = select(project, choice, Scope.RUN, os.environ, datetime.now(UTC))
+    with open_project(chosen.project) as opened:
+        planned = opened.plan(chosen.jobs, needs_key=True, new=chosen.new)
         errors = tuple(
             Outcome(address, "error", None, text, codes=planned.plan.codes[address])
             for address, text in planned.plan.errors.items()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from runner.cli.terminal.printing import say_error
 from runner.errors import BatchspecError, Problem, SpecError
 from runner.jobspec.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from runner.jobspec.loader import JobSpec, Project
+    from runner.jobspec.job_spec import JobSpec, Project
+    from runner.operations.choice import Choice
+    from runner.operations.selection import Scope, Selected
+    from runner.reconciler.plan.planfile import PlanFile
 
 
 def load_jobs(
@@ -21,48 +26,83 @@ def load_jobs(
     provider: str | None,
     *,
     recorded: bool = False,
-    strict: bool = False,
+    select: list[str] | None = None,
+    exclude: list[str] | None = None,
 ) -> tuple[Project, tuple[JobSpec, ...]]:
     """Return the project and the selected jobs; print warnings to stderr. Raises BatchspecError.
 
-    With `recorded`, a job without a given partition becomes each one in the lockfiles, plus its default's. With
-    `strict`, warnings are a SpecError.
+    With `recorded`, a job whose partition is not given is each one that the lockfiles know.
     """
+    from runner.operations.choice import Choice  # noqa: PLC0415
+    from runner.operations.selection import Scope  # noqa: PLC0415
+
+    choice = Choice(select=(*(names or ()), *(select or ())), exclude=tuple(exclude or ()))
     project = read_project(paths, variables, provider, allow_partial=True)
-    if recorded and project.partitioned:
-        found = _recorded_jobs(project, _pairs(variables or []), names)
-        if found is not None:
-            return found
-    # NAME[date=2026-11-23] names its partition.
-    given = [f"{key}={value}" for name in names or () for key, value in _partition(project, name)]
-    if given:
-        project = read_project(paths, [*(variables or ()), *given], provider, allow_partial=True)
-    missing = [job for job in project.unbound if not names or job.job.name in names]
-    if missing:
-        raise SpecError([problem for job in missing for problem in job.missing_vars])
-    jobs = chosen(project, names)
-    warn(project.warnings, jobs, strict=strict)
-    return project, jobs
+    found = choose(project, choice, Scope.RECORDED if recorded else Scope.GIVEN)
+    return found.project, found.jobs
 
 
-def _recorded_jobs(
-    project: Project, variables: dict[str, str], names: list[str] | None
-) -> tuple[Project, tuple[JobSpec, ...]] | None:
+def given_choice(
+    names: list[str] | None,
+    select: list[str] | None,
+    exclude: list[str] | None,
+    *,
+    due: bool,
+    limit: int | None,
+    since: str | None,
+    until: str | None,
+    now: str | None,
+    named: Sequence[str] = (),
+) -> Choice:
+    """Return what the options of plan and apply choose. Raises BatchspecError for an unreadable time."""
+    from runner.operations.choice import LIMIT, Choice  # noqa: PLC0415
+
+    return Choice(
+        select=(*(names or ()), *(select or ())),
+        exclude=tuple(exclude or ()),
+        due=due,
+        limit=LIMIT if limit is None else limit,
+        since=since or "",
+        until=until or "",
+        now=None if now is None else _instant(now),
+        named=tuple(named),
+    )
+
+
+def choice_of(choice: Choice, saved: PlanFile | None) -> Choice:
+    """Return the choice of a command with a saved plan: the plan's jobs, unless the command chooses itself."""
+    if saved is None or choice.select or choice.due:
+        return choice
+    return replace(choice, select=tuple(job.address for job in saved.jobs), may_miss=True)
+
+
+def _instant(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC) if found.tzinfo is not None else _no_instant(text)
+    except (ValueError, OverflowError):
+        return _no_instant(text)
+
+
+def _no_instant(text: str) -> NoReturn:
+    hint = "write a time with its offset, such as 2026-11-02T06:00:00Z"
+    raise BatchspecError(f"--now {text[:60]} is no time with an offset", hint=hint, code="BS802") from None
+
+
+def choose(project: Project, choice: Choice, scope: Scope, *, strict: bool = False) -> Selected:
+    """Return the jobs that a command was asked for; warnings and notes go to stderr. Raises BatchspecError.
+
+    With `strict`, warnings are a SpecError.
+    """
     import os  # noqa: PLC0415
 
-    from runner.operations.partitions import with_partitions  # noqa: PLC0415
+    from runner.operations.selection import select  # noqa: PLC0415
 
-    project = with_partitions(project, variables, os.environ)
-    here = {name for job in project.jobs for name in (job.address, job.job.name)}
-    new = {job.job.name for job in project.unbound} - here
-    if not (here | new).issuperset(names or ()):
-        return None
-    for name in sorted(new.intersection(names) if names else new):
-        say_error(f"{name}: no lockfile records a partition of it yet; `apply --var` creates the first")
-    wanted = [name for name in names or () if name not in new]
-    jobs = chosen(project, wanted) if wanted or not names else ()
-    warn(project.warnings, jobs)
-    return project, jobs
+    found = select(project, choice, scope, os.environ, datetime.now(UTC))
+    warn(found.project.warnings, found.jobs, strict=strict)
+    for note in found.notes:
+        say_error(note)
+    return found
 
 
 def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
@@ -76,14 +116,6 @@ def only_job(address: str, provider: str | None) -> tuple[Project, JobSpec]:
         known = ", ".join(job.address for job in jobs[:20])
         raise BatchspecError(f"{address} matches {len(jobs)} jobs", hint=f"choose one of: {known}", code="BS801")
     return project, jobs[0]
-
-
-def _partition(project: Project, name: str) -> list[tuple[str, str]]:
-    base, bracket, inside = name.partition("[")
-    jobs = (*project.jobs, *project.unbound)
-    wanted = {var for job in jobs if job.job.name == base for var in job.partition}
-    pairs = (part.partition("=") for part in inside.rstrip("]").split(",")) if bracket else ()
-    return [(key, value) for key, _, value in pairs if key in wanted]
 
 
 def read_project(

@@ -1,4 +1,4 @@
-"""Options that several commands take; what they choose of a project is loaded in `project`."""
+"""Options that several commands take; `runner.cli.loading` loads what they choose of a project."""
 
 from __future__ import annotations
 
@@ -16,7 +16,42 @@ Paths = Annotated[
 Var = Annotated[list[str] | None, typer.Option("--var", metavar="K=V", help="Set a declared variable. Repeatable.")]
 JobName = Annotated[
     list[str] | None,
-    typer.Option("--job", metavar="NAME", autocompletion=complete_jobs, help="Only this job. Repeatable."),
+    typer.Option("--job", metavar="NAME", autocompletion=complete_jobs, help="Only this job; as --select. Repeatable."),
+]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select",
+        metavar="PATTERN",
+        autocompletion=complete_jobs,
+        help="Only jobs whose address or name matches; also tag:NAME, state:open|failed|waiting. Repeatable.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="PATTERN",
+        autocompletion=complete_jobs,
+        help="Leave out jobs that match, also if --select matches them. Repeatable.",
+    ),
+]
+Due = Annotated[bool, typer.Option("--due", help="Also start periods that are due and never started, oldest first.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", metavar="N", min=0, help="With --due, start at most N new periods of each job. Default: 7."
+    ),
+]
+Since = Annotated[
+    str | None, typer.Option("--from", metavar="PERIOD", help="With --due, start no period before this one.")
+]
+Until = Annotated[
+    str | None, typer.Option("--to", metavar="PERIOD", help="With --due, start no period after this one.")
+]
+Now = Annotated[
+    str | None,
+    typer.Option("--now", metavar="TIME", help="Decide by this time which periods are due: 2026-11-02T06:00:00Z."),
 ]
 Provider = Annotated[
     str | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
@@ -14,84 +13,22 @@ from pydantic import ValidationError
 
 from runner.base.repository_paths import check_store
 from runner.errors import BatchspecError, Problem, SpecError
-from runner.jobspec.answer_schema import BadSchema, read_schema, taken_by_schema, with_schema
+from runner.jobspec.answer_schema import BadSchema, read_schema, taken_by_schema
 from runner.jobspec.discovery import SETTINGS_FILES, YamlFiles, find_root, has_lockfiles, spec_files
+from runner.jobspec.job_spec import JobSpec, Origin, Project, build
 from runner.jobspec.lint import check_job, lint_warnings
-from runner.jobspec.matrix import Variant, address_of, variants
+from runner.jobspec.matrix import Scalar, Variant, address_value, variants
 from runner.jobspec.models import Job
-from runner.jobspec.moved import moved_from
-from runner.jobspec.path_template import fill, named_in, path_names
-from runner.jobspec.settings import DigitalOceanProfile, LocalProfile, Settings
+from runner.jobspec.path_template import named_in
+from runner.jobspec.settings import LocalProfile, Settings
 from runner.jobspec.suggest import did_you_mean
 from runner.jobspec.validation_messages import MAX_PROBLEMS, problems_of
-from runner.jobspec.variables import partition_names, partition_of, set_vars, undeclared, vars_of
+from runner.jobspec.variables import declared_axes, undeclared, vars_of
 from runner.jobspec.yaml_reader import Document, Lines
 
-__all__ = ["SETTINGS_FILE", "JobSpec", "Project", "find_root", "load_project", "load_settings"]
+__all__ = ["SETTINGS_FILE", "JobSpec", "Project", "bind", "find_root", "load_project", "load_settings"]
 
 SETTINGS_FILE = SETTINGS_FILES[0]
-
-
-@dataclass(frozen=True, slots=True)
-class JobSpec:
-    """One job of a spec file, and where it came from.
-
-    `job` has vars, matrix values and paths filled in. `lock_path` is relative to the project. `own_provider` is False
-    if `--provider` names another one. `moved_from` is the former address, or empty. `missing_vars` has a problem for
-    each partition var without a value.
-    """
-
-    job: Job
-    file: str
-    address: str
-    lock_path: str
-    profile_name: str
-    profile: DigitalOceanProfile | LocalProfile
-    own_provider: bool
-    document: Document
-    lines: Lines
-    moved_from: str = ""
-    schema: Mapping[str, Any] | None = None
-    partition: tuple[str, ...] = ()
-    missing_vars: tuple[Problem, ...] = ()
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Return the request's parameters, including the job's schema."""
-        return with_schema(self.job, self.schema)
-
-    def problem(self, message: str, *path: str | int, key: bool = False, code: str = "") -> Problem:
-        """Return a problem at the value, or its key, under `path` in the spec."""
-        return self.lines.problem(self.document.place(path, key=key), message, code=code)
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A project's settings and jobs, ordered by file, document and combination.
-
-    `unbound` are jobs whose partition has no value yet; they can't be planned. `provider` replaces each spec's own.
-    `complete`: all of `specs/` was read, so a job missing here has no spec any more.
-    """
-
-    root: Path
-    settings: Settings
-    jobs: tuple[JobSpec, ...]
-    warnings: tuple[Problem, ...] = ()
-    complete: bool = True
-    unbound: tuple[JobSpec, ...] = ()
-    provider: str | None = None
-
-    @property
-    def isolated_provider(self) -> str | None:
-        """Return the provider with its own state folder; None if jobs use their own providers."""
-        jobs = (*self.jobs, *self.unbound)
-        own = jobs and all(job.own_provider for job in jobs)
-        return None if own else self.provider
-
-    @property
-    def partitioned(self) -> frozenset[str]:
-        """Return the names of partitioned jobs, with or without a value."""
-        return frozenset(job.job.name for job in (*self.jobs, *self.unbound) if job.partition)
 
 
 @dataclass(slots=True)
@@ -166,7 +103,39 @@ def load_project(
         )
     )
     noted = tuple(sorted(read.deduplicate(list(warnings))))
-    return Project(root, settings, tuple(jobs), noted, complete=not paths, unbound=unbound, provider=provider)
+    return Project(root, settings, tuple(jobs), noted, not paths, unbound, provider, dict(variables))
+
+
+def bind(
+    project: Project,
+    spec: JobSpec,
+    values: Mapping[str, Scalar],
+    environ: Mapping[str, str],
+    *,
+    recorded: bool = False,
+) -> JobSpec:
+    """Return the partition of `spec` with these values. Raises SpecError if the spec does not allow it.
+
+    A `recorded` one may be before `start`, and have a fixed value that the spec no longer lists.
+    """
+    assert spec.origin is not None
+    given = {**project.variables, **{name: address_value(value) for name, value in values.items()}}
+    origin = replace(spec.origin, axes=spec.axes.allowing(values)) if recorded else spec.origin
+    problems: list[Problem] = []
+    made = build(origin, given, problems)
+    if made is not None:
+        problems += made.missing_vars
+        problems += check_job(
+            project.root,
+            project.settings.store,
+            made.job,
+            made.problem,
+            environ,
+            own_server=_own_server(made, project.settings),
+        )
+    if problems or made is None:
+        raise SpecError(problems)
+    return made
 
 
 def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:
@@ -229,6 +198,8 @@ def _job(loading: _Loading, variant: Variant, lines: Lines) -> JobSpec | None:
     return None
 
 
+_ANY_PROFILE = LocalProfile(kind="local")
+"""Replaces an unknown profile, to find more problems of a job that is dropped then."""
 _STAND_INS: dict[str, Any] = {
     "version": 1,
     "name": "job",
@@ -275,40 +246,17 @@ def _build_job(loading: _Loading, job: Job, variant: Variant, lines: Lines) -> J
         return lines.problem(document.place(path), message, code=code)
 
     declared = vars_of(job, document, lines, loading.read, problems)
-    partition = partition_names(job)
-    loading.declared |= {*declared, *partition}
-    values, wrong = set_vars(declared, partition, loading.variables, say, variant.matrix)
-    problems += wrong
-    chosen, wrong, missing = partition_of(job, values, say)
-    problems += wrong
+    axes = declared_axes(job, declared, variant.matrix, say, problems)
+    loading.declared |= {*declared, *axes.names}
     name = loading.provider or job.provider_name
     profile = settings.profile(name)
     if profile is None and loading.settings_known:
         problems.append(_no_profile(say("", "provider"), name, settings))
-    address = address_of(job.name, {**variant.address, **chosen})
-    names = {
-        part: path_names(job.name, address, job.model, values, variant.matrix, partition_values)
-        for part, partition_values in (("input", {}), ("output", chosen))
-    }
-    problems += _check_partition_paths(job, say)
-    paths: dict[str, Any] = {}
-    for part, field in (("input", "path"), ("input", "text"), ("output", "path"), ("output", "errors")):
-        model = paths.get(part) or getattr(job, part)
-        if getattr(model, field) is None:
-            continue
-        try:
-            paths[part] = model.model_copy(update={field: fill(getattr(model, field), names[part])})
-        except ValueError as error:
-            problems.append(say(str(error), part, field, code="BS125"))
+    problems += _check_partition_paths(job, axes.names, say)
     schema = _schema(loading, job, say)
-    if len(problems) > before or profile is None:
-        return None
-    moved = moved_from(job, address, {**variant.address, **chosen}, say, problems)
-    done = job.model_copy(update={"vars": values, **paths, **dict.fromkeys(Job.SPREAD)})
-    file = lines.file
-    lock = re.sub(r"\.ya?ml$", "", file) + ".lock"
-    made = JobSpec(done, file, address, lock, name, profile, name == job.provider_name, document, lines, moved, schema)
-    return replace(made, partition=partition, missing_vars=() if loading.placeholders else missing)
+    origin = Origin(job, variant, lines, declared, axes, schema, name, profile or _ANY_PROFILE)
+    made = build(origin, loading.variables, problems, placeholders=loading.placeholders)
+    return None if len(problems) > before or profile is None else made
 
 
 def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[str, Any] | None:
@@ -323,11 +271,11 @@ def _schema(loading: _Loading, job: Job, say: Callable[..., Problem]) -> dict[st
         return None
 
 
-def _check_partition_paths(job: Job, say: Any) -> list[Problem]:
+def _check_partition_paths(job: Job, names: Sequence[str], say: Any) -> list[Problem]:
     problems = []
     for path, name in ((job.output.path, "path"), (job.output.errors, "errors")):
         named = named_in(path or "{{ address }}")
-        missing = [var for var in partition_names(job) if f"vars.{var}" not in named and "address" not in named]
+        missing = [var for var in names if f"vars.{var}" not in named and "address" not in named]
         if missing:
             message = f"one partition's output would replace another's: put {{{{ vars.{missing[0]} }}}} into the path"
             problems.append(say(message, "output", name, code="BS122"))

@@ -15,14 +15,13 @@ from runner.jobspec.base_model import FilePath, Model
 from runner.jobspec.budget_options import BudgetLimits, Canary, ReviewOptions, Share, parse_share
 from runner.jobspec.evaluate_options import Evaluate
 from runner.jobspec.output_options import Output
+from runner.jobspec.partition_options import PartitionOption, Scalar
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-VarName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Endpoint = Literal["/v1/chat/completions", "/v1/responses"]
 LineFormat = Literal["openai", "anthropic"]
 RowFormat = Literal["jsonl", "json", "csv", "tsv", "parquet"]
 Role = Literal["system", "user", "assistant"]
-Scalar = Annotated[str, Field(min_length=1, max_length=200)] | int | float | bool
 
 CLAUDE = re.compile(r"^(anthropic[-/])?claude-")
 """Names of Anthropic's models, also with a catalogue's prefix."""
@@ -65,11 +64,6 @@ Files = Annotated[
 Columns = Annotated[
     Annotated[tuple[FilePath, ...], Strict(False), Field(min_length=1, max_length=20), Tag("<several>")]
     | Annotated[FilePath, Tag("<one>")],
-    Discriminator(_one_or_several),
-]
-VarNames = Annotated[
-    Annotated[tuple[VarName, ...], Strict(False), Field(min_length=1, max_length=10), Tag("<several>")]
-    | Annotated[VarName, Tag("<one>")],
     Discriminator(_one_or_several),
 ]
 
@@ -276,7 +270,7 @@ class Matrix(BaseModel):
 
 
 class Moved(Model):
-    """The job's former address."""
+    """A former address of the job, or of one of its partitions."""
 
     from_: Annotated[str, Field(min_length=1, max_length=500)] = Field(
         alias="from", description="The job's address before: its old name, or NAME[axis=value] of one job."
@@ -287,6 +281,22 @@ class Moved(Model):
         description="Axes of the matrix that were added since, with the value that was meant before. Jobs with these "
         "values follow the one without the axes; the others are new.",
     )
+    to: Annotated[str, Field(min_length=1, max_length=500)] = Field(
+        default="", description="Only this address moved, such as a partition whose value is spelled differently now."
+    )
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Moved:
+        if self.to and ("[" not in self.from_ or self.added):
+            raise ValueError("`to` goes with the whole address in `from`, and without `added`")
+        return self
+
+
+MovedOption = Annotated[
+    Annotated[tuple[Moved, ...], Strict(False), Field(min_length=1, max_length=5_000), Tag("<several>")]
+    | Annotated[Moved, Tag("<one>")],
+    Discriminator(_one_or_several),
+]
 
 
 class Job(Model):
@@ -318,6 +328,9 @@ class Job(Model):
         alias="schema",
         description="JSON Schema file that answers must fit; it is sent along, and answers are parsed and checked.",
     )
+    tags: tuple[Name, ...] = Field(
+        default=(), strict=False, max_length=20, description="Names for `--select tag:NAME`; they change no request."
+    )
     vars: dict[str, Any] = Field(
         default={}, description="Values for the templates, as `vars`; --var overrides those declared here."
     )
@@ -325,12 +338,14 @@ class Job(Model):
         default=None, description="YAML file, or files, with more vars; `vars` wins over them."
     )
     matrix: Matrix | None = Field(default=None, description="One job for each combination of values.")
-    partition: VarNames | None = Field(
+    partition: PartitionOption | None = Field(
         default=None,
-        description="Var, or vars, whose value makes a job of its own: "
-        "--var date=2026-11-23 gives name[date=2026-11-23].",
+        description="Var, or vars, whose value makes a job of its own: name[date=2026-11-23]. Values are periods "
+        "(`every`), a list, or come from --var.",
     )
-    moved: Moved | None = Field(default=None, description="The address that this job had before it was renamed.")
+    moved: MovedOption | None = Field(
+        default=None, description="The address that this job had before it was renamed; or a list of them, with `to`."
+    )
     webhook: Webhook | None = Field(default=None, description="Where the service reports that a batch has ended.")
     shards: Shards = Field(default=Shards(), description="Limits of one uploaded file.")
     retry: Retry = Field(default=Retry(), description="Retries of transient errors.")
@@ -352,6 +367,11 @@ class Job(Model):
     def _share_or_count(cls, value: str | float) -> str | float:
         parse_share(value)
         return value
+
+    @property
+    def moves(self) -> tuple[Moved, ...]:
+        """Return the former addresses."""
+        return self.moved if isinstance(self.moved, tuple) else () if self.moved is None else (self.moved,)
 
     @property
     def line_format(self) -> LineFormat:

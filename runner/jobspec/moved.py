@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from runner.errors import Problem
 from runner.jobspec.matrix import address_of, address_value
-from runner.jobspec.models import Job, Scalar
+from runner.jobspec.models import Job, Moved
+from runner.jobspec.partition_options import Scalar
 
 
 def moved_from(
@@ -16,12 +17,29 @@ def moved_from(
 
     Omits added axes. Empty if the job has other values for them.
     """
-    if job.moved is None:
-        return ""
-    old, added = job.moved.from_, job.moved.added
+    found = ""
+    for number, move in enumerate(job.moves):
+        path = ("moved", number) if isinstance(job.moved, tuple) else ("moved",)
+        if move.to:
+            found = found or (move.from_ if move.to == address else "")
+        else:
+            found = found or _former(job, move, path, address, values, say, problems)
+    return found
+
+
+def _former(
+    job: Job,
+    move: Moved,
+    path: tuple[str | int, ...],
+    address: str,
+    values: Mapping[str, Scalar],
+    say: Callable[..., Problem],
+    problems: list[Problem],
+) -> str:
+    old, added = move.from_, move.added
     axes = values.keys() | ((job.matrix.model_extra or {}).keys() if job.matrix is not None else set())
     problems += [
-        say(f"this job has no axis {axis}", "moved", "added", axis, code="BS123") for axis in added if axis not in axes
+        say(f"this job has no axis {axis}", *path, "added", axis, code="BS123") for axis in added if axis not in axes
     ]
     if any(axis not in values or address_value(values[axis]) != address_value(added[axis]) for axis in added):
         return ""
@@ -31,5 +49,5 @@ def moved_from(
         message = "this job has that address now"
         if values:
             message += "; if its matrix got more axes, set their former values in `added`: {AXIS: VALUE}"
-        problems.append(say(message, "moved", "from", code="BS123"))
+        problems.append(say(message, *path, "from", code="BS123"))
     return old

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from runner.errors import Problem
-from runner.jobspec.matrix import Scalar, value_problem
+from runner.jobspec.matrix import Scalar, address_value, value_problem
 from runner.jobspec.models import Job
+from runner.jobspec.partition_options import PartitionAxes, axes_of
+from runner.jobspec.periods import PeriodError, period_name
 from runner.jobspec.suggest import did_you_mean
 from runner.jobspec.yaml_reader import Document, Lines
 
@@ -54,7 +57,7 @@ def vars_of(job: Job, document: Document, lines: Lines, read: ReadYaml, problems
 
 
 def set_vars(
-    values: dict[str, Any],
+    values: Mapping[str, Any],
     partition: tuple[str, ...],
     given: Mapping[str, str],
     say: Callable[..., Problem],
@@ -78,42 +81,100 @@ def set_vars(
     return values, problems
 
 
-def partition_of(
-    job: Job, values: dict[str, Any], say: Callable[..., Problem]
-) -> tuple[dict[str, Scalar], list[Problem], tuple[Problem, ...]]:
-    """Return a partition's values, their problems, and a problem for each var without a value.
+@dataclass(frozen=True, slots=True)
+class PartitionValues:
+    """Values of a partition. `missing` and `wrong` have a problem for each var without a value, or a wrong one."""
 
-    An empty text is no value: `vars: {date: ""}` only declares the var. A missing value gets a placeholder, also in
-    `values`, so that it causes no other problem.
+    chosen: dict[str, Scalar]
+    problems: list[Problem]
+    missing: list[Problem]
+    wrong: list[Problem]
+
+
+def declared_axes(
+    job: Job,
+    declared: Mapping[str, Any],
+    varied: Mapping[str, Scalar],
+    say: Callable[..., Problem],
+    problems: list[Problem],
+) -> PartitionAxes:
+    """Return a job's partition vars. Adds contradictions with vars and matrix to `problems`."""
+    try:
+        axes = axes_of(job.partition)
+    except PeriodError as error:
+        problems.append(say(str(error), "partition", code="BS136"))
+        return PartitionAxes()
+    if len(set(axes.names)) < len(axes.names):
+        problems.append(say("`partition` repeats a var", "partition", code="BS131"))
+    for name in () if axes.free == axes.names else axes.names:
+        if name in varied:
+            problems.append(say(f"the matrix sets `{name}` too", "partition", name, code="BS136"))
+        elif declared.get(name) not in (None, ""):
+            message = f"`vars` sets `{name}` too; the partition gives it its values"
+            problems.append(say(message, "partition", name, code="BS136"))
+    for name, fixed in axes.fixed.items():
+        seen: set[str] = set()
+        for number, value in enumerate(fixed):
+            text = address_value(value)
+            problem = value_problem(value) or (f"the value {text} is repeated" if text in seen else "")
+            if problem:
+                problems.append(say(problem, "partition", name, number, code="BS136"))
+            seen.add(text)
+    return axes
+
+
+def partition_of(job: Job, axes: PartitionAxes, values: dict[str, Any], say: Callable[..., Problem]) -> PartitionValues:
+    """Return a partition's values and their problems.
+
+    An empty text is no value: `vars: {date: ""}` only declares the var. A missing or wrong value gets a placeholder,
+    also in `values`, so that it causes no other problem.
     """
-    names = partition_names(job)
-    chosen: dict[str, Scalar] = {}
-    problems = []
-    missing: list[Problem] = []
-    for number, name in enumerate(names):
-        path = ("partition",) if isinstance(job.partition, str) else ("partition", number)
+    found = PartitionValues({}, [], [], [])
+    for number, name in enumerate(axes.names):
+        path: tuple[str | int, ...] = ("partition",)
+        if not isinstance(job.partition, str):
+            path = ("partition", number if isinstance(job.partition, tuple) else name)
         if values.get(name) in (None, ""):
-            values[name] = PLACEHOLDER
-            missing.append(
-                say(f"this job is partitioned by `{name}`: say which with --var {name}=VALUE", *path, code="BS131")
-            )
+            message = f"this job is partitioned by `{name}`: say which with --var {name}=VALUE"
+            found.missing.append(say(message, *path, code="BS131"))
+            values[name] = _placeholder(axes, name)
+        elif (name == axes.period or name in axes.fixed) and (problem := _not_allowed(axes, name, values)):
+            found.wrong.append(say(f"{name}={address_value(values[name])[:60]}: {problem}", *path, code="BS135"))
+            values[name] = _placeholder(axes, name)
         value = values[name]
         if not isinstance(value, (str, int, float)):
-            problems.append(
-                say(f"the var `{name}` must be text, a number or a boolean to partition by it", *path, code="BS131")
-            )
+            message = f"the var `{name}` must be text, a number or a boolean to partition by it"
+            found.problems.append(say(message, *path, code="BS131"))
         elif problem := value_problem(value):
-            problems.append(say(f"the var `{name}`: {problem}", *path, code="BS131"))
+            found.problems.append(say(f"the var `{name}`: {problem}", *path, code="BS131"))
         else:
-            chosen[name] = value
-    if len(set(names)) < len(names):
-        problems.append(say("`partition` repeats a var", "partition", code="BS131"))
-    return chosen, problems, tuple(missing)
+            found.chosen[name] = value
+    return found
 
 
-def partition_names(job: Job) -> tuple[str, ...]:
-    """Return a job's partition vars."""
-    return () if job.partition is None else (job.partition,) if isinstance(job.partition, str) else job.partition
+def _placeholder(axes: PartitionAxes, name: str) -> Scalar:
+    if axes.schedule is not None and name == axes.period:
+        return period_name(axes.schedule.every, axes.schedule.first)
+    return axes.fixed[name][0] if name in axes.fixed else PLACEHOLDER
+
+
+def _not_allowed(axes: PartitionAxes, name: str, values: dict[str, Any]) -> str:
+    """Return why a partition var can't have its value; empty if it can. A fixed value gets the type in the spec."""
+    value = values[name]
+    if axes.schedule is not None and name == axes.period:
+        try:
+            axes.schedule.period(str(value))
+        except PeriodError as error:
+            return str(error)
+        return ""
+    known: dict[str, Scalar] = {}
+    for one in axes.fixed[name]:
+        known.setdefault(address_value(one), one)
+    text = address_value(value)
+    if text in known:
+        values[name] = known[text]
+        return ""
+    return f"the values of `{name}` are {', '.join(list(known)[:20])}"
 
 
 def undeclared(name: str, declared: set[str]) -> Problem:

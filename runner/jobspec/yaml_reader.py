@@ -40,6 +40,7 @@ _IMPLICIT = {f"{_CORE}{kind}" for kind in ("str", "null", "bool", "int", "float"
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _OTHER_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _READ_AS = {"timestamp": "a date", "int": "a number", "float": "a number"}
@@ -197,7 +198,7 @@ class _Reader:
                 self._say(node, f"the tag {_tag(node)} is not supported; remove it", "BS103")
             return [self._value(item, (*path, number)) for number, item in enumerate(node.value)]
         assert isinstance(node, ScalarNode)
-        return self._scalar(node)
+        return self._scalar(node, path)
 
     def _items(self, node: MappingNode, path: Path) -> Iterator[tuple[str, Any]]:
         seen: dict[str, Place] = {}
@@ -222,7 +223,7 @@ class _Reader:
                 self._lines.private.update(range(_place(value_node)[0], value_node.end_mark.line + 2))
             yield key, self._value(value_node, (*path, key))
 
-    def _scalar(self, node: ScalarNode) -> Any:
+    def _scalar(self, node: ScalarNode, path: Path) -> Any:
         text = str(node.value)
         if node.style:
             if node.tag not in {f"{_CORE}str", "!"}:
@@ -236,7 +237,7 @@ class _Reader:
             text = _short(text)
             self._say(node, f'{text} is not a number that JSON can carry; write "{text}" if you mean the text', "BS102")
             return text
-        if type(new) is not type(old) or new != old:
+        if (type(new) is not type(old) or new != old) and not _is_start(text, path):
             self._say(node, _difference(text, new, node.tag.removeprefix(_CORE)), "BS102")
             return text
         if isinstance(new, int) and not isinstance(new, bool) and not -(1 << 63) <= new < 1 << 63:
@@ -248,6 +249,11 @@ class _Reader:
         if len(self.problems) >= MAX_PROBLEMS:
             raise _LimitExceeded(f"there are more problems in this document than {MAX_PROBLEMS}; these come first")
         self.problems.append(self._lines.problem(_place(node), message, code=code))
+
+
+def _is_start(text: str, path: Path) -> bool:
+    """Return whether a plain date is the start of a partition, which is text in each version of YAML."""
+    return len(path) == 3 and path[0] == "partition" and path[2] == "start" and bool(_DATE.fullmatch(text))
 
 
 def _short(text: str) -> str:

@@ -21,6 +21,7 @@ from runner.views.json_models import (
     ErrorLine,
     JobLine,
     MachineLine,
+    NoteLine,
     OrphanLine,
     PlanLine,
     TokensField,
@@ -55,6 +56,8 @@ def plan_lines(plan: Plan) -> Iterator[MachineLine]:
         yield _orphan(orphan)
     for address, message in plan.errors.items():
         yield ErrorLine(job=address, message=message, codes=plan.codes.get(address, ()))
+    for text in plan.later:
+        yield NoteLine(message=text)
     yield PlanLine(
         changes=plan.changes,
         submit=sum(job.submits for job in plan.jobs),

@@ -130,6 +130,13 @@ class ErrorLine(MachineLine):
     codes: tuple[str, ...] = Field(default=(), description="Of its errors; `batchspec explain CODE` says more.")
 
 
+class NoteLine(MachineLine):
+    """What people should know of a plan: periods that are due and wait for another command."""
+
+    type: Literal["note"] = "note"
+    message: str
+
+
 class PlanLine(MachineLine):
     """The plan's summary: the last line of `plan --json`, unless an error ends it."""
 
@@ -260,9 +267,20 @@ class VerifiedLine(MachineLine):
     wrong: tuple[str, ...]
 
 
-PlanOutput = Annotated[VersionLine | JobLine | OrphanLine | ErrorLine | PlanLine, Field(discriminator="type")]
+PlanOutput = Annotated[
+    VersionLine | JobLine | OrphanLine | ErrorLine | NoteLine | PlanLine, Field(discriminator="type")
+]
 ApplyOutput = Annotated[
-    VersionLine | JobLine | OrphanLine | ErrorLine | PlanLine | EventLine | ProgressLine | OutcomeLine | ExitLine,
+    VersionLine
+    | JobLine
+    | OrphanLine
+    | ErrorLine
+    | NoteLine
+    | PlanLine
+    | EventLine
+    | ProgressLine
+    | OutcomeLine
+    | ExitLine,
     Field(discriminator="type"),
 ]
 StatusOutput = Annotated[VersionLine | StatusLine | ErrorLine, Field(discriminator="type")]

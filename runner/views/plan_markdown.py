@@ -38,6 +38,7 @@ def markdown(plan: Plan) -> str:
     head += [f"{len(plan.over_budget) - _OVER} more budgets are exceeded.", ""] if len(plan.over_budget) > _OVER else []
     if plan.offline:
         head += [f"The service was not asked: {code(plan.offline)}.", ""]
+    head += [line for text in plan.later for line in (code(text), "")]
     if plan.jobs:
         head += _table(plan.jobs)
     text = "\n".join(head)

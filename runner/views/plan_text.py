@@ -40,6 +40,7 @@ def explain(plan: Plan, *, override: bool = False) -> str:
     for address, message in plan.errors.items():
         first, *rest = message.splitlines() or [""]
         lines += [address, f"  ! {first}", *(f"    {line}" for line in rest), ""]
+    lines += [*plan.later, ""] if plan.later else []
     more = read_more(code for codes in plan.codes.values() for code in codes)
     lines += [more, ""] if more else []
     lines += [*_total(plan, override), _summary(plan)]

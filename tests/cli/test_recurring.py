@@ -63,7 +63,7 @@ def test_what_looks_at_a_job_shows_the_partitions_that_the_lockfile_knows(daily:
     }
 
 
-def test_a_partition_can_still_be_chosen_and_what_submits_asks_for_one(daily: Path) -> None:
+def test_a_partition_can_be_chosen_and_without_a_word_none_is_started(daily: Path) -> None:
     def seen(*arguments: str) -> set[str]:
         return {json.loads(line)["job"] for line in batchspec(daily, "status", "--json", *arguments).splitlines()[1:]}
 
@@ -72,7 +72,10 @@ def test_a_partition_can_still_be_chosen_and_what_submits_asks_for_one(daily: Pa
     assert seen("--var", f"date={DAYS[1]}", "--job", "daily") == {f"daily[date={DAYS[1]}]"}
     assert seen("--job", "daily[date=2026-11-25]") == {"daily[date=2026-11-25]"}
     for command in ("plan", "apply"):
-        assert "say which with --var date=VALUE" in batchspec(daily, command, expect=1)
+        told = batchspec(daily, command)
+        assert "daily: no partition is open; `apply --var` starts one\n" in told
+        assert "Nothing to do" in told
+    assert "say which with --var date=VALUE" in batchspec(daily, "render", expect=1)
     told = batchspec(daily, "cancel", "daily", expect=1)
     assert f"Choose one of: daily[date={DAYS[0]}], daily[date={DAYS[1]}]." in told
 
@@ -97,7 +100,8 @@ def test_an_empty_default_is_no_value_of_a_partition(project: Write) -> None:
     batchspec(root, "validate")
     assert "Plan: 3 to submit" in batchspec(root, "plan", "--job", "hello")
     for arguments in ((), ("--var", "date=")):
-        assert "say which with --var date=VALUE [BS131]" in batchspec(root, "plan", *arguments, expect=1)
+        assert "daily: no partition is open; `apply --var` starts one" in batchspec(root, "plan", *arguments)
+        assert "say which with --var date=VALUE [BS131]" in batchspec(root, "render", *arguments, expect=1)
     assert f"{address}: succeeded" in batchspec(root, "apply", "--yes", "--job", address)
     assert re.search(rf"^daily\[date={DAYS[0]}\] +done ", batchspec(root, "status"), re.MULTILINE)
     assert f"{address}: verified" in batchspec(root, "verify", "--job", "daily")

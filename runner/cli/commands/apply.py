@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,22 +12,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runner.base.duration import parse_duration
 from runner.cli import signals
 from runner.cli.commands.eval_ import GATE_CODE, show_evaluations
-from runner.cli.loading import load_jobs, validate_job_options
+from runner.cli.loading import choice_of, choose, given_choice, read_project, validate_job_options
 from runner.cli.options import (
     AskUnknown,
+    Due,
     Exact,
+    Exclude,
     JobName,
     Jobs,
     Json,
+    Limit,
     LogFormat,
     NoColor,
     NoNew,
+    Now,
     Provider,
     Prune,
     RetryFailed,
+    Select,
+    Since,
     Strict,
+    Until,
     Var,
     Verbose,
     Yes,
@@ -44,7 +51,6 @@ if TYPE_CHECKING:
     from runner.jobspec.output_options import Output
     from runner.reconciler.plan.plan import JobPlan, Plan
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CONTINUES = {
     False: "is still running at the service",
     True: "continues whenever the embedded service runs; the next apply starts it",
@@ -58,6 +64,13 @@ def apply(
         typer.Argument(help="Spec files or folders (default: specs/), or one saved plan.", show_default=False),
     ] = None,
     job: JobName = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    due: Due = False,
+    limit: Limit = None,
+    since: Since = None,
+    until: Until = None,
+    now: Now = None,
     var: Var = None,
     provider: Provider = None,
     yes: Yes = False,
@@ -96,14 +109,28 @@ def apply(
     from runner.cli.terminal.plan_printer import show_plan  # noqa: PLC0415
     from runner.cli.terminal.terminal import Terminal  # noqa: PLC0415
     from runner.executor.apply import Interrupted  # noqa: PLC0415
+    from runner.operations.selection import Scope  # noqa: PLC0415
     from runner.reconciler.observe.observe import ApplyOptions  # noqa: PLC0415
 
     with lines_of("apply", wanted=as_json) as lines:
-        limit = _duration(timeout)
+        time_limit = _duration(timeout)
         _check_options(override, ask_unknown, no_new=no_new)
         plan_file = _plan_file(paths)
-        project, chosen = load_jobs(None if plan_file else paths, var, job, provider, strict=strict)
+        choice = given_choice(
+            job,
+            select,
+            exclude,
+            due=due,
+            limit=limit,
+            since=since,
+            until=until,
+            now=now,
+            named=(*(ask_unknown or ()), *(retry_failed or ())),
+        )
+        project = read_project(None if plan_file else paths, var, provider, allow_partial=True)
         saved = None if plan_file is None else signed_plan(plan_file, project)
+        found = choose(project, choice_of(choice, saved), Scope.RUN, strict=strict)
+        project, chosen = found.project, found.jobs
         if plan_file is not None and saved is not None:
             chosen = planned_jobs(saved, plan_file, project, chosen)
         validate_job_options(project, chosen, ask_unknown, retry_failed, prune=prune)
@@ -112,7 +139,7 @@ def apply(
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
             open_project(project, watcher=lines or terminal, jobs=jobs) as opened,
         ):
-            planned = opened.plan(chosen, options, exact=exact, needs_key=True, strict=strict)
+            planned = opened.plan(chosen, options, exact=exact, needs_key=True, strict=strict, new=found.new)
             terminal.clear()
             if lines is not None:
                 lines.plan(planned.plan)
@@ -137,7 +164,7 @@ def apply(
                     options,
                     saved=saved,
                     wait=not no_wait,
-                    timeout=limit,
+                    timeout=time_limit,
                     override=(override or "").strip()[:500],
                 )
             except Interrupted as interrupted:
@@ -292,9 +319,7 @@ def _code(outcomes: Sequence[Outcome], broken: bool, *, no_wait: bool, detailed:
 
 
 def _duration(text: str | None) -> timedelta | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
-    if match is None:
-        raise BatchspecError(f"--timeout {text}: write a time such as 90s, 30m or 24h", code="BS802")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError:
+        raise BatchspecError(f"--timeout {text}: write a time such as 90s, 30m or 24h", code="BS802") from None

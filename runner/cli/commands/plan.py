@@ -11,21 +11,28 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from runner.cli.loading import load_jobs, validate_job_options
+from runner.cli.loading import choice_of, choose, given_choice, read_project, validate_job_options
 from runner.cli.options import (
     AskUnknown,
+    Due,
     Exact,
+    Exclude,
     JobName,
     Jobs,
     Json,
+    Limit,
     LogFormat,
     NoColor,
     NoNew,
+    Now,
     Paths,
     Provider,
     Prune,
     RetryFailed,
+    Select,
+    Since,
     Strict,
+    Until,
     Var,
     Verbose,
 )
@@ -41,6 +48,13 @@ if TYPE_CHECKING:
 def plan(
     paths: Paths = None,
     job: JobName = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    due: Due = False,
+    limit: Limit = None,
+    since: Since = None,
+    until: Until = None,
+    now: Now = None,
     var: Var = None,
     provider: Provider = None,
     offline: Annotated[bool, typer.Option("--offline", help="Don't contact the service.")] = False,
@@ -79,6 +93,7 @@ def plan(
     from runner.cli.terminal.json_writer import lines_of  # noqa: PLC0415
     from runner.cli.terminal.plan_printer import show_plan  # noqa: PLC0415
     from runner.cli.terminal.terminal import Terminal  # noqa: PLC0415
+    from runner.operations.selection import Scope  # noqa: PLC0415
     from runner.reconciler.observe.observe import ApplyOptions  # noqa: PLC0415
     from runner.reconciler.plan.planfile import plan_key  # noqa: PLC0415
     from runner.state.atomic import write_if_changed  # noqa: PLC0415
@@ -86,9 +101,22 @@ def plan(
     with lines_of("plan", wanted=as_json) as lines:
         if out is not None:
             check_overwrite(out, "a saved plan")
+        choice = given_choice(
+            job,
+            select,
+            exclude,
+            due=due,
+            limit=limit,
+            since=since,
+            until=until,
+            now=now,
+            named=(*(ask_unknown or ()), *(retry_failed or ())),
+        )
         with _reviewed(wanted=form == "markdown" and not as_json):
-            project, chosen = load_jobs(paths, var, job, provider, strict=strict)
-        bound = None if within is None else saved_plan(within, project)
+            project = read_project(paths, var, provider, allow_partial=True)
+            bound = None if within is None else saved_plan(within, project)
+            found = choose(project, choice_of(choice, bound), Scope.RUN, strict=strict)
+        project, chosen = found.project, found.jobs
         if within is not None and bound is not None:
             chosen = planned_jobs(bound, within, project, chosen)
         validate_job_options(project, chosen, ask_unknown, retry_failed, prune=prune)
@@ -97,7 +125,15 @@ def plan(
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
             open_project(project, watcher=terminal, jobs=jobs, reads=True) as opened,
         ):
-            made = opened.plan(chosen, options, offline=offline, exact=exact, review=form == "markdown", strict=strict)
+            made = opened.plan(
+                chosen,
+                options,
+                offline=offline,
+                exact=exact,
+                review=form == "markdown",
+                strict=strict,
+                new=found.new,
+            )
         planned = made.plan
         if lines is not None:
             lines.plan(planned)
@@ -113,18 +149,21 @@ def plan(
             kept_to(bound, made)
         if out is not None:
             write_if_changed(out, made.saved(project.settings.project, plan_key(os.environ), bound))
-            say_error(f"Saved as {out}. To apply nothing beyond it, run: {_to_apply(out, options, provider, var)}")
+            say_error(f"Saved as {out}. To apply nothing beyond it, run: {_to_apply(out, options, provider, var, now)}")
     if planned.errors:
         raise typer.Exit(1)
     if detailed_exitcode and planned.changes:
         raise typer.Exit(2)
 
 
-def _to_apply(out: Path, options: ApplyOptions, provider: str | None, variables: list[str] | None) -> str:
+def _to_apply(
+    out: Path, options: ApplyOptions, provider: str | None, variables: list[str] | None, now: str | None
+) -> str:
     """Return the command that applies a saved plan, with the options that it was made with."""
     arguments = [
         *(part for one in variables or () for part in ("--var", one)),
         *(("--provider", provider) if provider else ()),
+        *(("--now", now) if now else ()),
         *(part for one in sorted(options.ask_unknown) for part in ("--ask-unknown", one)),
         *(part for one in sorted(options.retry_failed) for part in ("--retry-failed", one)),
         *(("--prune",) if options.prune else ()),

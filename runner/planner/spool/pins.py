@@ -21,6 +21,7 @@ _NOT_PINNED = {
     "tolerate",
     "moved",
     "evaluate",
+    "tags",
 }
 """Fields that change how answers are obtained, not which answers or their format."""
 _MAX_SHOWN = 80

@@ -227,7 +227,10 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan of all jobs. `offline`: why the service was not asked. `errors`: why jobs can't be planned."""
+    """The plan of all jobs. `offline`: why the service was not asked. `errors`: why jobs can't be planned.
+
+    `later` names due periods beyond the limit of new ones.
+    """
 
     jobs: tuple[JobPlan, ...]
     errors: dict[str, str] = field(default_factory=dict)
@@ -235,6 +238,7 @@ class Plan:
     orphans: tuple[Orphan, ...] = ()
     over_budget: tuple[str, ...] = ()
     codes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    later: tuple[str, ...] = ()
 
     @property
     def changes(self) -> bool:
