@@ -30,7 +30,7 @@ class NoOutput(BatchspecError):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What grading a job's output gave. `stale` says why the output is not the final one; no gate passes then.
+    """What grading a job's output gave. `stale` is why the output is not the final one; no gate passes then.
 
     `output_digest` is its SHA-256, and `grader_digest` identifies the graders.
     """

@@ -1,4 +1,4 @@
-"""Comparison of JSON values: 1 equals 1.0, true is no number, list order counts unless a path says otherwise."""
+"""Comparison of JSON values: 1 equals 1.0, true is no number, list order counts unless a path ignores it."""
 
 from __future__ import annotations
 
