@@ -44,14 +44,14 @@ class Bench:
         self._scenes: dict[int, Path] = {}
 
     def scene(self, rows: int) -> Path:
-        """The project with that many rows; made once."""
+        """Return the project with that many rows; make it once."""
         if rows not in self._scenes:
             self._scenes[rows] = self._folder / f"of-{rows}"
             make(self._scenes[rows], rows)
         return self._scenes[rows]
 
     def plan(self) -> None:
-        """Rendering against the bare loop, and its memory."""
+        """Measure rendering against the bare loop, and its memory."""
         root = self.scene(self._rows)
         bare, full, one = [], [], []
         for _ in range(self._rounds):
@@ -70,7 +70,7 @@ class Bench:
         note(f"{few.megabytes:.0f} MB at {self._rows // 5:,} rows, {most:.0f} MB at {self._rows:,} (goal 300 MB)")
 
     def nothing(self) -> None:
-        """A plan in which nothing changed, against hashing the input."""
+        """Measure a plan in which nothing changed, against hashing the input."""
         root = self.scene(self._rows)
         self._clean(root)
         answer(root)
@@ -106,7 +106,7 @@ class Bench:
             path.unlink()
 
     def start(self) -> None:
-        """Starting, over a Python that does nothing."""
+        """Measure start-up, over a Python that does nothing."""
         root = self.scene(1000)
         commands = {
             "pass": [PYTHON, "-c", "pass"],
@@ -125,7 +125,7 @@ class Bench:
             note(f"{(used[name] - used['pass']) * 1000:.0f} ms of processor time over it")
 
     def history(self) -> None:
-        """A long lockfile and ledger: read, reconciled, written."""
+        """Measure a long lockfile and ledger: read, reconciled, written."""
         found = [history(self._folder / f"history-{number}", 20_000) for number in range(self._rounds)]
         whole = statistics.median(sum(parts.values()) for parts in found)
         say("20,000 batches: read, reconciled, written", "seconds", whole, 2.0, least=False)
@@ -142,20 +142,20 @@ class Bench:
                 note(f"curl {curl:.2f} s, ours {ours:.2f} s")
 
     def service(self) -> None:
-        """The embedded service, with the backend echo."""
+        """Measure the embedded service, with the backend echo."""
         folder = self._folder / "service"
         folder.mkdir()
         seconds = statistics.median(service.alone(folder, self._rounds))
         say(f"service, {service.REQUESTS:,} requests", "s from create to completed", seconds, 10, least=False)
 
     def drawing(self) -> None:
-        """The table of jobs, on a terminal."""
+        """Measure the table of jobs, on a terminal."""
         for jobs in (1, 40):
             found = statistics.median(share(jobs, 10) for _ in range(self._rounds))
             say(f"drawing progress, {counted(jobs, 'job')}", "% of one core", found, 1.0, least=False)
 
     def large(self) -> None:
-        """The same plan at one and at five times the rows."""
+        """Measure the same plan at one and at five times the rows."""
         small, big = self._rows, 5 * self._rows
         few = self._plan(self.scene(small), self.cores)
         bare = self._bare(self.scene(big))
@@ -202,7 +202,7 @@ def say(what: str, unit: str, value: float, goal: float, *, least: bool = True) 
 
 
 def note(text: str) -> None:
-    """What a ratio was made from."""
+    """Print what a ratio was made from."""
     print(f"       {text}", flush=True)
 
 

@@ -20,7 +20,7 @@ _NEWS_EVERY = 0.01
 
 
 def share(jobs: int, seconds: float) -> float:
-    """The share of one core that drawing takes, in percent, while these jobs have news."""
+    """Return the share of one core that drawing takes, in percent, while these jobs have news."""
     with _terminal() as stream:
         drawn = _follow(Progress(_unheard, partial(_console, stream)), jobs, seconds)
     return max(0.0, drawn - _follow(Progress(_unheard, None), jobs, seconds)) / seconds * 100
@@ -43,7 +43,7 @@ def _follow(progress: Progress, jobs: int, seconds: float) -> float:
 
 @contextmanager
 def _terminal() -> Iterator[TextIO]:
-    """A terminal of its own, which another process reads."""
+    """Open a terminal that another process reads."""
     outer, inner = pty.openpty()
     with subprocess.Popen(["cat"], stdin=outer, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as reader:
         os.close(outer)

@@ -41,7 +41,7 @@ class Instant:
         folder.mkdir(parents=True, exist_ok=True)
 
     def create_file(self, name: str, size: int) -> FileIntent:
-        """A place in the folder."""
+        """Return a place in the folder."""
         del name, size
         self._files += 1
         return FileIntent(f"file-{self._files:06d}", str(self._folder / f"file-{self._files:06d}"), None)
@@ -53,7 +53,7 @@ class Instant:
         Path(intent.upload_url).write_text(str(count), encoding="utf-8")
 
     def create_batch(self, order: CreateRequest) -> RemoteBatch:
-        """A batch that has completed."""
+        """Return a batch that has completed."""
         count = int((self._folder / order.file_id).read_text(encoding="utf-8"))
         now = datetime.now(UTC)
         batch = RemoteBatch(
@@ -75,7 +75,7 @@ class Instant:
         return batch
 
     def get_batch(self, batch_id: str) -> RemoteBatch:
-        """The batch."""
+        """Return the batch."""
         try:
             return self._batches[batch_id]
         except KeyError:
@@ -86,7 +86,7 @@ class Instant:
         yield from reversed(list(self._batches.values()))
 
     def results(self, batch_id: str) -> ResultUrls:
-        """The file of answers."""
+        """Return the file of answers."""
         return ResultUrls(str(self._folder / f"{self.get_batch(batch_id).file_id}.answers"), None)
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:

@@ -52,7 +52,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def write_results(path: Path, shape: dict[str, Any], count: int) -> None:
-    """A line for each of `count` keys, which are in no order."""
+    """Yield a line for each of `count` keys, which are in no order."""
     chance = random.Random(1)
     before, after = json.dumps({**shape, "custom_id": "KEY"}, separators=(",", ":")).encode().split(b"KEY")
     with path.open("wb") as file:

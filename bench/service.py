@@ -60,7 +60,7 @@ RATE = 1000
 
 @contextmanager
 def process(*command: str) -> Iterator[tuple[str, int]]:
-    """A Python program that says its URL on the first line of its output: that URL and its process id."""
+    """Run a Python program that prints its URL on the first line. Yield that URL and the process id."""
     with subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as running:
@@ -92,14 +92,14 @@ def put(path: Path, url: str) -> float:
 
 
 def peak(pid: int) -> float:
-    """The most memory that a process has had resident, in MB of 10^6 bytes."""
+    """Return the most memory that a process has had resident, in MB of 10^6 bytes."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
     return int(kilobytes) * 1024 / 1e6
 
 
 def spread(times: list[float]) -> str:
-    """The fastest and the slowest."""
+    """Return the fastest and the slowest as text."""
     return f"{min(times):.2f} to {max(times):.2f} s in {len(times)} rounds"
 
 
@@ -129,7 +129,7 @@ def upload(folder: Path, rounds: int) -> None:
 
 
 def lines(path: Path) -> None:
-    """An input file of chat completions, some 350 bytes each."""
+    """Write an input file of chat completions, some 350 bytes each."""
     with path.open("wb") as file:
         for index in range(REQUESTS):
             message = {"role": "user", "content": f"Classify review {index}. " + "word " * 40}
@@ -149,7 +149,7 @@ class Connection:
         self._reader, self._writer = await asyncio.open_connection(self._url.hostname, self._url.port)
 
     async def get(self, path: str) -> bytes:
-        """The body of an answer, which has to be 200."""
+        """Return the body of an answer, which has to be 200."""
         self._writer.write(f"GET {path} HTTP/1.1\r\nHost: {self._url.netloc}\r\n\r\n".encode())
         head = await self._reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200"), head
@@ -246,7 +246,7 @@ def jobs(folder: Path, rounds: int) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=["upload", "jobs"])

@@ -29,7 +29,7 @@ MEGABYTE = 1_000_000
 
 
 def serve(port: int, folder: str) -> None:
-    """The bare endpoint: PUT reads and drops the body, GET sends a file of `folder`."""
+    """Serve the bare endpoint: PUT reads and drops the body, GET sends a file of `folder`."""
     import uvicorn  # noqa: PLC0415 - the server's process only
     from starlette.applications import Starlette  # noqa: PLC0415
     from starlette.requests import Request  # noqa: PLC0415
@@ -113,7 +113,7 @@ def memory(url: str, path: Path) -> None:
 
 @contextmanager
 def endpoint(folder: Path) -> Iterator[str]:
-    """The bare endpoint in a process of its own."""
+    """Run the bare endpoint in a process of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -124,7 +124,7 @@ def _terminal(text: str, path: Path, width: int) -> None:
 
 @contextmanager
 def _serve(data: Path) -> Iterator[str]:
-    """A service of its own; its address, which is that of its page too."""
+    """Run a service. Yield its address, which is also the address of its page."""
     command = [sys.executable, "-m", "runner", "serve", "--port", "0", "--data", str(data), "--fault", FAULTS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  our own command
         try:

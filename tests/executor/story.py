@@ -186,7 +186,12 @@ class Story:
 
     def wrong(self) -> list[str]:
         """What breaks a promise: a second payment, an answer that is not the row's, an end that says nothing."""
-        found = [f"{key} was paid for twice" for key in sorted(self.books.twice)]
+        return (
+            [f"{key} was paid for twice" for key in sorted(self.books.twice)] + self._wrong_rows() + self._wrong_end()
+        )
+
+    def _wrong_rows(self) -> list[str]:
+        found = []
         for row, text in zip(self.rows, TEXTS, strict=False):
             if row["text"] not in {text, None}:
                 found.append(f"row {row['id']} has another row's answer: {row['text']}")
@@ -194,19 +199,21 @@ class Story:
                 found.append(f"row {row['id']} has neither answer nor error")
             if row["text"] is not None and row["request"] not in self.books.answers:
                 found.append(f"row {row['id']} has an answer that the service never gave")
+        return found
+
+    def _wrong_end(self) -> list[str]:
+        message = self.outcome.message
         match self.outcome.end:
             case "succeeded":
-                if not self.complete:
-                    found.append("it says that it succeeded, and the output is not complete")
+                return [] if self.complete else ["it succeeded, and the output is not complete"]
             case "failed":
-                if self.complete or len(self.rows) != ROWS:
-                    found.append("it says that requests failed, and the output does not show it")
+                shown = not self.complete and len(self.rows) == ROWS
+                return [] if shown else ["requests failed, and the output does not show it"]
             case "error":
-                if len(self.outcome.message) < 20 or "Traceback" in self.outcome.message:
-                    found.append(f"it does not say what went wrong: {self.outcome.message!r}")
+                good = len(message) >= 20 and "Traceback" not in message
+                return [] if good else [f"the message does not explain the error: {message!r}"]
             case end:
-                found.append(f"it never ended: {end}")
-        return found
+                return [f"it never ended: {end}"]
 
 
 @contextmanager

@@ -367,16 +367,25 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(step, Reset):
             seen.body = b"".join(self._body(step.after))
             self._reset()
-            return
-        if isinstance(step, Reply) and step.early:
-            self._send(step)
-            with contextlib.suppress(OSError):
-                self.connection.settimeout(5)
-                for _ in self._body(None):
-                    pass
-            self.close_connection = True
-            return
-        self._read(seen)
+        elif isinstance(step, Reply) and step.early:
+            self._answer_early(step)
+        else:
+            self._read(seen)
+            self._answer(seen, step)
+
+    do_GET = do_PUT = do_POST = do  # noqa: N815
+
+    def _answer_early(self, step: Reply) -> None:
+        """Answer before the body is read."""
+        self._send(step)
+        with contextlib.suppress(OSError):
+            self.connection.settimeout(5)
+            for _ in self._body(None):
+                pass
+        self.close_connection = True
+
+    def _answer(self, seen: Seen, step: Step | None) -> None:
+        stub = self.server.stub
         match step:
             case None:
                 self._send(stub.answer(seen))
@@ -399,8 +408,6 @@ class _Handler(BaseHTTPRequestHandler):
             case Hang():
                 stub.ended.wait(30)
                 self._end()
-
-    do_GET = do_PUT = do_POST = do  # noqa: N815
 
     def _body(self, most: int | None) -> Iterator[bytes]:
         left = int(self.headers.get("content-length", "0"))
