@@ -2,8 +2,9 @@
 
 python -m bench.year FOLDER DAYS [ROWS]
 
-The first day is a real apply. Each later day repeats its answers under the partition of that day: requests are equal, so
-their keys are too. The lockfiles are made by `runner.state`, and git gets the history through `git fast-import`.
+The first day is a real apply. Each later day repeats its answers under the partition of that day: its requests are
+equal, so their keys are too. The lockfiles are made by `runner.state`, and git gets the history through
+`git fast-import`.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class _Job:
         assert self._text(()) == self._lockfile.text()
 
     def _of_day(self, number: int) -> tuple[JobSpec, PinsLine]:
-        """Return the job of a day and what it asked. Of a plain job, only the last day's input is the one that is here."""
+        """Return the job of a day, and its pins. The input that is here is that of a plain job's last day."""
         if not self._spec.partition:
             if number == self._days - 1:
                 return self._spec, self._pins
@@ -191,7 +192,9 @@ def _commit(root: Path, jobs: list[_Job], days: int) -> None:
     importing = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert importing.stdin is not None
     out = importing.stdin
-    tracked = [path for path in sorted(root.rglob("*")) if path.is_file() and path.relative_to(root).parts[0] in _SOURCES]
+    tracked = [
+        path for path in sorted(root.rglob("*")) if path.is_file() and path.relative_to(root).parts[0] in _SOURCES
+    ]
     files = {path.relative_to(root).as_posix(): path.read_bytes() for path in tracked if path.suffix != ".lock"}
     changed: dict[str, bytes] = files
     for number in range(-1, days):

@@ -10,10 +10,12 @@ import io
 import os
 import selectors
 import subprocess
+import tempfile
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from runner.errors import BatchspecError
 
@@ -83,6 +85,44 @@ def run_git(folder: Path, *arguments: str, seconds: float = SECONDS, most: int =
 def copy_blob(folder: Path, revision: str, into: BinaryIO) -> None:
     """Write a file's bytes from git. Raises like `run_git`."""
     _run(folder, ("cat-file", "blob", revision), into, SECONDS * 5, COPY_BYTES)
+
+
+def read_blobs(folder: Path, revisions: Sequence[str], most: int) -> Iterator[bytes | None]:
+    """Yield the bytes of each file that a revision names; None for one that git lacks. Starts one process.
+
+    Raises GitUnusable; BatchspecError for a file of more than `most` bytes.
+    """
+    with tempfile.TemporaryFile() as names:
+        names.write("".join(f"{name}\n" for name in revisions).encode())
+        names.seek(0)
+        process = _start(folder, ("cat-file", "--batch"), stdin=names, stderr=subprocess.DEVNULL)
+        assert process.stdout is not None
+        late = threading.Timer(SECONDS * 5, process.kill)
+        late.start()
+        with process:
+            try:
+                for _ in revisions:
+                    yield _next_blob(process.stdout, most)
+            finally:
+                late.cancel()
+                process.kill()
+
+
+def _next_blob(file: IO[bytes], most: int) -> bytes | None:
+    """Read one answer of `git cat-file --batch`: `HASH TYPE SIZE`, the bytes and a line end; or `NAME missing`."""
+    header = file.readline()
+    if header.endswith(b" missing\n"):
+        return None
+    parts = header.split()
+    if len(parts) != 3 or not parts[2].isdigit():
+        raise GitUnusable("git cat-file ended early or took too long")
+    size = int(parts[2])
+    if size > most:
+        raise BatchspecError(f"a version in git has {size:,} bytes; at most {most:,} are read", code="BS803")
+    data = file.read(size + 1)
+    if len(data) <= size:
+        raise GitUnusable("git cat-file ended early or took too long")
+    return data[:-1]
 
 
 def commit_of(folder: Path) -> str:
@@ -162,23 +202,23 @@ def _environment(top: Path) -> dict[str, str]:
     }
 
 
-def _run(folder: Path, arguments: tuple[str, ...], into: BinaryIO | io.BytesIO, seconds: float, most: int) -> None:
+def _start(folder: Path, arguments: tuple[str, ...], *, stdin: int | IO[bytes], stderr: int) -> subprocess.Popen[bytes]:
     top = top_of(folder)
     settings = [part for setting in _SETTINGS for part in ("-c", setting)]
     command = ["git", "--no-pager", "-C", str(folder.resolve()), *settings, *arguments]
-    what = next(part for part in arguments if not part.startswith("-") and "=" not in part)
     try:
-        process = subprocess.Popen(  # noqa: S603  no shell
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(top),
+        return subprocess.Popen(  # noqa: S603  no shell
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=_environment(top)
         )
     except FileNotFoundError as error:
         raise GitUnusable("git is not installed here", hint="install git, and run it again") from error
     except OSError as error:
         raise BatchspecError(f"git can't be started: {error.strerror or error}", code="BS803") from error
+
+
+def _run(folder: Path, arguments: tuple[str, ...], into: BinaryIO | io.BytesIO, seconds: float, most: int) -> None:
+    what = next(part for part in arguments if not part.startswith("-") and "=" not in part)
+    process = _start(folder, arguments, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     with process:
         try:
             stderr = _read_output(process, into, time.monotonic() + seconds, most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -92,6 +92,13 @@ class YamlFiles:
         self._root = root
         self._read: dict[str, tuple[Lines, list[Document], list[Problem]]] = {}
         self._remaining = MAX_TOTAL
+        self._checked: dict[str, list[Problem]] = {}
+
+    def once(self, what: str, check: Callable[[], Iterable[Problem]]) -> list[Problem]:
+        """Return the problems of a check that depends on the project alone, made once for all loads."""
+        if what not in self._checked:
+            self._checked[what] = list(check())
+        return self._checked[what]
 
     def __call__(self, file: str, problems: list[Problem]) -> tuple[Lines, list[Document]]:
         """Return a file's lines and documents. Add its problems to `problems`."""

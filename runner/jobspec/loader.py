@@ -145,7 +145,8 @@ def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = 
         settings = Settings()
         problems += _wrong_store(root, settings, partial(Problem, SETTINGS_FILE, 0, 0))
         return settings
-    lines, found = (read or YamlFiles(root))(file, problems)
+    read = read or YamlFiles(root)
+    lines, found = read(file, problems)
     if len(found) > 1:
         problems.append(
             lines.problem(found[1].place(()), "batchspec.yaml is one document; remove the `---`", code="BS103")
@@ -157,7 +158,8 @@ def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = 
     except ValidationError as error:
         problems += problems_of(error, found[0], lines, Settings)
         return Settings()
-    problems += _wrong_store(root, settings, partial(lines.problem, found[0].place(("store",))))
+    place = partial(lines.problem, found[0].place(("store",)))
+    problems += read.once(f"store {settings.store}", partial(_wrong_store, root, settings, place))
     return settings
 
 

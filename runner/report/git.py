@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.base.git import copy_blob, run_git
+from runner.base.git import copy_blob, read_blobs, run_git
 from runner.errors import BatchspecError
 
 _FIELD, _RECORD = "\x1f", "\x1e"
@@ -53,6 +54,10 @@ class Git:
         """Return a file's bytes; None if missing. Raises BatchspecError."""
         name = self._blob(commit, path)
         return None if name is None else run_git(self._folder, "cat-file", "blob", name)
+
+    def versions(self, commits: Sequence[str], path: str, most: int) -> Iterator[bytes | None]:
+        """Yield a file's bytes in each commit; None if a commit does not have it. Raises BatchspecError."""
+        return read_blobs(self._folder, [f"{commit}:./{path}" for commit in commits], most)
 
     def files(self, commit: str, folder: str) -> tuple[str, ...]:
         """Return the files below a folder."""

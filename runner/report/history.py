@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 
 from runner.base.repository_paths import LOCKFILE_BYTES, read_inside
@@ -12,7 +13,7 @@ from runner.errors import LockfileError
 from runner.reconciler.plan.idempotency import is_ours
 from runner.reconciler.plan.reasons import why_new
 from runner.report.git import Commit, Git
-from runner.state.lockfile import Lockfile
+from runner.report.versions import Delta, LockfileVersions
 from runner.state.lockfile_lines import BatchLine, OutputLine, PinsLine
 from runner.state.lockfile_parser import parse
 
@@ -48,55 +49,90 @@ class Entry:
         return sum(known, Decimal(0)) if known else None
 
 
-def history(folder: Path, lock_path: str, project: str, address: str, limit: int = LIMIT) -> tuple[Entry, ...]:
-    """Return a job's entries, also under earlier names, newest first. Raises BatchspecError outside git."""
+def history(
+    folder: Path, lock_path: str, project: str, addresses: Sequence[str], limit: int = LIMIT
+) -> dict[str, tuple[Entry, ...]]:
+    """Return the entries of jobs that share a lockfile, newest first, also under earlier names.
+
+    Reads each version once, for all jobs together. Raises BatchspecError outside git.
+    """
     git = Git(folder)
     commits = git.commits(lock_path, limit + 1)
-    versions: list[tuple[Commit | None, bytes]] = [
-        (commit, git.read(commit.hash, lock_path) or b"") for commit in reversed(commits)
-    ]
-    file = folder / lock_path
-    here = read_inside(folder, lock_path, LOCKFILE_BYTES) if file.is_file() else b""
-    if not versions or here != versions[-1][1]:
-        versions.append((None, here))
-    parsed = [_parsed(commit, data, lock_path, project) for commit, data in versions]
-    names = next((found.aliases(address) for found in reversed(parsed) if isinstance(found, Lockfile)), (address,))
-    entries: list[Entry] = []
-    before = Lockfile(project)
-    for position, ((commit, _), after) in enumerate(zip(versions, parsed, strict=True)):
-        if isinstance(after, LockfileError):
-            entries.append(Entry(commit, "", "", trouble=after.message))
+    here = read_inside(folder, lock_path, LOCKFILE_BYTES) if (folder / lock_path).is_file() else b""
+    names = _names(git, commits, lock_path, project, here, addresses)
+    owners: dict[str, list[str]] = {}
+    for address in addresses:
+        for name in names[address]:
+            owners.setdefault(name, []).append(address)
+    found: dict[str, list[Entry]] = {address: [] for address in addresses}
+    pins: dict[str, PinsLine | None] = {}
+    versions = LockfileVersions(project)
+    for position, (commit, data) in enumerate(_versions(git, commits, lock_path, here)):
+        try:
+            delta = versions.advance(data, f"{lock_path} at {commit.hash[:10]}" if commit else lock_path)
+        except LockfileError as error:
+            for entries in found.values():
+                entries.append(Entry(commit, "", "", trouble=error.message))
             continue
-        if position or len(commits) <= limit:
-            entry = _entry(commit, before, after, names)
-            if entry is not None:
-                entries.append(entry)
-        before = after
-    return tuple(reversed(entries))
+        changed = {address for job in delta.jobs for address in owners.get(job, ())}
+        for address in sorted(changed):
+            old = pins.get(address)
+            new = pins[address] = next(filter(None, map(versions.now.pins_of, names[address])), None)
+            if position or len(commits) <= limit:
+                entry = _entry(commit, versions, delta, names[address], old, new)
+                found[address] += [] if entry is None else [entry]
+    return {address: tuple(reversed(entries)) for address, entries in found.items()}
 
 
-def _parsed(commit: Commit | None, data: bytes, lock_path: str, project: str) -> Lockfile | LockfileError:
-    try:
-        return parse(data, f"{lock_path} at {commit.hash[:10]}" if commit else lock_path, project)
-    except LockfileError as error:
-        return error
+def _versions(
+    git: Git, commits: Sequence[Commit], lock_path: str, here: bytes
+) -> Iterator[tuple[Commit | None, bytes]]:
+    """Yield each version, oldest first, and at the end the file that is here, if it differs from the last one."""
+    oldest_first = commits[::-1]
+    last = None
+    for commit, data in zip(
+        oldest_first, git.versions([one.hash for one in oldest_first], lock_path, LOCKFILE_BYTES), strict=True
+    ):
+        last = data or b""
+        yield commit, last
+    if here != last:
+        yield None, here
 
 
-def _entry(commit: Commit | None, before: Lockfile, after: Lockfile, names: Sequence[str]) -> Entry | None:
-    old, new = (next(filter(None, map(version.pins_of, names)), None) for version in (before, after))
-    batches = [batch for batch in after.batches.values() if batch.job in names]
-    added = [batch for batch in batches if batch.batch not in before.batches]
-    imported = [batch for batch in added if _is_imported(after.project, names, batch)]
-    ended = _lines(
-        batch
-        for batch in batches
-        if batch.ended and not (batch.batch in before.batches and before.batches[batch.batch].ended)
-    )
-    outputs = [o for o in after.outputs.values() if o.job in names and before.outputs.get(o.output) != o]
+def _names(
+    git: Git, commits: Sequence[Commit], lock_path: str, project: str, here: bytes, addresses: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return the names of each job, by the newest version that can be parsed."""
+    older = (git.read(commit.hash, lock_path) or b"" for commit in commits)
+    for data in chain((here,), older):
+        try:
+            newest = parse(data, lock_path, project)
+        except LockfileError:
+            continue
+        return {address: newest.aliases(address) for address in addresses}
+    return {address: (address,) for address in addresses}
+
+
+def _entry(
+    commit: Commit | None,
+    versions: LockfileVersions,
+    delta: Delta,
+    names: Sequence[str],
+    old: PinsLine | None,
+    new: PinsLine | None,
+) -> Entry | None:
+    batches = [pair for name in names for pair in delta.batches_of(name)]
+    added = [after for before, after in batches if before is None]
+    imported = [batch for batch in added if _is_imported(versions.project, names, batch)]
+    ended = _lines(after for before, after in batches if after.ended and not (before is not None and before.ended))
+    pairs = [pair for name in names for pair in delta.outputs_of(name)]
+    outputs = [o for before, o in pairs if o is not None and o.job in names and before != o]
     # Outputs with the current pins come last.
     outputs.sort(key=lambda o: (new is not None and o.pins == new.pins, o.output))
     reasons = list(_changed(old, new)) if new is not None else []
-    known = sorted(o.output for o in before.outputs.values() if o.job in names)
+    now = {path for name in names for path in versions.outputs_of(name)} - delta.outputs.keys()
+    before_paths = {o.output for o, _ in pairs if o is not None and o.job in names}
+    known = sorted(now | before_paths)
     come = sorted(o.output for o in outputs if o.output not in known)
     reasons += [f"the output moved from {', '.join(known)} to {', '.join(come)}"] if known and come else []
     if not reasons and new is not None and old is not None and old.pins != new.pins:

@@ -132,18 +132,23 @@ def merge(first: Lockfile, second: Lockfile) -> Lockfile:
 def assemble(project: str, currents: Iterable[Mapping[str, str | None]], lines: Iterable[AnyLine]) -> Lockfile:
     """Build a lockfile. Conflicting headers unset an address's pins."""
     lines = list(lines)
-    current: dict[str, str | None] = {}
-    for one in currents:
-        for address, digest in one.items():
-            current[address] = digest if current.get(address, digest) == digest else None
     return Lockfile(
         project,
-        current,
+        unite_current(currents),
         _union({}, [x for x in lines if isinstance(x, PinsLine)], lambda p: p.pins),
         _union({}, [x for x in lines if isinstance(x, BatchLine)], lambda b: b.batch),
         _union({}, [x for x in lines if isinstance(x, OutputLine)], lambda o: o.output),
         frozenset(x for x in lines if isinstance(x, MovedLine)),
     )
+
+
+def unite_current(currents: Iterable[Mapping[str, str | None]]) -> dict[str, str | None]:
+    """Unite each job's pins. They are None where two differ."""
+    current: dict[str, str | None] = {}
+    for one in currents:
+        for address, digest in one.items():
+            current[address] = digest if current.get(address, digest) == digest else None
+    return current
 
 
 _L = TypeVar("_L", PinsLine, BatchLine, OutputLine)
@@ -153,9 +158,10 @@ def _union(existing: Mapping[str, _L], lines: Iterable[_L], name: Any) -> dict[s
     merged = dict(existing)
     for line in lines:
         key = name(line)
-        merged[key] = max(merged[key], line, key=_rank) if key in merged else line
+        merged[key] = max(merged[key], line, key=rank) if key in merged else line
     return merged
 
 
-def _rank(line: AnyLine) -> tuple[int, bytes]:
+def rank(line: AnyLine) -> tuple[int, bytes]:
+    """Return which of two lines for one thing wins: the larger one."""
     return (2 * line.ended + line.gone if isinstance(line, BatchLine) else 0, dump_line(line))

@@ -16,7 +16,7 @@ _KINDS: dict[str, type[Header | AnyLine]] = {
     "batch": BatchLine,
     "output": OutputLine,
 }
-_MARKERS = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
+MARKERS = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 _RESTORE = "restore it from git. batchspec finds its batches again at the service"
 _UNNAMED = "default"
 """The name of a project whose batchspec.yaml sets none (runner.jobspec.settings)."""
@@ -30,11 +30,11 @@ def parse(data: bytes, file: str, project: str) -> Lockfile:
     headers: list[Header] = []
     lines: list[AnyLine] = []
     for number, raw in enumerate(data.splitlines(), 1):
-        if not raw.strip() or raw.startswith(_MARKERS):
+        if not raw.strip() or raw.startswith(MARKERS):
             continue
-        line = _parse_line(raw, f"{file}:{number}")
+        line = parse_line(raw, f"{file}:{number}")
         if isinstance(line, Header):
-            _check_header(line, f"{file}:{number}", project)
+            check_header(line, f"{file}:{number}", project)
             headers.append(line)
         else:
             lines.append(line)
@@ -43,7 +43,8 @@ def parse(data: bytes, file: str, project: str) -> Lockfile:
     return assemble(project, [h.current for h in headers], lines)
 
 
-def _parse_line(raw: bytes, where: str) -> Header | AnyLine:
+def parse_line(raw: bytes, where: str) -> Header | AnyLine:
+    """Parse one line. Raises LockfileError."""
     try:
         fields = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -65,7 +66,8 @@ def _parse_line(raw: bytes, where: str) -> Header | AnyLine:
         raise LockfileError(f"{where}: not a lockfile line: `{name}` is wrong", hint=_RESTORE) from error
 
 
-def _check_header(header: Header, where: str, project: str) -> None:
+def check_header(header: Header, where: str, project: str) -> None:
+    """Raise LockfileError for other keys or another project."""
     if header.keys != "k1":
         raise LockfileError(
             f"{where}: the keys are {header.keys}; this batchspec knows k1",

@@ -38,9 +38,12 @@ def log(
             hint="see those runs with `batchspec report`",
             code="BS804",
         )
-    found = [
-        (spec, history(project.root, spec.lock_path, project.settings.project, spec.address, limit)) for spec in jobs
-    ]
+    together: dict[str, list[str]] = {}
+    for spec in jobs:
+        together.setdefault(spec.lock_path, []).append(spec.address)
+    name = project.settings.project
+    by_path = {path: history(project.root, path, name, addresses, limit) for path, addresses in together.items()}
+    found = [(spec, by_path[spec.lock_path][spec.address]) for spec in jobs]
     if json:
         import orjson  # noqa: PLC0415
 
