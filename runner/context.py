@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -19,12 +19,13 @@ from runner.jobspec.settings import DigitalOceanProfile, LocalProfile
 from runner.jobspec.trust import find_key
 from runner.providers import open_api
 from runner.providers.protocol import BatchApi
-from runner.state.atomic import write_if_changed
+from runner.state.atomic import atomic_write, holds
 from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import BatchLine, OutputLine
 from runner.state.lockfile_parser import parse
 from runner.state.project_paths import ProjectPaths
-from runner.state.results import ResultStore
+from runner.state.results import ResultStore, ShardKeys
+from runner.state.sorted_file import Stamp, file_stamp
 
 Profile = DigitalOceanProfile | LocalProfile
 
@@ -61,6 +62,7 @@ class Realm:
     name: str
     results: ResultStore
     shards: Path
+    keys: ShardKeys
 
 
 @dataclass(slots=True)
@@ -74,7 +76,10 @@ class Context:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
     _apis: dict[str, BatchApi] = field(default_factory=dict)
-    _lockfiles: dict[str, tuple[tuple[int, int, int], Lockfile]] = field(default_factory=dict)
+    _realms: dict[str, Realm] = field(default_factory=dict)
+    _lockfiles: dict[str, tuple[Stamp, Lockfile]] = field(default_factory=dict)
+    _files: dict[str, Path] = field(default_factory=dict)
+    _others: LockfileIndex | None = None
 
     @property
     def name(self) -> str:
@@ -87,8 +92,11 @@ class Context:
 
     def realm_called(self, name: str) -> Realm:
         """Return a realm by name."""
-        folder = realm_folder(name)
-        return Realm(name, ResultStore(self.places.results(folder)), self.places.shards(folder))
+        if name not in self._realms:
+            folder = realm_folder(name)
+            shards = self.places.shards(folder)
+            self._realms[name] = Realm(name, ResultStore(self.places.results(folder)), shards, ShardKeys(shards))
+        return self._realms[name]
 
     def names(self, spec: JobSpec) -> tuple[str, ...]:
         """Return a job's address and its earlier ones."""
@@ -130,13 +138,14 @@ class Context:
         self._apis.clear()
 
     def lockfile(self, lock_path: str) -> Lockfile:
-        """Return a lockfile as it is now. Raises LockfileError."""
-        path = self.places.lockfile(lock_path)
+        """Return a lockfile as it is now. Reads it again only after it has changed. Raises LockfileError."""
+        path = self._files.get(lock_path)
+        if path is None:
+            path = self._files[lock_path] = self.places.lockfile(lock_path)
         try:
-            stat = path.stat()
+            stamp = file_stamp(str(path))
         except FileNotFoundError:
             return Lockfile(self.name)
-        stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         known = self._lockfiles.get(lock_path)
         if known is None or known[0] != stamp:
             known = (stamp, parse(self._read(lock_path), self.places.shown(path), self.name))
@@ -151,30 +160,48 @@ class Context:
             raise disk_error(OSError(error.errno, error.strerror, shown)) from error
 
     def lock_paths(self) -> tuple[str, ...]:
-        """Return every lockfile next to specs, even without a spec."""
-        folders = {"specs", *(str(PurePosixPath(job.lock_path).parent) for job in self.project.jobs)}
-        found = {
-            path.relative_to(self.places.files).as_posix()
-            for folder in folders
-            for path in (self.places.files / folder).rglob("*.lock")
-            if path.is_file()
-        }
-        return tuple(sorted(found))
+        """Return all lockfiles next to specs, even without a spec, as they were at the last `look_again`."""
+        return self._index().paths
+
+    def look_again(self) -> None:
+        """Look again for lockfiles, and for the jobs in them, when they are next needed."""
+        self._others = None
+
+    def _index(self) -> LockfileIndex:
+        if self._others is None:
+            folders = {"specs", *(str(PurePosixPath(job.lock_path).parent) for job in self.project.jobs)}
+            found = {
+                path.relative_to(self.places.files).as_posix()
+                for folder in folders
+                for path in (self.places.files / folder).rglob("*.lock")
+                if path.is_file()
+            }
+            self._others = LockfileIndex(found)
+        return self._others
+
+    def _mentioning(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the lockfiles with a batch or an output of these jobs."""
+        index = self._index()
+        if not index.indexed:
+            for path in index.paths:
+                index.add(path, self.lockfile(path))
+            index.indexed = True
+        return index.of(names)
 
     def batches_in_other_lockfiles(self, spec: JobSpec, names: Sequence[str], realm: str) -> tuple[BatchLine, ...]:
         """Return a job's batches in other lockfiles: its spec was in another file before."""
         wanted = frozenset(names)
         return tuple(
             line
-            for path in self.lock_paths()
+            for path in self._mentioning(names)
             if path != spec.lock_path
             for line in self.lockfile(path).batches.values()
             if line.job in wanted and line.realm == realm
         )
 
     def outputs_of(self, names: Sequence[str]) -> tuple[OutputLine, ...]:
-        """Return every recorded output of these names."""
-        found = (self.lockfile(path).outputs.values() for path in self.lock_paths())
+        """Return recorded outputs of these names, from all lockfiles."""
+        found = (self.lockfile(path).outputs.values() for path in self._mentioning(names))
         return tuple(line for lines in found for line in lines if line.job in names)
 
     def errors_recorded(self, spec: JobSpec, line: OutputLine, digest: Callable[[Path], str] = sha256_file) -> bool:
@@ -187,4 +214,38 @@ class Context:
 
     def save_lockfile(self, lock_path: str, lockfile: Lockfile) -> None:
         """Write a lockfile if its bytes changed."""
-        write_if_changed(self.places.lockfile(lock_path), lockfile.text())
+        path = self.places.lockfile(lock_path)
+        data = lockfile.text()
+        if not holds(path, data):
+            with atomic_write(path) as file:
+                file.write(data)
+                file.flush()
+                stamp = file_stamp(file.fileno())
+            # What was written is known, without reading it. A rename keeps the stamp.
+            self._lockfiles[lock_path] = stamp, lockfile.referenced()
+        if self._others is not None:
+            self._others.add(lock_path, lockfile)
+
+
+class LockfileIndex:
+    """Which lockfiles mention which jobs. `indexed` once all of `paths` were added."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.indexed = False
+        self._paths = set(paths)
+        self._by_job: dict[str, set[str]] = {}
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All lockfiles, sorted."""
+        return tuple(sorted(self._paths))
+
+    def add(self, path: str, lockfile: Lockfile) -> None:
+        """Add the jobs of a lockfile."""
+        self._paths.add(path)
+        for job in {line.job for lines in (lockfile.batches, lockfile.outputs) for line in lines.values()}:
+            self._by_job.setdefault(job, set()).add(path)
+
+    def of(self, jobs: Iterable[str]) -> tuple[str, ...]:
+        """Return the lockfiles that mention any of these jobs, sorted."""
+        return tuple(sorted(set().union(*(self._by_job.get(job, ()) for job in jobs))))

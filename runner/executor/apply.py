@@ -74,6 +74,7 @@ def _advance_all(context: Context, runs: Sequence[JobRun]) -> None:
     groups: dict[Path, list[JobRun]] = {}
     for run in runs:
         groups.setdefault(context.places.lock(run.lock_path), []).append(run)
+    context.look_again()
     lists = BatchListCache(context.now, MAX_AGE)
     for lock in sorted(groups, key=is_held):
         with write_lock(lock, waiting=_report_lock(context, lock, lists)):
@@ -97,3 +98,4 @@ def _report_lock(context: Context, lock: Path, lists: BatchListCache) -> Iterato
     context.watcher.event("lock.waiting", holder=lock_holder(lock))
     yield
     lists.forget()
+    context.look_again()

@@ -29,9 +29,10 @@ def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, .
     All specs must be loaded; otherwise jobs of unread files look like orphans.
     """
     found = []
+    live = _live(context)
     for path in context.lock_paths():
         lockfile = context.lockfile(path)
-        for address in _without_a_spec(context, lockfile):
+        for address in _without_a_spec(context, lockfile, live):
             names = frozenset(lockfile.aliases(address))
             lines = [line for line in lockfile.batches.values() if line.job in names]
             for realm in sorted({line.realm for line in lines}):
@@ -49,12 +50,17 @@ def renamed_note(context: Context, spec: JobSpec, pins: PinsLine, realm: str) ->
 
     It has batches in this realm, and the same lockfile or input; or fewer matrix axes. All specs must be loaded.
     """
+    if {spec.address, spec.moved_from} & context.lockfile(spec.lock_path).current.keys():
+        return ""
     files = {path: context.lockfile(path) for path in (spec.lock_path, *context.lock_paths())}
     known = {address for lockfile in files.values() for address in lockfile.addresses()}
     if known.intersection({spec.address, spec.moved_from}):
         return ""
+    live = _live(context)
     for path, lockfile in files.items():
-        orphaned = [address for address in _without_a_spec(context, lockfile) if lockfile.batches_of(address, realm)]
+        orphaned = [
+            address for address in _without_a_spec(context, lockfile, live) if lockfile.batches_of(address, realm)
+        ]
         found = _renamed(spec, pins, lockfile, orphaned, near=path == spec.lock_path)
         if found:
             shown = context.places.shown(context.places.lockfile(path))
@@ -92,8 +98,11 @@ def _values(address: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in inside.split(",") if "=" in part)
 
 
-def _without_a_spec(context: Context, lockfile: Lockfile) -> Iterator[str]:
-    live = {name for job in context.project.jobs for name in context.names(job)}
+def _live(context: Context) -> frozenset[str]:
+    return frozenset(name for job in context.project.jobs for name in context.names(job))
+
+
+def _without_a_spec(context: Context, lockfile: Lockfile, live: Collection[str]) -> Iterator[str]:
     # Other partitions of a job are not orphans.
     for address in lockfile.addresses():
         if address not in live and address.partition("[")[0] not in context.project.partitioned:

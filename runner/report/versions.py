@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from runner.errors import LockfileError
 from runner.state.lockfile import Lockfile, rank, unite_current
@@ -107,17 +107,13 @@ class LockfileVersions:
         moves = self.now.moves
         for kind, name in touched:
             lines = self._same[kind, name]
-            best = max(lines, key=rank) if lines else None
             if kind is BatchLine:
-                assert best is None or isinstance(best, BatchLine)
-                batches[name] = _replace(self._batches, name, best)
+                batches[name] = _replace(self._batches, name, lines)
             elif kind is OutputLine:
-                assert best is None or isinstance(best, OutputLine)
-                outputs[name] = _replace(self._outputs, name, best)
+                outputs[name] = _replace(self._outputs, name, lines)
                 self._index(name, *outputs[name])
             elif kind is PinsLine:
-                assert best is None or isinstance(best, PinsLine)
-                _replace(self._pins, name, best)
+                _replace(self._pins, name, lines)
                 digests.add(name)
             if not lines:
                 del self._same[kind, name]
@@ -137,15 +133,16 @@ class LockfileVersions:
             self._paths.setdefault(after.job, set()).add(path)
 
 
-_L = TypeVar("_L")
+_L = TypeVar("_L", bound=AnyLine)
 
 
-def _replace(lines: dict[str, _L], name: str, line: _L | None) -> tuple[_L | None, _L | None]:
-    """Put a line in its place; return the line before and the line after."""
-    before = lines.pop(name, None)
-    if line is not None:
-        lines[name] = line
-    return before, line
+def _replace(known: dict[str, _L], name: str, lines: Sequence[AnyLine]) -> tuple[_L | None, _L | None]:
+    """Put the best of some lines in its place; return the line before and the line after."""
+    before = known.pop(name, None)
+    after = cast("_L", max(lines, key=rank)) if lines else None
+    if after is not None:
+        known[name] = after
+    return before, after
 
 
 def _differ(job: str, first: Mapping[str, str | None], second: Mapping[str, str | None]) -> bool:

@@ -43,15 +43,20 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
 
 
-def write_if_changed(path: Path, data: bytes) -> None:
-    """Write `data` unless `path` holds it. Raises StoreError."""
+def holds(path: Path, data: bytes) -> bool:
+    """Return whether a file has exactly these bytes. Raises StoreError."""
     try:
-        if path.read_bytes() == data:
-            return
+        return path.read_bytes() == data
     except FileNotFoundError:
-        pass
+        return False
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}", code="BS411") from error
+
+
+def write_if_changed(path: Path, data: bytes) -> None:
+    """Write `data` unless the file has it. Raises StoreError."""
+    if holds(path, data):
+        return
     with atomic_write(path) as file:
         file.write(data)
 

@@ -98,16 +98,21 @@ class Lockfile:
         """Add or replace an output's line."""
         return replace(self, outputs={**self.outputs, line.output: line})
 
-    def text(self) -> bytes:
-        """Return the file's bytes, without unreferenced pins. Equal content gives equal bytes."""
+    def referenced(self) -> Lockfile:
+        """Return the lockfile as `text` keeps it: without unreferenced pins."""
         named = {digest for digest in self.current.values() if digest}
         named |= {b.pins for b in self.batches.values() if b.pins}
         named |= {o.pins for o in self.outputs.values() if o.pins}
+        return replace(self, pins={digest: line for digest, line in self.pins.items() if digest in named})
+
+    def text(self) -> bytes:
+        """Return the file's bytes, without unreferenced pins. Equal content gives equal bytes."""
+        pins = self.referenced().pins
         header = Header(lockfile=FORMAT, keys="k1", project=self.project, current=dict(sorted(self.current.items())))
         lines: list[Header | AnyLine] = [header]
         moves: list[MovedLine] = sorted(self.moves, key=lambda move: (move.moved, move.was))
         lines += moves
-        lines += [self.pins[d] for d in sorted(self.pins) if d in named]
+        lines += [pins[d] for d in sorted(pins)]
         lines += [self.batches[b] for b in sorted(self.batches)]
         lines += [self.outputs[o] for o in sorted(self.outputs)]
         return b"".join(dump_line(line) for line in lines)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import re
 import shutil
 import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from runner.base.keys import KEY_BYTES, parse_key
 from runner.base.sorted_keys import order_of, plain_keys
 from runner.errors import StoreError
 from runner.state.atomic import private_folder, write_if_changed
-from runner.state.sorted_file import SortedFile, save_sorted
+from runner.state.folder_names import FolderNames
+from runner.state.sorted_file import SortedFile, SortedFileCache, Stamp, file_stamp, save_sorted
 
 KEY = np.dtype(f"S{KEY_BYTES}")
 ENTRY = np.dtype([("key", KEY), ("offset", "<u8"), ("length", "<u4"), ("code", "<u2"), ("file", "u1")])
@@ -135,11 +137,18 @@ class ResultStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._prefix = f"{folder}/"
+        self._names = FolderNames(folder)
+        self._opened = SortedFileCache()
+        self._summaries: dict[str, tuple[Stamp, ResultIndex]] = {}
 
     def raw(self, batch_id: str) -> tuple[Path, Path]:
         """Return a batch's output and error file."""
         name = safe_name(batch_id)
         return self.folder / f"{name}{_SUFFIXES[0]}", self.folder / f"{name}{_SUFFIXES[1]}"
+
+    def _raw_names(self, name: str) -> tuple[str, ...]:
+        return tuple(f"{self._prefix}{name}{end}" for end in _SUFFIXES)
 
     def rows(self, batch_id: str) -> Path:
         """Return the file of rows recovered from an output."""
@@ -219,45 +228,67 @@ class ResultStore:
 
     def indexed(self) -> frozenset[str]:
         """Return the `safe_name` of each indexed batch."""
-        return frozenset(path.name.removesuffix(_SUMMARY_SUFFIX) for path in self.folder.glob(f"*{_SUMMARY_SUFFIX}"))
+        return frozenset(
+            name.removesuffix(_SUMMARY_SUFFIX) for name in self._names.now() if name.endswith(_SUMMARY_SUFFIX)
+        )
 
     def with_files(self) -> frozenset[str]:
         """Return the `safe_name` of each batch with results."""
-        return frozenset(path.name.removesuffix(end) for end in _SUFFIXES for path in self.folder.glob(f"*{end}"))
+        return frozenset(
+            name.removesuffix(end) for name in self._names.now() for end in _SUFFIXES if name.endswith(end)
+        )
 
     def load(self, batch_id: str, *, any_reading: bool = False) -> ResultIndex | None:
         """Return an index; None if incomplete or (without `any_reading`) outdated."""
         name = safe_name(batch_id)
-        summary_path = self._summary(batch_id)
+        path = f"{self._prefix}{name}{_SUMMARY_SUFFIX}"
         try:
-            fields = orjson.loads(summary_path.read_bytes())
-            entries = SortedFile.open(self.folder / f"{name}.index.npy", ENTRY)
-            summary = _SUMMARY.validate_python(fields)
+            stamp = file_stamp(path)
+            entries = self._opened.open(f"{self._prefix}{name}.index.npy", ENTRY)
+            known = self._summaries.get(name)
+            if known is None or known[0] != stamp:
+                summary = _SUMMARY.validate_python(orjson.loads(Path(path).read_bytes()))
+                known = self._summaries[name] = stamp, ResultIndex(summary, entries, self.files(batch_id))
+            elif known[1].entries is not entries:
+                known = self._summaries[name] = stamp, replace(known[1], entries=entries)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
             raise StoreError(
-                f"{summary_path} is damaged: {error}", hint="remove it; batchspec then reads the results again"
+                f"{path} is damaged: {error}", hint="remove it; batchspec then reads the results again"
             ) from error
-        files = self.files(batch_id)
-        if (summary.output_digest and not files[0].exists()) or (summary.error_digest and not files[1].exists()):
+        index, files = known[1], self._raw_names(name)
+        summary = index.summary
+        digests = summary.output_digest, summary.error_digest
+        if any(digest and not _exists(file) for digest, file in zip(digests, files, strict=False)):
             return None
-        if summary.reading < PARSER_VERSION and any(path.exists() for path in files) and not any_reading:
+        if summary.reading < PARSER_VERSION and any(map(_exists, files)) and not any_reading:
             return None
-        return ResultIndex(summary, entries, files)
+        return index
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  20,000 times a command
+
+
+class ShardKeys:
+    """The sorted keys of the shards in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._opened = SortedFileCache()
+
+    def load(self, shard: str) -> SortedFile | None:
+        """Return a shard's sorted keys; None without a valid file."""
+        try:
+            return self._opened.open(f"{self._folder}/{shard}.keys.npy", KEY)
+        except (FileNotFoundError, ValueError):
+            return None
 
 
 def save_keys(path: Path, keys: npt.NDArray[np.bytes_]) -> SortedFile:
     """Write a shard's sorted keys."""
     return save_sorted(path, keys)
-
-
-def load_keys(path: Path) -> SortedFile | None:
-    """Return a shard's sorted keys, if valid."""
-    try:
-        return SortedFile.open(path, KEY)
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def entries_of(records: Entries) -> Entries:

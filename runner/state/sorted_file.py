@@ -20,6 +20,7 @@ from runner.errors import StoreError
 from runner.state.atomic import write_if_changed
 
 Records = npt.NDArray[Any]
+Stamp = tuple[int, int, int]
 
 
 class FileHandleCache:
@@ -64,7 +65,7 @@ class SortedFile:
     dtype: np.dtype[Any]
     count: int
     begin: int
-    stamp: tuple[int, int, int]
+    stamp: Stamp
 
     @classmethod
     def open(cls, path: Path, dtype: np.dtype[Any]) -> Self:
@@ -73,7 +74,7 @@ class SortedFile:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("it has another version of the format")
             shape, _, found = np.lib.format.read_array_header_1_0(file)
-            begin, stamp = file.tell(), _stamp(file.fileno())
+            begin, stamp = file.tell(), file_stamp(file.fileno())
         if found != dtype or len(shape) != 1:
             raise ValueError("it holds something else")
         if stamp[1] != begin + shape[0] * dtype.itemsize:
@@ -110,12 +111,26 @@ class SortedFile:
         try:
             handle = files.handle(self.path)
             data = os.pread(handle, size, self.begin + start * self.dtype.itemsize)
-            same = _stamp(handle) == self.stamp
+            same = file_stamp(handle) == self.stamp
         except OSError as error:
             raise StoreError(f"cannot read {self.path}: {error.strerror or error}", code="BS411") from error
         if not same or len(data) != size:
             raise StoreError(f"{self.path} was replaced while it was read", hint="run the command again")
         return np.frombuffer(data, self.dtype)
+
+
+class SortedFileCache:
+    """Opens sorted files, and opens one again only after it was replaced. Shared by threads."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, SortedFile] = {}
+
+    def open(self, path: str, dtype: np.dtype[Any]) -> SortedFile:
+        """Open the file at `path`. Raises as `SortedFile.open`."""
+        known = self._known.get(path)
+        if known is None or known.stamp != file_stamp(path):
+            known = self._known[path] = SortedFile.open(Path(path), dtype)
+        return known
 
 
 def save_sorted(path: Path, records: Records) -> SortedFile:
@@ -126,8 +141,9 @@ def save_sorted(path: Path, records: Records) -> SortedFile:
     return SortedFile.open(path, records.dtype)
 
 
-def _stamp(handle: int) -> tuple[int, int, int]:
-    found = os.fstat(handle)
+def file_stamp(file: int | str) -> Stamp:
+    """Return what changes when a file is replaced: inode, size and time."""
+    found = os.stat(file)  # noqa: PTH116  a descriptor or a name, 20,000 times a command
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 

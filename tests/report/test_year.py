@@ -27,12 +27,12 @@ def test_log_starts_as_many_git_processes_for_all_jobs_as_for_one(year: Path, mo
     started: list[list[str]] = []
     popen = subprocess.Popen
 
-    class Counted(popen):  # type: ignore[type-arg, misc, valid-type]
+    class Counted(popen):  # type: ignore[misc, valid-type]
         def __init__(self, command: list[str], **options: object) -> None:
             started.append(command)
             super().__init__(command, **options)
 
-    monkeypatch.setattr(git.subprocess, "Popen", Counted)
+    monkeypatch.setattr(subprocess, "Popen", Counted)
     addresses = [f"nightly[date={day_of(number)}]" for number in range(DAYS)]
     found = history(year, "specs/nightly.lock", "bench", addresses)
     assert len(started) == 2  # one list of commits, one reader of all versions

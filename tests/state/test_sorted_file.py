@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runner.errors import StoreError
-from runner.state.results import ENTRY, KEY, load_keys, save_keys
+from runner.state.results import ENTRY, KEY, ShardKeys, save_keys
 from runner.state.sorted_file import FileHandleCache, SortedFile, save_sorted
 
 
@@ -105,10 +105,12 @@ def test_the_same_records_written_again_are_read_on(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_of_keys_is_none(tmp_path: Path, damage: Any) -> None:
-    path = tmp_path / "a.npy"
+    path = tmp_path / "a.keys.npy"
     save_keys(path, np.sort(np.array(spread(random.Random(1), 9), KEY)))
+    known = ShardKeys(tmp_path)
+    assert known.load("a") is not None
     path.write_bytes(damage(path.read_bytes()))
-    assert load_keys(path) is None
+    assert known.load("a") is None
     with pytest.raises(ValueError, match="."):
         SortedFile.open(path, KEY)
 

@@ -51,6 +51,7 @@ def status(
 
         def look() -> list[JobStatus]:
             lists = BatchListCache(opened.context.now)
+            opened.context.look_again()
             return [status_or_reason(opened.context, spec, None if offline else lists) for spec in jobs]
 
         if lines is not None:

@@ -20,7 +20,7 @@ from runner.reconciler.plan.idempotency import is_ours, matches_create, metadata
 from runner.state.ledger import Create
 from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import BatchLine, CountsField, UsageField
-from runner.state.results import ResultIndex, load_keys, safe_name
+from runner.state.results import ResultIndex
 from runner.state.sorted_file import SortedFile
 
 RESULTS_KEPT = timedelta(days=14)
@@ -136,7 +136,6 @@ def collect_batches(
     listed, api: None if the service is not asked. Raises ProviderError.
     """
     realm, names = context.realm(spec), context.names(spec)
-    here = _LocalResults(realm)
     found: dict[str, BatchRecord] = {}
 
     def add(line: BatchLine, *, adopted: bool, create: Create | None = None) -> None:
@@ -145,7 +144,7 @@ def collect_batches(
             remote, gone = _remote(line, listed, api, lags=may_lag(spec.profile.kind, moment, context.now()))
             if remote is not None and create is not None:
                 line = with_created_at(line, remote)
-            found[line.batch] = here.record(line, remote, gone, adopted=adopted)
+            found[line.batch] = _record(realm, line, remote, gone, adopted=adopted)
 
     for line in lockfile.batches_of(spec.address, realm.name):
         add(line, adopted=False)
@@ -154,7 +153,7 @@ def collect_batches(
     for remote in (listed or {}).values():
         if remote.batch_id not in found and (owner := _owner(context.name, names, creates, remote)):
             line = to_lockfile_line(remote, owner[0], realm.name, owner[1])
-            found[line.batch] = here.record(line, remote, gone=False, adopted=True)
+            found[line.batch] = _record(realm, line, remote, gone=False, adopted=True)
     for create in creates:
         if create.batch_id is not None:
             add(_line_of_create(create), adopted=True, create=create)
@@ -293,22 +292,11 @@ def _remote(
         return None, not lags
 
 
-class _LocalResults:
-    """What the store has. Its folders are listed once."""
-
-    def __init__(self, realm: Realm) -> None:
-        self._realm = realm
-        self._indexed = realm.results.indexed()
-        self._shards = {path.name for path in realm.shards.glob("*.keys.npy")}
-
-    def record(self, line: BatchLine, remote: RemoteBatch | None, gone: bool, *, adopted: bool) -> BatchRecord:
-        if line.gone and not line.ended and remote is not None:
-            line = line.model_copy(update={"gone": False})  # the service has it after all
-        name = f"{line.shard}.keys.npy"
-        keys = load_keys(self._realm.shards / name) if name in self._shards else None
-        indexed = safe_name(line.batch) in self._indexed
-        index = self._realm.results.load(line.batch) if indexed else None
-        return BatchRecord(line, remote, gone, adopted, index, keys)
+def _record(realm: Realm, line: BatchLine, remote: RemoteBatch | None, gone: bool, *, adopted: bool) -> BatchRecord:
+    if line.gone and not line.ended and remote is not None:
+        line = line.model_copy(update={"gone": False})  # the service has it after all
+    keys = realm.keys.load(line.shard) if line.shard else None
+    return BatchRecord(line, remote, gone, adopted, realm.results.load(line.batch), keys)
 
 
 def _line_of_create(create: Create) -> BatchLine:
