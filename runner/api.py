@@ -15,6 +15,7 @@ from runner.base.log_context import bind
 from runner.context import Context, NullWatcher, Watcher
 from runner.errors import BatchspecError, InputError, NotFound, ProviderError, disk_error
 from runner.evaluation.evaluate import Evaluation, evaluate_job
+from runner.evaluation.forecast import plan_notes
 from runner.executor.apply import apply as execute
 from runner.executor.fetch import NotVisibleYet, fetch_batch
 from runner.executor.observe_job import observe_job
@@ -313,7 +314,8 @@ class Session:
             self._count += 1
             examples, not_compared = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
         renamed = renamed_note(self.context, spec, one.pins, plan.realm) if project.complete else ""
-        notes = (*plan.notes, *(note for note in (renamed, not_compared) if note))
+        graded = () if spec.job.evaluate is None else plan_notes(spec.job.evaluate, one.desired.spool.rows)
+        notes = (*plan.notes, *(note for note in (renamed, not_compared) if note), *graded)
         warnings = row_warnings(one.desired, hidden=review and not shown)
         before = spent(seen.lockfile.batches_of(spec.address, plan.realm))
         return replace(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from runner.cli.main import run
+from runner.evaluation.forecast import plan_notes
 from runner.evaluation.gates import Verdict, check_gates
 from runner.evaluation.metrics import Difference, Metric
 from runner.evaluation.scoring import across_replicates
@@ -312,3 +313,21 @@ def gate_verdict(gate: dict[str, Any], low: float, value: float, high: float) ->
 )
 def test_gates(gate: dict[str, Any], interval: tuple[float, float, float], verdict: str, blocks: bool) -> None:
     assert gate_verdict(gate, *interval) == (verdict, blocks)
+
+
+def test_a_plan_tells_what_a_gate_can_show() -> None:
+    """The example of the design: with 200 rows, 1 of 7; with 1,000 rows, 1 of 2."""
+    evaluate = Evaluate.model_validate(
+        {
+            "graders": {"m": {"type": "exact", "expect": "x"}},
+            "against": "main",
+            "gates": [{"metric": "m", "max_drop": 0.02}],
+        }
+    )
+    graded, difference, gate = plan_notes(evaluate, 200)
+    assert graded == "graded by m, 1 gate"
+    assert difference.startswith("with 200 rows, a difference below 0.063 is hard to tell from chance")
+    assert gate == (
+        "gate m drops at most 0.02: passes in about 1 of 7 runs even if nothing changed; with 1,000 rows: 1 of 2"
+    )
+    assert [*plan_notes(evaluate, 1000)][-1].endswith("about 1 of 2 runs even if nothing changed")
