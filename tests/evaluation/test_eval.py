@@ -201,6 +201,11 @@ def test_a_teams_loop(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (change["against"], change["rows"], change["value"]) == ("main", 60, -0.3)
     assert change["high"] < -0.05
     assert change["p"] < 0.001
+    capsys.readouterr()
+    assert run(["diff", "main..", "hello", "-n", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "  3  label: 1 -> 0\n" in told
+    assert told.endswith("  label: 18 worse, 0 better\n")
     relabelled = [{**row, "label": "bad"} if row["id"] % 3 == 0 else row for row in rows]
     (root / "data/rows.jsonl").write_text(lines(relabelled))
     assert metric(document(capsys, expect=0), "label")["difference"]["value"] == 0.3

@@ -18,6 +18,9 @@ from runner.errors import BatchspecError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from runner.api import Session
+    from runner.evaluation.flips import Flips
+    from runner.jobspec.loader import JobSpec
     from runner.report.compare import Comparison
 
 
@@ -66,12 +69,34 @@ def diff(
             plain(version, kind, path, scratch / f"{side}.jsonl") for side, version in (("old", before), ("new", after))
         )
         found = compare(before, after, scratch, limit)
+        scores = _scores(opened, spec, before, after, scratch, limit)
     if json:
         import orjson  # noqa: PLC0415
 
-        give(orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+        document = asdict(found) | ({} if scores is None else {"scores": asdict(scores)})
+        give(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
         return
-    say("\n".join(_lines(found, limit)))
+    say("\n".join([*_lines(found, limit), *(() if scores is None else _score_lines(scores))]))
+
+
+def _scores(opened: Session, spec: JobSpec, before: Path, after: Path, scratch: Path, limit: int) -> Flips | None:
+    """Return how scores changed; None for a job without graders. Raises BatchspecError."""
+    if spec.job.evaluate is None:
+        return None
+    from runner.evaluation.flips import score_changes  # noqa: PLC0415
+
+    prepared, errors = opened.prepare([spec])
+    for error in errors.values():
+        raise error
+    return score_changes(prepared[0].desired, before, after, scratch, limit)
+
+
+def _score_lines(scores: Flips) -> list[str]:
+    """Return the rows whose score changed, losses first."""
+    lines = ["", "Scores, with today's graders:"]
+    lines += [f"  {visible_line(one.id)}  {one.grader}: {one.before:g} -> {one.after:g}" for one in scores.rows]
+    lines += [f"  {name}: {scores.worse[name]:,} worse, {scores.better[name]:,} better" for name in scores.worse]
+    return lines
 
 
 def _version(root: Path, path: str, revision: str, target: Path) -> Path:
