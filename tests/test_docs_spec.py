@@ -87,9 +87,9 @@ def test_the_examples_use_every_field() -> None:
     fields, used = (
         {("Grader" if name.endswith("Grader") else name, key) for name, key in some} for some in (fields, used)
     )
-    # These compare with a commit or restrict a gate: the examples have no git. tests/evaluation/test_eval.py uses them.
+    # These compare with a commit or restrict a gate: the examples have no git, and run no code. tests/evaluation/test_eval.py uses them.
     with_git = {("Gate", key) for key in ("against", "max_drop", "confident", "slice", "undecided")}
-    assert fields - used == with_git | {("Evaluate", "against")}
+    assert fields - used == with_git | {("Evaluate", "against"), ("Grader", "file")}
 
 
 def models(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from runner.errors import BatchspecError
 from runner.evaluation.baseline import Baseline, read_baseline
 from runner.evaluation.expectations import columns_in
 from runner.evaluation.gates import GateResult, check_gates
+from runner.evaluation.graders.python_client import TRUST_PYTHON, is_trusted
 from runner.evaluation.metrics import Metric, metrics_of
 from runner.evaluation.scoring import OutputMismatch, ScoreTable, score_baseline, score_output
 from runner.jobspec.evaluate_options import Evaluate
@@ -20,6 +21,9 @@ from runner.state.lockfile_lines import PinsLine
 
 CONTRACT = "s1"
 """Version of the grading contract; a change of any score changes it."""
+
+
+_UNTRUSTED = f"it runs code of the project. If you trust it, set {TRUST_PYTHON}=1"
 
 
 class NoOutput(BatchspecError):
@@ -66,9 +70,9 @@ def evaluate_job(
             hint="`batchspec apply` writes it",
         )
     digest, graders = sha256_file(path), grader_digest(evaluate)
-    stale = _why_stale(context, spec, pins, digest)
+    stale, trusted = _why_stale(context, spec, pins, digest), is_trusted(context.environ)
     try:
-        table = score_output(desired, path, output)
+        table = score_output(desired, path, output, trusted=trusted)
     except OutputMismatch:
         if not stale:
             raise
@@ -82,7 +86,8 @@ def evaluate_job(
     revisions = dict.fromkeys((shown, *(gate.against or shown for gate in evaluate.gates if gate.max_drop is not None)))
     metrics: dict[str, tuple[Metric, ...]] = {}
     baselines: list[Baseline] = []
-    warnings = leaks(spec)
+    left_out = [name for name in evaluate.graders if name not in table.graders]
+    warnings = [*leaks(spec), *(f"{name} is not graded: {_UNTRUSTED}" for name in left_out)]
     seed = f"{CONTRACT} {digest} {graders}"
     for number, revision in enumerate(revisions):
         if not revision:
@@ -102,9 +107,9 @@ def evaluate_job(
             metrics[revision] = metrics_of(spec.address, table, evaluate, seed)
             continue
         baselines.append(baseline)
-        before = score_baseline(desired, baseline.path, output, folder / "rows.db")
+        before = score_baseline(desired, baseline.path, output, folder / "rows.db", trusted=trusted)
         metrics[revision] = metrics_of(spec.address, table, evaluate, seed, before, revision)
-    gates = check_gates(spec.address, evaluate, metrics, stale=stale, default=shown)
+    gates = check_gates(spec.address, evaluate, metrics, stale=stale, default=shown, not_graded=left_out)
     return Evaluation(
         spec.address, metrics[shown], gates, stale, tuple(warnings), digest, graders, tuple(baselines), table
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,11 +33,18 @@ class GateResult:
 
 
 def check_gates(
-    job: str, evaluate: Evaluate, metrics: Mapping[str, Sequence[Metric]], *, stale: str = "", default: str = ""
+    job: str,
+    evaluate: Evaluate,
+    metrics: Mapping[str, Sequence[Metric]],
+    *,
+    stale: str = "",
+    default: str = "",
+    not_graded: Collection[str] = (),
 ) -> tuple[GateResult, ...]:
     """Return the results of a job's gates. `metrics` are by the revision they were compared with, "" for none.
 
-    `stale` is the reason why no gate can pass. `default` is the revision of gates that name none.
+    `stale` is the reason why no gate can pass. `default` is the revision of gates that name none. A gate on a grader
+    in `not_graded` fails.
     """
     results = []
     for gate in evaluate.gates:
@@ -45,6 +52,8 @@ def check_gates(
         known = metrics.get(against, ())
         if stale:
             verdict, reason = Verdict.STALE, stale
+        elif gate.metric.partition(".")[0] in not_graded:
+            verdict, reason = Verdict.FAILS, "not graded"
         else:
             verdict, reason = _check(gate, _metric_of(gate, known), against)
         blocks = verdict in {Verdict.FAILS, Verdict.STALE} or (

@@ -73,6 +73,7 @@ def metrics_of(
     found = [
         metric
         for name, grader in evaluate.graders.items()
+        if name in table.graders
         for selected, rows in _selections(table)
         for metric in _of_grader(job, name, grader, table, selected, rows, seed, baseline, against)
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from runner.errors import Problem, SpecError
 from runner.evaluation.answers import MISSING, Answer, Outcome, read_answer
 from runner.evaluation.expectations import GradingError
 from runner.evaluation.graders.compiled import Grade, Grading, compile_grader
+from runner.evaluation.graders.python_client import PythonGrading
 from runner.evaluation.statistics.agreement import pass_at_k
 from runner.evaluation.statistics.intervals import Floats, Ints, merged_clusters
-from runner.jobspec.evaluate_options import Evaluate
+from runner.jobspec.evaluate_options import Evaluate, PythonGrader
 from runner.jobspec.loader import JobSpec
 from runner.jobspec.output_options import Output
 from runner.outputs.reader import output_rows
@@ -73,7 +74,7 @@ class ScoreTable:
 
 
 def compiled_graders(spec: JobSpec, root: Path) -> dict[str, Grading]:
-    """Return the grading functions of a job. Raises SpecError for Jinja that does not compile."""
+    """Return the grading functions of a job without `python` graders. Raises SpecError if Jinja does not compile."""
     import jinja2  # noqa: PLC0415  only jobs with graders need it
 
     assert spec.job.evaluate is not None
@@ -81,6 +82,8 @@ def compiled_graders(spec: JobSpec, root: Path) -> dict[str, Grading]:
     made: dict[str, Grading] = {}
     problems: list[Problem] = []
     for name, model in spec.job.evaluate.graders.items():
+        if isinstance(model, PythonGrader):
+            continue
         try:
             made[name] = compile_grader(name, model, templates)
         except jinja2.TemplateError as error:
@@ -103,13 +106,16 @@ def grader_problems(root: Path, specs: Iterable[JobSpec]) -> list[Problem]:
     return list(found)
 
 
-def score_output(desired: Desired, path: Path, output: Output) -> ScoreTable:
-    """Grade an output of a job against its input. Raises GradingError, StoreError and SpecError."""
+def score_output(desired: Desired, path: Path, output: Output, *, trusted: bool = False) -> ScoreTable:
+    """Grade an output of a job against its input. Raises GradingError, StoreError and SpecError.
+
+    `python` graders run only if `trusted`; else the table does not have them.
+    """
     answers = _InOrder(output_rows(path, output))
-    return _score(desired, answers.of, is_partial=output.errors is not None)
+    return _score(desired, answers.of, is_partial=output.errors is not None, trusted=trusted)
 
 
-def score_baseline(desired: Desired, path: Path, output: Output, scratch: Path) -> ScoreTable:
+def score_baseline(desired: Desired, path: Path, output: Output, scratch: Path, *, trusted: bool = False) -> ScoreTable:
     """Grade another version of the output with today's graders and expectations, joined by row id."""
     with closing(sqlite3.connect(scratch)) as index:
         index.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16000;")
@@ -124,7 +130,7 @@ def score_baseline(desired: Desired, path: Path, output: Output, scratch: Path) 
             found = index.execute("SELECT line FROM row WHERE id = ? AND replicate = ?", (row_id, replicate)).fetchone()
             return None if found is None else read_answer(orjson.loads(found[0]))
 
-        return _score(desired, answer, is_partial=True, is_baseline=True)
+        return _score(desired, answer, is_partial=True, is_baseline=True, trusted=trusted)
 
 
 def id_text(value: Any) -> str:
@@ -190,11 +196,24 @@ class _Slices:
         }
 
 
-def _score(desired: Desired, answer_of: AnswersOf, *, is_partial: bool, is_baseline: bool = False) -> ScoreTable:
+def _score(
+    desired: Desired, answer_of: AnswersOf, *, is_partial: bool, trusted: bool, is_baseline: bool = False
+) -> ScoreTable:
+    with ExitStack() as stack:
+        gradings = compiled_graders(desired.spec, desired.root)
+        assert desired.spec.job.evaluate is not None
+        for name, model in desired.spec.job.evaluate.graders.items():
+            if trusted and isinstance(model, PythonGrader):
+                gradings[name] = stack.enter_context(PythonGrading(name, model, desired.root)).grade
+        return _table(desired, answer_of, gradings, is_partial=is_partial, is_baseline=is_baseline)
+
+
+def _table(
+    desired: Desired, answer_of: AnswersOf, gradings: Mapping[str, Grading], *, is_partial: bool, is_baseline: bool
+) -> ScoreTable:
     spec, rows, replicates = desired.spec, desired.spool.rows, desired.spool.replicates
     evaluate = spec.job.evaluate
     assert evaluate is not None
-    gradings = compiled_graders(spec, desired.root)
     arrays = {name: _Arrays(rows, replicates) for name in gradings}
     present = np.zeros(rows, bool)
     slices, labels = _Slices(evaluate.slices), _Numbers()

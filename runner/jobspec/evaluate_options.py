@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from runner.jobspec.base_model import Model
+from runner.jobspec.base_model import FilePath, Model
 
 GraderName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 Column = Annotated[str, Field(min_length=1, max_length=200)]
@@ -194,6 +194,16 @@ class ExpressionGrader(_Grader):
     expect: Expected | None = Field(default=None, description="What `expect` means in the expression.")
 
 
+class PythonGrader(Model):
+    """A Python file with `def grade(row, answer) -> float | None`. It runs only if the environment trusts it."""
+
+    type: Literal["python"] = Field(description="The kind of grader.")
+    file: FilePath = Field(description="Python file of the project, such as graders/style.py.")
+    answer: AnswerPath | None = Field(
+        default=None, description="What is graded: text (the default), parsed, parsed.NAME."
+    )
+
+
 Grader = Annotated[
     ExactGrader
     | ContainsGrader
@@ -203,7 +213,8 @@ Grader = Annotated[
     | LabelGrader
     | JsonGrader
     | F1Grader
-    | ExpressionGrader,
+    | ExpressionGrader
+    | PythonGrader,
     Field(discriminator="type"),
 ]
 

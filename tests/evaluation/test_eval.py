@@ -336,3 +336,60 @@ def test_a_plan_tells_what_a_gate_can_show() -> None:
         "gate m drops at most 0.02: passes in about 1 of 7 runs even if nothing changed; with 1,000 rows: 1 of 2"
     )
     assert [*plan_notes(evaluate, 1000)][-1].endswith("about 1 of 2 runs even if nothing changed")
+
+
+PYTHON = "  graders: {py: {type: python, file: graders/g.py}}\n  gates: [{metric: py, at_least: 0.5}]\n"
+
+
+def python_grader(root: Path, source: str) -> None:
+    graders(root, PYTHON)
+    (root / "graders").mkdir()
+    (root / "graders/g.py").write_text(source)
+
+
+def test_an_untrusted_python_grader_runs_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    python_grader(root, "open('ran', 'w')\ndef grade(row, answer): return 1\n")
+    assert run(["plan"]) == 0
+    found = document(capsys, expect=5)
+    assert found["gates"][0]["reason"] == "not graded"
+    assert found["warnings"]["hello"] == [
+        "py is not graded: it runs code of the project. If you trust it, set BATCHSPEC_TRUST_PYTHON=1"
+    ]
+    assert not (root / "ran").exists()
+
+
+def test_a_trusted_python_grader(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCHSPEC_TRUST_PYTHON", "1")
+    monkeypatch.setenv("MODEL_ACCESS_KEY", "a secret")
+    python_grader(
+        root,
+        "import os\nprint('hello')\n"
+        "def grade(row, answer):\n"
+        "    if row['id'] == 7: return None\n"
+        "    return 0.5 if 'MODEL_ACCESS_KEY' in os.environ else answer == row['label']\n",
+    )
+    found = metric(document(capsys), "py")
+    assert (found["sum"], found["no_answer"]) == (53.0, {"no_answer": 1})
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def grade(row, answer): return 7\n", "grade() returned 7"),
+        ("def grade(row, answer): return row['nothing']\n", "KeyError: 'nothing'"),
+        ("def grade(row, answer): return hash(answer) % 1000 / 1000\n", "gave two scores for one answer"),
+        ("import os\ndef grade(row, answer): os._exit(1)\n", "ended or took more than"),
+        ("import socket\ndef grade(row, answer): socket.create_connection(('127.0.0.1', 9))\n", "denied"),
+        ("import subprocess\ndef grade(row, answer): subprocess.run(['true'])\n", "denied"),
+        ("grade = 1\n", "it defines no function"),
+        ("def grade(\n", "SyntaxError"),
+    ],
+)
+def test_what_a_python_grader_may_not_do(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    monkeypatch.setenv("BATCHSPEC_TRUST_PYTHON", "1")
+    python_grader(root, source)
+    assert message in document(capsys, expect=1)["errors"]["hello"]
