@@ -101,7 +101,11 @@ class DatesAsText(yaml.SafeLoader):
     """Reads dates as editors do: YAML 1.2 has none."""
 
 
-DatesAsText.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node))
+def text_of(loader: DatesAsText, node: yaml.ScalarNode) -> Any:
+    return loader.construct_scalar(node)
+
+
+DatesAsText.add_constructor("tag:yaml.org,2002:timestamp", text_of)
 
 
 def test_every_example_of_the_docs_fits() -> None:
