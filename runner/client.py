@@ -7,7 +7,7 @@
     ...
     batch = client.batches.create(file_id=upload.file_id)
 
-Answers are frozen. `raw` is the service's JSON object: `batch.raw["output_file_id"]`. Errors are in `runner.errors`.
+Answers are frozen; `raw` is the service's JSON object.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ResultInfo:
-    """Result URLs, valid until `expires_at`; None if there is no file. Each call makes new URLs."""
+    """New result URLs, valid until `expires_at`; None if there is no file."""
 
     output_url: str | None = field(repr=False)
     error_url: str | None = field(repr=False)
@@ -92,8 +92,8 @@ class Client:
     """One account of the batch API. A context manager; threads may share it.
 
     `api_key` defaults to MODEL_ACCESS_KEY, DIGITALOCEAN_TOKEN or GRADIENT_API_KEY in the environment, `base_url` to
-    BATCHSPEC_BASE_URL, else DigitalOcean. A key is sent only to DigitalOcean, this machine, and hosts in
-    BATCHSPEC_TRUST_HOSTS. A service on this machine needs none. `sleep` takes seconds.
+    BATCHSPEC_BASE_URL, else DigitalOcean. A key is sent only to DigitalOcean, this machine (which needs none), and
+    hosts in BATCHSPEC_TRUST_HOSTS. `sleep` takes seconds.
 
     Raises TrustError if the host may not receive the key, Unauthorized without a key.
     """
@@ -131,7 +131,7 @@ class Files:
         self._http = http
 
     def create(self, *, file_name: str, file_size_in_bytes: int | None = None) -> UploadInfo:
-        """Ask for a place to upload a file. Its name must end in `.jsonl`. Files are not billed.
+        """Request a URL for a `.jsonl` file. Files are not billed.
 
         Raises Rejected for other names, and for sizes over the service's limit (200 MB).
         """
@@ -170,8 +170,8 @@ class Batches:
         a lost answer, the client searches the list, then repeats the create with its key; it makes one job. To be safe
         across runs of a program, derive the same `request_id` in both.
 
-        Raises Rejected, NotFound (no such file), Conflict (the key was used for something else). Raises Unreachable or
-        ServerError if the outcome is unknown; a note on the error has the `request_id`.
+        Raises Rejected, NotFound (no such file), Conflict (the key has another use). Raises Unreachable or ServerError
+        if the outcome is unknown; a note on the error has the `request_id`.
         """
         key = request_id or str(uuid.uuid4())
         optional = {
@@ -208,7 +208,7 @@ class Batches:
         return _batch(endpoints.cancel_batch(self._http, batch_id))
 
     def list(self, *, status: str | None = None) -> Iterator[Batch]:
-        """Yield the account's jobs, newest first, page by page."""
+        """Yield the account's jobs, newest first."""
         for entry in endpoints.iter_batches(self._http, status or ""):
             yield _as_batch(entry.batch, entry.raw)
 

@@ -34,11 +34,11 @@ class Watcher(Protocol):
     """Receives events and progress. Implementations never fail."""
 
     def event(self, name: str, **fields: object) -> None:
-        """Handle an event: a dotted noun such as `batch.submitted`."""
+        """Handle an event, such as `batch.submitted`."""
         ...
 
     def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
-        """Handle progress; `total` is 0 if unknown. Called from several threads.
+        """Handle progress, from several threads; `total` is 0 if unknown.
 
         `render JOB`, `upload JOB`, `fetch JOB` and `index JOB` count bytes, `answers JOB` requests, `write JOB` rows.
         """
@@ -104,11 +104,11 @@ class Context:
         return names if not spec.moved_from or spec.moved_from in names else (*names, spec.moved_from)
 
     def api(self, spec: JobSpec) -> BatchApi:
-        """Return a job's service. Raises TrustError or ProviderError."""
+        """Return a job's service. Raises TrustError, ProviderError."""
         return self.api_of(spec.profile)
 
     def api_of(self, profile: Profile) -> BatchApi:
-        """Return a profile's service. Raises TrustError or ProviderError."""
+        """Return a profile's service. Raises TrustError, ProviderError."""
         name = realm_name(profile)
         if name not in self._apis:
             key = find_key(profile, self.environ)
@@ -118,14 +118,14 @@ class Context:
         return self._apis[name]
 
     def profile_of(self, realm: str) -> Profile | None:
-        """Return a profile with this realm, or None."""
+        """Return a realm's profile, or None."""
         settings = self.project.settings
         known = [job.profile for job in self.project.jobs] + list(settings.providers.values())
         known += [profile for name in ("digitalocean", "local") if (profile := settings.profile(name))]
         return next((profile for profile in known if realm_name(profile) == realm), None)
 
     def has_key(self, spec: JobSpec) -> bool:
-        """Return whether there is a key, or a local service can start."""
+        """Return whether a key exists, or a local service can start."""
         if spec.profile.kind == "local":
             folder = next(one for one in (self.places.service, *self.places.service.parents) if one.exists())
             return folder.is_dir() and os.access(folder, os.W_OK)
@@ -189,7 +189,7 @@ class Context:
         return index.of(names)
 
     def batches_in_other_lockfiles(self, spec: JobSpec, names: Sequence[str], realm: str) -> tuple[BatchLine, ...]:
-        """Return a job's batches in other lockfiles: its spec was in another file before."""
+        """Return batches from before the spec moved to another file."""
         wanted = frozenset(names)
         return tuple(
             line

@@ -1,30 +1,5 @@
 """Every error that this package raises on purpose. Only `runner.cli` turns errors into text and exit codes.
 
-The tree::
-
-    BatchspecError
-    ├── SpecError
-    ├── InputError
-    ├── TrustError
-    ├── LockfileError
-    ├── WorkerError
-    ├── StoreError
-    ├── ConflictError
-    ├── ServiceError
-    └── ProviderError
-        ├── Unreachable
-        ├── Malformed
-        └── ApiError
-            ├── Unauthorized
-            ├── NotFound
-            ├── Conflict
-            ├── NotReady
-            ├── Rejected
-            ├── RateLimited
-            │   └── QueueFull
-            ├── OutOfMoney
-            └── ServerError
-
 A code's meaning never changes; `docs/reference/errors/` has its page. BS1: specs. BS2: input. BS3: trust. BS4: files of
 batchspec. BS5: the service. BS6: plans and money. BS7: the embedded service. BS8: commands.
 """
@@ -42,8 +17,7 @@ from dataclasses import dataclass, replace
 class Problem:
     """One mistake in a user's file.
 
-    `line` and `column` count from 1; 0 is the whole file. `public` has no values from rows, or is empty. If `file` is
-    `~`, the message has no place.
+    `line` and `column` count from 1; 0 is the whole file. `public` omits values from rows. File `~` means no place.
     """
 
     file: str
@@ -78,7 +52,7 @@ _MORE = 5
 
 
 def read_more(codes: Iterable[str]) -> str:
-    """Return the command to read more about these codes; empty for none."""
+    """Return the command that explains these codes; empty for none."""
     named = list(dict.fromkeys(codes))[:_MORE]
     return f"More: batchspec explain {' '.join(named)}" if named else ""
 
@@ -116,16 +90,14 @@ class _Problems(BatchspecError):
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Return the distinct codes."""
         return tuple(dict.fromkeys(p.code for p in self.problems if p.code))
 
     def coded(self) -> str:
-        """Return the problems with their codes."""
         return self.message
 
 
 class SpecError(_Problems):
-    """Specs, batchspec.yaml or templates are not valid. Has all problems at once."""
+    """All problems of specs, batchspec.yaml and templates."""
 
     code = "BS112"
 
@@ -137,7 +109,7 @@ _ALIKE = 3
 
 
 class InputError(_Problems):
-    """Input rows can't be read or rendered. Has many problems at once."""
+    """Rows can't be read or rendered. Has many problems at once."""
 
     code = "BS203"
 
@@ -172,7 +144,7 @@ class WorkerError(BatchspecError):
 
 
 class TrustError(BatchspecError):
-    """The repository asks for something that only the environment may allow."""
+    """Only the environment may allow this."""
 
     code = "BS301"
 
@@ -211,7 +183,7 @@ def disk_error(error: OSError) -> StoreError:
 
 
 class ConflictError(BatchspecError):
-    """The service has something that contradicts the request. Nothing was submitted; the user decides."""
+    """The service contradicts the request. Nothing was submitted; the user decides."""
 
     code = "BS510"
 
@@ -248,7 +220,7 @@ class Malformed(ProviderError):
 class ApiError(ProviderError):
     """The service answered with an error status.
 
-    `error_id` is the error's name, such as `not_found`; `request_id` is for the service's support.
+    `error_id` is a name such as `not_found`; `request_id` is for the service's support.
     """
 
     def __init__(self, message: str, *, status: int, error_id: str = "", request_id: str = "", hint: str = "") -> None:
@@ -286,7 +258,7 @@ class NotReady(ApiError):
 
 
 class Rejected(ApiError):
-    """400, 413 or 422: the request is wrong; retrying can't help."""
+    """400, 413 or 422: retrying can't help."""
 
     code = "BS507"
     usual_hint = "fix what the service's message complains about; retrying unchanged will fail again"
@@ -304,14 +276,14 @@ class RateLimited(ApiError):
 
 
 class QueueFull(RateLimited):
-    """The account has too many tokens or batches queued. Nothing was created or billed."""
+    """Too many tokens or batches are queued. Nothing was created or billed."""
 
     code = "BS511"
     usual_hint = "apply again when other batches of the account have ended, or lower `shards.max_bytes`"
 
 
 class OutOfMoney(ApiError):
-    """402 and similar: the account can't pay. Nothing was created or billed."""
+    """402 and similar: nothing was created or billed."""
 
     code = "BS512"
     usual_hint = "add credit or raise the account's limit, then apply again"

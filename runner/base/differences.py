@@ -1,4 +1,4 @@
-"""Differences between two texts for review: none hides in long lines, spaces or invisible characters."""
+"""Differences for review: none hides in long lines, spaces or invisible characters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPACES = str.maketrans({" ": "\u00b7", "\u3000": "\\u3000"})
 
 
 def differing_lines(before: str, after: str, *, width: int = WIDTH) -> list[str]:
-    """Return a unified diff's lines without names, in windows."""
+    """Return a unified diff's lines, in windows."""
     start = _common_start(before, after)
     old, new = before[start:], after[start:]
     left = max(len(old), len(new)) - _COMPARED
@@ -35,7 +35,7 @@ def differing_lines(before: str, after: str, *, width: int = WIDTH) -> list[str]
 
 
 def shortened(text: str, width: int = WIDTH) -> str:
-    """Return a text's start on one line, and how much is omitted."""
+    """Return a text's start on one line, and the omitted length."""
     shown = visible_line(text[: width + 1])
     if len(text) <= width and len(shown) <= width:
         return shown
@@ -84,7 +84,6 @@ def _prefix(one: str, other: str) -> int:
 
 
 def _windows(lines: Sequence[str], width: int) -> Iterator[str]:
-    """Yield a diff's lines; pair those that replace each other."""
     at = 0
     while at < len(lines):
         removed = _run(lines, at, "-")
@@ -109,7 +108,6 @@ def _run(lines: Sequence[str], start: int, mark: str) -> Sequence[str]:
 
 
 def _changes(old: str, new: str) -> Iterator[tuple[int, int, int, int]]:
-    """Yield differences: (start, end) in the old and the new text."""
     head = _prefix(old, new)
     tail = _prefix(old[head:][::-1], new[head:][::-1])
     middles = old[head : len(old) - tail], new[head : len(new) - tail]
@@ -132,7 +130,6 @@ def _offsets(start: int, words: Sequence[str]) -> list[int]:
 
 
 def _window(text: str, spans: Sequence[tuple[int, ...]], width: int) -> str:
-    """Return the text around the spans, in about `width` characters."""
     parts: list[str] = []
     done, room, omitted = 0, width, 0
     for number, (start, end) in enumerate(spans):

@@ -36,7 +36,7 @@ def digest_json(value: Any) -> str:
 
 
 def digest_parts(*parts: bytes) -> hashlib._Hash:
-    """Hash parts with their lengths, so that no two lists collide."""
+    """Hash parts with their lengths: no two lists collide."""
     state = hashlib.sha256()
     for part in parts:
         state.update(len(part).to_bytes(8, "big"))

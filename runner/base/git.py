@@ -1,6 +1,6 @@
 """Starts git. A checkout may be hostile, so nothing that it configures runs.
 
-Git gets no key, network, hook, monitor, filter, pager or prompt, and never uses a bare repository inside the checkout.
+Git gets no key, network, hook, monitor, filter, pager or prompt, and never uses a bare repository in the checkout.
 Time and output are bounded.
 """
 
@@ -55,7 +55,7 @@ class GitUnusable(BatchspecError):
 def top_of(folder: Path) -> Path:
     """Return the work tree's top folder. Raises GitUnusable.
 
-    Raises BatchspecError for a folder that looks like a bare repository: git before 2.38 would use it.
+    Raises BatchspecError for an apparent bare repository: git before 2.38 would use it.
     """
     start = folder.resolve()
     for place in (start, *start.parents):
@@ -128,7 +128,7 @@ def _next_blob(file: IO[bytes], most: int) -> bytes | None:
 def commit_of(folder: Path) -> str:
     """Return the commit, with `+` if tracked files differ; empty outside git.
 
-    No filter runs: a file that one would change counts as changed once its time stamp does.
+    No filter runs, so a new time stamp makes a filtered file differ.
     """
     try:
         found = run_git(
@@ -151,7 +151,7 @@ def commit_of(folder: Path) -> str:
 
 
 def tracked(folder: Path, paths: Iterable[str], *, seconds: float = 10) -> frozenset[str]:
-    """Return the tracked files at `paths`, in any case of letters.
+    """Return the tracked files at `paths`, ignoring case.
 
     Empty if git is unusable. Raises BatchspecError if it is refused or slow.
     """
@@ -164,10 +164,7 @@ def tracked(folder: Path, paths: Iterable[str], *, seconds: float = 10) -> froze
 
 
 def ignored(folder: Path, path: str) -> bool:
-    """Return whether git ignores a file; False if git is unusable.
-
-    Raises BatchspecError like `tracked`.
-    """
+    """Return whether git ignores a file; False if unusable. Raises BatchspecError."""
     try:
         run_git(folder, "check-ignore", "--quiet", "--", path, seconds=10)
     except GitUnusable:  # it also fails for a file that is not ignored
@@ -237,7 +234,7 @@ def _run(folder: Path, arguments: tuple[str, ...], into: BinaryIO | io.BytesIO, 
 
 
 def _read_output(process: subprocess.Popen[bytes], into: BinaryIO | io.BytesIO, until: float, most: int) -> bytes:
-    """Write stdout to `into`; return stderr. Raises TimeoutError, OverflowError."""
+    """Write stdout, return stderr. Raises TimeoutError, OverflowError."""
     assert process.stdout is not None
     assert process.stderr is not None
     stderr, size = b"", 0

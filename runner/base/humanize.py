@@ -19,7 +19,7 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 
 def size(count: int) -> str:
-    """Format bytes in powers of ten, like the service's limits."""
+    """Format bytes in powers of ten, like service limits."""
     value = float(count)
     for unit in ("bytes", "kB", "MB"):
         if value < 1000:

@@ -1,7 +1,7 @@
 """Request keys, as text and as bytes.
 
-The `custom_id` on the wire is `k1-` and 40 hex digits; an ordinal (`k1-…-1`) marks later requests of one body. As bytes
-it is 20 bytes of digest and a 4-byte big-endian ordinal.
+The `custom_id` is `k1-` and 40 hex digits; an ordinal (`k1-…-1`) marks later requests of one body. As bytes: 20 of
+digest, 4 of big-endian ordinal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TEXT = re.compile(r"k1-([0-9a-f]{40})(?:-([1-9][0-9]{0,9}))?")
 
 
 def key_state(line_format: str, endpoint: str, salt: str) -> hashlib._Hash:
-    """Return a job's hash state: version, line format, endpoint, salt."""
+    """Return a job's hash state."""
     return digest_parts(VERSION.encode(), line_format.encode(), endpoint.encode(), salt.encode())
 
 
@@ -35,7 +35,7 @@ def body_digest(state: hashlib._Hash, body: bytes) -> bytes:
 
 
 def key_text(digest: bytes, ordinal: int = 0) -> str:
-    """Return a key as text. Ordinal 0 is omitted."""
+    """Return a key as text, without ordinal 0."""
     return f"{VERSION}-{digest.hex()}-{ordinal}" if ordinal else f"{VERSION}-{digest.hex()}"
 
 

@@ -28,7 +28,7 @@ def bind(**more: str) -> Iterator[None]:
 
 
 def wrap(task: Callable[[], T], **more: str) -> Callable[[], T]:
-    """Return a task with these fields and its creator's."""
+    """Return a task with its creator's fields and these."""
     fields_here = {**_FIELDS.get(), **more}
 
     def run() -> T:

@@ -1,8 +1,7 @@
 """Which paths a repository may name.
 
-A checkout may be hostile. The rules apply to the resolved path: inside the project, not hidden, not git's, not
-batchspec's store. Files are opened without following links, and must be regular. Only `BATCHSPEC_TRUST_PATHS` in the
-environment allows more.
+A checkout may be hostile. Resolved paths must be inside the project, not hidden, git's or in batchspec's store. Only
+regular files open, without following links. Only the environment's `BATCHSPEC_TRUST_PATHS` allows more.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class TooLarge(OSError):
 
 
 def resolved(root: Path, relative: str) -> Path:
-    """Resolve a path. Raises TrustError if it is outside the project, or git's."""
+    """Resolve a path. Raises TrustError outside the project and inside git's folder."""
     top = root.resolve()
     found = _followed(top, relative)
     if not found.is_relative_to(top):
@@ -95,7 +94,7 @@ def open_inside(root: Path, relative: str) -> BufferedReader:
 
 
 def read_inside(root: Path, relative: str, most: int) -> bytes:
-    """Read a file that a repository names. Raises TrustError, OSError, TooLarge."""
+    """Like `open_inside`. Also raises TooLarge."""
     with open_inside(root, relative) as file:
         return _bounded(file, most)
 
@@ -106,13 +105,13 @@ def open_named(path: Path) -> BufferedReader:
 
 
 def read_named(path: Path, most: int) -> bytes:
-    """Read a file that the user names. Raises OSError, TooLarge."""
+    """Like `open_named`. Also raises TooLarge."""
     with open_named(path) as file:
         return _bounded(file, most)
 
 
 def check_ignored(root: Path, relative: str) -> None:
-    """Raise TrustError if git ignores a file: it may be private."""
+    """Raise TrustError for an ignored file: it may be private."""
     found = readable(root, relative)
     top = root.resolve()
     if _is_trusted(top, found):
@@ -130,7 +129,7 @@ def check_ignored(root: Path, relative: str) -> None:
 
 
 def writable(root: Path, relative: str) -> Path:
-    """Resolve a path to write: follow links among its folders, but none in its place.
+    """Resolve a path to write: follow links among its folders, none in its place.
 
     Raises TrustError if it, or an existing link, is outside the project or git's.
     """
@@ -143,7 +142,7 @@ def check_store(root: Path, relative: str) -> None:
     """Raise TrustError unless `relative` can be a project's store.
 
     A store is absent, empty or made by batchspec: with the marker, or (0.1.0) the default one or with batchspec's names
-    only. Git tracks no file in it, and nothing in it is a link.
+    only. It has no links and no tracked files.
     """
     top = root.resolve()
     folder = resolved(root, relative)

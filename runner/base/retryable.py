@@ -90,7 +90,7 @@ _GENERAL = frozenset({"", "bad_request", "invalid_request", "invalid_request_err
 
 
 def is_queue_full(code: str, message: str, *, of_batch: bool = False) -> bool:
-    """Return whether a code, or a general code's message, means a full queue.
+    """Return whether an error means a full queue.
 
     `of_batch`: a rate limit is one of batches.
     """
@@ -101,7 +101,7 @@ def is_queue_full(code: str, message: str, *, of_batch: bool = False) -> bool:
 
 
 def is_out_of_money(code: str, message: str) -> bool:
-    """Return whether a code, or a general code's message, means missing credit."""
+    """Return whether an error means missing credit."""
     code = _snake(code)
     return code in NO_MONEY or (code in _GENERAL and _MONEY_WORDS.search(message) is not None)
 
@@ -116,7 +116,7 @@ _SERVER_ERROR = "http_5"
 
 
 class ErrorKind(IntEnum):
-    """How an error came, which with its code decides about a retry."""
+    """How an error came. With its code, decides about a retry."""
 
     REFUSED = 0
     """As an error: its code decides."""

@@ -1,1 +1,1 @@
-"""Grades outputs against expectations: graders, metrics, intervals, comparisons and gates. Calls no model."""
+"""Grades outputs by expectations. Calls no model."""

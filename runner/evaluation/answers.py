@@ -49,7 +49,7 @@ class Answer:
     settled: bool = True
 
     def at(self, path: str) -> Any:
-        """Return the value at a path such as text or parsed.total; None if there is none."""
+        """Return the value at a path, such as parsed.total."""
         outer, *inner = path.split(".")
         value: Any = getattr(self, outer)
         if outer == "parsed" and value is None:
@@ -87,7 +87,7 @@ def read_answer(row: Mapping[str, Any]) -> Answer:
 
 
 def value_at(value: Any, path: list[str]) -> Any:
-    """Return the value at a path of keys and list positions; None if there is none."""
+    """Return the value at a path of keys and list positions."""
     for part in path:
         if isinstance(value, dict):
             value = value.get(part)
@@ -99,7 +99,7 @@ def value_at(value: Any, path: list[str]) -> Any:
 
 
 def json_of(text: str | None) -> Any:
-    """Return the JSON value of a text, which may be fenced as Markdown code; None if it has none."""
+    """Return a text's JSON value, which may be in a Markdown fence."""
     if text is None:
         return None
     bare = text.strip()
@@ -117,7 +117,7 @@ def _from_json(value: Any) -> Any:
 
 
 def _flat_parsed(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the parsed value of a CSV or Parquet row, which has a column for each field."""
+    """Return a CSV or Parquet row's parsed value: a column is a field."""
     found: dict[str, Any] = {}
     for name, value in row.items():
         if name.startswith("parsed."):

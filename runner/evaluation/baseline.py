@@ -1,4 +1,4 @@
-"""The output of another commit, which today's graders grade again as the baseline."""
+"""The output of another commit, graded again by today's graders."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from runner.jobspec.output_options import Output
 
 
 class NoBaseline(BatchspecError):
-    """The output can't be compared with that of the revision."""
+    """The output can't be compared with the revision's."""
 
     code = "BS902"
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """An output at a commit, copied to `path`. `revision` is what the spec or `--against` names."""
+    """An output at a commit, copied to `path`. The spec or `--against` names `revision`."""
 
     revision: str
     commit: str
@@ -29,10 +29,10 @@ class Baseline:
 
 
 def read_baseline(files: Path, output: Output, revision: str, scratch: Path) -> Baseline | None:
-    """Copy the output at the merge base of HEAD and `revision` into `scratch`; None if it has no such file.
+    """Copy the output at the merge base of HEAD and `revision` into `scratch`; None without such a file.
 
-    If the merge base is HEAD, it is the last commit in which this output differs from today's file. Raises
-    BatchspecError if git can't tell.
+    If the merge base is HEAD, use the last commit whose output differs from today's. Raises BatchspecError if git can't
+    tell.
     """
     target = scratch / f"baseline-{Path(output.path).name}"
     if not (files / output.path).is_file() or ignored(files, output.path):
@@ -83,7 +83,7 @@ def _versions(files: Path, path: str, head: str) -> list[str]:
 
 
 def _copy(files: Path, commit: str, path: str, target: Path) -> str | None:
-    """Write a file of a commit to `target` and return its digest; None if the commit does not have it."""
+    """Write a commit's file to `target` and return its digest, if any."""
     try:
         blob = run_git(files, "rev-parse", "--verify", "--quiet", f"{commit}:./{path}").decode().strip()
     except BatchspecError:

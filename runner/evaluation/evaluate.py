@@ -1,4 +1,4 @@
-"""Evaluates one job: grades its output, compares it with a baseline and checks the gates. Reads files only."""
+"""Evaluates one job: grades, compares with a baseline and checks gates. Reads files only."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class NoOutput(BatchspecError):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What grading a job's output gave. `stale` is why the output is not the final one; no gate passes then.
+    """A graded output. `stale`: why it is not the final one; no gate passes then.
 
-    `output_digest` is its SHA-256, and `grader_digest` identifies the graders.
+    `output_digest` is SHA-256; `grader_digest` identifies the graders.
     """
 
     job: str
@@ -116,13 +116,13 @@ def evaluate_job(
 
 
 def grader_digest(evaluate: Evaluate) -> str:
-    """Return the digest of what determines scores: graders, clusters, slices and replicates, under this contract."""
+    """Return the digest of what determines scores, under this contract."""
     chosen = evaluate.model_dump(mode="json", by_alias=True, exclude={"gates", "against"}, exclude_defaults=True)
     return f"{CONTRACT}-{digest_json(chosen)[:16]}"
 
 
 def leaks(spec: JobSpec) -> list[str]:
-    """Return warnings about expectations that the prompt shows to the model."""
+    """Return warnings about expectations in the prompt."""
     assert spec.job.evaluate is not None
     texts = [turn.text for turn in spec.job.prompt.turns if isinstance(turn.text, str)]
     shown = columns_in(texts) - _JINJA
@@ -138,7 +138,7 @@ _JINJA = frozenset({"row", "vars", "if", "else", "endif", "for", "in", "endfor",
 
 
 def _why_stale(context: Context, spec: JobSpec, pins: PinsLine, digest: str) -> str:
-    """Return why the output is not the final one of today's spec; empty if it is."""
+    """Return why the output is not today's final one, or ""."""
     lockfile = context.lockfile(spec.lock_path)
     line = lockfile.outputs.get(spec.job.output.path)
     recorded = lockfile.pins_of(spec.address)

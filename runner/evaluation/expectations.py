@@ -1,4 +1,4 @@
-"""What graders expect of a row: values of the spec, or Jinja over the row in the sandbox of prompts."""
+"""What graders expect of a row: the spec's values, or Jinja over the row in the prompts' sandbox."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RESERVED = frozenset({"row", "vars", "true", "false", "none", "True", "False", 
 def expectation(templates: Templates, value: Any, label: str) -> Expectation:
     """Return a function from a row to the expected value. Raises jinja2.TemplateError.
 
-    A text that is one column, such as `{{ label }}`, gives the column's value with its type, without rendering.
+    A text that is one column, such as `{{ label }}`, gives the column's typed value.
     """
     if isinstance(value, list):
         members = [expectation(templates, member, label) for member in value]
@@ -44,7 +44,7 @@ def expectation(templates: Templates, value: Any, label: str) -> Expectation:
 
 
 def columns_in(value: Any) -> frozenset[str]:
-    """Return the names in a value's Jinja texts: a column that expectations may read."""
+    """Return names in a value's Jinja: columns that expectations may read."""
     if isinstance(value, str):
         blocks = re.findall(r"\{[{%](.*?)[}%]\}", value, re.DOTALL)
         return frozenset(name for block in blocks for name in re.findall(r"[A-Za-z_][A-Za-z0-9_]*", block))
@@ -53,7 +53,7 @@ def columns_in(value: Any) -> frozenset[str]:
 
 
 class GradingError(BatchspecError):
-    """A row can't be graded, as when it lacks a column that `expect` names."""
+    """A row can't be graded, such as one without a column in `expect`."""
 
     code = "BS901"
 

@@ -1,4 +1,4 @@
-"""Gates: conditions on metrics, which pass, fail, or are undecided."""
+"""Gates: conditions on metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.jobspec.evaluate_options import Evaluate, Gate
 
 
 class Verdict(StrEnum):
-    """What became of a gate. STALE: requests are unanswered, so that no gate passes."""
+    """A gate's result. STALE: requests are unanswered, so no gate passes."""
 
     PASSES = "passes"
     FAILS = "fails"
@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """One gate, its verdict and the reason in words. `blocks` is whether `eval` exits with 5 for it."""
+    """A gate's verdict and its reason. `blocks`: `eval` exits with 5."""
 
     job: str
     gate: Gate

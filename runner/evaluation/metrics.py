@@ -1,4 +1,4 @@
-"""Metrics from scores: values, 95 % intervals, slices, and paired differences from a baseline."""
+"""Metrics from scores: values, 95 % intervals, slices, and paired differences."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DECIMALS = 6
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A metric minus that of the baseline, over the `rows` that both have. `p` is adjusted for all metrics shown."""
+    """A metric minus the baseline's, over the `rows` of both. `p` is adjusted for all metrics shown."""
 
     against: str
     rows: int
@@ -44,9 +44,9 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric of one job, over all rows or those of a slice. `sum` is the sum of the rows' scores.
+    """One metric over all rows or a slice's. `sum` adds the rows' scores.
 
-    `no_answer` counts answers without a score, by reason. NaN means that a number can't be known.
+    `no_answer` counts answers without a score, by reason. NaN: a number can't be known.
     """
 
     job: str
@@ -68,7 +68,7 @@ def metrics_of(
 ) -> tuple[Metric, ...]:
     """Return all metrics: each grader's in the order of the spec, over all rows first and then by slice.
 
-    `seed` identifies output and grader; it seeds the bootstrap of macro F1.
+    `seed` identifies output and grader, for the bootstrap of macro F1.
     """
     found = [
         metric
@@ -163,7 +163,7 @@ def _label_metrics(
 
 
 def confusion_of(scores: GraderScores, rows: Ints, labels: int) -> Ints:
-    """Return confusion counts [expected, found] of all replicates of some rows."""
+    """Return counts [expected, found] of all replicates of some rows."""
     return confusion(
         scores.expected[rows].astype(np.int64).ravel(), scores.found[rows].astype(np.int64).ravel(), labels
     )

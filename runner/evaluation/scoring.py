@@ -1,6 +1,6 @@
 """Grades an output: joins input rows to answers by id and gives each grader's scores as arrays.
 
-One denominator: every input row counts. A row whose request failed, or that has nothing to grade, scores 0.
+Every input row counts. One whose request failed, or that has nothing to grade, scores 0.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ AnswersOf = Callable[[str, int], Answer | None]
 
 
 class OutputMismatch(GradingError):
-    """The output does not have the rows of the input."""
+    """The output lacks rows of the input."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraderScores:
     """One grader's results. `scores` and `outcomes` are [rows, replicates], `row_scores` one number a row.
 
-    `expected` and `found` are positions in a label grader's labels. `fields` are row scores by JSON key.
+    `expected` and `found` are positions in the labels. `fields` are row scores by JSON key.
     """
 
     scores: Floats
@@ -95,7 +95,7 @@ def compiled_graders(spec: JobSpec, root: Path) -> dict[str, Grading]:
 
 
 def grader_problems(root: Path, specs: Iterable[JobSpec]) -> list[Problem]:
-    """Return what is wrong with the Jinja of jobs' graders."""
+    """Return what is wrong with graders' Jinja."""
     found: dict[Problem, None] = {}
     for spec in specs:
         if spec.job.evaluate is not None:
@@ -116,7 +116,7 @@ def score_output(desired: Desired, path: Path, output: Output, *, trusted: bool 
 
 
 def score_baseline(desired: Desired, path: Path, output: Output, scratch: Path, *, trusted: bool = False) -> ScoreTable:
-    """Grade another version of the output with today's graders and expectations, joined by row id."""
+    """Grade another version of the output with today's graders and expectations, by row id."""
     with closing(sqlite3.connect(scratch)) as index:
         index.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16000;")
         index.execute("CREATE TABLE row (id TEXT, replicate INTEGER, line BLOB, PRIMARY KEY (id, replicate))")
@@ -139,7 +139,7 @@ def id_text(value: Any) -> str:
 
 
 def across_replicates(scores: Floats, across: str) -> Floats:
-    """Return one score a row from [rows, replicates]: their mean, 1 for a majority of right ones, or pass@K."""
+    """Return one score a row: the replicates' mean, 1 for a majority of right ones, or pass@K."""
     tried = scores.shape[1]
     if across == "majority":
         return np.array([float(2 * count > tried) for count in np.sum(scores >= 1, axis=1).tolist()])
@@ -153,7 +153,7 @@ def across_replicates(scores: Floats, across: str) -> Floats:
 
 
 class _InOrder:
-    """Answers of an output in the input's order. Rows may be missing, but not in another order."""
+    """Answers in the input's order. Rows may be missing."""
 
     def __init__(self, rows: Iterable[Mapping[str, Any] | None]) -> None:
         self._rows: Iterator[Mapping[str, Any] | None] = iter(rows)
@@ -173,7 +173,7 @@ def _replicate(row: Mapping[str, Any]) -> int:
 
 
 class _Slices:
-    """Row numbers by the values of slice columns."""
+    """Row numbers by slice columns' values."""
 
     def __init__(self, columns: Iterable[str]) -> None:
         self._rows: dict[str, dict[str, list[int]]] = {column: {} for column in columns}
@@ -253,7 +253,7 @@ def _table(
 
 
 def _graded(grading: Grading, answer: Answer, row: Mapping[str, Any], row_id: str) -> Grade:
-    """Grade one answer. A row without a gradable answer scores 0, but its expectation still counts for labels."""
+    """Grade one answer. Without a gradable answer, the expectation still counts for labels."""
     try:
         if answer.outcome is Outcome.GRADED:
             return grading(answer, row)
@@ -272,7 +272,7 @@ def _cluster_value(row: Mapping[str, Any], column: str) -> str:
 
 
 class _Numbers:
-    """Numbers values in the order of their first occurrence."""
+    """Numbers values by first occurrence."""
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
@@ -283,7 +283,7 @@ class _Numbers:
 
 
 class _Arrays:
-    """The results of one grader while rows are graded."""
+    """One grader's results during grading."""
 
     def __init__(self, rows: int, replicates: int) -> None:
         self._scores = np.zeros((rows, replicates))

@@ -19,7 +19,7 @@ _MARGIN = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Bytes sent, requests and tokens of an earlier batch."""
+    """An earlier batch: bytes sent, requests, tokens."""
 
     bytes: int
     requests: int
@@ -44,7 +44,7 @@ class Caching:
 
     @classmethod
     def measured(cls, earlier: Sequence[Measured], ttl: str | None) -> Caching:
-        """Return the shares of earlier batches."""
+        """Return earlier batches' shares."""
         used = [one.used for one in earlier if one.used is not None]
         given = sum(one.input_tokens for one in earlier)
         cached, written = sum(one.cached for one in used), sum(one.written for one in used)
@@ -91,7 +91,7 @@ class InFlightUsage:
 
     @property
     def requests(self) -> int:
-        """Return the most requests to bill."""
+        """Return the most billable requests."""
         return self.requests_in_flight * self.times
 
 
@@ -112,7 +112,7 @@ class Share:
 class Estimate:
     """Tokens and cost of `requests` requests with `size` bytes.
 
-    Each may be billed `times` times: oversized answers are requested again. Only the ceiling counts all of them, and
+    Each may be billed `times` times: oversized answers are requested again. Only the ceiling counts all, and
     `later`.
     """
 
@@ -146,7 +146,7 @@ class Estimate:
 
     @property
     def ceiling(self) -> Decimal | None:
-        """Return the most USD; None without a price or a limit on answers."""
+        """Return the most USD; None without a price or limit on answers."""
         high, later = self.output.high, self.later
         if self.price is None or high is None or later.output is None:
             return None
@@ -171,12 +171,12 @@ class Estimate:
 
     @property
     def most_requests(self) -> int:
-        """Return the most requests to bill."""
+        """Return the most billable requests."""
         return self.requests * self.times + self.later.requests
 
 
 def input_from_history(earlier: Sequence[Measured], size: int) -> Tokens | None:
-    """Estimate input tokens by the ratio in fully answered batches."""
+    """Estimate by the ratio in fully answered batches."""
     whole = [one for one in earlier if one.answered == one.requests and one.bytes > 0 and one.input_tokens > 0]
     if not whole:
         return None
@@ -189,7 +189,7 @@ def input_from_history(earlier: Sequence[Measured], size: int) -> Tokens | None:
 
 
 def input_from_bytes(size: int) -> Tokens:
-    """Estimate input tokens by the rule of thumb."""
+    """Estimate by the rule of thumb."""
     return Tokens(
         size // (2 * BYTES_A_TOKEN),
         size // BYTES_A_TOKEN,
@@ -202,13 +202,13 @@ def input_from_bytes(size: int) -> Tokens:
 def input_bounded_by_bytes(given: Tokens, size: int) -> Tokens:
     """Limit an estimate to `size`, for the local model's chat template.
 
-    Its tokens have a byte or more, and the template adds less than the JSON around a message.
+    Its tokens have a byte or more, and it adds less than a message's JSON.
     """
     return replace(given, high=size)
 
 
 def output_range(requests: int, earlier: Sequence[Measured], parameters: Mapping[str, Any]) -> Output:
-    """Estimate output tokens: the mean of earlier answers, up to the limit."""
+    """Estimate output tokens: earlier answers' mean, up to the limit."""
     limit = token_limit(parameters)
     high = None if limit is None else limit * requests
     answered = sum(one.answered for one in earlier)
@@ -231,7 +231,7 @@ def token_limit(parameters: Mapping[str, Any]) -> int | None:
 
 
 def total(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    """Return the sum; None if any amount is unknown."""
+    """Return the sum; None if any is unknown."""
     added = Decimal(0)
     for amount in amounts:
         if amount is None:

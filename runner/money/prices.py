@@ -1,7 +1,4 @@
-"""Prices from batchspec.yaml, else from genai-prices.
-
-Without a batch rate, genai-prices gives the full price; `Price.batch` records that.
-"""
+"""Prices from batchspec.yaml, else from genai-prices (`Price.batch` is False without a batch rate)."""
 
 from __future__ import annotations
 
@@ -77,7 +74,7 @@ def find_price(
 ) -> Price | None:
     """Return a model's batch price at a time, if known.
 
-    `own` are the prices of batchspec.yaml. `request_tokens` is a usual request's size: some prices depend on it.
+    `own` comes from batchspec.yaml. Some prices depend on the usual `request_tokens`.
     """
     if model in own:
         return own[model]
@@ -97,7 +94,7 @@ def find_price(
 def _rates(
     model: str, line_format: str, at: datetime, request_tokens: int, *, batch: bool
 ) -> tuple[Decimal, Decimal, Decimal, Decimal, Decimal] | None:
-    """Return rates: input, output, cache reads, cache writes (five minutes, an hour)."""
+    """Return input, output, cache reads, cache writes (five minutes, an hour)."""
     from genai_prices import Usage as Priced  # noqa: PLC0415  it costs to import
     from genai_prices import calc_price  # noqa: PLC0415
 
@@ -159,7 +156,7 @@ def cost_with_estimate(actual: Decimal, expected: Decimal | None, *, at_most: bo
 
 
 def drift_text(actual: Decimal, expected: Decimal) -> str:
-    """Describe how much a cost differs from the expected one."""
+    """Describe a difference from the expected cost."""
     share = abs(actual - expected) / expected * 100 if expected else Decimal(0)
     if share < Decimal("0.5"):
         return f"{usd_text(expected)} expected"

@@ -1,4 +1,4 @@
-"""Deterministic samples: plans are stable, and a canary stays one shard."""
+"""Deterministic samples, for stable plans and one-shard canaries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Z = 1.96
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A number of tokens with its range and origin."""
+    """Tokens, with their range and origin."""
 
     low: int
     expected: int
@@ -32,7 +32,7 @@ class Tokens:
 
 
 class Spread:
-    """Chooses `count` of `total` items, evenly, block by block in order."""
+    """Chooses `count` of `total` items evenly, in order."""
 
     def __init__(self, total: int, count: int) -> None:
         self._total = max(1, total)
@@ -54,7 +54,7 @@ class Spread:
 def extrapolate(sizes: Sequence[int], tokens: Sequence[int], requests: int, size: int, certainty: Certainty) -> Tokens:
     """Estimate the tokens of `requests` requests with `size` bytes from a sample.
 
-    The scatter of tokens per byte gives the error bar (ratio estimator: Cochran, Sampling Techniques, chapter 6).
+    The error bar comes from tokens per byte (ratio estimator: Cochran, Sampling Techniques, chapter 6).
     """
     count = len(sizes)
     if count >= requests:

@@ -1,7 +1,7 @@
 """Count the input tokens of one request body.
 
-OpenAI's cookbook ("How to count tokens with tiktoken"): three tokens a message, its role and content, one more for a
-name, and three for the answer. Tools, schemas and pictures have no published rule: their JSON text counts as assumed.
+OpenAI's cookbook ("How to count tokens with tiktoken"): three a message, its role and content, one for a name, three
+for the answer. Tools, schemas and pictures have no published rule: their JSON counts as assumed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Count:
 
 
 class TokenCounter:
-    """Counts input tokens for one encoding. Loading takes 0.1 s."""
+    """Counts for one encoding. Loading takes 0.1 s."""
 
     def __init__(self, encoding: Encoding) -> None:
         self.encoding = encoding
@@ -106,7 +106,7 @@ Message = tuple[str, str, list[str], str]
 
 
 def _messages(request: Mapping[str, Any]) -> Iterator[Message]:
-    """Yield messages. `instructions` and text `input` count as system and user messages."""
+    """Yield messages; `instructions` and text `input` as system and user messages."""
     if isinstance(request.get("instructions"), str):
         yield "system", "", [request["instructions"]], ""
     listed = request.get("messages", request.get("input", []))

@@ -1,4 +1,4 @@
-"""Atomic writes: a file holds its old or its new content, never a part."""
+"""Atomic writes: a file holds its old or its new content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEW_MODE = 0o644
 
 
 def private_folder(path: Path) -> None:
-    """Create a folder and missing parents, for their owner alone."""
+    """Create a folder and missing parents, for their owner."""
     for folder in reversed([one for one in (path, *path.parents) if not one.exists()]):
         folder.mkdir(mode=0o700, exist_ok=True)
 

@@ -1,6 +1,6 @@
-"""The ledger: a SQLite file outside git, with each intent synced before its effect.
+"""A SQLite file outside git, with each intent synced before its effect.
 
-It keeps what a crash would lose: uploaded files and creates without a response. Losing it costs one upload.
+A crash would lose its content: uploads and unanswered creates. Losing it costs one upload.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Create:
 
 
 class Ledger:
-    """One ledger, for all threads. Writes are synced. Methods raise StoreError."""
+    """One ledger, for all threads. Syncs writes. Raises StoreError."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
@@ -135,7 +135,7 @@ class Ledger:
     def upload_of(self, realm: str, shard: str, address: str, now: datetime) -> str | None:
         """Return the newest valid file with a shard's bytes.
 
-        Skips files of other addresses' batches: a service may identify a batch by its file.
+        Skips other addresses: a service may identify a batch by its file.
         """
         found = self._read(
             "select file_id from uploads where realm = ? and shard = ? and state = 'uploaded' and at > ? "
@@ -206,7 +206,7 @@ class Ledger:
         return frozenset(str(row[0]) for row in found)
 
     def creates(self, realm: str | None, address: str) -> tuple[Create, ...]:
-        """Return an address's creates, oldest first, in one or all realms."""
+        """Return an address's creates, oldest first."""
         found = self._read(
             "select realm, request_id, address, shard, file_id, requests, bytes, attempt, round, state, batch_id, at "
             "from creates where (?1 is null or realm = ?1) and address = ?2 order by at, request_id",

@@ -1,4 +1,4 @@
-"""The lockfile as a value. Versions merge by union of lines, as git's `merge=union` does."""
+"""The lockfile as a value. Versions merge by union of lines (git's `merge=union`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.state.lockfile_lines import FORMAT, AnyLine, BatchLine, Header, Move
 
 @dataclass(frozen=True, slots=True)
 class Lockfile:
-    """One lockfile's content; none for a missing file."""
+    """One lockfile's content."""
 
     project: str
     current: Mapping[str, str | None] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Lockfile:
         return tuple(found)
 
     def batches_of(self, address: str, realm: str) -> tuple[BatchLine, ...]:
-        """Return an address's batches in one realm, sorted."""
+        """Return an address's batches, sorted."""
         names = frozenset(self.aliases(address))
         found = (b for b in self.batches.values() if b.job in names and b.realm == realm)
         return tuple(sorted(found, key=lambda b: b.batch))
@@ -74,7 +74,7 @@ class Lockfile:
     def with_batches(self, lines: Iterable[BatchLine]) -> Lockfile:
         """Add or update batches. An ended batch never returns to submitted.
 
-        A batch may change its realm. Outputs drop a batch whose results changed; the partitions of these are open.
+        A batch may change its realm. Outputs drop a batch whose results changed; their partitions are open.
         """
         batches, changed = dict(self.batches), set()
         for line in lines:
@@ -87,7 +87,7 @@ class Lockfile:
         return replace(self, batches=batches, outputs=outputs)
 
     def with_pins(self, line: PinsLine) -> Lockfile:
-        """Pin an address. An existing line with that digest stays."""
+        """Pin an address. A line with that digest stays."""
         return replace(
             self,
             pins={line.pins: line, **self.pins},
@@ -106,7 +106,7 @@ class Lockfile:
         return replace(self, pins={digest: line for digest, line in self.pins.items() if digest in named})
 
     def text(self) -> bytes:
-        """Return the file's bytes, without unreferenced pins. Equal content gives equal bytes."""
+        """Return the bytes, without unreferenced pins. Equal content gives equal bytes."""
         pins = self.referenced().pins
         header = Header(lockfile=FORMAT, keys="k1", project=self.project, current=dict(sorted(self.current.items())))
         lines: list[Header | AnyLine] = [header]

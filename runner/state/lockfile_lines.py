@@ -1,4 +1,4 @@
-"""A lockfile's lines as models. docs/lockfile.md describes each field."""
+"""A lockfile's lines as models. docs/lockfile.md describes the fields."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class ErrorsField(Line):
 class PartitionField(Line):
     """A partition when its output was written, and how many batches its address had then, in all realms.
 
-    It is `open` if requests were unknown, `failed` if more failed than the job tolerates.
+    `open`: requests were unknown. `failed`: more failed than the job tolerates.
     """
 
     state: Literal["open", "closed", "failed"]
@@ -142,7 +142,7 @@ class PartitionField(Line):
 
 
 class OutputLine(Line):
-    """One written output. `partition` is null for other jobs, and for partitions of versions before this field."""
+    """One written output. `partition` is null without one, and from versions before this field."""
 
     output: str
     job: str
@@ -155,7 +155,7 @@ class OutputLine(Line):
 
 
 class MovedLine(Line):
-    """A rename: batches of `was` belong to `moved`. Their lines stay."""
+    """A rename: batches of `was` belong to `moved`."""
 
     moved: str
     was: str

@@ -1,4 +1,4 @@
-"""Parse lockfiles, also with duplicates and conflict markers of merges."""
+"""Parse lockfiles, also with duplicates and conflict markers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNNAMED = "default"
 def parse(data: bytes, file: str, project: str) -> Lockfile:
     """Parse a lockfile.
 
-    Raises LockfileError with `file:LINE` for an invalid line, a newer format or another project.
+    Raises LockfileError with `file:LINE` for invalid lines, newer formats and other projects.
     """
     headers: list[Header] = []
     lines: list[AnyLine] = []

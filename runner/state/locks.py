@@ -17,7 +17,7 @@ from runner.state.atomic import private_folder
 def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object] | None = None) -> Iterator[None]:
     """Hold a kernel lock, which ends with its process.
 
-    Waits for another holder inside `waiting`.
+    Waits inside `waiting`.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
 
@@ -41,7 +41,7 @@ def write_lock(path: Path, *, waiting: contextlib.AbstractContextManager[object]
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a process holds the lock now."""
+    """Return whether a process holds the lock."""
     from filelock import FileLock, Timeout  # noqa: PLC0415  only commands that write need it
 
     private_folder(path.parent)

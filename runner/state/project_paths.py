@@ -1,6 +1,6 @@
 """Paths of one project's state.
 
-Other providers than the spec's have isolated realms, so that a trial never touches real state.
+Other providers than the spec's have isolated realms: a trial never touches real state.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ _LOCK_GRACE = 60.0
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Return whether a folder's process ended and so lost its lock."""
+    """Return whether a folder's process lost its lock by ending."""
     from filelock import FileLock, Timeout  # noqa: PLC0415
 
     try:

@@ -1,7 +1,4 @@
-"""Results by batch, with sorted key indexes.
-
-An index is a NumPy file and a JSON summary. Result files suffice to rebuild it.
-"""
+"""Results by batch, with sorted key indexes (NumPy and JSON) that result files can rebuild."""
 
 from __future__ import annotations
 
@@ -45,9 +42,8 @@ class Summary:
 
     `answers` and `failures` count keys, `empty` successes without an answer; others count lines: `cut` at the token
     limit, `odd_usage` implausible, `repaired` by the tolerant parser. Digests are SHA-256. `tokens` is (input, output,
-    cached), `written` is (all, one hour) tokens written to caches.
-
-    `failure_lines` count from 1; 0 is unknown. If `partial`, lines may be missing.
+    cached), `written` is (all, one hour) tokens written to caches. `failure_lines` count from 1; 0 is unknown. If
+    `partial`, lines may be missing.
     """
 
     answers: int
@@ -74,7 +70,7 @@ class Summary:
 
     @property
     def delivered(self) -> int:
-        """Return how many keys have a success line."""
+        """Return how many keys succeeded."""
         return self.answers + self.empty
 
     @property
@@ -105,7 +101,7 @@ class ResultIndex:
 
 
 class CustomIdMap:
-    """Maps `custom_id` to a key: batchspec's own, or an imported batch's.
+    """Maps `custom_id` to batchspec's or an imported batch's key.
 
     `sent`: the shard's sorted keys, if known.
     """
@@ -133,7 +129,7 @@ class CustomIdMap:
 
 
 class ResultStore:
-    """One realm's raw results and indexes. Methods raise StoreError."""
+    """One realm's raw results and indexes. Raises StoreError."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -151,7 +147,7 @@ class ResultStore:
         return tuple(f"{self._prefix}{name}{end}" for end in _SUFFIXES)
 
     def rows(self, batch_id: str) -> Path:
-        """Return the file of rows recovered from an output."""
+        """Return the file of recovered rows."""
         return self.folder / f"{safe_name(batch_id)}{_SUFFIXES[2]}"
 
     def files(self, batch_id: str) -> tuple[Path, Path, Path]:
@@ -180,7 +176,7 @@ class ResultStore:
 
     @contextlib.contextmanager
     def locked(self, batch_id: str) -> Iterator[None]:
-        """Lock a batch against threads and processes. Not reentrant."""
+        """Lock against threads and processes. Not reentrant."""
         private_folder(self.folder)
         number = zlib.crc32(batch_id.encode()) % _LOCKS
         with (self.folder / f".lock-{number}").open("ab") as file:
@@ -189,7 +185,7 @@ class ResultStore:
 
     @contextlib.contextmanager
     def staging(self, batch_id: str) -> Iterator[tuple[Path, Path]]:
-        """Yield download paths, temporary unless `commit_download` moves them."""
+        """Yield temporary paths for `commit_download`."""
         private_folder(self.folder)
         for folder in self.folder.glob(f"{_STAGING_PREFIX}*"):
             with contextlib.suppress(OSError):
@@ -206,8 +202,8 @@ class ResultStore:
     ) -> ResultIndex:
         """Replace a batch's files and index. The caller holds `locked`.
 
-        The download must include every stored line. The summary goes first and comes last: if the process dies in
-        between, the batch is indexed again.
+        The download must include every stored line. The summary goes first and comes last: a batch whose process dies
+        in between is indexed again.
         """
         self._summary(batch_id).unlink(missing_ok=True)
         for path, target in zip(staged, self.raw(batch_id), strict=True):
@@ -292,7 +288,7 @@ def save_keys(path: Path, keys: npt.NDArray[np.bytes_]) -> SortedFile:
 
 
 def entries_of(records: Entries) -> Entries:
-    """Sort entries by key, each once: answers beat errors, then the first wins."""
+    """Sort by key, each once: answers beat errors, then the first wins."""
     answers_first = np.argsort(records["code"] > 0, kind="stable")
     array = records[answers_first]
     array = array[order_of(array["key"])]
@@ -302,7 +298,7 @@ def entries_of(records: Entries) -> Entries:
 
 
 def safe_name(batch_id: str) -> str:
-    """Return an id, which the network chose, as a file name."""
+    """Return an untrusted id as a file name."""
     if _PLAIN_NAME.fullmatch(batch_id):
         return batch_id
     from runner.base.digest import sha256_hex  # noqa: PLC0415

@@ -1,6 +1,6 @@
 """Key ranges of sorted records in many files.
 
-Nothing is memory-mapped: descriptors and process memory would grow with a job's rows.
+Nothing is memory-mapped: memory and descriptors would grow with a job's rows.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class FileHandleCache:
 class SortedFile:
     """A NumPy file of sorted keys, or of records with a `key`.
 
-    `begin` is the first record's byte offset. `stamp` detects a replaced file.
+    `begin` is the first record's offset. `stamp` detects a replaced file.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class SortedFile:
 
     @classmethod
     def open(cls, path: Path, dtype: np.dtype[Any]) -> Self:
-        """Open a file of `dtype` records. Raises OSError, ValueError."""
+        """Open a file. Raises OSError, ValueError."""
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("it has another version of the format")
@@ -134,7 +134,7 @@ class SortedFileCache:
 
 
 def save_sorted(path: Path, records: Records) -> SortedFile:
-    """Write sorted records. An unchanged file stays, for open readers."""
+    """Write sorted records. Keeps an unchanged file for open readers."""
     file = io.BytesIO()
     np.save(file, records)
     write_if_changed(path, file.getvalue())

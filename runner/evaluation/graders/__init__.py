@@ -1,1 +1,1 @@
-"""One module for each family of graders. A grader is a pure function of an answer and its row."""
+"""Families of graders: pure functions of an answer and its row."""

@@ -1,4 +1,4 @@
-"""Graders of a spec, ready to grade. Each is a pure function of an answer and its row."""
+"""A spec's graders, ready to grade."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ OTHER = "other"
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """A score from 0 to 1. `outcome` is NO_ANSWER if the answer has nothing to grade.
+    """A score from 0 to 1. `outcome` is NO_ANSWER without anything to grade.
 
-    `expected` and `found` are positions in the grader's labels, -1 for none; `fields` are scores by JSON key.
+    `expected` and `found` are positions in the labels, -1 for none; `fields` are scores by JSON key.
     """
 
     score: float
@@ -64,7 +64,7 @@ Model = (
 
 
 def compile_grader(name: str, model: Model, templates: Templates) -> Grading:
-    """Return the grading function of a grader. Raises jinja2.TemplateError."""
+    """Return a grader's function. Raises jinja2.TemplateError."""
     label = f"evaluate.graders.{name}"
     match model:
         case ExactGrader():
@@ -89,7 +89,7 @@ def compile_grader(name: str, model: Model, templates: Templates) -> Grading:
 
 
 def _graded_text(model: Any) -> Callable[[Answer], str | None]:
-    """Return a function that takes the graded text out of an answer; None if there is none."""
+    """Return a function from an answer to its graded text."""
     path, extract = model.answer or "text", extractor(model.extract)
 
     def graded(answer: Answer) -> str | None:
@@ -181,7 +181,7 @@ def _choice(model: ChoiceGrader, expect: Expectation, options: Sequence[Expectat
     letters = [chr(code) for code in range(ord(bounds[1]), ord(bounds[2]) + 1)]
 
     def letter_of(text: str, texts: Sequence[str]) -> str | None:
-        """Return the letter that a text names; None for none, or for two different ones."""
+        """Return the letter that a text names; None for two different ones."""
         bare = trimmed(text)
         if bare.upper() in letters:
             return bare.upper()
@@ -265,7 +265,7 @@ def _no_fields(wanted: Any) -> dict[str, float]:
 
 
 def _expected_json(value: Any, label: str) -> Any:
-    """Return an expectation as a JSON value; a text is JSON, since columns of CSV files are texts."""
+    """Return an expectation as a JSON value; a text is JSON, as in CSV columns."""
     if not isinstance(value, str):
         return value
     wanted = Answer(value, None, None, None, Outcome.GRADED).at("parsed")

@@ -1,4 +1,4 @@
-"""Comparison of JSON values: 1 equals 1.0, true is no number, list order counts unless a path ignores it."""
+"""Comparison of JSON values: 1 equals 1.0, true is no number, list order counts unless a path excludes it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LIKE: dict[type, tuple[type, ...]] = {int: (int, float), float: (int, float)}
 def _same_in_any_order(
     answer: list[Any], expected: list[Any], *, subset: bool, unordered: Collection[Path], path: Path
 ) -> bool:
-    """Match each expected member with a different member of the answer (augmenting paths)."""
+    """Match each expected member with a different one of the answer (augmenting paths)."""
     fits = [
         [n for n, one in enumerate(answer) if same(one, other, subset=subset, unordered=unordered, path=path)]
         for other in expected
@@ -58,5 +58,5 @@ def _same_in_any_order(
 
 
 def canonical(value: Any) -> str:
-    """Return a JSON value as text that is the same for equal values."""
+    """Return the same text for equal JSON values."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

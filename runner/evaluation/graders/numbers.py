@@ -22,7 +22,7 @@ MAX_DIGITS = 100
 
 
 def parse_number(text: str) -> Decimal | None:
-    """Return the number that a text is; None if it is none.
+    """Return a text's number, if it is one.
 
     Knows signs with the Unicode minus, thousands separators (comma, point, blank, apostrophe), decimal points and
     commas, currencies, exponents and percent (50% is 0.5).

@@ -1,4 +1,4 @@
-"""Text helpers of graders: normalizing, extracting, token F1. NFC always."""
+"""Text helpers of graders. NFC always."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EDGES = " \t\r\n\"'`*_.,:;!()[]{}<>\u201c\u201d\u2018\u2019«»"
 
 
 def normalizer(names: Collection[str]) -> Callable[[str], str]:
-    """Return a function that removes differences which do not count: case, space, punctuation, accents."""
+    """Return a function that removes ignored differences: case, space, punctuation, accents."""
 
     def normalize(text: str) -> str:
         if "accents" in names:
@@ -37,12 +37,12 @@ def normalizer(names: Collection[str]) -> Callable[[str], str]:
 
 
 def trimmed(text: str) -> str:
-    """Return a text without surrounding blanks, quotes, brackets, Markdown marks and end punctuation, casefolded."""
+    """Casefold a text, without surrounding blanks, quotes, brackets, Markdown marks and end punctuation."""
     return unicodedata.normalize("NFC", _SPACE.sub(" ", text).strip(_EDGES).casefold())
 
 
 def extractor(extract: Extract | None) -> Callable[[str], str | None]:
-    """Return a function that takes the graded part out of a text; None if the text has none."""
+    """Return a function from a text to its graded part, if any."""
     if extract is None:
         return lambda text: text
     if extract.line is not None:
@@ -64,7 +64,7 @@ def word_tokens(text: str) -> list[str]:
 
 
 def token_f1(answer: str, expected: str) -> float:
-    """Return the harmonic mean of precision and recall of tokens; 1 if both have none."""
+    """Return the harmonic mean of token precision and recall; 1 without tokens."""
     found, wanted = word_tokens(answer), word_tokens(expected)
     if not found or not wanted:
         return float(found == wanted)
@@ -101,7 +101,7 @@ def _match(pattern: Any, text: str, *, last: bool) -> str | None:
 
 
 def _json_value(text: str, path: list[str], *, last: bool) -> str | None:
-    """Return the value at a path in the first or last JSON object of a text that has one there."""
+    """Return the value at a path in a text's first or last JSON object that has one."""
     decoder, position, found = json.JSONDecoder(), 0, None
     while (start := text.find("{", position)) >= 0:
         try:

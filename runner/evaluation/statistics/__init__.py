@@ -1,1 +1,1 @@
-"""Pure statistics on arrays: intervals, tests, agreement. docs/explanation/statistics.md gives sources."""
+"""Pure statistics on arrays. docs/explanation/statistics.md gives sources."""

@@ -11,7 +11,7 @@ from runner.evaluation.statistics.intervals import Ints
 
 
 def confusion(expected: Ints, found: Ints, labels: int) -> Ints:
-    """Return counts of [expected, found], where numbers from `labels` on and below 0 are one further column."""
+    """Return counts of [expected, found]; numbers from `labels` on and below 0 share one further column."""
     column = np.where((found >= 0) & (found < labels), found, labels)
     row = np.where((expected >= 0) & (expected < labels), expected, labels)
     counts = np.bincount(row * (labels + 1) + column, minlength=(labels + 1) ** 2)
@@ -19,7 +19,7 @@ def confusion(expected: Ints, found: Ints, labels: int) -> Ints:
 
 
 def f1_scores(counts: Ints) -> list[float]:
-    """Return each label's F1 from confusion counts, without the further column; 0 for a label that never occurs."""
+    """Return each label's F1, without the further column; 0 for a label that never occurs."""
     scores = []
     for label in range(len(counts) - 1):
         right = int(counts[label, label])
@@ -29,13 +29,13 @@ def f1_scores(counts: Ints) -> list[float]:
 
 
 def macro_f1(counts: Ints) -> float:
-    """Return the mean of all labels' F1, absent labels included as 0 (as scikit-learn does with `labels`)."""
+    """Return the mean of all labels' F1, absent labels as 0 (as scikit-learn does with `labels`)."""
     scores = f1_scores(counts)
     return sum(scores) / len(scores) if scores else math.nan
 
 
 def cohen_kappa(counts: Ints) -> float:
-    """Return Cohen's kappa (1960) of a square table of counts; NaN if chance alone explains full agreement."""
+    """Return Cohen's kappa (1960) of a square table; NaN if chance explains full agreement."""
     total = int(counts.sum())
     if not total:
         return math.nan
@@ -54,8 +54,8 @@ def pass_at_k(tried: int, right: int, k: int) -> float:
 def macro_f1_draws(tables: Sequence[Ints] | Ints, seed: bytes, draws: int = 10_000) -> tuple[float, float]:
     """Return the 2.5 and 97.5 percentiles of macro F1 over bootstrap draws.
 
-    `tables` are the confusion counts of each cluster. One table alone means independent rows, whose cells are drawn.
-    The seed is a digest; NumPy's RandomState is frozen (NEP 19), so every version draws the same numbers.
+    `tables` has each cluster's confusion counts. One table means independent rows, whose cells are drawn. The seed is a
+    digest; NumPy's RandomState is frozen (NEP 19), so every version draws the same numbers.
     """
     random = np.random.RandomState(np.frombuffer(seed[:16].ljust(16, b"\0"), np.uint32))
     stacked = np.asarray(tables, np.int64)

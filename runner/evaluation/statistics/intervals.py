@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value, its 95 % interval and its standard error. All but the value are NaN where nothing can be known."""
+    """A value, its 95 % interval and its standard error; NaN if unknown."""
 
     value: float
     low: float
@@ -29,7 +29,7 @@ class Interval:
 
 
 def cluster_sums(values: Floats, clusters: Ints) -> Floats:
-    """Return the sum of values in each cluster. `clusters` numbers them from 0."""
+    """Return the sum of values in each cluster. `clusters` counts from 0."""
     sums = np.bincount(clusters, values, minlength=int(clusters.max(initial=-1)) + 1)
     return np.asarray(sums, np.float64)
 
@@ -47,7 +47,7 @@ def cluster_se(values: Floats, clusters: Ints) -> float:
 
 
 def design_effect(values: Floats, clusters: Ints) -> float:
-    """Return how many times clustering multiplies the variance of the mean; 1 for rows without variance."""
+    """Return how many times clustering multiplies the mean's variance; 1 without variance."""
     independent = cluster_se(values, np.arange(len(values)))
     clustered = cluster_se(values, clusters)
     if not independent > 0 or math.isnan(clustered):
@@ -59,7 +59,7 @@ def proportion_interval(values: Floats, clusters: Ints) -> Interval:
     """Return the share of ones and its Wilson interval.
 
     Clustered rows count as n / max(1, design effect) rows, with Student's t for G - 1 degrees of freedom. If all rows
-    are right, or all are wrong, the design effect can't be known, and clusters count as rows.
+    are right, or all wrong, the design effect is unknown, and clusters count as rows.
     """
     rows, groups = len(values), int(clusters.max(initial=-1)) + 1
     if rows == 0:
@@ -83,7 +83,7 @@ def wilson(share: float, rows: float, quantile: float = _Z) -> tuple[float, floa
 
 
 def mean_interval(values: Floats, clusters: Ints) -> Interval:
-    """Return the mean and its interval: mean +/- t(G-1) x SE. Without two clusters the interval is NaN."""
+    """Return the mean and its interval: mean +/- t(G-1) x SE; NaN without two clusters."""
     rows, groups = len(values), int(clusters.max(initial=-1)) + 1
     if rows == 0:
         return Interval(math.nan, math.nan, math.nan, math.nan)
@@ -117,7 +117,7 @@ def paired_difference(new: Floats, old: Floats, clusters: Ints) -> Interval:
 
 
 def bonett_price(better: float, worse: float, rows: float, quantile: float = _Z) -> tuple[float, float]:
-    """Return the interval of a paired difference of shares, from the counts of rows that got better and worse."""
+    """Return the interval of a paired difference of shares, from the numbers of better and worse rows."""
     gain, loss = (better + 1) / (rows + 2), (worse + 1) / (rows + 2)
     half = quantile * math.sqrt((gain + loss - (gain - loss) ** 2) / (rows + 2))
     return max(-1.0, gain - loss - half), min(1.0, gain - loss + half)
@@ -129,7 +129,7 @@ def is_binary(values: Floats) -> bool:
 
 
 def merged_clusters(*labels: Ints) -> Ints:
-    """Return clusters, numbered from 0 in order of first row: rows that share any label are in one."""
+    """Return clusters, numbered by first row: rows that share any label are in one."""
     parent = np.arange(len(labels[0]))
 
     def root(row: int) -> int:

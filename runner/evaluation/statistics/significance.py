@@ -1,4 +1,4 @@
-"""Is a difference chance? A sign-flip test, and Holm's correction for several tests."""
+"""Is a difference chance? A sign-flip test, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _mid_p(steps: Sequence[int], observed: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for all of them together (Holm 1979), in the same order."""
+    """Return p-values adjusted for all of them (Holm 1979), in the same order."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
@@ -67,5 +67,5 @@ def smallest_detectable(se: float) -> float:
 
 
 def assumed_se(rows: int, discordance: float = 0.1) -> float:
-    """Return the standard error of a paired difference of shares if this share of rows changes either way."""
+    """Return a paired difference's standard error if this share of rows changes either way."""
     return math.sqrt(discordance / rows) if rows else math.inf

@@ -1,4 +1,4 @@
-"""Student's t distribution, without SciPy, which would cost five times NumPy's import time."""
+"""Student's t distribution. SciPy would cost five times NumPy's import time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def t_cdf(t: float, freedom: float) -> float:
 
 @functools.lru_cache(maxsize=1_000)
 def t_quantile(p: float, freedom: float) -> float:
-    """Return t with P(T <= t) = p, for 0 < p < 1. `freedom` is at least 1, and may be infinite."""
+    """Return t with P(T <= t) = p, for 0 < p < 1 and `freedom` from 1 to infinity."""
     if p == 0.5:
         return 0.0
     if p < 0.5:
@@ -67,7 +67,7 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
 
 
 def _beta_fraction(a: float, b: float, x: float) -> float:
-    """Evaluate the continued fraction of the incomplete beta function by Lentz's method (DLMF 8.17.22)."""
+    """Evaluate its continued fraction by Lentz's method (DLMF 8.17.22)."""
     c, d = 1.0, 1 / _not_zero(1 - (a + b) * x / (a + 1))
     result = d
     for m in range(1, 10_000):
