@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,18 +23,18 @@ from runner.executor.outcome import Outcome, RenderedJob
 from runner.jobspec.loader import JobSpec, Project, find_root, load_project
 from runner.operations.choice import Choice
 from runner.operations.orphans import find_orphans, prune, renamed_note
+from runner.operations.planned import Planned, kept_to
 from runner.operations.selection import NewPeriods, Scope, Starting, select
 from runner.operations.status import without_key
 from runner.planner.render import render_job
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batch_list import BatchListCache
-from runner.reconciler.observe.lockfile_pins import pins_line, tool
+from runner.reconciler.observe.lockfile_pins import pins_line
 from runner.reconciler.observe.observe import ApplyOptions, Observed
 from runner.reconciler.plan.canary import annotate_plan as canary_told
 from runner.reconciler.plan.job_estimate import estimate, over_budget, spent
 from runner.reconciler.plan.plan import Example, Fetch, JobPlan, Orphan, Plan
-from runner.reconciler.plan.plan_limits import PlanLimits, plan_limits_of
-from runner.reconciler.plan.planfile import PlanFile, missing_jobs, saved_job, saved_text, staleness
+from runner.reconciler.plan.planfile import PlanFile
 from runner.reconciler.plan.request_warnings import as_error, limits_of, row_warnings
 from runner.report.examples import changed_prompts
 from runner.report.rows import READABLE, AnswerRow, read_rows
@@ -42,7 +42,7 @@ from runner.state.ledger import Create, Ledger
 from runner.state.project_paths import ProjectPaths
 from runner.state.results import CustomIdMap
 
-__all__ = ["Choice", "Planned", "Session", "apply", "load", "open_project", "plan", "results"]
+__all__ = ["Choice", "Session", "apply", "load", "open_project", "plan", "results"]
 
 _EVERYTHING = Choice()
 
@@ -69,71 +69,6 @@ def load(
         environ=os.environ if environ is None else environ,
         allow_partial=True,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A plan and its rendered jobs."""
-
-    plan: Plan
-    prepared: tuple[RenderedJob, ...]
-
-    def ceilings(self) -> dict[str, PlanLimits]:
-        """Return what apply may do at most, by address."""
-        rounds = {one.desired.spec.address: one.desired.spec.job.retry.rounds for one in self.prepared}
-        return {job.address: plan_limits_of(job, rounds[job.address]) for job in self.plan.jobs}
-
-    def saved(self, project: str, key: bytes | None = None, within: PlanFile | None = None) -> bytes:
-        """Return the plan as a file, signed with `key` if given.
-
-        With `within`, it allows no more than that plan. Raises BatchspecError for a plan with errors, or if `within` no
-        longer holds.
-        """
-        if self.plan.errors:
-            raise BatchspecError(
-                "cannot save a plan that has errors", hint="fix the errors first, or leave out the job", code="BS605"
-            )
-        ceilings = self.ceilings() if within is None else kept_to(within, self)
-        pins = {one.desired.spec.address: one.pins for one in self.prepared}
-        plans = (job for job in self.plan.jobs if job.address in ceilings)
-        jobs = [saved_job(job, pins[job.address], ceilings[job.address]) for job in plans]
-        return saved_text(project, tool(), jobs, self.plan.cancels, key)
-
-
-def kept_to(saved: PlanFile, planned: Planned) -> dict[str, PlanLimits]:
-    """Return what both plans allow. Raises BatchspecError that names the changes."""
-    pins = {one.desired.spec.address: one.pins for one in planned.prepared}
-    fresh, plans = planned.ceilings(), {job.address: job for job in planned.plan.jobs}
-    errors = planned.plan.errors
-    moved = [
-        f"{address}: {errors.get(address, 'no spec defines this job any more')}"
-        for address in missing_jobs(saved, plans)
-    ]
-    for job in saved.jobs:
-        if job.address in plans:
-            address = job.address
-            why = staleness(job, plans[address], pins[address])
-            moved += [f"{address}: {why}"] if why else []
-    beyond = sorted(set(planned.plan.cancels) - set(saved.cancels))
-    moved += [f"batch {batch} would be cancelled, but the saved plan does not include that" for batch in beyond]
-    if moved:
-        raise BatchspecError(
-            "the saved plan is out of date:\n  " + "\n  ".join(moved),
-            hint="nothing was done. Make a new plan with `batchspec plan --out FILE` and have it reviewed",
-            code="BS603",
-        )
-    return {job.address: job.ceiling.within(fresh[job.address]) for job in saved.jobs}
-
-
-def refuse_unknown(plan: Plan) -> None:
-    """Raise BatchspecError if the service does not know batches of used answers."""
-    found = [f"{job.address}: batch {batch}" for job in plan.jobs for batch in job.unknown_batches]
-    if found:
-        raise BatchspecError(
-            "answers of batches that the service does not know:\n  " + "\n  ".join(found),
-            hint="nothing was done. Find out who added these lines to the lockfile and the output: `git log -p`",
-            code="BS413",
-        )
 
 
 class Session:

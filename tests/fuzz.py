@@ -18,7 +18,7 @@ TARGETS = (
     "tests/state/test_lockfile.py::test_whatever_bytes_stand_in_it_it_is_read_or_its_line_is_named",
     "tests/reconciler/test_planfile.py::test_what_is_no_plan_is_refused_in_a_sentence",
     "tests/reconciler/test_planfile.py::test_numbers_of_any_size_never_allow_more_than_a_fresh_plan",
-    "tests/outputs/test_answers.py::test_no_mutation_makes_an_answer_of_nothing",
+    "tests/outputs/test_odd_lines.py::test_no_mutation_makes_an_answer_of_nothing",
     "tests/outputs/test_line_scanner.py",
 )
 """Specs, templates, lockfiles, saved plans and result lines."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -47,6 +48,7 @@ FORBIDDEN = {
 }
 MAY_IMPORT_SERVICE = {Path("providers/local.py"), Path("providers/__init__.py"), Path("cli/commands/serve.py")}
 MAY_IMPORT_HTTP_SERVER = {"service", "listener", "http_server"}
+MAX_LINES = 400
 MAY_USE_RICH = ("views", "cli/terminal")
 MAY_REPEAT = {"apply", "batches", "forget", "job_run", "plan", "presigned", "rate_limit", "render", "serve", "status"} | {
     "git", "logger", "tokens", "validate", "verify"
@@ -61,10 +63,15 @@ def room(path: Path) -> str:
     return path.parts[0].removesuffix(".py")
 
 
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imported_modules(path: Path) -> set[str]:
     """Dotted names that a module imports, also inside functions and under TYPE_CHECKING."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -127,7 +134,7 @@ def test_service_and_client_share_no_wire_code() -> None:
             assert imports(PACKAGE / module) <= {"service", "http_server", "base", "errors"}, module
     for module in MODULES:
         if room(module) == "providers":
-            for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+            for node in nodes_of(PACKAGE / module):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("runner.service"):
                     names = {alias.name for alias in node.names}
                     assert names <= {"BackgroundService", "ServiceConfig"}, f"{module} takes {names} from the service"
@@ -166,12 +173,19 @@ def test_module_names_are_unique() -> None:
     assert {name for name, number in count.items() if number > 1} <= MAY_REPEAT
 
 
+@pytest.mark.parametrize("folder", [PACKAGE, Path(__file__).parent], ids=lambda folder: folder.name)
+def test_files_are_short(folder: Path) -> None:
+    """At most 400 lines: a longer file has more than one topic."""
+    count = {path: path.read_text(encoding="utf-8").count("\n") for path in folder.rglob("*.py")}
+    assert not {str(path.relative_to(folder)): lines for path, lines in count.items() if lines > MAX_LINES}
+
+
 def test_only_the_commands_print_or_exit() -> None:
     """The worker of a model is the program of a child process; its native threads allow no other end."""
     for module in MODULES:
         if room(module) in {"cli", "__main__"} or module.name == "smollm_worker.py":
             continue
-        for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+        for node in nodes_of(PACKAGE / module):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
                 assert name not in {"print", "exit", "sys.exit", "os._exit", "sys.stdout.write"}, f"{module}: {name}"

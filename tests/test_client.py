@@ -15,7 +15,8 @@ import pytest
 import runner
 from runner.errors import Rejected, TrustError, Unauthorized, Unreachable
 from runner.service import BackgroundService, ServiceConfig
-from tests.providers.stub import KEY, Lost, Reply, Reset, Stub
+from tests.providers.stub import KEY, Stub
+from tests.providers.stub_steps import Lost, Reply, Reset
 
 # The vendor's full example (guide, 27 Apr 2026) in our words where words are free; every call is as printed there.
 EXAMPLE = """\

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.providers.stub import KEY, Hang, Reply, Stub
+from tests.providers.stub import KEY, Stub
+from tests.providers.stub_steps import Hang, Reply
 from tests.sampling import sampled
 
 LONG = 20.0

@@ -1,60 +1,19 @@
-"""Tokens and money from plan to lockfile; budgets and canaries that hold. Through the command and the real service."""
+"""Tokens and money from plan to lockfile, and budgets that hold. Through the command and the embedded service."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.priced import HOME, Write, batches, batchspec, plan_json
 from tests.cli_runner import run_cli
 from tests.conftest import REPOSITORY, SPEC
-from tests.untrusted.checkout import git
-
-Write = Callable[..., Path]
-HOME = ".batchspec/realms/local"
-ROWS = "".join(json.dumps({"id": n, "text": f"number {n} " * (1 + n % 5)}) + "\n" for n in range(40))
-
-
-def batchspec(root: Path, *arguments: str, expect: int = 0, faults: str = "") -> str:
-    done = run_cli(
-        [*arguments, "--provider", "local"],
-        cwd=root,
-        env={**os.environ, "BATCHSPEC_SERVICE_FAULTS": faults} if faults else None,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def batches(root: Path) -> list[dict[str, Any]]:
-    """The lockfile's batches in the order in which they were submitted; the service tells seconds only."""
-    path = root / HOME / "specs/hello.lock"
-    if not path.exists():
-        return []
-    lines = {line["batch"]: line for line in map(json.loads, path.read_text().splitlines()) if "batch" in line}
-    with closing(sqlite3.connect(root / HOME / "ledger.db")) as ledger:
-        submitted = ledger.execute("select batch_id from creates where batch_id is not null order by at").fetchall()
-    assert {batch for (batch,) in submitted} == set(lines)
-    return [lines[batch] for (batch,) in submitted]
-
-
-def plan_json(root: Path) -> dict[str, Any]:
-    done = run_cli(["plan", "--json", "--provider", "local"], cwd=root)
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return next(line for line in lines if line["type"] == "job")
-
-
-@pytest.fixture
-def with_spec(project: Write) -> Callable[[str], Path]:
-    return lambda more: project({"specs/hello.yaml": SPEC + more, "data/rows.jsonl": ROWS})
 
 
 def test_the_estimate_stands_beside_what_it_came_to(project: Write) -> None:
@@ -124,84 +83,6 @@ def test_inside_its_budget_a_reason_is_not_kept(with_spec: Callable[[str], Path]
     root = with_spec("budget: {max_requests: 40}\n")
     batchspec(root, "apply", "--yes", "--budget-override", "just in case")
     assert "override" not in batches(root)[0]
-
-
-def test_a_canary_goes_first_and_the_rest_follows(with_spec: Callable[[str], Path]) -> None:
-    root = with_spec("canary: {requests: 5}\nshards: {max_requests: 20}\n")
-    assert "5 requests go first, as a canary" in batchspec(root, "plan")
-    batchspec(root, "apply", "--yes")
-    lines = batches(root)
-    assert [line["requests"] for line in lines if line.get("canary")] == [5]
-    assert sorted(line["requests"] for line in lines) == [5, 15, 20]
-    texts = [json.loads(line)["text"] for line in (root / HOME / "out/hello.jsonl").read_text().splitlines()]
-    assert texts == [f"Say {json.loads(row)['text']}." for row in ROWS.splitlines()]
-    canary = next(line["batch"] for line in lines if line.get("canary"))
-    rows = [json.loads(line) for line in (root / HOME / "out/hello.jsonl").read_text().splitlines()]
-    assert [row["id"] for row in rows if row["batch"] == canary] == [7, 15, 23, 31, 39], "from all over the input"
-
-
-def test_a_canary_that_answers_badly_stops_the_rest(with_spec: Callable[[str], Path]) -> None:
-    root = with_spec("canary: {requests: 5, max_invalid: 1}\n")
-    spec = root / "specs/hello.yaml"
-    spec.write_text(spec.read_text().replace("max_tokens: 64", "max_tokens: 64, response_format: {type: json_object}"))
-    told = batchspec(root, "apply", "--yes", expect=1)
-    assert "the canary failed: 5 of 5 answers" in told
-    assert "not JSON (finish_reason: stop): 'Say number" in told
-    assert [line["requests"] for line in batches(root)] == [5]
-    told = batchspec(root, "apply", "--yes", expect=1)
-    assert "the canary failed" in told
-    assert "requests submitted: 0" in told
-    assert "cost $" not in told, "it was paid by the apply before"
-    assert len(batches(root)) == 1
-    # Another prompt is another canary.
-    spec.write_text(spec.read_text().replace('"Say {{ text }}."', "'{\"say\": {{ id }}}'"))
-    batchspec(root, "apply", "--yes")
-    assert [line["requests"] for line in batches(root) if line.get("canary")] == [5, 5]
-    assert sum(line["requests"] for line in batches(root)) == 45
-
-
-def test_a_canary_that_fails_stops_the_rest(with_spec: Callable[[str], Path]) -> None:
-    """The echo backend has no room for 128,000 tokens, so every answer is an error."""
-    root = with_spec("canary: {requests: 3, max_failed: 50%}\nretry: {rounds: 1}\n")
-    spec = root / "specs/hello.yaml"
-    spec.write_text(spec.read_text().replace("{{ text }}", "{{ id }} {{ 'many words ' * 70000 }}"))
-    told = batchspec(root, "apply", "--yes", expect=1)
-    assert "the canary failed: 3 of 3 requests" in told
-    assert "context_length_exceeded" in told
-    assert [line["requests"] for line in batches(root)] == [3]
-
-
-def test_a_canary_that_expired_is_asked_again_alone_before_the_rest_follows(with_spec: Callable[[str], Path]) -> None:
-    """An expired batch says nothing of the prompt, and a person has nothing to mend."""
-    root = with_spec("canary: {requests: 5}\nretry: {rounds: 2}\n")
-    batchspec(root, "apply", "--yes", faults="expire-half=1")
-    assert [(line["requests"], line["round"], line.get("canary")) for line in batches(root)] == [
-        (5, 1, True),
-        (3, 2, True),
-        (35, 1, None),
-    ]
-
-
-def test_a_canary_whose_rounds_are_used_up_stops_the_rest_until_a_person_says_so(
-    with_spec: Callable[[str], Path],
-) -> None:
-    root = with_spec("canary: {requests: 5}\nretry: {rounds: 1}\n")
-    told = batchspec(root, "apply", "--yes", expect=1, faults="expire-half=1")
-    assert "the canary failed: 3 of 5 requests" in told
-    assert "ask them again with `--retry-failed hello`" in told
-    assert "have no answer, and canary.max_failed allows 0: apply submits nothing more" in batchspec(root, "plan")
-    assert "what failed of the canary goes first" in batchspec(root, "plan", "--retry-failed", "hello")
-    batchspec(root, "apply", "--yes", "--retry-failed", "hello")
-    assert [(line["requests"], line.get("canary")) for line in batches(root)] == [(5, True), (3, True), (35, None)]
-
-
-def test_without_waiting_a_canary_stops_one_apply_and_the_next_goes_on(with_spec: Callable[[str], Path]) -> None:
-    root = with_spec("canary: {requests: 5}\n")
-    batchspec(root, "apply", "--yes", "--no-wait")
-    assert [line["requests"] for line in batches(root)] == [5]
-    assert "the rest follows when the canary has passed" in batchspec(root, "plan")
-    batchspec(root, "apply", "--yes")
-    assert [line["requests"] for line in batches(root)] == [5, 35]
 
 
 def test_answers_that_are_paid_for_again_are_in_the_ceiling(with_spec: Callable[[str], Path]) -> None:
@@ -279,13 +160,6 @@ def test_a_saved_plan_keeps_to_budgets_and_prices_of_the_day_it_is_applied(with_
     assert batches(root) == []
 
 
-def test_a_canary_keeps_to_max_in_flight(with_spec: Callable[[str], Path]) -> None:
-    root = with_spec("canary: {requests: 5}\nshards: {max_requests: 10}\nmax_in_flight: {shards: 1}\n")
-    batchspec(root, "apply", "--yes")
-    assert next((line["requests"], line.get("canary")) for line in batches(root)) == (5, True)
-    assert sorted(line["requests"] for line in batches(root)) == [5, 5, 10, 10, 10]
-
-
 def test_beyond_a_size_a_sample_is_counted_with_its_error_bar(with_spec: Callable[[str], Path]) -> None:
     root = with_spec("")
     rows = ({"id": n, "text": f"{n} " + "word " * (1 + n * 7 % 13)} for n in range(2_500))
@@ -298,101 +172,6 @@ def test_beyond_a_size_a_sample_is_counted_with_its_error_bar(with_spec: Callabl
     assert exact["certainty"] == "exact"
     assert exact["low"] == exact["expected"] == exact["high"]
     assert sampled["low"] <= exact["expected"] <= sampled["high"] < 1.02 * sampled["low"]
-
-
-def test_a_plan_as_markdown_shows_prompts_only_where_the_spec_says_so(with_spec: Callable[[str], Path]) -> None:
-    root = with_spec("")
-    assert "number 3" not in batchspec(root, "plan", "--format", "markdown")
-    spec = root / "specs/hello.yaml"
-    spec.write_text(spec.read_text() + "review: {show_prompts: true}\n")
-    told = batchspec(root, "plan", "--format", "markdown")
-    assert told.startswith("<!-- batchspec plan -->\n### Batchspec plan: 40 requests to submit")
-    assert "+Say number 0 ." in told
-    assert told == batchspec(root, "plan", "--format", "markdown"), "stable between runs"
-
-
-def test_an_error_in_a_review_says_nothing_of_the_rows(project: Write) -> None:
-    """Places and names from the template are said; ids, columns and values of rows are not."""
-    prompt = "{{ 'a' if id < 3 else row[text] }} {% if id == 2 %}{{ titel }}{% endif %}"
-    prompt += "{% if id == 1 %}{{ row[text].x }}{{ text * text }}{% endif %}"
-    rows = [{"id": 1, "text": "alice@example.com"}, {"id": 2, "text": "Bob"}, {"id": 3, "text": "Carol"}]
-    text = "".join(json.dumps(row) + "\n" for row in rows) + "{broken Dora\n"
-    root = project({"specs/hello.yaml": SPEC.replace("Say {{ text }}.", prompt), "data/rows.jsonl": text})
-    told = batchspec(root, "plan", "--format", "markdown", expect=1)
-    assert "data/rows.jsonl:2: specs/hello.yaml prompt.user:1: 'titel' is undefined [BS206]\n" in told
-    assert "data/rows.jsonl:3: specs/hello.yaml prompt.user:1: UndefinedError [BS206]\n" in told
-    assert "data/rows.jsonl:4" in told
-    for secret in ("alice", "Bob", "Carol", "Dora"):
-        assert secret not in told
-    assert "'dict object' has no attribute 'Carol'" in batchspec(root, "plan", expect=1)
-
-
-def test_a_review_of_specs_that_cant_be_read_says_why(project: Write) -> None:
-    root = project({"specs/hello.yaml": SPEC.replace("model:", "modell:")})
-    told = batchspec(root, "plan", "--format", "markdown", expect=1)
-    assert told.startswith("<!-- batchspec plan -->\n### Batchspec plan: none, because of errors\n\n```text\n")
-    assert "specs/hello.yaml:3:1: " in told.partition("```text\n")[2].partition("```")[0]
-
-
-def test_rows_that_are_gone_are_counted_as_removed(project: Write) -> None:
-    root = project()
-    batchspec(root, "apply", "--yes")
-    (root / "data/rows.jsonl").write_text('{"id": 1, "text": "one"}\n{"id": 7, "text": "seven"}\n')
-    told = batchspec(root, "plan")
-    assert "    2 rows, 1 reused, 2 removed\n" in told
-    assert "Plan: 1 to submit, 1 reused, 2 rows removed." in told
-    (root / "data/rows.jsonl").write_text('{"id": 1, "text": "one"}\n')
-    told = batchspec(root, "plan", "--format", "markdown")
-    assert "| `hello` | 3 → 1 |  | 1 | 2 |" in told
-    assert "`2 rows removed from data/rows.jsonl`" in told
-
-
-def test_changed_prompts_are_shown_against_the_commit_that_is_pinned(project: Write) -> None:
-    spec = SPEC.replace("name: hello", "name: hello\nprovider: local").replace(
-        '"Say {{ text }}."', "{template: t/say.j2}"
-    )
-    spec += "review: {show_prompts: true}\n"
-    root = project({"specs/hello.yaml": spec, "t/say.j2": "Say {{ text }}.\nNow.\n", ".gitignore": ".batchspec/\n"})
-
-    def run(*arguments: str) -> str:
-        done = run_cli(arguments, cwd=root, check=True)
-        return done.stdout
-
-    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "Start"]):
-        git(root, *arguments)
-    run("apply", "--yes")
-    (root / "t/say.j2").write_text("Shout {{ text }}!\nNow.\n")
-    told = run("plan", "--format", "markdown")
-    assert "-Say one.\n+Shout one!\n Now." in told
-    assert "`template changed: t/say.j2`" in told
-    # What a stranger's lockfile names as templates is never written outside the scratch folder.
-    lock = root / "specs/hello.lock"
-    lock.write_text(lock.read_text().replace('"t/say.j2":', '"../../../escaped.j2":'))
-    assert "+Shout one!" in run("plan", "--format", "markdown")
-    assert not list(root.parent.rglob("escaped.j2"))
-
-
-def test_a_plan_says_why_there_are_no_earlier_prompts(project: Write) -> None:
-    """The lockfile names no commit, or one that does not have the prompts of the last apply."""
-    text = SPEC.replace("name: hello", "name: hello\nprovider: local\nreview: {show_prompts: true}")
-    root = project({"specs/hello.yaml": text})
-    run_cli(["apply", "--yes"], cwd=root, check=True)
-    (root / "specs/hello.yaml").write_text(text.replace("Say", "Shout"))
-    for arguments in (["init"], ["add", "-A"], ["commit", "-m", "Apply, then commit"]):
-        git(root, *arguments)
-    commit = git(root, "rev-parse", "HEAD").strip()
-    lock = (root / "specs/hello.lock").read_text()
-    for pinned, why in {
-        "": "the last apply ran outside git",
-        f"{commit}+": "the last apply ran with changes that were not committed",
-        "0" * 40: f"git knows no commit {'0' * 40}",
-        "--output=x": "the lockfile has no valid commit",
-    }.items():
-        assert '"commit":""' in lock
-        (root / "specs/hello.lock").write_text(lock.replace('"commit":""', f'"commit":"{pinned}"'))
-        told = run_cli(["plan", "--format", "markdown", "specs/hello.yaml"], cwd=root, check=True).stdout
-        assert "+Shout one." in told
-        assert f"note: no earlier prompts to compare with: {why}\n" in told
 
 
 def test_the_plan_for_machines_has_the_cost(project: Write) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from runner.executor.outcome import Outcome
 from tests.executor.story import ROWS, SHARD, TEXTS, apply, checkout, plan
-from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
+from tests.providers.stub import Stub
+from tests.providers.stub_steps import Instead, Lost, Reply, Seen
 
 SHARDS = ROWS // SHARD
 

@@ -24,7 +24,8 @@ from runner.reconciler.observe.observe import ApplyOptions
 from runner.state.results import CustomIdMap
 from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, apply, checkout, plan
 from tests.providers import dialects
-from tests.providers.stub import Instead, Reply, Seen, Stub
+from tests.providers.stub import Stub
+from tests.providers.stub_steps import Instead, Reply, Seen
 
 SHARDS = ROWS // SHARD
 MANY = 10_000

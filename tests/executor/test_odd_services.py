@@ -19,7 +19,8 @@ from runner.reconciler.plan.plan import Plan
 from runner.state.ledger import Create, Ledger
 from runner.views.plan_text import explain
 from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, Clock, Watcher, apply, checkout, plan, texts
-from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
+from tests.providers.stub import Stub
+from tests.providers.stub_steps import Instead, Lost, Reply, Seen
 
 SHARDS = ROWS // SHARD
 MANY = 10_000

@@ -18,7 +18,8 @@ from runner.operations import orphans
 from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.reconciler.observe.observe import ApplyOptions
 from tests.executor.story import ENVIRON, TEXTS, Clock, apply, checkout
-from tests.providers.stub import Instead, Reply, Seen, Stub
+from tests.providers.stub import Stub
+from tests.providers.stub_steps import Instead, Reply, Seen
 
 REFUSED = Reply(409, {"id": "conflict", "message": "it has not reached its upstream yet"})
 MANY = 1_000

@@ -16,7 +16,8 @@ from runner.jobspec.loader import Project
 from runner.providers.digitalocean import DigitalOcean
 from runner.state.project_paths import ProjectPaths
 from tests.providers.dialects import Job
-from tests.providers.stub import KEY, Reply, Stub
+from tests.providers.stub import KEY, Stub
+from tests.providers.stub_steps import Reply
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR = 3600.0

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from runner.api import load, open_project, refuse_unknown
+from runner.api import load, open_project
 from runner.cli.commands.verify import with_unknown
 from runner.errors import BatchspecError
+from runner.operations.planned import refuse_unknown
 from runner.operations.verify import verify
 from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.reconciler.observe.proof import MOST

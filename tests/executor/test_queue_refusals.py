@@ -14,7 +14,8 @@ from runner.cli.main import run
 from runner.operations.status import status_or_reason
 from runner.operations.verify import verify
 from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan, texts
-from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
+from tests.providers.stub import Stub
+from tests.providers.stub_steps import Instead, Lost, Reply, Seen
 
 SHARDS = ROWS // SHARD
 MANY = 10_000

@@ -1,37 +1,23 @@
-"""What a team meets: renames, lost files, imports, prunes, edits between plan and apply. Each pays once."""
+"""Fresh checkouts, lost files, imports, realms and edits between plan and apply. Each request is paid once."""
 
 from __future__ import annotations
 
-import gzip
-import io
 import itertools
 import json
 import shutil
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 
-import duckdb
 import httpx
 import pytest
-import zstandard
 
 from runner.api import load, open_project
 from runner.errors import BatchspecError
 from runner.operations.imports import import_batch
-from runner.operations.verify import verify
 from runner.reconciler.observe.observe import ApplyOptions
 from runner.reconciler.plan.idempotency import request_id
 from runner.reconciler.plan.plan import Adopt, Fetch, Write
-from runner.reconciler.plan.planfile import check_signature, read_saved
-from tests.executor.conftest import Team, ends
+from tests.executor.conftest import ends
+from tests.executor.reconciling import Make, asked, forget_results
 from tests.executor.scenes import TOKEN
-
-Make = Callable[..., Team]
-
-
-def asked(team: Team) -> int:
-    return sum(batch["request_counts"]["total"] for batch in team.remote())
 
 
 def test_applied_once_and_then_nothing_to_do(team: Make) -> None:
@@ -120,120 +106,6 @@ def test_a_fresh_checkout_wants_nothing_of_batches_that_are_superseded(team: Mak
     assert asked(one) == 6
 
 
-def test_a_job_that_becomes_a_matrix_keeps_its_answers(team: Make) -> None:
-    """And so does a matrix that gets another axis."""
-    one = team()
-    common = "parameters: {temperature: 0}"
-    one.spec("job", common)
-    one.apply()
-    plain = (one.root / "specs/job.yaml").read_text().replace("out/job.jsonl", "'out/{{ address }}.jsonl'")
-    models = plain.replace("model: gpt-4o-mini\n", "matrix: {model: [gpt-4o-mini, gpt-4o]}\n")
-    one.write("specs/job.yaml", models)
-    notes = [note for job in one.plan().jobs for note in job.notes if "no spec has now" in note]
-    assert len(notes) == 1
-    assert "with fewer axes, write `moved: {from: job, added: {model: gpt-4o-mini}}`" in notes[0]
-    one.write("specs/job.yaml", f"{models}moved: {{from: job, added: {{model: gpt-4o-mini}}}}\n")
-    assert [(job.address, job.submits, job.notes) for job in one.plan().jobs] == [
-        ("job[model=gpt-4o-mini]", 0, ()),
-        ("job[model=gpt-4o]", 3, ()),
-    ]
-    assert ends(one.apply()) == ["succeeded", "succeeded"]
-    assert asked(one) == 6
-    both = models.replace("gpt-4o]}", "gpt-4o], temperature: [0, 1]}").replace(f"{common}\n", "")
-    one.write("specs/job.yaml", f"{both}moved: {{from: job, added: {{temperature: 0}}}}\n")
-    assert {job.address: job.submits for job in one.plan().jobs} == {
-        "job[model=gpt-4o,temperature=0]": 0,
-        "job[model=gpt-4o,temperature=1]": 3,
-        "job[model=gpt-4o-mini,temperature=0]": 0,
-        "job[model=gpt-4o-mini,temperature=1]": 3,
-    }
-    one.apply()
-    assert not one.plan().changes
-    assert asked(one) == 12
-
-
-def test_a_renamed_job_keeps_its_answers(team: Make) -> None:
-    one = team()
-    one.apply()
-    shutil.move(one.root / "specs/job.yaml", one.root / "specs/new.yaml")
-    shutil.move(one.root / "specs/job.lock", one.root / "specs/new.lock")
-    one.spec("new", "moved: {from: job}")
-    assert one.plan().jobs[0].submits == 0
-    assert ends(one.apply()) == ["succeeded"]
-    assert one.lines("moved", "specs/new.lock") == [{"moved": "new", "was": "job"}]
-    # `moved` has done its work: without it, and after new answers, the old ones are still this job's.
-    one.spec("new")
-    assert not one.plan().changes
-    one.rows("one", "two", "three", "four")
-    one.apply()
-    assert asked(one) == 4
-
-
-def test_a_job_that_moves_to_another_file_keeps_its_answers(team: Make) -> None:
-    one = team()
-    one.apply()
-    shutil.rmtree(one.root / ".batchspec")
-    (one.root / "specs/job.yaml").unlink()
-    one.spec(file="other")
-    assert one.plan(offline=True).jobs[0].submits == 0
-    one.apply()
-    assert asked(one) == 3
-    assert len(one.lines("batch", "specs/other.lock")) == 1
-
-
-def test_salt_asks_everything_again(team: Make) -> None:
-    one = team()
-    one.apply()
-    one.spec("job", "salt: again")
-    assert one.plan().jobs[0].submits == 3
-
-
-def test_a_job_that_left_is_left_alone_until_pruned(team: Make, service_url: str) -> None:
-    one = team()
-    one.spec("gone", output="gone")
-    one.apply(waiting=False)
-    # What it submitted may have ended by now; a line that says so comes with the next apply, so none is recorded here.
-    lock = one.root / "specs/gone.lock"
-    (one.root / "specs/gone.yaml").unlink()
-    plan = one.plan()
-    assert [job.address for job in plan.jobs] == ["job"]
-    assert all(orphan.address == "gone" and not orphan.cancel for orphan in plan.orphans)
-    before = lock.read_bytes()
-    one.apply()
-    assert lock.read_bytes() == before
-    pruned = one.plan(ApplyOptions(prune=True))
-    for orphan in pruned.orphans:
-        assert orphan.cancel == orphan.running
-    one.apply(ApplyOptions(prune=True))
-    assert not one.plan().orphans
-
-
-def test_prune_keeps_what_ended_by_itself(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The spec left while its batch ran. What it answered was paid for, and is there when the spec comes back."""
-    one = team()
-    one.spec("gone", output="gone")
-    one.apply(waiting=False)
-    spec = (one.root / "specs/gone.yaml").read_text()
-    (one.root / "specs/gone.yaml").unlink()
-    while any(batch["status"] != "completed" for batch in one.remote()):
-        pass
-    [orphan] = one.plan().orphans
-    assert (orphan.running, orphan.fetch, len(orphan.over)) == ((), (), 1)
-    pruned = one.plan(ApplyOptions(prune=True))
-    assert pruned.changes
-    assert not pruned.cancels
-    assert pruned.orphans[0].fetch == orphan.over
-    one.apply(ApplyOptions(prune=True))
-    assert not one.plan(ApplyOptions(prune=True)).orphans
-    [line] = one.lines("batch", "specs/gone.lock")
-    assert (line["state"], line["counts"]["completed"]) == ("completed", 3)
-    _forget_results(monkeypatch)
-    one.write("specs/gone.yaml", spec)
-    assert ends(one.apply()) == ["succeeded", "succeeded"]
-    assert len(one.output("gone")) == 3
-    assert asked(one) == 6
-
-
 def test_no_answer_crosses_realms(team: Make) -> None:
     """The same URL under another account label is another realm: its answers are its own."""
     one = team()
@@ -299,57 +171,6 @@ def test_an_import_gives_keys_to_a_batch_made_elsewhere(team: Make, service_url:
     assert asked(one) == 1
 
 
-def test_a_saved_plan_is_a_ceiling(team: Make) -> None:
-    one = team()
-    project = load(root=one.root, environ=one.environ)
-    with open_project(project, environ=one.environ) as opened:
-        saved = opened.plan(project.jobs).saved(one.root.name)
-    assert b"Say" not in saved
-    plan = read_saved(saved, "plan.json", one.root.name)
-    one.rows("one", "two", "three", "four")
-    project = load(root=one.root, environ=one.environ)
-    with open_project(project, environ=one.environ) as opened, pytest.raises(BatchspecError, match="rows differ in"):
-        opened.apply(opened.plan(project.jobs), saved=plan)
-    one.rows("one", "two", "three")
-    edited = plan.model_copy(update={"jobs": (plan.jobs[0].model_copy(update={"new": 2}),)})
-    project = load(root=one.root, environ=one.environ)
-    with open_project(project, environ=one.environ) as opened:
-        with pytest.raises(BatchspecError, match="the plan allows 2 new requests, and now 3 would be submitted"):
-            opened.apply(opened.plan(project.jobs), saved=edited)
-        assert not one.remote()
-        assert ends(opened.apply(opened.plan(project.jobs), saved=plan)) == ["succeeded"]
-
-
-def test_a_plan_within_another_goes_no_further_and_is_signed(team: Make) -> None:
-    """The reviewed plan comes from a job without secrets; the trusted job plans again and signs what both allow."""
-    one, key = team(), b"k" * 32
-    project = load(root=one.root, environ=one.environ)
-    with open_project(project, environ=one.environ) as opened:
-        planned = opened.plan(project.jobs)
-        reviewed = read_saved(planned.saved(one.root.name), "plan.json", one.root.name)
-        inflated = reviewed.model_copy(update={"jobs": (reviewed.jobs[0].model_copy(update={"new": 9, "rounds": 99}),)})
-        narrow = reviewed.model_copy(update={"jobs": (reviewed.jobs[0].model_copy(update={"new": 2}),)})
-        signed = read_saved(planned.saved(one.root.name, key, inflated), "signed.json", one.root.name)
-        with pytest.raises(BatchspecError, match="the plan allows 2 new requests"):
-            planned.saved(one.root.name, key, narrow)
-    check_signature(signed, "signed.json", key)
-    assert (signed.jobs, reviewed.signature) == (reviewed.jobs, None)
-
-
-def test_a_saved_plan_works_from_another_checkout(team: Make, tmp_path: object) -> None:
-    one = team()
-    project = load(root=one.root, environ=one.environ)
-    with open_project(project, environ=one.environ) as opened:
-        plan = read_saved(opened.plan(project.jobs).saved(one.root.name), "plan.json", one.root.name)
-    other = Team(one.root.parent / "elsewhere" / one.root.name, one.url)
-    shutil.copytree(one.root, other.root, ignore=shutil.ignore_patterns(".batchspec"))
-    project = load(root=other.root, environ=other.environ)
-    with open_project(project, environ=other.environ) as opened:
-        assert ends(opened.apply(opened.plan(project.jobs), saved=plan)) == ["succeeded"]
-    assert asked(one) == 3
-    assert one.plan().jobs[0].submits == 0
-
-
 def test_answers_that_stand_in_the_output_alone_survive_its_rewriting(
     team: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,7 +178,7 @@ def test_answers_that_stand_in_the_output_alone_survive_its_rewriting(
     one = team()
     one.apply()
     shutil.rmtree(one.root / ".batchspec")
-    _forget_results(monkeypatch)
+    forget_results(monkeypatch)
     one.rows("one", "three", "four")
     assert one.plan().jobs[0].submits == 1
     assert ends(one.apply(waiting=False)) == ["running"]
@@ -373,7 +194,7 @@ def test_rows_that_are_removed_stay_in_the_store(team: Make, monkeypatch: pytest
     one = team()
     one.apply()
     shutil.rmtree(one.root / ".batchspec")
-    _forget_results(monkeypatch)
+    forget_results(monkeypatch)
     one.rows("one")
     assert ends(one.apply()) == ["succeeded"]
     assert len(one.output()) == 1
@@ -385,18 +206,6 @@ def test_rows_that_are_removed_stay_in_the_store(team: Make, monkeypatch: pytest
     assert asked(one) == 3
 
 
-def _forget_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service answers 404 where results are asked for, as it does once it has deleted them."""
-    send = httpx.Client.send
-
-    def forgetful(self: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
-        if request.url.path.endswith("/results"):
-            return httpx.Response(404, json={"id": "not_found", "message": "gone"}, request=request)
-        return send(self, request, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(httpx.Client, "send", forgetful)
-
-
 def test_results_that_are_gone_everywhere_are_unknown_and_never_asked_by_themselves(
     team: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,7 +213,7 @@ def test_results_that_are_gone_everywhere_are_unknown_and_never_asked_by_themsel
     one.apply()
     shutil.rmtree(one.root / ".batchspec")
     (one.root / "out/job.jsonl").unlink()
-    _forget_results(monkeypatch)
+    forget_results(monkeypatch)
     assert ends(one.apply()) == ["failed"]
     assert [row["error"]["code"] for row in one.output()] == ["unknown"] * 3
     assert asked(one) == 3
@@ -483,67 +292,6 @@ def test_one_job_that_fails_stops_none_of_the_others(team: Make) -> None:
     one = team()
     one.spec("bad", "max_in_flight: {tokens: 10}", output="bad")
     assert sorted(ends(one.apply())) == ["error", "succeeded"]
-
-
-def test_verify_names_the_first_row_that_differs(team: Make) -> None:
-    one = team()
-    one.apply()
-    path = one.root / "out/job.jsonl"
-    path.write_text(path.read_text().replace("Say two.", "Say too."))
-    project = load(root=one.root, environ=one.environ)
-    with open_project(project, environ={}) as opened:
-        [prepared], _ = opened.prepare(project.jobs)
-        found = verify(opened.context, prepared)
-    assert any("line 2: row 2: text" in text for text in found.wrong)
-    assert found.right == ("the recorded requests are rendered from 3 rows",)
-
-
-def edited_parquet(data: bytes) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "x.parquet"
-        path.write_bytes(data)
-        query = f"select * replace (replace(text, 'two', 'too') as text) from read_parquet('{path}')"
-        duckdb.sql(f"copy ({query}) to '{folder}/y.parquet' (format parquet)")
-        return (Path(folder) / "y.parquet").read_bytes()
-
-
-def edited(data: bytes) -> bytes:
-    return data.replace(b"Say two.", b"Say too.")
-
-
-@pytest.mark.parametrize(
-    ("name", "edit"),
-    [
-        ("job.csv", edited),
-        ("job.csv.gz", lambda data: gzip.compress(edited(gzip.decompress(data)))),
-        ("job.jsonl.gz", lambda data: gzip.compress(edited(gzip.decompress(data)))),
-        ("job.jsonl.zst", lambda data: zstandard.compress(edited(zstandard.open(io.BytesIO(data)).read()))),
-        ("job.parquet", edited_parquet),
-    ],
-    ids=["csv", "csv.gz", "jsonl.gz", "jsonl.zst", "parquet"],
-)
-def test_verify_names_the_row_in_every_format(team: Make, name: str, edit: Callable[[bytes], bytes]) -> None:
-    one = team()
-    spec = (one.root / "specs/job.yaml").read_text()
-    one.write("specs/job.yaml", spec.replace("out/job.jsonl", f"out/{name}"))
-    one.apply()
-    path = one.root / f"out/{name}"
-    assert verified(one) == ()
-    path.write_bytes(edit(path.read_bytes()))
-    [wrong] = verified(one)
-    assert "the first row that differs is " in wrong
-    assert "2: row 2: text" in wrong
-    path.write_bytes(path.read_bytes()[:-9])
-    [wrong] = verified(one)
-    assert "differs from the lockfile" in wrong
-
-
-def verified(one: Team) -> tuple[str, ...]:
-    """What verify finds wrong, offline."""
-    project = load(root=one.root, environ=one.environ)
-    with open_project(project, environ={}) as opened:
-        [prepared], _ = opened.prepare(project.jobs)
-        return verify(opened.context, prepared).wrong
 
 
 def test_a_foreign_output_is_kept_aside_before_it_is_replaced(team: Make) -> None:

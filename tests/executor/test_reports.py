@@ -14,7 +14,8 @@ import pytest
 from runner.state.ledger import Ledger
 from tests.cli_runner import run_cli
 from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan
-from tests.providers.stub import Instead, Reply, Seen, Stub
+from tests.providers.stub import Stub
+from tests.providers.stub_steps import Instead, Reply, Seen
 
 SHARDS = ROWS // SHARD
 

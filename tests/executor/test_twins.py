@@ -13,7 +13,8 @@ import pytest
 import runner
 from runner.api import open_project
 from tests.executor.story import ENVIRON, ROWS, SHARD, Clock, checkout
-from tests.providers.stub import Instead, Reply, Seen, Stub
+from tests.providers.stub import Stub
+from tests.providers.stub_steps import Instead, Reply, Seen
 
 SHARDS = ROWS // SHARD
 MANY = 10_000

@@ -12,7 +12,8 @@ from runner.api import open_project
 from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.reconciler.observe.observe import ApplyOptions
 from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, Clock, apply, checkout, plan, texts
-from tests.providers.stub import Instead, Lost, Reply, Seen, Stub
+from tests.providers.stub import Stub
+from tests.providers.stub_steps import Instead, Lost, Reply, Seen
 
 SHARDS = ROWS // SHARD
 MANY = 10_000

@@ -16,7 +16,8 @@ from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import Limits
 from runner.providers.protocol import CreateRequest, FileIntent
 from runner.providers.retry import RetryPolicy
-from tests.providers.stub import KEY, SIGNATURE, Reply, Stub
+from tests.providers.stub import KEY, SIGNATURE, Stub
+from tests.providers.stub_steps import Reply
 
 SMALL = Limits(answer=200_000, file=1_000_000)
 """Sizes that tests can reach."""

@@ -14,8 +14,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from tests.providers.dialects import DIALECTS, Dialect, Job, Json
+from tests.providers.stub_steps import Also, Cut, Hang, Instead, Lost, Raw, Reply, Reset, Seen, Step
 
 KEY = "key-for-the-stub-0123456789"
 SIGNATURE = "signature-for-the-stub"
@@ -40,82 +40,6 @@ class Told(list[int]):
         self.expected += expected
         if count:
             self.append(count)
-
-
-@dataclass
-class Seen:
-    """A request as it came."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: bytes = b""
-    size: int = 0
-    digest: str = ""
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """Answer so, without any effect. `early` answers before the body is read; what still comes is thrown away."""
-
-    status: int
-    body: Any = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    early: bool = False
-
-
-@dataclass(frozen=True)
-class Lost:
-    """Do what was asked, and reset the connection instead of answering."""
-
-
-@dataclass(frozen=True)
-class Reset:
-    """Read so many bytes of the body, then reset the connection. Nothing has happened."""
-
-    after: int = 0
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Do what was asked and send so many bytes of the answer's body. Then the connection is reset, or just ends."""
-
-    after: int
-    reset: bool = True
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Send these bytes and end the connection. Nothing has happened."""
-
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Hang:
-    """Never answer. Nothing has happened."""
-
-
-@dataclass(frozen=True)
-class Also:
-    """Answer as usual, with these headers more."""
-
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Instead:
-    """Answer with what a function makes of the request."""
-
-    make: Callable[[Seen], Reply]
-
-
-Step = Reply | Lost | Reset | Cut | Raw | Hang | Also | Instead
 
 
 class Stub:

@@ -20,7 +20,8 @@ from runner.errors import (
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import USUAL
 from tests.providers.conftest import ALIKE, DOWNLOAD, Clock, Make, has_no_secret, peak, xml
-from tests.providers.stub import Cut, Raw, Reply, Stub, Told
+from tests.providers.stub import Stub, Told
+from tests.providers.stub_steps import Cut, Raw, Reply
 
 
 def test_a_download_is_the_file_s_bytes(stub: Stub, api: DigitalOcean, content: bytes, target: Path) -> None:

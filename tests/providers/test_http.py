@@ -28,7 +28,8 @@ from runner.providers import open_api
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.protocol import CreateRequest
 from tests.providers.conftest import BATCH, GOOD, LIST, ORDER, SMALL, Clock, Make, has_no_secret, told_of
-from tests.providers.stub import KEY, Hang, Raw, Reply, Reset, Stub
+from tests.providers.stub import KEY, Stub
+from tests.providers.stub_steps import Hang, Raw, Reply, Reset
 
 
 @pytest.mark.parametrize(

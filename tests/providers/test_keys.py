@@ -17,7 +17,8 @@ from runner.providers import open_api
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.protocol import CreateRequest
 from tests.providers.conftest import BATCH, GOOD, ORDER, Make, told_of
-from tests.providers.stub import KEY, Reply, Stub
+from tests.providers.stub import KEY, Stub
+from tests.providers.stub_steps import Reply
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

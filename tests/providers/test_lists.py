@@ -11,7 +11,8 @@ from runner.errors import (
 )
 from runner.providers.digitalocean import DigitalOcean
 from tests.providers.conftest import LIST, Make
-from tests.providers.stub import Reply, Stub
+from tests.providers.stub import Stub
+from tests.providers.stub_steps import Reply
 
 
 @pytest.mark.parametrize("dialect", ["guide", "openapi", "godo"])

@@ -12,7 +12,8 @@ from runner.errors import (
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.presigned import validate_url
 from tests.providers.conftest import DOWNLOAD, UPLOAD, Clock, intent, told_of, xml
-from tests.providers.stub import KEY, SIGNATURE, Cut, Reply, Reset, Stub
+from tests.providers.stub import KEY, SIGNATURE, Stub
+from tests.providers.stub_steps import Cut, Reply, Reset
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from runner.errors import (
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.protocol import CreateRequest
 from tests.providers.conftest import BATCH, GOOD, LIST, ORDER, SMALL, Clock, Make, refusals
-from tests.providers.stub import KEY, Also, Cut, Hang, Lost, Reply, Reset, Seen, Stub
+from tests.providers.stub import KEY, Stub
+from tests.providers.stub_steps import Also, Cut, Hang, Lost, Reply, Reset, Seen
 
 
 def test_a_read_is_tried_five_times(stub: Stub, api: DigitalOcean, clock: Clock) -> None:

@@ -18,7 +18,8 @@ from runner.errors import (
 from runner.providers.digitalocean import DigitalOcean
 from runner.providers.http import USUAL
 from tests.providers.conftest import SMALL, UPLOAD, Clock, Make, has_no_secret, intent, peak, xml
-from tests.providers.stub import Hang, Raw, Reply, Reset, Step, Stub, Told
+from tests.providers.stub import Stub, Told
+from tests.providers.stub_steps import Hang, Raw, Reply, Reset, Step
 
 
 def test_an_upload_is_one_put_of_the_file_s_bytes(stub: Stub, api: DigitalOcean, clock: Clock, file: Path) -> None:

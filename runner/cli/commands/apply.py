@@ -45,10 +45,11 @@ from runner.cli.terminal.printing import confirm, say
 from runner.errors import BatchspecError, read_more
 
 if TYPE_CHECKING:
-    from runner.api import Planned, Session
+    from runner.api import Session
     from runner.evaluation.evaluate import Evaluation
     from runner.executor.outcome import Outcome
     from runner.jobspec.output_options import Output
+    from runner.operations.planned import Planned
     from runner.reconciler.plan.plan import JobPlan, Plan
 
 _CONTINUES = {
@@ -104,11 +105,12 @@ def apply(
 
     Given a saved plan (`batchspec plan --out plan.json`), apply does nothing beyond that plan and does not ask.
     """
-    from runner.api import open_project, refuse_unknown  # noqa: PLC0415
+    from runner.api import open_project  # noqa: PLC0415
     from runner.cli.terminal.json_writer import lines_of  # noqa: PLC0415
     from runner.cli.terminal.plan_printer import show_plan  # noqa: PLC0415
     from runner.cli.terminal.terminal import Terminal  # noqa: PLC0415
     from runner.executor.apply import Interrupted  # noqa: PLC0415
+    from runner.operations.planned import refuse_unknown  # noqa: PLC0415
     from runner.operations.selection import Scope  # noqa: PLC0415
     from runner.reconciler.observe.observe import ApplyOptions  # noqa: PLC0415
 

@@ -89,10 +89,11 @@ def plan(
     log_format: LogFormat = "console",
 ) -> None:
     """Show what apply would submit, reuse, wait for and write. Changes nothing on the service."""
-    from runner.api import kept_to, open_project, refuse_unknown  # noqa: PLC0415
+    from runner.api import open_project  # noqa: PLC0415
     from runner.cli.terminal.json_writer import lines_of  # noqa: PLC0415
     from runner.cli.terminal.plan_printer import show_plan  # noqa: PLC0415
     from runner.cli.terminal.terminal import Terminal  # noqa: PLC0415
+    from runner.operations.planned import kept_to, refuse_unknown  # noqa: PLC0415
     from runner.operations.selection import Scope  # noqa: PLC0415
     from runner.reconciler.observe.observe import ApplyOptions  # noqa: PLC0415
     from runner.reconciler.plan.planfile import plan_key  # noqa: PLC0415
