@@ -1,7 +1,7 @@
 """Cache of a job's last rendering, without its lines.
 
-An entry is used only if all that it depends on is unchanged: request layout, templates (found or missing), input bytes,
-code and libraries, and its own files. See docs/decisions/0005-render-cache.md.
+Used only if all is unchanged: request layout, templates (found or missing), input bytes, code, libraries, and the
+cached files. See docs/decisions/0005-render-cache.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LIBRARIES = ("batchspec", "jinja2", "markupsafe", "orjson", "numpy", "genai-pri
 class CacheManifest:
     """What a cached rendering was made from.
 
-    `files` maps the spool's files to digests. `templates` maps requested names to path, digest and problem.
+    `files` maps the spool's files to digests, `templates` names to path, digest and problem.
     """
 
     format: int
@@ -63,7 +63,7 @@ class CacheManifest:
 class RenderCache:
     """One job's cached rendering, if any.
 
-    `settings` is JSON data that the spool depends on besides layout, templates and input.
+    `settings`: what else the spool depends on, as JSON data.
     """
 
     def __init__(self, folder: Path, root: Path, layout: RequestLayout, settings: object) -> None:
@@ -109,7 +109,7 @@ class RenderCache:
     ) -> None:
         """Replace the cached rendering. If the disk refuses, the old one or none remains.
 
-        The manifest comes last, so a crash before that leaves the old rendering valid.
+        The manifest comes last: a crash before that leaves the old rendering valid.
         """
         if input_size < MIN_CACHED_BYTES or len(loaded) >= MAX_TEMPLATE_NAMES:
             return

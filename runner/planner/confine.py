@@ -1,4 +1,4 @@
-"""Remove rights from a child process that handles untrusted input: network, programs, memory.
+"""Remove a child process's rights to network, programs and memory.
 
 A second line of defence: best effort, and never fails.
 """
@@ -44,7 +44,7 @@ def import_path() -> list[str]:
 def confine(*, memory: int = MEMORY_BYTES, file_bytes: int = FILE_BYTES, seconds: int | None = None) -> None:
     """Drop rights; `seconds` limits CPU time.
 
-    Call it before reading untrusted data and before any library starts a thread.
+    Call it before reading untrusted data and starting threads.
     """
     with contextlib.suppress(ImportError):  # not on every platform
         import resource  # noqa: PLC0415

@@ -38,7 +38,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The desired state of one job: its requests on disk, their origin, and findings."""
+    """One job's desired state: requests on disk, their origin, and findings."""
 
     spec: JobSpec
     root: Path
@@ -81,7 +81,7 @@ def render_job(
 
 
 class _Rendering:
-    """One rendering. The constructor compiles the templates, or raises SpecError."""
+    """One rendering. Raises SpecError if a template does not compile."""
 
     def __init__(
         self, spec: JobSpec, root: Path, jobs: int | None, progress: Progress | None, limits: Limits | None
@@ -170,7 +170,7 @@ def cores() -> int:
 
 
 def input_rows(desired: Desired) -> Iterator[dict[str, Any]]:
-    """Yield the input's rows again. Raises InputError if the input changed meanwhile."""
+    """Yield the input's rows. Raises InputError if it changed."""
     files = InputFiles()
     for chunk in read_chunks(desired.root, desired.spec, files):
         for record in rows(chunk):
@@ -227,7 +227,7 @@ def _render_in_process(renderer: Renderer, chunks: Iterable[Chunk], lines: Binar
 
 
 class _ReadableChunks:
-    """Collects file problems, to report them with row problems."""
+    """Collects file problems, to report with row problems."""
 
     def __init__(self, chunks: Iterator[Chunk]) -> None:
         self._chunks = chunks
@@ -246,7 +246,7 @@ class _ReadableChunks:
 
 
 class ProblemList:
-    """The row problems of all parts, up to MAX_PROBLEMS."""
+    """All parts' row problems, up to MAX_PROBLEMS."""
 
     def __init__(self, files: InputFiles) -> None:
         self._files = files

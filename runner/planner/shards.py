@@ -1,6 +1,6 @@
 """Cut the missing requests into shard files within the service's limits, in input order.
 
-The same requests give the same bytes on every machine.
+Equal requests give equal bytes on every machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _READ_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A shard: the SHA-256 of its bytes as its name, its sorted keys, and its path if written."""
+    """A shard: its bytes' SHA-256 as name, its sorted keys, and its path if written."""
 
     digest: str
     requests: int
@@ -69,10 +69,10 @@ def measure(spool: Spool, limits: Shards, selector: Selector) -> list[tuple[int,
 
 
 def cut(spool: Spool, limits: Shards, selector: Selector, folder: Path | None) -> Iterator[Shard]:
-    """Yield the shards of the selected occurrences, written to `folder`, or only measured if it is None.
+    """Yield the selected occurrences' shards, written to `folder`, if any.
 
-    A shard ends before it exceeds `max_requests` or `max_bytes`. Rendering already refused larger requests. A shard
-    gets its final name only when complete.
+    A shard ends before it exceeds `max_requests` or `max_bytes`. Rendering refused larger requests. A shard gets its
+    final name when complete.
     """
     spool.ensure_lines()
     for pieces in _shards(spool, limits, selector):

@@ -22,9 +22,8 @@ def open_api(
 ) -> BatchApi:
     """Return a profile's service. The first call starts it.
 
-    `sleep` waits seconds between attempts; it may raise to stop.
-
-    Raises TrustError if the host may not receive the key, Unauthorized if a remote host has no key.
+    `sleep` waits seconds; it may raise to stop. Raises TrustError if the host may not receive the key, Unauthorized if
+    a remote host has no key.
     """
     # Each branch imports only what its provider needs.
     match profile.kind:
@@ -44,7 +43,6 @@ def open_api(
 
 
 def _check_upstream(base_url: str, name: str | None, environ: Mapping[str, str]) -> None:
-    """Refuse a server that may not receive requests or the key in `name`."""
     from runner.jobspec.trust import check_key_host, resolve_env  # noqa: PLC0415
 
     if name is None:

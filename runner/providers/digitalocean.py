@@ -20,7 +20,7 @@ from runner.providers.retry import RetryPolicy, Sleep
 class DigitalOcean(BatchApi):
     """One account at one base URL, for all threads.
 
-    Only the base URL receives `key`; empty sends none. Unreachable, 5xx and 429 are retried, except by `create_batch`.
+    Only the base URL receives `key`; empty sends none. Retries Unreachable, 5xx and 429, except in `create_batch`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class DigitalOcean(BatchApi):
     def create_batch(self, request: CreateRequest) -> RemoteBatch:
         """Create a batch; sent exactly once.
 
-        After Unreachable or ServerError the batch may exist. An unreadable success response is Unreachable too.
+        After Unreachable or ServerError the batch may exist. An unreadable success is Unreachable too.
         """
         hide = (request.webhook[1],) if request.webhook else ()
         try:
@@ -77,7 +77,7 @@ class DigitalOcean(BatchApi):
         return wire.read_results(endpoints.results(self._http, batch_id))
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
-        """Stream a result file, over several connections if necessary."""
+        """Stream a result file."""
         self._storage.download(url, path, progress, renew)
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:

@@ -1,6 +1,6 @@
 """One download to disk, over several connections if necessary.
 
-Checks responses before it writes: a storage may send the whole file, another range or another file.
+Checks responses before it writes: a storage may send another range or file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GZIP = {"gzip", "x-gzip"}
 
 
 class ByteProgress:
-    """Reports one file's moved bytes to a callback."""
+    """Reports one file's moved bytes."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.count = 0
@@ -52,7 +52,7 @@ class ByteProgress:
 
 
 class Download:
-    """One download to `file`, of at most `limit` bytes."""
+    """One download of at most `limit` bytes."""
 
     def __init__(self, target: httpx.URL, file: IO[bytes], progress: ByteProgress, *, limit: int, now: Now) -> None:
         self.target = target
@@ -67,8 +67,7 @@ class Download:
     def resume(self, client: httpx.Client) -> None:
         """Request and write the missing bytes.
 
-        Raises Unreachable if the transfer broke again, and Malformed if the file exceeds the limit or has an encoding
-        that was not requested.
+        Raises Unreachable if the transfer broke again, Malformed beyond the limit or for an encoding not requested.
         """
         headers: dict[str, str] = {}
         if self.progress.count and self._etag:
@@ -142,7 +141,7 @@ def _encoding(response: httpx.Response) -> str:
 
 
 def _unpacked(packed: Iterator[bytes], what: str) -> Iterator[bytes]:
-    """Decompress. Raises Unreachable if the end is missing, which httpx ignores."""
+    """Decompress. Raises Unreachable without an end, which httpx ignores."""
     member = _member()
     begun = False
     try:

@@ -1,4 +1,4 @@
-"""API operations that the provider and `runner.client` share."""
+"""API operations of the provider and `runner.client`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def iter_batches(http: Http, status: str = "") -> Iterator[wire.Entry]:
 
 
 def _page(http: Http, params: dict[str, str]) -> wire.Page:
-    """Return one page. If it is too long, use shorter pages.
+    """Return one page, a shorter one if it is too long.
 
     A failed batch may carry a reason for each of its 50,000 lines.
     """

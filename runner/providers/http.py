@@ -1,7 +1,7 @@
 """JSON calls to a batch API: one key, one base URL, bounded responses.
 
-Only the base URL receives the key: redirects and cookies are ignored. Loopback uses no proxy. Others follow httpx's
-rules (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); over https a proxy sees neither key nor prompts.
+Only the base URL receives the key: redirects and cookies are ignored. Loopback uses no proxy. Others follow httpx
+(`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); over https a proxy sees neither key nor prompts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_ERROR_BODY = 64_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of reading from a service, in bytes and seconds.
+    """Reading limits, in bytes and seconds.
 
     `answer` is the longest JSON response; 100 batches have about 100 kB. `answer_time` bounds a whole body. `file`:
     50,000 answers of a million characters.
@@ -89,7 +89,7 @@ class Http:
         return f"Http({self.base_url!r})"
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
-        """Return a GET's JSON. Transient errors are retried."""
+        """Return a GET's JSON. Retries transient errors."""
         return self._with_retries(lambda: self._once("GET", path, params=params))
 
     def post(
@@ -172,7 +172,7 @@ class Http:
 def new_client(target: httpx.URL, *, read_timeout: float, connect: float) -> httpx.Client:
     """Return a client without redirects and cookies.
 
-    Raises Unreachable if the environment's proxy or certificate settings are unusable.
+    Raises Unreachable for unusable proxy or certificate settings.
     """
     trust_env = not is_loopback(target.host)
     try:

@@ -1,7 +1,7 @@
-"""Maps HTTP failures to errors of `runner.errors`. Only this module knows httpx's exceptions.
+"""Maps HTTP failures to errors. Only this module knows httpx's exceptions.
 
-Errors never show a key or a presigned URL's query. Their cause is httpx's exception, so keys and URLs that it would
-quote are refused earlier.
+Errors never show a key or a presigned URL's query. Their cause, httpx's exception, would quote keys and URLs, so those
+are refused earlier.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _S3_CODE = re.compile(r"<Code>([A-Za-z0-9_.-]{1,80})</Code>")
 
 @contextlib.contextmanager
 def map_httpx_errors(what: str) -> Iterator[None]:
-    """Raise httpx's exceptions as ProviderError. `what` names the operation, without secrets."""
+    """Raise httpx's exceptions as ProviderError. `what` has no secrets."""
     try:
         yield
     except Exception as exc:
@@ -80,7 +80,7 @@ def error_from_response(
     now: Callable[[], float],
     key_hint: str = "",
 ) -> ApiError:
-    """Return the error for a response.
+    """Return a response's error.
 
     It quotes a JSON body's message, without the texts in `hide`.
     """
@@ -104,9 +104,9 @@ def error_from_response(
 def storage_error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, what: str, *, now: Callable[[], float]
 ) -> ApiError:
-    """Return the error for a presigned URL's response.
+    """Return the error of a presigned URL's response.
 
-    It shows the code only: messages quote the whole signed request.
+    It shows the code only: messages quote the signed request.
     """
     found = _S3_CODE.search(body[:10_000].decode("utf-8", "replace"))
     fields = _error_fields(body)
@@ -141,8 +141,8 @@ def retry_after(status: int, headers: Mapping[str, str], now: Callable[[], float
 def until_reset(headers: Mapping[str, str], clock: float) -> float | None:
     """Return the seconds from `clock` to `ratelimit-reset`.
 
-    DigitalOcean sends the Unix time when the oldest request expires (OpenAPI description), gateways after the IETF
-    draft seconds.
+    DigitalOcean sends the Unix time when the oldest request expires (OpenAPI description), gateways seconds (IETF
+    draft).
     """
     reset = headers.get("ratelimit-reset", "").strip()
     if not (reset.isascii() and reset.isdigit() and len(reset) < 16):
@@ -176,7 +176,7 @@ def _error_fields(body: bytes) -> dict[str, Any]:
 
 
 def _code(fields: Mapping[str, Any]) -> str:
-    """Return the error's code. `type` wins if it means missing credit."""
+    """Return the error's code. A `type` that means missing credit wins."""
     kind, code = _identifier(fields.get("type")), _identifier(fields.get("id")) or _identifier(fields.get("code"))
     return kind if is_out_of_money(kind, "") and not is_out_of_money(code, "") else code or kind
 

@@ -1,7 +1,7 @@
 """The embedded service as a provider: started in this process, or joined in another.
 
-The first process locks the data folder and writes `endpoint.json` (URL, token, process id; private to its owner). When
-it ends, another one's next call starts the service again, and its jobs continue.
+The first process locks the data folder and writes a private `endpoint.json` (URL, token, process id). When it ends,
+another one's next call starts the service again, and its jobs continue.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Local(BatchApi):
         return self._call(lambda api: api.get_batch(batch_id))
 
     def list_batches(self) -> Iterator[RemoteBatch]:
-        """Yield all batches, once each even after a restart."""
+        """Yield all batches once, even after a restart."""
         seen: set[str] = set()
         for _ in range(MAX_RESTARTS):
             connection = self._connected()
@@ -121,7 +121,7 @@ class Local(BatchApi):
         return self._call(lambda api: api.results(batch_id))
 
     def download(self, url: str, path: Path, progress: Progress | None = None, renew: Renew | None = None) -> None:
-        """Stream a result file, also after a restart."""
+        """Stream a result file, even after a restart."""
         self._call(lambda api: api.download(self._rebase_url(url), path, progress, renew))
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch:
@@ -210,7 +210,7 @@ class Local(BatchApi):
         return FileIntent(intent.file_id, self._rebase_url(intent.upload_url), intent.expires_at)
 
     def _rebase_url(self, url: str) -> str:
-        """Move a presigned URL to the current address. It stays valid."""
+        """Move a presigned URL to the current address."""
         with self._guard:
             connection = self._connection
             known = {old.url for old in self._connections}
@@ -248,7 +248,6 @@ class _Connection:
             return False
 
     def answers(self) -> bool:
-        """Return whether the service accepts this token."""
         try:
             next(iter(self._probe.list_batches()), None)
         except ProviderError:
@@ -275,7 +274,7 @@ def embedded(
     """Return a profile's embedded service. Each backend and upstream has its own data.
 
     BATCHSPEC_SERVICE_FAULTS (separated by commas), BATCHSPEC_SERVICE_SEED and BATCHSPEC_SERVICE_TIME_SCALE work like
-    `serve`'s options, in the process that starts the service.
+    `serve`'s options in the process that starts it.
     """
     upstream = f"-{sha256_hex(profile.base_url.encode())[:8]}" if profile.base_url else ""
 
@@ -304,7 +303,7 @@ class _FaultSettings(TypedDict):
 
 
 def _fault_settings(environ: Mapping[str, str]) -> _FaultSettings:
-    """Read fault settings. Raises ServiceError that names the variable."""
+    """Read fault settings. Raises ServiceError."""
     prefix = "BATCHSPEC_SERVICE_"
     faults = environ.get(f"{prefix}FAULTS", "")
     seed, scale = environ.get(f"{prefix}SEED") or "0", environ.get(f"{prefix}TIME_SCALE") or "1"

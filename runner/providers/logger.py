@@ -1,6 +1,6 @@
-"""The providers' log: events with fields on stderr, without keys or presigned URLs.
+"""The providers' log: events on stderr, without keys or presigned URLs.
 
-A program's structlog configuration applies; without one, only warnings appear.
+Without a program's structlog configuration, only warnings appear.
 """
 
 from __future__ import annotations

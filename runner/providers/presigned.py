@@ -1,9 +1,9 @@
 """Uploads and downloads at presigned URLs, which come from the network.
 
-This module knows no key. URLs must be https, because they receive prompts and return answers; loopback may use http
-with loopback. A remote API can't direct transfers to this machine or to link-local addresses, where clouds keep
-credentials. A user or password in a URL would become an Authorization header. Private networks may hold a gateway's
-storage.
+This module knows no key. URLs must be https, because they carry prompts and answers; loopback may use http with
+loopback. A remote API can't direct transfers to this machine or to link-local addresses, where clouds keep credentials.
+URLs with a user or password, which would become an Authorization header, are refused. Private networks are allowed:
+they may hold a gateway's storage.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ class Storage:
     def upload(self, url: str, path: Path, until: datetime | None, progress: Progress | None = None) -> None:
         """PUT the file to `url`. Retry until the URL expires.
 
-        Raises Unauthorized for an invalid or expired URL, StoreError if the file is unreadable, Rejected if it is too
-        large.
+        Raises Unauthorized for an invalid or expired URL, StoreError if unreadable, Rejected if too large.
         """
         target = validate_url(url, local=self._local)
         start = self._now()
@@ -200,7 +199,6 @@ def validate_url(url: str, *, local: bool) -> httpx.URL:
 
 
 def _is_special(host: str) -> bool:
-    """Return whether no storage has this address."""
     if host.rstrip(".").endswith("localhost"):
         return True
     address = _address(host.strip("[]"))
@@ -255,7 +253,7 @@ def _literal(name: str) -> str:
 
 
 class _NoQuery(logging.Filter):
-    """Removes the query from URLs that httpx logs."""
+    """Removes queries from logged URLs."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):

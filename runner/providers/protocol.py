@@ -22,7 +22,7 @@ Renew = Callable[[], str]
 
 @dataclass(frozen=True, slots=True)
 class FileIntent:
-    """Permission for one upload. `upload_url` is secret: never store or log it."""
+    """Permission for one upload. Never store or log the secret `upload_url`."""
 
     file_id: str
     upload_url: str = field(repr=False)
@@ -105,7 +105,7 @@ class BatchApi(Protocol):
     """One account at one service. Methods raise ProviderError.
 
     Reads retry transient errors. If a create's response is lost it raises Unreachable or ServerError, and the caller
-    lists the batches to find out.
+    lists the batches.
     """
 
     def create_file(self, name: str, size: int) -> FileIntent:

@@ -1,4 +1,4 @@
-"""Delay calls that the account's rate limit would refuse."""
+"""Delay calls that the rate limit would refuse."""
 
 from __future__ import annotations
 

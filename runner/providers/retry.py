@@ -1,6 +1,6 @@
 """Decides whether and when to retry.
 
-stamina's sleep can't be injected, and its hooks are global.
+stamina's sleep can't be injected; its hooks are global.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TRANSIENT = (Unreachable, ServerError, RateLimited)
 class RetryPolicy:
     """How often and how long to retry. Times in seconds.
 
-    Delays double from `base_delay` to `max_delay`, times 0.5 to 1. A longer one that the service requests applies up to
+    Delays double from `base_delay` to `max_delay`, times 0.5 to 1. A longer requested delay applies up to
     `max_retry_after`; beyond, the error is raised at once.
     """
 

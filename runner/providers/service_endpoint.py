@@ -1,4 +1,4 @@
-"""The files through which processes find one embedded service."""
+"""The files by which processes find one embedded service."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def process_exists(pid: int) -> bool:
 
 
 def load_token(path: Path) -> str:
-    """Return the token. Create it if missing; of two, one wins."""
+    """Return the token. Create a missing one; of two, one wins."""
     if not path.exists():
         with contextlib.suppress(FileExistsError):
             write_private(path, secrets.token_hex(32), replace=False)

@@ -1,7 +1,7 @@
 """Converts the service's JSON to the values of `protocol`, and back.
 
-Accepts any mixture of three dialects: the guide of 27 Apr 2026, its OpenAPI description of Aug 2026 (`pydo`), and what
-`godo` records. Unknown status names count as running. A missing id or status, or an invalid count, is Malformed.
+Accepts any mixture of three dialects: the guide of 27 Apr 2026, its OpenAPI description of Aug 2026 (`pydo`), and
+`godo`'s recordings. Unknown statuses count as running. A missing id or status, or an invalid count, is Malformed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the list. Without `certain`, it does not state whether it is the last."""
+    """A page of the list. Unless `certain`, it may not be the last."""
 
     entries: tuple[Entry, ...]
     cursor: str | None
@@ -76,7 +76,7 @@ def create_body(request: CreateRequest) -> dict[str, Any]:
 
 
 def read_intent(answer: object) -> FileIntent:
-    """Parse the response to a file create. Raises Malformed."""
+    """Parse a file create's response. Raises Malformed."""
     fields = _object(answer, "file")
     upload_url = fields.get("upload_url")
     if not isinstance(upload_url, str) or not upload_url:
@@ -85,7 +85,7 @@ def read_intent(answer: object) -> FileIntent:
 
 
 def read_batch(answer: object) -> RemoteBatch:
-    """Parse a batch from any response. Raises Malformed."""
+    """Parse a batch. Raises Malformed."""
     fields = _object(answer, "batch")
     batch_id = _first(fields, "id", "batch_id")
     if not is_id(batch_id):
@@ -154,7 +154,7 @@ def read_results(answer: object) -> ResultUrls:
 def read_time(value: object) -> datetime | None:
     """Parse RFC 3339, or seconds or milliseconds since 1970, as UTC.
 
-    Invalid times are None: they are for display and order only.
+    Invalid times are None: they only serve display and order.
     """
     try:
         if isinstance(value, str):

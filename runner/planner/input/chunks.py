@@ -35,7 +35,7 @@ def lines(stream: Stream, path: str, number: int, kind: str) -> Iterator[Chunk]:
 
 
 class _PartialLine:
-    """The pieces of an unfinished line: joining each would be quadratic."""
+    """An unfinished line's pieces: joining each would be quadratic."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -52,7 +52,7 @@ class _PartialLine:
 
 
 class _LineReader:
-    """Lines for the CSV reader, kept so that a chunk ends between records.
+    """Lines for the CSV reader, kept so that chunks end between records.
 
     Latin-1 decodes one character a byte; separators are the same in UTF-8. Parsing reports invalid UTF-8.
     """
@@ -99,7 +99,7 @@ class _LineReader:
 
 
 def _split(data: bytes) -> list[bytes]:
-    """Split at line feeds only: a field may contain a lone carriage return."""
+    """Split at line feeds only: fields may contain carriage returns."""
     parts = [part + b"\n" for part in data.split(b"\n")]
     last = parts.pop()[:-1]
     return [*parts, last] if last else parts
@@ -159,7 +159,7 @@ def _header_problem(header: tuple[str, ...], default_delimiter: str) -> str:
 
 
 def json_array(stream: Stream, path: str, number: int, _kind: str) -> Iterator[Chunk]:
-    """Cut a list of objects, without reading the whole list."""
+    """Cut a list of objects without reading all of it."""
     records: list[bytes] = []
     size = 0
 
@@ -203,8 +203,6 @@ def _elements(text: _TextCursor, path: str) -> Iterator[tuple[int, str]]:
 
 
 class _TextCursor:
-    """A stream as text, with a position and its line."""
-
     def __init__(self, stream: Stream, path: str) -> None:
         import codecs  # noqa: PLC0415  only here
 
@@ -258,7 +256,6 @@ class _TextCursor:
             return element
 
     def _read_more(self, size: int) -> bool:
-        """Return False at the end."""
         if self._at_end:
             return False
         data = self._stream.read(size)

@@ -1,7 +1,7 @@
 """SQL and Parquet through DuckDB, in a process that is killed when no more rows are wanted.
 
-The query is untrusted, so it is confined: one SELECT, project files only, no network, no extensions, no settings. One
-thread keeps the order of rows.
+The query is untrusted, so it is confined: one SELECT, project files only, no network, extensions or settings. One
+thread keeps the rows' order.
 """
 
 from __future__ import annotations
@@ -95,10 +95,7 @@ def _run(root: Path, request: dict[str, str], place: Problem, files: InputFiles,
 
 
 class TimeLimit:
-    """Kills a process that works too long. Enter it around each wait for the process.
-
-    Time outside of the context does not count.
-    """
+    """Kills a process that works too long. Enter it around each wait; other time does not count."""
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         self.expired = False

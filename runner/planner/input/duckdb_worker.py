@@ -1,4 +1,4 @@
-"""The confined process that runs DuckDB for `duckdb_client`: a JSON request in, framed rows out.
+"""`duckdb_client`'s confined process: a JSON request in, framed rows out.
 
 It runs in the project's root. A frame with line 0 carries an error and ends the output.
 """
@@ -139,7 +139,7 @@ def _with_nanoseconds(query: str, columns: list[str]) -> str:
 
 
 def _timestamps(values: tuple[Any, ...], nanos: dict[int, str]) -> tuple[Any, ...]:
-    """Return timestamps as `isoformat` writes them, with nine digits if needed."""
+    """Return timestamps as `isoformat` does, with nine digits if needed."""
     row = list(values)
     for at, zone in nanos.items():
         if row[at] is not None:
@@ -168,7 +168,7 @@ def _readable_paths(sql: str) -> tuple[list[str], list[str]]:
 
 
 class _ReadablePaths:
-    """Whole folders, single files, and folders with excluded entries."""
+    """Whole folders, single files, and folders with exclusions."""
 
     def __init__(self) -> None:
         self.folders: list[str] = []
@@ -177,7 +177,7 @@ class _ReadablePaths:
         self._seen = 0
 
     def add_folder(self, folder: str, *, top: bool = False) -> bool:
-        """Add a folder; return whether all of it may be read."""
+        """Add a folder; return whether all of it is readable."""
         mark = len(self.folders), len(self.files)
         all_readable = not top
         with os.scandir(folder) as entries:

@@ -37,7 +37,7 @@ def find(root: Path, pattern: str, *, entries: int = MAX_ENTRIES) -> list[Path]:
 
 
 class _Walk:
-    """The walk of one pattern. A position is the index of the part to match next."""
+    """A walk; a position is the index of the next part to match."""
 
     def __init__(self, root: Path, parts: list[str], entries: int) -> None:
         self.found: set[str] = set()
@@ -81,7 +81,6 @@ class _Walk:
         return folders
 
     def _step(self, path: str, positions: set[int], *, recursive: bool) -> list[tuple[str, frozenset[int]]]:
-        """Return the folder to enter next, if any."""
         last = len(self._parts) - 1
         full = self._root / path
         if not recursive and last in positions and full.is_file():

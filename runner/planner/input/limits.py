@@ -1,4 +1,4 @@
-"""Limits on one input, set by the environment only, because a pull request may be untrusted."""
+"""Limits on one input, set by the environment only: a pull request may be untrusted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FREE_BYTES = 1_000_000_000
 class Limits:
     """What an input may unpack to: `input_bytes` bytes, `ratio` times its size on disk.
 
-    `sql_seconds` excludes the rendering of the query's rows.
+    `sql_seconds` excludes rendering.
     """
 
     input_bytes: int = 20_000_000_000
@@ -27,11 +27,11 @@ class Limits:
     free_bytes: int = FREE_BYTES
 
     def unpacked(self, packed: int) -> int:
-        """Return the bytes that `packed` bytes on disk may unpack to."""
+        """Return how many bytes `packed` bytes may unpack to."""
         return min(self.input_bytes, max(self.free_bytes, self.ratio * packed))
 
     def rendered(self, size: int) -> int:
-        """Return the bytes that the requests of `size` input bytes may have together."""
+        """Return the most bytes of requests from `size` input bytes."""
         return max(self.input_bytes, self.ratio * size)
 
 

@@ -16,9 +16,9 @@ from runner.base.humanize import counted
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Whole records of one file, as UTF-8 bytes.
+    """Whole records of one file, as UTF-8 bytes, from `line` on.
 
-    `line` is the first record's line. `header` names the columns if the records don't.
+    `header` names the columns if the records don't.
     """
 
     file_number: int
@@ -67,7 +67,7 @@ _MAX_EXACT = float(1 << 63)
 
 
 def rows(chunk: Chunk) -> Iterator[Record | RowProblem]:
-    """Yield a chunk's rows, with a RowProblem in place of each bad record."""
+    """Yield a chunk's rows, with a RowProblem for each bad record."""
     return READERS[chunk.kind](chunk)
 
 
@@ -209,7 +209,7 @@ READERS: dict[str, Reader] = {
 
 
 def _is_large(values: Any) -> bool:
-    """Return whether any float may have been an integer beyond 64 bits."""
+    """Return whether any float may be an integer beyond 64 bits."""
     for value in values:
         kind = type(value)
         if kind is str or kind is int:
@@ -259,7 +259,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_numbers(line: bytes) -> None:
-    """Raise ValueError for an integer beyond 64 bits, which the fast parser would change."""
+    """Raise ValueError beyond 64 bits: the fast parser would change the integer."""
     import json  # noqa: PLC0415  only lines with such numbers need the slow parser
 
     def integer(text: str) -> int:

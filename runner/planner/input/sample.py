@@ -1,4 +1,4 @@
-"""Select the first rows, or a sample, before anything is rendered."""
+"""Select the first rows, or a sample, before rendering."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Read a job's input as chunks of whole records, one in memory at a time, and hash it.
 
-A new source is a generator of `Chunk`s, called from `_all_chunks`; it reports what it reads to `files` and raises
-InputError. A new record format needs a reader in `parse.READERS`.
+A new source is a generator of `Chunk`s, called from `_all_chunks`; it reports reads to `files` and raises InputError. A
+new record format needs a reader in `parse.READERS`.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def _inline_rows(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
 
 
 class _InputFile:
-    """Turns read errors into an InputError that names the file."""
+    """Turns read errors into InputErrors."""
 
     def __init__(self, root: Path, path: str, files: InputFiles, encoding: str) -> None:
         self._root, self._path, self._files, self._encoding = root, path, files, encoding

@@ -1,4 +1,4 @@
-"""Input files as streams of UTF-8 bytes: decompressed, decoded, and hashed as stored on disk."""
+"""Input files as UTF-8: decompressed, decoded, and hashed as on disk."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class _HashingReader(io.RawIOBase):
 
 
 class _ZstdReader(io.RawIOBase):
-    """Raises EOFError for truncated zstandard frames, unlike the library's reader."""
+    """Raises EOFError for truncated zstandard frames, unlike the library."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class _ZstdReader(io.RawIOBase):
 
 
 class _DecodingReader(io.RawIOBase):
-    """Recodes to UTF-8. Raises InputError with the place of an invalid byte."""
+    """Recodes to UTF-8. Raises InputError at an invalid byte."""
 
     def __init__(self, raw: IO[bytes], encoding: str, path: str) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class _DecodingReader(io.RawIOBase):
 
 
 class Stream:
-    """An input file, decompressed and in UTF-8, without a byte order mark."""
+    """An input file in UTF-8, decompressed, without byte order mark."""
 
     def __init__(self, raw: _HashingReader, unpacked: IO[bytes], closing: IO[bytes]) -> None:
         self._raw = raw
@@ -196,7 +196,7 @@ class Stream:
         return start + self._bytes.read(size)
 
     def read_text(self, path: str) -> str:
-        """Return the whole file. Raises InputError if it is too long or not UTF-8."""
+        """Return the whole file. Raises InputError if too long or not UTF-8."""
         data = self.read(RECORD_BYTES + 1)
         if len(data) > RECORD_BYTES:
             raise InputError([Problem(path, 0, 0, f"the file is longer than {RECORD_BYTES} bytes", code="BS202")])
@@ -210,7 +210,7 @@ class Stream:
             raise InputError([Problem(path, line, column, message, code="BS202")]) from error
 
     def drain(self) -> None:
-        """Read to the end, to hash what the decompressor left unread."""
+        """Read to the end, to hash what the decompressor ignored."""
         while self._raw.read(1 << 20):
             pass
 
@@ -220,7 +220,7 @@ class Stream:
 
 
 def check_no_pointer(raw: io.BufferedReader, shown: str) -> None:
-    """Raise InputError for a Git LFS pointer. Reads nothing from the buffer."""
+    """Raise InputError for a Git LFS pointer. Peeks only."""
     if lfs.is_pointer(raw.peek(len(lfs.MARK) + 1)):
         raise InputError([Problem(shown, 0, 0, lfs.message(shown), code="BS202")])
 
@@ -254,7 +254,7 @@ def utf16_of(head: bytes) -> str:
 def open_stream(root: Path, shown: str, files: InputFiles, encoding: str) -> Stream:
     """Open an input file by its path in the project.
 
-    Raises TrustError, OSError, and EOFError or zlib.error if it is damaged.
+    Raises TrustError, OSError, and EOFError or zlib.error if damaged.
     """
     path = Path(shown)
     raw = open_inside(root, shown)

@@ -1,1 +1,1 @@
-"""Request bodies: their layout, rendering, and the worker processes."""
+"""Request bodies: layout, rendering, worker processes."""

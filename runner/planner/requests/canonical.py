@@ -16,14 +16,17 @@ _LEADING_FIELDS = {
 
 
 def canonical(job: Job, body: dict[str, Any]) -> bytes:
-    """Return the body's bytes with our order of fields. Raises orjson.JSONEncodeError."""
+    """Return the body's bytes with our order of fields, and each message's role first.
+
+    Raises orjson.JSONEncodeError.
+    """
     leading = [name for name in _LEADING_FIELDS[job.line_format] if name in body]
     rest = sorted(name for name in body if name not in leading)
     return orjson.dumps({name: _plain(name, body[name]) for name in (*leading, *rest)})
 
 
 def body_of(job: Job, line: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the body in an uploaded line, or None for another format or endpoint."""
+    """Return the body in an uploaded line; None for another format or endpoint."""
     if job.line_format == "anthropic":
         found = line.get("params")
     else:

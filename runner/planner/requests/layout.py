@@ -1,7 +1,6 @@
 """The layout of a job's request lines: constant bytes, and slots for rendered text.
 
-Fields have a fixed order, parameters are sorted by name. Any change here changes keys and needs a new key version
-(`k2`).
+Field order is fixed, parameters are sorted. Any change here changes keys and needs a new key version (`k2`).
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ class LineTemplate:
 class Slot:
     """A place for rendered text: inline Jinja, or a template's path if `is_file`.
 
-    `path` is its place below `prompt`; `label` names inline text in messages; `rule` is the service's rule for the
-    text.
+    `path` is its place below `prompt`; `label` names inline text in messages. `rule` is the service's rule for the
+    text; see `refusal_rules`.
     """
 
     path: tuple[str | int, ...]
@@ -53,9 +52,9 @@ Piece = bytes | Slot
 
 @dataclass(frozen=True, slots=True)
 class RequestLayout:
-    """What rendering needs of a job; in `pieces` no constants are adjacent.
+    """What rendering needs of a job. `pieces` are the body's, with adjacent constants joined.
 
-    `id_columns` is empty if rows are numbered; `max_bytes` is the longest line.
+    `id_columns` is empty for numbered rows; `max_bytes` is the longest line.
     """
 
     line_template: LineTemplate
@@ -70,7 +69,7 @@ class RequestLayout:
 
 
 def build_layout(spec: JobSpec, limits: Limits | None = None) -> RequestLayout:
-    """Return a job's layout; `limits` are its model's, None to skip those checks."""
+    """Return a job's layout; without `limits`, skip their checks."""
     job = spec.job
     line, pieces = line_template(job), _pieces(spec)
     constants = [line.head, line.middle, line.tail, *(piece for piece in pieces if isinstance(piece, bytes))]
@@ -96,7 +95,7 @@ def line_template(job: Job) -> LineTemplate:
 
 
 def _pieces(spec: JobSpec) -> tuple[Piece, ...]:
-    """Return the body's pieces; text without Jinja is a constant."""
+    """Return the body's pieces; text without Jinja is constant."""
     pieces: list[Piece] = []
     for piece in _fields(spec):
         if isinstance(piece, bytes) and pieces and isinstance(pieces[-1], bytes):

@@ -1,4 +1,7 @@
-"""Find rendered requests that a service certainly refuses; warnings only."""
+"""Find rendered requests that a service certainly refuses; warnings only.
+
+Workers import it, so it imports little.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ _TEXTS = ("system", "instructions", "messages", "input")
 class Limits:
     """A model's context window, and the output tokens that count against it.
 
-    `encoding` is its tokenizer's public name, empty if unknown.
+    `encoding` is its tokenizer's public name, if known.
     """
 
     model: str
@@ -45,9 +48,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Rules for a whole request.
+    """A request's rules: whether a message must mention JSON, and the model's limits.
 
-    `constant_json` counts the word JSON outside message texts.
+    `constant_json` counts the word outside message texts.
     """
 
     needs_json: bool = False
@@ -57,9 +60,9 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Rows that a service refuses for one reason. `rows` are the first: index, and id as JSON or empty.
+    """Rows that a service refuses for one reason. `rows` are the first: index from 0, and id as JSON or empty.
 
-    `max_input_tokens` is 0 if tokens are not the reason.
+    `max_input_tokens` is 0 for other reasons.
     """
 
     kind: str
@@ -76,7 +79,7 @@ class Found:
         self._seen = 0
 
     def add(self, findings: tuple[Finding, ...], seen: int) -> None:
-        """Add the next chunk's findings; it has `seen` records."""
+        """Add the next chunk's findings on `seen` records."""
         for finding in findings:
             old = self._found.get(finding.kind, Finding(finding.kind, 0, ()))
             rows = (*old.rows, *((self._seen + number, row_id) for number, row_id in finding.rows))
@@ -106,7 +109,7 @@ def rule_of(job: Job, number: int) -> str:
 
 
 def rules_of(spec: JobSpec, constants: Iterable[bytes], limits: Limits | None) -> Rules:
-    """Return a job's rules; all requests share the bytes in `constants`."""
+    """Return a job's rules; all requests share the `constants`."""
     parts = [part.lower().count(b"json") for part in constants]
     texts = [turn.text for turn in spec.job.prompt.turns if isinstance(turn.text, str)]
     asks_json = asks_json_object(spec.job.url, spec.parameters)
@@ -141,7 +144,7 @@ class _FindingCount:
 
 
 class RowChecks:
-    """The checks of one job's rows. `found` belongs to the current row."""
+    """One job's row checks. `found` are the current row's findings."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules

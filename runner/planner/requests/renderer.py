@@ -1,6 +1,6 @@
 """Render a chunk of records to request lines, as a pure function of its bytes.
 
-Every worker imports it, so it imports little, and not NumPy.
+Workers import it, so it imports little, and not NumPy.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Rendered:
 
 
 class Renderer:
-    """Renders chunks of one job. Raises jinja2.TemplateError."""
+    """Renders one job's chunks. Raises jinja2.TemplateError for invalid templates."""
 
     def __init__(self, layout: RequestLayout, templates: Templates) -> None:
         self._id_columns = layout.id_columns
@@ -104,7 +104,7 @@ class Renderer:
         return Rendered(records, lines, ids, tuple(spans), seen, bad, tuple(problems), checks.drain())
 
     def requests(self, chunk: Chunk) -> Iterator[RowProblem | tuple[bytes, bytes]]:
-        """Yield (row id as JSON, line) for each row; the id is empty if rows are numbered."""
+        """Yield each row's (id as JSON, empty if numbered, and line)."""
         for position, record in enumerate(rows(chunk)):
             if isinstance(record, RowProblem):
                 yield record
@@ -125,13 +125,11 @@ class Renderer:
 
 
 class _IdError(RowError):
-    """The row has no usable id."""
-
     code = "BS204"
 
 
 class _SizeError(RowError):
-    """The request is larger than a batch file may be."""
+    """A request is larger than a batch file may be."""
 
     code = "BS208"
 
@@ -147,7 +145,7 @@ def _request_builder(
     slots: Sequence[tuple[Render, bytes, Callable[[str], None] | None]],
     checks: RowChecks,
 ) -> Callable[[dict[str, Any]], tuple[bytes, bytes]]:
-    """Return a function from a row to its key's digest and its line; it raises RowError."""
+    """Return a function from a row to its key's digest and line; it raises RowError."""
     namespace, dumps, max_bytes = templates.namespace, orjson.dumps, layout.max_bytes
     head, tail = layout.line_template.head + VERSION.encode() + b"-", layout.line_template.tail
     middle = layout.line_template.middle + first

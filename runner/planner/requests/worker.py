@@ -1,6 +1,7 @@
 """A rendering process: reads chunks from file slots, writes lines to its file and records to a slot.
 
-It has no keys, no network and bounded memory, and exits when its pipe closes, so that it never outlives its parent.
+Its pipes carry small messages only. It has no keys, no network and bounded memory, and exits when its pipe closes, so
+it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A rendered chunk: `records` and `ids` are bytes in the slot.
+    """A rendered chunk: `records`, then `ids` bytes in the slot, and new lines in the file.
 
-    `loaded` are templates first read for this chunk.
+    `loaded` are templates with computed names, first read for this chunk.
     """
 
     slot: int
@@ -77,7 +78,7 @@ class Failed:
 
 
 def main(read: int, write: int) -> None:
-    """Work until the pipe `read` closes; both arguments are file descriptors."""
+    """Work until the pipe `read` closes. Takes file descriptors."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles the interrupt and ends its workers
     confine()
     incoming, outgoing = Connection(read, writable=False), Connection(write, readable=False)
@@ -127,7 +128,7 @@ def _work(start: Start, incoming: Connection, outgoing: Connection) -> None:
 
 
 def read_at(file: int, size: int, offset: int) -> bytes:
-    """Read exactly `size` bytes. Raises OSError if the file is shorter."""
+    """Read exactly `size` bytes. Raises OSError at the end."""
     data = os.pread(file, size, offset)
     while len(data) < size:
         more = os.pread(file, size - len(data), offset + len(data))
@@ -138,7 +139,7 @@ def read_at(file: int, size: int, offset: int) -> bytes:
 
 
 def write_at(file: int, data: bytes | bytearray, offset: int) -> None:
-    """Write all of `data`. Raises OSError."""
+    """Write all of `data`. Raises OSError, as for a full disk."""
     view = memoryview(data)
     while view:
         count = os.pwrite(file, view, offset)

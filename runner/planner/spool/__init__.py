@@ -1,1 +1,1 @@
-"""Rendered requests on disk, and the decision for each."""
+"""Rendered requests on disk, and their decisions."""

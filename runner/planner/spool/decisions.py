@@ -1,7 +1,7 @@
 """The decision for each request occurrence: one file of fixed records.
 
-Decisions are made in key order and read in row order. Records are appended to their block's area, and sorted when the
-block is read.
+Decisions are made in key order and read in row order. Each block of rows has an area of appended records; reading sorts
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runner.planner.spool.spool import Block, Spool
 
 
 class KeyState(IntEnum):
-    """State of a key. The numbers are used in scratch files only."""
+    """State of a key. Only scratch files have the numbers."""
 
     ABSENT = 0
     """Never submitted, or not billed: apply may submit it."""
@@ -55,7 +55,7 @@ Decisions = npt.NDArray[np.void]
 
 
 class DecisionWriter:
-    """Writes one decision for each occurrence, in any order."""
+    """Writes each occurrence's decision, in any order."""
 
     def __init__(self, spool: Spool) -> None:
         self._replicates = spool.replicates
@@ -72,7 +72,7 @@ class DecisionWriter:
         os.close(self._file)
 
     def add(self, rows: npt.NDArray[np.int64], replicate: int, decisions: Decisions) -> None:
-        """Write one replicate's decisions for `rows` (row numbers, in any order)."""
+        """Write one replicate's decisions for row numbers in any order."""
         block = np.searchsorted(self._starts, rows, "right") - 1
         order = np.argsort(block.astype(np.uint16) if len(self._starts) < 1 << 16 else block, kind="stable")
         block = block[order]
@@ -92,7 +92,7 @@ class DecisionWriter:
 
 
 def read_decisions(spool: Spool) -> Iterator[tuple[Block, Decisions]]:
-    """Yield each block with its decisions, by row, then by replicate."""
+    """Yield each block with its decisions, by row and then by replicate."""
     with (spool.folder / "decisions").open("rb") as file:
         for block in spool.blocks():
             count = len(block.records) * spool.replicates

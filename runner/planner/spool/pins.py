@@ -1,4 +1,4 @@
-"""Pins: the origin of a job's answers, as digests and plain facts for the lockfile."""
+"""Pins: the origin of a job's answers, as digests and plain facts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """External sort of fixed records by key prefix, for more records than fit in memory.
 
 Each run is sorted by the key's first byte and appended to one file, with a table of its 256 bucket offsets.
-Neighbouring buckets of all runs are read as one group. What fits in one run touches no file.
+Neighbouring buckets are read from all runs as one group, which has all records of its keys. What fits in one run
+touches no file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Records = npt.NDArray[np.void]
 
 
 class ExternalSort:
-    """Records with a bytes field `key`. Call `add`, then `groups`."""
+    """Records with a bytes field `key`. Call `add`, then `groups`, repeatedly if needed."""
 
     def __init__(self, path: Path, dtype: np.dtype[np.void]) -> None:
         self._path = path
@@ -41,7 +42,7 @@ class ExternalSort:
             self.count += len(part)
 
     def groups(self) -> Iterator[tuple[bytes, bytes, Records]]:
-        """Yield (lowest key, exclusive upper key or empty, records) by key, then as added."""
+        """Yield (lowest key, exclusive upper key or empty, records) by key, then in the order added."""
         if not self._runs:
             yield b"", b"", self._joined()
             return

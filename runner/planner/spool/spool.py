@@ -1,7 +1,7 @@
 """The rendered requests of one job, in row order, in a scratch folder.
 
-`rows` has one fixed record per row, `ids` one JSON line. Each process writes lines to its segment, `lines-N`; `spans`
-locates them in row order. Heap use does not grow with the number of rows.
+`rows` has one fixed record per row, `ids` one JSON line. Each process writes its lines to one segment, `lines-N`;
+`spans` locates them in row order. `by-key` has the rows sorted by key. Heap use does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive rows: first number, records, and spans of lines."""
+    """Consecutive rows: first number, records, and their lines' spans."""
 
     start: int
     records: Rows
@@ -64,7 +64,7 @@ class Block:
 
 
 class Spool:
-    """A finished spool. In a `numbered` one, row numbers serve as ids."""
+    """A finished spool. If `numbered`, row numbers are ids."""
 
     def __init__(self, folder: Path, rows: int, replicates: int, dedupe: bool, numbered: bool) -> None:
         self.folder = folder
@@ -76,7 +76,7 @@ class Spool:
         self._render_now: Callable[[], Spool] | None = None
 
     def render_when_needed(self, render_now: Callable[[], Spool]) -> None:
-        """Mark the lines as missing; `render_now` returns the spool with lines."""
+        """Mark the lines as missing; `render_now` returns the same spool with lines."""
         self._render_now = render_now
 
     def ensure_lines(self) -> None:
@@ -123,7 +123,7 @@ class Spool:
         return Block(start, np.frombuffer(data, ROW), np.array(spans, SPAN))
 
     def segment(self, number: int) -> Path:
-        """Return a segment's file."""
+        """Return a segment's file of lines."""
         names = (self._rendered / "segments").read_text(encoding="utf-8").split()
         return self._rendered / names[number]
 
@@ -158,7 +158,7 @@ class Spool:
         yield lowest, b"", rest["row"].astype(np.int64), rest["key"]
 
     def sort(self) -> None:
-        """Write the rows sorted by key, unless done before."""
+        """Write the rows sorted by key, once."""
         path = self.folder / "by-key"
         if path.exists():
             return
@@ -198,7 +198,7 @@ class SpoolWriter:
             file.close()
 
     def add(self, part: Part) -> None:
-        """Append a rendered chunk; its lines are already written."""
+        """Append a rendered chunk, whose segment has its lines."""
         self._rows.write(part.records)
         self._ids.write(part.ids)
         for segment, offset, rows, size in part.spans:
@@ -214,7 +214,7 @@ class SpoolWriter:
 
 
 def sequence_digest(spool: Spool) -> str:
-    """Return 64 hex digits over the keys in row order, dedupe and replicates."""
+    """Return 64 hex digits over the desired keys in row order, dedupe and replicates."""
     state = hashlib.sha256(f"{spool.replicates} {spool.dedupe} ".encode())
     for block in spool.blocks():
         state.update(block.records["digest"].tobytes())

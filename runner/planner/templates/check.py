@@ -1,4 +1,4 @@
-"""Check the templates of jobs before any row is read."""
+"""Check jobs' templates before any row is read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_FILTER = re.compile(r"No filter named '([^']*)'")
 
 
 def template_problems(root: Path, specs: Sequence[JobSpec]) -> list[Problem]:
-    """Return what prevents the jobs' templates from compiling, each problem once."""
+    """Return what prevents templates from compiling, each problem once."""
     # Compiling does not depend on vars, so check each template once for all jobs.
     templates = Templates(root, {})
     errors: dict[Turn, tuple[jinja2.TemplateError, ...]] = {}

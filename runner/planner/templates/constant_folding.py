@@ -1,6 +1,6 @@
 """Fold a job's `vars` into its templates at compile time, without changing the rendered text.
 
-A name of a small plain value becomes that value, and Jinja's own optimizer does the rest.
+Jinja's optimizer then evaluates what depends on them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNSAFE_NODES = (nodes.Extends, nodes.NSRef, nodes.EvalContextModifier)
 
 
 def fold_constants(tree: nodes.Template, environment: jinja2.Environment, variables: Mapping[str, Any]) -> None:
-    """Replace names in `vars` by their values, in a template that renders rows.
+    """Replace names in `vars` by their small plain values, in a template that renders rows.
 
     Not for templates that others include or import: those define what `vars` is.
     """
@@ -75,7 +75,7 @@ class _Folder(NodeTransformer):
         return nodes.Const(copy, lineno=node.lineno, environment=self._environment)
 
     def _value(self, node: nodes.Expr) -> Any:
-        """Return a chain of names' value. Raises LookupError."""
+        """Return a chain of names' value. Raises LookupError unless it starts at `vars`."""
         match node:
             case nodes.Name(name=name) if name == _NAME:
                 return self._variables

@@ -1,6 +1,7 @@
 """Jinja for prompts: sandboxed, strict, and a pure function of one row.
 
-No state survives a row, `random` and `lipsum` are removed, and only plain JSON values print.
+No state survives a row, `random` and `lipsum` are removed, and only plain JSON values print. A tag alone on its line
+leaves no blank line.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _MISSING = "there is no template {name}; paths are relative to the project's roo
 class LoadedTemplate:
     """A template's text, its path in the project, and the file's SHA-256.
 
-    `problem` is why it could not be loaded; `ignore missing` allows that.
+    `problem`: why it could not be loaded; `ignore missing` allows that.
     """
 
     text: str
@@ -54,8 +55,8 @@ Render = Callable[[dict[str, Any]], str]
 class Templates:
     """A project's templates, for one job's `variables`.
 
-    Templates passed in `loaded` replace the files, so that all processes render the same texts. A worker can't check
-    whether git ignores a further template; its parent does, in `add_loaded`.
+    Templates in `loaded` replace the files, so that all processes render the same texts. A worker can't check whether
+    git ignores a further template; its parent does, in `add_loaded`.
     """
 
     def __init__(
@@ -74,7 +75,10 @@ class Templates:
         return {template.path: template.digest for template in self.loaded.values() if not template.problem}
 
     def add_loaded(self, loaded: Mapping[str, LoadedTemplate]) -> None:
-        """Add another process's templates. Raises InputError for changed or git-ignored files."""
+        """Add another process's templates.
+
+        Raises InputError if the file changed meanwhile, or if git ignores it.
+        """
         from runner.base.repository_paths import check_ignored  # noqa: PLC0415  as in read_template
 
         for name, template in loaded.items():
@@ -91,7 +95,7 @@ class Templates:
                 )
 
     def namespace(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a template's names: the columns, then `row` and `vars`, which override columns."""
+        """Return a template's names: the columns, overridden by `row` and `vars`."""
         return {**self._globals, **row, "row": row, "vars": self._variables}
 
     def compile_text(self, text: str, label: str) -> Render:
@@ -109,7 +113,7 @@ class Templates:
             return self._compile(self.loaded[path].text, path, self.loaded[path].path)
 
     def errors_of_text(self, text: str, label: str) -> Iterator[jinja2.TemplateError]:
-        """Yield what prevents inline text from compiling, including templates it names."""
+        """Yield what prevents inline text, and templates it names, from compiling."""
         try:
             with _map_compile_errors(label):
                 references = _references(self._environment.parse(text, label, label), label)
@@ -120,7 +124,7 @@ class Templates:
             yield from self._errors(references)
 
     def errors_of_file(self, path: str) -> Iterator[jinja2.TemplateError]:
-        """Yield what prevents a file from compiling, including templates it names."""
+        """Yield what prevents a file, and templates it names, from compiling."""
         return self._errors([_TemplateReference(path)])
 
     @property
@@ -211,9 +215,9 @@ def _join_limited(pieces: Iterable[str]) -> str:
 
 
 def read_template(root: Path, name: str, *, check_git: bool = True) -> LoadedTemplate:
-    """Return a template by its name; with `problem` set if it can't be loaded.
+    """Return a template by its name in a template or spec; with `problem` set if it can't be loaded.
 
-    With `check_git`, a template that git ignores is a problem too.
+    With `check_git`, an ignored template is a problem too.
     """
     from runner.base.repository_paths import TooLarge, check_ignored, read_inside, readable  # noqa: PLC0415  workers rarely need it
 
@@ -260,7 +264,7 @@ def _map_compile_errors(label: str) -> Iterator[None]:
 
 
 class _Template(jinja2.Template):
-    """Builds its module for each import, so that nothing set in it survives a row."""
+    """Builds its module for each import: nothing set in it survives a row."""
 
     def _get_default_module(self, ctx: Any = None) -> Any:  # noqa: ARG002  Jinja's name
         return self.make_module()
@@ -350,6 +354,6 @@ def _raise_row_error(
 
 
 def _quotes_only_sources(sources: Iterable[str], message: str) -> bool:
-    """Return whether a message quotes only the templates' names, not a row's content."""
+    """Return whether a message quotes only templates' names, not a row's content."""
     known = "\n".join((*sources, "dict object", "None"))
     return all(name in known for name in re.findall(r"'([^']*)'", message))

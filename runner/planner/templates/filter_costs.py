@@ -60,7 +60,7 @@ def metered(steps: StepLimit, name: str, filter_: Callable[..., Any]) -> Callabl
 def _metered_by_value(steps: StepLimit, name: str, filter_: Callable[..., Any], first: int) -> Callable[..., Any]:
     """Wrap a filter whose cost is proportional to its value.
 
-    Fast path: short text with steps left.
+    Short text with steps left, the usual case, calls no other function.
     """
     characters_a_step = 1 if name in _SPLITS_TEXT else 100
     shallow, makes_text, lazy = name in _READS_NO_ENTRY, name in _MAKES_TEXT, name in _LAZY
@@ -92,7 +92,7 @@ def _metered_by_value(steps: StepLimit, name: str, filter_: Callable[..., Any], 
 
 
 def _charge_value(steps: StepLimit, value: Any, *, shallow: bool, makes_text: bool) -> Any:
-    """Charge other values than plain text; return them, or the entries of a generator or view."""
+    """Charge other values than plain text; return them, or a generator's or view's entries."""
     kind = type(value)
     if kind in CONTAINERS and not shallow:
         steps.spend_nested(value)
@@ -153,7 +153,7 @@ def metered_test(steps: StepLimit, name: str, test: Any) -> Callable[..., Any]:
 
 
 def to_list(steps: StepLimit, value: Any) -> list[Any]:
-    """Charge the entries of a generator, view or range, and return them."""
+    """Charge and return the entries of a generator, view or range."""
     items = list(steps.spend_each(value))
     steps.spend_nested(items)
     return items
@@ -165,7 +165,7 @@ def _parts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
 
 
 def charge_comparison(steps: StepLimit, value: Any) -> Any:
-    """Charge a value before it is compared or hashed; return it."""
+    """Charge a value before comparing or hashing; return it."""
     if type(value) in CONTAINERS:
         steps.spend_nested(value)
     elif isinstance(value, str):
@@ -179,7 +179,7 @@ _VIEWS: tuple[Any, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 def charge_slice(steps: StepLimit, value: Any) -> Any:
-    """Charge a value before it is sliced; return it."""
+    """Charge a value before slicing; return it."""
     if isinstance(value, str):
         steps.spend_text(len(value))
     elif type(value) in CONTAINERS:
@@ -230,7 +230,7 @@ def _metered_join(steps: StepLimit, filter_: Callable[..., Any], first: int) -> 
 
 
 def _charge_entries(steps: StepLimit, value: Any) -> int:
-    """Charge as `StepLimit.spend_nested` does; return the characters of text entries."""
+    """Charge like `StepLimit.spend_nested`; return the text entries' characters."""
     if type(value) is list:
         sizes = [len(item) for item in value if type(item) is str]
         if len(sizes) == len(value) and max(sizes, default=0) < _SHORT:  # the usual case
@@ -245,7 +245,7 @@ _BYTES_A_STEP = 20_000
 
 
 def charge_product(steps: StepLimit, text: str, args: tuple[Any, ...]) -> None:
-    """Charge comparing each character of two texts."""
+    """Charge comparing each character of a text with each of a pattern."""
     if args and isinstance(args[0], str):
         steps.spend(len(text) * len(args[0]) // _BYTES_A_STEP)
 
@@ -325,7 +325,7 @@ def _halved(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[
 
 
 def charge_search(steps: StepLimit, value: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-    """Charge filters that read the text again for each match."""
+    """Charge filters that read the text for each match."""
     steps.spend_nested(value)
     steps.spend(1 + (len(value) ** 2 // 100_000 if isinstance(value, str) else 0))
 

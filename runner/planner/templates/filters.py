@@ -1,6 +1,6 @@
-"""Filters for prompts, in addition to Jinja's: pure functions. docs/spec.md shows what each returns.
+"""Pure filters for prompts, in addition to Jinja's. docs/spec.md shows what each returns.
 
-Every worker imports it, so filters import their dependencies inside.
+Workers import this module, so filters import their dependencies inside.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ENCODINGS = ("o200k_base", "cl100k_base")
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Return JSON for a prompt: without HTML escapes, in the row's own order."""
+    """Return JSON for a prompt: without HTML escapes, in the row's order."""
     return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
 
 
@@ -36,7 +36,7 @@ def dedent(value: str) -> str:
 
 
 def to_csv(value: Any, header: bool = True, delimiter: str = ",") -> str:
-    """Write a list as CSV lines; `header` adds the column names."""
+    """Write a list of mappings, lists or values as CSV lines; `header` adds the column names."""
     if not isinstance(value, (list, tuple)):
         raise RowError("the filter `csv` takes a list, of mappings or of lists")
     rows = list(value)
@@ -53,9 +53,10 @@ def to_csv(value: Any, header: bool = True, delimiter: str = ",") -> str:
 
 
 def truncate_tokens(value: Any, count: Any, end: str = "", encoding: str = "o200k_base") -> str:
-    """Cut text to at most `count` tokens, and append `end` if something was cut.
+    """Cut text to at most `count` tokens, and append `end` if cut.
 
-    Tokens are OpenAI's, so a text does not change with the model. A character that is cut in two is dropped.
+    Tokens are OpenAI's `o200k_base` or `cl100k_base`, so a text does not change with the model. Drops a character cut
+    in two.
     """
     if encoding not in _ENCODINGS:
         raise RowError(f"truncate_tokens knows the encodings {' and '.join(_ENCODINGS)}")

@@ -25,10 +25,7 @@ _STRIPPED = frozenset({"strip", "lstrip", "rstrip"})
 def charge_method(
     steps: StepLimit, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, ...]:
-    """Charge a method call on `text`; return the arguments to call it with. Raises RowError.
-
-    A generator can be read only once, so it becomes a list.
-    """
+    """Charge a method call on `text`; return its arguments, generators as lists. Raises RowError."""
     charge_arguments(steps, args, kwargs)
     if name in {"format", "format_map"}:
         charge_format(steps, text, args, kwargs)

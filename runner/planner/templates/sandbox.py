@@ -1,6 +1,7 @@
 """Jinja sandbox with step and size limits, so that planning an untrusted pull request always terminates.
 
-It overrides private members of Jinja; tests/planner/templates/test_jinja_internals.py names them.
+The sandbox hides Python's internals; `step_limit` bounds time and memory. This module overrides private members of
+Jinja; tests/planner/templates/test_jinja_internals.py names them.
 """
 
 from __future__ import annotations
@@ -127,13 +128,13 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return "".join(texts)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Prefer a column over a dict method of the same name; `row.items()` is the method."""
+        """Prefer a column over a dict method; `row.items()` is the method."""
         if type(obj) is dict and attribute in obj:
             return obj[attribute]
         return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Cache the sandbox's answer for the types in rows."""
+        """Return the sandbox's answer, cached for the types in rows."""
         if type(obj) not in _ROW_TYPES:
             return super().is_safe_attribute(obj, attr, value)
         is_safe = self._safe_attributes.get((type(obj), attr))
@@ -209,7 +210,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     @contextmanager
     def with_tree_hook(self, tree_hook: Callable[[nodes.Template], None]) -> Iterator[None]:
-        """Call `tree_hook` with each tree before it is compiled."""
+        """Call `tree_hook` with each tree before compilation."""
         self._tree_hook = tree_hook
         try:
             yield
@@ -256,7 +257,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _Context(Context):
-    """Charges the copy of all columns given to an included template."""
+    """Charges the copy of all columns for an included template."""
 
     def get_all(self) -> dict[str, Any]:
         environment = self.environment
@@ -266,7 +267,7 @@ class _Context(Context):
 
 
 class _Namespace(Namespace):
-    """Charges assignment, because loops build values in a namespace."""
+    """Charges assignment: loops build values in a namespace."""
 
     def __init__(self, steps: StepLimit, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -295,7 +296,7 @@ def _wrap_in_filter(node: Any, name: str) -> nodes.Expr:
 
 
 def _mark_comparisons(source: nodes.Template) -> None:
-    """Wrap everything that Python would compare or hash entry by entry.
+    """Wrap what Python would compare or hash entry by entry.
 
     Comparing with a constant is cheap, except for searching it in a container.
     """

@@ -1,6 +1,6 @@
-"""Step limit of one row's rendering.
+"""Step limit of one row's rendering, so that planning an untrusted pull request always terminates.
 
-Steps instead of seconds keep rendering a pure function: it fails at the same place on every machine.
+Unlike seconds, steps keep rendering pure: it fails at the same place on every machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ NUMBERS = frozenset({int, float, bool, type(None)})
 
 
 class RowError(Exception):
-    """A row could not be rendered. `public` omits the row's content."""
+    """A row could not be rendered; the message names template, line and the row's columns.
+
+    `public` omits the row's content.
+    """
 
     code = "BS206"
 
@@ -33,7 +36,7 @@ class RowError(Exception):
 
 
 class StepLimit:
-    """A row's remaining steps. Hot paths subtract from `remaining` directly."""
+    """A row's remaining steps. Hot paths subtract directly, to save a call."""
 
     __slots__ = ("remaining",)
 
@@ -41,13 +44,13 @@ class StepLimit:
         self.remaining = MAX_STEPS
 
     def spend(self, steps: int) -> None:
-        """Spend some steps. Raises RowError if too few remain."""
+        """Spend steps. Raises RowError."""
         self.remaining -= steps
         if self.remaining < 0:
             raise RowError(f"the template exceeds {MAX_STEPS} steps for one row; a loop turn costs one")
 
     def spend_text(self, size: int) -> None:
-        """Spend the cost of a text of `size` characters, before it is made. Raises RowError."""
+        """Spend a text's cost before it is made. Raises RowError."""
         if size > MAX_TEXT:
             raise RowError(
                 f"the template makes a text or list of {size} characters or entries; at most {MAX_TEXT} are allowed"
@@ -55,7 +58,7 @@ class StepLimit:
         self.spend(1 + size // 200)
 
     def spend_entries(self, size: int) -> None:
-        """Spend the cost of a list of `size` entries, before it is made. Raises RowError."""
+        """Spend a list's cost before it is made. Raises RowError."""
         if size > MAX_TEXT:
             self.spend_text(size)
         self.spend(1 + size // 50)
@@ -72,7 +75,7 @@ class StepLimit:
         """Spend a step for each nested entry, before a value is printed or compared.
 
         Shared references count each time, because nesting them multiplies the entries exponentially. Raises RowError,
-        also for an entry that is not plain data.
+        also for an entry that is not plain data, such as a generator.
         """
         if not isinstance(value, (list, tuple, dict)):
             return
