@@ -76,7 +76,7 @@ def taken_by_schema(job: Job) -> tuple[str, ...] | None:
 
 
 def is_strict(schema: Any) -> bool:
-    """Return whether OpenAI can enforce this schema: every object closed, all its properties required."""
+    """Return whether OpenAI can enforce this schema: all objects closed, all properties required."""
     from runner.jobspec.schema_validator import schemas  # noqa: PLC0415  only jobs with a schema need it
 
     for node in schemas(schema):

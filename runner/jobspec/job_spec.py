@@ -1,4 +1,4 @@
-"""A job ready to be planned, made from one document of a spec and the values of its vars."""
+"""A job made from one document of a spec and the values of its vars."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runner.jobspec.yaml_reader import Document, Lines
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What each partition of a job is made from: the job as written, its matrix values, and vars of files and spec."""
+    """What each partition of a job is made from."""
 
     job: Job
     variant: Variant
@@ -38,10 +38,9 @@ class Origin:
 class JobSpec:
     """One job of a spec file, and where it came from.
 
-    `job` has vars, matrix values and paths filled in. `lock_path` is relative to the project. `own_provider` is False
-    if `--provider` names another one. `moved_from` is the former address, or empty. `values` are those of the
-    partition. `missing_vars` has a problem for each partition var without a value, or with one that is not allowed;
-    such a job only makes others (`runner.jobspec.loader.bind`).
+    `job` has vars, matrix values and paths filled in. `own_provider` is False if `--provider` names another one.
+    `moved_from` is the former address, or empty. `missing_vars` has a problem for each partition var without an allowed
+    value; such a job only makes others (`runner.jobspec.loader.bind`).
     """
 
     job: Job
@@ -76,8 +75,7 @@ class Project:
     """A project's settings and jobs, ordered by file, document and combination.
 
     `unbound` are jobs whose partition has no value yet; they can't be planned. `provider` replaces each spec's own.
-    `complete`: all of `specs/` was read, so a job missing here has no spec any more. `variables` were given for this
-    command.
+    `complete`: all of `specs/` was read, so a job missing here has no spec any more.
     """
 
     root: Path
@@ -91,7 +89,7 @@ class Project:
 
     @property
     def isolated_provider(self) -> str | None:
-        """Return the provider with its own state folder; None if jobs use their own providers."""
+        """Return the provider with its own state folder, if `--provider` names one."""
         jobs = (*self.jobs, *self.unbound)
         own = jobs and all(job.own_provider for job in jobs)
         return None if own else self.provider
@@ -153,7 +151,6 @@ def _filled_paths(
     say: Any,
     problems: list[Problem],
 ) -> dict[str, Any]:
-    """Return `input` and `output` with their placeholders filled in."""
     names = {
         part: path_names(job.name, address, job.model, values, matrix, partition_values)
         for part, partition_values in (("input", {}), ("output", partition))

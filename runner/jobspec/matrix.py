@@ -1,7 +1,7 @@
 """`matrix:` - one job for each combination of values.
 
-`include` and `exclude` work as in CI files. `exclude` removes matching combinations. `include` adds its values to each
-combination with equal axes, or is a combination of its own if none matches.
+As in CI files, `exclude` removes matching combinations. `include` adds its values to each combination with equal axes,
+or is a combination of its own if none matches.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_VALUE = 100
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One job's document with selected values in place.
+    """One job's document with selected values.
 
     `address` has the values of the address, `matrix` all values.
     """
@@ -171,7 +171,7 @@ def _axis_problem(document: Document, lines: Lines, path: Path, axis: str) -> It
 
 
 def _target(value: Mapping[str, Any], axis: str) -> Path | None:
-    """Return the path that an axis sets. A declared var takes precedence over a parameter."""
+    """Return the path that an axis sets. A declared var wins over a parameter."""
     if axis in _FIELDS:
         return _FIELDS[axis]
     if axis == "template":

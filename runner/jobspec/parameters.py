@@ -1,7 +1,7 @@
 """Known parameters of the three request formats, and their ranges.
 
 Source: the vendors' API references (OpenAI: create chat completion, create response; Anthropic: create a message;
-November 2026). Other parameters are sent as they are, with a warning.
+November 2026).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`partition:`: the vars whose values make jobs of their own, as people write them and as the job uses them."""
+"""`partition:` - the vars whose values make jobs of their own."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ PartitionOption = Annotated[
 class PartitionAxes:
     """The vars of a job's partition.
 
-    `period` is the var of its `schedule`, or empty. `fixed` has the values that a var can have, if the spec lists them.
-    Any other var takes any value, from `--var`.
+    `period` is the var of its `schedule`, or empty. `fixed` has the values that the spec lists; any other var takes any
+    value.
     """
 
     names: tuple[str, ...] = ()
@@ -86,14 +86,14 @@ class PartitionAxes:
         return tuple(name for name in self.names if name != self.period and name not in self.fixed)
 
     def allowing(self, values: Mapping[str, str | int | float | bool]) -> PartitionAxes:
-        """Return these vars with a schedule that has no start, and with these values among the fixed ones."""
+        """Return these vars with more fixed values and a schedule without a start."""
         schedule = None if self.schedule is None else replace(self.schedule, first=EARLIEST)
         fixed = {name: (*known, values[name]) if name in values else known for name, known in self.fixed.items()}
         return replace(self, schedule=schedule, fixed=fixed)
 
 
 def axes_of(option: str | tuple[str, ...] | Mapping[str, Periods | tuple[Any, ...]] | None) -> PartitionAxes:
-    """Return the vars of a partition as a spec writes it. Raises PeriodError if two of them have periods."""
+    """Return the vars of a `partition:`. Raises PeriodError if two of them have periods."""
     if option is None or isinstance(option, (str, tuple)):
         return PartitionAxes((option,) if isinstance(option, str) else option or ())
     timed = {name: values for name, values in option.items() if isinstance(values, Periods)}

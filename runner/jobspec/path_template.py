@@ -1,7 +1,7 @@
 """Placeholders in paths: `out/{{ name }}/{{ vars.date }}.jsonl`. Not Jinja: names only, no logic.
 
 Characters other than letters, digits, `.`, `_` and `-` become `-`, so no value leads to another folder. A partition's
-changed value gets a part of its digest, so that no two partitions share an output.
+changed value gets a part of its digest, so outputs differ.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Periods of recurring jobs: names, limits in time, and which are due. Pure.
 
-A period is named by its start: an hour in UTC (`2026-11-01T05Z`), a day (`2026-11-01`), an ISO week (`2026-W44`) or a
+A period's name is its start: an hour in UTC (`2026-11-01T05Z`), a day (`2026-11-01`), an ISO week (`2026-W44`) or a
 month (`2026-11`). Days, weeks and months begin at midnight of the timezone, so a day has 23 or 25 hours when clocks
 change.
 """
@@ -32,7 +32,7 @@ EARLIEST = datetime(1970, 1, 1)  # noqa: DTZ001  local time of the timezone
 
 
 class PeriodError(ValueError):
-    """A value that names no period, or one that the job does not have; the message shows what to write."""
+    """A value that names no period of the job; the message shows what to write."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,7 +82,7 @@ class Schedule:
         return replace(self, first=max(self.first, start))
 
     def periods(self, wanted: Callable[[Period], bool]) -> Iterator[Period]:
-        """Yield the periods from `first` while they are `wanted`, without those that a timezone skips."""
+        """Yield the periods from `first` while `wanted`, without those that a timezone skips."""
         found = self._period(self.first)
         while wanted(found):
             if found.begins < found.ends:
@@ -98,7 +98,7 @@ class Schedule:
         )
 
     def _instant(self, local: datetime) -> datetime:
-        """Return when a local time is first reached; in a gap, when it would be by the time before it."""
+        """Return when a local time is first reached; in a gap, by the time before it."""
         zone = UTC if self.every == "hour" else _zone(self.zone)
         return local.replace(tzinfo=zone).astimezone(UTC)
 
@@ -125,7 +125,7 @@ def schedule_of(every: Every, start: str, zone: str = "UTC", after: timedelta = 
 
 
 def period_name(every: Every, start: datetime) -> str:
-    """Return the one name of the period that begins at a local time."""
+    """Return the name of the period that begins at a local time."""
     if every == "hour":
         return f"{start:%Y-%m-%dT%H}Z"
     if every == "week":
@@ -135,7 +135,7 @@ def period_name(every: Every, start: datetime) -> str:
 
 
 def parse_name(every: Every, name: str) -> datetime:
-    """Return the local start of the period with this name. Raises PeriodError for any other spelling."""
+    """Return the local start of a period. Raises PeriodError for any other spelling."""
     match = _PATTERNS[every].fullmatch(name)
     numbers = [int(part) for part in match.groups()] if match else []
     start = _start(every, numbers) if numbers else None
@@ -168,7 +168,7 @@ def _start(every: Every, numbers: list[int]) -> datetime | None:
 
 
 def suggestion(every: Every, text: str) -> str:
-    """Return the right spelling of what a text probably means; empty if that is not known."""
+    """Return the probable right spelling of a name, or an empty string."""
     text = text.strip()
     if every == "week" and (week := _LOOSE_WEEK.fullmatch(text)):
         start = _start(every, [int(week[1]), int(week[2])])
@@ -185,7 +185,6 @@ def suggestion(every: Every, text: str) -> str:
 
 
 def _floor(every: Every, local: datetime) -> datetime:
-    """Return the start of the period that contains a local time."""
     if every == "hour":
         return local.replace(minute=0, second=0, microsecond=0, fold=0)
     midnight = datetime.combine(local.date(), time())
@@ -196,5 +195,5 @@ def _floor(every: Every, local: datetime) -> datetime:
 
 @lru_cache(maxsize=64)
 def _zone(name: str) -> ZoneInfo:
-    """Return a timezone. Raises KeyError, ValueError or OSError for an unknown name."""
+    """Return a timezone. Raises KeyError, ValueError or OSError."""
     return ZoneInfo(name)

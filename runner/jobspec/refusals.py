@@ -1,4 +1,4 @@
-"""Requests that a vendor certainly refuses, known from the spec alone. Warnings only: vendors change their rules.
+"""Requests that a vendor certainly refuses, known from the spec alone. Warnings only.
 
 `runner.planner.requests.refusal_rules` checks rendered texts.
 """

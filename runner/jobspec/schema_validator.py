@@ -1,7 +1,7 @@
 """JSON Schema validation that always terminates and reads nothing else: schemas and answers are untrusted.
 
-jsonschema alone fetches references from the network, matches patterns with backtracking, and has no step limit. Here
-references stay inside the schema, patterns use RE2 (linear time), and steps are limited.
+jsonschema alone fetches references, matches patterns with backtracking, and has no step limit. Here references stay
+inside the schema, patterns use RE2 (linear time), and steps are limited.
 """
 
 from __future__ import annotations

@@ -82,14 +82,14 @@ def check_key_host(base_url: str, environ: Mapping[str, str], what: str = "the k
 
 
 def check_webhook(url: str) -> None:
-    """Raise TrustError for a webhook that is neither https nor on this machine, or that has a password."""
+    """Raise TrustError unless a webhook is https or on this machine, without a password."""
     parts = _parts(url)
     if parts.scheme != "https" and not is_loopback(_host(parts)):
         raise TrustError(f"the webhook {_origin(parts)} is not https", hint="use an https address", code="BS304")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, as written in a URL, can only be this machine."""
+    """Return whether a URL's host can only be this machine."""
     if host == "localhost":
         return True
     try:
