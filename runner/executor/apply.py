@@ -36,12 +36,13 @@ def apply(
     *,
     waiting: bool = True,
     deadline: datetime | None = None,
+    in_flight: InFlightLimit | None = None,
 ) -> tuple[Outcome, ...]:
     """Carry out the plan for all jobs, within their `limits`. A failed job stops no other.
 
     If not `waiting`, return once everything possible is submitted. Raises Interrupted.
     """
-    in_flight = InFlightLimit(context.project.settings.max_in_flight)
+    in_flight = in_flight or InFlightLimit(context.project.settings.max_in_flight)
     runs = [JobRun(context, job, options, limits.get(job.desired.spec.address), in_flight) for job in jobs]
     poller = Poller(context)
     try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from runner.errors import BatchspecError
 from runner.jobspec.loader import JobSpec
 from runner.jobspec.models import MaxInFlight
 from runner.planner.shards import Shard
 from runner.reconciler.observe.batches import BatchRecord
+from runner.state.lockfile_lines import BatchLine
 
 BYTES_PER_TOKEN = 4
 """Bytes of a shard counted as one input token. English text has about four, JSON fewer."""
@@ -24,6 +25,10 @@ class InFlightLimit:
     def set_running(self, address: str, batches: Sequence[BatchRecord]) -> None:
         """Replace a job's batches in flight."""
         self._in_flight[address] = [tokens_of(known.line.bytes or 0) for known in batches if not known.ended]
+
+    def set_recorded(self, address: str, lines: Iterable[BatchLine]) -> None:
+        """Replace what is known to be in flight of a job that this command does not run, from its lockfile."""
+        self._in_flight[address] = [tokens_of(line.bytes or 0) for line in lines if line.state == "submitted"]
 
     def count(self) -> int:
         """Return the batches in flight."""

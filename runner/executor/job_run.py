@@ -19,6 +19,7 @@ from runner.errors import (
     disk_error,
     with_code,
 )
+from runner.executor.grant import record_grant
 from runner.executor.in_flight import InFlightLimit
 from runner.executor.lockfile_writer import LockfileWriter
 from runner.executor.observe_job import observe_job
@@ -30,7 +31,7 @@ from runner.executor.submit_action import Submitter
 from runner.outputs.writer import write_output
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batch_list import BatchListCache
-from runner.reconciler.observe.observe import ApplyOptions, Observed
+from runner.reconciler.observe.observe import ApplyOptions, Observed, Resume
 from runner.reconciler.plan.partition_state import closing
 from runner.reconciler.plan.plan import OutputState, Submit
 from runner.reconciler.plan.plan_limits import PlanLimits
@@ -62,6 +63,7 @@ class JobRun:
         self._seen: Observed | None = None
         self._writer = LockfileWriter(context, self._spec.lock_path, job.pins)
         self._fetcher = ResultFetcher(context, self._spec, self._writer)
+        self._limits = limits
         self._submitter = Submitter(context, job, options, limits, in_flight, self._writer)
 
     @property
@@ -134,6 +136,7 @@ class JobRun:
         api = self._context.api(self._spec)
         listed = lists.of(api)
         seen = self._observe(ledger, listed)
+        self._record_grant(seen, ledger)
         while (
             self._adopt(seen)
             or self._fetch(seen)
@@ -146,6 +149,14 @@ class JobRun:
             raise self._submitter.out_of_money
         if not self._running() and not any(isinstance(action, Submit) for action in seen.plan.actions):
             self._finish(seen)
+
+    def _record_grant(self, seen: Observed, ledger: Ledger) -> None:
+        """Record once what this apply may submit, before its first create."""
+        limits, self._limits = self._limits, None
+        if limits is None or self._options.resume is not None:
+            return
+        if seen.plan.submits or self._running():
+            record_grant(ledger, seen.realm.name, self._job, limits, self._options, self._context.now())
 
     def _observe(self, ledger: Ledger, listed: Mapping[str, RemoteBatch]) -> Observed:
         api = self._context.api(self._spec)
@@ -195,8 +206,7 @@ class JobRun:
             self._fetcher.reset()
             reason = "another process is writing answers that were here"
             raise BlockedError(Blocked(self.address, reason, event="results.late", code=NotReady.code))
-        if not seen.plan.asks_new and seen.plan.held_back:
-            text = f"{counted(seen.plan.held_back, 'request')} never asked; apply without `--no-new` submits them"
+        if text := self._held(seen):
             self.outcome = self._ended("skipped", text)
             return
         if seen.output_state is not OutputState.GOOD:
@@ -204,6 +214,15 @@ class JobRun:
         elif self._spec.partition:
             self._record_partition(seen)
         self.outcome = self._ended("failed" if seen.plan.exceeds_tolerance else "succeeded")
+
+    def _held(self, seen: Observed) -> str:
+        """Return why the job ends without an output; empty if it may be written."""
+        resume = self._options.resume
+        if resume is Resume.DOWNLOAD or (seen.plan.held_back and resume is Resume.WRITE):
+            return f"{resume.value}; `batchspec apply` continues"
+        if not seen.plan.asks_new and seen.plan.held_back:
+            return f"{counted(seen.plan.held_back, 'request')} never asked; apply without `--no-new` submits them"
+        return ""
 
     def _write(self, seen: Observed) -> None:
         output = self._spec.job.output

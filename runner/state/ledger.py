@@ -30,6 +30,10 @@ create table if not exists creates (
     requests integer not null, bytes integer not null, attempt integer not null, round integer not null,
     state text not null, batch_id text, at text not null,
     primary key (realm, request_id));
+create table if not exists grants (
+    realm text not null, address text not null, pins text not null, requests integer not null, retries integer not null,
+    in_flight integer not null, rounds integer not null, override text not null, at text not null,
+    primary key (realm, address));
 pragma user_version = 1;
 """
 
@@ -54,6 +58,24 @@ class Create:
     round: int
     state: CreateState
     batch_id: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the last apply of an address might submit, for a listener that continues it.
+
+    `requests`, `retries`, `in_flight` and `rounds` are `PlanLimits`. `override` is the reason to exceed a budget.
+    """
+
+    realm: str
+    address: str
+    pins: str
+    requests: int
+    retries: int
+    in_flight: int
+    rounds: int
+    override: str
     at: datetime
 
 
@@ -82,7 +104,8 @@ class Ledger:
                     hint="update batchspec, or remove the file",
                     code="BS412",
                 )
-            if version == 0:
+            # Ledgers of older versions have no grants. Those versions ignore the table.
+            if version == 0 or not self._db.execute("select 1 from sqlite_master where name = 'grants'").fetchone():
                 self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise _open_error(f"cannot open {path}: {error}", error) from error
@@ -214,6 +237,52 @@ class Ledger:
         )
         rows = ([*row[:-1], datetime.fromisoformat(row[-1])] for row in found)
         return tuple(Create(*row) for row in rows)
+
+    def record_grant(self, grant: Grant) -> None:
+        """Record what an apply may submit, before its first create."""
+        with self._writing() as db:
+            db.execute(
+                "insert or replace into grants values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    grant.realm,
+                    grant.address,
+                    grant.pins,
+                    grant.requests,
+                    grant.retries,
+                    grant.in_flight,
+                    grant.rounds,
+                    grant.override,
+                    _timestamp(grant.at),
+                ),
+            )
+
+    def grant_of(self, realm: str, address: str) -> Grant | None:
+        """Return the newest grant of an address."""
+        found = self._read(
+            "select realm, address, pins, requests, retries, in_flight, rounds, override, at from grants "
+            "where realm = ? and address = ?",
+            (realm, address),
+        )
+        return Grant(*found[0][:-1], datetime.fromisoformat(found[0][-1])) if found else None
+
+    def submitted_since(self, realm: str, address: str, moment: datetime) -> dict[int, int]:
+        """Return requests submitted, or perhaps submitted, since then, by round."""
+        query = (
+            "select round, sum(requests) from creates where realm = ? and address = ? and state <> 'refused' "
+            "and at >= ? group by round"
+        )
+        found = self._read(query, (realm, address, _timestamp(moment)))
+        return {int(number): int(total) for number, total in found}
+
+    def address_of(self, realm: str, batch: str) -> str | None:
+        """Return the address that created a batch."""
+        found = self._read("select address from creates where realm = ? and batch_id = ?", (realm, batch))
+        return str(found[0][0]) if found else None
+
+    def unconfirmed(self, realm: str) -> frozenset[str]:
+        """Return addresses with a create that got no response."""
+        found = self._read("select distinct address from creates where realm = ? and state = 'intended'", (realm,))
+        return frozenset(str(row[0]) for row in found)
 
 
 def _timestamp(moment: datetime) -> str:

@@ -19,7 +19,7 @@ import httpx
 from runner.executor import poll
 from runner.state.ledger import Ledger
 
-LEDGER = ("upload_intended", "uploaded", "forget_upload", "create_intended", "created", "refused")
+LEDGER = ("upload_intended", "uploaded", "forget_upload", "create_intended", "created", "refused", "record_grant")
 FILES = (
     ".lock",
     "cutting",
@@ -110,4 +110,6 @@ def _kind(path: str) -> str:
 
 
 def _file_kind(path: Path) -> str:
+    if path.parent.name == "waiting":
+        return "event"
     return next((kind for kind in FILES if kind in path.name), "other")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
@@ -27,12 +28,28 @@ from runner.reconciler.observe.row_changes import row_changes
 from runner.reconciler.plan.classify_job import Classification, classify_job, wanted_round
 from runner.reconciler.plan.job_facts import job_facts
 from runner.reconciler.plan.overwrite import OutputFiles, OverwritePolicy, policies_for
-from runner.reconciler.plan.plan import JobPlan, OutputState, ShardSize, plan_job, with_proof, without_new
+from runner.reconciler.plan.plan import (
+    JobPlan,
+    OutputState,
+    ShardSize,
+    plan_job,
+    with_proof,
+    without_new,
+    without_submits,
+)
 from runner.reconciler.plan.reasons import RowChanges
 from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import PinsLine
 from runner.state.results import KEY
 from runner.state.sorted_file import SortedFile
+
+
+class Resume(Enum):
+    """What `listen` may do for a job."""
+
+    SUBMIT = "what the last apply allowed"
+    WRITE = "submit nothing, because no apply on this machine recorded a limit for it"
+    DOWNLOAD = "download only, because its spec, templates or input differ from what the last apply asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +61,7 @@ class ApplyOptions:
     prune: bool = False
     no_new: bool = False
     ended: frozenset[str] | None = None
+    resume: Resume | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +157,8 @@ def observe(
     proof = prove(context, spec, batches, from_outputs, classification.used, api)
     plan = with_proof(plan_job(facts), proof.unknown, proof.unproven)
     plan = without_new(plan) if options.no_new else plan
+    if options.resume is not None and options.resume is not Resume.SUBMIT:
+        plan = without_submits(plan, options.resume.value, writes=options.resume is Resume.WRITE)
     sizes = frozenset(shard.requests for shard in facts.shards)
     return Observed(desired, realm, lockfile, batches, from_outputs, classification, state, *policies, plan, sizes)
 

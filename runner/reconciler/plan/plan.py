@@ -324,6 +324,14 @@ def without_new(plan: JobPlan) -> JobPlan:
     return replace(plan, actions=(*left, hold), held_back=plan.new, asks_new=False)
 
 
+def without_submits(plan: JobPlan, reason: str, *, writes: bool) -> JobPlan:
+    """Return the plan without anything to submit. The output is written only if `writes` and no request is missing."""
+    if not plan.submits:
+        left = plan.actions if writes else tuple(one for one in plan.actions if not isinstance(one, Write))
+        return replace(plan, actions=left, asks_new=False)
+    return replace(hold_back(plan, reason), asks_new=False)
+
+
 def causes(counts: Sequence[tuple[str, int]]) -> str:
     """Return the most frequent causes, with counts."""
     shown = [f"{count:,} {cause}" for cause, count in counts[:4]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from runner.reconciler.plan.plan import JobPlan
 
@@ -15,13 +16,18 @@ class PlanLimits:
     """What may be submitted for one job.
 
     `requests` new ones, once. Of those, of `in_flight` and of `retries` due now, transient failures may be retried up
-    to round `rounds`.
+    to round `rounds`. `used` were submitted before this command, by round.
     """
 
     requests: int
     retries: int
     in_flight: int
     rounds: int
+    used: tuple[tuple[int, int], ...] = ()
+
+    def after(self, used: Mapping[int, int]) -> PlanLimits:
+        """Return what is left after requests submitted earlier, by round."""
+        return replace(self, used=tuple(sorted(used.items())))
 
     def within(self, other: PlanLimits) -> PlanLimits:
         """Return what both allow."""
@@ -33,6 +39,7 @@ class PlanLimits:
     def violation(self, number: int, submitted: int, wanted: int) -> str:
         """Return why `wanted` more requests in a round are too many, or ""."""
         most = self.requests if number == 1 else self.requests + self.retries + self.in_flight
+        submitted += dict(self.used).get(number, 0)
         if number > max(self.rounds, 1):
             return f"round {number} is beyond the {self.rounds} rounds of the plan"
         if submitted + wanted > most:
