@@ -17,6 +17,7 @@ FLOORS = [
     {"__main__"},
     {"cli"},
     {"__init__"},
+    {"listener"},
     {"api", "client"},
     {"views"},
     {"report"},
@@ -51,7 +52,7 @@ MAY_IMPORT_HTTP_SERVER = {"service", "listener", "http_server"}
 MAX_LINES = 400
 MAY_USE_RICH = ("views", "cli/terminal")
 MAY_REPEAT = {"apply", "batches", "forget", "job_run", "plan", "presigned", "rate_limit", "render", "serve", "status"} | {
-    "git", "logger", "tokens", "validate", "verify"
+    "git", "listen", "logger", "tokens", "validate", "verify"
 }  # fmt: skip
 """Module names that occur twice: in `cli/commands` and in the room that does the work, or in `service` and the client.
 

@@ -24,6 +24,7 @@ VERBS = {
     "forget": "Remove a job or a partition from the lockfile.",
     "verify": "Check that requests and outputs match the lockfile.",
     "eval": "Grade answers, compare them with a baseline, check gates.",
+    "listen": "Receive webhooks and continue their jobs.",
     "serve": "Run the batch API on this machine.",
     "explain": "Explain an error code and how to fix it.",
 }

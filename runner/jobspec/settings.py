@@ -22,6 +22,10 @@ class DigitalOceanProfile(Model):
     account: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = Field(
         default="", description="Label of the account: part of the realm, so answers of accounts never mix."
     )
+    webhook_secret: EnvName | None = Field(
+        default=None,
+        description="Environment variable of the secret that signs the account's webhooks, for `batchspec listen`.",
+    )
 
 
 class LocalProfile(Model):

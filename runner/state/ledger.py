@@ -263,7 +263,8 @@ class Ledger:
             "where realm = ? and address = ?",
             (realm, address),
         )
-        return Grant(*found[0][:-1], datetime.fromisoformat(found[0][-1])) if found else None
+        rows = ([*row[:-1], datetime.fromisoformat(row[-1])] for row in found)
+        return next((Grant(*row) for row in rows), None)
 
     def submitted_since(self, realm: str, address: str, moment: datetime) -> dict[int, int]:
         """Return requests submitted, or perhaps submitted, since then, by round."""
@@ -273,6 +274,16 @@ class Ledger:
         )
         found = self._read(query, (realm, address, _timestamp(moment)))
         return {int(number): int(total) for number, total in found}
+
+    def held_back(self) -> frozenset[str]:
+        """Return addresses of which a part was submitted, and whose grants have room for more new requests."""
+        found = self._read(
+            "select g.address from grants g join creates c on c.realm = g.realm and c.address = g.address "
+            "where c.round = 1 and c.state <> 'refused' and c.at >= g.at "
+            "group by g.realm, g.address having sum(c.requests) < g.requests",
+            (),
+        )
+        return frozenset(str(row[0]) for row in found)
 
     def address_of(self, realm: str, batch: str) -> str | None:
         """Return the address that created a batch."""

@@ -46,6 +46,11 @@ class ProjectPaths:
         return self.home / "locks" / lock_path.replace("/", "--")
 
     @property
+    def webhooks(self) -> Path:
+        """Return the folder of received webhooks."""
+        return self.base / "webhooks"
+
+    @property
     def service(self) -> Path:
         """Return the embedded service's folder."""
         return self.base / "service"

@@ -1,0 +1,109 @@
+"""Continues jobs as the last apply allowed: download, retry, submit remaining shards, write. Commits nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from runner.api import open_project
+from runner.context import Context, Watcher
+from runner.executor.apply import apply
+from runner.executor.grant import remaining_limits
+from runner.executor.in_flight import InFlightLimit
+from runner.executor.outcome import Outcome, RenderedJob
+from runner.jobspec.loader import Project
+from runner.reconciler.observe.observe import ApplyOptions, Resume
+from runner.reconciler.plan.plan_limits import PlanLimits
+from runner.state.ledger import Grant, Ledger
+from runner.state.lockfile_lines import BatchLine
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """How each address ended, and why others could not be rendered."""
+
+    outcomes: Mapping[str, Outcome]
+    errors: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """What may be done for a job."""
+
+    resume: Resume
+    no_new: bool = False
+    limits: PlanLimits | None = None
+    override: str = ""
+
+
+def continue_jobs(
+    project: Project,
+    addresses: Collection[str],
+    environ: Mapping[str, str],
+    watcher: Watcher,
+    sleep: Callable[[float], None],
+    workers: int | None,
+) -> Continued:
+    """Continue jobs of a project, and return when nothing more can be done now. Raises BatchspecError, Interrupted."""
+    specs = [job for job in project.jobs if job.address in addresses]
+    with open_project(project, watcher=watcher, environ=environ, jobs=workers) as opened:
+        context = opened.context
+        context.sleep = sleep
+        jobs, errors = opened.prepare(specs)
+        groups: dict[tuple[Resume, bool], list[RenderedJob]] = {}
+        limits: dict[str, PlanLimits] = {}
+        for job in jobs:
+            allowed = _allowed(context, job)
+            groups.setdefault((allowed.resume, allowed.no_new), []).append(replace(job, override=allowed.override))
+            if allowed.limits is not None:
+                limits[job.desired.spec.address] = allowed.limits
+        outcomes: dict[str, Outcome] = {}
+        for (resume, no_new), group in groups.items():
+            options = ApplyOptions(no_new=no_new, resume=resume)
+            in_flight = _in_flight(context, {job.desired.spec.address for job in group})
+            found = apply(context, group, options, limits, waiting=False, in_flight=in_flight)
+            outcomes |= {outcome.address: outcome for outcome in found}
+        return Continued(outcomes, {address: error.coded() for address, error in errors.items()})
+
+
+def _allowed(context: Context, job: RenderedJob) -> _Allowed:
+    """Return what the last apply of a job allows, if it submitted requests of these pins."""
+    spec = job.desired.spec
+    grant, limits = _grant(context, job)
+    lockfile = context.lockfile(spec.lock_path)
+    if grant is not None and limits is not None and grant.pins == job.pins.pins:
+        recorded = any(line.pins == grant.pins for line in lockfile.batches.values())
+        if limits.used or recorded:
+            return _Allowed(Resume.SUBMIT, grant.requests == 0, limits, grant.override)
+        return _Allowed(Resume.DOWNLOAD)
+    known = lockfile.pins_of(spec.address)
+    if grant is None and known is not None and known.pins == job.pins.pins:
+        return _Allowed(Resume.WRITE)
+    return _Allowed(Resume.DOWNLOAD)
+
+
+def _grant(context: Context, job: RenderedJob) -> tuple[Grant | None, PlanLimits | None]:
+    if not context.places.ledger.exists():
+        return None, None
+    spec = job.desired.spec
+    ledger = Ledger(context.places.ledger)
+    try:
+        grant = ledger.grant_of(context.realm(spec).name, spec.address)
+        return grant, None if grant is None else remaining_limits(ledger, grant)
+    finally:
+        ledger.close()
+
+
+def _in_flight(context: Context, own: Collection[str]) -> InFlightLimit:
+    """Return the project's limit, with the batches of all other jobs."""
+    limit = InFlightLimit(context.project.settings.max_in_flight)
+    if context.project.settings.max_in_flight is None:
+        return limit
+    others: dict[str, list[BatchLine]] = {}
+    for path in context.lock_paths():
+        for line in context.lockfile(path).batches.values():
+            if line.job not in own:
+                others.setdefault(line.job, []).append(line)
+    for address, lines in others.items():
+        limit.set_recorded(address, lines)
+    return limit
