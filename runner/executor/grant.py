@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from datetime import datetime
 
 from runner.executor.outcome import RenderedJob
@@ -36,7 +38,19 @@ def record_grant(
     )
 
 
-def remaining_limits(ledger: Ledger, grant: Grant) -> PlanLimits:
-    """Return what is left of a grant."""
-    used = ledger.submitted_since(grant.realm, grant.address, grant.at)
+def remaining_limits(ledger: Ledger, grant: Grant, recorded: Collection[str]) -> PlanLimits | None:
+    """Return what is left of a grant; None if nothing was ever submitted within it.
+
+    `recorded` are the idempotency keys in the lockfile. A create without a response counts once its batch is recorded:
+    until then it may be sent again with the same key.
+    """
+    creates = [
+        one for one in ledger.creates(grant.realm, grant.address) if one.at >= grant.at and one.state != "refused"
+    ]
+    if not creates:
+        return None
+    used = Counter[int]()
+    for one in creates:
+        if one.state == "created" or one.request_id in recorded:
+            used[one.round] += one.requests
     return PlanLimits(grant.requests, grant.retries, grant.in_flight, grant.rounds).after(used)

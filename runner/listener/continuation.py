@@ -11,10 +11,11 @@ from runner.executor.apply import apply
 from runner.executor.grant import remaining_limits
 from runner.executor.in_flight import InFlightLimit
 from runner.executor.outcome import Outcome, RenderedJob
-from runner.jobspec.loader import Project
+from runner.jobspec.loader import JobSpec, Project
 from runner.reconciler.observe.observe import ApplyOptions, Resume
 from runner.reconciler.plan.plan_limits import PlanLimits
 from runner.state.ledger import Grant, Ledger
+from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import BatchLine
 
 
@@ -68,28 +69,30 @@ def continue_jobs(
 
 def _allowed(context: Context, job: RenderedJob) -> _Allowed:
     """Return what the last apply of a job allows, if it submitted requests of these pins."""
-    spec = job.desired.spec
-    grant, limits = _grant(context, job)
+    spec, pins = job.desired.spec, job.pins.pins
     lockfile = context.lockfile(spec.lock_path)
-    if grant is not None and limits is not None and grant.pins == job.pins.pins:
-        recorded = any(line.pins == grant.pins for line in lockfile.batches.values())
-        if limits.used or recorded:
-            return _Allowed(Resume.SUBMIT, grant.requests == 0, limits, grant.override)
+    grant, limits = _grant(context, spec, lockfile)
+    if grant is None:
+        known = lockfile.pins_of(spec.address)
+        return _Allowed(Resume.WRITE if known is not None and known.pins == pins else Resume.DOWNLOAD)
+    if limits is None and any(line.pins == pins for line in lockfile.batches.values()):
+        limits = PlanLimits(grant.requests, grant.retries, grant.in_flight, grant.rounds)
+    if grant.pins != pins or limits is None:
         return _Allowed(Resume.DOWNLOAD)
-    known = lockfile.pins_of(spec.address)
-    if grant is None and known is not None and known.pins == job.pins.pins:
-        return _Allowed(Resume.WRITE)
-    return _Allowed(Resume.DOWNLOAD)
+    return _Allowed(Resume.SUBMIT, grant.requests == 0, limits, grant.override)
 
 
-def _grant(context: Context, job: RenderedJob) -> tuple[Grant | None, PlanLimits | None]:
+def _grant(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[Grant | None, PlanLimits | None]:
+    """Return a job's grant, and what is left of it."""
     if not context.places.ledger.exists():
         return None, None
-    spec = job.desired.spec
     ledger = Ledger(context.places.ledger)
     try:
         grant = ledger.grant_of(context.realm(spec).name, spec.address)
-        return grant, None if grant is None else remaining_limits(ledger, grant)
+        if grant is None:
+            return None, None
+        recorded = {line.request_id for line in lockfile.batches.values()}
+        return grant, remaining_limits(ledger, grant, recorded)
     finally:
         ledger.close()
 

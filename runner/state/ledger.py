@@ -266,15 +266,6 @@ class Ledger:
         rows = ([*row[:-1], datetime.fromisoformat(row[-1])] for row in found)
         return next((Grant(*row) for row in rows), None)
 
-    def submitted_since(self, realm: str, address: str, moment: datetime) -> dict[int, int]:
-        """Return requests submitted, or perhaps submitted, since then, by round."""
-        query = (
-            "select round, sum(requests) from creates where realm = ? and address = ? and state <> 'refused' "
-            "and at >= ? group by round"
-        )
-        found = self._read(query, (realm, address, _timestamp(moment)))
-        return {int(number): int(total) for number, total in found}
-
     def held_back(self) -> frozenset[str]:
         """Return addresses of which a part was submitted, and whose grants have room for more new requests."""
         found = self._read(

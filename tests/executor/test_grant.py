@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def resumed(one: Team, resume: Resume) -> tuple[Outcome, ...]:
         grant = grant_of(one)
         if grant is not None:
             ledger = Ledger(opened.context.places.ledger)
-            limits["job"] = remaining_limits(ledger, grant)
+            left = remaining_limits(ledger, grant, {line["request_id"] for line in one.lines("batch")})
+            assert left is not None
+            limits["job"] = left
             ledger.close()
         return execute(opened.context, jobs, ApplyOptions(resume=resume), limits, waiting=False)
 
@@ -158,8 +161,12 @@ def test_what_was_submitted_counts_by_round_unless_it_was_refused(tmp_path: Path
             ledger.created("realm", key, f"batch-{key}")
         if state == "refused":
             ledger.refused("realm", key)
-    assert ledger.submitted_since("realm", "job", NOW) == {1: 3}
-    assert ledger.submitted_since("realm", "job", NOW.replace(hour=9)) == {}
+    grant = Grant("realm", "job", "pins", 9, 0, 0, 3, "", NOW)
+    for recorded, used in (((), 1), (("b",), 3)):
+        left = remaining_limits(ledger, grant, recorded)
+        assert left is not None
+        assert left.used == ((1, used),)
+    assert remaining_limits(ledger, replace(grant, at=NOW.replace(hour=9)), ()) is None
     assert ledger.address_of("realm", "batch-a") == "job"
     assert ledger.address_of("other", "batch-a") is None
     assert ledger.unconfirmed("realm") == {"job"}
