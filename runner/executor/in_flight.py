@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from runner.errors import BatchspecError
-from runner.jobspec.loader import JobSpec
+from runner.jobspec.job_spec import JobSpec
 from runner.jobspec.models import MaxInFlight
 from runner.planner.shards import Shard
 from runner.reconciler.observe.batches import BatchRecord

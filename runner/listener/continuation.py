@@ -11,7 +11,7 @@ from runner.executor.apply import apply
 from runner.executor.grant import remaining_limits
 from runner.executor.in_flight import InFlightLimit
 from runner.executor.outcome import Outcome, RenderedJob
-from runner.jobspec.loader import JobSpec, Project
+from runner.jobspec.job_spec import JobSpec, Project
 from runner.reconciler.observe.observe import ApplyOptions, Resume
 from runner.reconciler.plan.plan_limits import PlanLimits
 from runner.state.ledger import Grant, Ledger

@@ -22,9 +22,9 @@ from runner.http_server.bounds import Bounds
 from runner.http_server.server import BoundedServer, listen, url_of
 from runner.http_server.tls import server_context
 from runner.listener.app import Receiver, build_app, refuse
+from runner.listener.event_worker import Worker
 from runner.listener.events import EventQueue
 from runner.listener.projects import CurrentSecrets, load_current, secrets_of
-from runner.listener.worker import Worker
 from runner.state.atomic import private_folder
 from runner.state.project_paths import ProjectPaths
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.context import Context
-from runner.jobspec.loader import JobSpec, Project
+from runner.jobspec.job_spec import JobSpec, Project
 from runner.jobspec.realm import realm_name
 from runner.listener.events import Event
 from runner.state.ledger import Ledger

@@ -6,17 +6,20 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from standardwebhooks import Webhook
 
 from runner.errors import BatchspecError, TrustError
 from runner.http_server import logger
-from runner.jobspec.loader import Project, load_project
+from runner.jobspec.job_spec import Project
+from runner.jobspec.loader import load_project
 from runner.jobspec.settings import DigitalOceanProfile
 from runner.jobspec.trust import resolve_webhook_secret
 from runner.listener.signature import verifier
-from runner.operations.partitions import with_partitions
+from runner.operations.choice import Choice
+from runner.operations.selection import Scope, select
 
 RELOAD = 5.0
 """Seconds between two reads of the specs because of calls with an unknown signature."""
@@ -30,7 +33,10 @@ def load_current(root: Path, environ: Mapping[str, str]) -> Project:
 def load_with_partitions(root: Path, environ: Mapping[str, str], addresses: Collection[str]) -> Project:
     """Return the project with those of `addresses` that are partitions. Raises SpecError."""
     project = load_current(root, environ)
-    return with_partitions(project, {}, environ, addresses) if project.partitioned else project
+    if not project.partitioned:
+        return project
+    choice = Choice(select=tuple(addresses), may_miss=True)
+    return select(project, choice, Scope.RECORDED, environ, datetime.now(UTC)).project
 
 
 @dataclass(frozen=True, slots=True)

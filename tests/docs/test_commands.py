@@ -35,6 +35,9 @@ CLAIMS = {
         "$ batchspec init": f"{HERE}::test_the_start_of_the_readme",
     },
     "docs/tutorial.md": {"export MODEL_ACCESS_KEY=...": f"{HERE}::test_the_tutorial_for_real_and_on_its_schedule"},
+    "docs/how-to/listen.md": {
+        'export BATCHSPEC_WEBHOOK_SECRET="whsec_$(openssl rand -base64 32)"': "tests/listener/test_command.py::test_the_commands_of_the_page"
+    },
     "docs/how-to/self-hosted.md": {
         'batchspec serve --backend openai --base-url http://127.0.0.1:11434/v1 --port 8080 --token "$TOKEN" --concurrency 4': f"{HERE}::test_models_of_your_own",
         'export BATCHSPEC_TRUST_HOSTS=models.example.com MODEL_ACCESS_KEY="$TOKEN"': f"{HERE}::test_models_of_your_own",

@@ -14,7 +14,7 @@ from runner.errors import BatchspecError
 from runner.executor.apply import Interrupted
 from runner.executor.outcome import Outcome
 from runner.http_server import logger
-from runner.jobspec.loader import Project
+from runner.jobspec.job_spec import Project
 from runner.listener.continuation import Continued, continue_jobs
 from runner.listener.events import Event, EventQueue
 from runner.listener.matching import Matcher
