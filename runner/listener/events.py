@@ -107,6 +107,6 @@ def _read(path: Path) -> Event | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        # No write of ours leaves such a file.
+        # An atomic write leaves no such file.
         path.unlink(missing_ok=True)
         return None
