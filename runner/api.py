@@ -13,7 +13,7 @@ from pathlib import Path
 from runner.base.git import commit_of
 from runner.base.log_context import bind
 from runner.context import Context, NullWatcher, Watcher
-from runner.errors import BatchspecError, InputError, NotFound, ProviderError, disk_error
+from runner.errors import BatchspecError, InputError, NoInput, NotFound, ProviderError, disk_error
 from runner.evaluation.evaluate import Evaluation, evaluate_job
 from runner.evaluation.forecast import plan_notes
 from runner.executor.apply import apply as execute
@@ -24,7 +24,7 @@ from runner.jobspec.loader import JobSpec, Project, find_root, load_project
 from runner.operations.choice import Choice
 from runner.operations.orphans import find_orphans, prune, renamed_note
 from runner.operations.planned import Planned, kept_to
-from runner.operations.selection import NewPeriods, Scope, Starting, select
+from runner.operations.selection import NewPeriods, Scope, Starting, may_wait, select
 from runner.operations.status import without_key
 from runner.planner.render import render_job
 from runner.providers.protocol import RemoteBatch
@@ -106,7 +106,10 @@ class Session:
                     limits=limits_of(spec),
                 )
             except (BatchspecError, OSError) as error:
-                errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
+                if isinstance(error, NoInput) and may_wait(self.context, spec, self._creates(spec)):
+                    starting.wait(spec.address, error.message)
+                else:
+                    errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
                 continue
             starting.start(spec.address)
             prepared.append(RenderedJob(desired, pins_line(desired, commit)))
@@ -132,7 +135,7 @@ class Session:
         starting = Starting(new or NewPeriods(0))
         prepared, errors = self.prepare(jobs, starting)
         if strict:
-            errors |= {one.desired.spec.address: as_error(one.desired) for one in prepared if one.desired.findings}
+            errors |= {one.desired.spec.address: as_error(one.desired) for one in prepared if row_warnings(one.desired)}
             prepared = tuple(one for one in prepared if one.desired.spec.address not in errors)
         reason = "`--offline`" if offline else ""
         options = self._by_address(options)
@@ -157,7 +160,9 @@ class Session:
         hidden = {spec.address for spec in jobs if review and not spec.job.review.show_prompts}
         texts = {address: format_error(error, hidden=address in hidden) for address, error in errors.items()}
         codes = {address: error.codes for address, error in errors.items()}
-        return Planned(Plan(tuple(plans), texts, reason, orphans, over, codes, starting.later()), prepared)
+        return Planned(
+            Plan(tuple(plans), texts, reason, orphans, over, codes, starting.later(), starting.waiting), prepared
+        )
 
     def evaluate(
         self, jobs: Sequence[JobSpec], against: str | None = None

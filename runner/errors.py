@@ -126,6 +126,12 @@ class InputError(_Problems):
         )
 
 
+class NoInput(InputError):
+    """The input has no rows, or its file is missing. A period of a recurring job waits for them."""
+
+    code = "BS212"
+
+
 def _condensed(problems: Sequence[Problem]) -> Iterator[str]:
     kinds = [(p.file, p.code, p.hint, _ROW.sub("", p.message)) for p in problems]
     counted, shown = Counter(kinds), Counter[tuple[str, str, str, str]]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +22,7 @@ Say = Callable[..., Problem]
 """Makes a problem from a message and the path of a value in the spec."""
 
 _MAX_PATH = 4096
+_PLACEHOLDER = re.compile(r"\{\{\s*(?:vars\.)?(\w{1,64})\s*\}\}")
 _RECOVERABLE = frozenset({"error", "request", "batch"})
 """Fields needed to read an output's rows back as answers."""
 
@@ -31,12 +33,22 @@ def check_job(
     """Return all problems of a job whose shape is valid."""
     return [
         *_paths(root, store, job, say),
+        *_placeholders(job.input.sql, say),
         *_parameters(job, say, own_server),
         *_webhook(job, say, environ),
         *_plain(job.vars, say, ("vars",)),
         *_plain(job.parameters, say, ("parameters",)),
         *_plain(list(job.input.rows or ()), say, ("input", "rows")),
     ]
+
+
+def _placeholders(sql: str, say: Say) -> Iterator[Problem]:
+    """Yield a problem for `{{` in SQL, which would be text: vars are parameters."""
+    if "{{" in sql:
+        found = _PLACEHOLDER.search(sql)
+        shown, name = (found[0], found[1]) if found else ("{{", "NAME")
+        message = f"SQL is no template: `{shown}` would be plain text; write ${name}, without quotes around it"
+        yield say(message, "input", "sql", code="BS138")
 
 
 def lint_warnings(

@@ -93,7 +93,7 @@ class Input(Model):
     sql: FilePath = Field(
         default="",
         description="One SELECT over files of the project, such as SELECT * FROM 'data/*.csv' ORDER BY id; runs in "
-        "DuckDB (the extra `duckdb`).",
+        "DuckDB (the extra `duckdb`). Vars are parameters: $NAME.",
     )
     format: RowFormat | None = Field(default=None, description="Format, if the file's name does not end in it.")
     encoding: Annotated[str, Field(max_length=40)] = Field(
@@ -109,6 +109,11 @@ class Input(Model):
     )
     limit: int | None = Field(default=None, ge=1, description="Only so many rows, the first ones.")
     sample: Sample | None = Field(default=None, description="Only some rows, chosen by their content and a seed.")
+    empty: Literal["warn", "error", "allow"] = Field(
+        default="warn",
+        description="What an input without rows means. For a period of `every`, anything but allow waits for rows, or "
+        "is an error.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Input:

@@ -112,6 +112,9 @@ def declared_axes(
         elif declared.get(name) not in (None, ""):
             message = f"`vars` sets `{name}` too; the partition gives it its values"
             problems.append(say(message, "partition", name, code="BS136"))
+    if axes.period and f"{axes.period}_end" in declared:
+        message = f"the var `{axes.period}_end` is the end of `{axes.period}` in SQL; choose another name"
+        problems.append(say(message, "vars", f"{axes.period}_end", code="BS136"))
     for name, fixed in axes.fixed.items():
         seen: set[str] = set()
         for number, value in enumerate(fixed):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, auto
 
+from runner.context import Context
 from runner.errors import BatchspecError, Problem, SpecError
 from runner.jobspec.job_spec import JobSpec, Project
 from runner.jobspec.loader import bind
@@ -17,6 +18,7 @@ from runner.jobspec.suggest import did_you_mean
 from runner.operations.choice import Choice, is_exact, matches, names_partitions
 from runner.operations.recorded import RecordedPartitions, matrix_values, respelled, split_address
 from runner.reconciler.plan.partition_state import PartitionState
+from runner.state.ledger import Create
 
 
 class Scope(Enum):
@@ -39,12 +41,13 @@ class NewPeriods:
 
 
 class Starting:
-    """Counts the new periods that a command starts, within the limit of each job."""
+    """Counts the new periods that a command starts, within the limit of each job; `waiting` ones have no input yet."""
 
     def __init__(self, new: NewPeriods) -> None:
         self._new = new
         self._started: dict[str, set[str]] = {}
         self._later: dict[str, set[str]] = {}
+        self.waiting: dict[str, str] = {}
 
     def has_room(self, address: str) -> bool:
         """Return whether a job may be started: it is not new, or its period fits."""
@@ -60,6 +63,10 @@ class Starting:
         if address in self._new.jobs:
             job, period = self._new.jobs[address]
             self._started.setdefault(job, set()).add(period)
+
+    def wait(self, address: str, reason: str) -> None:
+        """Record that a job waits for input. Its period counts for no limit, so that it holds back no later one."""
+        self.waiting[address] = reason
 
     def later(self) -> tuple[str, ...]:
         """Return a sentence for each job with periods that wait for another command."""
@@ -112,6 +119,13 @@ def select(project: Project, choice: Choice, scope: Scope, environ: Mapping[str,
     if not (partitioned or choice.select or choice.exclude):
         return Selected(project, project.jobs, NewPeriods(choice.limit))
     return _Selecting(project, choice, scope, environ, choice.now or now).run()
+
+
+def may_wait(context: Context, spec: JobSpec, creates: Sequence[Create]) -> bool:
+    """Return whether a job without input is a period that never started, and so waits. `creates` are in the ledger."""
+    if spec.axes.schedule is None or spec.job.input.empty == "error" or creates:
+        return False
+    return frozenset(context.lockfile(spec.lock_path).addresses()).isdisjoint(context.names(spec))
 
 
 class _Selecting:

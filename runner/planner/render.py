@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import jinja2
 
-from runner.errors import InputError, Problem, SpecError
+from runner.errors import InputError, NoInput, Problem, SpecError
 from runner.jobspec.loader import JobSpec
 from runner.planner.cache import MIN_CACHED_BYTES, CacheManifest, RenderCache
 from runner.planner.input.limits import INPUT_BYTES
@@ -61,14 +61,28 @@ def render_job(
 
     The bytes are the same for any number of processes. Loads the rendering in `keep_in` if nothing changed; lines are
     then rendered on demand. Raises SpecError for templates, InputError for rows, all problems at once, and WorkerError
-    if a worker dies.
+    if a worker dies. Raises NoInput for a period without rows, unless `input.empty` allows it.
     """
+    desired = _render(spec, root, scratch, jobs, progress, keep_in, limits)
+    _check_rows(desired)
+    return desired
+
+
+def _render(
+    spec: JobSpec,
+    root: Path,
+    scratch: Path,
+    jobs: int | None,
+    progress: Progress | None,
+    keep_in: Path | None,
+    limits: Limits | None,
+) -> Desired:
     rendering = _Rendering(spec, root, jobs, progress, limits)
     if keep_in is None:
         return rendering.render(scratch)
-    settings = [spec.job.replicates, spec.job.dedupe, spec.job.input.model_dump(mode="json")]
+    settings = [spec.job.replicates, spec.job.dedupe, spec.job.input.model_dump(mode="json", exclude={"empty"})]
     cached = RenderCache(keep_in, root, rendering.layout, settings)
-    size = input_size(root, spec) if is_whole(spec.job.input) else 0
+    size = input_size(root, spec) if is_whole(spec.job.input) and not _may_be_missing(spec) else 0
     if size >= MIN_CACHED_BYTES and cached.maybe_fresh(size):
         files = InputFiles()
         hash_files(root, spec, files)
@@ -78,6 +92,32 @@ def render_job(
     desired = rendering.render(scratch)
     cached.store(desired.spool, rendering.templates.loaded, size, desired.pins, desired.findings)
     return desired
+
+
+def _may_be_missing(spec: JobSpec) -> bool:
+    """Return whether a missing input is an empty one: that of a period which may be empty."""
+    return spec.axes.schedule is not None and spec.job.input.empty == "allow"
+
+
+def _input_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    """Return the chunks of an input, as `read_chunks` does; none if it may be missing and is."""
+    return _chunks_if_any(root, spec, files) if _may_be_missing(spec) else read_chunks(root, spec, files)
+
+
+def _chunks_if_any(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
+    try:
+        yield from read_chunks(root, spec, files)
+    except NoInput:
+        return
+
+
+def _check_rows(desired: Desired) -> None:
+    """Raise NoInput for an input without rows that has to have some: by `empty: error`, or of a period."""
+    spec = desired.spec
+    empty = spec.job.input.empty
+    waits = spec.axes.schedule is not None and empty != "allow"
+    if desired.spool.rows == 0 and (waits or empty == "error"):
+        raise NoInput([spec.problem("the input has no rows", "input", key=True, code="BS212")])
 
 
 class _Rendering:
@@ -100,7 +140,7 @@ class _Rendering:
         problem_list, found, rendered_bytes = ProblemList(files), Found(), 0
         with ExitStack() as stack:
             writer = stack.enter_context(SpoolWriter(scratch))
-            chunks = _ReadableChunks(read_chunks(self._root, self._spec, files))
+            chunks = _ReadableChunks(_input_chunks(self._root, self._spec, files))
             for part in self._parts(chunks, scratch, stack):
                 writer.add(part)
                 problem_list.add(part)
@@ -172,7 +212,7 @@ def cores() -> int:
 def input_rows(desired: Desired) -> Iterator[dict[str, Any]]:
     """Yield the input's rows. Raises InputError if it changed."""
     files = InputFiles()
-    for chunk in read_chunks(desired.root, desired.spec, files):
+    for chunk in _input_chunks(desired.root, desired.spec, files):
         for record in rows(chunk):
             if isinstance(record, tuple):
                 yield record[1]
@@ -240,6 +280,8 @@ class _ReadableChunks:
         while len(self.problems) < MAX_PROBLEMS:
             try:
                 return next(self._chunks)
+            except NoInput:
+                raise
             except InputError as error:
                 self.problems += error.problems
         raise StopIteration

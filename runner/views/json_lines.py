@@ -26,6 +26,7 @@ from runner.views.json_models import (
     PlanLine,
     TokensField,
     UsdField,
+    WaitingLine,
 )
 
 _VERBS: dict[type[Action], str] = {
@@ -56,6 +57,8 @@ def plan_lines(plan: Plan) -> Iterator[MachineLine]:
         yield _orphan(orphan)
     for address, message in plan.errors.items():
         yield ErrorLine(job=address, message=message, codes=plan.codes.get(address, ()))
+    for address, message in plan.waiting.items():
+        yield WaitingLine(job=address, message=message)
     for text in plan.later:
         yield NoteLine(message=text)
     yield PlanLine(

@@ -130,6 +130,14 @@ class ErrorLine(MachineLine):
     codes: tuple[str, ...] = Field(default=(), description="Of its errors; `batchspec explain CODE` says more.")
 
 
+class WaitingLine(MachineLine):
+    """A period that is due and has no input yet. It is not started."""
+
+    type: Literal["waiting"] = "waiting"
+    job: str
+    message: str
+
+
 class NoteLine(MachineLine):
     """What people should know of a plan: periods that are due and wait for another command."""
 
@@ -268,13 +276,14 @@ class VerifiedLine(MachineLine):
 
 
 PlanOutput = Annotated[
-    VersionLine | JobLine | OrphanLine | ErrorLine | NoteLine | PlanLine, Field(discriminator="type")
+    VersionLine | JobLine | OrphanLine | ErrorLine | WaitingLine | NoteLine | PlanLine, Field(discriminator="type")
 ]
 ApplyOutput = Annotated[
     VersionLine
     | JobLine
     | OrphanLine
     | ErrorLine
+    | WaitingLine
     | NoteLine
     | PlanLine
     | EventLine

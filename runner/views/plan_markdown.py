@@ -17,7 +17,7 @@ from runner.base.visible import visible_line
 from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
 from runner.reconciler.plan.plan import Example, JobPlan, Orphan, Plan, Submit
-from runner.views.plan_text import action_text, certainty, money, paid_again, reused_text, to_submit
+from runner.views.plan_text import action_text, certainty, money, paid_again, reused_text, to_submit, waiting_lines
 
 LIMIT = 65_000
 """Most characters of the text; GitHub allows 65,536."""
@@ -38,7 +38,7 @@ def markdown(plan: Plan) -> str:
     head += [f"{len(plan.over_budget) - _OVER} more budgets are exceeded.", ""] if len(plan.over_budget) > _OVER else []
     if plan.offline:
         head += [f"The service was not asked: {code(plan.offline)}.", ""]
-    head += [line for text in plan.later for line in (code(text), "")]
+    head += [line for text in (*waiting_lines(plan), *plan.later) for line in (code(text), "")]
     if plan.jobs:
         head += _table(plan.jobs)
     text = "\n".join(head)

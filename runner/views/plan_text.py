@@ -40,11 +40,19 @@ def explain(plan: Plan, *, override: bool = False) -> str:
     for address, message in plan.errors.items():
         first, *rest = message.splitlines() or [""]
         lines += [address, f"  ! {first}", *(f"    {line}" for line in rest), ""]
+    lines += [*waiting_lines(plan), ""] if plan.waiting else []
     lines += [*plan.later, ""] if plan.later else []
     more = read_more(code for codes in plan.codes.values() for code in codes)
     lines += [more, ""] if more else []
     lines += [*_total(plan, override), _summary(plan)]
     return "\n".join(lines) + "\n"
+
+
+def waiting_lines(plan: Plan) -> list[str]:
+    """Return a line for each period that waits for input, up to a limit."""
+    lines = [f"{address}: waiting for input: {plan.waiting[address].splitlines()[0]}" for address in plan.waiting]
+    more = len(lines) - _NAMED
+    return lines if more <= 0 else [*lines[:_NAMED], f"and {number(more)} more wait for input"]
 
 
 def _job(job: JobPlan) -> Iterator[str]:

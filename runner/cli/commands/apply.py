@@ -183,7 +183,8 @@ def apply(
                     lines.outcomes(interrupted.outcomes, signals.CODE)
                 raise typer.Exit(signals.CODE) from None
             graded = _graded(opened, planned, outcomes)
-        code = _code(outcomes, bool(broken) or bool(graded[1]), no_wait=no_wait, detailed=detailed_exitcode)
+        strictly = strict and bool(planned.plan.waiting)
+        code = _code(outcomes, bool(broken) or bool(graded[1]) or strictly, no_wait=no_wait, detailed=detailed_exitcode)
         if code in {0, 4} and not all(one.passes for one in graded[0]):
             code = GATE_CODE
         if lines is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from runner.cli.loading import load_jobs
-from runner.cli.options import JobName, NoColor, Paths, Provider, Var
+from runner.cli.options import Exclude, JobName, NoColor, Paths, Provider, Select, Var
 from runner.cli.terminal.printing import give, out_console, say_error
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ GATE_CODE = 5
 def eval_(
     paths: Paths = None,
     job: JobName = None,
+    select: Select = None,
+    exclude: Exclude = None,
     var: Var = None,
     provider: Provider = None,
     against: Annotated[
@@ -39,7 +41,7 @@ def eval_(
     from runner.api import open_project  # noqa: PLC0415
     from runner.errors import BatchspecError  # noqa: PLC0415
 
-    project, chosen = load_jobs(paths, var, job, provider, recorded=True)
+    project, chosen = load_jobs(paths, var, job, provider, recorded=True, select=select, exclude=exclude)
     graded = [spec for spec in chosen if spec.job.evaluate is not None]
     if not graded:
         raise BatchspecError(

@@ -151,7 +151,7 @@ def plan(
         if out is not None:
             write_if_changed(out, made.saved(project.settings.project, plan_key(os.environ), bound))
             say_error(f"Saved as {out}. To apply nothing beyond it, run: {_to_apply(out, options, provider, var, now)}")
-    if planned.errors:
+    if planned.errors or (strict and planned.waiting):
         raise typer.Exit(1)
     if detailed_exitcode and planned.changes:
         raise typer.Exit(2)

@@ -10,7 +10,7 @@ import typer
 from runner.base.differences import differing_lines, windows
 from runner.base.visible import visible_json
 from runner.cli.loading import load_jobs
-from runner.cli.options import JobName, Paths, Provider, Var
+from runner.cli.options import Exclude, JobName, Paths, Provider, Select, Var
 from runner.cli.terminal.printing import give, say
 from runner.errors import BatchspecError
 
@@ -27,6 +27,8 @@ _VALUE = 120
 def render(
     paths: Paths = None,
     job: JobName = None,
+    select: Select = None,
+    exclude: Exclude = None,
     var: Var = None,
     provider: Provider = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Requests to print for each job.")] = 3,
@@ -44,7 +46,7 @@ def render(
     """
     import json  # noqa: PLC0415
 
-    project, jobs = load_jobs(paths, var, job, provider)
+    project, jobs = load_jobs(paths, var, job, provider, select=select, exclude=exclude)
     if revision is not None:
         say("\n".join(_differences(project, jobs, revision, limit, row)))
         return

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from runner.cli.loading import load_jobs
-from runner.cli.options import JobName, Paths, Provider, Var
+from runner.cli.options import Exclude, JobName, Paths, Provider, Select, Var
 from runner.cli.out_file import check_overwrite
 from runner.cli.terminal.printing import give_bytes, say
 
@@ -18,6 +18,8 @@ _FILES = {"html": "batchspec-report.html", "json": "batchspec-report.json", "csv
 def report(
     paths: Paths = None,
     job: JobName = None,
+    select: Select = None,
+    exclude: Exclude = None,
     var: Var = None,
     provider: Provider = None,
     form: Annotated[
@@ -50,7 +52,7 @@ def report(
     target = out or Path(_FILES[form])
     if str(target) != "-":
         check_overwrite(target, "a report")
-    project, jobs = load_jobs(paths, var, job, provider, recorded=True)
+    project, jobs = load_jobs(paths, var, job, provider, recorded=True, select=select, exclude=exclude)
     with open_project(project, reads=True) as opened:
         facts = collect(opened.context, jobs, prompts=prompts and form != "csv")
     if form == "html":

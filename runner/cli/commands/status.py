@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner.cli.loading import load_jobs
-from runner.cli.options import JobName, NoColor, Paths, Provider, Var
+from runner.cli.options import Exclude, JobName, NoColor, Paths, Provider, Select, Var
 from runner.cli.terminal.printing import say
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def status(
     paths: Paths = None,
     job: JobName = None,
+    select: Select = None,
+    exclude: Exclude = None,
     var: Var = None,
     provider: Provider = None,
     offline: Annotated[
@@ -46,7 +48,7 @@ def status(
 
     with ExitStack() as stack:
         lines = stack.enter_context(lines_of("status", wanted=as_json))
-        project, jobs = load_jobs(paths, var, job, provider, recorded=True)
+        project, jobs = load_jobs(paths, var, job, provider, recorded=True, select=select, exclude=exclude)
         opened = stack.enter_context(open_project(project, reads=True))
 
         def look() -> list[JobStatus]:
@@ -65,7 +67,11 @@ def status(
 
             console = out_console(no_color)
             seen = watch_jobs(console, look) if watch and not offline else look()
-            orphans = find_orphans(opened.context, ask=not offline, prune=False) if project.complete and not job else ()
+            orphans = (
+                find_orphans(opened.context, ask=not offline, prune=False)
+                if project.complete and not (job or select or exclude)
+                else ()
+            )
             if seen or not orphans:
                 console.print(status_view(seen))
             for orphan in orphans:

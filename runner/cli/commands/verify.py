@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from runner.cli.loading import load_jobs
-from runner.cli.options import JobName, Json, Paths, Provider, Strict, Var
+from runner.cli.options import Exclude, JobName, Json, Paths, Provider, Select, Strict, Var
 from runner.cli.terminal.printing import say
 from runner.errors import BatchspecError
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def verify(
     paths: Paths = None,
     job: JobName = None,
+    select: Select = None,
+    exclude: Exclude = None,
     var: Var = None,
     provider: Provider = None,
     strict: Strict = False,
@@ -40,7 +42,7 @@ def verify(
     bad = 0
     with ExitStack() as stack:
         lines = stack.enter_context(lines_of("verify", wanted=as_json))
-        project, jobs = load_jobs(paths, var, job, provider, recorded=True)
+        project, jobs = load_jobs(paths, var, job, provider, recorded=True, select=select, exclude=exclude)
         opened = stack.enter_context(open_project(project, reads=not strict))
         prepared, errors = opened.prepare(jobs)
         planned = opened.plan(jobs, needs_key=True).plan if strict else None

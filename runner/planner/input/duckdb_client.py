@@ -11,19 +11,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
 from runner.base.repository_paths import open_inside
-from runner.errors import InputError, Problem
+from runner.errors import InputError, NoInput, Problem
+from runner.jobspec.periods import following, parse_name
 from runner.planner.confine import environment, import_path
 from runner.planner.input.limits import SQL_SECONDS
 from runner.planner.input.parse import FRAMED, Chunk, frame_record
 from runner.planner.input.streams import CHUNK_BYTES, InputFiles, check_no_pointer
+
+if TYPE_CHECKING:
+    from runner.jobspec.job_spec import JobSpec
 
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from runner.planner.input.duckdb_worker import main; main()"
 _SLOW_HINT = f"if you trust the query, raise the limit with the environment variable {SQL_SECONDS}"
@@ -31,10 +35,26 @@ QUERY_NAME = "the rows of input.sql"
 """Shown instead of a file name in problems of a query's rows."""
 
 
-def query(root: Path, sql: str, place: Problem, files: InputFiles) -> Iterator[Chunk]:
-    """Yield a query's rows. Raises InputError at `place`."""
+def sql_parameters(spec: JobSpec) -> dict[str, Any]:
+    """Return the values of `$NAME` in a query: vars, and start and end of the period.
+
+    A period's values are dates, or times in UTC for hours. They are marked, because JSON has no dates.
+    """
+    values: dict[str, Any] = {name: {"value": value} for name, value in spec.job.vars.items()}
+    axes = spec.axes
+    if axes.schedule is not None and axes.period in spec.values:
+        every = axes.schedule.every
+        kind = "timestamp" if every == "hour" else "date"
+        start = parse_name(every, str(spec.values[axes.period]))
+        values[axes.period] = {"value": start.isoformat(), "as": kind}
+        values[f"{axes.period}_end"] = {"value": following(every, start).isoformat(), "as": kind}
+    return values
+
+
+def query(root: Path, sql: str, parameters: Mapping[str, Any], place: Problem, files: InputFiles) -> Iterator[Chunk]:
+    """Yield the rows of a query over the project's files. Raises InputError at `place`."""
     files.add_file(QUERY_NAME)
-    yield from _run(root, {"sql": sql}, place, files, hash_rows=True)
+    yield from _run(root, {"sql": sql, "parameters": parameters}, place, files, hash_rows=True)
 
 
 def read_parquet(root: Path, path: str, place: Problem, files: InputFiles) -> Iterator[Chunk]:
@@ -47,7 +67,7 @@ def read_parquet(root: Path, path: str, place: Problem, files: InputFiles) -> It
     yield from _run(root, {"parquet": path}, place, files, hash_rows=False)
 
 
-def _run(root: Path, request: dict[str, str], place: Problem, files: InputFiles, *, hash_rows: bool) -> Iterator[Chunk]:
+def _run(root: Path, request: dict[str, Any], place: Problem, files: InputFiles, *, hash_rows: bool) -> Iterator[Chunk]:
     if importlib.util.find_spec("duckdb") is None:
         feature = "an `input.sql`" if "sql" in request else "parquet"
         hint = "pip install 'batchspec[duckdb]'"
@@ -81,8 +101,9 @@ def _run(root: Path, request: dict[str, str], place: Problem, files: InputFiles,
                     raise InputError([_problem_at(place, f"the query took more than {seconds} s", _SLOW_HINT)])
                 if code is not None:
                     break
-                if records[-1][0] == 0:
-                    raise InputError([_problem_at(place, records[-1][1].decode())])
+                if records[-1][0] <= 0:
+                    kind = InputError if records[-1][0] == 0 else NoInput
+                    raise kind([_problem_at(place, records[-1][1].decode())])
                 for _, text in records:
                     if hash_rows:
                         files.add_bytes(text)
@@ -124,7 +145,7 @@ def _read_batch(frames: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
     for line, text in frames:
         records.append((line, text))
         size += len(text)
-        if size >= CHUNK_BYTES or line == 0:
+        if size >= CHUNK_BYTES or line <= 0:
             break
     return records
 

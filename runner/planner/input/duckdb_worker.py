@@ -1,6 +1,7 @@
 """`duckdb_client`'s confined process: a JSON request in, framed rows out.
 
-It runs in the project's root. A frame with line 0 carries an error and ends the output.
+It runs in the project's root. A frame with line 0 carries an error and ends the output; line -1
+is the error of a missing file.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class QueryRefused(Exception):
     """The query is not allowed or failed."""
 
 
+class NoFile(QueryRefused):
+    """A file that the query reads is missing, or a pattern matches none."""
+
+
 def main() -> None:
     """Run the request on stdin."""
     request = orjson.loads(sys.stdin.buffer.read())
@@ -55,7 +60,7 @@ def main() -> None:
         for number, row in enumerate(_rows(request), 1):
             out.write(frame_record(number, row))
     except QueryRefused as error:
-        out.write(frame_record(0, str(error).encode()))
+        out.write(frame_record(-1 if isinstance(error, NoFile) else 0, str(error).encode()))
     except MemoryError:
         out.write(frame_record(0, f"the query takes more than {_MEMORY_BYTES >> 30} GB of memory".encode()))
     out.flush()
@@ -79,14 +84,16 @@ def _rows(request: dict[str, Any]) -> Iterator[bytes]:
             ),
         )
         if "parquet" in request:
-            text, parameters = "SELECT * FROM read_parquet(?)", [request["parquet"]]
+            text = "SELECT * FROM read_parquet(?)"
+            parameters: dict[str, Any] | list[Any] = [request["parquet"]]
         else:
             statements = connection.extract_statements(request["sql"])
             kinds = [statement.type for statement in statements]
             if kinds != [duckdb.StatementType.SELECT]:
                 raise QueryRefused("`input.sql` must be one SELECT")
             _refuse_pointers(request["sql"])
-            text, parameters = statements[0].query, []
+            text = statements[0].query
+            parameters = _parameters(statements[0].named_parameters, request["parameters"])
         cursor = connection.execute(text, parameters)
         columns = [column[0] for column in cursor.description or ()]
         if repeated := sorted({name for name in columns if columns.count(name) > 1}):
@@ -103,7 +110,25 @@ def _rows(request: dict[str, Any]) -> Iterator[bytes]:
                     raise QueryRefused(f"row {number} is longer than {RECORD_BYTES} bytes")
                 yield row
     except duckdb.Error as error:
-        raise QueryRefused(_reason(error)) from error
+        reason = _reason(error)
+        missing = reason.startswith("there is no file ") or "No files found that match the pattern" in reason
+        raise (NoFile if missing else QueryRefused)(reason) from error
+
+
+def _parameters(named: set[str], known: dict[str, dict[str, Any]]) -> dict[str, Any] | list[Any]:
+    """Return the values that DuckDB binds to the parameters of a query. Raises QueryRefused for an unknown one."""
+    if unknown := sorted(named - known.keys()):
+        shown = ", ".join(f"${name}" for name in sorted(known)) or "none"
+        raise QueryRefused(f"there is no var for ${unknown[0]}; the vars of this job are: {shown}")
+    return {name: _bound_value(known[name]) for name in named} if named else []
+
+
+def _bound_value(entry: dict[str, Any]) -> Any:
+    kind = entry.get("as")
+    if kind is None:
+        return entry["value"]
+    moment = datetime.fromisoformat(entry["value"])
+    return moment.date() if kind == "date" else moment
 
 
 def _refuse_pointers(sql: str) -> None:

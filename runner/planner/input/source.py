@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from runner.base.repository_paths import open_inside, readable
-from runner.errors import InputError, Problem, TrustError
+from runner.errors import InputError, NoInput, Problem, TrustError
 from runner.jobspec.suggest import did_you_mean
 from runner.planner.input import globs
 from runner.planner.input.chunks import json_array, lines, separated
@@ -63,16 +63,16 @@ def _all_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]
     if input_.rows is not None:
         return _inline_rows(spec, files)
     if input_.sql:
-        from runner.planner.input.duckdb_client import query  # noqa: PLC0415  starts a process; rarely needed
+        from runner.planner.input.duckdb_client import query, sql_parameters  # noqa: PLC0415  starts a process; rarely needed
 
-        return query(root, input_.sql, spec.problem("", "input", "sql"), files)
+        return query(root, input_.sql, sql_parameters(spec), spec.problem("", "input", "sql"), files)
     return _text_rows(root, spec, files) if input_.text else _table_rows(root, spec, files)
 
 
 def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
     """Return the files for field `name` of `input`, sorted and relative to the root.
 
-    A glob skips hidden files. Raises InputError if there are none.
+    A glob skips hidden files. Raises NoInput if there are none.
     """
     pattern, place = str(getattr(spec.job.input, name)), spec.problem("", "input", name)
     try:
@@ -83,7 +83,8 @@ def find_files(root: Path, spec: JobSpec, name: str) -> list[str]:
     except (OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise InputError([_problem_at(place, f"can't search for {pattern}: {error}", "BS201")]) from error
     if not found:
-        raise InputError([_problem_at(place, _not_found(root, pattern), "BS201")])
+        kind = InputError if "://" in pattern or (root / pattern).exists() else NoInput
+        raise kind([_problem_at(place, _not_found(root, pattern), "BS201")])
     if len(found) > MAX_FILES:
         message = (
             f"{pattern} matches {len(found)} files; at most {MAX_FILES} are allowed; combine rows into fewer files"

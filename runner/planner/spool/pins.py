@@ -24,6 +24,7 @@ _NOT_PINNED = {
     "tags",
 }
 """Fields that change how answers are obtained, not which answers or their format."""
+_LEFT_OUT: Any = {**dict.fromkeys(_NOT_PINNED, True), "input": {"empty"}}
 _MAX_SHOWN = 80
 """Longest parameter text that the lockfile shows."""
 _MAX_DEPTH = 2
@@ -55,7 +56,7 @@ def pins_of(spec: JobSpec, templates: dict[str, str], input_digest: str, rows: i
     """Return a rendered job's pins; `templates` maps paths to digests."""
     job, parameters = spec.job, spec.parameters
     return Pins(
-        spec=digest_json(job.model_dump(mode="json", exclude=_NOT_PINNED, exclude_defaults=True)),
+        spec=digest_json(job.model_dump(mode="json", exclude=_LEFT_OUT, exclude_defaults=True)),
         templates=dict(sorted(templates.items())),
         input_path=job.input.source,
         input_digest=input_digest,
@@ -81,7 +82,9 @@ def _parts(spec: JobSpec) -> Iterator[tuple[str, str | int | bool]]:
     if job.answer_schema is not None:
         yield f"schema {job.answer_schema}", _digest(spec.schema)
     yield from (("dedupe", job.dedupe), ("replicates", job.replicates))
-    for name, value in job.input.model_dump(mode="json", exclude={"path", "text"}, exclude_defaults=True).items():
+    for name, value in job.input.model_dump(
+        mode="json", exclude={"path", "text", "empty"}, exclude_defaults=True
+    ).items():
         yield f"input.{name}", value if isinstance(value, int) else _digest(value)
 
 

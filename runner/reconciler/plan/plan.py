@@ -229,7 +229,7 @@ class Orphan:
 class Plan:
     """The plan of all jobs. `offline`: why the service was not asked. `errors`: why jobs can't be planned.
 
-    `later` names due periods beyond the limit of new ones.
+    `later` names due periods beyond the limit of new ones. `waiting` says why due periods wait for input, by address.
     """
 
     jobs: tuple[JobPlan, ...]
@@ -239,6 +239,7 @@ class Plan:
     over_budget: tuple[str, ...] = ()
     codes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     later: tuple[str, ...] = ()
+    waiting: dict[str, str] = field(default_factory=dict)
 
     @property
     def changes(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from runner.errors import InputError, Problem
 from runner.jobspec.loader import JobSpec
@@ -30,17 +31,25 @@ def limits_of(spec: JobSpec) -> Limits | None:
 
 def row_warnings(desired: Desired, *, hidden: bool = False) -> tuple[str, ...]:
     """Return warnings on rows; names none if the input is `hidden`."""
+    return tuple(text for _, text in _warnings(desired, hidden=hidden))
+
+
+def _warnings(desired: Desired, *, hidden: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield code and text of each warning."""
     limits = limits_of(desired.spec)
-    return tuple(finding_text(one, limits, hidden=hidden) for one in desired.findings)
+    if desired.spool.rows == 0 and desired.spec.job.input.empty == "warn":
+        yield "BS212", "the input has no rows; to allow that, set `input.empty: allow`"
+    for one in desired.findings:
+        yield "BS211", finding_text(one, limits, hidden=hidden)
 
 
 def as_error(desired: Desired) -> InputError:
     """Return a job's warnings as an error, for `--strict`."""
     source = desired.spec.job.input.source
-    hidden = [finding_text(one, limits_of(desired.spec), hidden=True) for one in desired.findings]
+    shown, hidden = _warnings(desired), _warnings(desired, hidden=True)
     return InputError(
         [
-            Problem(source, 0, 0, text, code="BS211", public=public)
-            for text, public in zip(row_warnings(desired), hidden, strict=True)
+            Problem(source, 0, 0, text, code=code, public=public)
+            for (code, text), (_, public) in zip(shown, hidden, strict=True)
         ]
     )
