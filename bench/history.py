@@ -42,7 +42,7 @@ def history(root: Path, batches: int) -> dict[str, float]:
         marks.append(time.perf_counter())
         lockfile = context.lockfile(spec.lock_path)
         marks.append(time.perf_counter())
-        observe_job(context, prepared.desired, prepared.pins, creates, {}, None, ApplyOptions())
+        observe_job(context, prepared, creates, {}, None, ApplyOptions())
         marks.append(time.perf_counter())
         context.save_lockfile(spec.lock_path, lockfile.with_batches([_line(batches, spec.address, realm)]))
         marks.append(time.perf_counter())

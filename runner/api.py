@@ -17,19 +17,21 @@ from runner.errors import BatchspecError, InputError, NoInput, NotFound, Provide
 from runner.evaluation.evaluate import Evaluation, evaluate_job
 from runner.evaluation.forecast import plan_notes
 from runner.executor.apply import apply as execute
+from runner.executor.creates import creates_of
 from runner.executor.fetch import NotVisibleYet, fetch_batch
 from runner.executor.observe_job import observe_job
 from runner.executor.outcome import Outcome, RenderedJob
 from runner.jobspec.loader import JobSpec, Project, find_root, load_project
 from runner.operations.choice import Choice
+from runner.operations.closed_partitions import PartitionStates, closed_outcomes, closed_partitions, with_changes
 from runner.operations.orphans import find_orphans, prune, renamed_note
+from runner.operations.partition_jobs import PartitionJobs
 from runner.operations.planned import Planned, kept_to
 from runner.operations.selection import NewPeriods, Scope, Starting, may_wait, select
 from runner.operations.status import without_key
-from runner.planner.render import render_job
+from runner.planner.render import Desired, render_job
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batch_list import BatchListCache
-from runner.reconciler.observe.lockfile_pins import pins_line
 from runner.reconciler.observe.observe import ApplyOptions, Observed
 from runner.reconciler.plan.canary import annotate_plan as canary_told
 from runner.reconciler.plan.job_estimate import estimate, over_budget, spent
@@ -38,7 +40,6 @@ from runner.reconciler.plan.planfile import PlanFile
 from runner.reconciler.plan.request_warnings import as_error, limits_of, row_warnings
 from runner.report.examples import changed_prompts
 from runner.report.rows import READABLE, AnswerRow, read_rows
-from runner.state.ledger import Create, Ledger
 from runner.state.project_paths import ProjectPaths
 from runner.state.results import CustomIdMap
 
@@ -81,39 +82,50 @@ class Session:
         self._count = 0
 
     def prepare(
-        self, jobs: Sequence[JobSpec], starting: Starting | None = None
+        self,
+        jobs: Sequence[JobSpec],
+        starting: Starting | None = None,
+        options: ApplyOptions = ApplyOptions(),  # noqa: B008
     ) -> tuple[tuple[RenderedJob, ...], dict[str, BatchspecError]]:
-        """Render jobs. A failed one is an error by address, and stops no other.
+        """Render jobs, started partitions as they started. A failed one is an error by address, and stops no other.
 
         With `starting`, only as many new periods as it has room for.
         """
         commit = commit_of(self.context.project.root)
+        partitions = PartitionJobs(self.context, self._render, commit, self._folder, PartitionStates(self.context))
         starting = starting or Starting(NewPeriods(0))
         prepared: list[RenderedJob] = []
         errors: dict[str, BatchspecError] = {}
         for spec in jobs:
             if not starting.has_room(spec.address):
                 continue
-            self._count += 1
             try:
-                desired = render_job(
-                    spec,
-                    self.context.project.root,
-                    self._scratch / str(self._count),
-                    jobs=self._jobs,
-                    progress=partial(self.context.watcher.progress, f"render {spec.address}"),
-                    keep_in=self.context.places.rendered(spec.address),
-                    limits=limits_of(spec),
-                )
+                one = partitions.prepare(spec, options)
             except (BatchspecError, OSError) as error:
-                if isinstance(error, NoInput) and may_wait(self.context, spec, self._creates(spec)):
+                if isinstance(error, NoInput) and may_wait(self.context, spec, creates_of(self.context, spec)):
                     starting.wait(spec.address, error.message)
                 else:
                     errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
                 continue
             starting.start(spec.address)
-            prepared.append(RenderedJob(desired, pins_line(desired, commit)))
+            prepared.append(one)
         return tuple(prepared), errors
+
+    def _folder(self) -> Path:
+        self._count += 1
+        return self._scratch / str(self._count)
+
+    def _render(self, spec: JobSpec, templates: Path | None) -> Desired:
+        return render_job(
+            spec,
+            self.context.project.root,
+            self._folder(),
+            jobs=self._jobs,
+            progress=partial(self.context.watcher.progress, f"render {spec.address}"),
+            keep_in=self.context.places.rendered(spec.address) if templates is None else None,
+            limits=limits_of(spec),
+            templates=templates,
+        )
 
     def plan(
         self,
@@ -133,12 +145,15 @@ class Session:
         `needs_key`, a missing key is an error of the job. With `strict`, so are requests that the service will refuse.
         """
         starting = Starting(new or NewPeriods(0))
-        prepared, errors = self.prepare(jobs, starting)
+        options = self._by_address(options)
+        closed = closed_partitions(self.context, jobs, options)
+        addresses = {one.address for one in closed}
+        prepared, errors = self.prepare([one for one in jobs if one.address not in addresses], starting, options)
+        closed = with_changes(self.context, closed, jobs, prepared)
         if strict:
             errors |= {one.desired.spec.address: as_error(one.desired) for one in prepared if row_warnings(one.desired)}
             prepared = tuple(one for one in prepared if one.desired.spec.address not in errors)
         reason = "`--offline`" if offline else ""
-        options = self._by_address(options)
         plans: list[JobPlan] = []
         lists = BatchListCache(self.context.now)
         for one in prepared:
@@ -161,7 +176,8 @@ class Session:
         texts = {address: format_error(error, hidden=address in hidden) for address, error in errors.items()}
         codes = {address: error.codes for address, error in errors.items()}
         return Planned(
-            Plan(tuple(plans), texts, reason, orphans, over, codes, starting.later(), starting.waiting), prepared
+            Plan(tuple(plans), texts, reason, orphans, over, codes, starting.later(), starting.waiting, closed),
+            prepared,
         )
 
     def evaluate(
@@ -185,10 +201,8 @@ class Session:
             spec = one.desired.spec
             if spec.job.evaluate is None:
                 continue
-            self._count += 1
-            scratch = self._scratch / str(self._count)
             try:
-                found.append(evaluate_job(self.context, one.desired, one.pins, scratch, against))
+                found.append(evaluate_job(self.context, one.desired, one.pins, self._folder(), against))
             except (BatchspecError, OSError) as error:
                 errors[spec.address] = disk_error(error) if isinstance(error, OSError) else error
         return tuple(found), errors
@@ -229,9 +243,9 @@ class Session:
             good = [one for one in good if one.desired.spec.address in ceilings]
         problems = prune(self.context, planned.plan.orphans) if options.prune else ()
         refused = tuple(Outcome("--prune", "error", None, problem, codes=("BS807",)) for problem in problems)
-        return refused + execute(
-            self.context, good, self._by_address(options), ceilings, waiting=wait, deadline=deadline
-        )
+        options = self._by_address(options)
+        ended = closed_outcomes(self.context, planned.plan.closed)
+        return refused + ended + execute(self.context, good, options, ceilings, waiting=wait, deadline=deadline)
 
     def _by_address(self, options: ApplyOptions) -> ApplyOptions:
         def addresses(names: frozenset[str]) -> frozenset[str]:
@@ -251,8 +265,7 @@ class Session:
         examples: tuple[Example, ...] = ()
         not_compared = ""
         if review and shown:
-            self._count += 1
-            examples, not_compared = changed_prompts(project, spec, seen.lockfile, self._scratch / str(self._count))
+            examples, not_compared = changed_prompts(project, spec, seen.lockfile, self._folder())
         renamed = renamed_note(self.context, spec, one.pins, plan.realm) if project.complete else ""
         graded = () if spec.job.evaluate is None else plan_notes(spec.job.evaluate, one.desired.spool.rows)
         notes = (*plan.notes, *(note for note in (renamed, not_compared) if note), *graded)
@@ -271,8 +284,7 @@ class Session:
     ) -> Observed:
         spec = one.desired.spec
         api = None if listed is None else self.context.api(spec)
-        creates = self._creates(spec)
-        return observe_job(self.context, one.desired, one.pins, creates, listed, api, options, gone)
+        return observe_job(self.context, one, creates_of(self.context, spec), listed, api, options, gone)
 
     def _observe_after_fetching(
         self, one: RenderedJob, listed: Mapping[str, RemoteBatch], options: ApplyOptions
@@ -306,16 +318,6 @@ class Session:
                         raise
                     continue  # the plan shows the fetch, and why nothing is submitted
         return self._observe(one, listed, options, gone) if fetched or gone else seen
-
-    def _creates(self, spec: JobSpec) -> tuple[Create, ...]:
-        if not self.context.places.ledger.exists():
-            return ()
-        ledger = Ledger(self.context.places.ledger, read_only=True)
-        try:
-            realm = self.context.realm(spec).name
-            return tuple(create for name in self.context.names(spec) for create in ledger.creates(realm, name))
-        finally:
-            ledger.close()
 
 
 def _without_key(spec: JobSpec) -> str:

@@ -125,6 +125,45 @@ def _next_blob(file: IO[bytes], most: int) -> bytes | None:
     return data[:-1]
 
 
+def resolve_commit(folder: Path, revision: str) -> str:
+    """Return the full hash that a revision names. Raises BatchspecError if it names none, or outside git."""
+    run_git(folder, "rev-parse", "--git-dir")
+    try:
+        found = run_git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    except BatchspecError as error:
+        raise BatchspecError(
+            f"git knows no commit {revision}", hint="write a branch, a tag, a hash, or HEAD~1", code="BS803"
+        ) from error
+    return found.decode().strip()
+
+
+def files_at(folder: Path, commit: str, below: str) -> tuple[str, ...]:
+    """Return the files below a folder in a commit."""
+    text = run_git(folder, "ls-tree", "-r", "-z", "--name-only", commit, "--", f"./{below}")
+    return tuple(name for name in text.decode(errors="replace").split("\0") if name)
+
+
+def blob_at(folder: Path, commit: str, path: str) -> str | None:
+    """Return the object that a path names in a commit; None if the commit lacks it.
+
+    A partial clone may lack the object itself: git fetches nothing for batchspec.
+    """
+    try:
+        found = run_git(folder, "rev-parse", "--verify", "--quiet", f"{commit}:./{path}")
+    except BatchspecError:
+        return None
+    return found.decode().strip()
+
+
+def copy_at(folder: Path, commit: str, path: str, target: Path) -> bool:
+    """Write a file's bytes in a commit to `target`; False if the commit lacks it."""
+    name = blob_at(folder, commit, path)
+    with target.open("wb") as file:
+        if name is not None:
+            copy_blob(folder, name, file)
+    return name is not None
+
+
 def commit_of(folder: Path) -> str:
     """Return the commit, with `+` if tracked files differ; empty outside git.
 

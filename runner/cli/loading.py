@@ -53,6 +53,7 @@ def given_choice(
     until: str | None,
     now: str | None,
     named: Sequence[str] = (),
+    closed: bool = False,
 ) -> Choice:
     """Return what the options of plan and apply choose. Raises BatchspecError for an unreadable time."""
     from runner.operations.choice import LIMIT, Choice  # noqa: PLC0415
@@ -66,6 +67,7 @@ def given_choice(
         until=until or "",
         now=None if now is None else _instant(now),
         named=tuple(named),
+        closed=closed,
     )
 
 
@@ -208,6 +210,24 @@ def validate_job_options(
                     hint=f"select {name} too, or leave the option out",
                     code="BS801",
                 )
+
+
+def check_reopen(
+    names: list[str] | None, select: list[str] | None, variables: list[str] | None, *, reopen: bool, no_new: bool
+) -> None:
+    """Refuse `--reopen` without a selection: it could buy all past partitions again. Raises BatchspecError."""
+    if reopen and not (names or select or variables):
+        raise BatchspecError(
+            "--reopen needs a selection: it asks closed partitions again",
+            hint="select partitions with `--select` or `--var`",
+            code="BS802",
+        )
+    if reopen and no_new:
+        raise BatchspecError(
+            "--no-new and --reopen contradict each other: --reopen submits requests",
+            hint="use only one of them",
+            code="BS802",
+        )
 
 
 def _pairs(variables: list[str]) -> dict[str, str]:

@@ -83,6 +83,10 @@ NoNew = Annotated[
     bool,
     typer.Option("--no-new", help="Download, retry and write, but submit no new requests."),
 ]
+Reopen = Annotated[
+    bool,
+    typer.Option("--reopen", help="Ask selected partitions as they are today, closed ones too. May cost money."),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation. Required without a terminal.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")]
 Exact = Annotated[bool, typer.Option("--exact", help="Count the tokens of every request instead of a sample.")]

@@ -27,12 +27,14 @@ from runner.executor.outcome import End, Outcome, Paid, RenderedJob
 from runner.executor.poll import Blocked, BlockedError, PollTarget
 from runner.executor.recover import recover_answers
 from runner.executor.result_fetcher import ResultFetcher
+from runner.executor.save_recovered import save_recovered
 from runner.executor.submit_action import Submitter
 from runner.outputs.writer import write_output
+from runner.planner.kept import drop as drop_kept
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batch_list import BatchListCache
 from runner.reconciler.observe.observe import ApplyOptions, Observed, Resume
-from runner.reconciler.plan.partition_state import closing
+from runner.reconciler.plan.partition_state import Waits, closing
 from runner.reconciler.plan.plan import OutputState, Submit
 from runner.reconciler.plan.plan_limits import PlanLimits
 from runner.state.ledger import Ledger
@@ -163,8 +165,7 @@ class JobRun:
         realm = self._context.realm(self._spec)
         names = self._context.names(self._spec)
         creates = tuple(create for name in names for create in ledger.creates(realm.name, name))
-        desired, pins = self._job.desired, self._job.pins
-        seen = observe_job(self._context, desired, pins, creates, listed, api, self._options, self._fetcher.gone)
+        seen = observe_job(self._context, self._job, creates, listed, api, self._options, self._fetcher.gone)
         self._seen = seen
         if self._priced is None:
             self._priced = frozenset(known.line.batch for known in seen.batches if known.line.cost is not None)
@@ -196,11 +197,14 @@ class JobRun:
         )
 
     def _recover(self, seen: Observed) -> bool:
-        if seen.output_state is OutputState.GOOD or self._running() or seen.plan.submits:
+        if seen.output_state is OutputState.GOOD or self._running() or seen.plan.submits or seen.plan.waits:
             return False
         return recover_answers(self._context, self._spec, seen, self._recovered)
 
     def _finish(self, seen: Observed) -> None:
+        if seen.plan.waits is not None:
+            self._wait(seen, seen.plan.waits)
+            return
         if seen.classification.tally.in_flight:
             # Nothing runs and everything is fetched, so another process is replacing the same results right now.
             self._fetcher.reset()
@@ -213,6 +217,8 @@ class JobRun:
             self._write(seen)
         elif self._spec.partition:
             self._record_partition(seen)
+        if self._spec.partition and not (seen.plan.tally.failed or seen.plan.tally.unknown):
+            drop_kept(self._context.places.kept(self.address))
         self.outcome = self._ended("failed" if seen.plan.exceeds_tolerance else "succeeded")
 
     def _held(self, seen: Observed) -> str:
@@ -223,6 +229,19 @@ class JobRun:
         if not seen.plan.asks_new and seen.plan.held_back:
             return f"{counted(seen.plan.held_back, 'request')} never asked; apply without `--no-new` submits them"
         return ""
+
+    def _wait(self, seen: Observed, waits: Waits) -> None:
+        """End a partition whose requests can't be rendered as they were; its answers are downloaded."""
+        saved = save_recovered(self._context, self._spec, seen) if waits.gone else ""
+        batches = ", ".join(known.line.batch for known in seen.batches) or "none"
+        where = f"; its answers are in {saved}" if saved else ""
+        error = BatchspecError(
+            f"waits: {waits.reason}{where}; batches: {batches}",
+            hint=f"restore it and apply again; or `--reopen --select {self.address}` asks with today's spec what has "
+            "no answer, which may cost money",
+            code="BS611" if waits.gone else "BS610",
+        )
+        self._fail(error)
 
     def _write(self, seen: Observed) -> None:
         output = self._spec.job.output

@@ -11,6 +11,7 @@ from runner.money.estimate import Estimate
 from runner.planner.render import Desired
 from runner.reconciler.observe.batches import BatchRecord
 from runner.reconciler.plan.job_estimate import spent
+from runner.reconciler.plan.partition_state import Waits
 from runner.reconciler.plan.plan import JobPlan
 from runner.state.lockfile_lines import BatchLine, PinsLine
 
@@ -19,12 +20,17 @@ End = Literal["succeeded", "failed", "running", "skipped", "error"]
 
 @dataclass(frozen=True, slots=True)
 class RenderedJob:
-    """A rendered job. `override`: why apply may exceed the budget."""
+    """A rendered job. `override`: why apply may exceed the budget.
+
+    `waits`: why a started partition submits nothing. `restores`: write the missing output of a closed one.
+    """
 
     desired: Desired
     pins: PinsLine
     estimate: Estimate | None = None
     override: str = ""
+    waits: Waits | None = None
+    restores: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from runner.executor.submit import Submission, key_of, submit
 from runner.executor.threads import TransferProgress, run_tasks
 from runner.executor.unconfirmed import CreateGracePeriod, check_unrecognized_batches, supports_idempotency_keys
 from runner.money.token_sample import Spread
+from runner.planner.kept import keep
 from runner.planner.shards import Shard, cut
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batches import unconfirmed_creates
@@ -122,6 +123,8 @@ class Submitter:
         canary = canary_status(self._spec, self._job.pins, seen)
         self._check_safe_to_submit(seen, ledger, listed, canary=canary in {"due", "again"})
         self._lockfile_failed = False
+        if self._spec.partition:
+            keep(self._context.places.kept(self._spec.address), self._job.desired, self._job.pins)
         for action in _submits(seen):
             if _may_submit(action, canary):
                 canary_only = canary == "again" or (canary == "due" and action.round == 1)

@@ -46,9 +46,11 @@ def kept_to(saved: PlanFile, planned: Planned) -> dict[str, PlanLimits]:
     pins = {one.desired.spec.address: one.pins for one in planned.prepared}
     fresh, plans = planned.ceilings(), {job.address: job for job in planned.plan.jobs}
     errors = planned.plan.errors
+    closed = {one.address for one in planned.plan.closed}
     moved = [
         f"{address}: {errors.get(address, 'no spec defines this job any more')}"
         for address in missing_jobs(saved, plans)
+        if address not in closed
     ]
     for job in saved.jobs:
         if job.address in plans:
@@ -63,7 +65,7 @@ def kept_to(saved: PlanFile, planned: Planned) -> dict[str, PlanLimits]:
             hint="nothing was done. Make a new plan with `batchspec plan --out FILE` and have it reviewed",
             code="BS603",
         )
-    return {job.address: job.ceiling.within(fresh[job.address]) for job in saved.jobs}
+    return {job.address: job.ceiling.within(fresh[job.address]) for job in saved.jobs if job.address in fresh}
 
 
 def refuse_unknown(plan: Plan) -> None:

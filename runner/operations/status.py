@@ -14,6 +14,7 @@ from runner.base.digest import sha256_file
 from runner.base.humanize import counted
 from runner.context import Context
 from runner.errors import BatchspecError, Conflict, RateLimited, ServerError, Unreachable
+from runner.executor.creates import creates_of
 from runner.executor.observe_job import rebuild_missing
 from runner.jobspec.loader import JobSpec
 from runner.jobspec.trust import KEY_NAMES
@@ -22,7 +23,6 @@ from runner.reconciler.observe.batch_errors import causes
 from runner.reconciler.observe.batch_list import BatchListCache
 from runner.reconciler.observe.batches import BatchRecord, collect_batches, latest_run
 from runner.reconciler.plan.job_estimate import planned, spent, with_cost
-from runner.state.ledger import Create, Ledger
 from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import BatchLine, CountsField, UsageField
 
@@ -123,14 +123,7 @@ def _gather(context: Context, spec: JobSpec, lists: BatchListCache | None) -> tu
     lockfile = context.lockfile(spec.lock_path)
     api = context.api(spec) if lists is not None else None
     listed = lists.of(api) if lists is not None and api is not None else None
-    creates: tuple[Create, ...] = ()
-    names = context.names(spec)
-    if context.places.ledger.exists():
-        ledger = Ledger(context.places.ledger, read_only=True)
-        try:
-            creates = tuple(c for name in names for c in ledger.creates(realm.name, name))
-        finally:
-            ledger.close()
+    creates = creates_of(context, spec)
     return rebuild_missing(realm, collect_batches(context, spec, lockfile, creates, listed, api))
 
 

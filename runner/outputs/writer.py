@@ -172,6 +172,15 @@ def _check_of(desired: Desired) -> Check:
     return AnswerSchema.of(desired.spec).check
 
 
+def answer_fields(
+    data: bytes, source: AnswerSource, key: str, imported: dict[str, Mapping[str, bytes]], *, saved: bool
+) -> dict[str, Any]:
+    """Return an answer's fields without a row, unchecked; `saved` lines come from an output. Raises StoreError."""
+    if saved:
+        return _kept(_recovered_row(data, source, key), lambda answer: (answer, None))
+    return _row(_answer(data, source, key, imported), None, key, source.batch)
+
+
 def _answer(data: bytes, source: AnswerSource, key: str, imported: dict[str, Mapping[str, bytes]]) -> Answer:
     """Return the answer on an indexed line. Raises StoreError if the file changed since.
 

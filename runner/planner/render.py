@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import jinja2
+import orjson
 
 from runner.errors import InputError, NoInput, Problem, SpecError
 from runner.jobspec.loader import JobSpec
@@ -38,13 +39,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """One job's desired state: requests on disk, their origin, and findings."""
+    """One job's desired state: requests on disk, their origin, and findings.
+
+    `kept_rows` has the input's rows as JSON lines, if they were kept.
+    """
 
     spec: JobSpec
     root: Path
     spool: Spool
     pins: Pins
     findings: tuple[Finding, ...] = ()
+    kept_rows: Path | None = None
 
 
 def render_job(
@@ -56,6 +61,7 @@ def render_job(
     progress: Progress | None = None,
     keep_in: Path | None = None,
     limits: Limits | None = None,
+    templates: Path | None = None,
 ) -> Desired:
     """Render a whole job into `scratch` with at most `jobs` processes (default: one per core).
 
@@ -63,21 +69,13 @@ def render_job(
     then rendered on demand. Raises SpecError for templates, InputError for rows, all problems at once, and WorkerError
     if a worker dies. Raises NoInput for a period without rows, unless `input.empty` allows it.
     """
-    desired = _render(spec, root, scratch, jobs, progress, keep_in, limits)
+    rendering = _Rendering(spec, root, jobs, progress, limits, templates or root)
+    desired = _render(rendering, spec, root, scratch, keep_in)
     _check_rows(desired)
     return desired
 
 
-def _render(
-    spec: JobSpec,
-    root: Path,
-    scratch: Path,
-    jobs: int | None,
-    progress: Progress | None,
-    keep_in: Path | None,
-    limits: Limits | None,
-) -> Desired:
-    rendering = _Rendering(spec, root, jobs, progress, limits)
+def _render(rendering: _Rendering, spec: JobSpec, root: Path, scratch: Path, keep_in: Path | None) -> Desired:
     if keep_in is None:
         return rendering.render(scratch)
     settings = [spec.job.replicates, spec.job.dedupe, spec.job.input.model_dump(mode="json", exclude={"empty"})]
@@ -124,15 +122,22 @@ class _Rendering:
     """One rendering. Raises SpecError if a template does not compile."""
 
     def __init__(
-        self, spec: JobSpec, root: Path, jobs: int | None, progress: Progress | None, limits: Limits | None
+        self,
+        spec: JobSpec,
+        root: Path,
+        jobs: int | None,
+        progress: Progress | None,
+        limits: Limits | None,
+        templates: Path,
     ) -> None:
         self._spec = spec
         self._root = root
+        self._templates_root = templates
         self._processes = cores() if jobs is None else jobs
         self._progress = progress
         self.layout = build_layout(spec, limits)
-        self.templates = Templates(root, self.layout.variables)
-        self._renderer = _compiled(spec, root, self.layout, self.templates)
+        self.templates = Templates(templates, self.layout.variables)
+        self._renderer = _compiled(spec, templates, self.layout, self.templates)
 
     def render(self, scratch: Path) -> Desired:
         job = self._spec.job
@@ -194,7 +199,7 @@ class _Rendering:
             )
         from runner.planner.requests.worker_pool import WorkerPool  # noqa: PLC0415  small inputs need none
 
-        workers = WorkerPool(self._processes, self.layout, self.templates, self._root, scratch)
+        workers = WorkerPool(self._processes, self.layout, self.templates, self._templates_root, scratch)
         return stack.enter_context(workers).render(chain(first_chunks, chunks))
 
 
@@ -211,6 +216,10 @@ def cores() -> int:
 
 def input_rows(desired: Desired) -> Iterator[dict[str, Any]]:
     """Yield the input's rows. Raises InputError if it changed."""
+    if desired.kept_rows is not None:
+        with desired.kept_rows.open("rb") as kept:
+            yield from map(orjson.loads, kept)
+        return
     files = InputFiles()
     for chunk in _input_chunks(desired.root, desired.spec, files):
         for record in rows(chunk):

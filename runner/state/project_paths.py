@@ -79,6 +79,10 @@ class ProjectPaths:
         """Return a job's cached rendering."""
         return self.home / "rendered" / sha256_hex(address.encode())[:32]
 
+    def kept(self, address: str) -> Path:
+        """Return the kept requests of an open partition."""
+        return self.home / "open" / sha256_hex(address.encode())[:32]
+
     @contextlib.contextmanager
     def scratch(self, *, read_only: bool = False) -> Iterator[Path]:
         """Yield a temporary folder. Also remove those of killed processes.

@@ -71,6 +71,7 @@ def plan_lines(plan: Plan) -> Iterator[MachineLine]:
         errors=len(plan.errors),
         over_budget=plan.over_budget,
         offline=plan.offline,
+        closed=len(plan.closed) or None,
     )
 
 

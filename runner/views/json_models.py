@@ -158,6 +158,7 @@ class PlanLine(MachineLine):
     errors: int
     over_budget: tuple[str, ...] = ()
     offline: str = Field(description="Why the service was not asked; empty if it was.")
+    closed: int | None = Field(default=None, description="Closed partitions among the selected jobs; left out if none.")
 
 
 class EventLine(MachineLine):

@@ -17,7 +17,16 @@ from runner.base.visible import visible_line
 from runner.money.estimate import Estimate, total
 from runner.money.prices import usd_text
 from runner.reconciler.plan.plan import Example, JobPlan, Orphan, Plan, Submit
-from runner.views.plan_text import action_text, certainty, money, paid_again, reused_text, to_submit, waiting_lines
+from runner.views.plan_text import (
+    action_text,
+    certainty,
+    closed_text,
+    money,
+    paid_again,
+    reused_text,
+    to_submit,
+    waiting_lines,
+)
 
 LIMIT = 65_000
 """Most characters of the text; GitHub allows 65,536."""
@@ -39,6 +48,7 @@ def markdown(plan: Plan) -> str:
     if plan.offline:
         head += [f"The service was not asked: {code(plan.offline)}.", ""]
     head += [line for text in (*waiting_lines(plan), *plan.later) for line in (code(text), "")]
+    head += [f"{closed_text(plan)}.", ""] if plan.closed else []
     if plan.jobs:
         head += _table(plan.jobs)
     text = "\n".join(head)

@@ -35,6 +35,7 @@ def explain(plan: Plan, *, override: bool = False) -> str:
         named = ", ".join(job.address for job in idle[:_NAMED])
         more = f" and {number(len(idle) - _NAMED)} more" if len(idle) > _NAMED else ""
         lines += [f"{number(len(idle))} jobs with nothing to do: {named}{more}", ""]
+    lines += [closed_text(plan), ""] if plan.closed and (plan.changes or plan.jobs or plan.errors) else []
     for orphan in plan.orphans:
         lines += [*orphan_lines(orphan), ""]
     for address, message in plan.errors.items():
@@ -190,7 +191,8 @@ def action_text(action: Action) -> str:
         case Adopt():
             return f"= adopt  batch {action.batch} ({counted(action.requests, 'request')}): {action.reason}"
         case Hold():
-            return f"! hold   {counted(action.requests, 'request')}: {action.reason}"
+            what = f"{counted(action.requests, 'request')}: " if action.requests else ""
+            return f"! hold   {what}{action.reason}"
         case Write():
             return f"> write  {action.path}: {action.reason}"
         case _:
@@ -212,6 +214,8 @@ def _summary(plan: Plan) -> str:
     facts += [f"{counted(cancels, 'batch', 'batches')} to cancel"] if cancels else []
     if plan.errors:
         facts.append(f"{counted(len(plan.errors), 'job')} with errors")
+    if plan.closed and not (plan.changes or plan.jobs or plan.errors):
+        return f"Nothing to do: {closed_text(plan)}."
     if not plan.changes and not plan.errors:
         broken = [job.address for job in plan.jobs if job.tally.failed]
         again = (
@@ -219,6 +223,17 @@ def _summary(plan: Plan) -> str:
         )
         return f"Nothing to do: {', '.join(facts[1:])}.{again}"
     return f"Plan: {', '.join(facts)}."
+
+
+def closed_text(plan: Plan) -> str:
+    """Return how many partitions are closed, and how many of them were asked with an earlier template."""
+    closed, earlier = len(plan.closed), sum(one.earlier for one in plan.closed)
+    failed = sum(one.failed for one in plan.closed)
+    facts = [f"{counted(closed, 'partition')} closed"]
+    if earlier:
+        facts.append(f"{'all' if earlier == closed else number(earlier)} asked with an earlier template")
+    facts += [f"{number(failed)} with more failures than tolerated"] if failed else []
+    return ", ".join(facts)
 
 
 def reused_text(plan: Plan, reused: int) -> str:

@@ -84,7 +84,7 @@ def test_a_partition_whose_input_is_gone_is_told_and_stops_no_other(daily: Path)
     (daily / f"data/{DAYS[0]}.jsonl").unlink()
     told = batchspec(daily, "verify", "--job", "daily", expect=1)
     assert f"daily[date={DAYS[1]}]: verified\n" in told
-    gone = told.partition(f"daily[date={DAYS[0]}]: rendering failed\n")[2]
+    gone = told.partition(f"daily[date={DAYS[0]}]: not verified\n")[2]
     assert f"data/{DAYS[0]}.jsonl" in gone
     assert "done" in batchspec(daily, "status", "--job", f"daily[date={DAYS[0]}]")
 

@@ -45,6 +45,8 @@ ELSEWHERE = {
     "BS413": "tests/executor/test_proof.py::test_answers_of_a_batch_that_never_was_are_refused",
     "BS510": "tests/docs/test_errors.py::test_a_batch_that_contradicts",
     "BS511": "tests/executor/test_queue_refusals.py::test_a_shard_that_never_fits_stops_the_job",
+    "BS610": "tests/executor/test_partitions.py::test_an_open_partition_finishes_as_it_started",
+    "BS611": "tests/executor/test_partitions.py::test_input_that_is_gone",
     "BS606": "tests/docs/test_errors.py::test_more_than_the_plan_said",
 }
 """Codes that no command gives by itself, and the tests that provoke them."""

@@ -64,7 +64,7 @@ def test_a_partition_that_is_triggered_twice_and_late_is_asked_once(forge: Forge
     assert made[0] == made[1]
     assert len(made[0]) == 1, "one batch at the service, whoever asked"
     told = forge.sh(root, nightly, key=True)
-    assert "Nothing to do: 6 reused." in told or "wrote out/2026-11-23.jsonl" in told
+    assert "Nothing to do: 1 partition closed." in told or "wrote out/2026-11-23.jsonl" in told
 
 
 def batches(clone: Path) -> set[str]:

@@ -15,7 +15,7 @@ import typer
 from runner.base.duration import parse_duration
 from runner.cli import signals
 from runner.cli.commands.eval_ import GATE_CODE, show_evaluations
-from runner.cli.loading import choice_of, choose, given_choice, read_project, validate_job_options
+from runner.cli.loading import check_reopen, choice_of, choose, given_choice, read_project, validate_job_options
 from runner.cli.options import (
     AskUnknown,
     Due,
@@ -31,6 +31,7 @@ from runner.cli.options import (
     Now,
     Provider,
     Prune,
+    Reopen,
     RetryFailed,
     Select,
     Since,
@@ -89,6 +90,7 @@ def apply(
     retry_failed: RetryFailed = None,
     prune: Prune = False,
     no_new: NoNew = False,
+    reopen: Reopen = False,
     override: Annotated[
         str | None,
         typer.Option("--budget-override", metavar="REASON", help="Exceed a budget. The lockfile records the reason."),
@@ -128,7 +130,9 @@ def apply(
             until=until,
             now=now,
             named=(*(ask_unknown or ()), *(retry_failed or ())),
+            closed=reopen,
         )
+        check_reopen(job, select, var, reopen=reopen and plan_file is None, no_new=no_new)
         project = read_project(None if plan_file else paths, var, provider, allow_partial=True)
         saved = None if plan_file is None else signed_plan(plan_file, project)
         found = choose(project, choice_of(choice, saved), Scope.RUN, strict=strict)
@@ -136,7 +140,7 @@ def apply(
         if plan_file is not None and saved is not None:
             chosen = planned_jobs(saved, plan_file, project, chosen)
         validate_job_options(project, chosen, ask_unknown, retry_failed, prune=prune)
-        options = ApplyOptions(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new)
+        options = ApplyOptions(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new, reopen)
         with (
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
             open_project(project, watcher=lines or terminal, jobs=jobs) as opened,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from runner.cli.loading import choice_of, choose, given_choice, read_project, validate_job_options
+from runner.cli.loading import check_reopen, choice_of, choose, given_choice, read_project, validate_job_options
 from runner.cli.options import (
     AskUnknown,
     Due,
@@ -28,6 +28,7 @@ from runner.cli.options import (
     Paths,
     Provider,
     Prune,
+    Reopen,
     RetryFailed,
     Select,
     Since,
@@ -65,6 +66,7 @@ def plan(
     retry_failed: RetryFailed = None,
     prune: Prune = False,
     no_new: NoNew = False,
+    reopen: Reopen = False,
     within: Annotated[
         Path | None,
         typer.Option("--within", metavar="FILE", help="Plan only a saved plan's jobs, and fail beyond its limits."),
@@ -112,7 +114,9 @@ def plan(
             until=until,
             now=now,
             named=(*(ask_unknown or ()), *(retry_failed or ())),
+            closed=reopen,
         )
+        check_reopen(job, select, var, reopen=reopen, no_new=no_new)
         with _reviewed(wanted=form == "markdown" and not as_json):
             project = read_project(paths, var, provider, allow_partial=True)
             bound = None if within is None else saved_plan(within, project)
@@ -121,7 +125,7 @@ def plan(
         if within is not None and bound is not None:
             chosen = planned_jobs(bound, within, project, chosen)
         validate_job_options(project, chosen, ask_unknown, retry_failed, prune=prune)
-        options = ApplyOptions(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new)
+        options = ApplyOptions(frozenset(ask_unknown or ()), frozenset(retry_failed or ()), prune, no_new, reopen)
         with (
             Terminal(verbose=verbose, log_format=log_format, no_color=no_color) as terminal,
             open_project(project, watcher=terminal, jobs=jobs, reads=True) as opened,
@@ -169,6 +173,7 @@ def _to_apply(
         *(part for one in sorted(options.retry_failed) for part in ("--retry-failed", one)),
         *(("--prune",) if options.prune else ()),
         *(("--no-new",) if options.no_new else ()),
+        *(("--reopen",) if options.reopen else ()),
     ]
     return shlex.join(["batchspec", "apply", str(out), *arguments])
 

@@ -96,8 +96,8 @@ def _differences(
     import tempfile  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 
+    from runner.operations.earlier_spec import earlier  # noqa: PLC0415
     from runner.planner.render import first_requests  # noqa: PLC0415
-    from runner.report.examples import earlier  # noqa: PLC0415
     from runner.report.git import Git  # noqa: PLC0415
 
     commit = Git(project.root).resolve(revision)

@@ -9,7 +9,7 @@ from typing import Any
 from runner.base.digest import digest_json
 from runner.jobspec.loader import JobSpec
 
-_NOT_PINNED = {
+NOT_PINNED = {
     "provider",
     "webhook",
     "budget",
@@ -24,7 +24,7 @@ _NOT_PINNED = {
     "tags",
 }
 """Fields that change how answers are obtained, not which answers or their format."""
-_LEFT_OUT: Any = {**dict.fromkeys(_NOT_PINNED, True), "input": {"empty"}}
+_LEFT_OUT: Any = {**dict.fromkeys(NOT_PINNED, True), "input": {"empty"}}
 _MAX_SHOWN = 80
 """Longest parameter text that the lockfile shows."""
 _MAX_DEPTH = 2

@@ -85,6 +85,14 @@ class Spool:
             self._rendered = self._render_now().folder
             self._render_now = None
 
+    def files(self) -> list[Path]:
+        """Return the files that a copy of this spool needs. Call `ensure_lines` before."""
+        names = (self._rendered / "segments").read_text(encoding="utf-8").split()
+        return [
+            *(self.folder / name for name in ("rows", "ids")),
+            *(self._rendered / name for name in ("spans", "segments", *names)),
+        ]
+
     @property
     def occurrences(self) -> int:
         """Return the number of request occurrences, equal ones included."""

@@ -54,12 +54,16 @@ class Resume(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """What the user asked for, by job address. `retry_failed` covers only batches in `ended`, None means all."""
+    """What the user asked for, by job address. `retry_failed` covers only batches in `ended`, None means all.
+
+    `reopen` renders partitions as they are today.
+    """
 
     ask_unknown: frozenset[str] = frozenset()
     retry_failed: frozenset[str] = frozenset()
     prune: bool = False
     no_new: bool = False
+    reopen: bool = False
     ended: frozenset[str] | None = None
     resume: Resume | None = None
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 from runner.reconciler.plan.classify import KeyCounts
 from runner.state.lockfile import Lockfile
-from runner.state.lockfile_lines import BatchLine, OutputLine, PartitionField
+from runner.state.lockfile_lines import BatchLine, OutputLine, PartitionField, PinsLine
 
 
 class PartitionState(Enum):
@@ -17,6 +18,17 @@ class PartitionState(Enum):
     OPEN = "open"
     CLOSED = "closed"
     CLOSED_FAILED = "closed, failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Why a started partition submits and writes nothing: its requests can't be rendered as they were.
+
+    `gone` means that its input is gone, so that its answers are saved without rows.
+    """
+
+    reason: str
+    gone: bool = False
 
 
 def partition_states(lockfile: Lockfile) -> Mapping[str, PartitionState]:
@@ -39,6 +51,34 @@ def partition_states(lockfile: Lockfile) -> Mapping[str, PartitionState]:
             [output for name in names for output in outputs.get(name, ())],
         )
     return found
+
+
+def fixed_pins(lockfile: Lockfile, address: str) -> PinsLine | None:
+    """Return the pins under which a started partition finishes; None if the lockfile has none.
+
+    They are those of its output if no batch came later, else those of its newest batch that has pins.
+    """
+    names = frozenset(lockfile.aliases(address))
+    batches = [batch for batch in lockfile.batches.values() if batch.job in names]
+    outputs = [output for output in lockfile.outputs.values() if output.job in names and output.pins]
+    later = [output for output in outputs if _is_newest(output, batches)]
+    newest = max((batch for batch in batches if batch.pins), key=lambda b: (b.created_at, b.batch), default=None)
+    found: Sequence[BatchLine | OutputLine] = later or ([newest] if newest is not None else outputs)
+    return lockfile.pins.get(found[0].pins or "") if found else None
+
+
+def same_question(one: PinsLine, other: PinsLine) -> bool:
+    """Return whether two pins differ in their input at most."""
+    return all(getattr(one, name) == getattr(other, name) for name in _QUESTION)
+
+
+_QUESTION = ("model", "format", "endpoint", "parameters", "templates", "spec")
+
+
+def _is_newest(output: OutputLine, batches: Sequence[BatchLine]) -> bool:
+    if output.partition is None:
+        return all(batch.ended for batch in batches)
+    return output.partition.batches == len(batches)
 
 
 def closing(lockfile: Lockfile, address: str, tally: KeyCounts, *, exceeds_tolerance: bool) -> PartitionField:

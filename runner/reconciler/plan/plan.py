@@ -12,6 +12,7 @@ from enum import Enum
 
 from runner.money.estimate import Estimate
 from runner.reconciler.plan.classify import KeyCounts
+from runner.reconciler.plan.partition_state import Waits
 from runner.reconciler.plan.reasons import RowChanges, rows_changed, why_new
 from runner.state.lockfile_lines import PinsLine
 
@@ -173,11 +174,12 @@ class JobPlan:
     warnings: tuple[str, ...] = ()
     unknown_batches: tuple[str, ...] = ()
     unproven: int = 0
+    waits: Waits | None = None
 
     @property
     def changes(self) -> bool:
         """Whether apply has anything to do or to report."""
-        return bool(self.held_back) or any(not isinstance(action, Hold) for action in self.actions)
+        return bool(self.held_back or self.waits) or any(not isinstance(action, Hold) for action in self.actions)
 
     @property
     def removed(self) -> int:
@@ -226,6 +228,15 @@ class Orphan:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedPartition:
+    """A closed partition: nothing of it is read. `earlier`: it was asked with another template."""
+
+    address: str
+    failed: bool
+    earlier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The plan of all jobs. `offline`: why the service was not asked. `errors`: why jobs can't be planned.
 
@@ -240,6 +251,7 @@ class Plan:
     codes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     later: tuple[str, ...] = ()
     waiting: dict[str, str] = field(default_factory=dict)
+    closed: tuple[ClosedPartition, ...] = ()
 
     @property
     def changes(self) -> bool:
