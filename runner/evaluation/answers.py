@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Outcome(IntEnum):
@@ -34,11 +33,11 @@ UNSETTLED = frozenset({"not_submitted", "unanswered", "in_flight", "unknown"})
 _CUT_OFF = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "incomplete"})
 """Finish reasons of answers that the token limit cut off (OpenAI's and Anthropic's API references)."""
 _REFUSED = frozenset({"refusal", "content_filter"})
+_GRADED = Outcome.GRADED
 _FENCE = re.compile(r"^```[a-zA-Z]*\n(.*)\n```$", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One answer. `outcome` is GRADED unless there is nothing to grade; `settled` is False before the final answer."""
 
     text: str | None
@@ -63,6 +62,15 @@ MISSING = Answer(None, None, None, None, Outcome.FAILED)
 
 def read_answer(row: Mapping[str, Any]) -> Answer:
     """Return the answer in an output row, of any format."""
+    if (
+        row.get("finish_reason") == "stop"
+        and row.get("parsed", row) is None
+        and row.get("refusal") is None
+        and row.get("error", row) is None
+        and row.get("tool_calls") is None
+        and type(text := row.get("text")) is str
+    ):
+        return Answer(text, None, None, None, _GRADED)
     error = row.get("error")
     code = error.get("code") if isinstance(error, dict) else row.get("error_code") or None
     text, refusal, reason = row.get("text"), row.get("refusal"), row.get("finish_reason")

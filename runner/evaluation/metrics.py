@@ -12,7 +12,7 @@ import numpy as np
 
 from runner.evaluation.answers import OUTCOME_NAMES
 from runner.evaluation.scoring import GraderScores, ScoreTable
-from runner.evaluation.statistics.agreement import confusion, f1_scores, macro_f1, macro_f1_draws
+from runner.evaluation.statistics.agreement import cluster_confusions, confusion, f1_scores, macro_f1, macro_f1_draws
 from runner.evaluation.statistics.intervals import (
     Floats,
     Interval,
@@ -154,7 +154,8 @@ def _label_metrics(
     if "macro_f1" in grader.metrics and len(rows):
         tables: Any = table
         if groups < len(rows):
-            tables = [confusion_of(scores, rows[clusters == number], len(grader.labels)) for number in range(groups)]
+            each = np.repeat(clusters, scores.found.shape[1])
+            tables = cluster_confusions(*_labels(scores, rows), len(grader.labels), each)
         digest = hashlib.sha256(f"{seed} {name} {selected}".encode()).digest()
         yield metric("macro_f1", macro_f1(table), macro_f1_draws(tables, digest))
     for label, value in zip(grader.labels, f1_scores(table), strict=True):
@@ -163,10 +164,12 @@ def _label_metrics(
 
 
 def confusion_of(scores: GraderScores, rows: Ints, labels: int) -> Ints:
-    """Return counts [expected, found] of all replicates of some rows."""
-    return confusion(
-        scores.expected[rows].astype(np.int64).ravel(), scores.found[rows].astype(np.int64).ravel(), labels
-    )
+    """Return confusion counts [expected, found] of all replicates of some rows."""
+    return confusion(*_labels(scores, rows), labels)
+
+
+def _labels(scores: GraderScores, rows: Ints) -> tuple[Ints, Ints]:
+    return scores.expected[rows].astype(np.int64).ravel(), scores.found[rows].astype(np.int64).ravel()
 
 
 def score_interval(values: Floats, clusters: Ints) -> Interval:

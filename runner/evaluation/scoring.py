@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -20,11 +21,11 @@ import orjson
 from runner.errors import Problem, SpecError
 from runner.evaluation.answers import MISSING, Answer, Outcome, read_answer
 from runner.evaluation.expectations import GradingError
-from runner.evaluation.graders.compiled import Grade, Grading, compile_grader
+from runner.evaluation.graders.compiled import Grading, compile_grader
 from runner.evaluation.graders.python_client import PythonGrading
 from runner.evaluation.statistics.agreement import pass_at_k
 from runner.evaluation.statistics.intervals import Floats, Ints, merged_clusters
-from runner.jobspec.evaluate_options import Evaluate, PythonGrader
+from runner.jobspec.evaluate_options import Evaluate, LabelGrader, PythonGrader
 from runner.jobspec.loader import JobSpec
 from runner.jobspec.output_options import Output
 from runner.outputs.reader import output_rows
@@ -36,6 +37,8 @@ MAX_SLICE_VALUES = 50
 """Different values of a slice column that are shown; rows with further ones count in the total only."""
 MAX_WORST = 20
 """Rows with low scores that are kept for display."""
+_GRADED = Outcome.GRADED
+_EXACT = (0.0, 1.0)
 AnswersOf = Callable[[str, int], Answer | None]
 """Returns the answer of a row id and a replicate; None if the output has no such row."""
 
@@ -161,7 +164,10 @@ class _InOrder:
 
     def of(self, row_id: str, replicate: int) -> Answer | None:
         row = self._next
-        if row is None or id_text(row.get("id")) != row_id or _replicate(row) != replicate:
+        if row is None:
+            return None
+        found = row.get("id")
+        if (found if type(found) is str else id_text(found)) != row_id or _replicate(row) != replicate:
             return None
         self._next = next(self._rows, None)
         return read_answer(row)
@@ -169,14 +175,14 @@ class _InOrder:
 
 def _replicate(row: Mapping[str, Any]) -> int:
     value = row.get("replicate")
-    return int(value) if value not in {None, ""} else 0
+    return 0 if value is None or value == "" else int(value)
 
 
 class _Slices:
     """Row numbers by slice columns' values."""
 
     def __init__(self, columns: Iterable[str]) -> None:
-        self._rows: dict[str, dict[str, list[int]]] = {column: {} for column in columns}
+        self._rows: dict[str, dict[str, array[int]]] = {column: {} for column in columns}
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
         for column, values in self._rows.items():
@@ -187,11 +193,11 @@ class _Slices:
                 )
             value = id_text(row[column])
             if value in values or len(values) < MAX_SLICE_VALUES:
-                values.setdefault(value, []).append(number)
+                values.setdefault(value, array("q")).append(number)
 
     def arrays(self) -> dict[str, dict[str, Ints]]:
         return {
-            column: {value: np.array(rows, np.int64) for value, rows in sorted(values.items())}
+            column: {value: np.frombuffer(rows, np.int64) for value, rows in sorted(values.items())}
             for column, values in self._rows.items()
         }
 
@@ -214,13 +220,18 @@ def _table(
     spec, rows, replicates = desired.spec, desired.spool.rows, desired.spool.replicates
     evaluate = spec.job.evaluate
     assert evaluate is not None
-    arrays = {name: _Arrays(rows, replicates) for name in gradings}
+    results = {
+        name: _Results(grading, rows, replicates, has_labels=isinstance(evaluate.graders[name], LabelGrader))
+        for name, grading in gradings.items()
+    }
+    graders = [one.add for one in results.values()]
     present = np.zeros(rows, bool)
     slices, labels = _Slices(evaluate.slices), _Numbers()
     unsettled = 0
     for number, (encoded, row) in enumerate(zip(desired.spool.ids(), input_rows(desired), strict=True)):
-        row_id = id_text(orjson.loads(encoded))
-        slices.add(number, row)
+        row_id = _decoded_id(encoded)
+        if evaluate.slices:
+            slices.add(number, row)
         if evaluate.cluster is not None:
             labels.add(_cluster_value(row, evaluate.cluster))
         for replicate in range(replicates):
@@ -235,11 +246,15 @@ def _table(
             else:
                 present[number] = True
             unsettled += not answer.settled
-            for name, grading in gradings.items():
-                arrays[name].set(number, replicate, _graded(grading, answer, row, row_id))
+            try:
+                for add in graders:
+                    add(answer, row)
+            except GradingError as error:
+                message = f"row {row_id[:80]}: {error.message}"
+                raise GradingError(message, hint=error.hint, code=error.code) from error
     keys = np.concatenate([block.records["digest"] for block in desired.spool.blocks()]) if rows else np.array([])
     _, same_request = np.unique(keys, return_inverse=True)
-    by_column = (np.array(labels.numbers, np.int64),) if evaluate.cluster is not None else ()
+    by_column = (np.frombuffer(labels.numbers, np.int64),) if evaluate.cluster is not None else ()
     return ScoreTable(
         rows,
         replicates,
@@ -247,20 +262,16 @@ def _table(
         merged_clusters(same_request.astype(np.int64), *by_column) if rows else np.zeros(0, np.int64),
         evaluate.cluster or "",
         slices.arrays(),
-        {name: made.finished(evaluate) for name, made in arrays.items()},
+        {name: one.finished(evaluate) for name, one in results.items()},
         unsettled,
     )
 
 
-def _graded(grading: Grading, answer: Answer, row: Mapping[str, Any], row_id: str) -> Grade:
-    """Grade one answer. Without a gradable answer, the expectation still counts for labels."""
-    try:
-        if answer.outcome is Outcome.GRADED:
-            return grading(answer, row)
-        nothing = grading(Answer(None, None, None, None, answer.outcome), row)
-        return Grade(0.0, answer.outcome, nothing.expected, -1, dict.fromkeys(nothing.fields, 0.0))
-    except GradingError as error:
-        raise GradingError(f"row {row_id[:80]}: {error.message}", hint=error.hint, code=error.code) from error
+def _decoded_id(encoded: bytes) -> str:
+    """Return `id_text` of an id in JSON."""
+    if encoded[:1] == b'"' and b"\\" not in encoded:
+        return encoded[1:-1].decode()
+    return id_text(orjson.loads(encoded))
 
 
 def _cluster_value(row: Mapping[str, Any], column: str) -> str:
@@ -276,38 +287,52 @@ class _Numbers:
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
-        self.numbers: list[int] = []
+        self.numbers = array("q")
 
     def add(self, value: str) -> None:
         self.numbers.append(self._known.setdefault(value, len(self._known)))
 
 
-class _Arrays:
-    """One grader's results during grading."""
+class _Results:
+    """The results of one grader, which grow with each answer: typed arrays, as NumPy sets single items slowly."""
 
-    def __init__(self, rows: int, replicates: int) -> None:
-        self._scores = np.zeros((rows, replicates))
-        self._outcomes = np.zeros((rows, replicates), np.int8)
-        self._expected = np.full((rows, replicates), -1, np.int16)
-        self._found = np.full((rows, replicates), -1, np.int16)
+    def __init__(self, grading: Grading, rows: int, replicates: int, *, has_labels: bool) -> None:
+        self._grading = grading
+        self._shape = rows, replicates
+        self._has_labels = has_labels
+        self._scores, self._outcomes = array("d"), array("b")
+        self._expected, self._found = array("h"), array("h")
         self._fields: dict[str, Floats] = {}
 
-    def set(self, row: int, replicate: int, grade: Grade) -> None:
-        at = row, replicate
-        self._scores[at] = round(grade.score, 6)
-        self._outcomes[at] = grade.outcome
-        self._expected[at], self._found[at] = grade.expected, grade.found
-        for name, score in grade.fields.items():
-            if name not in self._fields:
-                self._fields[name] = np.zeros(self._scores.shape)
-            self._fields[name][at] = score
+    def add(self, answer: Answer, row: Mapping[str, Any]) -> None:
+        """Grade the next answer. One without anything to grade scores 0, but its expectation counts for labels."""
+        if answer.outcome is _GRADED:
+            score, outcome, expected, found, fields = self._grading(answer, row)
+        else:
+            nothing = self._grading(Answer(None, None, None, None, answer.outcome), row)
+            score, outcome, expected, found = 0.0, answer.outcome, nothing.expected, -1
+            fields = dict.fromkeys(nothing.fields, 0.0)
+        self._scores.append(score if score in _EXACT else round(score, 6))
+        self._outcomes.append(outcome)
+        if self._has_labels:
+            self._expected.append(expected)
+            self._found.append(found)
+        if fields:
+            at = divmod(len(self._scores) - 1, self._shape[1])
+            for name, field_score in fields.items():
+                if name not in self._fields:
+                    self._fields[name] = np.zeros(self._shape)
+                self._fields[name][at] = field_score
 
     def finished(self, evaluate: Evaluate) -> GraderScores:
+        scores = np.frombuffer(self._scores, np.float64).reshape(self._shape)
+        if not self._has_labels:
+            self._expected = self._found = array("h", [-1]) * scores.size
         return GraderScores(
-            self._scores,
-            across_replicates(self._scores, evaluate.across),
-            self._outcomes,
-            self._expected,
-            self._found,
-            {name: across_replicates(scores, "mean") for name, scores in sorted(self._fields.items())},
+            scores,
+            across_replicates(scores, evaluate.across),
+            np.frombuffer(self._outcomes, np.int8).reshape(self._shape),
+            np.frombuffer(self._expected, np.int16).reshape(self._shape),
+            np.frombuffer(self._found, np.int16).reshape(self._shape),
+            {name: across_replicates(field, "mean") for name, field in sorted(self._fields.items())},
         )

@@ -153,8 +153,8 @@ def output_rows(path: Path, output: Output) -> Iterator[Mapping[str, Any] | None
     """Yield each row with its file's columns, None for an invalid line. Raises StoreError."""
     try:
         if output.kind == "jsonl":
-            with _unpacked(path) as stream, io.BufferedReader(cast("io.RawIOBase", stream)) as lines:
-                yield from map(_row, lines)
+            with _unpacked(path) as stream:
+                yield from map(_row, _buffered(stream))
         else:
             yield from _csv_rows(path) if output.kind == "csv" else _parquet_rows(path)
     except _broken(path) as error:
@@ -189,6 +189,11 @@ def _row(line: bytes) -> Mapping[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return row if isinstance(row, dict) else None
+
+
+def _buffered(stream: IO[bytes]) -> IO[bytes]:
+    """Return a stream with fast lines: those of decompressing streams are slow."""
+    return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stream))
 
 
 def _unpacked(path: Path) -> IO[bytes]:

@@ -15,7 +15,9 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from bench.coverage import coverage, difference, mean, share
 from runner.evaluation.statistics.agreement import (
+    cluster_confusions,
     cohen_kappa,
     confusion,
     f1_scores,
@@ -211,3 +213,23 @@ def test_bootstrap_draws_are_the_same_each_time() -> None:
 
 def test_the_smallest_detectable_difference() -> None:
     assert smallest_detectable(assumed_se(400)) == pytest.approx(2.8 * math.sqrt(0.1 / 400))
+
+
+def test_confusion_counts_of_clusters() -> None:
+    random = np.random.default_rng(5)
+    expected, found = random.integers(-1, 4, 200), random.integers(-1, 5, 200)
+    clusters = np.unique(random.integers(0, 60, 200), return_inverse=True)[1].astype(np.int64)
+    whole = [confusion(expected[clusters == one], found[clusters == one], 3) for one in range(clusters.max() + 1)]
+    assert np.array_equal(cluster_confusions(expected, found, 3, clusters), np.array(whole))
+
+
+def test_clusters_that_share_a_row_are_joined() -> None:
+    chain = np.array([0, 0, 1, 1, 2, 2, 3]), np.array([9, 8, 8, 7, 7, 6, 5])
+    assert merged_clusters(*chain).tolist() == [0, 0, 0, 0, 0, 0, 1]
+    assert merged_clusters(np.arange(4), np.array([1, 0, 1, 2])).tolist() == [0, 1, 0, 2]
+
+
+def test_simulated_coverage_of_three_settings() -> None:
+    simulated = (share(200, 0.8, 40, 0.2), mean(300, 0.5, 30, 0.3), difference(300, 0.1, 0.05, 60, 0.2))
+    for setting in simulated:
+        assert 0.92 <= coverage(setting, 600) <= 0.98, setting

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import re2
 
-from runner.evaluation.answers import Answer, Outcome
+from runner.evaluation.answers import Answer, Outcome, json_of
 from runner.evaluation.expectations import Expectation, GradingError, Row, expectation
 from runner.evaluation.graders.json_values import same
 from runner.evaluation.graders.numbers import parse_number
@@ -34,8 +34,7 @@ from runner.planner.templates.step_limit import RowError
 OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Grade:
+class Grade(NamedTuple):
     """A score from 0 to 1. `outcome` is NO_ANSWER without anything to grade.
 
     `expected` and `found` are positions in the labels, -1 for none; `fields` are scores by JSON key.
@@ -45,10 +44,11 @@ class Grade:
     outcome: Outcome = Outcome.GRADED
     expected: int = -1
     found: int = -1
-    fields: dict[str, float] = field(default_factory=dict)
+    fields: Mapping[str, float] = MappingProxyType({})
 
 
 NOTHING = Grade(0.0, Outcome.NO_ANSWER)
+_RIGHT, _WRONG = Grade(1.0), Grade(0.0)
 Grading = Callable[[Answer, Row], Grade]
 Model = (
     ExactGrader
@@ -91,12 +91,20 @@ def compile_grader(name: str, model: Model, templates: Templates) -> Grading:
 def _graded_text(model: Any) -> Callable[[Answer], str | None]:
     """Return a function from an answer to its graded text."""
     path, extract = model.answer or "text", extractor(model.extract)
+    if path == "text":
+        if model.extract is None:
+            return lambda answer: answer.text
+        return lambda answer: None if answer.text is None else extract(answer.text)
 
     def graded(answer: Answer) -> str | None:
         value = answer.at(path)
         return None if value is None else extract(text_of(value))
 
     return graded
+
+
+def _grade(is_right: bool) -> Grade:
+    return _RIGHT if is_right else _WRONG
 
 
 def _members(value: Any) -> list[Any]:
@@ -110,7 +118,7 @@ def _exact(model: ExactGrader, expect: Expectation) -> Grading:
         text = graded(answer)
         if text is None:
             return NOTHING
-        return Grade(float(normalize(text) in {normalize(text_of(one)) for one in _members(expect(row))}))
+        return _grade(normalize(text) in {normalize(text_of(one)) for one in _members(expect(row))})
 
     return grade
 
@@ -125,17 +133,17 @@ def _contains(model: ContainsGrader, parts: Sequence[Expectation]) -> Grading:
             return NOTHING
         plain = normalize(text)
         wanted = [normalize(text_of(one)) for part in parts for one in _members(part(row))]
-        return Grade(float(decide(one in plain for one in wanted)))
+        return _grade(decide(one in plain for one in wanted))
 
     return grade
 
 
 def _regex(model: RegexGrader) -> Grading:
-    graded, pattern = _graded_text(model), re2.compile(model.pattern)
+    graded, search = _graded_text(model), re2.compile(model.pattern).search
 
     def grade(answer: Answer, _row: Row) -> Grade:
         text = graded(answer)
-        return NOTHING if text is None else Grade(float(pattern.search(text) is not None))
+        return NOTHING if text is None else _grade(search(text) is not None)
 
     return grade
 
@@ -152,8 +160,8 @@ def _number(model: NumberGrader, expect: Expectation, label: str) -> Grading:
         for one in _members(expect(row)):
             wanted = _expected_number(one, label)
             if abs(number - wanted) <= (tolerance * abs(wanted) if is_share else tolerance):
-                return Grade(1.0)
-        return Grade(0.0)
+                return _RIGHT
+        return _WRONG
 
     return grade
 
@@ -208,7 +216,7 @@ def _choice(model: ChoiceGrader, expect: Expectation, options: Sequence[Expectat
         wanted = {letter_of(text_of(one), texts) for one in _members(expect(row))}
         if None in wanted:
             raise GradingError(f"{label}: the expected answer is none of the options", code="BS901")
-        return Grade(float(found in wanted))
+        return _grade(found in wanted)
 
     return grade
 
@@ -240,22 +248,22 @@ def _json(model: JsonGrader, expect: Expectation, label: str) -> Grading:
         if extract_text is None:
             return value
         text = None if answer.text is None else extract_text(answer.text)
-        return None if text is None else Answer(text, None, None, None, Outcome.GRADED).at("parsed")
+        return json_of(text)
 
     def grade(answer: Answer, row: Row) -> Grade:
         value = value_of(answer)
         wanted = _expected_json(expect(row), label)
         if value is None:
             return NOTHING if not model.fields else Grade(0.0, Outcome.NO_ANSWER, fields=_no_fields(wanted))
-        score = float(same(value, wanted, subset=subset, unordered=unordered))
+        is_same = same(value, wanted, subset=subset, unordered=unordered)
         if not model.fields or not isinstance(wanted, dict):
-            return Grade(score)
+            return _grade(is_same)
         given = value if isinstance(value, dict) else {}
         fields = {
             name: float(name in given and same(given[name], one, subset=subset, unordered=unordered, path=(name,)))
             for name, one in wanted.items()
         }
-        return Grade(score, fields=fields)
+        return Grade(float(is_same), fields=fields)
 
     return grade
 
@@ -268,7 +276,7 @@ def _expected_json(value: Any, label: str) -> Any:
     """Return an expectation as a JSON value; a text is JSON, as in CSV columns."""
     if not isinstance(value, str):
         return value
-    wanted = Answer(value, None, None, None, Outcome.GRADED).at("parsed")
+    wanted = json_of(value)
     if wanted is None:
         raise GradingError(f"{label}: expects {value[:80]!r}, which is not JSON", code="BS901")
     return wanted

@@ -54,7 +54,7 @@ def extractor(extract: Extract | None) -> Callable[[str], str | None]:
         return lambda text: _json_value(text, path, last=last)
     letters = LETTERS.match(extract.letter)
     pattern = re2.compile(rf"\b([{letters[1]}-{letters[2]}])\b" if letters else extract.regex)
-    return lambda text: _match(pattern, text, last=last)
+    return lambda text: _last_match(pattern, text) if last else _part(pattern.search(text))
 
 
 def word_tokens(text: str) -> list[str]:
@@ -90,14 +90,23 @@ def _line(text: str, *, last: bool) -> str | None:
     return (lines[-1] if last else lines[0]) if lines else None
 
 
-def _match(pattern: Any, text: str, *, last: bool) -> str | None:
-    found = None
-    for match in pattern.finditer(text):
-        groups = [group for group in match.groups() if group is not None]
-        found = groups[0] if groups else match.group(0)
-        if not last:
-            break
-    return found
+def _last_match(pattern: Any, text: str) -> str | None:
+    match = None
+    for match in pattern.finditer(text):  # noqa: B007  the last one counts
+        pass
+    return _part(match)
+
+
+def _part(match: Any) -> str | None:
+    """Return the first group of a match that took part, else all of it."""
+    if match is None:
+        return None
+    part: str
+    for part in match.groups():
+        if part is not None:
+            return part
+    part = match.group(0)
+    return part
 
 
 def _json_value(text: str, path: list[str], *, last: bool) -> str | None:

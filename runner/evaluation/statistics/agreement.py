@@ -7,15 +7,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runner.evaluation.statistics.intervals import Ints
+from runner.evaluation.statistics.intervals import Floats, Ints
+
+_DRAWN_AT_ONCE = 100
 
 
 def confusion(expected: Ints, found: Ints, labels: int) -> Ints:
     """Return counts of [expected, found]; numbers from `labels` on and below 0 share one further column."""
+    one = cluster_confusions(expected, found, labels, np.zeros(len(expected), np.int64))
+    return one.reshape(one.shape[1:])
+
+
+def cluster_confusions(expected: Ints, found: Ints, labels: int, clusters: Ints) -> Ints:
+    """Return `confusion` of each cluster, [clusters, expected, found]. `clusters` numbers them from 0."""
     column = np.where((found >= 0) & (found < labels), found, labels)
     row = np.where((expected >= 0) & (expected < labels), expected, labels)
-    counts = np.bincount(row * (labels + 1) + column, minlength=(labels + 1) ** 2)
-    return counts.reshape(labels + 1, labels + 1).astype(np.int64)
+    size, groups = labels + 1, int(clusters.max(initial=0)) + 1
+    counts = np.bincount((clusters * size + row) * size + column, minlength=groups * size**2)
+    return counts.reshape(groups, size, size).astype(np.int64)
 
 
 def f1_scores(counts: Ints) -> list[float]:
@@ -59,17 +68,25 @@ def macro_f1_draws(tables: Sequence[Ints] | Ints, seed: bytes, draws: int = 10_0
     """
     random = np.random.RandomState(np.frombuffer(seed[:16].ljust(16, b"\0"), np.uint32))
     stacked = np.asarray(tables, np.int64)
-    if stacked.ndim == 2:
-        cells = stacked.ravel()
-        total = int(cells.sum())
-        drawn = random.multinomial(total, cells / total, draws)
-        found = [macro_f1(row.reshape(stacked.shape)) for row in drawn]
-    else:
-        groups = len(stacked)
-        flat = stacked.reshape(groups, -1)
+    flat = stacked.reshape(-1, stacked.shape[-1] ** 2)
+    groups, total = len(flat), int(flat.sum())
+
+    def drawn(count: int) -> Ints:
+        if stacked.ndim == 2:
+            return random.multinomial(total, flat[0] / total, count)
         weights = np.full(groups, 1 / groups)
-        found = [
-            macro_f1((random.multinomial(groups, weights) @ flat).reshape(stacked.shape[1:])) for _ in range(draws)
-        ]
-    low, high = np.quantile(np.sort(np.array(found)), [0.025, 0.975])
+        return np.array([random.multinomial(groups, weights) @ flat for _ in range(count)])
+
+    steps = [min(_DRAWN_AT_ONCE, draws - start) for start in range(0, draws, _DRAWN_AT_ONCE)]
+    found = [_macro_f1s(drawn(step).reshape(step, *stacked.shape[-2:])) for step in steps]
+    low, high = np.quantile(np.sort(np.concatenate(found)), [0.025, 0.975])
     return float(low), float(high)
+
+
+def _macro_f1s(tables: Ints) -> Floats:
+    """Return `macro_f1` of each of [tables, expected, found]."""
+    labels = tables.shape[1] - 1
+    right = np.diagonal(tables, axis1=1, axis2=2)[:, :labels]
+    sizes = (tables.sum(axis=1) + tables.sum(axis=2))[:, :labels]
+    scores = np.where(sizes > 0, 2 * right / np.maximum(sizes, 1), 0.0)
+    return np.asarray(scores.sum(axis=1) / labels, np.float64)

@@ -129,23 +129,33 @@ def is_binary(values: Floats) -> bool:
 
 
 def merged_clusters(*labels: Ints) -> Ints:
-    """Return clusters, numbered by first row: rows that share any label are in one."""
-    parent = np.arange(len(labels[0]))
+    """Return clusters, numbered from 0 in order of first row: rows that share any label are in one."""
+    found = np.arange(len(labels[0]))
+    for label in labels:
+        _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+        firsts = first[inverse]
+        later = np.flatnonzero(firsts != np.arange(len(label)))
+        if not len(later):
+            continue
+        found = _joined(found, later, firsts) if np.any(found != np.arange(len(label))) else firsts
+    _, numbered = np.unique(found, return_inverse=True)
+    return numbered.astype(np.int64)
+
+
+def _joined(found: Ints, later: Ints, firsts: Ints) -> Ints:
+    """Return the first row of each row's cluster after joining each of the `later` rows with that of `firsts`."""
+    parent = found.tolist()
 
     def root(row: int) -> int:
         while parent[row] != row:
             parent[row] = parent[parent[row]]
-            row = int(parent[row])
+            row = parent[row]
         return row
 
-    for label in labels:
-        _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
-        for row in np.flatnonzero(first[inverse] != np.arange(len(label))).tolist():
-            low, high = sorted((root(row), root(int(first[inverse[row]]))))
-            parent[high] = low
-    roots = np.array([root(row) for row in range(len(parent))], np.int64)
-    _, numbered = np.unique(roots, return_inverse=True)
-    return numbered.astype(np.int64)
+    for row in later.tolist():
+        one, other = root(row), root(int(firsts[row]))
+        parent[max(one, other)] = min(one, other)
+    return np.array([root(row) for row in range(len(parent))], np.int64)
 
 
 def _quantile(rows: int, groups: int) -> float:
