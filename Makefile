@@ -80,6 +80,9 @@ bench: $(VENV)/.dev  ## the table of docs/performance.md, as ratios; about five 
 bench-large: $(VENV)/.dev  ## rate and memory at 5,000,000 rows
 	$(BIN)/python -m bench --large
 
+bench-coverage: $(VENV)/.dev  ## simulate the coverage of 95 % intervals, for docs/explanation/statistics.md
+	$(BIN)/python -m bench.coverage --markdown
+
 bench-traffic: $(VENV)/.dev  ## measure uploads and downloads of 200 MB against curl
 	$(BIN)/python -m bench.traffic
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import orjson
 
-from bench import service, traffic
+from bench import grading, service, traffic
 from bench.drawing import share
 from bench.history import history
 from bench.results import SHAPES, write_results
@@ -148,6 +148,20 @@ class Bench:
         seconds = statistics.median(service.alone(folder, self._rounds))
         say(f"service, {service.REQUESTS:,} requests", "s from create to completed", seconds, 10, least=False)
 
+    def grading(self) -> None:
+        """Grading an answered project, against a loop that parses both files and searches once."""
+        root = self._folder / "graded"
+        make(root, self._rows)
+        answer(root)
+        with (root / "specs/reviews.yaml").open("a", encoding="utf-8") as file:
+            file.write(grading.EVALUATE)
+        found = [(grading.measured("bare", root), grading.measured("graded", root)) for _ in range(self._rounds)]
+        floor = statistics.median(bare[0] for bare, _ in found)
+        scored, whole = (statistics.median(ours[part] for _, ours in found) for part in (0, 1))
+        say(f"grading {self._rows:,} rows", "processor time of the bare loop", scored / floor, 1.5, least=False)
+        note(f"bare loop {floor:.2f} s, grading {scored:.2f} s, with metrics and digests {whole:.2f} s")
+        say("its memory", "MB", max(ours[2] for _, ours in found), 300, least=False)
+
     def drawing(self) -> None:
         """Measure the table of jobs, on a terminal."""
         for jobs in (1, 40):
@@ -206,7 +220,7 @@ def note(text: str) -> None:
     print(f"       {text}", flush=True)
 
 
-NAMES = ("start", "history", "traffic", "service", "plan", "nothing", "results", "drawing")
+NAMES = ("start", "history", "traffic", "service", "plan", "nothing", "results", "grading", "drawing")
 
 
 def main() -> None:

@@ -117,7 +117,7 @@ def macro(rows: int, right: float, labels: Sequence[float], clusters: int, corre
         return Interval(macro_f1(pairs), low, high, math.nan)
 
     text = f"{right:g} right, {count} labels"
-    return Setting("macro F1", text, rows, clusters, correlation, macro_f1(whole), draw, 0.1)
+    return Setting("macro F1", text, rows, clusters, correlation, macro_f1(whole), draw, 0.4)
 
 
 SETTINGS = (

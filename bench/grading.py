@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ evaluate:
 
 
 def bare(root: Path) -> float:
-    """Return the seconds of the bare loop."""
+    """Return the processor seconds of the bare loop."""
     search = re2.compile(PATTERN).search
     loads = orjson.loads
     started = time.process_time()
@@ -32,7 +33,7 @@ def bare(root: Path) -> float:
 
 
 def graded(root: Path) -> tuple[float, float, float]:
-    """Return the seconds of grading alone and with metrics and digests, and the peak memory in 10^6 bytes."""
+    """Return the processor seconds of grading alone and with metrics and digests, and the peak memory in 10^6 bytes."""
     from runner.api import load, open_project  # noqa: PLC0415  the bare loop needs nothing of it
     from runner.evaluation.scoring import score_output  # noqa: PLC0415
 
@@ -52,6 +53,14 @@ def graded(root: Path) -> tuple[float, float, float]:
         raise SystemExit(str(errors))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     return scored, whole, memory
+
+
+def measured(what: str, root: Path) -> list[float]:
+    """Return what `bare` or `graded` measures, in a process of its own."""
+    command = [sys.executable, "-m", "bench.grading", what, str(root)]
+    repository = Path(__file__).resolve().parent.parent
+    done = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True)
+    return [float(number) for number in done.stdout.split()]
 
 
 if __name__ == "__main__":

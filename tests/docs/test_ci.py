@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,53 @@ def gitlab(forge: Forge, checkout: Path, job: str, source: str, **more: str) -> 
         "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{forge.remote}.insteadOf", "GIT_CONFIG_VALUE_0": url,
     }  # fmt: skip
     return forge.sh(checkout, gitlab_script(job), {**known, **more}, key=job == "batchspec-apply")
+
+
+GRADED = """\
+evaluate:
+  against: main
+  graders: {labels: {type: contains, any: [Label]}}
+  gates: [{metric: labels, max_drop: 0.05, undecided: warn}]
+"""
+
+
+def evaluate_on_both(forge: Forge, checkout: Path, expect: int) -> list[str]:
+    """Run both evaluation jobs in a pull request's checkout, without a key; return what each shows."""
+    shown = []
+    known = {"github.base_ref": "main"}
+    run_github(forge, checkout, "github.yml", "evaluate", ["Evaluate"], known, expect=expect)
+    shown.append((forge.folder / f"temp-{checkout.name}" / "summary").read_text())
+    target = {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}
+    shown.append(forge.sh(checkout, gitlab_script("batchspec-evaluate"), target, expect=expect))
+    return shown
+
+
+def test_an_evaluation_gate_needs_no_key(forge: Forge) -> None:
+    """A worse prompt with its answers fails the job, a better one passes; both are compared with the target branch."""
+    run_github(forge, forge.clone(), "github.yml", "evaluate", ["Evaluate"], {"github.base_ref": "main"})  # no graders
+    desk = forge.clone()
+    (desk / "specs/reviews.yaml").write_text((desk / "specs/reviews.yaml").read_text() + GRADED)
+    forge.sh(desk, "batchspec apply --yes && git add -A && git commit -qm Grade && git push -q origin main", key=True)
+    for words, code, verdict in (("Judge this review", 5, "**fails**"), ("Label this review now", 0, "(allowed)")):
+        desk = forge.clone()
+        forge.sh(desk, f"git checkout -q -b better && sed -i 's/Label this review/{words}/' templates/label.j2")
+        forge.sh(desk, "batchspec apply --yes", key=True, expect=code)
+        forge.sh(desk, "git add -A && git commit -qm Prompt && git push -q --force origin better")
+        checkout = forge.open_pull("better", 7)
+        for shown in evaluate_on_both(forge, checkout, code):
+            assert "compared with `main (" in shown
+            assert verdict in shown
+        [suite] = ET.parse(checkout / "evaluation/report.xml").getroot()
+        assert suite.get("failures") == str(int(code == 5))
+
+
+def test_the_evaluation_jobs_have_no_secret_and_the_whole_history() -> None:
+    github = yaml.safe_load((CI / "github.yml").read_text())["jobs"]["evaluate"]
+    assert "secrets." not in json.dumps(github)
+    assert github["steps"][0]["with"] == {"fetch-depth": 0, "persist-credentials": False}
+    job = yaml.safe_load((CI / "gitlab.yml").read_text())["batchspec-evaluate"]
+    assert job["variables"] == {"GIT_DEPTH": "0"}
+    assert not re.search("TOKEN|KEY", json.dumps(job))
 
 
 @pytest.mark.slow

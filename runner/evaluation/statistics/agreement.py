@@ -10,6 +10,7 @@ import numpy as np
 from runner.evaluation.statistics.intervals import Floats, Ints
 
 _DRAWN_AT_ONCE = 100
+"""Bootstrap draws in memory at once: with 200 labels, a draw has 40,401 counts."""
 
 
 def confusion(expected: Ints, found: Ints, labels: int) -> Ints:
