@@ -13,7 +13,7 @@ from runner.planner.render import Desired
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """One row's score by one grader, before and after. `id` is JSON text."""
+    """One row's score by one grader, before and after. `id` is JSON."""
 
     id: str
     grader: str
@@ -23,7 +23,7 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Flips:
-    """Counts of rows that got worse and better, by grader, and the first of them, losses first."""
+    """Worse and better rows: counts by grader, and the first ones, losses first."""
 
     worse: dict[str, int]
     better: dict[str, int]

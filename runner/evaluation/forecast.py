@@ -1,4 +1,4 @@
-"""What a comparison can show with so many rows, before anything is paid."""
+"""What a comparison of so many rows can show, before anything is paid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIKELY = 0.8
 
 
 def plan_notes(evaluate: Evaluate, rows: int) -> Iterator[str]:
-    """Yield what a plan tells about graders and gates of a job with so many rows."""
+    """Yield what a plan tells about graders and gates of so many rows."""
     gates = f", {len(evaluate.gates)} gate{'s' if len(evaluate.gates) > 1 else ''}" if evaluate.gates else ""
     yield f"graded by {', '.join(evaluate.graders)}{gates}"
     if not rows:

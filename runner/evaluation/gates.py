@@ -43,8 +43,8 @@ def check_gates(
 ) -> tuple[GateResult, ...]:
     """Return the results of a job's gates. `metrics` are by the revision they were compared with, "" for none.
 
-    `stale` is the reason why no gate can pass. `default` is the revision of gates that name none. A gate on a grader
-    in `not_graded` fails.
+    `stale`: why no gate can pass. `default`: the revision of gates that name none. A gate on a grader in `not_graded`
+    fails.
     """
     results = []
     for gate in evaluate.gates:

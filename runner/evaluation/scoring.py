@@ -77,7 +77,7 @@ class ScoreTable:
 
 
 def compiled_graders(spec: JobSpec, root: Path) -> dict[str, Grading]:
-    """Return the grading functions of a job without `python` graders. Raises SpecError if Jinja does not compile."""
+    """Return a job's grading functions, except `python` ones. Raises SpecError for invalid Jinja."""
     import jinja2  # noqa: PLC0415  only jobs with graders need it
 
     assert spec.job.evaluate is not None
@@ -110,7 +110,7 @@ def grader_problems(root: Path, specs: Iterable[JobSpec]) -> list[Problem]:
 
 
 def score_output(desired: Desired, path: Path, output: Output, *, trusted: bool = False) -> ScoreTable:
-    """Grade an output of a job against its input. Raises GradingError, StoreError and SpecError.
+    """Grade an output. Raises GradingError, StoreError and SpecError.
 
     `python` graders run only if `trusted`; else the table does not have them.
     """

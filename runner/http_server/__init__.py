@@ -1,1 +1,1 @@
-"""An HTTP server that bounds what its clients may take: connections, headers, time."""
+"""An HTTP server with bounds on connections, headers and time."""

@@ -33,7 +33,7 @@ def group(address: str) -> str:
 
 
 def plain(address: Address) -> Address:
-    """Return the IPv4 address in an IPv4-mapped one (::ffff:a.b.c.d), or the address itself."""
+    """Return the IPv4 address in an IPv4-mapped one (::ffff:a.b.c.d), or the address."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 

@@ -87,7 +87,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse data. Refuse a request with too large an element."""
+        """Parse data. Refuse too large an element."""
         if self._idle:
             self._idle = False
             self._wait(self._bounds.header_time)
@@ -109,12 +109,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._wait(self._bounds.header_time)
 
     def on_url(self, url: bytes) -> None:
-        """Count a piece of the target. Raises ValueError above the limit."""
+        """Count a piece of the target. Raises ValueError."""
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header or trailer. Raises ValueError above the limit."""
+        """Count a header or trailer. Raises ValueError."""
         self._headers += 1
         self._count(len(name) + len(value) + 4)
         if self._headers > self._bounds.headers:
@@ -125,7 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Start the timer for the body. Raises ValueError for too many pipelined requests."""
+        """Time the body. Raises ValueError for too many pipelined requests."""
         self._parsed_any = True
         self._in_headers = False
         if len(self.pipeline) >= PIPELINED:
@@ -152,7 +152,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._wait_for_next()
 
     def on_response_complete(self) -> None:
-        """Limit the time for the rest of the request."""
+        """Time the rest of the request."""
         super().on_response_complete()
         # Otherwise the next request has started, with its own timer.
         if self.cycle.response_complete:
@@ -169,7 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connection.sending = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer an invalid or too large request, and close the connection."""
+        """Answer an invalid or too large request, and disconnect."""
         status, message = self._refusal or (400, msg)
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and not cycle.response_complete:
@@ -203,7 +203,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connection.receiving = Wait(self.loop.time(), seconds)
 
     def _wait_for_next(self) -> None:
-        """Time the next request, or the rest of one that was answered early."""
+        """Time the next request, or an early answered one's rest."""
         # uvicorn's timer stops at any byte.
         self._unset_keepalive_if_required()
         self._idle = not self._in_message

@@ -12,8 +12,8 @@ class Bounds:
     """Bounds of connections and requests, in seconds and bytes.
 
     `headers` and `header_bytes` are for one request with its request line and trailers. `header_time` is for the TLS
-    handshake, and again for headers. `idle_time` separates two requests. `body_time` is the longest delay of a body, or
-    of reading a response, behind `min_rate` (bytes a second). `per_address` counts an IPv6 /64 network once.
+    handshake, and again for headers. `idle_time` separates two requests. `body_time` is the longest delay of a body or
+    response behind `min_rate` (bytes a second). `per_address` counts an IPv6 /64 network once.
 
     Raises ServiceError for a value that is not above 0.
     """

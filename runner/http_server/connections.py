@@ -1,7 +1,7 @@
-"""Open connections: their limits, in total and by address, and which one is closed to make room.
+"""Open connections: their limits, in total and by address.
 
-The longest wait for a client may end for a new connection. So idle clients can neither use up the file descriptors nor
-lock others out.
+A new connection may end the longest wait for a client. So idle clients can neither use up the file descriptors nor lock
+others out.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Side(Protocol):
         ...
 
     def close(self, *, at_once: bool) -> None:
-        """End the connection: at once, or in an orderly way."""
+        """End the connection."""
         ...
 
 
@@ -137,7 +137,7 @@ class Connections:
 
 
 class Listener:
-    """Accepts connections on a socket and starts a protocol for each."""
+    """Accepts a socket's connections and starts their protocols."""
 
     def __init__(
         self,
@@ -205,8 +205,6 @@ class Listener:
 
 
 class _Handshake:
-    """A connection without a protocol yet."""
-
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
 
@@ -222,7 +220,6 @@ class _Handshake:
 
 
 def _descriptor_limit() -> float:
-    """Return how many files this process may have open."""
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:

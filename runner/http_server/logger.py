@@ -1,6 +1,6 @@
-"""The service's log: events with fields, on stderr, never with a secret.
+"""The service's log: events on stderr, never with a secret.
 
-The program may configure structlog. Otherwise only warnings and errors appear.
+Without a program's structlog configuration, only warnings and errors appear.
 """
 
 from __future__ import annotations

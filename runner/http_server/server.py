@@ -22,7 +22,7 @@ GRACE = 1
 
 
 class BoundedServer(uvicorn.Server):
-    """Serves one ASGI app on one socket. `refuse` makes the responses to requests that exceed a bound."""
+    """Serves one ASGI app on one socket. `refuse` answers requests that exceed a bound."""
 
     def __init__(
         self,
@@ -85,14 +85,14 @@ class BoundedServer(uvicorn.Server):
         )
 
     def _check(self, accepting: asyncio.Task[None]) -> None:
-        """Stop a service that can't accept connections, so that its supervisor restarts it."""
+        """Stop a service that can't accept connections: its supervisor restarts it."""
         if not accepting.cancelled() and (error := accepting.exception()):
             logger.warning("service.accepts_no_more", reason=f"{error!r}")
             self.should_exit = True
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 lets the system pick one. Raises ServiceError."""
+    """Return a listening socket; port 0 lets the system pick one. Raises ServiceError."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)

@@ -1,7 +1,7 @@
 """`schema:` - the JSON Schema of a job's answers.
 
-Fields as vendors document them in November 2026: `response_format` (OpenAI, chat completions), `text.format` (OpenAI,
-responses), `output_config.format` (Anthropic, messages).
+Vendors' fields (November 2026): `response_format` (OpenAI, chat completions), `text.format` (OpenAI, responses),
+`output_config.format` (Anthropic, messages).
 """
 
 from __future__ import annotations

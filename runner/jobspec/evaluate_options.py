@@ -281,7 +281,7 @@ class Evaluate(Model):
 
 
 def further_metrics(grader: Any) -> tuple[str, ...]:
-    """Return the names of a grader's further metrics: macro_f1, f1.LABEL, fields of JSON."""
+    """Return a grader's further metrics: macro_f1, f1.LABEL, fields of JSON."""
     if isinstance(grader, JsonGrader) and grader.fields and isinstance(grader.expect, dict):
         return tuple(grader.expect)
     if not isinstance(grader, LabelGrader):

@@ -66,7 +66,7 @@ class JobSpec:
         return with_schema(self.job, self.schema)
 
     def problem(self, message: str, *path: str | int, key: bool = False, code: str = "") -> Problem:
-        """Return a problem at the value, or its key, under `path` in the spec."""
+        """Return a problem at the value, or its key, under `path`."""
         return self.lines.problem(self.document.place(path, key=key), message, code=code)
 
 

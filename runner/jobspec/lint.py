@@ -88,7 +88,7 @@ def lint_warnings(
 
 
 def _names_a_file(root: Path, text: str) -> bool:
-    """Return whether a prompt is the path of a project file, which is never meant as the prompt."""
+    """Return whether a prompt is a project file's path, which is never meant as the prompt."""
     if len(text) > _MAX_PATH or not text or any(mark in text for mark in "{\n\0") or text.startswith(("/", "~")):
         return False
     try:
@@ -130,7 +130,7 @@ def _missing_templates(root: Path, job: Job, say: Say) -> Iterator[Problem]:
 
 
 def _overwritten(root: Path, store: str, job: Job, say: Say, written: str, name: str) -> Iterator[Problem]:
-    """Yield a problem if an output would replace a file which is not an output."""
+    """Yield a problem if an output would replace a file that is no output."""
     output = PurePosixPath(written)
     if reason := forbidden(root, store, written):
         yield say(reason, "output", name, code="BS124")
@@ -154,7 +154,7 @@ def _templates(root: Path) -> list[str]:
 
 
 def _outside(root: Path, text: str, rule: Callable[[Path, str], Path]) -> tuple[str, str] | None:
-    """Return why a path is unusable, and the error code; None if it is usable."""
+    """Return why a path is unusable, if it is, and the error code."""
     if len(text) > _MAX_PATH or "\n" in text:
         return "this is not a path", "BS124"
     if ".." in PurePosixPath(text).parts:
@@ -169,7 +169,7 @@ def _outside(root: Path, text: str, rule: Callable[[Path, str], Path]) -> tuple[
 
 
 def _parameters(job: Job, say: Say, own_server: bool) -> Iterator[Problem]:
-    """Yield problems with known parameters. Unknown ones are sent as they are."""
+    """Yield problems with known parameters."""
     for name, message in wrong_parameters(job, own_server=own_server):
         yield say(message, "parameters", *((name,) if name else ()), code="BS128")
     if job.line_format == "anthropic" and job.endpoint is not None:

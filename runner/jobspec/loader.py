@@ -33,9 +33,9 @@ SETTINGS_FILE = SETTINGS_FILES[0]
 
 @dataclass(slots=True)
 class _Loading:
-    """Shared state while loading one project.
+    """State while loading one project.
 
-    Without `settings_known`, batchspec.yaml is invalid, so an unknown profile may exist.
+    Unless `settings_known`, batchspec.yaml is invalid, so an unknown profile may exist.
     """
 
     root: Path
@@ -116,7 +116,7 @@ def bind(
 ) -> JobSpec:
     """Return the partition of `spec` with these values. Raises SpecError if the spec does not allow it.
 
-    A `recorded` one may be before `start`, and have a fixed value that the spec no longer lists.
+    A `recorded` one may be before `start`, and have a fixed value no longer listed.
     """
     assert spec.origin is not None
     given = {**project.variables, **{name: address_value(value) for name, value in values.items()}}
@@ -139,7 +139,7 @@ def bind(
 
 
 def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:
-    """Return batchspec.yaml's settings, or the defaults. Adds problems to `problems`."""
+    """Return batchspec.yaml's settings, or the defaults. Adds to `problems`."""
     file = next((name for name in SETTINGS_FILES if (root / name).is_file()), None)
     if file is None:
         settings = Settings()
@@ -187,7 +187,7 @@ def _load_file(loading: _Loading, file: str) -> list[JobSpec]:
 
 
 def _job(loading: _Loading, variant: Variant, lines: Lines) -> JobSpec | None:
-    """Return one job of a document, or None if it is invalid. Its checkable part goes to `partial`."""
+    """Return a document's job, if valid. Its checkable part goes to `partial`."""
     document = variant.document
     try:
         return _build_job(loading, Job.model_validate(document.value), variant, lines)
@@ -213,7 +213,7 @@ _STAND_INS: dict[str, Any] = {
 
 
 def _salvageable(document: Document, error: ValidationError) -> Job | None:
-    """Return the job without its invalid parts, to find more problems; None if too little remains."""
+    """Return the job without its invalid parts, to find more problems."""
     if error.error_count() > MAX_PROBLEMS or not isinstance(document.value, dict):
         return None
     if type(document.value.get("version")) is int and document.value["version"] != 1:
@@ -304,7 +304,7 @@ def _shared_outputs(jobs: Sequence[JobSpec]) -> list[Problem]:
 
 
 def _clashes(jobs: Sequence[JobSpec]) -> list[Problem]:
-    """Return duplicate addresses, outputs of two documents, and moves from an existing job."""
+    """Return duplicate addresses, outputs of two documents, and moves from existing jobs."""
     problems = []
     addresses: dict[str, JobSpec] = {}
     outputs: dict[PurePosixPath, tuple[JobSpec, str]] = {}

@@ -56,7 +56,7 @@ def address_value(value: Scalar) -> str:
 
 
 def value_problem(value: Scalar) -> str:
-    """Return why a value can't be part of an address; empty if it can."""
+    """Return why a value can't be part of an address, if so."""
     text = address_value(value)
     if len(text) > _MAX_VALUE:
         return f"this value has {len(text)} characters; in a job's address it may have {_MAX_VALUE}"
@@ -191,7 +191,7 @@ def _mapping(value: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _combinations(
     axes: Mapping[str, Sequence[Scalar]], include: Rules, exclude: Rules
 ) -> list[tuple[tuple[str, ...], Selection]]:
-    """Return each combination with the axes of its address: the matrix's, or all axes of an added `include`."""
+    """Return each combination with the axes of its address: the matrix's, or all of an added `include`."""
     sides = [[(axis, value, ("matrix", axis, n)) for n, value in enumerate(values)] for axis, values in axes.items()]
     chosen: list[Selection] = []
     for combination in itertools.product(*sides) if sides else ():

@@ -1,6 +1,6 @@
 """Forbidden output paths: files that programs run or read as settings, and files that people wrote.
 
-The rules apply to the path as written and to its resolved target, ignoring case.
+The rules apply to the written path and its resolved target, ignoring case.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FORBIDDEN_ENDINGS = frozenset(_ENDINGS.split())
 
 
 def forbidden(root: Path, store: str, path: str) -> str:
-    """Return why an output may not be written at this path; empty if it may. Raises TrustError."""
+    """Return why an output may not be at this path, if so. Raises TrustError."""
     name = PurePosixPath(path).name
     really = resolved(root, PurePosixPath(path).parent.as_posix()).relative_to(root.resolve()) / name
     try:

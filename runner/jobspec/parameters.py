@@ -178,7 +178,7 @@ _MADE = {
 
 
 def known_parameters(url: str | None = None) -> frozenset[str]:
-    """Return the names that an endpoint accepts (empty for anthropic), or that any endpoint accepts."""
+    """Return the names that an endpoint (empty for anthropic), or any endpoint, accepts."""
     return frozenset().union(*_NAMES.values()) if url is None else frozenset(_NAMES[url])
 
 

@@ -1,4 +1,4 @@
-"""Placeholders in paths: `out/{{ name }}/{{ vars.date }}.jsonl`. Not Jinja: names only, no logic.
+"""Placeholders in paths: `out/{{ name }}/{{ vars.date }}.jsonl`. Not Jinja: names only.
 
 Characters other than letters, digits, `.`, `_` and `-` become `-`, so no value leads to another folder. A partition's
 changed value gets a part of its digest, so outputs differ.
@@ -43,7 +43,7 @@ def path_names(
 
 
 def fill(path: str, names: Mapping[str, str]) -> str:
-    """Return the path with names filled in. Raises ValueError for an unknown or empty name."""
+    """Return the filled path. Raises ValueError for an unknown or empty name."""
 
     def value(match: re.Match[str]) -> str:
         wanted = match[1]

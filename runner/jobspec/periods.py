@@ -37,7 +37,7 @@ class PeriodError(ValueError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Period:
-    """One period of a schedule. `begins` and `ends` are instants in UTC; `start` is the local time of its name."""
+    """One period. `begins` and `ends` are instants in UTC; `start` is the local time of its name."""
 
     begins: datetime
     ends: datetime
@@ -47,7 +47,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The periods of a job: those from `first`, a local start, each due `after` its end."""
+    """A job's periods: those from `first`, a local start, each due `after` its end."""
 
     every: Every
     first: datetime
@@ -55,7 +55,7 @@ class Schedule:
     after: timedelta = timedelta()
 
     def period(self, name: str) -> Period:
-        """Return the period with this name. Raises PeriodError that shows the right spelling."""
+        """Return a name's period. Raises PeriodError with the right spelling."""
         start = parse_name(self.every, name)
         if start < self.first:
             raise PeriodError(f"{name} is before the `start` of this job, {period_name(self.every, self.first)}")
@@ -72,11 +72,11 @@ class Schedule:
         return found
 
     def due(self, now: datetime) -> Iterator[Period]:
-        """Yield the periods that are due at `now`, oldest first."""
+        """Yield the periods due at `now`, oldest first."""
         return self.periods(lambda found: found.ends + self.after <= now)
 
     def starting(self, local: datetime) -> Schedule:
-        """Return the schedule without the periods that begin before a local time."""
+        """Return the schedule without periods that begin before a local time."""
         start = _floor(self.every, local)
         start = start if start >= local else following(self.every, start)
         return replace(self, first=max(self.first, start))
@@ -104,7 +104,7 @@ class Schedule:
 
 
 def schedule_of(every: Every, start: str, zone: str = "UTC", after: timedelta = timedelta()) -> Schedule:
-    """Return a schedule from a spec's values. `start` names a period, or the day on which one begins.
+    """Return a spec's schedule. `start` names a period, or the day on which one begins.
 
     Raises PeriodError for a start that begins no period and for an unknown timezone.
     """

@@ -63,7 +63,7 @@ def certain_refusals(job: Job, schema: Mapping[str, Any] | None) -> Iterator[Fin
 
 
 def _safely(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Yield findings about a schema; none if the parameters do not contain a valid JSON Schema."""
+    """Yield findings about a schema; none without a valid one."""
     from runner.jobspec.schema_validator import UnsupportedSchema  # noqa: PLC0415  only jobs with a schema need it
 
     try:
@@ -82,7 +82,7 @@ def _output_limit(job: Job) -> Iterator[Finding]:
 
 
 def _messages(job: Job) -> Iterator[Finding]:
-    """Yield findings about constant texts; see `runner.planner.requests.refusal_rules.rule_of` for the sources."""
+    """Yield findings about constant texts. Sources: `runner.planner.requests.refusal_rules.rule_of`."""
     turns = job.prompt.turns
     for number, turn in enumerate(turns):
         text, last = turn.text, number == len(turns) - 1

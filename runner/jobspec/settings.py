@@ -62,7 +62,7 @@ class Settings(Model):
     max_in_flight: MaxInFlight | None = Field(default=None, description="Limits for all jobs of one command together.")
 
     def profile(self, name: str) -> DigitalOceanProfile | LocalProfile | None:
-        """Return the profile called `name`, or the default profile of that kind, if any."""
+        """Return the profile called `name`, or that kind's default profile."""
         if name in self.providers:
             return self.providers[name]
         if name == "digitalocean":

@@ -49,7 +49,7 @@ def writes_caches(job: Job) -> bool:
 
 
 def cache_ttl(job: Job) -> str | None:
-    """Return the longest cache lifetime that the requests ask for: `5m`, `1h`, or None."""
+    """Return the longest requested cache lifetime: `5m`, `1h`, or None."""
     found = set(_ttls([job.parameters, job.prompt.model_dump(mode="json")]))
     return None if not found else "1h" if "1h" in found else "5m"
 

@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into messages at their place in the file: what is wrong, what is allowed, did you mean."""
+"""Turns pydantic's errors into messages at their place: what is wrong, what is allowed, did you mean."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _last_key(path: Path) -> str:
 
 
 def _written(loc: tuple[int | str, ...], document: Document) -> Path:
-    """Return the part of pydantic's path that is in the file, without names of union branches."""
+    """Return the part of pydantic's path in the file, without names of union branches."""
     path: Path = ()
     for part in loc:
         if (*path, part) in document.places or (*path, part) in document.keys:
@@ -180,7 +180,7 @@ def _written(loc: tuple[int | str, ...], document: Document) -> Path:
 
 
 def _known(model: type[BaseModel], path: Path, document: Document) -> list[str]:
-    """Return the keys that the models know at a path. A union is resolved by its `kind`."""
+    """Return the models' keys at a path. `kind` resolves a union."""
     current: Any = model
     value: Any = document.value
     for part in path:
@@ -205,7 +205,7 @@ def _step(model: Any, part: str | int, value: Any) -> Any:
 
 
 def _fits(model: type[BaseModel], value: dict[str, Any]) -> bool:
-    """Return whether a model of a union is the one that `kind` or `type` names."""
+    """Return whether `kind` or `type` names this model of a union."""
     from typing import get_args  # noqa: PLC0415
 
     named = [name for name in ("kind", "type") if name in model.model_fields]

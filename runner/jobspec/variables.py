@@ -65,7 +65,7 @@ def set_vars(
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Return vars with `--var` values, converted to the declared value's type, and the problems.
 
-    Partition vars need no declaration. Vars of other specs are ignored.
+    Partition vars need no declaration. Ignores vars of other specs.
     """
     values, problems = dict(values), []
     for name, text in given.items():
@@ -83,7 +83,7 @@ def set_vars(
 
 @dataclass(frozen=True, slots=True)
 class PartitionValues:
-    """Values of a partition. `missing` and `wrong` have a problem for each var without a value, or a wrong one."""
+    """Values of a partition, and a problem for each `missing` or `wrong` one."""
 
     chosen: dict[str, Scalar]
     problems: list[Problem]
@@ -130,7 +130,7 @@ def partition_of(job: Job, axes: PartitionAxes, values: dict[str, Any], say: Cal
     """Return a partition's values and their problems.
 
     An empty text is no value: `vars: {date: ""}` only declares the var. A missing or wrong value gets a placeholder,
-    also in `values`, so that it causes no other problem.
+    also in `values`, to cause no other problem.
     """
     found = PartitionValues({}, [], [], [])
     for number, name in enumerate(axes.names):
@@ -181,7 +181,7 @@ def _not_allowed(axes: PartitionAxes, name: str, values: dict[str, Any]) -> str:
 
 
 def undeclared(name: str, declared: set[str]) -> Problem:
-    """Return the problem of a `--var` that no spec declares."""
+    """Return the problem of an undeclared `--var`."""
     hint = did_you_mean(name, declared) or f"the specs declare: {', '.join(sorted(declared)) or 'no vars'}"
     return Problem(f"--var {name}", 0, 0, "no spec declares such a var", hint, code="BS132")
 

@@ -1,7 +1,7 @@
 """YAML text as plain values, each with its place.
 
-Keys are strings as written. A plain value that YAML 1.1 and 1.2 read differently is an error that suggests the quoted
-form. Tags, merge keys and duplicate keys are refused; aliases are bounded.
+Keys are strings as written. A plain value that YAML 1.1 and 1.2 read differently is an error that suggests quotes.
+Tags, merge keys and duplicate keys are refused; aliases are bounded.
 """
 
 from __future__ import annotations
@@ -165,8 +165,6 @@ class _LimitExceeded(Exception):
 
 
 class _Reader:
-    """Makes one document's values from its nodes."""
-
     def __init__(self, lines: Lines) -> None:
         self.problems: list[Problem] = []
         self._lines = lines
@@ -174,7 +172,6 @@ class _Reader:
         self._remaining = MAX_NODES
 
     def document(self, node: Node) -> Document | None:
-        """Return the document; None if it is too large."""
         try:
             self._document.value = self._value(node, ())
         except _LimitExceeded as error:
@@ -252,7 +249,7 @@ class _Reader:
 
 
 def _is_start(text: str, path: Path) -> bool:
-    """Return whether a plain date is the start of a partition, which is text in each version of YAML."""
+    """Return whether a plain date is a partition's start, which is text in each version of YAML."""
     return len(path) == 3 and path[0] == "partition" and path[2] == "start" and bool(_DATE.fullmatch(text))
 
 

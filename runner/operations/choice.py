@@ -20,11 +20,11 @@ STATES = ("open", "failed", "waiting")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which jobs a command is about. Without anything: all jobs, and open partitions.
+    """Which jobs a command is about. By default: all jobs, and open partitions.
 
     `select` and `exclude` are patterns. `due` adds periods that are due at `now`, at most `limit` new ones of a job,
-    between `since` and `until` (names of periods, both included). `named` are partitions that other options name.
-    `closed` includes closed partitions. `may_miss` ignores what matches nothing: the jobs of a saved plan.
+    between the periods `since` and `until` (both included). `named` are partitions that other options name. `closed`
+    includes closed partitions. `may_miss` ignores patterns without a match, for a saved plan.
     """
 
     select: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Choice:
         _ = _bounds(self.since), _bounds(self.until)
 
     def periods(self, schedule: Schedule, now: datetime) -> Iterator[Period]:
-        """Yield the due periods of a schedule within the bounds, oldest first."""
+        """Yield a schedule's due periods within the bounds, oldest first."""
         since, until = _bounds(self.since), _bounds(self.until)
         for period in (schedule if since is None else schedule.starting(since[0])).due(now):
             if until is not None and period.start >= until[1]:
@@ -67,7 +67,7 @@ class Choice:
 def matches(pattern: str, spec: JobSpec, address: str, state: PartitionState | None, *, waiting: bool = False) -> bool:
     """Return whether a pattern chooses a job: by address or name, `tag:NAME` or `state:STATE`.
 
-    `state` is None if no lockfile records it; `waiting` is a due period that never started.
+    `state` is None if unrecorded; `waiting`: a due period never started.
     """
     kind, colon, name = pattern.partition(":")
     if colon and kind == "tag":
@@ -87,19 +87,19 @@ def is_exact(pattern: str) -> bool:
 
 
 def names_partitions(pattern: str) -> bool:
-    """Return whether a pattern is about partitions: those of a state, or with values in brackets."""
+    """Return whether a pattern is about partitions: has a state, or values in brackets."""
     return "[" in pattern or pattern.startswith("state:")
 
 
 @lru_cache(maxsize=256)
 def _regex(pattern: str) -> re.Pattern[str]:
-    """Return a glob's expression. Brackets are part of addresses, so only `*` and `?` are special."""
+    """Return a glob's expression. Addresses have brackets, so only `*` and `?` are special."""
     text = re.sub(r"\*+", "*", pattern)
     return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in text))
 
 
 def _bounds(name: str) -> tuple[datetime, datetime] | None:
-    """Return the local start and end of any period. Raises BatchspecError."""
+    """Return a period's local start and end. Raises BatchspecError."""
     if not name:
         return None
     kinds: tuple[Every, ...] = ("day", "month", "week", "hour")

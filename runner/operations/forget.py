@@ -15,7 +15,7 @@ from runner.state.results import safe_name
 
 @dataclass(frozen=True, slots=True)
 class JobRecords:
-    """A job's records: its lockfiles and its batches there."""
+    """A job's lockfiles and its batches there."""
 
     address: str
     paths: tuple[str, ...]
@@ -28,7 +28,7 @@ class JobRecords:
 
 
 def find_records(context: Context, address: str) -> JobRecords:
-    """Return a job's records. Raises BatchspecError if it has none, or a batch still runs."""
+    """Return a job's records. Raises BatchspecError without any, or if a batch runs."""
     holding = tuple(path for path in context.lock_paths() if address in context.lockfile(path).addresses())
     if not holding:
         known = sorted({name for path in context.lock_paths() for name in context.lockfile(path).addresses()})
@@ -53,7 +53,7 @@ def find_records(context: Context, address: str) -> JobRecords:
 def forget(context: Context, shown: JobRecords) -> None:
     """Forget the records that were `shown`. Raises BatchspecError, and forgets nothing, if they have changed.
 
-    The ledger comes first: records left only there would come back after a crash, and no command could remove them.
+    The ledger comes first: after a crash, records left only there would come back, and no command could remove them.
     """
     with ExitStack() as held:
         for path in shown.paths:
@@ -83,7 +83,7 @@ def _lines(context: Context, path: str, address: str) -> list[BatchLine]:
 
 
 def _creates(context: Context, ledger: Ledger, path: str, address: str) -> list[Create]:
-    """Return a job's create requests that were refused or have a line in the lockfile.
+    """Return a job's creates that were refused or have a line in the lockfile.
 
     One without a line stays in the ledger: its batch may be running and billed.
     """

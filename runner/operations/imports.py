@@ -1,4 +1,4 @@
-"""Imports a batch that was created elsewhere. The uploaded file gives its request keys."""
+"""Imports a batch created elsewhere. The uploaded file gives its request keys."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_PROBLEMS = 20
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """An imported batch, with a count of its request bodies by digest."""
+    """An imported batch, with a count of its bodies by digest."""
 
     batch: RemoteBatch
     asked: Mapping[bytes, int]
@@ -43,7 +43,7 @@ class Imported:
         return sum(self.asked.values())
 
     def used_by(self, spool: Spool) -> int:
-        """Return how many of the requests a job has now."""
+        """Return how many of the requests a job has."""
         digests = np.array(sorted(self.asked), f"S{DIGEST_BYTES}")
         found = 0
         for _, _, _, group in spool.groups():
@@ -133,7 +133,6 @@ def _check_answers(
 
 
 def _read(spec: JobSpec, path: Path) -> dict[str, bytes]:
-    """Return each custom_id's key, in file order."""
     job = spec.job
     state = key_state(job.line_format, job.url, job.salt)
     found: dict[str, bytes] = {}

@@ -24,7 +24,7 @@ CANCEL_POLLS = 30
 
 
 def find_orphans(context: Context, *, ask: bool, prune: bool) -> tuple[Orphan, ...]:
-    """Return the orphans. With `ask`, ask the service which batches still run.
+    """Return the orphans. With `ask`, ask the service which batches run.
 
     All specs must be loaded; otherwise jobs of unread files look like orphans.
     """

@@ -1,4 +1,4 @@
-"""Partitions that lockfiles record, as the specs know them now: also under former addresses."""
+"""Partitions that lockfiles record, as the specs know them now."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Key = tuple[str, frozenset[tuple[str, str]], frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A partition that a lockfile records, by its present address."""
+    """A recorded partition, by its present address."""
 
     address: str
     values: Mapping[str, Scalar]
@@ -28,7 +28,7 @@ class Record:
 
 
 class RecordedPartitions:
-    """What the lockfiles of a project record. With `read`, reads each of them once; raises LockfileError."""
+    """What a project's lockfiles record. With `read`, reads each once; raises LockfileError."""
 
     def __init__(self, project: Project, *, read: bool) -> None:
         places = ProjectPaths.for_provider(project.root, project.settings.store, project.isolated_provider)
@@ -40,7 +40,7 @@ class RecordedPartitions:
         self._indexes: dict[tuple[str, ...], dict[_Key, list[tuple[str, dict[str, str]]]]] = {}
 
     def of(self, maker: JobSpec, given: Mapping[str, str]) -> tuple[Record, ...]:
-        """Return the partitions that differ from a job only in values that were not `given`, without the job itself."""
+        """Return other partitions that differ from a job only in values not `given`."""
         own = matrix_values(maker)
         wanted = {axis: given[axis] for axis in maker.partition if given.get(axis)}
         found: dict[str, Record] = {}
@@ -56,7 +56,7 @@ class RecordedPartitions:
         return tuple(found.values())
 
     def _known_as(self, maker: JobSpec, own: Mapping[str, Scalar]) -> Iterator[tuple[str, dict[str, str]]]:
-        """Yield each recorded address of a job's partitions, with the values that it has now."""
+        """Yield each recorded address of a job's partitions, with its present values."""
         moves = maker.origin.job.moves if maker.origin is not None else ()
         names: list[tuple[str, Mapping[str, Scalar]]] = [(move.from_, move.added) for move in moves if not move.to]
         index = self._index(maker.partition)
@@ -89,12 +89,12 @@ def split_address(address: str) -> tuple[str, dict[str, str]]:
 
 
 def matrix_values(maker: JobSpec) -> dict[str, Scalar]:
-    """Return the values of the matrix in a job's address."""
+    """Return the matrix values in a job's address."""
     return dict(maker.origin.variant.address) if maker.origin is not None else {}
 
 
 def respelled(maker: JobSpec, recorded: tuple[Record, ...]) -> Iterator[Problem]:
-    """Yield a problem if a lockfile records partitions under another spelling than their period's name."""
+    """Yield a problem if a lockfile records a period under another spelling."""
     axes = maker.axes
     if axes.schedule is None:
         return

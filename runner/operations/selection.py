@@ -1,4 +1,4 @@
-"""Which jobs a command is about: those of the specs, partitions that lockfiles record, and periods that are due."""
+"""Which jobs a command is about: the specs', recorded partitions, and due periods."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runner.state.ledger import Create
 
 
 class Scope(Enum):
-    """What a command takes of a partitioned job without a word about its partitions."""
+    """Which partitions a command takes by default."""
 
     RUN = auto()
     """Open partitions: it goes on with them."""
@@ -34,7 +34,7 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NewPeriods:
-    """Periods that a command may start. `jobs` has job and period by address; `limit` counts periods of one job."""
+    """Periods that a command may start. `jobs` has job and period by address; `limit` is for each job."""
 
     limit: int
     jobs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Starting:
         self.waiting: dict[str, str] = {}
 
     def has_room(self, address: str) -> bool:
-        """Return whether a job may be started: it is not new, or its period fits."""
+        """Return whether a job may start: it is not new, or its period fits."""
         job, period = self._new.jobs.get(address, ("", ""))
         started = self._started.setdefault(job, set())
         if not period or period in started or len(started) < self._new.limit:
@@ -69,7 +69,7 @@ class Starting:
         self.waiting[address] = reason
 
     def later(self) -> tuple[str, ...]:
-        """Return a sentence for each job with periods that wait for another command."""
+        """Return a sentence for each job with waiting periods."""
         return tuple(
             f"{job.partition('[')[0]}: {len(periods):,} more due {'period' if len(periods) == 1 else 'periods'} "
             f"({min(periods)} to {max(periods)}); apply again, or raise `--limit`"
@@ -79,7 +79,7 @@ class Starting:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The jobs of a command, and the project with them. `notes` are for people."""
+    """A command's jobs, and the project with them. `notes` are for people."""
 
     project: Project
     jobs: tuple[JobSpec, ...]
@@ -104,15 +104,14 @@ class _Candidate:
         return (str((self.values or {}).get(axes.period, "")) if axes.period else "", self.address)
 
     def matched(self, patterns: Iterable[str]) -> bool:
-        """Return whether one of the patterns chooses this job."""
         waiting = bool(self.period)
         return any(matches(p, self.maker, self.address, self.state, waiting=waiting) for p in patterns)
 
 
 def select(project: Project, choice: Choice, scope: Scope, environ: Mapping[str, str], now: datetime) -> Selected:
-    """Return the jobs that a command is about. Raises BatchspecError if nothing matches a pattern.
+    """Return the jobs that a command is about. Raises BatchspecError for a pattern without a match.
 
-    `now` decides which periods have ended, if the choice has no time of its own.
+    `now` decides which periods have ended, unless the choice does.
     """
     partitioned = [job for job in (*project.unbound, *project.jobs) if job.partition]
     choice.check(project.variables, {job.axes.period for job in partitioned if job.axes.period})
@@ -129,8 +128,6 @@ def may_wait(context: Context, spec: JobSpec, creates: Sequence[Create]) -> bool
 
 
 class _Selecting:
-    """One selection."""
-
     def __init__(
         self, project: Project, choice: Choice, scope: Scope, environ: Mapping[str, str], now: datetime
     ) -> None:
@@ -142,7 +139,6 @@ class _Selecting:
         self._notes: list[str] = []
 
     def run(self) -> Selected:
-        """Return the chosen jobs."""
         choice = self._choice
         bound = [
             _Candidate(job.address, job, None, self._recorded.states.get(job.address)) for job in self._project.jobs
@@ -164,7 +160,7 @@ class _Selecting:
         return Selected(project, tuple(specs), NewPeriods(choice.limit, new), tuple(self._notes))
 
     def _partitions(self) -> Iterator[_Candidate]:
-        """Yield partitions that lockfiles record, and those that the command may start."""
+        """Yield recorded partitions, and those that the command may start."""
         other_spelling: list[Problem] = []
         due = self._choice.due or any(pattern == "state:waiting" for pattern in self._choice.select)
         for maker in self._makers:
@@ -178,7 +174,7 @@ class _Selecting:
             raise SpecError(other_spelling)
 
     def _startable(self, maker: JobSpec, recorded: Collection[str], *, due: bool) -> Iterator[_Candidate]:
-        """Yield the partitions without a record: due periods, or combinations of fixed values."""
+        """Yield unrecorded partitions: due periods, or combinations of fixed values."""
         if any(problem.code != "BS131" for problem in maker.missing_vars):
             return
         given = self._project.variables
@@ -204,7 +200,7 @@ class _Selecting:
                 yield _Candidate(address, maker, whole, None, period)
 
     def _add_named(self, known: dict[str, _Candidate]) -> None:
-        """Add partitions that an exact pattern names and that nothing records."""
+        """Add unrecorded partitions that an exact pattern names."""
         for pattern in self._choice.select:
             if not is_exact(pattern) or "[" not in pattern or pattern in known:
                 continue
@@ -235,11 +231,11 @@ class _Selecting:
         return asked_again or (about and not choice.due)
 
     def _has_period(self, maker: JobSpec) -> bool:
-        """Return whether `--var` gives a job's period, so that only its fixed values are left open."""
+        """Return whether `--var` gives the period, so that only fixed values are open."""
         return bool(maker.axes.period) and bool(self._project.variables.get(maker.axes.period))
 
     def _check_values(self, chosen: Sequence[_Candidate]) -> None:
-        """Raise SpecError for a job without a value that is asked for, and for a period that has not ended."""
+        """Raise SpecError for a job without a value, and for a period that has not ended."""
         has = {one.maker.address for one in chosen}
         missing: list[Problem] = []
         for maker in self._project.unbound:
@@ -269,7 +265,7 @@ class _Selecting:
             yield one.maker.problem(message, "partition", axes.period, code="BS135")
 
     def _bound(self, one: _Candidate) -> JobSpec | None:
-        """Return a candidate's job. One that a lockfile records and the spec refuses is a warning."""
+        """Return a candidate's job. A recorded one that the spec refuses is a warning."""
         if one.values is None:
             return one.maker
         try:
@@ -283,7 +279,7 @@ class _Selecting:
             return None
 
     def _check_patterns(self, known: Sequence[_Candidate]) -> None:
-        """Raise BatchspecError for a pattern that chooses nothing, and for a name that no job has."""
+        """Raise BatchspecError for a pattern or name without a job."""
         makers = [_Candidate(maker.job.name, maker) for maker in self._makers]
         for pattern in () if self._choice.may_miss else self._choice.select:
             if not any(one.matched([pattern]) for one in (*known, *makers)):
@@ -294,7 +290,6 @@ class _Selecting:
                 raise self._no_match(pattern, known)
 
     def _no_match(self, pattern: str, known: Sequence[_Candidate]) -> BatchspecError:
-        """Return the error of a pattern that chooses nothing."""
         addresses = [one.address for one in known]
         names = sorted(
             {*addresses, *(maker.job.name for maker in self._makers), *(one.maker.job.name for one in known)}
@@ -308,7 +303,7 @@ class _Selecting:
         return BatchspecError(f"there is no job {pattern}", hint=hint, code="BS801")
 
     def _add_notes(self, chosen: Sequence[_Candidate]) -> None:
-        """Explain why a partitioned job that is asked for has no partition here."""
+        """Explain why a requested partitioned job has no partition here."""
         if self._scope is Scope.GIVEN or self._choice.exclude:
             return
         has = {one.maker.address for one in chosen}

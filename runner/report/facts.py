@@ -156,7 +156,6 @@ def _keep(heap: list[_Ranked], item: _Ranked, size: int) -> None:
 
 
 def _descending(key: str) -> str:
-    """Return a text in the reverse order of hex keys."""
     return key.translate(_TURNED)
 
 

@@ -1,4 +1,4 @@
-"""The history of a job: commits that changed its lockfile lines."""
+"""A job's history: commits that changed its lockfile lines."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def history(
 ) -> dict[str, tuple[Entry, ...]]:
     """Return the entries of jobs that share a lockfile, newest first, also under earlier names.
 
-    Reads each version once, for all jobs together. Raises BatchspecError outside git.
+    Reads each version once. Raises BatchspecError outside git.
     """
     git = Git(folder)
     commits = git.commits(lock_path, limit + 1)
@@ -87,7 +87,7 @@ def history(
 def _versions(
     git: Git, commits: Sequence[Commit], lock_path: str, here: bytes
 ) -> Iterator[tuple[Commit | None, bytes]]:
-    """Yield each version, oldest first, and at the end the file that is here, if it differs from the last one."""
+    """Yield each version, oldest first, then the present file if it differs."""
     oldest_first = commits[::-1]
     last = None
     for commit, data in zip(
@@ -102,7 +102,7 @@ def _versions(
 def _names(
     git: Git, commits: Sequence[Commit], lock_path: str, project: str, here: bytes, addresses: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the names of each job, by the newest version that can be parsed."""
+    """Return each job's names, by the newest valid version."""
     older = (git.read(commit.hash, lock_path) or b"" for commit in commits)
     for data in chain((here,), older):
         try:

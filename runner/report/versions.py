@@ -1,4 +1,4 @@
-"""The versions of a lockfile, one after the other. Only lines that differ from the version before are parsed."""
+"""A lockfile's versions, one after the other. Parses only changed lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Outputs = tuple[OutputLine | None, OutputLine | None]
 
 
 class Delta:
-    """What changed between two versions: lines before and after. `jobs` are all names with a change."""
+    """Lines before and after, between two versions. `jobs` are all names with a change."""
 
     def __init__(self, batches: Sequence[_Batches], outputs: Mapping[str, _Outputs], jobs: Iterable[str]) -> None:
         self.outputs = outputs
@@ -45,7 +45,7 @@ class Delta:
 
 @dataclass(slots=True)
 class LockfileVersions:
-    """A lockfile that advances from version to version. `now` is the present one; its content changes with it."""
+    """A lockfile that advances from version to version; the content of `now` changes."""
 
     project: str
     now: Lockfile = field(init=False)
@@ -64,7 +64,7 @@ class LockfileVersions:
         return frozenset(self._paths.get(job, ()))
 
     def advance(self, data: bytes, shown: str) -> Delta:
-        """Go on to the version with these bytes. Raises LockfileError, and stays where it is."""
+        """Go on to the version with these bytes. Raises LockfileError, and stays at the present one."""
         raw = {line for line in data.splitlines() if line.strip() and not line.startswith(MARKERS)}
         try:
             added = {line: self._parsed(line, shown) for line in raw - self._lines.keys()}
@@ -137,7 +137,7 @@ _L = TypeVar("_L", bound=AnyLine)
 
 
 def _replace(known: dict[str, _L], name: str, lines: Sequence[AnyLine]) -> tuple[_L | None, _L | None]:
-    """Put the best of some lines in its place; return the line before and the line after."""
+    """Replace a line by the best of some; return both."""
     before = known.pop(name, None)
     after = cast("_L", max(lines, key=rank)) if lines else None
     if after is not None:

@@ -1,4 +1,4 @@
-"""The names in a folder, listed again only after the folder has changed."""
+"""The names in a folder, listed again after a change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SETTLED = 100_000_000
 
 
 class FolderNames:
-    """The names in one folder; none if it does not exist."""
+    """The names in one folder, which may not exist."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -99,7 +99,7 @@ class Lockfile:
         return replace(self, outputs={**self.outputs, line.output: line})
 
     def referenced(self) -> Lockfile:
-        """Return the lockfile as `text` keeps it: without unreferenced pins."""
+        """Return the lockfile as `text` keeps it."""
         named = {digest for digest in self.current.values() if digest}
         named |= {b.pins for b in self.batches.values() if b.pins}
         named |= {o.pins for o in self.outputs.values() if o.pins}
@@ -148,7 +148,7 @@ def assemble(project: str, currents: Iterable[Mapping[str, str | None]], lines: 
 
 
 def unite_current(currents: Iterable[Mapping[str, str | None]]) -> dict[str, str | None]:
-    """Unite each job's pins. They are None where two differ."""
+    """Unite each job's pins; None if two differ."""
     current: dict[str, str | None] = {}
     for one in currents:
         for address, digest in one.items():

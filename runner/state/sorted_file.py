@@ -24,7 +24,7 @@ Stamp = tuple[int, int, int]
 
 
 class FileHandleCache:
-    """Reads pieces of files, with at most 64 open."""
+    """Reads pieces of files, at most 64 open."""
 
     _OPEN = 64
 
@@ -85,7 +85,7 @@ class SortedFile:
         return self.count
 
     def all(self) -> Records:
-        """Copy all records. Raises StoreError if the file was replaced."""
+        """Copy all records. Raises StoreError for a replaced file."""
         with FileHandleCache() as files:
             return self._read(files, 0, self.count).copy()
 
@@ -120,7 +120,7 @@ class SortedFile:
 
 
 class SortedFileCache:
-    """Opens sorted files, and opens one again only after it was replaced. Shared by threads."""
+    """Opens sorted files, again only if replaced. Shared by threads."""
 
     def __init__(self) -> None:
         self._known: dict[str, SortedFile] = {}
@@ -142,7 +142,7 @@ def save_sorted(path: Path, records: Records) -> SortedFile:
 
 
 def file_stamp(file: int | str) -> Stamp:
-    """Return what changes when a file is replaced: inode, size and time."""
+    """Return a file's inode, size and time."""
     found = os.stat(file)  # noqa: PTH116  a descriptor or a name, 20,000 times a command
     return found.st_ino, found.st_size, found.st_mtime_ns
 

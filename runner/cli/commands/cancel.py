@@ -70,7 +70,7 @@ def cancel(
 
 
 def _cancel(context: Context, spec: JobSpec, batches: Sequence[str]) -> None:
-    """Cancel a job's batches one by one. Raises BatchspecError if the service refused any of them."""
+    """Cancel batches one by one. Raises BatchspecError if the service refused any."""
     from runner.operations.status import cancel_batch  # noqa: PLC0415
 
     refused = []
@@ -89,7 +89,6 @@ def _cancel(context: Context, spec: JobSpec, batches: Sequence[str]) -> None:
 
 
 def _cancel_orphan(context: Context, address: str, *, yes: bool) -> None:
-    """Cancel the running batches of a job that no spec defines any more."""
     from runner.operations.orphans import find_orphans, prune  # noqa: PLC0415
 
     orphans = [orphan for orphan in find_orphans(context, ask=True, prune=True) if orphan.address == address]

@@ -137,7 +137,6 @@ def _lines(found: Comparison, limit: int) -> list[str]:
 
 
 def _difference(before: str, after: str, most: int = 24) -> list[str]:
-    """Return the removed and added lines."""
     if "\n" not in before + after:
         lines = [f"{mark}{text}" for mark, text in zip("-+", windows(before, after), strict=True)]
     else:

@@ -120,12 +120,11 @@ def _files_for(folder: Path, data: Path) -> tuple[dict[str, str], str]:
 
 
 def _name(folder: Path) -> str:
-    """Return a project name made from the folder's."""
     return _plain_name(folder.resolve().name) or "project"
 
 
 def _plain_name(text: str) -> str:
-    """Return a text reduced to letters, digits, `.`, `_` and `-`."""
+    """Reduce a text to letters, digits, `.`, `_` and `-`."""
     letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")[:64]
 

@@ -37,7 +37,7 @@ def _bound(name: str, about: str) -> OptionInfo:
 
 
 def _tokens(path: Path) -> tuple[str, ...]:
-    """Return the tokens in a file. Raises ServiceError if it can't be read or has none."""
+    """Return a file's tokens. Raises ServiceError if unreadable or empty."""
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_TOKEN_FILE + 1).decode("utf-8")

@@ -1,4 +1,4 @@
-"""The `python` grader: code of the project, which runs only if the environment trusts it."""
+"""The `python` grader: project code, which needs the environment's trust."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def is_trusted(environ: Mapping[str, str]) -> bool:
 
 
 class PythonGrading:
-    """Grades with a Python file. Use as a context manager; its processes end with it."""
+    """Grades with a Python file. Its processes end with the context."""
 
     def __init__(self, name: str, model: PythonGrader, root: Path) -> None:
         self._label = f"evaluate.graders.{name}"

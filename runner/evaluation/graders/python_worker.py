@@ -1,4 +1,4 @@
-"""Runs a `python` grader in a process of its own, without network, programs or environment."""
+"""A `python` grader's process, without network, programs or environment."""
 
 from __future__ import annotations
 

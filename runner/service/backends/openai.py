@@ -139,7 +139,7 @@ class Upstream:
 
 
 def _with_version(base_url: str) -> str:
-    """Return the base URL with /v1 if it has no path."""
+    """Return the base URL, with /v1 unless it has a path."""
     url = base_url.rstrip("/")
     return url if urlsplit(url).path else f"{url}/v1"
 

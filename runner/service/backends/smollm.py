@@ -77,8 +77,6 @@ class SmolLM:
 
 
 class _ModelProcess:
-    """The model's process and its open requests."""
-
     def __init__(self, process: Process) -> None:
         self._process = process
         self._numbers = itertools.count(1)
@@ -123,7 +121,6 @@ class _ModelProcess:
         return chat
 
     async def kill(self) -> None:
-        """End the process, and wait for its end."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         if self._process.returncode is None:
@@ -165,7 +162,6 @@ def model_path() -> Path:
 
 
 def _model_request(chat: Json) -> Json:
-    """Return the fields that the model supports."""
     limit = chat.get("max_completion_tokens", chat.get("max_tokens"))
     messages = [{"role": m["role"], "content": text_of(m.get("content"))} for m in chat["messages"]]
     return {

@@ -27,8 +27,6 @@ _SILENT = -1
 
 
 class _Answer:
-    """A streamed chat completion, collected."""
-
     def __init__(self) -> None:
         self._chat: Json = {}
         self._text: list[str] = []
@@ -37,7 +35,6 @@ class _Answer:
         self.error: Json | None = None
 
     def add(self, chunks: Any) -> None:
-        """Add the library's chunk or chunks."""
         for chunk in chunks if isinstance(chunks, list) else [chunks]:
             # The library swallows exceptions from its callback, so errors are stored instead of raised.
             if "error" in chunk:
@@ -49,7 +46,6 @@ class _Answer:
                 self._finish_reason = choice.get("finish_reason") or self._finish_reason
 
     def chat(self) -> Json:
-        """Return the chat completion."""
         message = {"role": "assistant", "content": "".join(self._text), "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finish_reason}
         return {
@@ -63,8 +59,6 @@ class _Answer:
 
 
 class _Worker:
-    """Answers requests in threads, until stdin ends."""
-
     def __init__(self, server: Any, pipe: Any) -> None:
         self._server = server
         self._pipe = pipe
@@ -76,7 +70,6 @@ class _Worker:
             self._pipe.write(orjson.dumps(message) + b"\n")
 
     def receive(self, message: Json) -> None:
-        """Answer or cancel a request."""
         if "cancel" in message:
             if event := self._cancelled.get(message["cancel"]):
                 event.set()

@@ -96,7 +96,6 @@ def _load(name: str) -> Tokenizer:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Split a long text before spaces, like the tokenizer's words."""
     if len(text) <= _CHUNK:
         yield text
         return

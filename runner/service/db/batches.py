@@ -1,4 +1,4 @@
-"""The table of jobs. A transition names the states it may start from, so of two threads only one succeeds."""
+"""The table of jobs. A transition names its starting states, so of two threads only one succeeds."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class FileChanged(Exception):
 
 
 class Batches:
-    """The table of jobs. It calls `on_webhook` if an ended job has one."""
+    """The table of jobs. Calls `on_webhook` for an ended job with one."""
 
     def __init__(self, db: Database, on_webhook: Callable[[], None] = lambda: None) -> None:
         self._db = db
@@ -200,7 +200,7 @@ class Batches:
         return [Batch(**dict(row)) for row in rows]
 
     def counts(self, account: str) -> dict[str, int]:
-        """Return the number of jobs by state, without zeros."""
+        """Return the numbers of jobs by state, without zeros."""
         rows = self._db.connection.execute(
             "SELECT status, count(*) AS jobs FROM batches WHERE account = ? GROUP BY status", (account,)
         )
@@ -225,7 +225,7 @@ class Batches:
         return due
 
     def step(self, batch_id: str, origin: Sequence[Status], to: Status, now: float) -> bool:
-        """Change the state. Return False if it is not in `origin`."""
+        """Change the state. Return False if not in `origin`."""
         ended = ", ended_at = :now" if to in TERMINAL else ""
         cursor = self._db.connection.execute(
             f"UPDATE batches SET status = :to, {to}_at = :now{ended}"  # noqa: S608 - `to` is a Status
@@ -235,7 +235,7 @@ class Batches:
         return cursor.rowcount == 1
 
     def validated(self, batch_id: str, total: int, model: str | None, now: float) -> bool:
-        """Change the state from validating to queued, with the result."""
+        """Change validating to queued, with the result."""
         with self._db.transaction() as connection:
             stepped = self.step(batch_id, ("validating",), "queued", now)
             if stepped:
@@ -262,7 +262,7 @@ class Batches:
         progress: Progress = NOTHING_DONE,
         errors: Sequence[LineError] = (),
     ) -> bool:
-        """End a job, with its webhook in one transaction. Return False if its state is not in `origin`."""
+        """End a job, with its webhook in one transaction. Return False if not in `origin`."""
         reasons = [{"code": error.code, "message": error.message, "line": error.line} for error in errors]
         to_deliver = False
         with self._db.transaction() as connection:

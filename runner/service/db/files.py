@@ -61,7 +61,7 @@ class Files:
         return row["blob"] if row else None
 
     def drop_expired(self, now: float) -> list[str]:
-        """Delete expired files, unless a running job reads them, and return their blobs."""
+        """Delete expired files unread by running jobs; return their blobs."""
         rows = self._db.connection.execute(
             "DELETE FROM files WHERE expires_at <= ? AND NOT EXISTS"
             " (SELECT 1 FROM batches WHERE file_id = files.id AND ended_at IS NULL) RETURNING blob",

@@ -54,7 +54,7 @@ class Outbox:
         self._db = db
 
     def due(self, now: float, *, exclude: Collection[str], limit: int) -> list[Delivery]:
-        """Return due deliveries, the longest due first, except `exclude`."""
+        """Return due deliveries, the longest due first."""
         marks = ", ".join("?" * len(exclude))
         rows = self._db.connection.execute(
             f"SELECT * FROM deliveries WHERE due_at <= ? AND batch_id NOT IN ({marks}) ORDER BY due_at LIMIT ?",  # noqa: S608
@@ -63,7 +63,7 @@ class Outbox:
         return [Delivery(**dict(row)) for row in rows]
 
     def next_due(self, *, exclude: Collection[str]) -> float | None:
-        """Return when the next delivery is due, except `exclude`."""
+        """Return when the next delivery is due."""
         marks = ", ".join("?" * len(exclude))
         row = self._db.connection.execute(
             f"SELECT min(due_at) AS due FROM deliveries WHERE batch_id NOT IN ({marks})",  # noqa: S608

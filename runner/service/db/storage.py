@@ -121,7 +121,6 @@ class _Writer:
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of all pieces."""
         return self._hash.hexdigest()
 
     def _write(self, piece: bytes) -> None:

@@ -81,8 +81,6 @@ class FaultMiddleware:
 
 
 class _ErrorBursts:
-    """Error responses to several calls in a row."""
-
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
         self._remaining = {"burst-429": 0, "burst-5xx": 0}

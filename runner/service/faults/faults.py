@@ -166,8 +166,6 @@ class Faults:
 
 
 class _Armed:
-    """A fault with its event count."""
-
     def __init__(self, fault: Fault, numbers: random.Random) -> None:
         self.fault = fault
         self._numbers = numbers

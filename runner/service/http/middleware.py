@@ -129,7 +129,7 @@ class Methods:
 class Accounts:
     """The configured tokens, each an account, as digests.
 
-    After too many wrong tokens, on any route, an address must pause, except with tokens that are too long to guess.
+    After too many wrong tokens, on any route, an address must pause, except with tokens too long to guess.
     """
 
     def __init__(self, tokens: tuple[str, ...], guesses: Guesses) -> None:
@@ -201,8 +201,8 @@ class AuthMiddleware:
     """The outermost layer: authenticates requests, and answers every exception.
 
     Presigned paths (`free`) need no token. `visitor` returns a dashboard path's account, or an empty text. An open
-    service serves only programs and pages of this machine, because any web page can reach loopback through its
-    visitor's browser.
+    service serves only programs and pages of this machine: any web page can reach loopback through its visitor's
+    browser.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Presigned URLs: uploads and downloads that need no permission but the signature."""
+"""Presigned URLs: uploads and downloads that need only the signature."""
 
 from __future__ import annotations
 

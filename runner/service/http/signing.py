@@ -13,13 +13,13 @@ from urllib.parse import urlencode
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs and checks URLs with one data folder's secret."""
+    """One data folder's signer."""
 
     secret: bytes
 
     @classmethod
     def of_folder(cls, data: Path) -> Signer:
-        """Return a data folder's signer. Create its secret if necessary."""
+        """Return a data folder's signer. Create a missing secret."""
         path = data / "secret"
         try:
             secret = bytes.fromhex(path.read_text(encoding="ascii"))

@@ -141,7 +141,6 @@ class BatchRun:
                 yielded = time.monotonic()
 
     def _inject_faults(self, journal: Journal) -> None:
-        """Apply the job's faults. Raises BackendFailed."""
         if code := self._active_faults.get("fail-job"):
             raise BackendFailed(code, "The job failed by the fault fail-job.")
         done = journal.progress
@@ -166,7 +165,6 @@ class BatchRun:
             return RequestFailed("internal_error", "The service could not process this request.")
 
     def _requests(self, journal: Journal) -> _Requests:
-        """Yield the requests that are not done, lazily."""
         batch = self._batch
         defaults = defaults_of(batch)
         with self._storage.blob(batch.blob).open("rb") as file:

@@ -117,7 +117,6 @@ class Scheduler:
             await asyncio.wait(tasks)
 
     def _set_timer(self, now: float, swept: float) -> asyncio.TimerHandle:
-        """Wake up at the next deadline, retry or sweep."""
         due = [swept + self._sweep_every, *(at for _, at in self._broken.values() if at > now)]
         deadline = self._batches.next_deadline()
         if deadline is not None:
@@ -206,7 +205,6 @@ class Scheduler:
                 logger.info("job.expired", batch=batch_id, completed=0, failed=0)
 
     def _sweep(self, now: float) -> None:
-        """Delete expired files and results."""
         for blob in self._files.drop_expired(now):
             self._storage.drop_blob(blob)
         for batch_id in self._batches.with_old_results(now - self._config.lasting(self._config.result_ttl)):

@@ -51,8 +51,6 @@ class Verdict:
 
 
 class _Seen:
-    """The ids and the model of the lines so far."""
-
     def __init__(self) -> None:
         self.total = 0
         self.ids: set[bytes] = set()

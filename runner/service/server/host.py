@@ -97,7 +97,6 @@ def _claim(data: Path, stack: ExitStack) -> None:
 
 
 def _assemble(config: ServiceConfig, stack: ExitStack) -> ASGIApp:
-    """Open the data folder, start the threads, and build the API."""
     faults = Faults(config.faults, config.seed)
     try:
         storage = Storage(config.data)

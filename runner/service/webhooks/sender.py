@@ -54,7 +54,7 @@ class WebhookSender:
         self._active: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
-        """Deliver, also webhooks of an earlier process. Raises the setup's exception."""
+        """Deliver, also an earlier process's webhooks. Raises the setup's exception."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -105,7 +105,6 @@ class WebhookSender:
         return ERROR_BACKOFF if due is None else min(max(due - now, 0.01), ERROR_BACKOFF)
 
     async def _deliver(self, delivery: Delivery) -> None:
-        """Make one attempt and record its outcome."""
         batch = self._batches.get(delivery.batch_id)
         assert batch is not None
         try:
@@ -169,7 +168,6 @@ class WebhookSender:
         return Attempt(number, began, time.monotonic() - started, status, error)
 
     async def _post(self, batch: Batch, now: float) -> int:
-        """Send the message and return the status."""
         assert batch.webhook is not None
         webhook = orjson.loads(batch.webhook)
         content = message(batch)

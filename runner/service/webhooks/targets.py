@@ -43,14 +43,14 @@ class Targets:
             self._hosts.add(host)
 
     def permits(self, host: str, address: Address) -> bool:
-        """Return whether webhooks to `host` may use `address`, to which it resolved."""
+        """Return whether webhooks to `host` may use its `address`."""
         bare = plain(address)
         if _folded(host) in self._hosts or any(bare in network for network in self._networks):
             return True
         return is_public(address) and not is_this_machine(address)
 
     def refusal(self, host: str) -> str:
-        """Return why no webhook to `host` is permitted, if its name shows that."""
+        """Return why a host's name alone forbids webhooks, if so."""
         name = _folded(host)
         if name == "localhost" or name.endswith(".localhost"):
             addresses = [ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")]
