@@ -88,7 +88,7 @@ def copy_blob(folder: Path, revision: str, into: BinaryIO) -> None:
 
 
 def read_blobs(folder: Path, revisions: Sequence[str], most: int) -> Iterator[bytes | None]:
-    """Yield the bytes of each file that a revision names; None for one that git lacks. Starts one process.
+    """Yield the bytes of each file that a revision names; None if missing. Starts one process.
 
     Raises GitUnusable; BatchspecError for a file of more than `most` bytes.
     """

@@ -96,7 +96,7 @@ def spec_text(name: str, path: str, columns: Columns) -> str:
 
 
 def template_text(columns: Columns) -> str:
-    """Return a template: each column by name, and a question to replace."""
+    """Return a template: columns by name, and a question to replace."""
     shown = [name for name in columns.names if name != columns.id] or list(columns.names)
     lines = [f"{_plain(name)}: {{{{ {_expression(name, name in columns.partial)} }}}}" for name in shown[:_SHOWN]]
     return "\n".join([*lines, "", "What is this about?"]) + "\n"
@@ -219,7 +219,7 @@ def _expression(name: str, partial: bool) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a column's name as template text, with braces escaped."""
+    """Return a column's name with braces escaped."""
     return " ".join(re.sub(r"[{}%#]", " ", name).split()) or "column"
 
 

@@ -30,7 +30,7 @@ def saved_plan(path: Path, project: Project) -> PlanFile:
 
 
 def signed_plan(path: Path, project: Project) -> PlanFile:
-    """Return a plan file's content. If the environment has a key, the plan must be signed with it."""
+    """Return a plan file's content. With a key in the environment, it must be signed."""
     from runner.reconciler.plan.planfile import check_signature, plan_key  # noqa: PLC0415
 
     plan = saved_plan(path, project)

@@ -1,7 +1,6 @@
 """When to submit again after the account's queue was full.
 
-A refusal is not billed and uses up no round. After one, submit a batch when another ends, or after a pause that
-doubles.
+A refusal is not billed and uses up no round. After one, submit when another batch ends, or after a doubling pause.
 """
 
 from __future__ import annotations

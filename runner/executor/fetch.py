@@ -1,4 +1,4 @@
-"""Download and index the results of an ended batch.
+"""Download and index an ended batch's results.
 
 Keep every line; count and skip duplicate, unknown and malformed ones. The store never ends up with fewer answers.
 """
@@ -23,7 +23,7 @@ from runner.state.results import CustomIdMap, Entries, ResultIndex, ResultStore,
 
 
 class NotVisibleYet(NotReady):
-    """Results of a recently ended batch may still appear."""
+    """A recently ended batch's results may still appear."""
 
 
 def fetch_batch(
@@ -40,7 +40,7 @@ def fetch_batch(
 ) -> ResultIndex:
     """Fetch results, and decide whether missing ones are gone for good.
 
-    ended_by: latest time of its end. Raises NotFound if they are gone, else NotVisibleYet.
+    ended_by: latest time of its end. Raises NotFound if gone, else NotVisibleYet.
     """
     settled = gone_before or results_settled(profile.kind, batch, ended_by, context.now())
     try:

@@ -1,4 +1,4 @@
-"""The limits of an apply, kept in the ledger, so that `listen` can continue a job within them."""
+"""The limits of an apply, kept in the ledger: `listen` continues a job within them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def record_grant(
 ) -> None:
     """Record what this apply may submit.
 
-    An apply with `--no-new` leaves a grant for the same pins as it is: it submits less, but takes nothing back.
+    With `--no-new`, a grant for the same pins stays: this apply submits less, but takes nothing back.
     """
     address = job.desired.spec.address
     before = ledger.grant_of(realm, address)
@@ -39,10 +39,10 @@ def record_grant(
 
 
 def remaining_limits(ledger: Ledger, grant: Grant, recorded: Collection[str]) -> PlanLimits | None:
-    """Return what is left of a grant; None if nothing was ever submitted within it.
+    """Return what is left of a grant; None if nothing was submitted within it.
 
-    `recorded` are the idempotency keys in the lockfile. A create without a response counts once its batch is recorded:
-    until then it may be sent again with the same key.
+    `recorded` are the lockfile's idempotency keys. A create without a response counts once its batch is recorded: until
+    then it may be sent again with the same key.
     """
     creates = [
         one for one in ledger.creates(grant.realm, grant.address) if one.at >= grant.at and one.state != "refused"

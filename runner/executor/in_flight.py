@@ -1,4 +1,4 @@
-"""`max_in_flight`: limits on batches and tokens in flight, of one job and of all."""
+"""`max_in_flight`: a job's and all jobs' limits on batches and tokens in flight."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InFlightLimit:
         self._in_flight[address] = [tokens_of(known.line.bytes or 0) for known in batches if not known.ended]
 
     def set_recorded(self, address: str, lines: Iterable[BatchLine]) -> None:
-        """Replace what is known to be in flight of a job that this command does not run, from its lockfile."""
+        """Replace what is in flight of a job that this command does not run."""
         self._in_flight[address] = [tokens_of(line.bytes or 0) for line in lines if line.state == "submitted"]
 
     def count(self) -> int:

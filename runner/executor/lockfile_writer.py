@@ -1,4 +1,4 @@
-"""Write a job's batches to its lockfile about once a second: for each batch, time would be quadratic."""
+"""Write a job's batches to its lockfile about once a second: one by one takes quadratic time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LockfileWriter:
         self._saved_at = 0.0
 
     def add(self, line: BatchLine, *, pinned: bool) -> None:
-        """Add a line; write about once a second. Call `flush` at the end."""
+        """Add a line, to write soon. Call `flush` at the end."""
         self._unsaved.append(line)
         now = self._context.now().timestamp()
         if abs(now - self._saved_at) >= INTERVAL:

@@ -27,7 +27,7 @@ MAX_RETRY_AFTER = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class PollTarget:
-    """One job's batches. After `wake` seconds it continues anyway."""
+    """One job's batches. It continues after `wake` seconds."""
 
     address: str
     kind: str
@@ -52,7 +52,7 @@ class Blocked:
 
 
 class BlockedError(Exception):
-    """A job can't continue now. Apply releases the lock and tries again later."""
+    """A job can't continue now. Apply releases the lock and retries later."""
 
     def __init__(self, blocked: Blocked) -> None:
         super().__init__(blocked.reason)
@@ -60,9 +60,9 @@ class BlockedError(Exception):
 
 
 class Poller:
-    """The waiting of one command, in growing intervals.
+    """One command's waiting, in growing intervals.
 
-    Elapsed time is the sum of the sleeps, because clocks jump and laptops suspend.
+    Elapsed time is the sum of the sleeps: clocks jump and laptops suspend.
     """
 
     def __init__(self, context: Context) -> None:

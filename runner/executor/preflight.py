@@ -12,7 +12,7 @@ from runner.jobspec.loader import JobSpec
 
 
 def check_writable(context: Context, spec: JobSpec) -> None:
-    """Create an unnamed temporary file in each folder. Raises StoreError if that fails."""
+    """Create an unnamed temporary file in each folder. Raises StoreError."""
     for what, path in _paths(context, spec):
         problem = _problem(path, context)
         if problem:

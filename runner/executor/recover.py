@@ -1,7 +1,7 @@
 """Before a rewrite of the output, store answers that only it has.
 
-Raw results can be lost: the service keeps them for weeks only. Then a trusted output is the last copy. Its rows are
-stored next to the raw results.
+The service keeps raw results for weeks only. Once they are lost, a trusted output is the last copy. Its rows are stored
+next to the raw results.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _missing(answers: OutputAnswers, index: ResultIndex | None) -> Entries:
 
 
 def _store_rows(store: ResultStore, batch: str, rows: Entries, lines: Path) -> None:
-    """Append rows to a batch. Remove its index, so that it is rebuilt."""
+    """Append rows to a batch. Remove its index, to be rebuilt."""
     with store.locked(batch), atomic_write(store.rows(batch)) as file, lines.open("rb") as source:
         if store.rows(batch).exists():
             file.write(store.rows(batch).read_bytes())

@@ -42,7 +42,7 @@ class ResultFetcher:
     def fetch(self, seen: Observed, *, needed: bool) -> bool:
         """Fetch results `needed` to plan, or all. Return whether any are new.
 
-        Raises ProviderError if needed results can't be had.
+        Raises ProviderError without needed results.
         """
         wanted = list(self._wanted(seen, needed))
         moved, read = (

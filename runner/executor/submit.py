@@ -44,7 +44,7 @@ MAX_RATE_LIMIT_WAIT = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Where a job's shards go. `idempotent`: the service is known to keep idempotency keys."""
+    """Where a job's shards go. `idempotent`: the service keeps idempotency keys."""
 
     context: Context
     spec: JobSpec
@@ -66,7 +66,7 @@ def submit(
 ) -> tuple[BatchLine, RemoteBatch]:
     """Submit a shard exactly once, in round `number`. `batches` are all of its address.
 
-    Raises ConflictError if the service has something else under the key, or ProviderError.
+    Raises ConflictError for something else under the key, or ProviderError.
     """
     assert shard.path is not None
     sync_file(shard.path)
@@ -209,7 +209,7 @@ def _verified(remote: RemoteBatch, shard: Shard, order: CreateRequest) -> Remote
 
 
 def _with_key(remote: RemoteBatch, order: CreateRequest) -> RemoteBatch:
-    """Add the key, which the response lacks in the vendor's guide."""
+    """Add the key, which the vendor's guide's response lacks."""
     return replace(remote, request_id=order.request_id, metadata=remote.metadata or order.metadata)
 
 

@@ -51,7 +51,7 @@ class _Pool(Generic[T]):
 
 
 def run_tasks(tasks: Iterable[Callable[[], T]], workers: int = TRANSFERS) -> Iterator[T]:
-    """Run at most `workers` tasks at once. Yield results in the order in which they end.
+    """Run at most `workers` tasks at once. Yield results as they end.
 
     After a failure, tasks under way finish and yield; then it is raised. Ctrl-C leaves at once: threads are daemons,
     and the ledger has their intents.
@@ -82,7 +82,7 @@ def run_tasks(tasks: Iterable[Callable[[], T]], workers: int = TRANSFERS) -> Ite
 
 
 class TransferProgress:
-    """Bytes transferred by several threads. An unknown `total` is estimated."""
+    """Bytes of several threads. An unknown `total` is estimated."""
 
     def __init__(self, report: Callable[[int, int], None], *, total: int = 0, parts: int = 1) -> None:
         self._report = report

@@ -22,7 +22,7 @@ def supports_idempotency_keys(listed: Mapping[str, RemoteBatch]) -> bool:
 
 
 class CreateGracePeriod:
-    """How long to wait for batches of unconfirmed creates, in spite of clock jumps."""
+    """How long to wait for unconfirmed creates' batches, in spite of clock jumps."""
 
     def __init__(self, kind: str) -> None:
         self._seconds = GRACE_PERIOD[kind]

@@ -1,1 +1,1 @@
-"""`batchspec listen`: receives webhooks and continues the jobs they are about."""
+"""`batchspec listen`: receives webhooks and continues their jobs."""

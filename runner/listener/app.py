@@ -26,7 +26,7 @@ def refuse(status: int, message: str) -> Response:
 
 
 class Receiver:
-    """Receives webhooks of one project. `on_event` is called after an event is on disk, from any thread."""
+    """Receives a project's webhooks. Calls `on_event` after an event is on disk, from any thread."""
 
     def __init__(
         self, secrets: CurrentSecrets, queue: EventQueue, now: Callable[[], datetime], on_event: Callable[[], None]

@@ -21,7 +21,7 @@ from runner.state.lockfile_lines import BatchLine
 
 @dataclass(frozen=True, slots=True)
 class Continued:
-    """How each address ended, and why others could not be rendered."""
+    """How each address ended, and why others could not render."""
 
     outcomes: Mapping[str, Outcome]
     errors: Mapping[str, str]
@@ -45,7 +45,7 @@ def continue_jobs(
     sleep: Callable[[float], None],
     workers: int | None,
 ) -> Continued:
-    """Continue jobs of a project, and return when nothing more can be done now. Raises BatchspecError, Interrupted."""
+    """Continue a project's jobs until nothing more can be done now. Raises BatchspecError, Interrupted."""
     specs = [job for job in project.jobs if job.address in addresses]
     with open_project(project, watcher=watcher, environ=environ, jobs=workers) as opened:
         context = opened.context
@@ -68,7 +68,7 @@ def continue_jobs(
 
 
 def _allowed(context: Context, job: RenderedJob) -> _Allowed:
-    """Return what the last apply of a job allows, if it submitted requests of these pins."""
+    """Return what a job's last apply allows, if it submitted requests of these pins."""
     spec, pins = job.desired.spec, job.pins.pins
     lockfile = context.lockfile(spec.lock_path)
     grant, limits = _grant(context, spec, lockfile)
@@ -98,7 +98,7 @@ def _grant(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[Grant |
 
 
 def _in_flight(context: Context, own: Collection[str]) -> InFlightLimit:
-    """Return the project's limit, with the batches of all other jobs."""
+    """Return the project's limit, with all other jobs' batches."""
     limit = InFlightLimit(context.project.settings.max_in_flight)
     if context.project.settings.max_in_flight is None:
         return limit

@@ -30,7 +30,7 @@ CHECK = 3600.0
 
 
 class _Stopping(KeyboardInterrupt):
-    """The listener stops during a pause; what is left continues after the next start."""
+    """The listener stops during a pause; the rest continues after the next start."""
 
 
 @dataclass(slots=True)
@@ -64,15 +64,15 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name="batchspec-listen", daemon=True)
 
     def start(self) -> None:
-        """Start to continue jobs, also those of events that an earlier process received."""
+        """Continue jobs, also those of an earlier process's events."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Look at the queue. Callable from any thread."""
+        """Look at the queue, from any thread."""
         self._woken.set()
 
     def stop(self, seconds: float) -> None:
-        """Stop after the current step, and wait for it at most `seconds`. What is left waits on disk."""
+        """Stop after the current step; wait at most `seconds`. The rest waits on disk."""
         self._stopping.set()
         self._woken.set()
         self._thread.join(seconds)
@@ -91,7 +91,7 @@ class Worker:
             self._woken.wait(pause)
 
     def _continue_due(self) -> float:
-        """Continue what is due, and return the seconds until something else may be."""
+        """Continue what is due. Return the seconds until more may be."""
         events = self._queue.waiting()
         moment = time.monotonic()
         due = [event for event in events if event.name not in self._retries or self._retries[event.name].due <= moment]
@@ -156,14 +156,14 @@ class Worker:
 
 
 def _present_names(matcher: Matcher, project: Project, addresses: Collection[str]) -> dict[str, str]:
-    """Return the present address of each address that a spec still defines; a job may have been renamed."""
+    """Return the present address of each that a spec still defines; a job may have been renamed."""
     known = {job.address: job.address for job in project.jobs}
     renamed = {old: job.address for job in project.jobs for old in matcher.old_names(job)}
     return {one: known.get(one) or renamed[one] for one in addresses if one in known or one in renamed}
 
 
 def _unfinished(event: Event, address: str, continued: Continued) -> str:
-    """Return why an event's job has to be continued once more; empty if it need not."""
+    """Return why an event's job must continue once more, if it must."""
     if address in continued.errors:
         return continued.errors[address]
     outcome: Outcome | None = continued.outcomes.get(address)

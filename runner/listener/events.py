@@ -20,7 +20,7 @@ ENDS = frozenset({"batch.completed", "batch.failed", "batch.expired", "batch.can
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A batch has ended. `job` is the address in the batch's metadata, empty if the event has none of this project."""
+    """The end of a batch. `job` is the address in its metadata, empty without one of this project."""
 
     name: str
     profile: str
@@ -31,7 +31,7 @@ class Event:
 
 
 def event_of(profile: str, webhook_id: str, body: bytes, project: str, now: float) -> Event | None:
-    """Return the event in a call's body; None if it is not about the end of a batch."""
+    """Return a call's event; None if no batch ended."""
     try:
         content = orjson.loads(body)
     except ValueError:
@@ -53,7 +53,7 @@ def _job(metadata: Any, project: str) -> str:
 
 
 class EventQueue:
-    """The events of one project. Methods may be called from any thread. They raise StoreError and OSError."""
+    """A project's events, for all threads. Methods raise StoreError and OSError."""
 
     def __init__(self, folder: Path) -> None:
         self._waiting = folder / "waiting"
@@ -62,7 +62,7 @@ class EventQueue:
             private_folder(one)
 
     def add(self, event: Event) -> bool:
-        """Store an event durably. Return False if it was received before."""
+        """Store an event durably. Return False for a repeated one."""
         path = self._waiting / f"{event.name}.json"
         if path.exists() or (self._done / path.name).exists():
             return False
@@ -72,12 +72,12 @@ class EventQueue:
         return True
 
     def waiting(self) -> list[Event]:
-        """Return the events whose jobs were not continued yet, oldest first."""
+        """Return the events to handle, oldest first."""
         found = [event for path in self._waiting.glob("*.json") if (event := _read(path)) is not None]
         return sorted(found, key=lambda event: (event.received, event.name))
 
     def finish(self, event: Event) -> None:
-        """Mark an event as done. Once is enough: a crash before this continues the job again, which is harmless."""
+        """Mark an event as done. After a crash before this, the job continues again, which is harmless."""
         (self._waiting / f"{event.name}.json").replace(self._done / f"{event.name}.json")
 
     def sync(self) -> None:

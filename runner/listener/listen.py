@@ -35,7 +35,7 @@ _CONNECTIONS = 256
 
 @dataclass(frozen=True, slots=True)
 class ListenConfig:
-    """Where to listen, and for which project. `workers` is the number of rendering processes."""
+    """Where to listen, and for which project. `workers` are rendering processes."""
 
     root: Path
     host: str = "127.0.0.1"
@@ -46,7 +46,7 @@ class ListenConfig:
 
 
 class Listening:
-    """Receives webhooks in the thread that calls `serve`, until any thread calls `stop`."""
+    """Receives webhooks in the thread that calls `serve`, until any calls `stop`."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Listening:
         self._stopped = False
 
     def serve(self) -> None:
-        """Start, serve and stop. `on_ready` gets the URL of each profile. Raises BatchspecError."""
+        """Start, serve and stop. `on_ready` gets each profile's URL. Raises BatchspecError."""
         if self._config.tls_key and not self._config.tls_cert:
             raise ServiceError("a TLS key needs its certificate", hint="give `--tls-cert` too", code="BS704")
         project = load_current(self._config.root, self._environ)
@@ -125,7 +125,7 @@ def run(config: ListenConfig, on_ready: Callable[[tuple[str, ...]], None], watch
 
 @contextlib.contextmanager
 def _claim(folder: Path) -> Iterator[None]:
-    """Lock the project's events. Raises ServiceError if another listener runs over them."""
+    """Lock the project's events. Raises ServiceError if another listener has them."""
     private_folder(folder)
     try:
         with FileLock(folder / "lock", timeout=0, thread_local=False):

@@ -13,7 +13,7 @@ from runner.state.project_paths import ProjectPaths
 
 
 class Matcher:
-    """Finds addresses by the ledger, the lockfiles and the batch's metadata. Reads only."""
+    """Finds addresses by ledger, lockfiles and batch metadata."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
@@ -22,7 +22,7 @@ class Matcher:
         self._recorded: dict[tuple[str, str], str] | None = None
 
     def addresses(self, events: Sequence[Event]) -> dict[Event, frozenset[str]]:
-        """Return the addresses that each event is about, none for an unknown batch. Raises BatchspecError."""
+        """Return each event's addresses, none for an unknown batch. Raises BatchspecError."""
         if not self._paths.ledger.exists():
             return {event: self._of(event, None) for event in events}
         ledger = Ledger(self._paths.ledger)
@@ -32,11 +32,11 @@ class Matcher:
             ledger.close()
 
     def old_names(self, spec: JobSpec) -> tuple[str, ...]:
-        """Return the addresses that a job had before it was renamed."""
+        """Return a job's former addresses."""
         return tuple(name for name in self._context.names(spec) if name != spec.address)
 
     def held_back(self) -> frozenset[str]:
-        """Return started jobs that the project's `max_in_flight` may hold back: the end of any batch makes room."""
+        """Return started jobs that `max_in_flight` may hold back: the end of any batch makes room."""
         if self._project.settings.max_in_flight is None or not self._paths.ledger.exists():
             return frozenset()
         ledger = Ledger(self._paths.ledger)

@@ -1,4 +1,4 @@
-"""The project as it is on disk now, and which secrets its profiles accept."""
+"""The project on disk, and which secrets its profiles accept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load_current(root: Path, environ: Mapping[str, str]) -> Project:
 
 
 def load_with_partitions(root: Path, environ: Mapping[str, str], addresses: Collection[str]) -> Project:
-    """Return the project with those of `addresses` that are partitions. Raises SpecError."""
+    """Return the project with the partitions among `addresses`. Raises SpecError."""
     project = load_current(root, environ)
     if not project.partitioned:
         return project
@@ -41,7 +41,7 @@ def load_with_partitions(root: Path, environ: Mapping[str, str], addresses: Coll
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """The verifiers of each profile, and why some secrets can't be used."""
+    """Each profile's verifiers, and why some secrets can't be used."""
 
     by_profile: Mapping[str, tuple[Webhook, ...]]
     problems: tuple[str, ...]
@@ -73,7 +73,7 @@ def secrets_of(project: Project, environ: Mapping[str, str]) -> Secrets:
 
 
 class CurrentSecrets:
-    """The secrets of the specs on disk. Reads the specs again when a call fits none, but not too often."""
+    """The secrets of the specs on disk. Reads them again when a call fits none, but not too often."""
 
     def __init__(self, root: Path, environ: Mapping[str, str], project: Project) -> None:
         self._root = root
@@ -84,11 +84,11 @@ class CurrentSecrets:
         self.project_name = project.settings.project
 
     def of(self, profile: str) -> tuple[Webhook, ...]:
-        """Return a profile's verifiers; none for an unknown profile."""
+        """Return a profile's verifiers, if it is known."""
         return self._secrets.by_profile.get(profile, ())
 
     def refresh(self) -> bool:
-        """Read the specs again. Return False if that was done a moment ago, or can't be done."""
+        """Read the specs again. Return False if impossible, or done a moment ago."""
         with self._lock:
             if time.monotonic() - self._loaded < RELOAD:
                 return False

@@ -1,4 +1,4 @@
-"""Checks signatures of webhooks (https://www.standardwebhooks.com). The service that signs shares no code with this."""
+"""Checks signatures of webhooks (https://www.standardwebhooks.com). Shares no code with the service that signs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Verdict = Literal["valid", "forged", "old"]
 
 
 def verifier(secret: str) -> Webhook:
-    """Return the verifier of a secret: base64 after `whsec_`, otherwise plain text. Raises ValueError."""
+    """Return a secret's verifier: base64 after `whsec_`, otherwise plain text. Raises ValueError."""
     if not secret.startswith(PREFIX):
         return Webhook(secret.encode())
     text = secret.removeprefix(PREFIX)
@@ -41,8 +41,8 @@ def verifier(secret: str) -> Webhook:
 def verify(verifiers: Iterable[Webhook], headers: Mapping[str, str], body: bytes, now: datetime) -> Verdict:
     """Return whether a call is signed with one of the secrets, and recently.
 
-    An unsigned call is `forged`. The time is checked after the signature, so that only the owner of a secret learns
-    our clock. `headers` have lower-case names.
+    An unsigned call is `forged`. The time is checked after the signature, so that only the owner of a secret learns our
+    clock. `headers` have lower-case names.
     """
     webhook_id, sent = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     given = headers.get("webhook-signature", "").split(" ")[:_MOST]

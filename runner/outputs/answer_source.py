@@ -1,4 +1,4 @@
-"""Sources of an output's answers: batches and their files, and why batches failed."""
+"""Sources of an output's answers, and why batches failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Failure = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class AnswerSource:
-    """A batch, and its files by the `file` number of its entries."""
+    """A batch, and its files by its entries' `file` number."""
 
     batch: str
     files: tuple[Path, ...]

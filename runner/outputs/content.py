@@ -1,6 +1,6 @@
 """Read a response: text, a refusal, tool calls, and its own failure. Reasoning is not text.
 
-One walk over strings, typed parts and nested parts serves chat completions, responses and messages.
+One walk over strings and typed parts serves chat completions, responses and messages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _UNFINISHED = frozenset({"incomplete", "in_progress"})
 
 
 class Call(NamedTuple):
-    """A tool call. `arguments` are parsed if they are JSON, else text."""
+    """A tool call. `arguments` are parsed, or text."""
 
     name: str
     arguments: Any
@@ -40,7 +40,7 @@ class Content(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """Whether there is only blank text, no refusal and no tool call."""
+        """Whether there is no text but blanks, no refusal and no tool call."""
         return not (self.refusal or self.calls or (self.text and not self.text.isspace()))
 
 
@@ -175,7 +175,7 @@ def _choice(choice: Mapping[str, Any]) -> Content:
 
 
 def _responses(response: Mapping[str, Any], output: Any) -> Content:
-    """Read the last complete message. Commentary counts only if there is nothing else."""
+    """Read the last complete message. Commentary counts only without one."""
     calls: list[Call] = []
     messages: list[tuple[int, _Parts]] = []
     for item in [output] if isinstance(output, str) else output:

@@ -1,4 +1,4 @@
-"""Find the code and message of an error, wherever a service or gateway puts them.
+"""Find an error's code and message, wherever a service or gateway puts them.
 
 Seen in public: `error.error`, `code` and `message`, `detail` as text or a list of `{loc, msg}`, `errors`, plain text,
 JSON inside a text, and all of these under status 200.
@@ -36,7 +36,7 @@ def is_transient(status: int | None) -> bool:
 
 
 def find_words(*places: object) -> Words:
-    """Return the first code and message in some places, best place first. Both are bounded."""
+    """Return the first code and message, best place first. Both are bounded."""
     code = message = ""
     for place in places:
         found = _look(place, 0)

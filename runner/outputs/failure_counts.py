@@ -1,4 +1,4 @@
-"""Count failed requests in a written output: batches count an answer that does not fit the schema as completed."""
+"""Count failed requests in a written output: batches count unfit answers as completed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Write output rows as JSON Lines, CSV or Parquet, optionally compressed.
 
-The same rows give the same bytes on every machine, without clock, host or file name.
+The same rows give the same bytes everywhere, without clock, host or file name.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _type(rules: Any) -> str:
 
 
 def chosen(row: Mapping[str, Any], include: Sequence[str]) -> dict[str, Any]:
-    """Return a row's id and the fields that the spec asks for, in order."""
+    """Return a row's id and the spec's fields, in order."""
     kept = {name: row[name] for name in ("id", "replicate") if name in row}
     for field in include:
         outer, _, inner = field.partition(".")
@@ -164,7 +164,7 @@ class _JsonLines:
 
 
 def flat(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row as column values, with lists and mappings as JSON text."""
+    """Return a row as column values; lists and mappings are JSON."""
     found: dict[str, Any] = {}
     for name, kind in columns.items():
         value = _value(row, name)

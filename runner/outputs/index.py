@@ -42,7 +42,7 @@ def restore(
     errors: Sequence[BatchError] = (),
     progress: Progress | None = None,
 ) -> ResultIndex | None:
-    """Rebuild a missing index from stored files; None if there are none. Raises StoreError.
+    """Rebuild a missing index from stored files, if any. Raises StoreError.
 
     `errors`: why the whole batch failed.
     """
@@ -57,7 +57,7 @@ def restore_locked(
     errors: Sequence[BatchError],
     progress: Progress | None = None,
 ) -> ResultIndex | None:
-    """Rebuild the index for a caller that holds the results' lock."""
+    """Rebuild the index. The caller holds the results' lock."""
     stored = store.load(batch_id)
     files = store.files(batch_id)
     if stored is not None or not any(path.exists() for path in files):

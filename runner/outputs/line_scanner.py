@@ -1,7 +1,7 @@
-"""The fast path of `result_lines`: read only what indexing needs. Results come by the million.
+"""The fast path of `result_lines`, for millions of results: read only what indexing needs.
 
-Lines of a usual shape with plain text are decoded into the fields below. All others take the full parse. A test checks
-that both give the same result.
+Decodes lines of a usual shape with plain text into the fields below. Others take the full parse. A test checks that
+both give the same result.
 """
 
 from __future__ import annotations
@@ -74,8 +74,6 @@ class _Part(Struct, gc=False):
 
 
 class _Item(Struct, gc=False):
-    """A message, or an item without text."""
-
     type: str | None = None
     content: list[_Part] | None = None
 
@@ -104,15 +102,11 @@ class _Body(Struct, gc=False):
 
 
 class _Response(_Body, gc=False):
-    """The guide's body, or OpenAI's wrapper of one."""
-
     status_code: Annotated[int, Meta(ge=0, lt=400)] | None = None
     body: _Body | None = None
 
 
 class _Result(Struct, gc=False):
-    """Anthropic's wrapper of a message."""
-
     type: Literal["succeeded"]
     message: _Body
 
@@ -134,7 +128,7 @@ _TEXT = frozenset({"text", "output_text"})
 
 
 def scan_line(data: bytes) -> ScannedLine | None:
-    """Return what indexing needs of a line, None if `read_line` returns None."""
+    """Return what indexing needs of a line; None like `read_line`."""
     try:
         line = _decode(data)
         if not data.isascii():

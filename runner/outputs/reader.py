@@ -1,4 +1,4 @@
-"""Read answers back from output files written by batchspec (JSON Lines, CSV or Parquet, optionally compressed).
+"""Read answers back from batchspec's output files (JSON Lines, CSV or Parquet, optionally compressed).
 
 Only rows with their request, batch and all fields of the spec count. Call it only for a file with the digest that the
 lockfile records.
@@ -97,8 +97,8 @@ class _Needed:
 def read_outputs(paths: Sequence[Path], spec: JobSpec, folder: Path) -> dict[str, OutputAnswers]:
     """Return answers in output files by batch id, without rows that lack fields of `spec`.
 
-    An answer beats an error, then the first file wins. The bytes decide a file's format, because the spec may have
-    changed. `folder` is a scratch folder for this call. Raises StoreError.
+    An answer beats an error, then the first file wins. The bytes decide a file's format: the spec may have changed.
+    `folder` is this call's scratch folder. Raises StoreError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     needed = _Needed.of(spec)

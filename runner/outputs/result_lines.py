@@ -1,6 +1,6 @@
 """Turn untrusted result lines of three shapes into one Answer, with every field checked and bounded.
 
-Values are named tuples: they are made by the million, in a third of the time of a frozen dataclass.
+Values are named tuples, made by the million in a third of a frozen dataclass's time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
     An answer that does not fit the schema, or that failed after it began, has both text and error.
 
-    Token counts are the service's, None if it sent none; see `usage.Tokens`. `kind` is that of `error`.
+    Token counts are the service's, if any; see `usage.Tokens`. `kind` is that of `error`.
     """
 
     text: str | None
@@ -194,7 +194,7 @@ def _openai(custom_id: str, response: object, error: object) -> ResultLine:
 
 
 def _is_empty(error: object) -> bool:
-    """Return whether an error is empty, as some services send with answers."""
+    """Return whether an error is empty, as some services send."""
     return not (any(error.values()) if isinstance(error, dict) else error)
 
 

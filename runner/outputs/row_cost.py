@@ -1,6 +1,6 @@
-"""The cost of an answer at the price that the lockfile records for its batch.
+"""An answer's cost at the price that the lockfile records for its batch.
 
-Never uses today's price, so a rewritten output has the same bytes.
+Never uses today's price: a rewritten output has the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class RowCosts:
         self._prices = {batch: _price(line.price) for batch, line in batches.items() if line.price is not None}
 
     def of(self, row: Mapping[str, Any]) -> float | None:
-        """Return USD, not rounded; None if nothing was billed or no price is recorded."""
+        """Return USD, not rounded; None if unbilled or without a price."""
         price, usage = self._prices.get(row["batch"]), row["usage"]
         if price is None or not isinstance(usage, dict):
             return None

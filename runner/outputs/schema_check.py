@@ -88,7 +88,6 @@ def checked(index: ResultIndex, schema: AnswerSchema) -> tuple[SortedFile, tuple
 
 
 def _invalid(index: ResultIndex, entries: Entries, schema: AnswerSchema) -> npt.NDArray[np.bool_]:
-    """Return which entries do not fit. Reads files from front to back."""
     wrong = np.zeros(len(entries), bool)
     for number, path in enumerate(index.files):
         chosen = np.flatnonzero((entries["file"] == number) & (entries["code"] == 0))

@@ -18,7 +18,7 @@ class Tokens(NamedTuple):
     """Tokens of one response; None without a usable count.
 
     written, written_hour: written to a cache, and those kept for an hour instead of five minutes.
-    odd: a count is invalid, or counts do not add up.
+    odd: a count is invalid, or they do not add up.
     """
 
     input: int | None = None

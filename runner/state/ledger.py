@@ -63,7 +63,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the last apply of an address might submit, for a listener that continues it.
+    """What the last apply of an address may submit, for a listener.
 
     `requests`, `retries`, `in_flight` and `rounds` are `PlanLimits`. `override` is the reason to exceed a budget.
     """
@@ -267,7 +267,7 @@ class Ledger:
         return next((Grant(*row) for row in rows), None)
 
     def held_back(self) -> frozenset[str]:
-        """Return addresses of which a part was submitted, and whose grants have room for more new requests."""
+        """Return partly submitted addresses whose grants have room for new requests."""
         found = self._read(
             "select g.address from grants g join creates c on c.realm = g.realm and c.address = g.address "
             "where c.round = 1 and c.state <> 'refused' and c.at >= g.at "

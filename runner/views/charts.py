@@ -1,4 +1,4 @@
-"""Charts as inline SVG, so that a page needs no script. The style sheet gives the colours."""
+"""Charts as inline SVG, without script. The style sheet gives the colours."""
 
 from __future__ import annotations
 

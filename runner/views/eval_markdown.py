@@ -1,4 +1,4 @@
-"""An evaluation for a pull request's comment (Markdown) and for test reports (JUnit XML)."""
+"""An evaluation for pull request comments (Markdown) and test reports (JUnit XML)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORDS = {
 
 
 def evaluation_markdown(found: Sequence[Evaluation], errors: dict[str, str]) -> str:
-    """Return the table of metrics and the verdicts of gates, in words."""
+    """Return the table of metrics and the gates' verdicts."""
     lines = ["### Evaluation", ""]
     for one in found:
         lines += _job(one)
@@ -54,7 +54,7 @@ def _job(found: Evaluation) -> Iterator[str]:
 
 
 def evaluation_junit(found: Sequence[Evaluation], errors: dict[str, str]) -> str:
-    """Return the gates as JUnit XML: a suite for each job, a case for each gate."""
+    """Return the gates as JUnit XML: a suite a job, a case a gate."""
     root = ET.Element("testsuites", name="batchspec eval")
     for one in found:
         blocking = sum(result.blocks for result in one.gates)

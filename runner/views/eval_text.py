@@ -1,4 +1,4 @@
-"""An evaluation as text for people: metrics with intervals, the comparison with a baseline, and the gates."""
+"""An evaluation as text: metrics with intervals, comparison and gates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STYLES = {Verdict.PASSES: "green", Verdict.FAILS: "red", Verdict.UNDECIDED: "ye
 
 
 def evaluation_view(found: Evaluation) -> RenderableType:
-    """Return a job's evaluation: its table of metrics, its gates, and what else a reader must know."""
+    """Return a job's metrics, gates, and what else a reader must know."""
     parts: list[RenderableType] = [Text(heading(found), style="bold")]
     if found.metrics:
         parts.append(_metrics(found.metrics))
@@ -28,13 +28,13 @@ def evaluation_view(found: Evaluation) -> RenderableType:
 
 
 def heading(found: Evaluation) -> str:
-    """Return the first line: the job, and the commit it is compared with."""
+    """Return the job, and the commit it is compared with."""
     against = "".join(f", against {one.revision} ({one.commit[:12]})" for one in found.baselines)
     return f"{found.job}{against}"
 
 
 def notes(found: Evaluation) -> Iterator[str]:
-    """Yield why the numbers are not final, and warnings."""
+    """Yield why numbers are not final, and warnings."""
     if found.stale:
         yield f"stale: {found.stale}"
     for metric in found.metrics:
@@ -45,12 +45,12 @@ def notes(found: Evaluation) -> Iterator[str]:
 
 
 def number(value: float) -> str:
-    """Return a metric's value with three decimals, or n/a."""
+    """Return a value with three decimals, or n/a."""
     return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
 def interval(metric: Metric) -> str:
-    """Return a 95 % interval, or nothing if there is none."""
+    """Return a 95 % interval, if any."""
     return "" if math.isnan(metric.low) else f"[{metric.low:.3f}, {metric.high:.3f}]"
 
 

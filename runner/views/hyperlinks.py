@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 
 def links_work() -> bool:
-    """Return whether stdout is an interactive terminal. Terminals without links ignore the codes."""
+    """Return whether stdout is an interactive terminal. Those without links ignore the codes."""
     plain = os.environ.get("TERM", "dumb") == "dumb" or bool(os.environ.get("NO_COLOR")) or "CI" in os.environ
     return sys.stdout.isatty() and not plain
 
 
 def file_url(path: Path) -> str:
-    """Return a file's URL with the machine's name, so that no other machine opens it."""
+    """Return a file's URL with the machine's name: no other opens it."""
     return f"file://{socket.gethostname()}{quote(str(path.resolve()))}"

@@ -30,7 +30,7 @@ _MATTERS = ("done", "failed", "left", "rate", "cost")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the table. `rank` orders rows; `group` names jobs that are counted. `cost` is USD."""
+    """A row of the table. `rank` orders rows; `group` names counted jobs. `cost` is USD."""
 
     job: str
     state: str
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class JobTable:
-    """The table. With the `height` of a screen, a job has one line, and jobs without room are counted."""
+    """The table. With a screen's `height`, a job has one line, and jobs without room are counted."""
 
     rows: Sequence[Row]
     height: int | None = None
@@ -93,7 +93,7 @@ class JobTable:
 
 
 def fitting(cells: Mapping[str, Sequence[str]], matters: Sequence[str], room: int, gap: int) -> list[str]:
-    """Return the columns that fit, in their order, choosing by importance."""
+    """Return the columns that fit, in their order, by importance."""
     kept = set()
     for name in matters:
         needed = gap + widest(cells[name])
@@ -138,7 +138,7 @@ def time_text(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name on one line, shortened in its middle: jobs of one matrix differ at their ends."""
+    """A name on one line, shortened in its middle: matrix jobs differ at their ends."""
 
     text: str
 

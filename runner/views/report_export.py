@@ -94,5 +94,5 @@ def _shown(row: Shown) -> dict[str, Any]:
 
 
 def _safe(value: Any) -> Any:
-    """Return a value; a text that spreadsheets would run as a formula gets a leading quote."""
+    """Return a value; one that spreadsheets would run as a formula gets a leading quote."""
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value

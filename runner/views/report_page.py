@@ -35,8 +35,6 @@ def page(jobs: Sequence[JobFacts], project: str, made: datetime) -> str:
 
 
 class _Shown:
-    """One job with its charts."""
-
     def __init__(self, job: JobFacts) -> None:
         self.facts = job
         self.anchor = "job-" + "".join(c if c.isalnum() else "-" for c in job.address)
@@ -107,7 +105,6 @@ def _svg(text: str) -> Any:
 
 
 def _unquoted(identity: str) -> str:
-    """Return a row's id without the quotes of its JSON text."""
     return identity[1:-1] if identity[:1] == identity[-1:] == '"' else identity
 
 

@@ -67,7 +67,7 @@ def line(job: JobStatus) -> str:
 
 
 def details(job: JobStatus, root: Path, lockfile: str, *, links: bool) -> RenderableType:
-    """Return a job's files below `root`, its tokens and cost with the estimates, and its batches."""
+    """Return a job's files below `root`, tokens, costs with estimates, and batches."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
@@ -125,7 +125,7 @@ def _errors(jobs: Sequence[JobStatus]) -> Iterator[Text]:
 
 
 def _not_asked(jobs: Sequence[JobStatus]) -> Iterator[Text]:
-    """Yield, once per reason, the jobs without a key and the age of their numbers."""
+    """Yield, once per reason, the jobs without a key and their numbers' age."""
     reasons: dict[str, list[JobStatus]] = {}
     for job in jobs:
         if job.not_asked:

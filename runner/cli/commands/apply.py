@@ -204,7 +204,6 @@ def apply(
 def _graded(
     opened: Session, planned: Planned, outcomes: Sequence[Outcome]
 ) -> tuple[tuple[Evaluation, ...], dict[str, BatchspecError]]:
-    """Grade the outputs of jobs with graders that apply has finished."""
     ended = {outcome.address for outcome in outcomes if outcome.end in {"succeeded", "failed"}}
     return opened.evaluate_rendered([one for one in planned.prepared if one.desired.spec.address in ended])
 
@@ -248,7 +247,7 @@ def _summary(
     changed: set[str],
     noted: Mapping[str, Sequence[str]],
 ) -> None:
-    """Print how each job ended and what this apply paid for it, next to the estimate."""
+    """Print how each job ended, and its cost next to the estimate."""
     if not changed and not any(outcome.submitted or outcome.end != "succeeded" for outcome in outcomes) and not broken:
         return
     say()
@@ -287,7 +286,6 @@ def _outcome_lines(outcome: Outcome, outputs: Mapping[str, Output]) -> Iterator[
 
 
 def _total_cost(paid: Sequence[Outcome]) -> None:
-    """Print the cost of all jobs, if several were paid for."""
     from runner.money.estimate import total  # noqa: PLC0415
     from runner.money.prices import cost_with_estimate  # noqa: PLC0415
 

@@ -59,7 +59,7 @@ def eval_(
 def show_evaluations(
     found: tuple[Evaluation, ...], errors: dict[str, BatchspecError], form: Format = "text", *, no_color: bool = False
 ) -> None:
-    """Print evaluations in a format. Errors of jobs go to stderr unless the format has a place for them."""
+    """Print evaluations. Errors go to stderr unless the format has a place for them."""
     texts = {address: error.message for address, error in errors.items()}
     if form == "json":
         from runner.views.eval_json import evaluation_document  # noqa: PLC0415

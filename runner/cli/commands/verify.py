@@ -66,13 +66,12 @@ def verify(
 
 
 def _unasked(planned: Plan, errors: Mapping[str, BatchspecError]) -> dict[str, BatchspecError]:
-    """Return why the services of jobs could not be asked."""
     new = planned.errors.keys() - errors.keys()
     return {address: BatchspecError(planned.errors[address], code="BS413") for address in sorted(new)}
 
 
 def with_unknown(found: Verified, planned: Plan) -> Verified:
-    """Return a verification plus the batches of its answers that the service does not know."""
+    """Return a verification plus its batches that the service does not know."""
     unknown = (batch for job in planned.jobs if job.address == found.address for batch in job.unknown_batches)
     wrong = (f"answers of a batch that the service does not know: {batch}" for batch in unknown)
     return replace(found, wrong=(*found.wrong, *wrong))

@@ -1,4 +1,4 @@
-"""The only place that writes to stdout and stderr. Invisible characters in text for people are escaped."""
+"""The only place that writes to stdout and stderr. Text for people has no invisible characters."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def write(stream: IO[str], text: str) -> None:
 
 
 def write_drawn(stream: IO[str], text: str) -> None:
-    """Write the output of a `console_on` console, with its cursor codes, and flush."""
+    """Write a `console_on` console's output, with cursor codes, and flush."""
     stream.write(text)
     stream.flush()
 
 
 def give(data: str) -> None:
-    """Write data for programs to stdout. On a terminal, escape as JSON does."""
+    """Write data for programs to stdout; on a terminal, escaped like JSON."""
     sys.stdout.write(visible_json(data) if sys.stdout.isatty() else data)
     sys.stdout.flush()
 
 
 def give_bytes(data: bytes) -> None:
-    """Write a file's bytes to stdout. On a terminal, escape as JSON does."""
+    """Write bytes to stdout; on a terminal, escaped like JSON."""
     if sys.stdout.isatty():
         give(data.decode(errors="surrogateescape"))
         return

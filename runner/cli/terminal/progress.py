@@ -1,6 +1,6 @@
 """Progress of long work: a table of jobs on a terminal, occasional lines elsewhere.
 
-No thread runs for it: the table is redrawn when there is news, at most four times a second.
+No thread runs for it: news redraws the table, at most four times a second.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Work:
 
 @dataclass(slots=True)
 class JobWork:
-    """One job: its current work and what is known of it. `end` is empty until it has ended."""
+    """One job: its current work, and its `end`, if any."""
 
     requests: int = 0
     work: Work | None = None
@@ -173,7 +173,7 @@ class Progress:
         return self._pane is not None
 
     def expect(self, jobs: Mapping[str, int]) -> None:
-        """Show these jobs from now on, with their numbers of requests."""
+        """Show these jobs, with their numbers of requests."""
         with self._turn:
             self._expected = True
             self._jobs = {address: JobWork(requests) for address, requests in jobs.items()}
@@ -231,7 +231,7 @@ class Progress:
                 self._pane.print(text)
 
     def clear(self) -> None:
-        """Erase the table, before a question or the end."""
+        """Erase the table."""
         with self._turn:
             self._works.clear()
             self._jobs.clear()

@@ -46,7 +46,7 @@ def _draw_live(console: Console, look: Look) -> list[JobStatus]:
 
 
 def _print_lines(look: Look) -> list[JobStatus]:
-    """Print a line for each changed job, and now and then for a running one."""
+    """Print each changed job, and now and then a running one."""
     from runner.views.status_table import line  # noqa: PLC0415
 
     printed: dict[str, tuple[str, float]] = {}
@@ -64,5 +64,5 @@ def _print_lines(look: Look) -> list[JobStatus]:
 
 
 def _any_running(jobs: Sequence[JobStatus]) -> bool:
-    """Return whether a batch runs at a service that answers or may answer again."""
+    """Return whether a batch runs at a service that may answer."""
     return any(job.running and (not job.error or job.passing) for job in jobs)

@@ -1,4 +1,4 @@
-"""What people see on stderr: errors, events and progress, as a live table or as plain lines."""
+"""What people see on stderr: errors, events and progress, as a live table or plain lines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _EVENTS = {
 
 
 def error_text(error: BatchspecError) -> str:
-    """Return an error for people, with a line end. The last line names the command to read more."""
+    """Return an error for people. The last line names the command to read more."""
     if isinstance(error, (SpecError, InputError)):
         lines = [problem_text(problem) for problem in error.problems]
     else:
@@ -110,7 +110,7 @@ class Terminal:
             self._progress.line(_EVENTS[name].format_map(fields))
 
     def expect(self, jobs: Mapping[str, int]) -> None:
-        """Show these jobs from now on, with their numbers of requests."""
+        """Show these jobs, with their numbers of requests."""
         self._progress.expect(jobs)
 
     def progress(self, what: str, done: int, total: int, failed: int = 0, note: str = "") -> None:
@@ -135,7 +135,7 @@ def _is_live() -> bool:
 
 
 class _StderrAboveTable(io.TextIOBase):
-    """Stderr for other writers, such as warnings: prints whole lines above the table."""
+    """Stderr for other writers: prints whole lines above the table."""
 
     def __init__(self, stream: TextIO, progress: Progress) -> None:
         self._stream = stream

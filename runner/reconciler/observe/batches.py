@@ -59,7 +59,7 @@ class BatchRecord:
     def missing_at_service(self) -> bool:
         """Whether the service no longer has the batch or its results.
 
-        Another account's key may have caused that, so a listed batch is tried again.
+        Another account's key may be the cause, so a listed batch is tried again.
         """
         return self.forgotten or (self.line.gone and self.index is None and self.remote is None)
 
@@ -171,7 +171,7 @@ def _owner(
 
 
 def latest_run(known: Sequence[BatchRecord]) -> tuple[BatchRecord, ...]:
-    """Return the batches with the newest batch's pins, and all in flight.
+    """Return all batches in flight, and those with the newest one's pins.
 
     Adopted and imported batches have no pins.
     """
@@ -205,7 +205,7 @@ def _made(project: str, create: Create, remote: RemoteBatch) -> bool:
 
 
 def to_lockfile_line(remote: RemoteBatch, address: str, realm: str, create: Create | None) -> BatchLine:
-    """Return the line of a new or adopted batch, in state `submitted`."""
+    """Return a new or adopted batch's line, in state `submitted`."""
     labels = remote.metadata
     shard = create.shard if create else labels.get("shard")
     return BatchLine(
@@ -271,7 +271,7 @@ def with_created_at(line: BatchLine, remote: RemoteBatch) -> BatchLine:
 
 
 def timestamp(moment: datetime | None) -> str:
-    """Return a lockfile's time in UTC; empty if unknown."""
+    """Return a lockfile's time in UTC, if known."""
     if moment is None:
         return ""
     text = moment.astimezone(UTC).isoformat()

@@ -1,4 +1,4 @@
-"""What batches prove about keys, read one key range at a time."""
+"""What batches prove about keys, by key range."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def is_read(known: BatchRecord, from_outputs: Mapping[str, OutputAnswers]) -> bo
 
 
 def is_indexed(known: BatchRecord, from_outputs: Mapping[str, OutputAnswers]) -> bool:
-    """Return whether nothing is left to fetch of a batch."""
+    """Return whether nothing is left to fetch."""
     return known.missing_at_service or is_read(known, from_outputs)
 
 

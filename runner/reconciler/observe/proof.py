@@ -1,6 +1,6 @@
 """Check that the service knows the batches of answers that only an output has.
 
-A pull request can change both the output and the lockfile.
+A pull request can change both output and lockfile.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def prove(
 ) -> Proof:
     """Check batches with answers from the output, if the list should have them.
 
-    Asks for one at a time. Never asks the service that `local` starts: it forgets with the store.
+    Asks for one at a time, but not the service that `local` starts: it forgets with the store.
     """
     unknown: list[str] = []
     unproven = 0

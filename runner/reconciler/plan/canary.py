@@ -1,6 +1,6 @@
 """The canary: a small first batch that must pass before the rest is submitted.
 
-A mark in the lockfile, under the same pins, identifies it. A lost mark costs another canary.
+The lockfile marks it, under the same pins. A lost mark costs another canary.
 """
 
 from __future__ import annotations

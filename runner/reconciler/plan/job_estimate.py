@@ -1,4 +1,4 @@
-"""Estimate what a job's requests will take and cost; price ended batches."""
+"""Estimate tokens and cost of a job's requests; price ended batches."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ LOCAL_MODEL = "local:smollm"
 
 
 def estimate(seen: Observed, pins: PinsLine, settings: Settings, at: datetime, *, exact: bool) -> Estimate | None:
-    """Estimate the requests that a plan submits; None if none.
+    """Estimate the requests that a plan submits, if any.
 
     Counts tokens for OpenAI's models. For others uses earlier batches, else bytes.
     """
@@ -119,7 +119,7 @@ def _is_in_flight(asks: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
 
 
 def history(lockfile: Lockfile, realm: str, pins: PinsLine) -> tuple[Measured, ...]:
-    """Return what earlier batches of the model took in this realm."""
+    """Return what the model's earlier batches took in this realm."""
     found = []
     for line in lockfile.batches_of(pins.job, realm):
         made = lockfile.pins.get(line.pins or "")

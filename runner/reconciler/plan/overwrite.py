@@ -1,4 +1,4 @@
-"""Decide whether an output file may be overwritten. It may be the only copy of answers that were paid for."""
+"""Decide whether an output file, perhaps the only copy of paid answers, may be overwritten."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def policies_for(
     trusted: bool,
     errors_recorded: bool,
 ) -> tuple[OverwritePolicy, OverwritePolicy]:
-    """Return the policies for the output and for the file of failed rows.
+    """Return the policies for the output and the file of failed rows.
 
     own: batches with answers readable from this output; `from_outputs`: from any.
     """

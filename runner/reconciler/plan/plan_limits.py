@@ -26,7 +26,7 @@ class PlanLimits:
     used: tuple[tuple[int, int], ...] = ()
 
     def after(self, used: Mapping[int, int]) -> PlanLimits:
-        """Return what is left after requests submitted earlier, by round."""
+        """Return what is left after earlier requests, by round."""
         return replace(self, used=tuple(sorted(used.items())))
 
     def within(self, other: PlanLimits) -> PlanLimits:
@@ -49,7 +49,7 @@ class PlanLimits:
 
 
 def plan_limits_of(plan: JobPlan, rounds: int) -> PlanLimits:
-    """Return a plan's limits. `rounds` is `retry.rounds`, which explicit options may exceed."""
+    """Return a plan's limits. Explicit options may exceed `rounds` (`retry.rounds`)."""
     # What may be in no batch may turn out to be new; it is not counted as in flight then.
     unseen = plan.unseen if plan.asks_new else 0
     new = plan.new + unseen
