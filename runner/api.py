@@ -59,7 +59,7 @@ def load(
     """Load specs, by default all of `specs/`. Raises SpecError.
 
     The search for the project's root starts at `root` or here. Partitions without a value in `variables` are no jobs
-    yet; `plan` and `apply` add those that their choice selects.
+    yet; `plan` and `apply` add those that they select.
     """
     start = root or find_root(Path.cwd())
     return load_project(
@@ -89,7 +89,7 @@ class Session:
     ) -> tuple[tuple[RenderedJob, ...], dict[str, BatchspecError]]:
         """Render jobs, started partitions as they started. A failed one is an error by address, and stops no other.
 
-        With `starting`, only as many new periods as it has room for.
+        With `starting`, renders only as many new periods as it has room for.
         """
         commit = commit_of(self.context.project.root)
         partitions = PartitionJobs(self.context, self._render, commit, self._folder, PartitionStates(self.context))
@@ -185,7 +185,7 @@ class Session:
     ) -> tuple[tuple[Evaluation, ...], dict[str, BatchspecError]]:
         """Grade the outputs of jobs that have graders. A job that can't be graded is an error by its address.
 
-        `against` is the git revision to compare with, in place of the spec's. Reads files only.
+        `against` replaces the spec's git revision to compare with. Reads files only.
         """
         prepared, errors = self.prepare(jobs)
         found, more = self.evaluate_rendered(prepared, against)
@@ -194,7 +194,7 @@ class Session:
     def evaluate_rendered(
         self, prepared: Sequence[RenderedJob], against: str | None = None
     ) -> tuple[tuple[Evaluation, ...], dict[str, BatchspecError]]:
-        """Grade the outputs of rendered jobs that have graders, as `evaluate` does."""
+        """Grade rendered jobs' outputs, as `evaluate` does."""
         found: list[Evaluation] = []
         errors: dict[str, BatchspecError] = {}
         for one in prepared:
@@ -360,7 +360,7 @@ def open_project(
 
 
 def plan(project: Project, *, offline: bool = False, choice: Choice = _EVERYTHING) -> Plan:
-    """Return what apply would do for the chosen jobs of a project. `offline` contacts no service."""
+    """Return what apply would do for the chosen jobs. `offline` contacts no service."""
     chosen = select(project, choice, Scope.RUN, os.environ, datetime.now(UTC))
     with open_project(chosen.project) as opened:
         return opened.plan(chosen.jobs, offline=offline, new=chosen.new).plan
@@ -369,7 +369,7 @@ def plan(project: Project, *, offline: bool = False, choice: Choice = _EVERYTHIN
 def apply(
     project: Project, *, wait: bool = True, timeout: timedelta | None = None, choice: Choice = _EVERYTHING
 ) -> tuple[Outcome, ...]:
-    """Submit, wait for and write the chosen jobs of a project, without asking. `timeout` bounds the wait."""
+    """Submit, wait for and write the chosen jobs, without asking. `timeout` bounds the wait."""
     chosen = select(project, choice, Scope.RUN, os.environ, datetime.now(UTC))
     with open_project(chosen.project) as opened:
         planned = opened.plan(chosen.jobs, needs_key=True, new=chosen.new)
@@ -381,7 +381,7 @@ def apply(
 
 
 def results(project: Project, job: str) -> Iterator[AnswerRow]:
-    """Yield the rows of a job's written output, in order; `job` is an address.
+    """Yield a job's written rows, in order; `job` is an address.
 
     Raises BatchspecError for an unknown job or an unreadable output, OSError without an output file.
     """

@@ -138,7 +138,7 @@ class Context:
         self._apis.clear()
 
     def lockfile(self, lock_path: str) -> Lockfile:
-        """Return a lockfile as it is now. Reads it again only after it has changed. Raises LockfileError."""
+        """Return a lockfile as it is now, read again after a change. Raises LockfileError."""
         path = self._files.get(lock_path)
         if path is None:
             path = self._files[lock_path] = self.places.lockfile(lock_path)
@@ -160,11 +160,11 @@ class Context:
             raise disk_error(OSError(error.errno, error.strerror, shown)) from error
 
     def lock_paths(self) -> tuple[str, ...]:
-        """Return all lockfiles next to specs, even without a spec, as they were at the last `look_again`."""
+        """Return all lockfiles as of the last `look_again`, even without a spec."""
         return self._index().paths
 
     def look_again(self) -> None:
-        """Look again for lockfiles, and for the jobs in them, when they are next needed."""
+        """Look again for lockfiles and their jobs, when next needed."""
         self._others = None
 
     def _index(self) -> LockfileIndex:
@@ -200,7 +200,7 @@ class Context:
         )
 
     def outputs_of(self, names: Sequence[str]) -> tuple[OutputLine, ...]:
-        """Return recorded outputs of these names, from all lockfiles."""
+        """Return these names' recorded outputs."""
         found = (self.lockfile(path).outputs.values() for path in self._mentioning(names))
         return tuple(line for lines in found for line in lines if line.job in names)
 
@@ -228,7 +228,7 @@ class Context:
 
 
 class LockfileIndex:
-    """Which lockfiles mention which jobs. `indexed` once all of `paths` were added."""
+    """Which lockfiles mention which jobs. `indexed` once all `paths` were added."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.indexed = False

@@ -127,7 +127,7 @@ class InputError(_Problems):
 
 
 class NoInput(InputError):
-    """The input has no rows, or its file is missing. A period of a recurring job waits for them."""
+    """The input has no rows, or its file is missing. A recurring job's period waits for them."""
 
     code = "BS212"
 

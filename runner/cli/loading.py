@@ -31,7 +31,7 @@ def load_jobs(
 ) -> tuple[Project, tuple[JobSpec, ...]]:
     """Return the project and the selected jobs; print warnings to stderr. Raises BatchspecError.
 
-    With `recorded`, a job whose partition is not given is each one that the lockfiles know.
+    With `recorded`, a job without a given partition is each recorded one.
     """
     from runner.operations.choice import Choice  # noqa: PLC0415
     from runner.operations.selection import Scope  # noqa: PLC0415
@@ -72,7 +72,7 @@ def given_choice(
 
 
 def choice_of(choice: Choice, saved: PlanFile | None) -> Choice:
-    """Return the choice of a command with a saved plan: the plan's jobs, unless the command chooses itself."""
+    """Return a command's choice, by default a saved plan's jobs."""
     if saved is None or choice.select or choice.due:
         return choice
     return replace(choice, select=tuple(job.address for job in saved.jobs), may_miss=True)
@@ -92,7 +92,7 @@ def _no_instant(text: str) -> NoReturn:
 
 
 def choose(project: Project, choice: Choice, scope: Scope, *, strict: bool = False) -> Selected:
-    """Return the jobs that a command was asked for; warnings and notes go to stderr. Raises BatchspecError.
+    """Return a command's jobs; warnings and notes go to stderr. Raises BatchspecError.
 
     With `strict`, warnings are a SpecError.
     """

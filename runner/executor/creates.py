@@ -8,7 +8,7 @@ from runner.state.ledger import Create, Ledger
 
 
 def creates_of(context: Context, spec: JobSpec) -> tuple[Create, ...]:
-    """Return the creates of a job under all its names; none without a ledger. Raises StoreError."""
+    """Return a job's creates under all its names. Raises StoreError."""
     if not context.places.ledger.exists():
         return ()
     ledger = Ledger(context.places.ledger, read_only=True)

@@ -191,7 +191,7 @@ class JobRun:
         return self._context.lockfile(self._spec.lock_path) != lockfile
 
     def _fetch(self, seen: Observed) -> bool:
-        """Fetch what decides what to submit; the rest only if the plan changes anything."""
+        """Fetch what decides what to submit; the rest only for a changing plan."""
         return self._fetcher.fetch(seen, needed=True) or (
             bool(seen.plan.changes) and self._fetcher.fetch(seen, needed=False)
         )

@@ -1,4 +1,4 @@
-"""Saves the downloaded answers of a partition whose input and kept rows are gone."""
+"""Saves the answers of a partition without input and kept rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.reconciler.observe.observe import Observed
 def save_recovered(context: Context, spec: JobSpec, seen: Observed) -> str:
     """Write the answers of all batches next to the output, and record the file in the lockfile.
 
-    Return its shown path; empty if there are no results. Raises StoreError if another file is in its place.
+    Return its shown path; empty without results. Raises StoreError if another file is in its place.
     """
     indexes = {known.line.batch: known.index for known in seen.batches if known.index is not None}
     if not indexes:

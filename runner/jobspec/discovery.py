@@ -42,7 +42,7 @@ def has_lockfiles(root: Path, store: str, provider: str | None) -> bool:
 
 
 def spec_files(root: Path, paths: Sequence[Path], *, allow_none: bool = False) -> list[str]:
-    """Return spec files relative to the root, sorted within each folder, each once.
+    """Return spec files relative to the root, sorted within each folder.
 
     Raises SpecError with all problems. With `allow_none`, `specs/` may be empty.
     """
@@ -95,7 +95,7 @@ class YamlFiles:
         self._checked: dict[str, list[Problem]] = {}
 
     def once(self, what: str, check: Callable[[], Iterable[Problem]]) -> list[Problem]:
-        """Return the problems of a check that depends on the project alone, made once for all loads."""
+        """Return the problems of a check of the project, made once."""
         if what not in self._checked:
             self._checked[what] = list(check())
         return self._checked[what]

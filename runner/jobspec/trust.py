@@ -1,6 +1,6 @@
 """What a repository may do.
 
-Only the environment can allow more, because a plan may run an untrusted pull request.
+Only the environment can allow more: a plan may run an untrusted pull request.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _NEVER = frozenset({_ALLOW_ENV, _TRUST_HOSTS, "BATCHSPEC_PLAN_KEY"})
 
 
 def resolve_env(name: str, environ: Mapping[str, str]) -> str:
-    """Return the key that a profile names. Raises TrustError if the variable is forbidden or not set."""
+    """Return a profile's key. Raises TrustError if its variable is forbidden or not set."""
     own = name.startswith("BATCHSPEC_") and not name.startswith(_WEBHOOK)
     return _resolved(name, environ, usual=name in KEY_NAMES or own, prefix="BATCHSPEC_")
 
 
 def resolve_webhook_secret(name: str, environ: Mapping[str, str]) -> str:
-    """Return a webhook's secret. Raises TrustError if the variable is forbidden or not set."""
+    """Return a webhook's secret. Raises TrustError like `resolve_env`."""
     return _resolved(name, environ, usual=name.startswith(_WEBHOOK), prefix=_WEBHOOK)
 
 

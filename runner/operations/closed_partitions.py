@@ -19,14 +19,14 @@ from runner.state.lockfile_lines import PinsLine
 
 
 class PartitionStates:
-    """The states of partitions, computed once for each lockfile."""
+    """The states of partitions, computed once a lockfile."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._known: dict[str, tuple[Lockfile, Mapping[str, PartitionState]]] = {}
 
     def of(self, spec: JobSpec) -> PartitionState:
-        """Return a partition's state; one that was never asked is open. Raises LockfileError."""
+        """Return a partition's state; open if never asked. Raises LockfileError."""
         lockfile = job_lockfile(self._context, spec)
         known = self._known.get(spec.lock_path)
         if known is None or known[0] != lockfile:
@@ -35,9 +35,9 @@ class PartitionStates:
 
 
 def closed_partitions(context: Context, jobs: Sequence[JobSpec], word: ApplyOptions) -> tuple[ClosedPartition, ...]:
-    """Return the closed partitions among `jobs` that need nothing: they are not reopened, and have their outputs.
+    """Return the closed partitions among `jobs` that need nothing: not reopened, and with their outputs.
 
-    Those named by `--retry-failed` or `--ask-unknown` are left out. Raises LockfileError.
+    Omits those named by `--retry-failed` or `--ask-unknown`. Raises LockfileError.
     """
     states, named = PartitionStates(context), word.retry_failed | word.ask_unknown
     found = []
@@ -55,7 +55,7 @@ def closed_partitions(context: Context, jobs: Sequence[JobSpec], word: ApplyOpti
 def with_changes(
     context: Context, closed: Sequence[ClosedPartition], jobs: Sequence[JobSpec], prepared: Sequence[RenderedJob]
 ) -> tuple[ClosedPartition, ...]:
-    """Return the partitions with whether they were asked with another template than those that were rendered now."""
+    """Return the partitions with whether they were asked with another template than today's."""
     specs = {spec.address: spec for spec in jobs}
     now: dict[str, list[PinsLine]] = defaultdict(list)
     for job in prepared:
@@ -71,7 +71,7 @@ def with_changes(
 
 
 def closed_outcomes(context: Context, closed: Sequence[ClosedPartition]) -> tuple[Outcome, ...]:
-    """Return the outcomes of partitions that need nothing, and drop kept requests that a killed apply left."""
+    """Return the outcomes of partitions that need nothing, and drop kept requests of a killed apply."""
     found = []
     for one in closed:
         if not one.failed:
@@ -93,6 +93,6 @@ def _has_output(context: Context, spec: JobSpec) -> bool:
 
 
 def _prompt(pins: PinsLine) -> tuple[object, ...]:
-    """Return what is asked, without the partition's own values."""
+    """Return what is asked, without the partition's values."""
     texts = {name: value for name, value in pins.parts.items() if name.startswith("prompt.")}
     return pins.model, pins.parameters, pins.templates, texts

@@ -1,4 +1,4 @@
-"""A job's spec and templates as they were in an earlier commit."""
+"""A job's spec and templates in an earlier commit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.state.lockfile_lines import PinsLine
 
 
 def pinned_commit(root: Path, pins: PinsLine) -> str:
-    """Return the commit of some pins, whether or not tracked files differed from it. Raises BatchspecError."""
+    """Return the commit of some pins, even if tracked files differed. Raises BatchspecError."""
     if not pins.commit:
         raise BatchspecError("the last apply ran outside git", code="BS804")
     # The lockfile may come from an untrusted branch: check its commit before use.
@@ -22,7 +22,7 @@ def pinned_commit(root: Path, pins: PinsLine) -> str:
 
 
 def earlier(project: Project, spec: JobSpec, commit: str, scratch: Path) -> JobSpec | None:
-    """Return a job as its spec was in a commit, copied to `scratch`; None if the commit has no such job.
+    """Return a job as its spec was in a commit, copied to `scratch`; None if it had no such job.
 
     Raises BatchspecError and OSError.
     """
@@ -45,7 +45,7 @@ def earlier(project: Project, spec: JobSpec, commit: str, scratch: Path) -> JobS
 
 
 def _below(folder: Path, path: str) -> Path:
-    """Return a path inside `folder`, whose parents are there. Raises TrustError for one that leads out."""
+    """Return a path inside `folder`, and make its parents. Raises TrustError if it leads outside."""
     target = folder / path
     if ".." in target.parts or not target.is_relative_to(folder):
         raise TrustError(f"{path} leads out of the project")

@@ -44,7 +44,7 @@ class PartitionJobs:
     def prepare(self, spec: JobSpec, word: ApplyOptions) -> RenderedJob:
         """Return a partition as it started, or why it waits; as it is today before its first create or if reopened.
 
-        Other jobs are as they are today. Raises BatchspecError if that can't be rendered.
+        Other jobs are as they are today. Raises BatchspecError.
         """
         if not spec.partition:
             return self._job(self.render(spec, None))
@@ -53,7 +53,7 @@ class PartitionJobs:
         return replace(job, restores=closed and spec.address not in word.retry_failed | word.ask_unknown)
 
     def _prepare(self, spec: JobSpec, creates: tuple[Create, ...], *, reopen: bool, closed: bool) -> RenderedJob:
-        """Prepare a partition; a `closed` one must have exactly the requests that it had."""
+        """Prepare a partition; a `closed` one must have exactly its former requests."""
         fixed, kept, started = self._started(spec, creates)
         today: RenderedJob | None = None
         problem: BatchspecError | None = None
@@ -78,7 +78,7 @@ class PartitionJobs:
         return self._waiting(spec, fixed, today, problem)
 
     def _started(self, spec: JobSpec, creates: tuple[Create, ...]) -> tuple[PinsLine | None, KeptRequests | None, bool]:
-        """Return the pins that are fixed, the requests kept under them, and whether anything was created."""
+        """Return the fixed pins, the requests kept under them, and whether anything was created."""
         lockfile = job_lockfile(self.context, spec)
         fixed = fixed_pins(lockfile, spec.address)
         names = frozenset(lockfile.aliases(spec.address))
@@ -94,7 +94,7 @@ class PartitionJobs:
         return fixed, kept, True
 
     def _at_commit(self, spec: JobSpec, fixed: PinsLine) -> RenderedJob | InputError | None:
-        """Return a partition by the spec and templates of its commit; None if git does not have them."""
+        """Return a partition by its commit's spec and templates, if git has them."""
         folder = self.scratch()
         try:
             found = earlier(self.context.project, spec, pinned_commit(self.context.project.root, fixed), folder)

@@ -41,7 +41,7 @@ class NewPeriods:
 
 
 class Starting:
-    """Counts the new periods that a command starts, within the limit of each job; `waiting` ones have no input yet."""
+    """Counts the new periods that a command starts, within each job's limit; `waiting` ones have no input yet."""
 
     def __init__(self, new: NewPeriods) -> None:
         self._new = new
@@ -65,7 +65,7 @@ class Starting:
             self._started.setdefault(job, set()).add(period)
 
     def wait(self, address: str, reason: str) -> None:
-        """Record that a job waits for input. Its period counts for no limit, so that it holds back no later one."""
+        """Record that a job waits for input. Its period counts for no limit, to hold back no later one."""
         self.waiting[address] = reason
 
     def later(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def select(project: Project, choice: Choice, scope: Scope, environ: Mapping[str,
 
 
 def may_wait(context: Context, spec: JobSpec, creates: Sequence[Create]) -> bool:
-    """Return whether a job without input is a period that never started, and so waits. `creates` are in the ledger."""
+    """Return whether a job without input is a period that never started. `creates` are in the ledger."""
     if spec.axes.schedule is None or spec.job.input.empty == "error" or creates:
         return False
     return frozenset(context.lockfile(spec.lock_path).addresses()).isdisjoint(context.names(spec))

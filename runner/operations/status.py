@@ -220,7 +220,6 @@ def _batch(one: BatchRecord, priced: BatchLine) -> BatchStatus:
 
 
 def _priced(context: Context, spec: JobSpec, lockfile: Lockfile, one: BatchRecord) -> BatchLine:
-    """Return a batch's line with its cost so far."""
     if one.line.cost is not None or one.remote is None or one.remote.usage is None:
         return one.line
     used = one.remote.usage
@@ -244,7 +243,7 @@ def throughput(in_flight: Sequence[BatchRecord], pending: int, now: datetime) ->
 
 
 def _state(known: Sequence[BatchRecord], run: Sequence[BatchRecord], failures: Failed | None, *, stopped: bool) -> str:
-    """Return the state. `failures` are failures in the output, None if it is not as recorded."""
+    """Return the state. `failures` are the output's, None if it is not as recorded."""
     if not known:
         return "not started"
     running = Counter(one.state for one in run if not one.ended)

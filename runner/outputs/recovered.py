@@ -1,4 +1,4 @@
-"""Saves the answers of a partition whose input and kept rows are gone: by request key, without the rows."""
+"""Saves answers by request key, for a partition without input and kept rows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The requests of an open partition, kept until it closes: its spec, rows and request lines.
 
-So it finishes as it started, even if its spec, a template or its input changes or goes in between. They are kept before
-its first create. In doubt there are none. See docs/decisions/0071-pins-of-open-partitions.md.
+So it finishes as it started, whatever happens to its spec, template or input. They are kept before its first create. In
+doubt there are none. See docs/decisions/0071-pins-of-open-partitions.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _INPUT = "input.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class KeptRequests:
-    """Requests that were kept, and the pins they were kept under."""
+    """Kept requests, and their pins."""
 
     desired: Desired
     pins: PinsLine
@@ -40,7 +40,7 @@ class KeptRequests:
 def keep(folder: Path, desired: Desired, pins: PinsLine) -> None:
     """Keep a partition's requests, unless those of the same pins are kept. Raises StoreError and InputError.
 
-    The manifest is written last: a process that dies before leaves nothing that `load_kept` takes.
+    The manifest is last: a process that dies before leaves nothing that `load_kept` takes.
     """
     known = _manifest(folder)
     if known is not None and known.get("pins", {}).get("pins") == pins.pins:
@@ -74,9 +74,9 @@ def keep(folder: Path, desired: Desired, pins: PinsLine) -> None:
 
 
 def load_kept(folder: Path, spec: JobSpec, root: Path, scratch: Path) -> KeptRequests | None:
-    """Return kept requests as a rendered job, linked into `scratch`; None if there are none or a file is damaged.
+    """Return kept requests as a rendered job, linked into `scratch`; None without any or for a damaged file.
 
-    `spec` is the job as it is today: fields that don't shape requests or outputs, such as `retry`, are taken from it.
+    `spec` is today's job: fields that shape no requests or outputs, such as `retry`, come from it.
     """
     manifest = _manifest(folder)
     if manifest is None:
@@ -100,7 +100,7 @@ def load_kept(folder: Path, spec: JobSpec, root: Path, scratch: Path) -> KeptReq
 
 
 def at_pins(spec: JobSpec, job: Job, schema: Mapping[str, Any] | None) -> JobSpec:
-    """Return today's `spec` with an earlier `job`: what shapes requests and outputs is the earlier job's."""
+    """Return today's `spec`, with what shapes requests and outputs from an earlier `job`."""
     today = {name: getattr(spec.job, name) for name in NOT_PINNED}
     return replace(spec, job=job.model_copy(update=today), schema=schema)
 

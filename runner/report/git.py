@@ -1,4 +1,4 @@
-"""Reads a project's git history: commits of a file, and files of a commit."""
+"""Reads git history: commits of a file, and files of a commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIELD, _RECORD = "\x1f", "\x1e"
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit: full hash, ISO time, author's name, and first line."""
+    """A commit: full hash, ISO time, author's name, first line."""
 
     hash: str
     time: str
@@ -35,7 +35,7 @@ class Git:
         return tuple(Commit(*record) for record in records if len(record) == 4)
 
     def resolve(self, revision: str) -> str:
-        """Return the full hash of a revision. Raises BatchspecError without one, or outside git."""
+        """Return a revision's full hash. Raises BatchspecError without one, or outside git."""
         return resolve_commit(self._folder, revision)
 
     def read(self, commit: str, path: str) -> bytes | None:
@@ -44,7 +44,7 @@ class Git:
         return None if name is None else run_git(self._folder, "cat-file", "blob", name)
 
     def versions(self, commits: Sequence[str], path: str, most: int) -> Iterator[bytes | None]:
-        """Yield a file's bytes in each commit; None if a commit does not have it. Raises BatchspecError."""
+        """Yield a file's bytes in each commit, if there. Raises BatchspecError."""
         return read_blobs(self._folder, [f"{commit}:./{path}" for commit in commits], most)
 
     def copy(self, commit: str, path: str, target: Path) -> bool:

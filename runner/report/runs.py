@@ -17,7 +17,7 @@ from runner.state.lockfile_lines import BatchLine, PinsLine
 class Run:
     """The batches of one state of spec, templates and input. Times are the lockfile's.
 
-    `invalid` counts answers that do not fit the schema, None if the output does not show it.
+    `invalid` counts unfit answers, None if the output does not show them.
     """
 
     started: str
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def expected(self) -> Decimal | None:
-        """Estimated USD of batches with a cost; None if one has no estimate."""
+        """Estimated USD of batches with a cost; None if an estimate is missing."""
         costs = [b.estimate.cost if b.estimate else None for b in self.batches if b.cost is not None]
         return total(None if cost is None else Decimal(str(cost)) for cost in costs) if costs else None
 

@@ -1,4 +1,4 @@
-"""What `--json` writes of a plan or an error, as lines. `json_models` has their models."""
+"""What `--json` writes of a plan or an error. `json_models` has the models."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def error_lines(error: BatchspecError) -> Iterator[ErrorLine]:
 
 
 def dump(line: MachineLine) -> str:
-    """Return a line's JSON, with its line end, without the unused fields of an action."""
+    """Return a line's JSON, without unused fields of an action."""
     return line.model_dump_json(exclude_none=True) + "\n"
 
 

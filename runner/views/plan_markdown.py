@@ -1,6 +1,6 @@
 """A plan as markdown for a pull request. Equal plans give equal text, which fits into one comment.
 
-Names, reasons and prompts may be untrusted, so they appear in code only: there they can't mention people or add links,
+Names, reasons and prompts may be untrusted, so they appear in code only, where they can't mention people or add links,
 pictures or headings.
 """
 
@@ -103,7 +103,7 @@ _LEFT = {"job", "tokens", "cost", "why"}
 
 
 def _table(jobs: Sequence[JobPlan]) -> list[str]:
-    """Return the table, changed jobs first. Jobs that do not fit are counted; empty columns are omitted."""
+    """Return the table, changed jobs first. Counts jobs that do not fit; omits empty columns."""
     ordered = sorted(jobs, key=lambda job: not job.changes)
     cells = [_cells(job) for job in ordered]
     columns = [name for name in cells[0] if name in _ALWAYS or any(row[name] for row in cells)]
@@ -208,7 +208,7 @@ def _left(orphans: Sequence[Orphan]) -> list[Section]:
 
 
 def _sections(jobs: Sequence[JobPlan]) -> list[Section]:
-    """Yield functions that make folded sections: changed prompts first, then details."""
+    """Yield functions that make folded sections: changed prompts, then details."""
     prompts: list[Section] = [
         partial(_prompt, job.address, example)
         for job in jobs

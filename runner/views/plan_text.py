@@ -19,9 +19,9 @@ _NAMED = 10
 
 
 def explain(plan: Plan, *, override: bool = False) -> str:
-    """Return the plan as text, with a line end; the last line is its summary.
+    """Return the plan as text; the last line is its summary.
 
-    `override` is whether the user gave a reason to exceed budgets.
+    `override`: the user gave a reason to exceed budgets.
     """
     lines: list[str] = []
     if plan.offline:
@@ -237,7 +237,7 @@ def closed_text(plan: Plan) -> str:
 
 
 def reused_text(plan: Plan, reused: int) -> str:
-    """Return how many answers are reused, and how many only lockfile and output record."""
+    """Return how many answers are reused, and how many of them only lockfile and output record."""
     unproven = min(reused, sum(job.unproven for job in plan.jobs))
     return f"{number(reused)} reused" + (
         f" ({number(unproven)} known only from lockfile and output)" if unproven else ""

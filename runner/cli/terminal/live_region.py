@@ -1,4 +1,4 @@
-"""A picture at the end of a terminal that is redrawn in place. Printed text appears above it."""
+"""A picture at a terminal's end, redrawn in place. Printed text appears above it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ERASE_BELOW = "\x1b[J"
 
 
 class LiveRegion:
-    """The picture. It fits the window and is erased whole, also after the window was resized.
+    """The picture. It fits the window and is erased whole, even after a resize.
 
     The cursor stays visible below it, so a process that ends at once leaves a working terminal.
     """

@@ -36,9 +36,9 @@ QUERY_NAME = "the rows of input.sql"
 
 
 def sql_parameters(spec: JobSpec) -> dict[str, Any]:
-    """Return the values of `$NAME` in a query: vars, and start and end of the period.
+    """Return the values of `$NAME` in a query: vars, and the period's start and end.
 
-    A period's values are dates, or times in UTC for hours. They are marked, because JSON has no dates.
+    A period's values are dates, or times in UTC for hours. They are marked: JSON has no dates.
     """
     values: dict[str, Any] = {name: {"value": value} for name, value in spec.job.vars.items()}
     axes = spec.axes
@@ -52,7 +52,7 @@ def sql_parameters(spec: JobSpec) -> dict[str, Any]:
 
 
 def query(root: Path, sql: str, parameters: Mapping[str, Any], place: Problem, files: InputFiles) -> Iterator[Chunk]:
-    """Yield the rows of a query over the project's files. Raises InputError at `place`."""
+    """Yield a query's rows. Raises InputError at `place`."""
     files.add_file(QUERY_NAME)
     yield from _run(root, {"sql": sql, "parameters": parameters}, place, files, hash_rows=True)
 

@@ -47,7 +47,7 @@ class QueryRefused(Exception):
 
 
 class NoFile(QueryRefused):
-    """A file that the query reads is missing, or a pattern matches none."""
+    """A file is missing, or a pattern matches none."""
 
 
 def main() -> None:
@@ -116,7 +116,7 @@ def _rows(request: dict[str, Any]) -> Iterator[bytes]:
 
 
 def _parameters(named: set[str], known: dict[str, dict[str, Any]]) -> dict[str, Any] | list[Any]:
-    """Return the values that DuckDB binds to the parameters of a query. Raises QueryRefused for an unknown one."""
+    """Return a query's parameters for DuckDB. Raises QueryRefused for an unknown one."""
     if unknown := sorted(named - known.keys()):
         shown = ", ".join(f"${name}" for name in sorted(known)) or "none"
         raise QueryRefused(f"there is no var for ${unknown[0]}; the vars of this job are: {shown}")

@@ -238,7 +238,7 @@ def keys_of(digests: npt.NDArray[np.bytes_], ordinals: npt.NDArray[np.uint32]) -
 
 
 def duplicate_ids(spool: Spool, limit: int) -> tuple[list[tuple[Rows, Rows, bytes]], int]:
-    """Return the first `limit` rows with an id of an earlier row, and the number of such rows.
+    """Return the first `limit` rows with an earlier row's id, and the number of such rows.
 
     Each is (earlier row, this row, id as JSON).
     """

@@ -1,4 +1,4 @@
-"""Requests of a job's batches that its rendering does not have: its input or template is another one now."""
+"""Requests of a job's batches that its present rendering does not have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.state.sorted_file import FileHandleCache
 
 
 def count_strays(spool: Spool, batches: Sequence[BatchRecord], realm: Realm) -> int:
-    """Return how many requests of the batches, as far as they are known here, are not in `spool`.
+    """Return how many known requests of the batches are not in `spool`.
 
     Imported batches may have requests of other jobs, and don't count. Raises StoreError.
     """

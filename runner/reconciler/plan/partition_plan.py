@@ -9,14 +9,14 @@ from runner.reconciler.plan.plan import Fetch, Hold, JobPlan, Submit, Wait, Writ
 
 
 def waiting(plan: JobPlan, waits: Waits) -> JobPlan:
-    """Return the plan of a partition that waits: existing batches are fetched, and nothing is submitted or written."""
+    """Return a waiting partition's plan: fetch existing batches, submit and write nothing."""
     left = [action for action in plan.actions if not isinstance(action, (Submit, Write))]
     hold = Hold(plan.tally.missing, f"waits: {waits.reason}")
     return replace(plan, actions=(*left, hold), asks_new=False, waits=waits)
 
 
 def restoring(plan: JobPlan) -> JobPlan:
-    """Return the plan of a closed partition whose output is missing: nothing is submitted.
+    """Return the plan of a closed partition whose output is missing: submit nothing.
 
     It waits if an answer is neither here nor at the service.
     """

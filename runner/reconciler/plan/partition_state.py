@@ -24,7 +24,7 @@ class PartitionState(Enum):
 class Waits:
     """Why a started partition submits and writes nothing: its requests can't be rendered as they were.
 
-    `gone` means that its input is gone, so that its answers are saved without rows.
+    `gone`: its input is gone, so its answers are saved without rows.
     """
 
     reason: str
@@ -32,7 +32,7 @@ class Waits:
 
 
 def partition_states(lockfile: Lockfile) -> Mapping[str, PartitionState]:
-    """Return the state of each current address. A missing address was never submitted.
+    """Return the state of each current address that was submitted.
 
     A partition is closed if its output line records that and it has no later batches.
     """
@@ -54,9 +54,9 @@ def partition_states(lockfile: Lockfile) -> Mapping[str, PartitionState]:
 
 
 def fixed_pins(lockfile: Lockfile, address: str) -> PinsLine | None:
-    """Return the pins under which a started partition finishes; None if the lockfile has none.
+    """Return the pins under which a started partition finishes, if any.
 
-    They are those of its output if no batch came later, else those of its newest batch that has pins.
+    They are its output's if no batch came later, else its newest batch's.
     """
     names = frozenset(lockfile.aliases(address))
     batches = [batch for batch in lockfile.batches.values() if batch.job in names]

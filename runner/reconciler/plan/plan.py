@@ -199,7 +199,7 @@ class JobPlan:
 
     @property
     def submits(self) -> int:
-        """Requests to submit in the next round."""
+        """Requests to submit next."""
         return sum(action.requests for action in self.actions if isinstance(action, Submit))
 
     @property
@@ -229,7 +229,7 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class ClosedPartition:
-    """A closed partition: nothing of it is read. `earlier`: it was asked with another template."""
+    """A closed partition, which is not read. `earlier`: it was asked with another template."""
 
     address: str
     failed: bool
@@ -240,7 +240,7 @@ class ClosedPartition:
 class Plan:
     """The plan of all jobs. `offline`: why the service was not asked. `errors`: why jobs can't be planned.
 
-    `later` names due periods beyond the limit of new ones. `waiting` says why due periods wait for input, by address.
+    `later` names due periods beyond the limit of new ones; `waiting`: why due periods wait for input, by address.
     """
 
     jobs: tuple[JobPlan, ...]
@@ -320,13 +320,13 @@ def hold_back(plan: JobPlan, reason: str) -> JobPlan:
 
 
 def with_proof(plan: JobPlan, unknown: tuple[str, ...], unproven: int) -> JobPlan:
-    """Add the origin of answers, with notes."""
+    """Add the answers' origin, with notes."""
     notes = tuple(f"answers of a batch that the service does not know: {batch}" for batch in unknown)
     return replace(plan, unknown_batches=unknown, unproven=unproven, notes=(*plan.notes, *notes))
 
 
 def without_new(plan: JobPlan) -> JobPlan:
-    """Hold requests that were never submitted, for `--no-new`; write no output.
+    """Hold requests never submitted, for `--no-new`; write no output.
 
     Still adopts, awaits and downloads batches, and retries transient failures.
     """
@@ -338,7 +338,7 @@ def without_new(plan: JobPlan) -> JobPlan:
 
 
 def without_submits(plan: JobPlan, reason: str, *, writes: bool) -> JobPlan:
-    """Return the plan without anything to submit. The output is written only if `writes` and no request is missing."""
+    """Return the plan without anything to submit. It writes only if `writes` and no request is missing."""
     if not plan.submits:
         left = plan.actions if writes else tuple(one for one in plan.actions if not isinstance(one, Write))
         return replace(plan, actions=left, asks_new=False)

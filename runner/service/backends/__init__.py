@@ -24,7 +24,7 @@ class Answer:
 
 
 class RequestFailed(Exception):
-    """A permanent error of one request. It becomes an error line and costs nothing."""
+    """A request's permanent error, for an error line. It costs nothing."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

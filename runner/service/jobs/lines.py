@@ -24,7 +24,7 @@ class Format(enum.Enum):
 
     @classmethod
     def of(cls, provider: Provider, endpoint: str | None) -> Format:
-        """Return a job's format. An unknown endpoint counts as chat completions."""
+        """Return a job's format, by default chat completions."""
         if provider == "anthropic":
             return cls.MESSAGES
         return cls.RESPONSES if endpoint == cls.RESPONSES.value else cls.CHAT
@@ -53,7 +53,7 @@ class Usage:
 
 
 def read_lines(file: IO[bytes], limit: int) -> Iterator[tuple[int, bytes | None]]:
-    """Yield numbered lines; None for those of more than `limit` bytes."""
+    """Yield numbered lines; None for those longer than `limit` bytes."""
     number = 0
     while line := file.readline(limit + 1):
         number += 1
@@ -72,7 +72,7 @@ def request_of(line: dict[str, Any], provider: Provider) -> dict[str, Any]:
 
 
 def with_defaults(body: dict[str, Any], defaults: dict[str, Any], wire: Format) -> dict[str, Any]:
-    """Add a job's defaults to a request. `max_tokens` gets the format's name for it."""
+    """Add a job's defaults to a request, under the format's name for `max_tokens`."""
     if not defaults:
         return body
     merged = {**defaults, **body}
@@ -147,7 +147,7 @@ def usage_of(response: dict[str, Any]) -> Usage:
 
 
 def key_of(custom_id: str) -> bytes:
-    """Return a custom_id's 16-byte digest, so that sets stay small."""
+    """Return a custom_id's 16-byte digest, to keep sets small."""
     return hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
 
 

@@ -38,7 +38,7 @@ def run(config: ServiceConfig, on_ready: Callable[[str], None]) -> None:
 
 
 class BackgroundService:
-    """The service in a thread; a context manager. Raises ServiceError if it can't start."""
+    """The service in a thread; a context manager. Raises ServiceError."""
 
     def __init__(self, config: ServiceConfig) -> None:
         from runner.service.server.host import Host  # noqa: PLC0415 - uvicorn, starlette: only when something is served

@@ -1,7 +1,7 @@
 """Sends webhooks over HTTP, only to addresses that were checked.
 
-It connects to an address of its only lookup, so DNS rebinding has no effect. A proxy or a redirect would choose another
-address, so it uses neither.
+It connects to an address of its only lookup, so DNS rebinding has no effect. It uses no proxy or redirect, which would
+choose another address.
 """
 
 from __future__ import annotations
