@@ -80,6 +80,7 @@ class Context:
     _lockfiles: dict[str, tuple[Stamp, Lockfile]] = field(default_factory=dict)
     _files: dict[str, Path] = field(default_factory=dict)
     _others: LockfileIndex | None = None
+    _digests: dict[Path, tuple[Stamp, str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -203,6 +204,14 @@ class Context:
         """Return these names' recorded outputs."""
         found = (self.lockfile(path).outputs.values() for path in self._mentioning(names))
         return tuple(line for lines in found for line in lines if line.job in names)
+
+    def digest(self, path: Path) -> str:
+        """Return a file's SHA-256. Reads it again only after it has changed. Raises OSError."""
+        stamp = file_stamp(str(path))
+        known = self._digests.get(path)
+        if known is None or known[0] != stamp:
+            known = self._digests[path] = stamp, sha256_file(path)
+        return known[1]
 
     def errors_recorded(self, spec: JobSpec, line: OutputLine, digest: Callable[[Path], str] = sha256_file) -> bool:
         """Return whether the file of failed rows, if any, is as recorded."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.base.digest import sha256_file
 from runner.context import Context, Realm
 from runner.jobspec.loader import JobSpec
 from runner.outputs.reader import OutputAnswers, read_outputs, takes_nothing_for_an_answer
@@ -110,7 +109,7 @@ def observe(
     files = OutputFiles.of(spec.job.output, lockfile, context.places.output)
     # Hash the output while keys are classified. Wait for the hash first only if answers must be read from the output.
     with ThreadPoolExecutor(1) as hashing:
-        recorded = hashing.submit(_is_recorded, files)
+        recorded = hashing.submit(_is_recorded, context, files)
         own, from_outputs = _read_outputs(context, desired, names, batches, files, recorded)
         classified = partial(
             classify_job,
@@ -123,7 +122,7 @@ def observe(
         batches = _recognise(desired, batches, from_outputs, classified)
         classification = classified(batches)
         trusted = recorded.result()
-    errors_recorded = files.line is not None and context.errors_recorded(spec, files.line)
+    errors_recorded = files.line is not None and context.errors_recorded(spec, files.line, context.digest)
     state = _output_state(files, trusted, lockfile, pins, classification)
     if state is OutputState.GOOD and any(known.index is not None and known.index.summary.empty for known in batches):
         state = OutputState.STALE if takes_nothing_for_an_answer(files.path, spec.job.output) else state
@@ -141,7 +140,8 @@ def observe(
         trusted=trusted,
         errors_recorded=errors_recorded,
     )
-    changed = classification.tally.missing or state is OutputState.STALE
+    tally = classification.tally
+    changed = tally.missing or (state is OutputState.STALE and not tally.in_flight)
     facts = job_facts(
         spec=spec,
         realm=realm.name,
@@ -177,6 +177,10 @@ def _read_outputs(
 ) -> tuple[dict[str, OutputAnswers], dict[str, OutputAnswers]]:
     """Return answers in the job's own output, and in any. Only a `recorded` digest counts."""
     scratch, root = desired.spool.folder, context.places.files
+    lines = context.outputs_of(names)
+    listed = {batch for line in (*lines, *filter(None, [files.line])) for batch in line.batches}
+    # An output has no answer of a batch whose end the lockfile does not know.
+    batches = [known for known in batches if known.line.ended or known.line.batch in listed]
     unread = any(known.results is not ResultState.PRESENT for known in batches)
     current: list[Path] = []
     if unread and recorded.result() and files.line is not None:
@@ -184,7 +188,7 @@ def _read_outputs(
     own = read_outputs(current, desired.spec, scratch / "output-index")
     if any(_needs_older_outputs(known, own) for known in batches):
         writes = [files.path] if files.errors is None else [files.path, files.errors]
-        found = find_previous_outputs(root, context.outputs_of(names), writes)
+        found = find_previous_outputs(root, lines, writes)
         if older := [path for path in found if path not in current]:
             return own, read_outputs([*current, *older], desired.spec, scratch / "older-index")
     return own, own
@@ -253,8 +257,8 @@ def _measure(desired: Desired, classification: Classification) -> list[ShardSize
     return sizes
 
 
-def _is_recorded(files: OutputFiles) -> bool:
-    return files.line is not None and files.path.is_file() and sha256_file(files.path) == files.line.digest
+def _is_recorded(context: Context, files: OutputFiles) -> bool:
+    return files.line is not None and files.path.is_file() and context.digest(files.path) == files.line.digest
 
 
 def _output_state(

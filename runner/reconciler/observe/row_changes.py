@@ -9,6 +9,7 @@ import orjson
 from runner.base.keys import DIGEST_BYTES, parse_key
 from runner.planner.render import Desired
 from runner.reconciler.plan.reasons import RowChanges
+from runner.state.sorted_file import Stamp, file_stamp
 
 MOST_ROWS = 200_000
 """Rows above which outputs are not compared, to save memory."""
@@ -18,6 +19,20 @@ def row_changes(desired: Desired, output: Path, rows: int) -> RowChanges | None:
     """Compare rows with a recorded output; None if that costs too much."""
     if max(rows, desired.spool.rows) > MOST_ROWS:
         return None
+    asked = desired.spool.folder, output, file_stamp(str(output))
+    if asked not in _KNOWN:
+        _KNOWN[asked] = _compare(desired, output)
+        while len(_KNOWN) > _MOST_KNOWN:
+            del _KNOWN[next(iter(_KNOWN))]
+    return _KNOWN[asked]
+
+
+_MOST_KNOWN = 1_000
+_KNOWN: dict[tuple[Path, Path, Stamp], RowChanges | None] = {}
+"""Comparisons by rendering and output: apply observes a job again after each effect."""
+
+
+def _compare(desired: Desired, output: Path) -> RowChanges | None:
     before: dict[bytes, bytes] = {}
     with output.open("rb") as file:
         for line in file:
