@@ -11,7 +11,7 @@ from pathlib import Path
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "commands.md"
 GROUPS = {
     "Start and check": ("init", "validate", "schema", "render", "explain"),
-    "Plan and apply": ("plan", "apply", "status", "cancel"),
+    "Plan and apply": ("plan", "apply", "listen", "status", "cancel"),
     "Evaluate": ("eval",),
     "Look back": ("report", "log", "diff", "verify"),
     "Take over and let go": ("import", "forget"),

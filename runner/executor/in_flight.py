@@ -41,14 +41,13 @@ class InFlightLimit:
     def has_room(self, spec: JobSpec) -> bool:
         """Return whether another batch fits."""
         return all(
-            limits.shards is None or len(in_flight) < limits.shards
-            for limits, in_flight in self._limits_of(spec.address, spec)
+            limits.shards is None or len(in_flight) < limits.shards for limits, in_flight in self._limits_of(spec)
         )
 
     def try_acquire(self, spec: JobSpec, shard: Shard) -> bool:
         """Reserve room, or return False. Raises BatchspecError for a shard that never fits."""
         tokens = tokens_of(shard.bytes)
-        for limits, in_flight in self._limits_of(spec.address, spec):
+        for limits, in_flight in self._limits_of(spec):
             if limits.tokens is not None and tokens > limits.tokens:
                 raise BatchspecError(
                     f"{spec.address}: a batch of about {tokens:,} tokens is over max_in_flight.tokens "
@@ -62,10 +61,13 @@ class InFlightLimit:
         self._in_flight.setdefault(spec.address, []).append(tokens)
         return True
 
-    def _limits_of(self, address: str, spec: JobSpec) -> list[tuple[MaxInFlight, list[int]]]:
+    def _limits_of(self, spec: JobSpec) -> list[tuple[MaxInFlight, list[int]]]:
         found = []
         if spec.job.max_in_flight is not None:
-            found.append((spec.job.max_in_flight, self._in_flight.get(address, [])))
+            siblings = [
+                tokens for address, one in self._in_flight.items() if spec.is_sibling(address) for tokens in one
+            ]
+            found.append((spec.job.max_in_flight, siblings))
         if self._limits is not None:
             found.append((self._limits, [tokens for job in self._in_flight.values() for tokens in job]))
         return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.errors import Problem
 from runner.jobspec.answer_schema import with_schema
-from runner.jobspec.matrix import Scalar, Variant, address_of
+from runner.jobspec.matrix import Scalar, Variant, address_of, split_address
 from runner.jobspec.models import Job
 from runner.jobspec.moved import moved_from
 from runner.jobspec.partition_options import PartitionAxes
@@ -59,6 +59,21 @@ class JobSpec:
     axes: PartitionAxes = field(default_factory=PartitionAxes)
     values: Mapping[str, Scalar] = field(default_factory=dict)
     origin: Origin | None = None
+
+    @property
+    def family(self) -> str:
+        """Return what all partitions of a job share: its address without their values."""
+        if not self.partition or self.origin is None:
+            return self.address
+        return address_of(self.job.name, self.origin.variant.address)
+
+    def is_sibling(self, address: str) -> bool:
+        """Return whether an address is this job's, or another partition of it."""
+        if address == self.address or not self.partition:
+            return address == self.address
+        name, values = split_address(address)
+        rest = {axis: value for axis, value in values.items() if axis not in self.partition}
+        return values.keys() >= set(self.partition) and address_of(name, rest) == self.family
 
     @property
     def parameters(self) -> dict[str, Any]:

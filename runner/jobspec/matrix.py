@@ -48,6 +48,13 @@ def address_of(name: str, values: Mapping[str, Scalar]) -> str:
     return f"{name}[{inner}]" if inner else name
 
 
+def split_address(address: str) -> tuple[str, dict[str, str]]:
+    """Split an address into name and axes. Values contain no comma, bracket or equals sign."""
+    name, _, inside = address.partition("[")
+    pairs = (axis.partition("=") for axis in inside.rstrip("]").split(",") if axis)
+    return name, {axis: value for axis, _, value in pairs}
+
+
 def address_value(value: Scalar) -> str:
     """Return a value as text for addresses and paths."""
     if isinstance(value, bool):

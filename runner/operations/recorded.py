@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from runner.context import Context
 from runner.errors import Problem
 from runner.jobspec.job_spec import JobSpec, Project
-from runner.jobspec.matrix import Scalar, address_of, address_value
+from runner.jobspec.matrix import Scalar, address_of, address_value, split_address
 from runner.jobspec.periods import suggestion
 from runner.reconciler.plan.partition_state import PartitionState, partition_states
 from runner.state.project_paths import ProjectPaths
@@ -79,13 +79,6 @@ class RecordedPartitions:
                 index[name, rest, frozenset(values.keys() & set(partition))].append((address, values))
             self._indexes[partition] = index
         return self._indexes[partition]
-
-
-def split_address(address: str) -> tuple[str, dict[str, str]]:
-    """Split an address into name and axes. Values contain no comma, bracket or equals sign."""
-    name, _, inside = address.partition("[")
-    pairs = (axis.partition("=") for axis in inside.rstrip("]").split(",") if axis)
-    return name, {axis: value for axis, _, value in pairs}
 
 
 def matrix_values(maker: JobSpec) -> dict[str, Scalar]:

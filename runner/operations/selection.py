@@ -12,11 +12,11 @@ from runner.context import Context
 from runner.errors import BatchspecError, Problem, SpecError
 from runner.jobspec.job_spec import JobSpec, Project
 from runner.jobspec.loader import bind
-from runner.jobspec.matrix import Scalar, address_of, address_value
+from runner.jobspec.matrix import Scalar, address_of, address_value, split_address
 from runner.jobspec.periods import PeriodError
 from runner.jobspec.suggest import did_you_mean
 from runner.operations.choice import Choice, is_exact, matches, names_partitions
-from runner.operations.recorded import RecordedPartitions, matrix_values, respelled, split_address
+from runner.operations.recorded import RecordedPartitions, matrix_values, respelled
 from runner.reconciler.plan.partition_state import PartitionState
 from runner.state.ledger import Create
 
@@ -282,7 +282,8 @@ class _Selecting:
         """Raise BatchspecError for a pattern or name without a job."""
         makers = [_Candidate(maker.job.name, maker) for maker in self._makers]
         for pattern in () if self._choice.may_miss else self._choice.select:
-            if not any(one.matched([pattern]) for one in (*known, *makers)):
+            quiet = self._choice.due and pattern.startswith("state:")  # nothing may be due now
+            if not quiet and not any(one.matched([pattern]) for one in (*known, *makers)):
                 raise self._no_match(pattern, known)
         names = {one.maker.job.name for one in (*known, *makers)}
         for pattern in self._choice.exclude:

@@ -20,7 +20,8 @@ SECRETS = {
     "github.ref_name": "main",
 }
 ENDS = ["Commit back", "Say that requests failed"]
-SCHEDULED = ["Find the reviewed plan", "Fetch, retry, write", *ENDS]
+DUE = "Start periods that are due"
+SCHEDULED = ["Find the reviewed plan", "Fetch, retry, write", DUE, *ENDS]
 
 
 def change_prompt(forge: Forge, words: str, branch: str = "better") -> None:
@@ -43,7 +44,7 @@ def scheduled(forge: Forge) -> str:
 
 
 def by_hand(forge: Forge) -> None:
-    run_github(forge, forge.clone(), "github.yml", "apply", ["Fetch, submit what is new, write", *ENDS], SECRETS)
+    run_github(forge, forge.clone(), "github.yml", "apply", ["Fetch, submit what is new, write", DUE, *ENDS], SECRETS)
 
 
 def answers(forge: Forge) -> list[str]:

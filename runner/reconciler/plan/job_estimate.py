@@ -225,10 +225,15 @@ def over_budget(settings: Settings, specs: Sequence[JobSpec], plans: Sequence[Jo
     """Return the budgets that plans could exceed, and by how much."""
     estimates = {job.address: job.estimate for job in plans if job.estimate is not None}
     found = []
+    families: dict[str, list[JobSpec]] = {}
     for spec in specs:
         if spec.job.budget is not None and spec.address in estimates:
-            broken = overruns(budget_of(spec.job.budget), [estimates[spec.address]])
-            found += [f"{spec.address}: {one.field}: {one.text}" for one in broken]
+            families.setdefault(spec.family, []).append(spec)
+    for family, members in families.items():
+        budget = members[0].job.budget
+        broken = overruns(budget_of(budget), [estimates[spec.address] for spec in members]) if budget else ()
+        name = members[0].address if len(members) == 1 else f"{family}, {len(members)} partitions"
+        found += [f"{name}: {one.field}: {one.text}" for one in broken]
     if settings.budget is not None:
         broken = overruns(budget_of(settings.budget), list(estimates.values()))
         found += [f"all jobs: {one.field}: {one.text}" for one in broken]
