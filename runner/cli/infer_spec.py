@@ -219,7 +219,6 @@ def _expression(name: str, partial: bool) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a column's name with braces escaped."""
     return " ".join(re.sub(r"[{}%#]", " ", name).split()) or "column"
 
 

@@ -55,7 +55,6 @@ def main() -> NoReturn:
 
 
 def _in_folder(arguments: list[str]) -> list[str]:
-    """Change to the folder of `-C DIR`. Return the other arguments."""
     while arguments[:1] == ["-C"] and len(arguments) > 1:
         try:
             os.chdir(arguments[1])

@@ -125,7 +125,6 @@ def _from_json(value: Any) -> Any:
 
 
 def _flat_parsed(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a CSV or Parquet row's parsed value: a column is a field."""
     found: dict[str, Any] = {}
     for name, value in row.items():
         if name.startswith("parsed."):

@@ -83,7 +83,6 @@ def _versions(files: Path, path: str, head: str) -> list[str]:
 
 
 def _copy(files: Path, commit: str, path: str, target: Path) -> str | None:
-    """Write a commit's file to `target` and return its digest, if any."""
     try:
         blob = run_git(files, "rev-parse", "--verify", "--quiet", f"{commit}:./{path}").decode().strip()
     except BatchspecError:

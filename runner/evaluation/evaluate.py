@@ -138,7 +138,6 @@ _JINJA = frozenset({"row", "vars", "if", "else", "endif", "for", "in", "endfor",
 
 
 def _why_stale(context: Context, spec: JobSpec, pins: PinsLine, digest: str) -> str:
-    """Return why the output is not today's final one, or ""."""
     lockfile = context.lockfile(spec.lock_path)
     line = lockfile.outputs.get(spec.job.output.path)
     recorded = lockfile.pins_of(spec.address)

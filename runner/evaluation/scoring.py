@@ -268,7 +268,6 @@ def _table(
 
 
 def _decoded_id(encoded: bytes) -> str:
-    """Return `id_text` of an id in JSON."""
     if encoded[:1] == b'"' and b"\\" not in encoded:
         return encoded[1:-1].decode()
     return id_text(orjson.loads(encoded))

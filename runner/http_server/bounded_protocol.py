@@ -203,7 +203,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connection.receiving = Wait(self.loop.time(), seconds)
 
     def _wait_for_next(self) -> None:
-        """Time the next request, or an early answered one's rest."""
         # uvicorn's timer stops at any byte.
         self._unset_keepalive_if_required()
         self._idle = not self._in_message

@@ -154,7 +154,6 @@ def _templates(root: Path) -> list[str]:
 
 
 def _outside(root: Path, text: str, rule: Callable[[Path, str], Path]) -> tuple[str, str] | None:
-    """Return why a path is unusable, if it is, and the error code."""
     if len(text) > _MAX_PATH or "\n" in text:
         return "this is not a path", "BS124"
     if ".." in PurePosixPath(text).parts:
@@ -169,7 +168,6 @@ def _outside(root: Path, text: str, rule: Callable[[Path, str], Path]) -> tuple[
 
 
 def _parameters(job: Job, say: Say, own_server: bool) -> Iterator[Problem]:
-    """Yield problems with known parameters."""
     for name, message in wrong_parameters(job, own_server=own_server):
         yield say(message, "parameters", *((name,) if name else ()), code="BS128")
     if job.line_format == "anthropic" and job.endpoint is not None:

@@ -187,7 +187,6 @@ def _load_file(loading: _Loading, file: str) -> list[JobSpec]:
 
 
 def _job(loading: _Loading, variant: Variant, lines: Lines) -> JobSpec | None:
-    """Return a document's job, if valid. Its checkable part goes to `partial`."""
     document = variant.document
     try:
         return _build_job(loading, Job.model_validate(document.value), variant, lines)
@@ -213,7 +212,6 @@ _STAND_INS: dict[str, Any] = {
 
 
 def _salvageable(document: Document, error: ValidationError) -> Job | None:
-    """Return the job without its invalid parts, to find more problems."""
     if error.error_count() > MAX_PROBLEMS or not isinstance(document.value, dict):
         return None
     if type(document.value.get("version")) is int and document.value["version"] != 1:

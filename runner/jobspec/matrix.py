@@ -198,7 +198,6 @@ def _mapping(value: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _combinations(
     axes: Mapping[str, Sequence[Scalar]], include: Rules, exclude: Rules
 ) -> list[tuple[tuple[str, ...], Selection]]:
-    """Return each combination with the axes of its address: the matrix's, or all of an added `include`."""
     sides = [[(axis, value, ("matrix", axis, n)) for n, value in enumerate(values)] for axis, values in axes.items()]
     chosen: list[Selection] = []
     for combination in itertools.product(*sides) if sides else ():
@@ -221,7 +220,6 @@ def _same(one: Scalar, other: Scalar) -> bool:
 
 
 def _put(document: Document, chosen: Selection) -> Document:
-    """Return the document with the chosen values, whose problems point at the matrix."""
     value: dict[str, Any] = dict(document.value)
     places: dict[Path, tuple[int, int]] = {}
     keys: dict[Path, tuple[int, int]] = {}

@@ -135,7 +135,6 @@ def _anthropic_parameters(job: Job) -> Iterator[Finding]:
 
 
 def _openai_parameters(job: Job, parameters: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield findings from OpenAI's API reference and error messages."""
     for name in ("tool_choice", "parallel_tool_calls"):
         if name in parameters and not parameters.get("tools") and job.url == "/v1/chat/completions":
             yield ("parameters", name), f"OpenAI takes `{name}` only together with `tools`"

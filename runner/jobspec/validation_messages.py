@@ -171,7 +171,6 @@ def _last_key(path: Path) -> str:
 
 
 def _written(loc: tuple[int | str, ...], document: Document) -> Path:
-    """Return the part of pydantic's path in the file, without names of union branches."""
     path: Path = ()
     for part in loc:
         if (*path, part) in document.places or (*path, part) in document.keys:
@@ -180,7 +179,6 @@ def _written(loc: tuple[int | str, ...], document: Document) -> Path:
 
 
 def _known(model: type[BaseModel], path: Path, document: Document) -> list[str]:
-    """Return the models' keys at a path. `kind` resolves a union."""
     current: Any = model
     value: Any = document.value
     for part in path:
@@ -205,7 +203,6 @@ def _step(model: Any, part: str | int, value: Any) -> Any:
 
 
 def _fits(model: type[BaseModel], value: dict[str, Any]) -> bool:
-    """Return whether `kind` or `type` names this model of a union."""
     from typing import get_args  # noqa: PLC0415
 
     named = [name for name in ("kind", "type") if name in model.model_fields]

@@ -278,7 +278,6 @@ class _Changed:
 
 
 def _by_yaml_1_1(node: ScalarNode) -> Any:
-    """Return the value by YAML 1.1, as PyYAML resolves it."""
     kind = node.tag.removeprefix(_CORE)
     constructor = SafeConstructor()
     if kind in {"int", "float"} and len(node.value) > _MAX_NUMBER:

@@ -83,7 +83,6 @@ def _allowed(context: Context, job: RenderedJob) -> _Allowed:
 
 
 def _grant(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[Grant | None, PlanLimits | None]:
-    """Return a job's grant, and what is left of it."""
     if not context.places.ledger.exists():
         return None, None
     ledger = Ledger(context.places.ledger)
@@ -98,7 +97,6 @@ def _grant(context: Context, spec: JobSpec, lockfile: Lockfile) -> tuple[Grant |
 
 
 def _in_flight(context: Context, own: Collection[str]) -> InFlightLimit:
-    """Return the project's limit, with all other jobs' batches."""
     limit = InFlightLimit(context.project.settings.max_in_flight)
     if context.project.settings.max_in_flight is None:
         return limit

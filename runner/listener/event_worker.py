@@ -91,7 +91,6 @@ class Worker:
             self._woken.wait(pause)
 
     def _continue_due(self) -> float:
-        """Continue what is due. Return the seconds until more may be."""
         events = self._queue.waiting()
         moment = time.monotonic()
         due = [event for event in events if event.name not in self._retries or self._retries[event.name].due <= moment]
@@ -127,7 +126,6 @@ class Worker:
         self._queue.sync()
 
     def _settle(self, event: Event, addresses: Collection[str], continued: Continued) -> None:
-        """Mark an event as done, or retry its jobs later."""
         if not addresses:
             logger.info("webhook.unmatched", profile=event.profile, batch=event.batch)
         reasons = [reason for one in addresses if (reason := _unfinished(event, one, continued))]

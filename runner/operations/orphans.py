@@ -159,7 +159,6 @@ def _cancel_and_wait(context: Context, profile: Profile, orphan: Orphan, batch: 
 
 
 def _cancelled(context: Context, api: BatchApi, orphan: Orphan, batch: str) -> tuple[RemoteBatch, str]:
-    """Cancel a batch. Return its new state, and the service's refusal."""
     try:
         remote = api.cancel_batch(batch)
     except Conflict as conflict:

@@ -94,7 +94,6 @@ class PartitionJobs:
         return fixed, kept, True
 
     def _at_commit(self, spec: JobSpec, fixed: PinsLine) -> RenderedJob | InputError | None:
-        """Return a partition by its commit's spec and templates, if git has them."""
         folder = self.scratch()
         try:
             found = earlier(self.context.project, spec, pinned_commit(self.context.project.root, fixed), folder)
@@ -125,7 +124,6 @@ class PartitionJobs:
         return RenderedJob(desired, pins_line(desired, self.commit), waits=Waits(reason, gone))
 
     def _without_rows(self, spec: JobSpec) -> Desired:
-        """Return the job without rows: enough to find and download its batches."""
         with SpoolWriter(self.scratch()) as writer:
             spool = writer.finish(spec.job.replicates, dedupe=spec.job.dedupe, numbered=not spec.job.input.id_columns)
         nothing = "0" * 64

@@ -174,7 +174,6 @@ class _Selecting:
             raise SpecError(other_spelling)
 
     def _startable(self, maker: JobSpec, recorded: Collection[str], *, due: bool) -> Iterator[_Candidate]:
-        """Yield unrecorded partitions: due periods, or combinations of fixed values."""
         if any(problem.code != "BS131" for problem in maker.missing_vars):
             return
         given = self._project.variables
@@ -279,7 +278,6 @@ class _Selecting:
             return None
 
     def _check_patterns(self, known: Sequence[_Candidate]) -> None:
-        """Raise BatchspecError for a pattern or name without a job."""
         makers = [_Candidate(maker.job.name, maker) for maker in self._makers]
         for pattern in () if self._choice.may_miss else self._choice.select:
             quiet = self._choice.due and pattern.startswith("state:")  # nothing may be due now

@@ -183,7 +183,6 @@ def _newest_fact(known: Sequence[BatchRecord]) -> str:
 
 
 def _rows_beyond_canary(lockfile: Lockfile, run: Sequence[BatchRecord]) -> int:
-    """Return the number of input rows if only a canary ran, else 0."""
     pins = lockfile.pins.get(run[-1].line.pins or "") if run else None
     return pins.rows if pins is not None and all(one.line.canary and one.ended for one in run) else 0
 

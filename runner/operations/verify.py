@@ -90,7 +90,6 @@ def _compare(into: list[str], old: PinsLine, new: PinsLine) -> None:
 def _first_difference(
     context: Context, job: RenderedJob, lockfile: Lockfile, line: OutputLine, path: Path, *, failed: bool = False
 ) -> str:
-    """Return where an output, or its file of `failed` rows, first differs from the stored answers."""
     if job.waits is not None:
         return ""
     realm = context.realm(job.desired.spec)

@@ -120,7 +120,6 @@ class _Parts:
 
 
 def _call(part: Mapping[str, Any]) -> Iterator[Call]:
-    """Yield the call in a part: its fields are in it, or in `function` or `custom`."""
     inner = next((found for name in ("function", "custom") if isinstance(found := part.get(name), dict)), part)
     name = _text(inner.get("name"))
     if name:

@@ -140,7 +140,6 @@ def _rows(desired: Desired, classified: AnswerSources, files: FileHandleCache) -
 
 
 def _answers(asks: Decisions, classified: AnswerSources, files: FileHandleCache) -> list[bytes | None]:
-    """Return each request's result line, or None. Reads each file from front to back."""
     found: list[bytes | None] = [None] * len(asks)
     wanted = np.flatnonzero((asks["source"] > 0) & (asks["source"] <= len(classified.sources)))
     wanted = wanted[np.lexsort((asks["offset"][wanted], asks["file"][wanted], asks["source"][wanted]))]

@@ -210,7 +210,6 @@ class Local(BatchApi):
         return FileIntent(intent.file_id, self._rebase_url(intent.upload_url), intent.expires_at)
 
     def _rebase_url(self, url: str) -> str:
-        """Move a presigned URL to the current address."""
         with self._guard:
             connection = self._connection
             known = {old.url for old in self._connections}

@@ -44,7 +44,6 @@ def _job(context: Context, spec: JobSpec, prompts: bool) -> JobFacts:
 
 
 def _invalid(context: Context, spec: JobSpec) -> Mapping[str, int] | None:
-    """Return invalid answers by batch, if the output shows them."""
     path = context.places.output(spec.job.output.path)
     apart = None if spec.job.output.errors is None else context.places.output(spec.job.output.errors)
     if not path.is_file() or (apart is not None and not apart.is_file()):

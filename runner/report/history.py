@@ -87,7 +87,6 @@ def history(
 def _versions(
     git: Git, commits: Sequence[Commit], lock_path: str, here: bytes
 ) -> Iterator[tuple[Commit | None, bytes]]:
-    """Yield each version, oldest first, then the present file if it differs."""
     oldest_first = commits[::-1]
     last = None
     for commit, data in zip(
@@ -102,7 +101,6 @@ def _versions(
 def _names(
     git: Git, commits: Sequence[Commit], lock_path: str, project: str, here: bytes, addresses: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return each job's names, by the newest valid version."""
     older = (git.read(commit.hash, lock_path) or b"" for commit in commits)
     for data in chain((here,), older):
         try:

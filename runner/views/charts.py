@@ -55,7 +55,6 @@ def columns(values: Sequence[tuple[str, float, str]], title: str, kind: str = "a
 
 
 def _text(kind: str, text: str, middle: float, y: float) -> str:
-    """Return a centred text, moved right if it would leave the picture."""
     shown = _cut(text, int(_WIDTH / 2 / _CHARACTER))
     x = max(middle, len(shown) * _CHARACTER / 2)
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{shown}</text>'

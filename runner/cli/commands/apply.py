@@ -247,7 +247,6 @@ def _summary(
     changed: set[str],
     noted: Mapping[str, Sequence[str]],
 ) -> None:
-    """Print how each job ended, and its cost next to the estimate."""
     if not changed and not any(outcome.submitted or outcome.end != "succeeded" for outcome in outcomes) and not broken:
         return
     say()
@@ -296,7 +295,6 @@ def _total_cost(paid: Sequence[Outcome]) -> None:
 
 
 def _why_failed(plan: JobPlan, output: Output) -> Iterator[str]:
-    """Explain why a job failed: unknown and failed requests separately, and where to see them."""
     tally = plan.tally
     if tally.unknown:
         yield (

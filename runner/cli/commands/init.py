@@ -124,7 +124,6 @@ def _name(folder: Path) -> str:
 
 
 def _plain_name(text: str) -> str:
-    """Reduce a text to letters, digits, `.`, `_` and `-`."""
     letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")[:64]
 

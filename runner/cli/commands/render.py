@@ -67,7 +67,6 @@ def render(
 
 
 def _requests(spec: JobSpec, project: Project, limit: int, wanted: set[str]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the first requests, or those of the wanted rows."""
     from runner.planner.render import first_requests  # noqa: PLC0415
 
     if not wanted:
@@ -83,7 +82,6 @@ def _requests(spec: JobSpec, project: Project, limit: int, wanted: set[str]) -> 
 
 
 def _id(identity: bytes) -> str:
-    """Return a row's id as people type it."""
     import json  # noqa: PLC0415
 
     value = json.loads(identity)
@@ -122,7 +120,6 @@ def _differences(
 
 
 def _difference(title: str, one: bytes, other: bytes) -> Iterator[str]:
-    """Yield the differences of two requests: prompt lines, and names of other fields."""
     import json  # noqa: PLC0415
 
     from runner.report.prompts import key_and_prompt  # noqa: PLC0415

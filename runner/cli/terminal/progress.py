@@ -305,7 +305,6 @@ def _on_resize(call: Callable[[], None] | None) -> None:
 
 
 def _scale(count: int) -> tuple[int, str]:
-    """Return the unit for a number of bytes: its size and name."""
     for size, unit in ((10**9, "GB"), (10**6, "MB")):
         if count >= size:
             return size, unit

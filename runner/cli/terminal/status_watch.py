@@ -46,7 +46,6 @@ def _draw_live(console: Console, look: Look) -> list[JobStatus]:
 
 
 def _print_lines(look: Look) -> list[JobStatus]:
-    """Print each changed job, and now and then a running one."""
     from runner.views.status_table import line  # noqa: PLC0415
 
     printed: dict[str, tuple[str, float]] = {}

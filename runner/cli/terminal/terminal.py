@@ -118,7 +118,6 @@ class Terminal:
         self._progress.update(what, done, total, failed, note)
 
     def _progress_line(self, text: str) -> None:
-        """Print a progress line, as a log entry if logs are on."""
         if self._log is not None:
             self._log.info("work.counted", told=text)
         else:

@@ -89,7 +89,6 @@ def compile_grader(name: str, model: Model, templates: Templates) -> Grading:
 
 
 def _graded_text(model: Any) -> Callable[[Answer], str | None]:
-    """Return a function from an answer to its graded text."""
     path, extract = model.answer or "text", extractor(model.extract)
     if path == "text":
         if model.extract is None:

@@ -164,7 +164,6 @@ def _with_nanoseconds(query: str, columns: list[str]) -> str:
 
 
 def _timestamps(values: tuple[Any, ...], nanos: dict[int, str]) -> tuple[Any, ...]:
-    """Return timestamps as `isoformat` does, with nine digits if needed."""
     row = list(values)
     for at, zone in nanos.items():
         if row[at] is not None:

@@ -125,7 +125,6 @@ def _not_json(line: int, error: orjson.JSONDecodeError, text: bytes) -> RowProbl
 
 
 def _not_utf8(text: bytes, error: UnicodeDecodeError) -> tuple[int, str]:
-    """Return column and message of the first invalid byte."""
     column = len(text[: error.start].decode()) + 1
     return column, NOT_UTF8.format(text[error.start])
 

@@ -30,7 +30,6 @@ def fold_constants(tree: nodes.Template, environment: jinja2.Environment, variab
 
 
 def _vars_may_be_shadowed(tree: nodes.Template) -> bool:
-    """Return whether the template may change `vars` or test its identity."""
     return (
         _NAME in _assigned_names(tree)
         or any(test.name == "sameas" for test in tree.find_all(nodes.Test))

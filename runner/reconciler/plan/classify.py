@@ -185,7 +185,6 @@ class _KeyFacts:
 
 
 def _distinct(keys: Keys) -> tuple[Keys, npt.NDArray[np.int64] | None]:
-    """Return sorted distinct keys, and each key's index in them."""
     new = keys[1:] != keys[:-1]
     if np.all(keys[1:] >= keys[:-1]):
         if np.all(new):

@@ -84,7 +84,6 @@ def _explain(
 
 
 def _ranks(digests: npt.NDArray[np.bytes_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return each sorted digest's rank among its equals, and their number."""
     count = len(digests)
     if not count:
         return np.empty(0, np.int64), np.empty(0, np.int64)

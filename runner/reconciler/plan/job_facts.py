@@ -93,7 +93,6 @@ def _kept_until(known: BatchRecord) -> str:
 
 
 def _queue_notes(batches: Sequence[BatchRecord], shards: int) -> Iterator[str]:
-    """Yield notes on refused batches with requests still to submit."""
     refused = sum(known.refused for known in batches)
     if refused and shards:
         yield (

@@ -35,7 +35,6 @@ def row_warnings(desired: Desired, *, hidden: bool = False) -> tuple[str, ...]:
 
 
 def _warnings(desired: Desired, *, hidden: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield code and text of each warning."""
     limits = limits_of(desired.spec)
     if desired.spool.rows == 0 and desired.spec.job.input.empty == "warn":
         yield "BS212", "the input has no rows; to allow that, set `input.empty: allow`"

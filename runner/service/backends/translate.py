@@ -156,7 +156,6 @@ def _chat_of_response(body: Json) -> Json:
 
 
 def _item(item: Json) -> list[Json]:
-    """Return a response's input item as chat messages, if any."""
     match item.get("type", "message"):
         case "message":
             role = "system" if item.get("role") == "developer" else item.get("role", "user")

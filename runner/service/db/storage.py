@@ -131,7 +131,6 @@ class _Writer:
 
 
 async def _pieces(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Join the stream into pieces large enough for a thread each."""
     pending: list[bytes] = []
     size = 0
     async for chunk in stream:

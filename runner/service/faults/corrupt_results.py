@@ -76,7 +76,6 @@ def _write(copy: Path, file: BinaryIO, lines: Iterable[_Line]) -> None:
 
 
 def _chosen(lines: list[_Line], detail: str, numbers: random.Random) -> set[int]:
-    """Return random line numbers, at least one if possible."""
     if not lines:
         return set()
     return set(numbers.sample(range(len(lines)), max(round(share(detail) * len(lines)), 1)))

@@ -91,7 +91,6 @@ class WebhookSender:
             await self._sender.close()
 
     def _start_due(self) -> float:
-        """Start due deliveries, and return the seconds until the next."""
         now = time.time()
         try:
             free = MAX_CONCURRENT - len(self._active)
