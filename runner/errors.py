@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 class Problem:
     """One mistake in a user's file.
 
-    `line` and `column` count from 1; 0 is the whole file. `public` omits values from rows. File `~` means no place.
+    `line` and `column` count from 1; 0 is the whole file. `public` omits values from rows. File `~` is no place.
     """
 
     file: str
@@ -119,7 +119,7 @@ class InputError(_Problems):
 
     @property
     def public(self) -> str:
-        """Return the message for readers who may not see the input."""
+        """Return the message for readers who may not see input."""
         return "\n".join(
             p.message if p.file == "~" else with_code(f"{p.where()}: {p.public or 'its content is not valid'}", p.code)
             for p in self.problems

@@ -16,7 +16,7 @@ _SPLIT = re.compile(r"\S+\[\S*(\s[=:]\s?\S*)+$")
 
 
 def complete_jobs(incomplete: str) -> list[str]:
-    """Return names and addresses of jobs; partitions come from the lockfiles."""
+    """Return names and addresses of jobs, with the lockfiles' partitions."""
     names: dict[str, None] = {}
     root = Path()
     try:

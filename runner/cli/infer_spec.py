@@ -145,7 +145,6 @@ def _encoding(path: Path) -> str:
 
 
 def _delimiter(root: Path, path: str, encoding: str) -> str:
-    """Return a csv file's delimiter, unless a comma."""
     from runner.planner.input.streams import InputFiles, open_stream  # noqa: PLC0415
 
     if ".csv" not in (suffix.lower() for suffix in Path(path).suffixes[-2:]):

@@ -179,8 +179,6 @@ def _replicate(row: Mapping[str, Any]) -> int:
 
 
 class _Slices:
-    """Row numbers by slice columns' values."""
-
     def __init__(self, columns: Iterable[str]) -> None:
         self._rows: dict[str, dict[str, array[int]]] = {column: {} for column in columns}
 
@@ -282,8 +280,6 @@ def _cluster_value(row: Mapping[str, Any], column: str) -> str:
 
 
 class _Numbers:
-    """Numbers values by first occurrence."""
-
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
         self.numbers = array("q")

@@ -222,7 +222,6 @@ class JobRun:
         self.outcome = self._ended("failed" if seen.plan.exceeds_tolerance else "succeeded")
 
     def _held(self, seen: Observed) -> str:
-        """Return why the job ends without an output; empty if it may be written."""
         resume = self._options.resume
         if resume is Resume.DOWNLOAD or (seen.plan.held_back and resume is Resume.WRITE):
             return f"{resume.value}; `batchspec apply` continues"

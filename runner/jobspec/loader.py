@@ -288,7 +288,6 @@ def _own_server(spec: JobSpec, settings: Settings) -> bool:
 
 
 def _shared_outputs(jobs: Sequence[JobSpec]) -> list[Problem]:
-    """Return the first pair of matrix jobs that would write one file."""
     seen: dict[PurePosixPath, JobSpec] = {}
     for spec in jobs:
         for path, name in ((spec.job.output.path, "path"), (spec.job.output.errors, "errors")):

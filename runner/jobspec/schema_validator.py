@@ -147,7 +147,6 @@ def _check_keywords(node: Mapping[str, Any], *, is_root: bool) -> None:
 
 
 def _applied_with(node: Mapping[str, Any], resolver: Any) -> Iterator[Any]:
-    """Yield the schemas that apply to the same value."""
     for key in _REFERENCES:
         if isinstance(node.get(key), str):
             try:

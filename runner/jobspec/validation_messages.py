@@ -101,7 +101,6 @@ def _problem(details: ErrorDetails, document: Document, lines: Lines, model: typ
 
 
 def _other_home(name: str, model: type[BaseModel], path: Path) -> str:
-    """Return where a key belongs that people write at the top of a spec."""
     if len(path) > 1 or "prompt" not in model.model_fields:
         return ""
     if name in {"project", "store", "providers", "prices"}:

@@ -154,14 +154,13 @@ class Worker:
 
 
 def _present_names(matcher: Matcher, project: Project, addresses: Collection[str]) -> dict[str, str]:
-    """Return the present address of each that a spec still defines; a job may have been renamed."""
+    """Return the present address of each; a job may have been renamed."""
     known = {job.address: job.address for job in project.jobs}
     renamed = {old: job.address for job in project.jobs for old in matcher.old_names(job)}
     return {one: known.get(one) or renamed[one] for one in addresses if one in known or one in renamed}
 
 
 def _unfinished(event: Event, address: str, continued: Continued) -> str:
-    """Return why an event's job must continue once more, if it must."""
     if address in continued.errors:
         return continued.errors[address]
     outcome: Outcome | None = continued.outcomes.get(address)

@@ -59,7 +59,6 @@ class Matcher:
         return doubtful | ({event.job} if event.job else frozenset())
 
     def _locked(self) -> dict[tuple[str, str], str]:
-        """Return the address of each batch in lockfiles, under its present name."""
         if self._recorded is None:
             self._recorded = {}
             for path in self._context.lock_paths():

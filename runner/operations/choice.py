@@ -1,4 +1,4 @@
-"""What a command was asked for: patterns over jobs, and which periods are due. Pure."""
+"""What a command was asked for: patterns over jobs, and due periods. Pure."""
 
 from __future__ import annotations
 

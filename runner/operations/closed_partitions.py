@@ -93,6 +93,5 @@ def _has_output(context: Context, spec: JobSpec) -> bool:
 
 
 def _prompt(pins: PinsLine) -> tuple[object, ...]:
-    """Return what is asked, without the partition's values."""
     texts = {name: value for name, value in pins.parts.items() if name.startswith("prompt.")}
     return pins.model, pins.parameters, pins.templates, texts

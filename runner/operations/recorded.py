@@ -56,7 +56,6 @@ class RecordedPartitions:
         return tuple(found.values())
 
     def _known_as(self, maker: JobSpec, own: Mapping[str, Scalar]) -> Iterator[tuple[str, dict[str, str]]]:
-        """Yield each recorded address of a job's partitions, with its present values."""
         moves = maker.origin.job.moves if maker.origin is not None else ()
         names: list[tuple[str, Mapping[str, Scalar]]] = [(move.from_, move.added) for move in moves if not move.to]
         index = self._index(maker.partition)

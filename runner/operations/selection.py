@@ -160,7 +160,6 @@ class _Selecting:
         return Selected(project, tuple(specs), NewPeriods(choice.limit, new), tuple(self._notes))
 
     def _partitions(self) -> Iterator[_Candidate]:
-        """Yield recorded partitions, and those that the command may start."""
         other_spelling: list[Problem] = []
         due = self._choice.due or any(pattern == "state:waiting" for pattern in self._choice.select)
         for maker in self._makers:
@@ -199,7 +198,6 @@ class _Selecting:
                 yield _Candidate(address, maker, whole, None, period)
 
     def _add_named(self, known: dict[str, _Candidate]) -> None:
-        """Add unrecorded partitions that an exact pattern names."""
         for pattern in self._choice.select:
             if not is_exact(pattern) or "[" not in pattern or pattern in known:
                 continue
@@ -230,7 +228,6 @@ class _Selecting:
         return asked_again or (about and not choice.due)
 
     def _has_period(self, maker: JobSpec) -> bool:
-        """Return whether `--var` gives the period, so that only fixed values are open."""
         return bool(maker.axes.period) and bool(self._project.variables.get(maker.axes.period))
 
     def _check_values(self, chosen: Sequence[_Candidate]) -> None:
@@ -302,7 +299,6 @@ class _Selecting:
         return BatchspecError(f"there is no job {pattern}", hint=hint, code="BS801")
 
     def _add_notes(self, chosen: Sequence[_Candidate]) -> None:
-        """Explain why a requested partitioned job has no partition here."""
         if self._scope is Scope.GIVEN or self._choice.exclude:
             return
         has = {one.maker.address for one in chosen}

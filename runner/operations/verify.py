@@ -126,7 +126,6 @@ _MISSING: Mapping[str, Any] = {}
 
 
 def _difference(have: Mapping[str, Any] | None, want: Mapping[str, Any] | None) -> str:
-    """Return how two rows differ; None is an invalid line."""
     if want is _MISSING or want is None:
         return "it is a row too many"
     if have is _MISSING:

@@ -98,7 +98,6 @@ def _may_be_missing(spec: JobSpec) -> bool:
 
 
 def _input_chunks(root: Path, spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
-    """Return the chunks of an input, as `read_chunks` does; none if it may be missing and is."""
     return _chunks_if_any(root, spec, files) if _may_be_missing(spec) else read_chunks(root, spec, files)
 
 
@@ -276,8 +275,6 @@ def _render_in_process(renderer: Renderer, chunks: Iterable[Chunk], lines: Binar
 
 
 class _ReadableChunks:
-    """Collects file problems, to report with row problems."""
-
     def __init__(self, chunks: Iterator[Chunk]) -> None:
         self._chunks = chunks
         self.problems: list[Problem] = []

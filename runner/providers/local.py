@@ -234,7 +234,6 @@ class _Connection:
         self._probe = DigitalOcean(url, token, now=now, retry=RetryPolicy(tries=1, sleep=sleep))
 
     def alive(self) -> bool:
-        """Return whether the process exists and accepts connections."""
         if self._pid is None:
             return True
         target = httpx.URL(self.url)
@@ -302,7 +301,6 @@ class _FaultSettings(TypedDict):
 
 
 def _fault_settings(environ: Mapping[str, str]) -> _FaultSettings:
-    """Read fault settings. Raises ServiceError."""
     prefix = "BATCHSPEC_SERVICE_"
     faults = environ.get(f"{prefix}FAULTS", "")
     seed, scale = environ.get(f"{prefix}SEED") or "0", environ.get(f"{prefix}TIME_SCALE") or "1"

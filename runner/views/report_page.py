@@ -1,4 +1,4 @@
-"""The report as one HTML page: no script and no requests, for light, dark and print."""
+"""The report as one HTML page, without script and requests, for light, dark and print."""
 
 from __future__ import annotations
 

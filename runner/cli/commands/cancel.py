@@ -70,7 +70,6 @@ def cancel(
 
 
 def _cancel(context: Context, spec: JobSpec, batches: Sequence[str]) -> None:
-    """Cancel batches one by one. Raises BatchspecError if the service refused any."""
     from runner.operations.status import cancel_batch  # noqa: PLC0415
 
     refused = []

@@ -92,7 +92,6 @@ def _scores(opened: Session, spec: JobSpec, before: Path, after: Path, scratch: 
 
 
 def _score_lines(scores: Flips) -> list[str]:
-    """Return the rows whose score changed, losses first."""
     lines = ["", "Scores, with today's graders:"]
     lines += [f"  {visible_line(one.id)}  {one.grader}: {one.before:g} -> {one.after:g}" for one in scores.rows]
     lines += [f"  {name}: {scores.worse[name]:,} worse, {scores.better[name]:,} better" for name in scores.worse]

@@ -150,7 +150,6 @@ def _add_lines(path: Path, text: str) -> None:
 
 
 def _schema(folder: Path) -> None:
-    """Write the schema that the first line of a spec names, for editors."""
     from runner.jobspec.spec_schema import json_schema, schema_text  # noqa: PLC0415
     from runner.state.atomic import private_folder  # noqa: PLC0415
 

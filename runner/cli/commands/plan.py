@@ -164,7 +164,6 @@ def plan(
 def _to_apply(
     out: Path, options: ApplyOptions, provider: str | None, variables: list[str] | None, now: str | None
 ) -> str:
-    """Return the command that applies a saved plan, with its options."""
     arguments = [
         *(part for one in variables or () for part in ("--var", one)),
         *(("--provider", provider) if provider else ()),

@@ -63,5 +63,4 @@ def _print_lines(look: Look) -> list[JobStatus]:
 
 
 def _any_running(jobs: Sequence[JobStatus]) -> bool:
-    """Return whether a batch runs at a service that may answer."""
     return any(job.running and (not job.error or job.passing) for job in jobs)

@@ -134,8 +134,6 @@ def _is_live() -> bool:
 
 
 class _StderrAboveTable(io.TextIOBase):
-    """Stderr for other writers: prints whole lines above the table."""
-
     def __init__(self, stream: TextIO, progress: Progress) -> None:
         self._stream = stream
         self._progress = progress

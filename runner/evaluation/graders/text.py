@@ -110,7 +110,6 @@ def _part(match: Any) -> str | None:
 
 
 def _json_value(text: str, path: list[str], *, last: bool) -> str | None:
-    """Return the value at a path in a text's first or last JSON object that has one."""
     decoder, position, found = json.JSONDecoder(), 0, None
     while (start := text.find("{", position)) >= 0:
         try:

@@ -1,4 +1,4 @@
-"""Means, differences and their 95 % intervals, for rows in clusters."""
+"""Means, differences and 95 % intervals, for rows in clusters."""
 
 from __future__ import annotations
 

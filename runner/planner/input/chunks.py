@@ -231,7 +231,6 @@ class _TextCursor:
         self._at += count
 
     def element(self) -> str:
-        """Return the JSON value at the position. Raises InputError."""
         size = _PIECE_CHARACTERS
         while True:
             try:

@@ -192,8 +192,6 @@ def _readable_paths(sql: str) -> tuple[list[str], list[str]]:
 
 
 class _ReadablePaths:
-    """Whole folders, single files, and folders with exclusions."""
-
     def __init__(self) -> None:
         self.folders: list[str] = []
         self.files: list[str] = []
@@ -201,7 +199,6 @@ class _ReadablePaths:
         self._seen = 0
 
     def add_folder(self, folder: str, *, top: bool = False) -> bool:
-        """Add a folder; return whether all of it is readable."""
         mark = len(self.folders), len(self.files)
         all_readable = not top
         with os.scandir(folder) as entries:

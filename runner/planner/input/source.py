@@ -240,8 +240,6 @@ def _inline_rows(spec: JobSpec, files: InputFiles) -> Iterator[Chunk]:
 
 
 class _InputFile:
-    """Turns read errors into InputErrors."""
-
     def __init__(self, root: Path, path: str, files: InputFiles, encoding: str) -> None:
         self._root, self._path, self._files, self._encoding = root, path, files, encoding
         self._stream: Stream | None = None

@@ -145,7 +145,6 @@ def _request_builder(
     slots: Sequence[tuple[Render, bytes, Callable[[str], None] | None]],
     checks: RowChecks,
 ) -> Callable[[dict[str, Any]], tuple[bytes, bytes]]:
-    """Return a function from a row to its key's digest and line; it raises RowError."""
     namespace, dumps, max_bytes = templates.namespace, orjson.dumps, layout.max_bytes
     head, tail = layout.line_template.head + VERSION.encode() + b"-", layout.line_template.tail
     middle = layout.line_template.middle + first
@@ -197,7 +196,6 @@ def _identifier(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[bytes,
 
 
 def _id_encoder(names: Sequence[str]) -> Callable[[dict[str, Any]], bytes]:
-    """Return a function from a row to its id as JSON; it raises _IdError."""
     dumps, only = orjson.dumps, names[0] if len(names) == 1 else None
 
     def row_id(row: dict[str, Any]) -> bytes:

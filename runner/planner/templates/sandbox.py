@@ -1,4 +1,4 @@
-"""Jinja sandbox with step and size limits, so that planning an untrusted pull request always terminates.
+"""Jinja sandbox with step and size limits: planning an untrusted pull request always terminates.
 
 The sandbox hides Python's internals; `step_limit` bounds time and memory. This module overrides private members of
 Jinja; tests/planner/templates/test_jinja_internals.py names them.

@@ -1,6 +1,6 @@
-"""Step limit of one row's rendering, so that planning an untrusted pull request always terminates.
+"""Step limit of one row's rendering: planning an untrusted pull request always terminates.
 
-Unlike seconds, steps keep rendering pure: it fails at the same place on every machine.
+Unlike seconds, steps keep rendering pure: it fails at the same place everywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NUMBERS = frozenset({int, float, bool, type(None)})
 
 
 class RowError(Exception):
-    """A row could not be rendered; the message names template, line and the row's columns.
+    """A row could not be rendered; the message names template, line and columns.
 
     `public` omits the row's content.
     """

@@ -146,7 +146,6 @@ def _check_batch(spec: JobSpec, known: BatchRecord) -> _CheckedBatch:
 
 
 def _checker(spec: JobSpec) -> Callable[[Answer], str]:
-    """Return a function that describes a bad answer. Refusals are answers."""
     if spec.schema is not None:
         from runner.outputs.schema_check import AnswerSchema  # noqa: PLC0415  only jobs with a schema need it
 

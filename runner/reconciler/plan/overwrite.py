@@ -136,7 +136,6 @@ def has_foreign_rows(path: Path) -> bool:
 
 
 def _may_be_the_last_copy(path: Path, here: Collection[str], batches: Sequence[BatchRecord]) -> bool:
-    """Return whether a file may have answers of batches that are not `here`."""
     if path.suffix != ".jsonl":
         return True
     nameless = any(known.ended and known.line.batch not in here for known in batches)

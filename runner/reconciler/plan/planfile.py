@@ -113,7 +113,7 @@ def signature(plan: PlanFile, key: bytes) -> str:
 
 
 def check_signature(plan: PlanFile, file: str, key: bytes) -> None:
-    """Raise BatchspecError unless `key` signed a plan. Takes constant time."""
+    """Raise BatchspecError unless `key` signed a plan, in constant time."""
     if plan.signature is None:
         why = f"{file} is not signed, and {PLAN_KEY} is set"
     elif not hmac.compare_digest(plan.signature.encode(), signature(plan, key).encode()):

@@ -145,7 +145,6 @@ def _with_version(base_url: str) -> str:
 
 
 def _is_private(base_url: str) -> bool:
-    """Return whether no third party can read what is sent."""
     parts = urlsplit(base_url)
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
 

@@ -1,6 +1,6 @@
 """Translates Responses and Anthropic messages to chat completions, and back.
 
-All self-hosted servers support chat completions. Fields without an equivalent are dropped.
+Drops fields without an equivalent. All self-hosted servers support chat completions.
 """
 
 from __future__ import annotations

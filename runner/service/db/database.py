@@ -1,4 +1,4 @@
-"""The service's SQLite file. Every commit is synced, so accepted jobs survive a power cut."""
+"""The service's SQLite file. Every commit is synced: accepted jobs survive a power cut."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Parses a create's body, in the guide's form and in the API description's.
 
-Lines are not checked here: an invalid file makes a job that fails with reasons.
+An invalid file makes a job that fails with reasons.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def message(batch: Batch) -> bytes:
 
 
 def headers(batch: Batch, secret: str, content: bytes, now: float) -> dict[str, str]:
-    """Return an attempt's headers. Attempts share an id, so that receivers detect duplicates."""
+    """Return an attempt's headers. Attempts share an id, for receivers to detect duplicates."""
     message_id = f"msg_{batch.id}"
     at = datetime.fromtimestamp(int(now), UTC)
     return {
