@@ -12,7 +12,7 @@ from runner.jobspec.loader import JobSpec
 from runner.outputs.recovered import SUFFIX
 from runner.planner.kept import drop
 from runner.reconciler.observe.observe import ApplyOptions, job_lockfile
-from runner.reconciler.plan.partition_state import PartitionState, fixed_pins, partition_states
+from runner.reconciler.plan.partition_state import PartitionState, fixed_pins, partition_states, same_prompt
 from runner.reconciler.plan.plan import ClosedPartition
 from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import PinsLine
@@ -65,7 +65,7 @@ def with_changes(
     for one in closed:
         spec = specs[one.address]
         pins = fixed_pins(job_lockfile(context, spec), one.address) if now[spec.job.name] else None
-        earlier = pins is not None and all(_prompt(pins) != _prompt(other) for other in now[spec.job.name])
+        earlier = pins is not None and not any(same_prompt(pins, two, spec.partition) for two in now[spec.job.name])
         found.append(replace(one, earlier=earlier))
     return tuple(found)
 
@@ -90,8 +90,3 @@ def _has_output(context: Context, spec: JobSpec) -> bool:
         for line in lockfile.outputs.values()
         if line.job in names and not line.output.endswith(SUFFIX)
     )
-
-
-def _prompt(pins: PinsLine) -> tuple[object, ...]:
-    texts = {name: value for name, value in pins.parts.items() if name.startswith("prompt.")}
-    return pins.model, pins.parameters, pins.templates, texts

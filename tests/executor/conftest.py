@@ -18,7 +18,7 @@ from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.reconciler.observe.observe import ApplyOptions
 from runner.reconciler.plan.plan import Plan
 from tests.executor.crash import service
-from tests.executor.scenes import TOKEN
+from tests.executor.forked_service import TOKEN
 from tests.providers.stub import Stub
 
 

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from tests.cli_runner import cli_path
 from tests.executor.beside import Trial, try_all
+from tests.executor.forked_service import TOKEN
 from tests.executor.kill import Point
-from tests.executor.scenes import LOSSES, SCENES, TOKEN, Scene, check, in_fork, lockfiles, lose, outputs, stage
+from tests.executor.scenes import LOSSES, SCENES, Scene, check, in_fork, lockfiles, lose, outputs, stage
 from tests.warm import warm
 
 POLLS = {"GET v1/batches": 4, "GET v1/batches/ID": 4}

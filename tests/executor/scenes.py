@@ -7,10 +7,8 @@ one for itself: what was paid for is read from its books.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,17 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import structlog
 
 from runner.api import Session, load, open_project
 from runner.operations.imports import import_batch
 from runner.reconciler.observe.observe import ApplyOptions
 from runner.reconciler.plan.plan import Fetch, Submit
-from runner.service import BackgroundService, ServiceConfig
+from tests.executor.forked_service import TOKEN, forked_service
 from tests.executor.kill import Killer, Point
 from tests.executor.story import Books, Clock
 
-TOKEN = "crash-token"
 LOSSES = ("ledger", "store", "lockfile")
 
 
@@ -133,29 +129,6 @@ def stage(scene: Scene, folder: Path) -> Iterator[tuple[Path, str]]:
         scene.before(root, url)
         yield root, url
     shutil.rmtree(folder)
-
-
-@contextmanager
-def forked_service(data: Path, settings: Mapping[str, Any]) -> Iterator[str]:
-    """The embedded service in a fork of this process; its URL."""
-    read, told = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-            with BackgroundService.start(ServiceConfig(data=data, tokens=(TOKEN,), **settings)) as service:
-                os.write(told, service.url.encode())
-                os.close(told)
-                signal.pause()
-        finally:
-            os._exit(0)
-    os.close(told)
-    try:
-        with os.fdopen(read) as pipe:
-            yield pipe.read()
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
 
 
 def lose(root: Path, losses: tuple[str, ...], locks: Mapping[Path, bytes]) -> None:
@@ -309,7 +282,21 @@ def _finished(opened: Session, word: ApplyOptions) -> int:
     )
 
 
+def _change_the_template(opened: Session, word: ApplyOptions) -> int:
+    """Submit a partition, change its template, and finish it: fetch, retry what failed, write."""
+    code = applied(opened, word, waiting=False)
+    (opened.context.project.root / "templates/ask.j2").write_text("Tell {{ text }}.")
+    return code or applied(opened, word)
+
+
+def _asked_as_it_started(root: Path, _url: str) -> str:
+    lines = (root / "out/2026-11-23.jsonl").read_text().splitlines()
+    wrong = [line for line in lines if not json.loads(line)["text"].startswith("Say ")]
+    return f"answers of another template: {wrong}" if wrong else _paid(root, 5)
+
+
 _SHARDS = "shards: {max_requests: 3}"
+_DAY = spec("day", "partition: date", 'vars: {date: "2026-11-23"}', _SHARDS)
 SCENES = {
     scene.name: scene
     for scene in (
@@ -369,6 +356,23 @@ SCENES = {
             service={"faults": ("expire-half=1",)},
             before=_ask,
             does=_finished,
+        ),
+        # A partition whose template changes between create, failure, retry and write.
+        Scene(
+            "partition",
+            {
+                "specs/day.yaml": _DAY.replace("user: 'Say {{ text }}.'", "user: {template: ask.j2}").replace(
+                    "out/day.jsonl", "'out/{{ vars.date }}.jsonl'"
+                ),
+                "templates/ask.j2": "Say {{ text }}.",
+                "data/rows.jsonl": rows(*range(5)),
+            },
+            batches=3,
+            outputs=("2026-11-23",),
+            losses=False,
+            service={"faults": ("expire-half=1",)},
+            does=_change_the_template,
+            wrong=_asked_as_it_started,
         ),
         # A batch that was made elsewhere is imported, and the rest asked.
         Scene(

@@ -15,7 +15,7 @@ from runner.errors import BatchspecError
 from runner.reconciler.observe.observe import ApplyOptions
 from runner.service import BackgroundService, ServiceConfig
 from tests.executor.conftest import Team
-from tests.executor.scenes import TOKEN
+from tests.executor.forked_service import TOKEN
 from tests.executor.story import ENVIRON, ROWS, checkout
 from tests.providers.stub import Stub
 

@@ -16,7 +16,7 @@ from runner.errors import BatchspecError, InputError
 from runner.operations.imports import import_batch
 from tests.cli_runner import run_cli
 from tests.executor.conftest import Team
-from tests.executor.scenes import TOKEN
+from tests.executor.forked_service import TOKEN
 
 Make = Callable[..., Team]
 SPEC = """\

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,10 @@ from runner.api import load, open_project
 from runner.executor.outcome import Outcome
 from runner.reconciler.observe.observe import ApplyOptions
 from runner.reconciler.plan.plan import Plan
+from runner.service import BackgroundService, ServiceConfig
+from tests.cli_runner import run_cli
 from tests.executor.conftest import Team
+from tests.executor.forked_service import TOKEN
 
 DAY = "2026-11-23"
 ADDRESS = f"job[date={DAY}]"
@@ -220,3 +225,125 @@ def test_late_rows_of_an_open_partition_are_read_by_reopen(daily: Daily) -> None
     assert daily.apply(REOPEN).end == "succeeded"
     assert daily.texts == [*SAID, "Say late."]
     assert sum(batch["request_counts"]["total"] for batch in daily.team.remote()) == 4
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Iterator[Daily]:
+    """A project at a service that fails one request for good."""
+    config = ServiceConfig(data=tmp_path / "service", tokens=(TOKEN,), faults=("fail-requests=1:content_policy",))
+    with BackgroundService.start(config) as service:
+        one = Team(tmp_path / "failing", service.url)
+        profile = {"kind": "digitalocean", "base_url": service.url, "key": {"env": "BATCHSPEC_TEST_KEY"}}
+        settings = {"version": 1, "project": "failing", "providers": {"test": profile}}
+        one.write("batchspec.yaml", json.dumps(settings))
+        made = Daily(one)
+        made.rows("one", "two", "three")
+        yield made
+
+
+def test_retry_failed_asks_exactly_the_failed_requests_again(failing: Daily) -> None:
+    """As they were: the template of today is not used."""
+    daily = failing
+    daily.commit()
+    outcome = daily.apply()
+    assert (outcome.end, daily.partition["state"]) == ("failed", "failed")
+    assert daily.plan().closed[0].failed
+    assert daily.apply().end == "failed"
+    daily.say("Tell")
+    [job] = daily.plan(RETRY).jobs
+    assert (job.submits, job.tally.answered) == (1, 2)
+    assert daily.apply(RETRY).end == "succeeded"
+    assert daily.texts == SAID
+    assert sum(batch["request_counts"]["total"] for batch in daily.team.remote()) == 4
+    daily.rows("one", "other", "three")
+    assert daily.plan(RETRY).jobs[0].waits is not None
+
+
+def test_a_canary_passes_once_for_a_template_not_for_each_partition(daily: Daily) -> None:
+    canary = "canary: {requests: 1}"
+    daily.say("Say", canary)
+    assert daily.apply().end == "succeeded"
+    assert len(daily.team.remote()) == 2
+    for day in ("2026-11-24", "2026-11-25"):
+        daily.rows("four", "five", day=day)
+        assert daily.apply(day=day).end == "succeeded"
+    assert len(daily.team.remote()) == 4
+    daily.say("Tell", canary)
+    daily.rows("six", "seven", day="2026-11-26")
+    assert daily.apply(day="2026-11-26").end == "succeeded"
+    assert len(daily.team.remote()) == 6
+
+
+def test_a_second_apply_with_another_template_stops(daily: Daily) -> None:
+    """Both rendered before the first create: under the lock, the second one sees the pins of the first."""
+    environ = daily.team.environ
+    project = load(root=daily.root, environ=environ, variables={"date": DAY})
+    with (
+        open_project(project, environ=environ, jobs=1) as first,
+        open_project(project, environ=environ, jobs=1) as late,
+    ):
+        planned = first.plan(project.jobs)
+        daily.say("Tell")
+        other = late.plan(project.jobs)
+        first.apply(planned, wait=False)
+        [outcome] = late.apply(other)
+    assert (outcome.end, outcome.codes, outcome.submitted) == ("error", ("BS610",), 0)
+    assert daily.apply().end == "succeeded"
+    assert daily.texts == SAID
+    assert len(daily.team.remote()) == 1
+
+
+def test_kept_requests_that_are_damaged_are_not_used(daily: Daily) -> None:
+    daily.apply(waiting=False)
+    [folder] = (daily.root / ".batchspec/open").iterdir()
+    (folder / "rows").write_bytes(b"other")
+    daily.say("Tell")
+    assert daily.apply().codes == ("BS610",)
+    assert len(daily.team.remote()) == 1
+
+
+def test_kept_rows_have_the_columns_that_the_output_includes(daily: Daily) -> None:
+    with_rows = "output: {path: 'out/{{ vars.date }}.jsonl', include: [text, row, error, request, batch]}"
+    spec = daily.root / "specs/job.yaml"
+    spec.write_text(
+        "".join(line for line in spec.read_text().splitlines(True) if not line.startswith("output")) + with_rows
+    )
+    daily.apply(waiting=False)
+    (daily.root / f"data/{DAY}.jsonl").unlink()
+    assert daily.apply().end == "succeeded"
+    rows = [json.loads(line)["row"] for line in (daily.root / OUTPUT).read_text().splitlines()]
+    assert [row["text"] for row in rows] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--reopen",), "--reopen needs a selection"),
+        (("--reopen", "--no-new", "--var", f"date={DAY}"), "--no-new and --reopen contradict each other"),
+    ],
+)
+def test_reopen_is_refused_without_a_selection(daily: Daily, arguments: tuple[str, ...], message: str) -> None:
+    for command in ("plan", "apply"):
+        done = run_cli([command, *arguments], cwd=daily.root, env={**os.environ, **daily.team.environ})
+        assert done.returncode == 1
+        assert message in done.stderr
+    assert not daily.team.remote()
+
+
+def test_the_commands_name_closed_and_waiting_partitions(daily: Daily) -> None:
+    def batchspec(*arguments: str, code: int = 0) -> str:
+        done = run_cli(arguments, cwd=daily.root, env={**os.environ, **daily.team.environ})
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    batchspec("apply", "--yes", "--no-wait", "--var", f"date={DAY}")
+    shutil.rmtree(daily.root / ".batchspec/open")
+    daily.say("Tell")
+    assert "waits: its template changed" in batchspec("plan", "--var", f"date={DAY}")
+    assert "[BS610]" in batchspec("apply", "--yes", "--var", f"date={DAY}", code=1)
+    daily.say("Say")
+    batchspec("apply", "--yes", "--var", f"date={DAY}")
+    daily.say("Tell")
+    assert batchspec("plan", "--var", f"date={DAY}") == "Nothing to do: 1 partition closed.\n"
+    assert json.loads(batchspec("plan", "--json", "--var", f"date={DAY}").splitlines()[-1])["closed"] == 1
+    assert "3 to submit" in batchspec("plan", "--reopen", "--select", ADDRESS)

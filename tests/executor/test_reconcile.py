@@ -16,8 +16,8 @@ from runner.reconciler.observe.observe import ApplyOptions
 from runner.reconciler.plan.idempotency import request_id
 from runner.reconciler.plan.plan import Adopt, Fetch, Write
 from tests.executor.conftest import ends
+from tests.executor.forked_service import TOKEN
 from tests.executor.reconciling import Make, asked, forget_results
-from tests.executor.scenes import TOKEN
 
 
 def test_applied_once_and_then_nothing_to_do(team: Make) -> None:

@@ -19,7 +19,7 @@ from runner.listener.listen import ListenConfig, Listening
 from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
 from runner.service import BackgroundService, ServiceConfig
 from tests.executor.conftest import Team
-from tests.executor.scenes import TOKEN
+from tests.executor.forked_service import TOKEN
 
 SECRET = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw=="
 ENVIRON = {"BATCHSPEC_TEST_KEY": TOKEN, "BATCHSPEC_WEBHOOK_TEST": SECRET}

@@ -15,7 +15,7 @@ from runner.listener.listen import ListenConfig, Listening
 from runner.reconciler.observe.observe import ApplyOptions
 from runner.state.ledger import Ledger
 from runner.state.locks import write_lock
-from tests.executor.scenes import TOKEN
+from tests.executor.forked_service import TOKEN
 from tests.listener.conftest import ENVIRON, SECRET, Scene, eventually, signed
 
 BACK = time.time() - 301

@@ -21,7 +21,9 @@ from runner.outputs.reader import OUTPUT_FILE
 from runner.outputs.result_lines import INVALID, Answer, answer_of, answer_of_row, read_line
 from runner.reconciler.observe.batches import BatchRecord
 from runner.reconciler.observe.observe import Observed
+from runner.reconciler.plan.partition_state import same_prompt
 from runner.reconciler.plan.plan import JobPlan, Submit, hold_back
+from runner.state.lockfile import Lockfile
 from runner.state.lockfile_lines import PinsLine
 
 if TYPE_CHECKING:
@@ -46,7 +48,9 @@ def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus
     marked = [known for known in sent if known.line.canary]
     if not marked:
         # No canary is needed if the rest is submitted already, or is no larger than the canary.
-        return "none" if sent or seen.plan.new <= canary.requests else "due"
+        if sent or seen.plan.new <= canary.requests:
+            return "none"
+        return "passed" if spec.partition and _passed_elsewhere(spec, pins, seen.lockfile) else "due"
     if any(not known.ended for known in marked):
         return "waiting"
     try:
@@ -56,6 +60,18 @@ def canary_status(spec: JobSpec, pins: PinsLine, seen: Observed) -> CanaryStatus
             return "again"
         raise
     return "passed"
+
+
+def _passed_elsewhere(spec: JobSpec, pins: PinsLine, lockfile: Lockfile) -> bool:
+    """Return whether the canary of another partition passed, by the lockfile: the rest of its requests followed it."""
+    base = spec.address.partition("[")[0]
+    canaries: set[str] = set()
+    rests: set[str] = set()
+    for batch in lockfile.batches.values():
+        if batch.pins and batch.job.partition("[")[0] == base:
+            (canaries if batch.canary else rests).add(batch.pins)
+    found = (lockfile.pins.get(digest) for digest in canaries & rests)
+    return any(other is not None and same_prompt(other, pins, spec.partition) for other in found)
 
 
 def annotate_plan(spec: JobSpec, pins: PinsLine, seen: Observed) -> JobPlan:

@@ -72,6 +72,17 @@ def same_question(one: PinsLine, other: PinsLine) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in _QUESTION)
 
 
+def same_prompt(one: PinsLine, other: PinsLine, partition: Collection[str]) -> bool:
+    """Return whether two partitions ask with one model, parameters and template; `partition` names their vars."""
+    own = {f"vars.{name}" for name in partition}
+
+    def parts(pins: PinsLine) -> dict[str, str | int | bool]:
+        return {name: value for name, value in pins.parts.items() if name not in own and not name.startswith("input.")}
+
+    names = ("model", "format", "endpoint", "parameters", "templates")
+    return parts(one) == parts(other) and all(getattr(one, name) == getattr(other, name) for name in names)
+
+
 _QUESTION = ("model", "format", "endpoint", "parameters", "templates", "spec")
 
 
