@@ -46,6 +46,23 @@ class LocalProfile(Model):
 Profile = Annotated[DigitalOceanProfile | LocalProfile, Field(discriminator="kind")]
 
 
+class NotifyUrl(Model):
+    """Where notifications go: `{env: BATCHSPEC_NOTIFY_URL}`."""
+
+    env: Annotated[str, Field(pattern=r"^BATCHSPEC_NOTIFY_[A-Za-z0-9_]+$")] = Field(
+        description="Name of the environment variable, which begins with BATCHSPEC_NOTIFY_."
+    )
+
+
+class Notify(Model):
+    """A message to a chat at the end of a command."""
+
+    url: NotifyUrl = Field(description="URL that gets a POST of a JSON object with a `text`.")
+    on: tuple[Literal["succeeded", "failed", "over_budget"], ...] = Field(
+        default=("succeeded", "failed", "over_budget"), strict=False, min_length=1, description="What is reported."
+    )
+
+
 class Settings(Model):
     """batchspec.yaml at the project's root."""
 
@@ -60,6 +77,7 @@ class Settings(Model):
     )
     providers: dict[str, Profile] = Field(default={}, description="Provider profiles by name.")
     max_in_flight: MaxInFlight | None = Field(default=None, description="Limits for all jobs of one command together.")
+    notify: Notify | None = Field(default=None, description="A message to a chat when jobs end.")
 
     def profile(self, name: str) -> DigitalOceanProfile | LocalProfile | None:
         """Return the profile called `name`, or that kind's default profile."""

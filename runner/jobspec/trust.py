@@ -19,19 +19,40 @@ OWN_HOSTS = frozenset({"inference.do-ai.run", "api.digitalocean.com"})
 _ALLOW_ENV = "BATCHSPEC_ALLOW_ENV"
 _TRUST_HOSTS = "BATCHSPEC_TRUST_HOSTS"
 _WEBHOOK = "BATCHSPEC_WEBHOOK_"
+_NOTIFY = "BATCHSPEC_NOTIFY_"
 _NEVER = frozenset({_ALLOW_ENV, _TRUST_HOSTS, "BATCHSPEC_PLAN_KEY"})
 """Variables that a spec may never use, because they decide about trust."""
 
 
 def resolve_env(name: str, environ: Mapping[str, str]) -> str:
     """Return a profile's key. Raises TrustError if its variable is forbidden or not set."""
-    own = name.startswith("BATCHSPEC_") and not name.startswith(_WEBHOOK)
+    own = name.startswith("BATCHSPEC_") and not name.startswith((_WEBHOOK, _NOTIFY))
     return _resolved(name, environ, usual=name in KEY_NAMES or own, prefix="BATCHSPEC_")
 
 
 def resolve_webhook_secret(name: str, environ: Mapping[str, str]) -> str:
     """Return a webhook's secret. Raises TrustError like `resolve_env`."""
     return _resolved(name, environ, usual=name.startswith(_WEBHOOK), prefix=_WEBHOOK)
+
+
+def resolve_notify_url(name: str, environ: Mapping[str, str]) -> str:
+    """Return the URL for notifications. Raises TrustError, which never contains the URL.
+
+    `BATCHSPEC_ALLOW_ENV` allows no other variable: its value would be sent a request.
+    """
+    if not name.startswith(_NOTIFY):
+        raise TrustError(f"the environment variable {name} may not be used by `notify`", code="BS302")
+    url = environ.get(name, "")
+    if not url:
+        raise TrustError(f"the environment variable {name} is not set", code="BS303")
+    try:
+        parts = urlsplit(url)
+        scheme, host = parts.scheme, (parts.hostname or "").lower()
+    except ValueError:
+        scheme, host = "", ""
+    if not host or not (scheme == "https" or (scheme == "http" and is_loopback(host))):
+        raise TrustError(f"the value of {name} is not an https URL", code="BS304")
+    return url
 
 
 def _resolved(name: str, environ: Mapping[str, str], *, usual: bool, prefix: str) -> str:

@@ -12,6 +12,7 @@ from runner.executor.grant import remaining_limits
 from runner.executor.in_flight import InFlightLimit
 from runner.executor.outcome import Outcome, RenderedJob
 from runner.jobspec.job_spec import JobSpec, Project
+from runner.operations.notifications import notify_end
 from runner.reconciler.observe.observe import ApplyOptions, Resume
 from runner.reconciler.plan.plan_limits import PlanLimits
 from runner.state.ledger import Grant, Ledger
@@ -47,7 +48,8 @@ def continue_jobs(
 ) -> Continued:
     """Continue a project's jobs until nothing more can be done now. Raises BatchspecError, Interrupted."""
     specs = [job for job in project.jobs if job.address in addresses]
-    with open_project(project, watcher=watcher, environ=environ, jobs=workers) as opened:
+    recorder = _Recorder(watcher)
+    with open_project(project, watcher=recorder, environ=environ, jobs=workers) as opened:
         context = opened.context
         context.sleep = sleep
         jobs, errors = opened.prepare(specs)
@@ -64,7 +66,23 @@ def continue_jobs(
             in_flight = _in_flight(context, {job.desired.spec.address for job in group})
             found = apply(context, group, options, limits, waiting=False, in_flight=in_flight)
             outcomes |= {outcome.address: outcome for outcome in found}
+        ended = [one for one in outcomes.values() if one.address in recorder.written]
+        notify_end(context, ended, recorder.written, {})
         return Continued(outcomes, {address: error.coded() for address, error in errors.items()})
+
+
+class _Recorder:
+    """A watcher that also keeps which jobs got an output."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.written: set[str] = set()
+        self._watcher = watcher
+        self.progress = watcher.progress
+
+    def event(self, name: str, **fields: object) -> None:
+        if name == "output.written":
+            self.written.add(str(fields["job"]))
+        self._watcher.event(name, **fields)
 
 
 def _allowed(context: Context, job: RenderedJob) -> _Allowed:

@@ -112,6 +112,7 @@ def apply(
     from runner.cli.terminal.plan_printer import show_plan  # noqa: PLC0415
     from runner.cli.terminal.terminal import Terminal  # noqa: PLC0415
     from runner.executor.apply import Interrupted  # noqa: PLC0415
+    from runner.operations.notifications import notify_end, notify_over_budget  # noqa: PLC0415
     from runner.operations.planned import refuse_unknown  # noqa: PLC0415
     from runner.operations.selection import Scope  # noqa: PLC0415
     from runner.reconciler.observe.observe import ApplyOptions  # noqa: PLC0415
@@ -153,14 +154,10 @@ def apply(
                 show_plan(planned.plan, opened.context.places.root, no_color=no_color, override=bool(override))
             if strict:
                 refuse_unknown(planned.plan)
-            if planned.plan.over_budget and not override and lines is None:
-                raise BatchspecError(
-                    "the plan is over budget",
-                    hint="nothing was submitted. Change the job or its budget, or give a reason with "
-                    "`--budget-override REASON`",
-                    code="BS601",
-                )
-            if not planned.plan.over_budget or override:
+            if planned.plan.over_budget and not override:
+                notify_over_budget(opened.context, len(planned.plan.jobs))
+                _refuse_over_budget(as_json=as_json)
+            else:
                 _confirm(planned.plan, yes=yes or saved is not None, on_stderr=as_json)
             broken = planned.plan.errors
             terminal.expect({job.address: job.awaits for job in planned.plan.jobs if job.address not in broken})
@@ -187,6 +184,8 @@ def apply(
                     lines.outcomes(interrupted.outcomes, signals.CODE)
                 raise typer.Exit(signals.CODE) from None
             graded = _graded(opened, planned, outcomes)
+            changed = {one.address for one in planned.plan.jobs if one.changes}
+            notify_end(opened.context, outcomes, changed, planned.plan.codes)
         strictly = strict and bool(planned.plan.waiting)
         code = _code(outcomes, bool(broken) or bool(graded[1]) or strictly, no_wait=no_wait, detailed=detailed_exitcode)
         if code in {0, 4} and not all(one.passes for one in graded[0]):
@@ -194,7 +193,6 @@ def apply(
         if lines is not None:
             lines.outcomes(outcomes, code)
         else:
-            changed = {one.address for one in planned.plan.jobs if one.changes}
             noted = {one.address: one.notes for one in planned.plan.jobs}
             _summary(outcomes, broken, {one.address: one.job.output for one in chosen}, changed, noted)
             show_evaluations(*graded, no_color=no_color)
@@ -206,6 +204,17 @@ def _graded(
 ) -> tuple[tuple[Evaluation, ...], dict[str, BatchspecError]]:
     ended = {outcome.address for outcome in outcomes if outcome.end in {"succeeded", "failed"}}
     return opened.evaluate_rendered([one for one in planned.prepared if one.desired.spec.address in ended])
+
+
+def _refuse_over_budget(*, as_json: bool) -> None:
+    """Raise BatchspecError without the limits, which the plan has shown. With `--json`, `Session.apply` raises it."""
+    if not as_json:
+        raise BatchspecError(
+            "the plan is over budget",
+            hint="nothing was submitted. Change the job or its budget, or give a reason with "
+            "`--budget-override REASON`",
+            code="BS601",
+        )
 
 
 def _check_options(override: str | None, ask_unknown: list[str] | None, *, no_new: bool) -> None:

@@ -35,6 +35,7 @@ _EVENTS = {
     "job.renamed": "{job}: took over the batches of {old}",
     "create.lost": "{job}: no response to the create request ({reason}); checking for the batch",
     "lock.waiting": "waiting for {holder}, which is writing",
+    "notify.failed": "warning: `notify` could not send its message: {reason}",
     "output.kept": "kept a copy of the replaced output at {path}; it may contain the only copy of some answers",
     "output.written": "{job}: wrote {path} ({rows})",
     "results.gone": "{job}: the results of batch {batch} are no longer available ({reason})",
