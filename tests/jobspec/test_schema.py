@@ -116,8 +116,9 @@ def test_every_example_of_the_docs_fits() -> None:
         for document in (
             yaml.load_all(block, yaml.BaseLoader) if name.startswith("vars/") else yaml.load_all(block, DatesAsText)
         ):
-            if "retry" in document and True in document["retry"]:
-                document["retry"]["on"] = document["retry"].pop(True)  # PyYAML takes the key for a boolean
+            for part in (document.get("retry"), document.get("notify")):
+                if part and True in part:
+                    part["on"] = part.pop(True)  # PyYAML takes the key for a boolean
             if not name.startswith("vars/"):
                 jsonschema.Draft7Validator(schema).validate(document)
 
