@@ -16,6 +16,13 @@ def sampled(cases: Iterable[Any], keep: int) -> list[Any]:
     return [case if number in kept else _slow(case) for number, case in enumerate(cases)]
 
 
+def chosen(cases: Iterable[Any], *names: Any) -> list[Any]:
+    """Return all cases as parameters. All but those equal to one of `names` are marked `slow`."""
+    cases = list(cases)
+    assert set(names) <= set(cases), "these are no cases"
+    return [case if case in names else _slow(case) for case in cases]
+
+
 def _slow(case: Any) -> Any:
     if isinstance(case, type(pytest.param())):
         return pytest.param(*case.values, id=case.id, marks=(*case.marks, pytest.mark.slow))

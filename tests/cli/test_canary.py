@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.cli.priced import HOME, ROWS, batches, batchspec
 
 
@@ -43,6 +45,7 @@ def test_a_canary_that_answers_badly_stops_the_rest(with_spec: Callable[[str], P
     assert sum(line["requests"] for line in batches(root)) == 45
 
 
+@pytest.mark.slow
 def test_a_canary_that_fails_stops_the_rest(with_spec: Callable[[str], Path]) -> None:
     """The echo backend has no room for 128,000 tokens, so every answer is an error."""
     root = with_spec("canary: {requests: 3, max_failed: 50%}\nretry: {rounds: 1}\n")
@@ -65,6 +68,7 @@ def test_a_canary_that_expired_is_asked_again_alone_before_the_rest_follows(with
     ]
 
 
+@pytest.mark.slow
 def test_a_canary_whose_rounds_are_used_up_stops_the_rest_until_a_person_says_so(
     with_spec: Callable[[str], Path],
 ) -> None:
@@ -78,6 +82,7 @@ def test_a_canary_whose_rounds_are_used_up_stops_the_rest_until_a_person_says_so
     assert [(line["requests"], line.get("canary")) for line in batches(root)] == [(5, True), (3, True), (35, None)]
 
 
+@pytest.mark.slow
 def test_without_waiting_a_canary_stops_one_apply_and_the_next_goes_on(with_spec: Callable[[str], Path]) -> None:
     root = with_spec("canary: {requests: 5}\n")
     batchspec(root, "apply", "--yes", "--no-wait")
@@ -87,6 +92,7 @@ def test_without_waiting_a_canary_stops_one_apply_and_the_next_goes_on(with_spec
     assert [line["requests"] for line in batches(root)] == [5, 35]
 
 
+@pytest.mark.slow
 def test_a_canary_keeps_to_max_in_flight(with_spec: Callable[[str], Path]) -> None:
     root = with_spec("canary: {requests: 5}\nshards: {max_requests: 10}\nmax_in_flight: {shards: 1}\n")
     batchspec(root, "apply", "--yes")

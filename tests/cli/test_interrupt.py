@@ -117,6 +117,7 @@ def test_in_the_middle_of_an_exchange(stub: Stub, root: Path, method: str, path:
     goes_on(root, stub)
 
 
+@pytest.mark.slow
 def test_while_a_create_is_tried_again(stub: Stub, root: Path) -> None:
     stub.on("POST", "/v1/batches", *[UNAVAILABLE] * 1000)
     process = start(root)
@@ -126,6 +127,7 @@ def test_while_a_create_is_tried_again(stub: Stub, root: Path) -> None:
     assert not stub.jobs
 
 
+@pytest.mark.slow
 def test_while_it_waits(stub: Stub, root: Path) -> None:
     stub.steps = ["in_progress"] * 10_000
     process = start(root)
@@ -136,6 +138,7 @@ def test_while_it_waits(stub: Stub, root: Path) -> None:
     goes_on(root, stub)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="children are looked up in /proc")
 def test_while_workers_render(stub: Stub, root: Path) -> None:
     rows = root / "data/rows.jsonl"
@@ -167,7 +170,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", sampled([1, 2], 1))
 def test_in_the_middle_of_a_call_that_notices_no_signal(times: int) -> None:
     """As looking up a name is: the first signal takes some seconds there, the second none."""
     process = subprocess.Popen(

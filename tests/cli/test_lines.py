@@ -22,6 +22,7 @@ from runner.service import BackgroundService, ServiceConfig
 from tests.conftest import REPOSITORY
 from tests.executor.story import ENVIRON, checkout
 from tests.providers.stub import KEY
+from tests.sampling import sampled
 
 Line = dict[str, Any]
 SPEC = "specs/told.yaml"
@@ -113,6 +114,7 @@ def test_submitted_waited_for_and_written(told: Make) -> None:
         assert actions(batchspec("plan")) == []
 
 
+@pytest.mark.slow
 def test_a_further_round(told: Make) -> None:
     with told("expire-half=1") as batchspec:
         lines = batchspec("apply", "--yes")
@@ -133,6 +135,7 @@ def test_requests_that_stand_failed_and_what_verify_says_then(told: Make) -> Non
         assert "row 0 is missing" in found["wrong"][0]
 
 
+@pytest.mark.slow
 def test_answers_that_are_unknown(told: Make) -> None:
     with told("missing-lines=1") as batchspec:
         batchspec("apply", "--yes", expect=3)
@@ -150,6 +153,7 @@ def test_over_budget(told: Make) -> None:
         assert not only(lines, "event")
 
 
+@pytest.mark.slow
 def test_a_job_that_left_while_it_ran(told: Make) -> None:
     with told(answer_delay=0.3, drain=0.1) as batchspec:
         batchspec("apply", "--yes", "--no-wait")
@@ -178,7 +182,7 @@ def test_errors_are_lines_too(told: Make) -> None:
         assert "specs/told.lock:1" in only(batchspec("status", expect=1), "error")[0]["message"]
 
 
-@pytest.mark.parametrize("command", ["plan", "apply", "status", "verify"])
+@pytest.mark.parametrize("command", sampled(["plan", "apply", "status", "verify"], 1))
 def test_what_is_wrong_with_specs_is_a_line_a_problem(told: Make, command: str) -> None:
     with told() as batchspec:
         batchspec.change(bogus=1, tolerant=2)
@@ -187,6 +191,7 @@ def test_what_is_wrong_with_specs_is_a_line_a_problem(told: Make, command: str) 
         assert all(error["column"] > 0 and "job" not in error for error in errors)
 
 
+@pytest.mark.slow
 def test_interrupted(told: Make) -> None:
     with told("stuck-validating=1:60") as batchspec:
         process = subprocess.Popen(

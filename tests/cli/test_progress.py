@@ -11,6 +11,7 @@ from rich.console import Console
 
 from runner.cli.terminal.live_region import LiveRegion
 from runner.cli.terminal.progress import Progress
+from tests.sampling import sampled
 
 
 class Clock:
@@ -86,7 +87,7 @@ def seen_of(text: io.StringIO) -> list[str]:
     return re.sub(r"\x1b\[[0-9;?]*m", "", re.split(r"\x1b\[\d+A\x1b\[J", text.getvalue())[-1]).splitlines()
 
 
-@pytest.mark.parametrize("height", [10, 24, 50])
+@pytest.mark.parametrize("height", sampled([10, 24, 50], 2))
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_many_jobs_fit_any_screen_what_is_active_first(clock: Clock, width: int, height: int) -> None:
     text, console = screen(width, height)

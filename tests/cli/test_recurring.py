@@ -80,6 +80,7 @@ def test_a_partition_can_be_chosen_and_without_a_word_none_is_started(daily: Pat
     assert f"Choose one of: daily[date={DAYS[0]}], daily[date={DAYS[1]}]." in told
 
 
+@pytest.mark.slow
 def test_a_partition_whose_input_is_gone_is_told_and_stops_no_other(daily: Path) -> None:
     (daily / f"data/{DAYS[0]}.jsonl").unlink()
     told = batchspec(daily, "verify", "--job", "daily", expect=1)
@@ -92,6 +93,7 @@ def test_a_partition_whose_input_is_gone_is_told_and_stops_no_other(daily: Path)
 EMPTY = DAILY.replace("partition: date", 'partition: date\nvars: {date: ""}')
 
 
+@pytest.mark.slow
 def test_an_empty_default_is_no_value_of_a_partition(project: Write) -> None:
     """As the page on schedules writes it."""
     root = project({"specs/daily.yaml": EMPTY, "specs/hello.yaml": LOCAL, f"data/{DAYS[0]}.jsonl": ROWS})
@@ -111,6 +113,7 @@ def test_an_empty_default_is_no_value_of_a_partition(project: Write) -> None:
     assert f"forget {address}: 1 batch" in batchspec(root, "forget", address, "--yes")
 
 
+@pytest.mark.slow
 def test_a_partition_with_a_default_shows_what_lockfiles_know_beside_it(project: Write) -> None:
     """Each command that looks tells of all days; what submits takes the default, or the day that is said."""
     spec = EMPTY.replace('date: ""', f'date: "{DAYS[1]}"')
@@ -158,6 +161,7 @@ def batch(root: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_the_last_spec_has_left_and_prune_ends_its_batch(left: Path) -> None:
     # The service may have come to the batch's end or not; both are for --prune.
     shown = rf"no spec defines this job any more\n    batch {batch(left)['batch']} (is running|has ended).*`--prune`"

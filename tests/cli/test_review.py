@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.cli.priced import Write, batchspec
 from tests.cli_runner import run_cli
 from tests.conftest import SPEC
@@ -84,6 +86,7 @@ def test_changed_prompts_are_shown_against_the_commit_that_is_pinned(project: Wr
     assert not list(root.parent.rglob("escaped.j2"))
 
 
+@pytest.mark.slow
 def test_a_plan_says_why_there_are_no_earlier_prompts(project: Write) -> None:
     """The lockfile names no commit, or one that does not have the prompts of the last apply."""
     text = SPEC.replace("name: hello", "name: hello\nprovider: local\nreview: {show_prompts: true}")

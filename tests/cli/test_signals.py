@@ -65,6 +65,7 @@ def test_interrupted_once_everything_is_on_disk_and_the_way_on_is_shown(
     assert len(list((root / ".batchspec/service/echo/jobs").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_interrupted_twice_it_is_out_at_once_and_recoverable(project: Callable[..., Path]) -> None:
     root = project()
     process = start(root, **STUCK)
@@ -109,6 +110,7 @@ def test_a_lock_dies_with_its_holder(project: Callable[..., Path]) -> None:
     assert done == 0, said
 
 
+@pytest.mark.slow
 def test_waiting_holds_no_lock(project: Callable[..., Path]) -> None:
     """While one apply waits for the service, another command may write."""
     root = project()

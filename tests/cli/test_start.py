@@ -19,6 +19,7 @@ from runner.jobspec.loader import load_project
 from runner.planner.render import first_requests
 from tests.cli_runner import cli_path, run_cli
 from tests.conftest import SPEC
+from tests.sampling import sampled
 
 Write = Callable[..., Path]
 
@@ -38,7 +39,7 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("name", sampled(DATA, 2))
 def test_from_rows_to_answers_in_three_commands(tmp_path: Path, name: str) -> None:
     root = tmp_path / "mine"
     (root / "data").mkdir(parents=True)
@@ -55,16 +56,19 @@ def test_from_rows_to_answers_in_three_commands(tmp_path: Path, name: str) -> No
 
 @pytest.mark.parametrize(
     ("name", "data", "said"),
-    [
-        pytest.param("a.csv", b"id;text\n1;a, b, c\n", '";"', id="semicolons"),
-        pytest.param("a.csv.gz", gzip.compress(b"id|te,xt\n1|a\n"), '"|"', id="bars, packed"),
-        pytest.param("a.csv", "id\tté\r\n1\ta\r\n".encode("utf-16"), '"\\t"', id="tabs, of Windows"),
-        pytest.param("a.csv", b'id,"a;b;c"\n1,2\n', "", id="commas"),
-        pytest.param("a.csv", b"id;a, b;c\n1;x, y, z;2,5\n", '";"', id="commas in values"),
-        pytest.param("a.csv", b"a\nx\n", "", id="one column"),
-        pytest.param("a.csv", b"id;text\n1;" + b"x" * 200_000 + b"\n", '";"', id="a long text"),
-        pytest.param("a.tsv", b"id\ttext\n1\ta\n", "", id="tsv"),
-    ],
+    sampled(
+        [
+            pytest.param("a.csv", b"id;text\n1;a, b, c\n", '";"', id="semicolons"),
+            pytest.param("a.csv.gz", gzip.compress(b"id|te,xt\n1|a\n"), '"|"', id="bars, packed"),
+            pytest.param("a.csv", "id\tté\r\n1\ta\r\n".encode("utf-16"), '"\\t"', id="tabs, of Windows"),
+            pytest.param("a.csv", b'id,"a;b;c"\n1,2\n', "", id="commas"),
+            pytest.param("a.csv", b"id;a, b;c\n1;x, y, z;2,5\n", '";"', id="commas in values"),
+            pytest.param("a.csv", b"a\nx\n", "", id="one column"),
+            pytest.param("a.csv", b"id;text\n1;" + b"x" * 200_000 + b"\n", '";"', id="a long text"),
+            pytest.param("a.tsv", b"id\ttext\n1\ta\n", "", id="tsv"),
+        ],
+        3,
+    ),
 )
 def test_the_delimiter_is_found(tmp_path: Path, name: str, data: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(data)

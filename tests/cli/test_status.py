@@ -28,6 +28,7 @@ from runner.views.job_table import time_text
 from runner.views.status_table import details, line, status_view
 from tests.cli_runner import cli_path, run_cli
 from tests.conftest import SPEC
+from tests.sampling import sampled
 
 BATCH = BatchStatus("5c0e9a55-2f3b-4a1e-9d0c-1f2e3d4c5b6a", "in_progress", False, 50_000, 12_345, 17, 2, True, 12.5)
 JOB = JobStatus(
@@ -184,15 +185,18 @@ SCHEMA = '{"type": "object", "required": ["a"], "properties": {"a": {"type": "st
 
 @pytest.mark.parametrize(
     ("output", "state", "counts"),
-    [
-        pytest.param("{path: out/hello.jsonl}", "failed", (0, 3), id="usual"),
-        pytest.param("{path: out/hello.csv.gz}", "failed", (0, 3), id="csv, packed"),
-        pytest.param("{path: out/hello.jsonl, errors: out/bad.jsonl}", "failed", (0, 3), id="failed rows apart"),
-        pytest.param("{path: out/hello.jsonl, include: [parsed, error]}", "failed", (0, 3), id="without batches"),
-        pytest.param("{path: out/hello.jsonl, include: [text]}", "written", (3, 0), id="it does not tell"),
-        pytest.param("{path: out/hello.jsonl}\ntolerate: 100%", "done", (0, 3), id="tolerated"),
-        pytest.param("{path: out/hello.jsonl}\ntolerate: 2", "failed", (0, 3), id="more than tolerated"),
-    ],
+    sampled(
+        [
+            pytest.param("{path: out/hello.jsonl}", "failed", (0, 3), id="usual"),
+            pytest.param("{path: out/hello.csv.gz}", "failed", (0, 3), id="csv, packed"),
+            pytest.param("{path: out/hello.jsonl, errors: out/bad.jsonl}", "failed", (0, 3), id="failed rows apart"),
+            pytest.param("{path: out/hello.jsonl, include: [parsed, error]}", "failed", (0, 3), id="without batches"),
+            pytest.param("{path: out/hello.jsonl, include: [text]}", "written", (3, 0), id="it does not tell"),
+            pytest.param("{path: out/hello.jsonl}\ntolerate: 100%", "done", (0, 3), id="tolerated"),
+            pytest.param("{path: out/hello.jsonl}\ntolerate: 2", "failed", (0, 3), id="more than tolerated"),
+        ],
+        2,
+    ),
 )
 def test_a_job_whose_answers_do_not_fit_is_not_done(
     project: Callable[..., Path], output: str, state: str, counts: tuple[int, int]
@@ -204,6 +208,7 @@ def test_a_job_whose_answers_do_not_fit_is_not_done(
     assert (told["state"], told["answered"], told["failed"]) == (state, *counts)
 
 
+@pytest.mark.slow
 def test_what_failed_in_an_earlier_run_is_counted_among_all_that_were_asked(project: Callable[..., Path]) -> None:
     """A later run asks one more row only; the job is failed for what stands failed of all."""
     root = project({"specs/hello.yaml": CHECKED, "schemas/s.json": SCHEMA})
@@ -215,6 +220,7 @@ def test_what_failed_in_an_earlier_run_is_counted_among_all_that_were_asked(proj
     assert (told["state"], told["requests"], told["answered"], told["failed"]) == ("failed", 4, 0, 4)
 
 
+@pytest.mark.slow
 def test_answers_of_all_runs_are_counted_and_paid(project: Callable[..., Path]) -> None:
     """A later run asks one more row; the output has all, and all have cost something."""
     root = project({"specs/hello.yaml": SPEC.replace("name: hello", "name: hello\nprovider: local")})
@@ -229,6 +235,7 @@ def test_answers_of_all_runs_are_counted_and_paid(project: Callable[..., Path]) 
     assert re.search(r"hello +done +4/4 ", batchspec(root, "status"))
 
 
+@pytest.mark.slow
 def test_batches_that_were_adopted_are_counted_and_paid(project: Callable[..., Path]) -> None:
     """Nothing says what they were made from; they were one run all the same."""
     spec = SPEC.replace("name: hello", "name: hello\nprovider: local\nshards: {max_requests: 1}")
@@ -255,6 +262,7 @@ def test_rounds_of_one_moment_stand_in_their_order(project: Callable[..., Path])
     assert [(one["batch"], one["round"]) for one in told["batches"]] == [(batch, 1), ("!", 2)]
 
 
+@pytest.mark.slow
 def test_a_job_that_stopped_at_its_canary_is_not_done(project: Callable[..., Path]) -> None:
     """Also where the output of an earlier run is there, whole: it is not this run's. The sum is that of all runs."""
     root = project({"specs/hello.yaml": CHECKED + "tolerate: 3\n", "schemas/s.json": SCHEMA})
@@ -272,6 +280,7 @@ def test_a_job_that_stopped_at_its_canary_is_not_done(project: Callable[..., Pat
     assert f"${told['cost']:f}"[:9] + " in total" in shown
 
 
+@pytest.mark.slow
 def test_a_service_that_does_not_answer_hides_nothing_of_the_lockfile(project: Callable[..., Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.test_recurring import DAILY, DAYS, LOCAL, batchspec
 from tests.conftest import ROWS
+from tests.sampling import sampled
 
 Write = Callable[..., Path]
 LEAN = LOCAL.replace("{path: out/hello.jsonl}", "{path: out/hello.jsonl, include: [%s]}")
@@ -18,7 +19,7 @@ OTHER = LOCAL.replace("name: hello", "name: other").replace("out/hello", "out/ot
 RENAMED = "if this is that job renamed, write `moved: {from: hello}`: its answers are then used, and not paid again"
 
 
-@pytest.mark.parametrize("form", ["text", "markdown"])
+@pytest.mark.parametrize("form", sampled(["text", "markdown"], 1))
 def test_a_job_that_may_have_been_renamed_is_told_how_to_keep_its_answers(project: Write, form: str) -> None:
     root = project({"specs/hello.yaml": LOCAL})
     batchspec(root, "apply", "--yes")
@@ -32,6 +33,7 @@ def test_a_job_that_may_have_been_renamed_is_told_how_to_keep_its_answers(projec
     assert "0 to submit, 3 reused" in told or "0 requests to submit, 3 reused" in told
 
 
+@pytest.mark.slow
 def test_a_moved_that_names_no_job_does_not_hide_that_one_was_renamed(project: Write) -> None:
     root = project({"specs/hello.yaml": LOCAL})
     batchspec(root, "apply", "--yes")
@@ -46,6 +48,7 @@ def test_a_moved_that_names_no_job_does_not_hide_that_one_was_renamed(project: W
     assert RENAMED.replace("hello", "hello2") in batchspec(root, "plan")
 
 
+@pytest.mark.slow
 def test_a_job_that_was_renamed_with_its_file_is_told_too(project: Write) -> None:
     root = project({"specs/hello.yaml": LOCAL})
     batchspec(root, "apply", "--yes")
@@ -67,7 +70,7 @@ def test_a_new_job_beside_one_that_still_stands_is_no_renamed_one(project: Write
     assert "renamed" not in batchspec(root, "plan")
 
 
-@pytest.mark.parametrize("include", ["text", "text, error"])
+@pytest.mark.parametrize("include", sampled(["text", "text, error"], 1))
 def test_unknown_requests_are_not_said_to_have_failed(project: Write, include: str) -> None:
     """The store and the output are gone, and with the store the embedded service: nothing knows the answers."""
     root = project({"specs/hello.yaml": LEAN % include})

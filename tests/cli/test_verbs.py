@@ -11,6 +11,7 @@ import pytest
 
 from runner.cli.lazy_group import VERBS
 from tests.cli_runner import run_cli
+from tests.sampling import sampled
 
 Write = Callable[..., Path]
 
@@ -44,7 +45,7 @@ def test_help_imports_no_verb_and_nothing_heavy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "needed"),
-    [pytest.param("validate", {"jinja2"}, id="validate"), pytest.param("schema", set(), id="schema")],
+    sampled([pytest.param("validate", {"jinja2"}, id="validate"), pytest.param("schema", set(), id="schema")], 1),
 )
 def test_looking_at_specs_imports_nothing_that_renders_or_asks(project: Write, command: str, needed: set[str]) -> None:
     """`validate` compiles templates, and that is all it needs of rendering."""
@@ -53,7 +54,9 @@ def test_looking_at_specs_imports_nothing_that_renders_or_asks(project: Write, c
     assert not modules & {"urllib.request", "ssl", "runner.planner.requests.renderer"}
 
 
-@pytest.mark.parametrize("arguments", [("plan", "--offline"), ("status", "--offline")], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [pytest.param(("plan", "--offline"), marks=pytest.mark.slow), ("status", "--offline")], ids=" ".join
+)
 def test_without_a_service_nothing_imports_its_client_or_a_log(project: Write, arguments: tuple[str, ...]) -> None:
     modules = imported(project(), *arguments)
     assert not modules & {"httpx", "structlog", "starlette", "jsonschema"}

@@ -58,6 +58,7 @@ def requests(forge: Forge) -> list[int]:
     return sorted(line["requests"] for line in lines if "batch" in line)
 
 
+@pytest.mark.slow
 def test_the_loop_of_a_team(forge: Forge) -> None:
     """Branch, prompt change, plan comment, merge, apply without waiting, scheduled fetch, commit back, report."""
     by_hand(forge)
@@ -164,6 +165,7 @@ def test_the_plan_job_has_no_secret_and_an_outdated_plan_is_not_shown(forge: For
     assert not (forge.state / "comments").exists() or not list((forge.state / "comments").iterdir())
 
 
+@pytest.mark.slow
 def test_racing_pushes_lose_nothing(forge: Forge) -> None:
     """Two runs commit at once: the second one's push is refused, it takes in the first one's commit, and pushes."""
     seed = forge.clone()

@@ -233,6 +233,7 @@ def test_the_tutorial_for_real_and_on_its_schedule(tmp_path: Path) -> None:
         assert "Nothing to do: 3 reused." in told
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tools")
 def test_models_of_your_own(tmp_path: Path) -> None:
     """A server of chat completions stands for Ollama, and this machine for the host of the models."""
@@ -280,6 +281,7 @@ def test_services_start_as_the_pages_start_them(tmp_path: Path) -> None:
     assert started == 6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tools")
 def test_a_local_providers_faults(tmp_path: Path) -> None:
     """Of a lost create and jobs that expire half done the answers all come, each once."""

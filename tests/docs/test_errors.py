@@ -30,6 +30,7 @@ from runner.providers.protocol import Counts, CreateRequest, RemoteBatch
 from runner.reconciler.plan.plan import Submit
 from tests.conftest import REPOSITORY
 from tests.docs.test_pages import blocks, check, put, steps
+from tests.sampling import sampled
 
 REFERENCE = REPOSITORY / "docs" / "reference"
 PAGES = sorted((REFERENCE / "errors").glob("BS*.md"))
@@ -137,7 +138,9 @@ def answering(status: int) -> Iterator[int]:
         server.server_close()
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in ELSEWHERE], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", sampled([page for page in PAGES if page.stem not in ELSEWHERE], 5), ids=lambda page: page.stem
+)
 def test_a_pages_example_gives_its_code(
     page: Path, example: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli_runner import cli_path
 from tests.conftest import REPOSITORY
+from tests.sampling import sampled
 
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md"))
@@ -72,7 +73,7 @@ def test_every_how_to_is_run() -> None:
 
 
 @pytest.mark.usefixtures("tools")
-@pytest.mark.parametrize("page", RUN, ids=name)
+@pytest.mark.parametrize("page", sampled(RUN, 3), ids=name)
 def test_what_a_page_says_happens(page: Path, tmp_path: Path) -> None:
     """In order: files with a title are written, commands run, and each line shown comes in the output; … is anything."""
     root = tmp_path / "project"

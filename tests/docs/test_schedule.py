@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
@@ -49,6 +50,7 @@ def test_the_cronjobs_command_runs(forge: Forge) -> None:
     assert (work / "specs/reviews.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_partition_that_is_triggered_twice_and_late_is_asked_once(forge: Forge) -> None:
     """Two runs for one day at the same moment, and one that comes late on a machine which knows of neither."""
     root, late = forge.clone(), forge.clone()

@@ -18,6 +18,7 @@ from tests.executor.conftest import Team
 from tests.executor.forked_service import TOKEN
 from tests.executor.story import ENVIRON, ROWS, checkout
 from tests.providers.stub import Stub
+from tests.sampling import sampled
 
 Make = Callable[..., Team]
 MATRIX = """\
@@ -68,6 +69,7 @@ def test_the_name_of_a_job_stands_for_all_that_its_matrix_makes(
         plan(retry_failed=["job[n=1]"], job=["job[n=2]"])
 
 
+@pytest.mark.slow
 def test_the_name_of_a_job_releases_what_is_unknown_in_all_that_its_matrix_makes(tmp_path: Path) -> None:
     with Stub() as stub:
         one = Team(checkout(tmp_path, stub.url), stub.url)
@@ -88,7 +90,7 @@ def test_the_name_of_a_job_releases_what_is_unknown_in_all_that_its_matrix_makes
         assert submits(ApplyOptions(ask_unknown=frozenset({"job"}))) == [ROWS, ROWS]
 
 
-@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("rounds", sampled([1, 3], 1))
 def test_failed_requests_are_asked_again_once_for_each_time_it_is_said(failing: Team, rounds: int) -> None:
     failing.spec("job", f"retry: {{rounds: {rounds}}}")
     [outcome] = failing.apply()

@@ -21,10 +21,11 @@ def crash(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("mode", "seed"), [("none", "1"), ("all", "2")])
-def test_killed_at_a_sample_of_steps(mode: str, seed: str) -> None:
-    """A seeded sample of the tests below, which `make test-slow` runs."""
-    assert "8 cases" in crash("--losses", mode, "--sample", "8", "--seed", seed)
+@pytest.mark.parametrize(("mode", "scenes"), [("none", ("shards", "rounds")), ("all", ("shards",))])
+def test_killed_at_a_sample_of_steps(mode: str, scenes: tuple[str, ...]) -> None:
+    """A seeded sample of the tests below, which `make test-slow` runs: kills once, again and again, and with losses."""
+    named = [word for scene in scenes for word in ("--scene", scene)]
+    assert "4 cases" in crash("--losses", mode, "--sample", "4", "--seed", "1", *named)
 
 
 @pytest.mark.slow

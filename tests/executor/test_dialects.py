@@ -14,6 +14,7 @@ from runner.executor.outcome import Outcome
 from tests.executor.story import ROWS, SHARD, TEXTS, apply, checkout, plan
 from tests.providers.stub import Stub
 from tests.providers.stub_steps import Instead, Lost, Reply, Seen
+from tests.sampling import sampled
 
 SHARDS = ROWS // SHARD
 
@@ -54,7 +55,7 @@ def test_a_create_whose_answer_was_lost(stub: Stub, root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "lost", [(".batchspec",), (".batchspec", "specs/told.lock"), (".batchspec", "out")], ids=" and ".join
+    "lost", sampled([(".batchspec",), (".batchspec", "specs/told.lock"), (".batchspec", "out")], 4), ids=" and ".join
 )
 def test_what_is_lost_here_is_found_there(stub: Stub, root: Path, lost: tuple[str, ...]) -> None:
     assert done(root).end == "succeeded"

@@ -96,6 +96,7 @@ def test_memory_does_not_grow_with_the_rows(team: Callable[[str], Team]) -> None
     assert all(kilobytes < 2_300 for kilobytes in grown.values()), grown
 
 
+@pytest.mark.slow
 def test_more_batches_than_files_may_be_open(team: Callable[[str], Team]) -> None:
     """An index and the shard's keys for each of sixty batches, in a process that may have 100 files open."""
     applied(team("files"), 120, 2, files=100)

@@ -96,6 +96,7 @@ def test_a_foreign_batch_is_read_by_its_map(tmp_path: Path) -> None:
     assert (summary.answers, summary.unknown, summary.tokens) == (2, 1, (10, 6, 2))
 
 
+@pytest.mark.slow
 def test_names_of_a_stranger_are_bounded(tmp_path: Path) -> None:
     """Each line may name another model and another error; an index holds neither without end."""
     with (tmp_path / "output").open("w") as file:
@@ -146,6 +147,7 @@ print(len(entries), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
 def test_memory_is_that_of_the_keys_and_not_of_the_answers(tmp_path: Path) -> None:
     """50,000 answers of 2 KB: 100 MB of text, of which an index holds some tens of bytes a line."""

@@ -9,20 +9,24 @@ import pytest
 
 from runner.reconciler.plan.plan import Write
 from tests.executor.last_copies import ASK, SPEC, Make, asked, forget, forgotten, texts
+from tests.sampling import sampled
 
 
 @pytest.mark.parametrize(
     "output",
-    [
-        "{path: out/job.jsonl}",
-        "{path: out/job.jsonl.gz}",
-        "{path: out/job.jsonl.zst}",
-        "{path: out/job.csv}",
-        "{path: out/job.csv.gz}",
-        "{path: out/job.parquet}",
-        "{path: out/job.csv, include: [text, usage, error, request, batch, row.text]}",
-        "{path: out/job.jsonl, include: [request, text, error, batch]}",
-    ],
+    sampled(
+        [
+            "{path: out/job.jsonl}",
+            "{path: out/job.jsonl.gz}",
+            "{path: out/job.jsonl.zst}",
+            "{path: out/job.csv}",
+            "{path: out/job.csv.gz}",
+            "{path: out/job.parquet}",
+            "{path: out/job.csv, include: [text, usage, error, request, batch, row.text]}",
+            "{path: out/job.jsonl, include: [request, text, error, batch]}",
+        ],
+        3,
+    ),
 )
 def test_answers_are_taken_over_from_it(team: Make, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
     one = team()
@@ -38,7 +42,7 @@ def test_answers_are_taken_over_from_it(team: Make, monkeypatch: pytest.MonkeyPa
     assert asked(one) == 4
 
 
-@pytest.mark.parametrize("later", ["out/new/job.jsonl", "out/job.csv", "out/job.jsonl.gz"])
+@pytest.mark.parametrize("later", sampled(["out/new/job.jsonl", "out/job.csv", "out/job.jsonl.gz"], 1))
 def test_a_job_that_is_written_elsewhere_reads_its_output_of_before(
     team: Make, monkeypatch: pytest.MonkeyPatch, later: str
 ) -> None:
@@ -86,6 +90,7 @@ def test_a_carriage_return_in_a_cell_loses_no_answer(team: Make, monkeypatch: py
     assert asked(one) == 4
 
 
+@pytest.mark.slow
 def test_an_output_whose_format_changes_in_place_is_read_as_what_it_is(
     team: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +104,7 @@ def test_an_output_whose_format_changes_in_place_is_read_as_what_it_is(
     assert asked(one) == 4
 
 
+@pytest.mark.slow
 def test_a_job_whose_spec_file_is_renamed_keeps_the_answers_in_its_output(
     team: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +134,7 @@ def test_an_output_that_was_moved_along_is_known_by_its_bytes(team: Make, monkey
     assert asked(one) == 4
 
 
+@pytest.mark.slow
 def test_a_recorded_path_that_leads_out_of_the_project_is_not_read(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one = team()
     path = forgotten(one, monkeypatch, "{path: out/job.jsonl}")
@@ -141,7 +148,9 @@ def test_a_recorded_path_that_leads_out_of_the_project_is_not_read(team: Make, m
     assert one.plan().jobs[0].tally.unknown == 0
 
 
-@pytest.mark.parametrize("output", ["{path: out/job.jsonl, include: [text]}", "{path: out/job.csv, include: [text]}"])
+@pytest.mark.parametrize(
+    "output", sampled(["{path: out/job.jsonl, include: [text]}", "{path: out/job.csv, include: [text]}"], 1)
+)
 def test_one_that_can_not_be_taken_over_is_not_overwritten_with_less(
     team: Make, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
@@ -181,7 +190,7 @@ def test_the_plan_says_that_a_foreign_file_is_copied_aside(team: Make) -> None:
     assert any("a copy of out/job.jsonl is kept" in note for note in one.plan().jobs[0].notes)
 
 
-@pytest.mark.parametrize("damage", [b"", b'{"custom_id": "k1-'], ids=["cut short", "garbled"])
+@pytest.mark.parametrize("damage", sampled([b"", b'{"custom_id": "k1-'], 1), ids=["cut short", "garbled"])
 def test_damaged_results_are_told_and_never_written_as_rows(team: Make, damage: bytes) -> None:
     """The store's raw file is not what was indexed: nothing is written from it, and the hint makes it whole."""
     job = team()

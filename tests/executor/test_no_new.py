@@ -29,6 +29,7 @@ def test_a_job_that_was_never_asked_stays_so(team: Make) -> None:
     assert not (one.root / "specs/job.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_row_that_came_leaves_the_output_as_it_is(team: Make) -> None:
     """It would lack an answer; the other answers stay where they are."""
     one = team()

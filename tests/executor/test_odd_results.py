@@ -26,6 +26,7 @@ from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, apply, checkout, p
 from tests.providers import dialects
 from tests.providers.stub import Stub
 from tests.providers.stub_steps import Instead, Reply, Seen
+from tests.sampling import sampled
 
 SHARDS = ROWS // SHARD
 MANY = 10_000
@@ -102,7 +103,7 @@ class TestBehind:
     def _as_in_life(self, monkeypatch: pytest.MonkeyPatch, _settled_at_once: None) -> None:
         monkeypatch.setitem(CONSISTENCY_WINDOW, "digitalocean", 600.0)
 
-    @pytest.mark.parametrize("outcome", ["expired", "failed"])
+    @pytest.mark.parametrize("outcome", sampled(["expired", "failed"], 1))
     @pytest.mark.parametrize("status", [404, 412])
     def test_counts_that_are_behind_are_not_believed(
         self, stub: Stub, tmp_path: Path, outcome: str, status: int
@@ -121,6 +122,7 @@ class TestBehind:
         stub.on("GET", "/v1/batches/batch-1/results", *[Reply(status, {"id": "x", "message": "not yet"})] * 5)
         assert "results.late" in done(stub, checkout(tmp_path, stub.url))
 
+    @pytest.mark.slow
     def test_an_honest_batch_without_results_is_believed_after_a_while(self, stub: Stub, tmp_path: Path) -> None:
         def expired(seen: Seen) -> Reply:
             told = stub.answer(seen)
@@ -212,7 +214,7 @@ class TestGone:
         stub.jobs = jobs
         return root
 
-    @pytest.mark.parametrize("word", [ApplyOptions(), ASK], ids=["by itself", "before a word releases it"])
+    @pytest.mark.parametrize("word", sampled([ApplyOptions(), ASK], 1), ids=["by itself", "before a word releases it"])
     def test_what_the_list_shows_is_looked_for_again(self, stub: Stub, root: Path, word: ApplyOptions) -> None:
         outcome, _ = apply(root, word)
         assert outcome.end == "succeeded"
@@ -289,7 +291,9 @@ class TestErrorFile:
         assert any("batch-1 counts 1 failed requests and delivered 0 lines" in note for note in plan(root).notes)
 
 
-@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)], ids=["same rows", "rows in another order"])
+@pytest.mark.parametrize(
+    "order", sampled([slice(None), slice(None, None, -1)], 1), ids=["same rows", "rows in another order"]
+)
 def test_a_batch_that_ended_and_is_said_to_run_is_waited_for(stub: Stub, tmp_path: Path, order: slice) -> None:
     """The lockfile says that it has completed; the machine that is asked is behind. Nothing is indexed by its word."""
     first = checkout(tmp_path / "one", stub.url)

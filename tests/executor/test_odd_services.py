@@ -145,6 +145,7 @@ def test_results_that_come_late_are_waited_for(stub: Stub, tmp_path: Path, statu
     assert max(naps) <= 60
 
 
+@pytest.mark.slow
 def test_results_that_never_come_end_in_a_report_and_cost_nothing(stub: Stub, tmp_path: Path) -> None:
     stub.on("GET", "/v1/batches/batch-2/results", *[Reply(412, {"id": "x", "message": "not yet"})] * MANY)
     root = checkout(tmp_path, stub.url)

@@ -21,6 +21,7 @@ def asked(team: Team) -> int:
     return sum(batch["request_counts"]["total"] for batch in team.remote())
 
 
+@pytest.mark.slow
 def test_more_replicates_ask_for_the_new_ones_only(team: Make) -> None:
     """The first three asks of each request keep their keys."""
     one = team()
@@ -52,6 +53,7 @@ def test_equal_rows_are_asked_again_only_where_the_spec_says_so(team: Make) -> N
     assert one.plan().jobs[0].submits == 0
 
 
+@pytest.mark.slow
 def test_salt_asks_everything_again(team: Make) -> None:
     one = team()
     one.apply()

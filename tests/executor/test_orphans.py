@@ -123,6 +123,7 @@ def test_results_that_come_late_are_not_taken_for_gone(stub: Stub, root: Path, m
     assert line(root)["counts"]["completed"] == len(TEXTS)
 
 
+@pytest.mark.slow
 def test_a_live_job_is_told_that_its_batch_runs_on(
     stub: Stub, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,6 +106,7 @@ class Spoiler(Team):
             path.mkdir()
 
 
+@pytest.mark.slow
 def test_what_went_out_is_counted_where_it_can_not_be_written_down(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches that were under way when the lockfile was refused are submitted too, and no further ones."""
     monkeypatch.setattr(lockfile_writer, "INTERVAL", 0.0)

@@ -8,17 +8,21 @@ import pytest
 
 from runner.reconciler.observe.observe import ApplyOptions
 from tests.executor.last_copies import ASK, FITS, SPEC, Make, asked, forget, forgotten, held_against
+from tests.sampling import sampled
 
 
 @pytest.mark.parametrize(
     ("before", "later", "file"),
-    [
-        ("{path: out/job.jsonl, errors: out/bad.jsonl}", "", "out/bad.jsonl"),
-        ("{path: out/job.csv.gz, errors: out/bad.jsonl}", "", "out/bad.jsonl"),
-        ("{path: out/job.jsonl, errors: out/bad.jsonl}", "{path: out/job.jsonl, errors: new.jsonl}", "new.jsonl"),
-        ("{path: out/job.jsonl, errors: out/bad.jsonl}", "{path: out/job.jsonl}", "out/job.jsonl"),
-        ("{path: out/job.jsonl, errors: out/bad.jsonl}", "{path: new/a.jsonl, errors: new/b.jsonl}", "new/b.jsonl"),
-    ],
+    sampled(
+        [
+            ("{path: out/job.jsonl, errors: out/bad.jsonl}", "", "out/bad.jsonl"),
+            ("{path: out/job.csv.gz, errors: out/bad.jsonl}", "", "out/bad.jsonl"),
+            ("{path: out/job.jsonl, errors: out/bad.jsonl}", "{path: out/job.jsonl, errors: new.jsonl}", "new.jsonl"),
+            ("{path: out/job.jsonl, errors: out/bad.jsonl}", "{path: out/job.jsonl}", "out/job.jsonl"),
+            ("{path: out/job.jsonl, errors: out/bad.jsonl}", "{path: new/a.jsonl, errors: new/b.jsonl}", "new/b.jsonl"),
+        ],
+        1,
+    ),
 )
 def test_answers_that_do_not_fit_are_read_back_from_the_file_of_failed_rows(
     team: Make, monkeypatch: pytest.MonkeyPatch, before: str, later: str, file: str
@@ -39,7 +43,7 @@ def test_answers_that_do_not_fit_are_read_back_from_the_file_of_failed_rows(
     assert asked(one) == 4
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["edited", "somebody's own"])
+@pytest.mark.parametrize("known", sampled([True, False], 1), ids=["edited", "somebody's own"])
 def test_a_file_of_failed_rows_that_is_not_ours_is_kept_aside(
     team: Make, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
@@ -61,7 +65,9 @@ def test_a_file_of_failed_rows_that_is_not_ours_is_kept_aside(
     assert [json.loads(line)["id"] for line in apart.read_text().splitlines()] == [2]
 
 
-@pytest.mark.parametrize("output", ["{path: out/bad.jsonl}", "{path: out/job.jsonl, errors: out/bad.jsonl}"])
+@pytest.mark.parametrize(
+    "output", sampled(["{path: out/bad.jsonl}", "{path: out/job.jsonl, errors: out/bad.jsonl}"], 1)
+)
 @pytest.mark.parametrize("text", ["notes, not JSON\n", "[1]\n", '\n{"text": 1, "request": "mine"}'])
 def test_a_file_of_any_other_lines_is_somebodys_own(team: Make, output: str, text: str) -> None:
     one = team()
@@ -86,14 +92,17 @@ def test_a_changed_output_whose_rows_name_no_batch_is_kept_aside(team: Make, mon
 
 @pytest.mark.parametrize(
     ("before", "later", "parsed"),
-    [
-        ("parsed.n", "parsed.m", None),
-        ("parsed.n", "parsed", None),
-        ("parsed.n, parsed.m", "parsed.m", {"m": 0}),
-        ("parsed", "parsed.m", {"m": 0}),
-        ("text, parsed.n", "parsed.m", {"m": 0}),
-        ("text", "parsed", {"n": 1, "m": 0}),
-    ],
+    sampled(
+        [
+            ("parsed.n", "parsed.m", None),
+            ("parsed.n", "parsed", None),
+            ("parsed.n, parsed.m", "parsed.m", {"m": 0}),
+            ("parsed", "parsed.m", {"m": 0}),
+            ("text, parsed.n", "parsed.m", {"m": 0}),
+            ("text", "parsed", {"n": 1, "m": 0}),
+        ],
+        2,
+    ),
 )
 def test_what_was_parsed_in_part_is_not_taken_for_more(
     team: Make, monkeypatch: pytest.MonkeyPatch, before: str, later: str, parsed: object
@@ -118,7 +127,7 @@ def test_what_was_parsed_in_part_is_not_taken_for_more(
     assert [(row["id"], row["parsed"]) for row in one.output()][1] == (7, parsed)
 
 
-@pytest.mark.parametrize(("invalid", "passes"), [(1, True), (0, False)])
+@pytest.mark.parametrize(("invalid", "passes"), sampled([(1, True), (0, False)], 1))
 def test_a_canary_is_judged_by_what_was_saved_of_it(
     team: Make, monkeypatch: pytest.MonkeyPatch, invalid: int, passes: bool
 ) -> None:

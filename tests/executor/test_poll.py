@@ -111,6 +111,7 @@ def test_each_silence_is_told_of(world: World) -> None:
     assert world.events == ["service.silent", "service.silent"]
 
 
+@pytest.mark.slow
 def test_looks_grow_apart_from_seconds_to_a_minute(world: World) -> None:
     """So that a day of waiting is well inside of what `ratelimit-*` allows, however many batches there are."""
     world.agenda = [(24 * HOUR, finish(world.stub, 0))]

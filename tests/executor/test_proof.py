@@ -114,6 +114,7 @@ def test_a_batch_in_the_list_costs_no_call(team: Make, monkeypatch: pytest.Monke
     assert [call for call in calls if not call.endswith("/v1/batches")] == []
 
 
+@pytest.mark.slow
 def test_a_lockfile_of_many_batches_makes_few_calls(team: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one = forge(team)
     one.rows(*(f"number {n}" for n in range(60)))

@@ -16,6 +16,7 @@ from runner.operations.verify import verify
 from tests.executor.story import ROWS, SHARD, TEXTS, Clock, apply, checkout, plan, texts
 from tests.providers.stub import Stub
 from tests.providers.stub_steps import Instead, Lost, Reply, Seen
+from tests.sampling import sampled
 
 SHARDS = ROWS // SHARD
 MANY = 10_000
@@ -79,7 +80,7 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize("fields", WORDS)
+@pytest.mark.parametrize("fields", sampled(WORDS, 2))
 def test_why_a_batch_failed_is_said_once_wherever_the_service_says_it(
     stub: Stub, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
@@ -103,7 +104,7 @@ def test_why_a_batch_failed_is_said_once_wherever_the_service_says_it(
         assert status_or_reason(opened.context, spec, None).failures == (said,)
 
 
-@pytest.mark.parametrize("message", ["The queue is full", "oops"])
+@pytest.mark.parametrize("message", sampled(["The queue is full", "oops"], 1))
 def test_plain_words_in_place_of_errors(stub: Stub, tmp_path: Path, message: str) -> None:
     failing(stub, lambda number: number <= SHARDS, {"errors": None, "message": message})
     outcome, _ = apply(checkout(tmp_path, stub.url))
@@ -157,6 +158,7 @@ def test_a_shard_that_never_fits_stops_the_job(stub: Stub, tmp_path: Path, naps:
     assert 500 < waits[1] <= 600
 
 
+@pytest.mark.slow
 def test_killed_while_it_waits_the_next_apply_goes_on(
     stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +220,7 @@ NO_MONEY = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("status", "body"), NO_MONEY)
+@pytest.mark.parametrize(("status", "body"), sampled(NO_MONEY, 1))
 def test_an_account_that_cannot_pay_ends_the_job_at_once(
     stub: Stub, tmp_path: Path, naps: list[float], status: int, body: dict[str, Any]
 ) -> None:

@@ -18,6 +18,7 @@ from runner.reconciler.plan.plan import Adopt, Fetch, Write
 from tests.executor.conftest import ends
 from tests.executor.forked_service import TOKEN
 from tests.executor.reconciling import Make, asked, forget_results
+from tests.sampling import sampled
 
 
 def test_applied_once_and_then_nothing_to_do(team: Make) -> None:
@@ -28,7 +29,7 @@ def test_applied_once_and_then_nothing_to_do(team: Make) -> None:
     assert asked(one) == 3
 
 
-@pytest.mark.parametrize("output", ["kept", "lost"])
+@pytest.mark.parametrize("output", sampled(["kept", "lost"], 1))
 @pytest.mark.parametrize("lock", ["kept", "lost"])
 def test_a_fresh_checkout_asks_nothing_again(team: Make, output: str, lock: str) -> None:
     """No `.batchspec/`, with and without the output, with and without the lockfile."""
@@ -86,7 +87,7 @@ def test_a_plan_says_that_the_output_is_written_to_another_file(team: Make) -> N
     assert action.reason == "the file is not there"
 
 
-@pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
+@pytest.mark.parametrize("offline", sampled([False, True], 1), ids=["online", "offline"])
 def test_a_fresh_checkout_wants_nothing_of_batches_that_are_superseded(team: Make, offline: bool) -> None:
     one = team()
     one.apply()
@@ -243,6 +244,7 @@ def test_an_output_is_rewritten_when_it_is_to_be_written_otherwise(team: Make) -
     assert asked(one) == 3
 
 
+@pytest.mark.slow
 def test_a_service_that_goes_away_while_results_are_fetched_is_waited_for(
     team: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +265,7 @@ def test_a_service_that_goes_away_while_results_are_fetched_is_waited_for(
     assert asked(one) == 3
 
 
+@pytest.mark.slow
 def test_max_in_flight_over_all_jobs(team: Make) -> None:
     one = team()
     one.write(

@@ -11,6 +11,7 @@ from tests.executor.conftest import ends
 from tests.executor.reconciling import Make, asked, forget_results
 
 
+@pytest.mark.slow
 def test_a_job_that_becomes_a_matrix_keeps_its_answers(team: Make) -> None:
     """And so does a matrix that gets another axis."""
     one = team()

@@ -38,6 +38,7 @@ def planned(team: Team) -> tuple[dict[str, int], str]:
     return {name: times for name, times in opened.items() if name.endswith(".npy")}, said
 
 
+@pytest.mark.slow
 def test_one_row_changed_reads_the_store_as_often_as_none(team: Callable[[], Team]) -> None:
     one = team()
     words = [f"word {number}" for number in range(60)]

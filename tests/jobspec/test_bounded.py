@@ -65,6 +65,7 @@ def test_a_check_takes_linear_time(schema: dict[str, Any], value: Any) -> None:
     assert problem(schema, value)
 
 
+@pytest.mark.slow
 def test_recursion_that_doubles_is_stopped() -> None:
     twice = {"items": {"$ref": "#"}, "minItems": 2}
     value: Any = []

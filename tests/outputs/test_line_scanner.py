@@ -130,27 +130,37 @@ def scrambled(value: object, chance: random.Random) -> str:
     return "{" + ",".join(f'{space}"{name}"{space}:{space}{text}' for name, text in pairs) + space + "}"
 
 
-@settings(max_examples=3_000, deadline=None)
-@given(line=st.sampled_from([*USUAL.values(), *FAILED]), seed=st.integers(0, 1 << 32))
-def test_both_ways_say_the_same_of_any_json(line: dict[str, Any], seed: int) -> None:
-    data = scrambled(line, random.Random(seed)).encode()
-    assert scan_line(data) == long_way(data), data
+@pytest.mark.parametrize("examples", [400, pytest.param(3_000, marks=pytest.mark.slow)])
+def test_both_ways_say_the_same_of_any_json(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(line=st.sampled_from([*USUAL.values(), *FAILED]), seed=st.integers(0, 1 << 32))
+    def agree(line: dict[str, Any], seed: int) -> None:
+        data = scrambled(line, random.Random(seed)).encode()
+        assert scan_line(data) == long_way(data), data
+
+    agree()
 
 
 BYTES = [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\x00", b"\x01", b"\\", b'"', b"{", b"}", b"[", b",", b":", b"1e999",
          b"NaN", b" ", b"\n", b"\r", b"\xef\xbb\xbf", b"\\u0000", b"\xc3\xbc", b"{}", b"7"]  # fmt: skip
 
 
-@settings(max_examples=2_000, deadline=None)
-@given(
-    line=st.sampled_from([*USUAL.values(), *FAILED]),
-    cuts=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 3), st.sampled_from(BYTES)), min_size=1, max_size=3),
-)
-def test_both_ways_say_the_same_of_any_bytes(line: dict[str, Any], cuts: list[tuple[int, int, bytes]]) -> None:
-    data = json.dumps(line).encode()
-    for at, length, put in cuts:
-        data = data[:at] + put + data[at + length :]
-    assert scan_line(data) == long_way(data), data
+@pytest.mark.parametrize("examples", [400, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_both_ways_say_the_same_of_any_bytes(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(
+        line=st.sampled_from([*USUAL.values(), *FAILED]),
+        cuts=st.lists(
+            st.tuples(st.integers(0, 400), st.integers(0, 3), st.sampled_from(BYTES)), min_size=1, max_size=3
+        ),
+    )
+    def agree(line: dict[str, Any], cuts: list[tuple[int, int, bytes]]) -> None:
+        data = json.dumps(line).encode()
+        for at, length, put in cuts:
+            data = data[:at] + put + data[at + length :]
+        assert scan_line(data) == long_way(data), data
+
+    agree()
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"[]", b"7", b"null", b"{}", b'{"custom_id": "x"', b'{"custom_id": "x"}'])

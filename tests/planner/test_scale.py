@@ -24,6 +24,7 @@ from runner.planner.requests.layout import build_layout
 from runner.planner.requests.worker_pool import WorkerPool
 from runner.planner.spool.spool import Part
 from runner.planner.templates.environment import LoadedTemplate, Templates
+from tests.sampling import sampled
 
 SPEC = """\
 version: 1
@@ -62,6 +63,7 @@ print(json.dumps([desired.pins.requests, desired.pins.templates, desired.pins.in
 """
 
 
+@pytest.mark.slow
 def test_the_bytes_are_the_same_at_any_jobs_and_hash_seed(project: Callable[..., Path], tmp_path: Path) -> None:
     root = project(files(ROWS))
 
@@ -83,6 +85,7 @@ def test_the_bytes_are_the_same_at_any_jobs_and_hash_seed(project: Callable[...,
     assert list(first[1]) == ["templates/part-0.j2", "templates/part-1.j2", "templates/t.j2"]
 
 
+@pytest.mark.slow
 def test_problems_are_the_same_at_any_jobs(load: Callable[..., Project], tmp_path: Path) -> None:
     """Their order, their lines and the bound are the parent's."""
     extra = "".join(f'{{"id": "x{n}", "n": 1}}\n' for n in range(15)) + "[]\n"
@@ -147,7 +150,7 @@ def test_a_template_that_changes_meanwhile_is_an_error(load: Callable[..., Proje
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])
+@pytest.mark.parametrize("number", sampled([signal.SIGINT, signal.SIGKILL], 1), ids=["Ctrl-C", "killed"])
 def test_no_worker_outlives_its_parent(project: Callable[..., Path], number: signal.Signals) -> None:
     root = project(files(12 * ROWS, text="e" * 60))
     command = [sys.executable, "-m", "runner", "plan", "--offline", "--jobs", "2"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from runner.state.lockfile_parser import parse
 from tests.report.conftest import Shell
 
@@ -60,6 +62,7 @@ def test_a_renamed_job_keeps_its_history(shell: Shell) -> None:
     assert (old["subject"], old["completed"]) == ("Under the old name", 3)
 
 
+@pytest.mark.slow
 def test_an_output_that_is_written_elsewhere_is_no_new_question(shell: Shell) -> None:
     """Each output has its own rows; nothing is said to lack an answer."""
     shell.batchspec("apply", "--yes")
@@ -80,6 +83,7 @@ def test_an_output_that_is_written_elsewhere_is_no_new_question(shell: Shell) ->
     assert "the spec changed, but no request did" in shell.batchspec("log", "hello").partition("\n\n")[0]
 
 
+@pytest.mark.slow
 def test_what_was_imported_is_told_apart_from_what_was_submitted(shell: Shell) -> None:
     shell.batchspec("apply", "--yes")
     shell.edit("specs/hello.yaml", "name: hello\n", "name: other\n")

@@ -21,6 +21,7 @@ from runner.errors import ServiceError
 from runner.http_server.addresses import group
 from runner.http_server.bounds import Bounds
 from runner.service import ServiceConfig
+from tests.sampling import sampled
 from tests.service.certificates import Certificate
 from tests.service.conftest import Caller, Serve, chat
 
@@ -140,20 +141,25 @@ def test_trailers_are_bounded_and_do_not_become_headers(serve: Serve, connect: C
 
 @pytest.mark.parametrize(
     ("sent", "trickle"),
-    [
-        pytest.param(b"", b"", id="nothing"),
-        pytest.param(HALF, b"a", id="half-a-header"),
-        pytest.param(b"", b"\r\n", id="empty-lines"),
-        pytest.param(WHOLE, b"", id="idle"),
-        pytest.param(WHOLE, b"\r\n", id="idle-with-empty-lines"),
-        pytest.param(b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n", b"a", id="body"),
-        pytest.param(
-            b"GET /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n", b"a", id="unread-body"
-        ),
-        pytest.param(
-            b"POST /login HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n", id="chunks"
-        ),
-    ],
+    sampled(
+        [
+            pytest.param(b"", b"", id="nothing"),
+            pytest.param(HALF, b"a", id="half-a-header"),
+            pytest.param(b"", b"\r\n", id="empty-lines"),
+            pytest.param(WHOLE, b"", id="idle"),
+            pytest.param(WHOLE, b"\r\n", id="idle-with-empty-lines"),
+            pytest.param(b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n", b"a", id="body"),
+            pytest.param(
+                b"GET /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n", b"a", id="unread-body"
+            ),
+            pytest.param(
+                b"POST /login HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+                b"1\r\na\r\n",
+                id="chunks",
+            ),
+        ],
+        3,
+    ),
 )
 def test_every_wait_for_the_peer_ends(serve: Serve, connect: Connect, sent: bytes, trickle: bytes) -> None:
     """A byte now and then does not make it longer."""
@@ -235,6 +241,7 @@ def test_half_open_handshakes_do_not_keep_others_out(tmp_path: Path, serve: Serv
     assert closed_after(stuck[-1]) < 2
 
 
+@pytest.mark.slow
 def test_a_process_with_few_descriptors_serves_on(tmp_path: Path) -> None:
     """300 half-open connections at 128 descriptors: a newcomer is answered within a second."""
     with Process(tmp_path, descriptors=128) as service, ExitStack() as stack:

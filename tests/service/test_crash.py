@@ -48,6 +48,7 @@ def process(data: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen[str]
             running.wait()
 
 
+@pytest.mark.slow
 def test_sigkill_in_the_middle_of_a_job_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """Every request has exactly one answer in the end, and none that was answered is asked again.
 

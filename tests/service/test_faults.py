@@ -293,6 +293,7 @@ def test_a_job_that_fails_as_a_whole(serve: Serve) -> None:
     assert [error["code"] for error in batch["errors"]] == ["insufficient_quota"]
 
 
+@pytest.mark.slow
 def test_a_job_stuck_in_validating_expires_in_the_end(serve: Serve) -> None:
     """Others overtake it; the completion window ends it."""
     api = serve(faults=("stuck-validating",), completion_window=1.0)
@@ -317,6 +318,7 @@ def test_a_status_that_nobody_knows(serve: Serve) -> None:
     assert api.ended(batch["id"])["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_time_can_run_faster(serve: Serve) -> None:
     """At 86,400 times its pace a day passes in a second: the window, then the results' and the file's thirty days."""
     api = serve(

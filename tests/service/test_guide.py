@@ -85,6 +85,7 @@ def test_options_that_make_no_sense_are_said_in_a_sentence(tmp_path: Path, optio
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_serve_keeps_to_the_documented_rate_limits_unless_told_otherwise(tmp_path: Path) -> None:
     import httpx
 

@@ -127,6 +127,7 @@ def test_a_wrong_base_url_ends_with_the_status_and_the_text_of_its_replies(
     }
 
 
+@pytest.mark.slow
 def test_an_upstream_that_does_not_answer_in_time_is_asked_again_and_then_given_up(serve: Serve) -> None:
     """A request that passes with the second try is answered; one that never does becomes an error line."""
     release = threading.Event()

@@ -156,6 +156,7 @@ def test_a_job_that_runs_out_of_time_expires_with_what_was_done(serve: Serve) ->
     assert errors == []
 
 
+@pytest.mark.slow
 def test_a_job_that_never_starts_expires_too(serve: Serve) -> None:
     api = serve(answer_delay=3600.0, drain=0.1, max_running=1, completion_window=0.8)
     file_id = api.upload([chat("a")])
@@ -189,6 +190,7 @@ def test_a_cancel_outlives_a_restart(serve: Serve) -> None:
     assert serve().ended(batch_id)["status"] == "cancelled"
 
 
+@pytest.mark.slow
 def test_many_jobs_run_side_by_side(serve: Serve) -> None:
     api = serve(answer_delay=0.01, max_running=3)
     file_id = api.upload([chat(f"r{index}") for index in range(10)])

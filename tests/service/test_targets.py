@@ -137,6 +137,7 @@ def test_an_allowance_that_is_written_wrong_is_refused(tmp_path: Path, text: str
         ServiceConfig(data=tmp_path, webhook_allow=(text,))
 
 
+@pytest.mark.slow
 def test_what_was_accepted_before_is_checked_when_it_is_sent(serve: Serve, tmp_path: Path) -> None:
     """The operator takes the permission back: nothing connects, and the attempt shows neither cause nor time."""
     with serve_receiver(lambda _: 500) as receiver:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from runner.service.jobs.validate import Rules, validate
+from tests.sampling import sampled
 from tests.service.conftest import Caller, Serve, chat, jsonl, message, response
 
 IMAGE = [{"type": "image_url", "image_url": {"url": "https://example.com/x.png"}}]
@@ -22,57 +23,69 @@ def without(line: dict[str, Any], *names: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("lines", "code", "number"),
-    [
-        pytest.param([chat("a"), b"{not json}\n"], "invalid_json_line", 2, id="not-json"),
-        pytest.param([chat("a"), b"\n", chat("b")], "invalid_json_line", 2, id="empty-line"),
-        pytest.param([chat("a"), b"[1]\n"], "invalid_json_line", 2, id="not-an-object"),
-        pytest.param([b"\xef\xbb\xbf" + jsonl([chat("a")])], "invalid_json_line", 1, id="byte-order-mark"),
-        pytest.param([chat("a"), b'{"custom_id": "\xff"}\n'], "invalid_json_line", 2, id="not-utf8"),
-        pytest.param([chat("a"), b'{"custom_id": "\\ud800"}\n'], "invalid_json_line", 2, id="lone-surrogate"),
-        pytest.param([chat("a"), b"[" * 5000 + b"\n"], "invalid_json_line", 2, id="deep-nesting"),
-        pytest.param([b""], "empty_file", None, id="empty-file"),
-        pytest.param([chat("a"), chat("b"), chat("a")], "duplicate_custom_id", 3, id="duplicate-id"),
-        pytest.param([without(chat("a"), "custom_id")], "missing_required_field", 1, id="no-id"),
-        pytest.param([chat(7)], "invalid_custom_id", 1, id="id-number"),  # type: ignore[arg-type]
-        pytest.param([chat("")], "invalid_custom_id", 1, id="id-empty"),
-        pytest.param([chat("a"), without(chat("b"), "method")], "missing_required_field", 2, id="no-method"),
-        pytest.param([{**chat("a"), "method": "GET"}], "invalid_method", 1, id="method"),
-        pytest.param([chat("a"), without(chat("b"), "url")], "missing_required_field", 2, id="no-url"),
-        pytest.param([chat("a"), response("b")], "invalid_url", 2, id="other-endpoint"),
-        pytest.param([{**chat("a"), "url": "/v1/embeddings"}], "invalid_url", 1, id="unknown-endpoint"),
-        pytest.param([chat("a"), without(chat("b"), "body")], "missing_required_field", 2, id="no-body"),
-        pytest.param([{**chat("a"), "body": "x"}], "missing_required_field", 1, id="body-type"),
-        pytest.param([chat("a", model=None)], "missing_required_field", 1, id="no-model"),
-        pytest.param([chat("a", model=3)], "invalid_model", 1, id="model-type"),
-        pytest.param([chat("a"), chat("b", model="m-2")], "mismatched_model", 2, id="two-models"),
-        pytest.param([chat("a", stream=True)], "unsupported_parameter", 1, id="stream"),
-        pytest.param([chat("a", messages=None)], "missing_required_field", 1, id="no-messages"),
-        pytest.param([chat("a", messages=[])], "invalid_messages", 1, id="empty-messages"),
-        pytest.param([chat("a", messages=["hi"])], "invalid_messages", 1, id="message-type"),
-        pytest.param([chat("a", messages=[{"content": "x"}])], "invalid_messages", 1, id="no-role"),
-        pytest.param([chat("a", messages=[{"role": "user", "content": 5}])], "invalid_content", 1, id="content-type"),
-        pytest.param([chat("a", messages=[{"role": "user", "content": IMAGE}])], "unsupported_content", 1, id="image"),
-        pytest.param(
-            [chat("a", messages=[{"role": "user", "content": [{"type": "text"}]}])], "invalid_content", 1, id="no-text"
-        ),
-        pytest.param([response("a", input=None)], "missing_required_field", 1, id="no-input"),
-        pytest.param([response("a", input=5)], "invalid_input", 1, id="input-type"),
-        pytest.param([response("a", input=["x"])], "invalid_input", 1, id="input-item"),
-        pytest.param(
-            [response("a", input=[{"role": "user", "content": [{"type": "input_image"}]}])],
-            "unsupported_content",
-            1,
-            id="input-image",
-        ),
-        pytest.param([response("a", input=[{"type": "computer_call"}])], "unsupported_content", 1, id="input-kind"),
-        pytest.param([message("a b")], "invalid_custom_id", 1, id="anthropic-id"),
-        pytest.param([message("a" * 65)], "invalid_custom_id", 1, id="anthropic-long-id"),
-        pytest.param([message("a"), message("b", max_tokens=None)], "missing_required_field", 2, id="no-max-tokens"),
-        pytest.param([message("a", max_tokens=0)], "invalid_max_tokens", 1, id="max-tokens-zero"),
-        pytest.param([message("a", max_tokens=True)], "invalid_max_tokens", 1, id="max-tokens-type"),
-        pytest.param([message("a", system=[{"type": "image"}])], "unsupported_content", 1, id="system-image"),
-        pytest.param([message("a"), chat("b")], "missing_required_field", 2, id="openai-line-in-anthropic"),
-    ],
+    sampled(
+        [
+            pytest.param([chat("a"), b"{not json}\n"], "invalid_json_line", 2, id="not-json"),
+            pytest.param([chat("a"), b"\n", chat("b")], "invalid_json_line", 2, id="empty-line"),
+            pytest.param([chat("a"), b"[1]\n"], "invalid_json_line", 2, id="not-an-object"),
+            pytest.param([b"\xef\xbb\xbf" + jsonl([chat("a")])], "invalid_json_line", 1, id="byte-order-mark"),
+            pytest.param([chat("a"), b'{"custom_id": "\xff"}\n'], "invalid_json_line", 2, id="not-utf8"),
+            pytest.param([chat("a"), b'{"custom_id": "\\ud800"}\n'], "invalid_json_line", 2, id="lone-surrogate"),
+            pytest.param([chat("a"), b"[" * 5000 + b"\n"], "invalid_json_line", 2, id="deep-nesting"),
+            pytest.param([b""], "empty_file", None, id="empty-file"),
+            pytest.param([chat("a"), chat("b"), chat("a")], "duplicate_custom_id", 3, id="duplicate-id"),
+            pytest.param([without(chat("a"), "custom_id")], "missing_required_field", 1, id="no-id"),
+            pytest.param([chat(7)], "invalid_custom_id", 1, id="id-number"),  # type: ignore[arg-type]
+            pytest.param([chat("")], "invalid_custom_id", 1, id="id-empty"),
+            pytest.param([chat("a"), without(chat("b"), "method")], "missing_required_field", 2, id="no-method"),
+            pytest.param([{**chat("a"), "method": "GET"}], "invalid_method", 1, id="method"),
+            pytest.param([chat("a"), without(chat("b"), "url")], "missing_required_field", 2, id="no-url"),
+            pytest.param([chat("a"), response("b")], "invalid_url", 2, id="other-endpoint"),
+            pytest.param([{**chat("a"), "url": "/v1/embeddings"}], "invalid_url", 1, id="unknown-endpoint"),
+            pytest.param([chat("a"), without(chat("b"), "body")], "missing_required_field", 2, id="no-body"),
+            pytest.param([{**chat("a"), "body": "x"}], "missing_required_field", 1, id="body-type"),
+            pytest.param([chat("a", model=None)], "missing_required_field", 1, id="no-model"),
+            pytest.param([chat("a", model=3)], "invalid_model", 1, id="model-type"),
+            pytest.param([chat("a"), chat("b", model="m-2")], "mismatched_model", 2, id="two-models"),
+            pytest.param([chat("a", stream=True)], "unsupported_parameter", 1, id="stream"),
+            pytest.param([chat("a", messages=None)], "missing_required_field", 1, id="no-messages"),
+            pytest.param([chat("a", messages=[])], "invalid_messages", 1, id="empty-messages"),
+            pytest.param([chat("a", messages=["hi"])], "invalid_messages", 1, id="message-type"),
+            pytest.param([chat("a", messages=[{"content": "x"}])], "invalid_messages", 1, id="no-role"),
+            pytest.param(
+                [chat("a", messages=[{"role": "user", "content": 5}])], "invalid_content", 1, id="content-type"
+            ),
+            pytest.param(
+                [chat("a", messages=[{"role": "user", "content": IMAGE}])], "unsupported_content", 1, id="image"
+            ),
+            pytest.param(
+                [chat("a", messages=[{"role": "user", "content": [{"type": "text"}]}])],
+                "invalid_content",
+                1,
+                id="no-text",
+            ),
+            pytest.param([response("a", input=None)], "missing_required_field", 1, id="no-input"),
+            pytest.param([response("a", input=5)], "invalid_input", 1, id="input-type"),
+            pytest.param([response("a", input=["x"])], "invalid_input", 1, id="input-item"),
+            pytest.param(
+                [response("a", input=[{"role": "user", "content": [{"type": "input_image"}]}])],
+                "unsupported_content",
+                1,
+                id="input-image",
+            ),
+            pytest.param([response("a", input=[{"type": "computer_call"}])], "unsupported_content", 1, id="input-kind"),
+            pytest.param([message("a b")], "invalid_custom_id", 1, id="anthropic-id"),
+            pytest.param([message("a" * 65)], "invalid_custom_id", 1, id="anthropic-long-id"),
+            pytest.param(
+                [message("a"), message("b", max_tokens=None)], "missing_required_field", 2, id="no-max-tokens"
+            ),
+            pytest.param([message("a", max_tokens=0)], "invalid_max_tokens", 1, id="max-tokens-zero"),
+            pytest.param([message("a", max_tokens=True)], "invalid_max_tokens", 1, id="max-tokens-type"),
+            pytest.param([message("a", system=[{"type": "image"}])], "unsupported_content", 1, id="system-image"),
+            pytest.param([message("a"), chat("b")], "missing_required_field", 2, id="openai-line-in-anthropic"),
+        ],
+        4,
+    ),
 )
 def test_a_file_that_breaks_a_rule_fails_the_job_with_code_and_line(
     shared: Caller, lines: list[Any], code: str, number: int | None

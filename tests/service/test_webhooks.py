@@ -125,6 +125,7 @@ def test_a_secret_that_can_not_sign_is_refused_at_once(api: Caller, secret: str)
     assert secret not in reply.json()["message"] or secret == "whsec_"
 
 
+@pytest.mark.slow
 def test_what_fails_is_tried_again_with_growing_pauses(serve: Serve, tmp_path: Path) -> None:
     """The same message under the same id, each attempt signed anew; redirects are not followed."""
     with serve_receiver(lambda before: [500, 302, 429, 204][before]) as receiver:
@@ -230,6 +231,7 @@ def test_a_restart_loses_nothing_and_repeats_nothing_that_was_acknowledged(tmp_p
     assert len({one.headers["webhook-id"] for one in hanging.received}) == 1
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_lose_no_webhook(tmp_path: Path) -> None:
     """Every job's message is acknowledged in the end; and never again once the service has noted that it was."""
     numbers = random.Random(7)
@@ -291,6 +293,7 @@ def test_the_secret_is_in_no_log_and_in_no_answer_and_is_forgotten_when_it_is_ov
     assert orjson.loads(kept) == {"url": f"{receiver.url}/hooks/private-path"}
 
 
+@pytest.mark.slow
 def test_a_webhook_comes_twice_and_late_where_that_was_asked_for(serve: Serve, tmp_path: Path) -> None:
     """The same message under the same id; the second time is not an attempt of the log's."""
     with serve_receiver() as receiver:

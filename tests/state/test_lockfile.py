@@ -127,6 +127,7 @@ sys.stdout.buffer.write(lock.with_moved("new", "old").text())
 """
 
 
+@pytest.mark.slow
 def test_the_same_content_gives_the_same_bytes_at_any_hash_seed_and_locale() -> None:
     found = set()
     for seed, locale in (("1", "C"), ("2", "C.UTF-8"), ("3", "tr_TR.UTF-8")):

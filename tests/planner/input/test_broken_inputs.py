@@ -216,6 +216,7 @@ def in_little_memory(project: Write, source: str, files: dict[str, bytes], *, me
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_few_packed_bytes_do_not_fill_the_memory(project: Write) -> None:
     """Half a gigabyte of spaces in some ten thousand bytes."""
     packed = zstandard.ZstdCompressor(level=3).compress(b" " * (1 << 29))

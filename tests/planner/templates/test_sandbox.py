@@ -109,17 +109,17 @@ def test_known_escapes_reach_nothing(prison: Prison, text: str) -> None:
     assert prison.render(text).startswith("error: ")
 
 
-@pytest.mark.parametrize("text", sampled(lines(BOMBS), 30))
+@pytest.mark.parametrize("text", sampled(lines(BOMBS), 15))
 def test_what_runs_on_or_grows_is_stopped(prison: Prison, text: str) -> None:
     assert prison.render(text).startswith("error: ")
 
 
-@pytest.mark.parametrize("text", sampled(lines(THROUGH), 15))
+@pytest.mark.parametrize("text", sampled(lines(THROUGH), 6))
 def test_lists_that_hold_one_another_are_not_gone_through(prison: Prison, text: str) -> None:
     assert prison.render(DOUBLED + text).startswith("error: ")
 
 
-@pytest.mark.parametrize("text", lines(HASHED))
+@pytest.mark.parametrize("text", sampled(lines(HASHED), 3))
 def test_tuples_that_hold_one_another_are_not_hashed(prison: Prison, text: str) -> None:
     assert prison.render(TUPLES + text).startswith("error: ")
 
