@@ -9,6 +9,7 @@ fails, because a ratio on a busy machine is no verdict. `--large` measures memor
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import statistics
@@ -26,6 +27,7 @@ from bench.history import history
 from bench.results import SHAPES, write_results
 from bench.scene import answer, make
 from bench.watch import Ran, run
+from bench.year import make_year
 from runner.base.humanize import counted
 
 PYTHON = sys.executable
@@ -168,6 +170,29 @@ class Bench:
             found = statistics.median(share(jobs, 10) for _ in range(self._rounds))
             say(f"drawing progress, {counted(jobs, 'job')}", "% of one core", found, 1.0, least=False)
 
+    def year(self) -> None:
+        """Measure commands that look back over a year, in processor time. Exponents are against a month."""
+        made: dict[int, Path] = {}
+        for days in (30, 365):
+            made[days] = self._folder / f"year-{days}"
+            make_year(made[days], days)
+        start = statistics.median(run([*BATCHSPEC, "--help"], made[30]).processor for _ in range(3))
+        commands = {
+            "log nightly": (["log", "nightly", "--json", "-n", "10000"], 3.0),
+            "status --offline": (["status", "--offline", "--json"], 1.5),
+            "report --format json": (["report", "--format", "json", "-o", "-"], 3.0),
+        }
+        for name, (arguments, goal) in commands.items():
+            ran = {
+                days: [run([*BATCHSPEC, *arguments], root, memory=True) for _ in range(self._rounds)]
+                for days, root in made.items()
+            }
+            used = {days: statistics.median(one.processor for one in runs) for days, runs in ran.items()}
+            say(f"{name}, 365 days", "s of processor time", used[365], goal, least=False)
+            exponent = math.log((used[365] - start) / (used[30] - start)) / math.log(365 / 30)
+            memory = max(one.megabytes for one in ran[365])
+            note(f"{used[30]:.2f} s at 30 days, exponent {exponent:.2f}; {memory:.0f} MB at 365 days")
+
     def large(self) -> None:
         """Measure the same plan at one and at five times the rows."""
         small, big = self._rows, 5 * self._rows
@@ -220,7 +245,7 @@ def note(text: str) -> None:
     print(f"       {text}", flush=True)
 
 
-NAMES = ("start", "history", "traffic", "service", "plan", "nothing", "results", "grading", "drawing")
+NAMES = ("start", "history", "traffic", "service", "plan", "nothing", "results", "grading", "drawing", "year")
 
 
 def main() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from bench.year import day_of, make_year
+from bench.year import PLAIN, day_of, make_year
+from runner.api import open_project
 from runner.base import git
+from runner.base.repository_paths import read_inside
+from runner.cli.loading import load_jobs
+from runner.operations.status import status_or_reason
 from runner.report.history import history
 from runner.report.versions import LockfileVersions
 from runner.state.lockfile_parser import parse
@@ -70,3 +76,31 @@ def test_a_broken_version_is_an_entry_of_every_job_and_changes_nothing_else(year
         assert broken.trouble.startswith("specs/nightly.lock at ")
         assert f":{len(good.splitlines()) + 1}: not a lockfile line" in broken.trouble
         assert len(answered.submitted) == 1
+
+
+def test_status_of_all_days_reads_each_lockfile_twice_at_most(year: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once to find the partitions and once to show them. The store has an index of each batch, so nothing is listed."""
+    reads: Counter[str] = Counter()
+
+    def counted(root: Path, relative: str, most: int) -> bytes:
+        reads[relative] += 1
+        return read_inside(root, relative, most)
+
+    listed: list[str] = []
+    names = os.listdir
+
+    def listing(folder: str) -> list[str]:
+        listed.append(str(folder))
+        return names(folder)
+
+    monkeypatch.setattr("runner.context.read_inside", counted)
+    monkeypatch.setattr(os, "listdir", listing)
+    monkeypatch.chdir(year)
+    project, jobs = load_jobs(None, None, None, None, recorded=True)
+    with open_project(project, reads=True) as opened:
+        states = {status_or_reason(opened.context, spec, None).state for spec in jobs}
+    assert states == {"done"}
+    assert len(jobs) == DAYS + len(PLAIN)
+    assert len(reads) == 1 + len(PLAIN)
+    assert max(reads.values()) <= 2
+    assert [folder for folder in listed if "results" in folder] == []
