@@ -347,3 +347,16 @@ def test_the_commands_name_closed_and_waiting_partitions(daily: Daily) -> None:
     assert batchspec("plan", "--var", f"date={DAY}") == "Nothing to do: 1 partition closed.\n"
     assert json.loads(batchspec("plan", "--json", "--var", f"date={DAY}").splitlines()[-1])["closed"] == 1
     assert "3 to submit" in batchspec("plan", "--reopen", "--select", ADDRESS)
+
+
+def test_no_new_finishes_what_a_partition_asked_and_starts_nothing(daily: Daily) -> None:
+    no_new = ApplyOptions(no_new=True)
+    assert daily.apply(no_new).end == "skipped"
+    assert not daily.team.remote()
+    assert not (daily.root / ".batchspec/open").exists()
+    daily.apply(waiting=False)
+    daily.say("Tell")
+    daily.rows("one", "two", "three", "late")
+    assert daily.apply(no_new).end == "succeeded"
+    assert daily.texts == SAID
+    assert daily.partition["state"] == "closed"

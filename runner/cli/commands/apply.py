@@ -260,6 +260,8 @@ def _summary(
         return
     say()
     for outcome in outcomes:
+        if outcome.plan is None and outcome.end == "succeeded":
+            continue  # a closed partition
         for line in _outcome_lines(outcome, outputs):
             say(line)
         for note in outcome.plan.notes if outcome.plan else ():
