@@ -33,7 +33,7 @@ from runner.planner.render import Desired, render_job
 from runner.providers.protocol import RemoteBatch
 from runner.reconciler.observe.batch_list import BatchListCache
 from runner.reconciler.observe.observe import ApplyOptions, Observed
-from runner.reconciler.plan.canary import annotate_plan as canary_told
+from runner.reconciler.plan.canary import annotate_plan as annotate_canary
 from runner.reconciler.plan.job_estimate import estimate, over_budget, spent
 from runner.reconciler.plan.plan import Example, Fetch, JobPlan, Orphan, Plan
 from runner.reconciler.plan.planfile import PlanFile
@@ -258,7 +258,7 @@ class Session:
 
     def _with_costs(self, one: RenderedJob, seen: Observed, *, exact: bool, review: bool) -> JobPlan:
         spec, project = one.desired.spec, self.context.project
-        plan = canary_told(spec, one.pins, seen)
+        plan = annotate_canary(spec, one.pins, seen)
         held = bool(plan.held_back) and not plan.submits
         found = None if held else estimate(seen, one.pins, project.settings, self.context.now(), exact=exact)
         shown = spec.job.review.show_prompts

@@ -187,7 +187,7 @@ class Context:
             for path in index.paths:
                 index.add(path, self.lockfile(path))
             index.indexed = True
-        return index.of(names)
+        return index.mentioning(names)
 
     def batches_in_other_lockfiles(self, spec: JobSpec, names: Sequence[str], realm: str) -> tuple[BatchLine, ...]:
         """Return batches from before the spec moved to another file."""
@@ -255,6 +255,6 @@ class LockfileIndex:
         for job in {line.job for lines in (lockfile.batches, lockfile.outputs) for line in lines.values()}:
             self._by_job.setdefault(job, set()).add(path)
 
-    def of(self, jobs: Iterable[str]) -> tuple[str, ...]:
+    def mentioning(self, jobs: Iterable[str]) -> tuple[str, ...]:
         """Return the lockfiles that mention any of these jobs, sorted."""
         return tuple(sorted(set().union(*(self._by_job.get(job, ()) for job in jobs))))

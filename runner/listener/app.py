@@ -53,10 +53,10 @@ class Receiver:
         return await run_in_threadpool(self._accept, request.path_params["profile"], headers, bytes(body))
 
     def _accept(self, profile: str, headers: dict[str, str], body: bytes) -> Response:
-        verdict = verify(self._secrets.of(profile), headers, body, self._now())
+        verdict = verify(self._secrets.verifiers(profile), headers, body, self._now())
         if verdict == "forged" and self._secrets.refresh():
-            verdict = verify(self._secrets.of(profile), headers, body, self._now())
-        if not self._secrets.of(profile):
+            verdict = verify(self._secrets.verifiers(profile), headers, body, self._now())
+        if not self._secrets.verifiers(profile):
             return refuse(404, "No job of this provider has a webhook with a secret that is set.")
         if verdict != "valid":
             logger.info("webhook.refused", profile=profile, reason=verdict)

@@ -83,7 +83,7 @@ class CurrentSecrets:
         self._secrets = secrets_of(project, environ)
         self.project_name = project.settings.project
 
-    def of(self, profile: str) -> tuple[Webhook, ...]:
+    def verifiers(self, profile: str) -> tuple[Webhook, ...]:
         """Return a profile's verifiers, if it is known."""
         return self._secrets.by_profile.get(profile, ())
 

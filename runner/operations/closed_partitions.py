@@ -25,7 +25,7 @@ class PartitionStates:
         self._context = context
         self._known: dict[str, tuple[Lockfile, Mapping[str, PartitionState]]] = {}
 
-    def of(self, spec: JobSpec) -> PartitionState:
+    def state(self, spec: JobSpec) -> PartitionState:
         """Return a partition's state; open if never asked. Raises LockfileError."""
         lockfile = job_lockfile(self._context, spec)
         known = self._known.get(spec.lock_path)
@@ -34,19 +34,19 @@ class PartitionStates:
         return known[1].get(spec.address, PartitionState.OPEN)
 
 
-def closed_partitions(context: Context, jobs: Sequence[JobSpec], word: ApplyOptions) -> tuple[ClosedPartition, ...]:
+def closed_partitions(context: Context, jobs: Sequence[JobSpec], options: ApplyOptions) -> tuple[ClosedPartition, ...]:
     """Return the closed partitions among `jobs` that need nothing: not reopened, and with their outputs.
 
     Omits those named by `--retry-failed` or `--ask-unknown`. Raises LockfileError.
     """
-    states, named = PartitionStates(context), word.retry_failed | word.ask_unknown
+    states, named = PartitionStates(context), options.retry_failed | options.ask_unknown
     found = []
     for spec in jobs:
-        if not spec.partition or word.reopen or spec.address in named:
+        if not spec.partition or options.reopen or spec.address in named:
             continue
         if spec.moved_from and spec.moved_from not in context.lockfile(spec.lock_path).aliases(spec.address):
             continue  # apply records the rename
-        state = states.of(spec)
+        state = states.state(spec)
         if state is not PartitionState.OPEN and _has_output(context, spec):
             found.append(ClosedPartition(spec.address, state is PartitionState.CLOSED_FAILED))
     return tuple(found)

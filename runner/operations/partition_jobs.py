@@ -41,16 +41,16 @@ class PartitionJobs:
     scratch: Callable[[], Path]
     states: PartitionStates
 
-    def prepare(self, spec: JobSpec, word: ApplyOptions) -> RenderedJob:
+    def prepare(self, spec: JobSpec, options: ApplyOptions) -> RenderedJob:
         """Return a partition as it started, or why it waits; as it is today before its first create or if reopened.
 
         Other jobs are as they are today. Raises BatchspecError.
         """
         if not spec.partition:
             return self._job(self.render(spec, None))
-        closed = not word.reopen and self.states.of(spec) is not PartitionState.OPEN
-        job = self._prepare(spec, creates_of(self.context, spec), reopen=word.reopen, closed=closed)
-        return replace(job, restores=closed and spec.address not in word.retry_failed | word.ask_unknown)
+        closed = not options.reopen and self.states.state(spec) is not PartitionState.OPEN
+        job = self._prepare(spec, creates_of(self.context, spec), reopen=options.reopen, closed=closed)
+        return replace(job, restores=closed and spec.address not in options.retry_failed | options.ask_unknown)
 
     def _prepare(self, spec: JobSpec, creates: tuple[Create, ...], *, reopen: bool, closed: bool) -> RenderedJob:
         """Prepare a partition; a `closed` one must have exactly its former requests."""

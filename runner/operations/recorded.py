@@ -39,7 +39,7 @@ class RecordedPartitions:
         self._split = [(address, *split_address(address)) for address in self.states]
         self._indexes: dict[tuple[str, ...], dict[_Key, list[tuple[str, dict[str, str]]]]] = {}
 
-    def of(self, maker: JobSpec, given: Mapping[str, str]) -> tuple[Record, ...]:
+    def partitions_of(self, maker: JobSpec, given: Mapping[str, str]) -> tuple[Record, ...]:
         """Return other partitions that differ from a job only in values not `given`."""
         own = matrix_values(maker)
         wanted = {axis: given[axis] for axis in maker.partition if given.get(axis)}

@@ -163,7 +163,7 @@ class _Selecting:
         other_spelling: list[Problem] = []
         due = self._choice.due or any(pattern == "state:waiting" for pattern in self._choice.select)
         for maker in self._makers:
-            recorded = self._recorded.of(maker, self._project.variables)
+            recorded = self._recorded.partitions_of(maker, self._project.variables)
             if self._scope is Scope.RUN:
                 other_spelling += respelled(maker, recorded)
             yield from (_Candidate(one.address, maker, one.values, one.state) for one in recorded)
@@ -312,7 +312,7 @@ class _Selecting:
                 what = f"no lockfile records a partition of it yet; `apply {option}` creates the first"
                 self._notes.append(f"{maker.job.name}: {what}")
             elif maker.axes.schedule is not None:
-                recorded = {one.address for one in self._recorded.of(maker, self._project.variables)}
+                recorded = {one.address for one in self._recorded.partitions_of(maker, self._project.variables)}
                 count = sum(1 for _ in self._startable(maker, recorded, due=True))
                 if count:
                     noun = "partition is" if count == 1 else "partitions are"

@@ -21,7 +21,7 @@ class RowCosts:
         self._within = line_format == "openai"
         self._prices = {batch: _price(line.price) for batch, line in batches.items() if line.price is not None}
 
-    def of(self, row: Mapping[str, Any]) -> float | None:
+    def cost(self, row: Mapping[str, Any]) -> float | None:
         """Return USD, not rounded; None if unbilled or without a price."""
         price, usage = self._prices.get(row["batch"]), row["usage"]
         if price is None or not isinstance(usage, dict):

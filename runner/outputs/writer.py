@@ -81,7 +81,7 @@ def write_output(
             errors_writer = stack.enter_context(writing(errors_file, errors_output, shape, errors_digest))
         for row in _rows(desired, classified, lines):
             if costs is not None:
-                row["cost"] = costs.of(row)
+                row["cost"] = costs.cost(row)
             failed_row = errors_writer is not None and row["error"] is not None
             (errors_writer if errors_writer is not None and failed_row else into).add(row)
             rows += not failed_row

@@ -73,11 +73,11 @@ class Case:
         with stage(scene, folder) as (root, url):
             for point in self.kills:
                 before = lockfiles(root)
-                code = in_fork(root, scene.does, scene.word, point)
+                code = in_fork(root, scene.does, scene.options, point)
                 if code not in (-signal.SIGKILL, 0):
                     return f"the killed run ended with {code}"
                 lose(root, self.losses, before)
-            code = in_fork(root, scene.does, scene.word)
+            code = in_fork(root, scene.does, scene.options)
             if code:
                 return f"the next run ended with {code}"
             return check(scene, root, url, want, len(self.kills))
@@ -86,7 +86,7 @@ class Case:
 def rehearse(scene: Scene, folder: Path) -> tuple[dict[str, bytes], list[Point]]:
     """An undisturbed run: the outputs that there must be, and every point of it."""
     with stage(scene, folder) as (root, url):
-        code = in_fork(root, scene.does, scene.word, counts=folder / "counts")
+        code = in_fork(root, scene.does, scene.options, counts=folder / "counts")
         if code:
             raise RuntimeError(f"{scene.name}: an undisturbed run ended with {code}")
         want, counts = outputs(scene, root), json.loads((folder / "counts").read_text())

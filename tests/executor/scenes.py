@@ -41,12 +41,12 @@ class Scene:
     files: Mapping[str, str]
     batches: int
     outputs: tuple[str, ...]
-    word: ApplyOptions = ApplyOptions()  # noqa: RUF009  it is frozen
+    options: ApplyOptions = ApplyOptions()  # noqa: RUF009  it is frozen
     losses: bool = True
     spare: int = 0
     service: Mapping[str, Any] = field(default_factory=dict)
     before: Callable[[Path, str], None] = lambda _root, _url: None
-    does: Callable[[Session, ApplyOptions], int] = lambda opened, word: applied(opened, word)  # noqa: PLW0108  defined below
+    does: Callable[[Session, ApplyOptions], int] = lambda opened, options: applied(opened, options)  # noqa: PLW0108  defined below
     wrong: Callable[[Path, str], str] = lambda _root, _url: ""
 
 
@@ -74,11 +74,11 @@ def write(root: Path, files: Mapping[str, str]) -> None:
         (root / path).write_text(text)
 
 
-def applied(opened: Session, word: ApplyOptions, *, waiting: bool = True) -> int:
+def applied(opened: Session, options: ApplyOptions, *, waiting: bool = True) -> int:
     """Apply, and look once more: the exit code, 75 where something is left to do."""
     jobs = opened.context.project.jobs
-    planned = opened.plan(jobs, word)
-    outcomes = opened.apply(planned, word, wait=waiting)
+    planned = opened.plan(jobs, options)
+    outcomes = opened.apply(planned, options, wait=waiting)
     good = {"succeeded"} if waiting else {"succeeded", "running"}
     if planned.plan.errors or not {outcome.end for outcome in outcomes} <= good:
         os.write(2, f"{planned.plan.errors}\n{outcomes}\n".encode())
@@ -86,18 +86,18 @@ def applied(opened: Session, word: ApplyOptions, *, waiting: bool = True) -> int
     return 75 if waiting and opened.plan(jobs).plan.changes else 0
 
 
-def _run(root: Path, does: Callable[[Session, ApplyOptions], int], word: ApplyOptions) -> int:
+def _run(root: Path, does: Callable[[Session, ApplyOptions], int], options: ApplyOptions) -> int:
     environ = {**os.environ, "BATCHSPEC_CRASH_KEY": TOKEN}
     clock = Clock(nap=0.05)
     with open_project(load(root=root, environ=environ), environ=environ, jobs=1, now=clock.now) as opened:
         opened.context.sleep = clock.sleep
-        return does(opened, word)
+        return does(opened, options)
 
 
 def in_fork(
     root: Path,
     does: Callable[[Session, ApplyOptions], int],
-    word: ApplyOptions,
+    options: ApplyOptions,
     point: Point | None = None,
     counts: Path | None = None,
 ) -> int:
@@ -109,7 +109,7 @@ def in_fork(
     try:
         killer = Killer(point)
         killer.install()
-        code = _run(root, does, word)
+        code = _run(root, does, options)
         if counts is not None:
             counts.write_text(json.dumps(killer.counts))
     except BaseException as error:  # noqa: BLE001  a fork must not go on into its parent's code
@@ -182,7 +182,7 @@ def _must(code: int) -> None:
 
 def _leave(root: Path, _url: str) -> None:
     """`old` gets another name and one row more; `gone` leaves the specs while it runs."""
-    _must(in_fork(root, lambda opened, word: applied(opened, word, waiting=False), ApplyOptions()))
+    _must(in_fork(root, lambda opened, options: applied(opened, options, waiting=False), ApplyOptions()))
     (root / "specs/gone.yaml").unlink()
     (root / "specs/old.yaml").unlink()
     write(root, {"specs/new.yaml": spec("new", "moved: {from: old}"), "data/rows.jsonl": rows(0, 1, 2, 3)})
@@ -206,7 +206,7 @@ def _forget(root: Path, _url: str) -> None:
     write(root, {"data/rows.jsonl": rows(0, 2, 3)})
 
 
-def _without_old_results(opened: Session, word: ApplyOptions) -> int:
+def _without_old_results(opened: Session, options: ApplyOptions) -> int:
     """Apply at a service that has dropped the results of what the lockfile says has ended."""
     old = {
         line.batch
@@ -223,7 +223,7 @@ def _without_old_results(opened: Session, word: ApplyOptions) -> int:
         return send(self, request, **options)
 
     httpx.Client.send = forgetful  # type: ignore[method-assign]
-    return applied(opened, word)
+    return applied(opened, options)
 
 
 def _brought_back(root: Path, _url: str) -> str:
@@ -254,30 +254,30 @@ def _made_elsewhere(root: Path, url: str) -> None:
     write(root, {"batch": made["batch_id"]})
 
 
-def _import_and_apply(opened: Session, word: ApplyOptions) -> int:
+def _import_and_apply(opened: Session, options: ApplyOptions) -> int:
     batch = (opened.context.project.root / "batch").read_text()
     job = opened.context.project.jobs[0]
     if batch not in opened.context.lockfile(job.lock_path).batches:
         import_batch(opened.context, job, batch, opened.context.project.root / "sent.jsonl")
-    return applied(opened, word)
+    return applied(opened, options)
 
 
 def _ask(root: Path, _url: str) -> None:
     """One job is asked; another is written afterwards."""
-    _must(in_fork(root, lambda opened, word: applied(opened, word, waiting=False), ApplyOptions()))
+    _must(in_fork(root, lambda opened, options: applied(opened, options, waiting=False), ApplyOptions()))
     write(root, {"specs/fresh.yaml": spec("fresh", say="Tell")})
 
 
-def _finished(opened: Session, word: ApplyOptions) -> int:
+def _finished(opened: Session, options: ApplyOptions) -> int:
     """Apply with `--no-new`: what was asked is finished, what was not is left."""
     jobs = opened.context.project.jobs
-    ends = {outcome.address: outcome.end for outcome in opened.apply(opened.plan(jobs, word), word)}
+    ends = {outcome.address: outcome.end for outcome in opened.apply(opened.plan(jobs, options), options)}
     if ends != {"asked": "succeeded", "fresh": "skipped"}:
         os.write(2, f"{ends}\n".encode())
         return 1
     return (
         75
-        if any(isinstance(a, (Submit, Fetch)) for job in opened.plan(jobs, word).plan.jobs for a in job.actions)
+        if any(isinstance(a, (Submit, Fetch)) for job in opened.plan(jobs, options).plan.jobs for a in job.actions)
         else 0
     )
 
@@ -330,7 +330,7 @@ SCENES = {
             },
             batches=3,
             outputs=("new",),
-            word=ApplyOptions(prune=True),
+            options=ApplyOptions(prune=True),
             service={"answer_delay": 0.1, "drain": 0.1},
             before=_leave,
             wrong=_left,
@@ -352,7 +352,7 @@ SCENES = {
             {"specs/asked.yaml": spec("asked", _SHARDS), "data/rows.jsonl": rows(*range(5))},
             batches=3,
             outputs=("asked",),
-            word=ApplyOptions(no_new=True),
+            options=ApplyOptions(no_new=True),
             service={"faults": ("expire-half=1",)},
             before=_ask,
             does=_finished,

@@ -52,7 +52,7 @@ class KeyFactsReader:
     whole: Evidence
     """What holds for all keys, without answers and keys."""
 
-    def about(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Evidence:
+    def evidence(self, files: FileHandleCache, lowest: bytes, after: bytes) -> Evidence:
         """Return the evidence on keys from `lowest` up to, not including, `after` (empty: to the end).
 
         Read its iterators once. They raise StoreError.

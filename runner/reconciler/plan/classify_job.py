@@ -52,7 +52,7 @@ def classify_job(
             for replicate in range(spool.replicates):
                 ordinals = np.full(len(rows), replicate) if spool.dedupe else replicate * size + rank
                 keys = keys_of(digests, ordinals.astype(np.uint32))
-                verdict = classify(keys, facts.about(files, lowest, after))
+                verdict = classify(keys, facts.evidence(files, lowest, after))
                 target = np.zeros(len(rows), DECISION)
                 target["ordinal"], target["state"], target["round"] = ordinals, verdict.state, verdict.round
                 target["first"] = first
