@@ -153,6 +153,7 @@ class Session:
         if strict:
             errors |= {one.desired.spec.address: as_error(one.desired) for one in prepared if row_warnings(one.desired)}
             prepared = tuple(one for one in prepared if one.desired.spec.address not in errors)
+        errors |= self.context.project.broken
         reason = "`--offline`" if offline else ""
         plans: list[JobPlan] = []
         lists = BatchListCache(self.context.now)

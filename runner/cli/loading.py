@@ -100,7 +100,12 @@ def choose(project: Project, choice: Choice, scope: Scope, *, strict: bool = Fal
 
     from runner.operations.selection import select  # noqa: PLC0415
 
-    found = select(project, choice, scope, os.environ, datetime.now(UTC))
+    try:
+        found = select(project, choice, scope, os.environ, datetime.now(UTC))
+    except BatchspecError as error:
+        if error.code == "BS801" and project.broken:  # a spec that can't be read may define the job
+            raise next(iter(project.broken.values())) from error
+        raise
     warn(found.project.warnings, found.jobs, strict=strict)
     for note in found.notes:
         say_error(note)
@@ -127,6 +132,7 @@ def read_project(
     *,
     placeholders: bool = False,
     allow_partial: bool = False,
+    tolerant: bool = False,
     extra_checks: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
 ) -> Project:
     """Return the project around the current folder or the first of `paths`. Raises BatchspecError."""
@@ -150,6 +156,7 @@ def read_project(
         environ=os.environ,
         placeholders=placeholders,
         allow_partial=allow_partial,
+        tolerant=tolerant,
         extra_checks=extra_checks,
     )
 

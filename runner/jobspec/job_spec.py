@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.errors import Problem
+from runner.errors import BatchspecError, Problem
 from runner.jobspec.answer_schema import with_schema
 from runner.jobspec.matrix import Scalar, Variant, address_of, split_address
 from runner.jobspec.models import Job
@@ -101,6 +101,7 @@ class Project:
     unbound: tuple[JobSpec, ...] = ()
     provider: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, BatchspecError] = field(default_factory=dict)
 
     @property
     def isolated_provider(self) -> str | None:

@@ -59,6 +59,7 @@ def load_project(
     environ: Mapping[str, str],
     placeholders: bool = False,
     allow_partial: bool = False,
+    tolerant: bool = False,
     read: YamlFiles | None = None,
     extra_checks: Callable[[Path, Sequence[JobSpec]], Sequence[Problem]] | None = None,
 ) -> Project:
@@ -77,19 +78,21 @@ def load_project(
         raise SpecError([*problems, _no_profile(Problem(SETTINGS_FILE, 0, 0, ""), provider, settings)])
     loading = _Loading(root, settings, variables, provider, placeholders, read, problems, settings_known)
     left = allow_partial and not paths and has_lockfiles(root, settings.store, provider)
-    jobs = [job for file in spec_files(root, paths, allow_none=left) for job in _load_file(loading, file)]
-    problems += _clashes(jobs)
-    for spec in (*jobs, *loading.partial):
-        problems += check_job(
-            root, settings.store, spec.job, spec.problem, environ, own_server=_own_server(spec, settings)
-        )
+    jobs, broken = _load_files(loading, spec_files(root, paths, allow_none=left), environ)
+    errors: dict[str, SpecError] = {}
+    healthy = [job for job in jobs if job.file not in broken]
+    # With another provider, the state's place depends on all jobs, so none may be missing.
+    if tolerant and broken and healthy and settings_known and provider is None:
+        errors = {file: SpecError(read.deduplicate(found)) for file, found in broken.items()}
+        jobs, loading.partial = healthy, []
+        problems.clear()
     if extra_checks is not None:
         reported = {(problem.file, problem.line, problem.column) for problem in problems}
         more = extra_checks(root, (*jobs, *loading.partial))
         problems += [problem for problem in more if (problem.file, problem.line, problem.column) not in reported]
     unbound = tuple(job for job in jobs if job.missing_vars)
     jobs = [job for job in jobs if not job.missing_vars]
-    if not problems:
+    if not problems and not errors:
         problems += [undeclared(name, loading.declared) for name in variables if name not in loading.declared]
     if not allow_partial:
         problems += [problem for job in unbound for problem in job.missing_vars]
@@ -103,7 +106,8 @@ def load_project(
         )
     )
     noted = tuple(sorted(read.deduplicate(list(warnings))))
-    return Project(root, settings, tuple(jobs), noted, not paths, unbound, provider, dict(variables))
+    complete = not paths and not errors
+    return Project(root, settings, tuple(jobs), noted, complete, unbound, provider, dict(variables), errors)
 
 
 def bind(
@@ -136,6 +140,28 @@ def bind(
     if problems or made is None:
         raise SpecError(problems)
     return made
+
+
+def _load_files(
+    loading: _Loading, files: Sequence[str], environ: Mapping[str, str]
+) -> tuple[list[JobSpec], dict[str, list[Problem]]]:
+    """Return the jobs of these files, and the problems of each file that has some. Adds them to `loading.problems`."""
+    jobs: list[JobSpec] = []
+    broken: dict[str, list[Problem]] = {}
+    for file in files:
+        before = len(loading.problems)
+        jobs += _load_file(loading, file)
+        if len(loading.problems) > before:
+            broken[file] = loading.problems[before:]
+    wrong = [(problem.file, problem) for problem in _clashes(jobs)]
+    for spec in (*jobs, *loading.partial):
+        own = _own_server(spec, loading.settings)
+        found = check_job(loading.root, loading.settings.store, spec.job, spec.problem, environ, own_server=own)
+        wrong += [(spec.file, problem) for problem in found]
+    for file, problem in wrong:
+        loading.problems.append(problem)
+        broken.setdefault(file, []).append(problem)
+    return jobs, broken
 
 
 def load_settings(root: Path, problems: list[Problem], read: YamlFiles | None = None) -> Settings:

@@ -24,15 +24,24 @@ class Planned:
         rounds = {one.desired.spec.address: one.desired.spec.job.retry.rounds for one in self.prepared}
         return {job.address: plan_limits_of(job, rounds[job.address]) for job in self.plan.jobs}
 
-    def saved(self, project: str, key: bytes | None = None, within: PlanFile | None = None) -> bytes:
+    def saved(
+        self,
+        project: str,
+        key: bytes | None = None,
+        within: PlanFile | None = None,
+        *,
+        allow_errors: bool = False,
+    ) -> bytes:
         """Return the plan as a file, signed with `key` if given.
 
-        With `within`, it allows no more than that plan. Raises BatchspecError for a plan with errors, or if `within` no
-        longer holds.
+        With `within`, it allows no more than that plan. Raises BatchspecError for a plan with errors unless they are
+        allowed, or if `within` no longer holds.
         """
-        if self.plan.errors:
+        if self.plan.errors and not allow_errors:
             raise BatchspecError(
-                "cannot save a plan that has errors", hint="fix the errors first, or leave out the job", code="BS605"
+                "cannot save a plan that has errors",
+                hint="fix the errors first, leave out the job, or save the other jobs with `--allow-errors`",
+                code="BS605",
             )
         ceilings = self.ceilings() if within is None else kept_to(within, self)
         pins = {one.desired.spec.address: one.pins for one in self.prepared}

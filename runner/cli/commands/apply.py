@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -134,8 +135,9 @@ def apply(
             closed=reopen,
         )
         check_reopen(job, select, var, reopen=reopen and plan_file is None, no_new=no_new)
-        project = read_project(None if plan_file else paths, var, provider, allow_partial=True)
+        project = read_project(None if plan_file else paths, var, provider, allow_partial=True, tolerant=True)
         saved = None if plan_file is None else signed_plan(plan_file, project)
+        project = project if saved is None else replace(project, broken={})
         found = choose(project, choice_of(choice, saved), Scope.RUN, strict=strict)
         project, chosen = found.project, found.jobs
         if plan_file is not None and saved is not None:

@@ -82,6 +82,9 @@ def plan(
     form: Annotated[
         Literal["text", "markdown"], typer.Option("--format", help="markdown is for pull request comments.")
     ] = "text",
+    allow_errors: Annotated[
+        bool, typer.Option("--allow-errors", help="Save the plan of the jobs without errors, if others have some.")
+    ] = False,
     exact: Exact = False,
     strict: Strict = False,
     as_json: Json = False,
@@ -118,7 +121,7 @@ def plan(
         )
         check_reopen(job, select, var, reopen=reopen, no_new=no_new)
         with _reviewed(wanted=form == "markdown" and not as_json):
-            project = read_project(paths, var, provider, allow_partial=True)
+            project = read_project(paths, var, provider, allow_partial=True, tolerant=True)
             bound = None if within is None else saved_plan(within, project)
             found = choose(project, choice_of(choice, bound), Scope.RUN, strict=strict)
         project, chosen = found.project, found.jobs
@@ -153,7 +156,9 @@ def plan(
         if bound is not None and out is None:
             kept_to(bound, made)
         if out is not None:
-            write_if_changed(out, made.saved(project.settings.project, plan_key(os.environ), bound))
+            write_if_changed(
+                out, made.saved(project.settings.project, plan_key(os.environ), bound, allow_errors=allow_errors)
+            )
             say_error(f"Saved as {out}. To apply nothing beyond it, run: {_to_apply(out, options, provider, var, now)}")
     if planned.errors or (strict and planned.waiting):
         raise typer.Exit(1)
