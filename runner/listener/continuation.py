@@ -12,6 +12,7 @@ from runner.executor.grant import remaining_limits
 from runner.executor.in_flight import InFlightLimit
 from runner.executor.outcome import Outcome, RenderedJob
 from runner.jobspec.job_spec import JobSpec, Project
+from runner.operations.closed_partitions import closed_partitions
 from runner.operations.notifications import notify_end
 from runner.reconciler.observe.observe import ApplyOptions, Resume
 from runner.reconciler.plan.plan_limits import PlanLimits
@@ -22,10 +23,11 @@ from runner.state.lockfile_lines import BatchLine
 
 @dataclass(frozen=True, slots=True)
 class Continued:
-    """How each address ended, and why others could not render."""
+    """How each address ended, and why others could not render. `closed` partitions need nothing."""
 
     outcomes: Mapping[str, Outcome]
     errors: Mapping[str, str]
+    closed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def continue_jobs(
     with open_project(project, watcher=recorder, environ=environ, jobs=workers) as opened:
         context = opened.context
         context.sleep = sleep
-        jobs, errors = opened.prepare(specs)
+        closed = frozenset(one.address for one in closed_partitions(context, specs, ApplyOptions()))
+        jobs, errors = opened.prepare([spec for spec in specs if spec.address not in closed])
         groups: dict[tuple[Resume, bool], list[RenderedJob]] = {}
         limits: dict[str, PlanLimits] = {}
         for job in jobs:
@@ -68,7 +71,7 @@ def continue_jobs(
             outcomes |= {outcome.address: outcome for outcome in found}
         ended = [one for one in outcomes.values() if one.address in recorder.written]
         notify_end(context, ended, recorder.written, {})
-        return Continued(outcomes, {address: error.coded() for address, error in errors.items()})
+        return Continued(outcomes, {address: error.coded() for address, error in errors.items()}, closed)
 
 
 class _Recorder:

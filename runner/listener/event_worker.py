@@ -161,6 +161,8 @@ def _present_names(matcher: Matcher, project: Project, addresses: Collection[str
 
 
 def _unfinished(event: Event, address: str, continued: Continued) -> str:
+    if address in continued.closed:
+        return ""
     if address in continued.errors:
         return continued.errors[address]
     outcome: Outcome | None = continued.outcomes.get(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from runner.listener.listen import ListenConfig, Listening
 from runner.reconciler.observe.observe import ApplyOptions
 from runner.state.ledger import Ledger
 from runner.state.locks import write_lock
+from tests.cli_runner import run_cli
 from tests.executor.forked_service import TOKEN
 from tests.listener.conftest import ENVIRON, SECRET, Scene, eventually, signed
 
@@ -95,6 +97,30 @@ def test_other_pins_are_downloaded_and_nothing_else(scene: Scene, change: str) -
     assert not (scene.root / "out/job.jsonl").exists()
     assert len(scene.remote()) == 1
     assert list((scene.root / ".batchspec/store").rglob("*.index.npy"))
+
+
+def test_an_open_partition_is_finished_and_a_closed_one_left_alone(scene: Scene) -> None:
+    """No other partition is started. What is closed is not read, so its input may be gone."""
+    scene.spec("job", "partition: day", "vars: {day: ''}")
+    path = scene.root / "specs/job.yaml"
+    path.write_text(path.read_text().replace("out/job.jsonl", "'out/{{ vars.day }}.jsonl'"))
+    done = run_cli(
+        ["apply", "--yes", "--no-wait", "--var", "day=2026-11-30"],
+        cwd=scene.root,
+        env={**os.environ, **scene.environ},
+    )
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: remote_ended(scene))
+    batch = scene.remote()[0]["id"]
+    with scene.listening() as url:
+        assert scene.send(url, batch).status_code == 202
+        eventually((scene.root / "out/2026-11-30.jsonl").exists)
+        eventually(lambda: scene.events_in("done") == 1)
+        (scene.root / "data/rows.jsonl").unlink()
+        assert scene.send(url, batch, number="2").status_code == 202
+        eventually(lambda: scene.events_in("done") == 2)
+    assert len(scene.remote()) == 1
+    assert len(scene.told("output.written")) == 1
 
 
 def test_a_job_that_no_apply_started_is_not_started(scene: Scene) -> None:
