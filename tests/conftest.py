@@ -47,8 +47,20 @@ def _own_logs() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No key of the user's, no home folder, no settings of git."""
+    """No key of the user's, no home folder, no settings of git; the same with and without a terminal, and in a git hook."""
     for name in (
+        "CI",
+        "COLUMNS",
+        "FORCE_COLOR",
+        "GIT_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_WORK_TREE",
+        "LINES",
+        "NO_COLOR",
+        "BATCHSPEC_BASE_URL",
+        "BATCHSPEC_NOTIFY_URL",
+        "BATCHSPEC_PLAN_KEY",
+        "BATCHSPEC_TRUST_PYTHON",
         "MODEL_ACCESS_KEY",
         "DIGITALOCEAN_TOKEN",
         "GRADIENT_API_KEY",
