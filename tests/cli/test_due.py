@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.cli_runner import run_cli
 from tests.conftest import ROWS, SPEC
 
@@ -30,6 +32,7 @@ def now(day: int) -> tuple[str, str]:
     return "--now", f"2026-11-{day:02}T03:00:00Z"
 
 
+@pytest.mark.slow
 def test_days_run_as_their_input_comes(project: Write) -> None:
     root = project({"specs/nightly.yaml": NIGHTLY, "specs/hello.yaml": PLAIN, "data/2026-11-01.jsonl": ROWS})
     told = batchspec(root, "apply", "--due", "--yes", *now(3))

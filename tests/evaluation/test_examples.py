@@ -55,6 +55,7 @@ def test_right_answers_score_1_and_those_of_another_row_do_not(address: str) -> 
         assert name == "short" or sum(others) < 0.75 * len(rows)
 
 
+@pytest.mark.slow
 def test_they_run_from_plan_to_eval(tmp_path: Path) -> None:
     root = tmp_path / "examples"
     shutil.copytree(EXAMPLES, root, ignore=shutil.ignore_patterns(".batchspec", "out", "*.lock"))
