@@ -6,9 +6,11 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import typer
@@ -18,7 +20,7 @@ from runner.api import open_project
 from runner.cli.commands.forget import forget
 from runner.errors import BatchspecError, StoreError
 from runner.reconciler.observe.consistency import CONSISTENCY_WINDOW
-from runner.state.atomic import write_if_changed
+from runner.state.atomic import atomic_write
 from runner.state.ledger import Ledger
 from tests.executor.story import ENVIRON, ROWS, SHARD, TEXTS, apply, checkout
 from tests.providers.stub import Stub
@@ -138,13 +140,13 @@ def test_a_create_that_no_lockfile_knows_of_stays_in_the_ledger(root: Path, batc
 def test_a_crash_between_ledger_and_lockfile_leaves_something_to_forget(
     stub: Stub, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path) -> AbstractContextManager[BinaryIO]:
         if path.name == "told.lock":
             raise StoreError("the disk is full")
-        write_if_changed(path, data)
+        return atomic_write(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("runner.context.write_if_changed", full)
+        patch.setattr("runner.context.atomic_write", full)
         with pytest.raises(StoreError):
             forget("told", yes=True)
     assert len(batches(root)) == SHARDS
