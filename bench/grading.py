@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def graded(root: Path) -> tuple[float, float, float]:
     from runner.api import load, open_project  # noqa: PLC0415  the bare loop needs nothing of it
     from runner.evaluation.scoring import score_output  # noqa: PLC0415
 
+    gc.set_threshold(50_000, 20, 20)  # as the command does
     project = load(root=root)
     with open_project(project, reads=True) as opened:
         prepared, errors = opened.prepare(project.jobs)

@@ -15,7 +15,7 @@ from runner.evaluation.answers import Answer, Outcome, json_of
 from runner.evaluation.expectations import Expectation, GradingError, Row, expectation
 from runner.evaluation.graders.json_values import same
 from runner.evaluation.graders.numbers import parse_number
-from runner.evaluation.graders.text import extractor, normalizer, text_of, token_f1, trimmed
+from runner.evaluation.graders.text import extractor, normalizer, searcher, text_of, token_f1, trimmed
 from runner.jobspec.evaluate_options import (
     LETTERS,
     ChoiceGrader,
@@ -138,7 +138,7 @@ def _contains(model: ContainsGrader, parts: Sequence[Expectation]) -> Grading:
 
 
 def _regex(model: RegexGrader) -> Grading:
-    graded, search = _graded_text(model), re2.compile(model.pattern).search
+    graded, search = _graded_text(model), searcher(re2.compile(model.pattern))
 
     def grade(answer: Answer, _row: Row) -> Grade:
         text = graded(answer)

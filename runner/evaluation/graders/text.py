@@ -54,7 +54,16 @@ def extractor(extract: Extract | None) -> Callable[[str], str | None]:
         return lambda text: _json_value(text, path, last=last)
     letters = LETTERS.match(extract.letter)
     pattern = re2.compile(rf"\b([{letters[1]}-{letters[2]}])\b" if letters else extract.regex)
-    return lambda text: _last_match(pattern, text) if last else _part(pattern.search(text))
+    if last:
+        return lambda text: _last_match(pattern, text)
+    search = searcher(pattern)
+    return lambda text: _part(search(text))
+
+
+def searcher(pattern: Any) -> Callable[[str], Any]:
+    """Return a function that searches a text as bytes, which takes RE2's binding half the time."""
+    search = pattern.search
+    return lambda text: search(text.encode())
 
 
 def word_tokens(text: str) -> list[str]:
@@ -101,12 +110,8 @@ def _part(match: Any) -> str | None:
     """Return the first group of a match that took part, else all of it."""
     if match is None:
         return None
-    part: str
-    for part in match.groups():
-        if part is not None:
-            return part
-    part = match.group(0)
-    return part
+    part: str | bytes = next((group for group in match.groups() if group is not None), match.group(0))
+    return part if isinstance(part, str) else part.decode()
 
 
 def _json_value(text: str, path: list[str], *, last: bool) -> str | None:
