@@ -46,7 +46,7 @@ def verify(context: Context, job: RenderedJob) -> Verified:
             f"{spec.lock_path} has no pins for this job, for example because branches differ (`apply` sets them)"
         )
     elif job.waits is not None and job.waits.gone and job.restores:
-        right.append("closed, and its input is gone: its requests can't be rendered again, its output was checked")
+        right.append(f"closed, and only its output was checked: {job.waits.reason}")
     elif job.waits is not None:
         wrong.append(f"its requests can't be rendered as they were: {job.waits.reason}")
     else:

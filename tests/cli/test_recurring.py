@@ -86,7 +86,8 @@ def test_a_closed_partition_whose_input_is_gone_is_verified_by_its_output(daily:
     told = batchspec(daily, "verify", "--job", "daily")
     assert f"daily[date={DAYS[1]}]: verified\n" in told
     gone = told.partition(f"daily[date={DAYS[0]}]: verified\n")[2]
-    assert gone.lstrip().startswith("closed, and its input is gone")
+    assert gone.lstrip().startswith("closed, and only its output was checked: its input is gone")
+    assert f"data/{DAYS[0]}.jsonl" in gone
     assert "done" in batchspec(daily, "status", "--job", f"daily[date={DAYS[0]}]")
 
 

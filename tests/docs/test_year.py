@@ -60,7 +60,7 @@ def specs(root: Path) -> None:
         write(root, {f"templates/{name}.j2": f"{name}: {{{{ text }}}}\n"})
 
 
-@pytest.mark.parametrize("days", [12, pytest.param(365, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("days", [40, pytest.param(365, marks=pytest.mark.slow)])
 def test_a_year(forge: Forge, days: int) -> None:
     """Every request is paid once, past days are never asked again, and every day's output is complete."""
     machine = forge.clone()
