@@ -125,6 +125,7 @@ def test_what_was_not_reviewed_is_not_applied(forge: Forge) -> None:
     assert "rows differ in data/reviews.jsonl: " in told
 
 
+@pytest.mark.slow
 def test_a_schedule_submits_what_was_reviewed_and_nothing_else_that_is_new(forge: Forge) -> None:
     """GitHub drops a run that waits when another one comes: the schedule's may take the place of the reviewed one."""
     by_hand(forge)

@@ -182,6 +182,7 @@ def test_failed_rows_score_0_under_their_own_name(root: Path, capsys: pytest.Cap
     assert found["no_answer"] == {"failed": 1, "refused": 1, "cut_off": 1, "no_answer": 1}
 
 
+@pytest.mark.slow
 def test_a_teams_loop(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A worse prompt fails the gate against main, a better one passes; a corrected label moves both sides."""
     gate = GRADERS + "  against: main\n  gates: [{metric: label, max_drop: 0.05}]\n"

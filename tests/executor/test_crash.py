@@ -21,9 +21,9 @@ def crash(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("mode", "scenes"), [("none", ("shards", "rounds")), ("all", ("shards",))])
+@pytest.mark.parametrize(("mode", "scenes"), [("none", ("rounds", "partition")), ("all", ("shards",))])
 def test_killed_at_a_sample_of_steps(mode: str, scenes: tuple[str, ...]) -> None:
-    """A seeded sample of the tests below, which `make test-slow` runs: kills once, again and again, and with losses."""
+    """A seeded sample of the tests below, which `make test-slow` runs: one kill each, with and without losses."""
     named = [word for scene in scenes for word in ("--scene", scene)]
     assert "4 cases" in crash("--losses", mode, "--sample", "4", "--seed", "1", *named)
 

@@ -16,6 +16,7 @@ from runner.operations.choice import Choice
 from runner.operations.selection import Scope, select
 from runner.planner.shards import Shard
 from tests.conftest import SPEC
+from tests.sampling import sampled
 
 Write = Callable[..., Path]
 DAILY = (
@@ -25,7 +26,7 @@ DAILY = (
 DUE = Choice(due=True, now=datetime(2026, 11, 3, tzinfo=UTC))
 
 
-@pytest.mark.parametrize(("limit", "over"), [(5, True), (6, False)])
+@pytest.mark.parametrize(("limit", "over"), sampled([(5, True), (6, False)], 1))
 def test_a_budget_bounds_the_days_of_one_command_together(project: Write, limit: int, over: bool) -> None:
     root = project({"specs/hello.yaml": DAILY + f"budget: {{max_requests: {limit}}}\n"})
     loaded = api.load(root=root, environ={})

@@ -17,6 +17,7 @@ from runner.jobspec.realm import realm_of
 from runner.reconciler.observe.observe import ApplyOptions, Resume
 from runner.state.ledger import Create, Grant, Ledger
 from tests.executor.conftest import Team, ends
+from tests.sampling import sampled
 
 Make = Callable[..., Team]
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
@@ -115,7 +116,7 @@ def test_beyond_the_limit_nothing_is_submitted(team: Make) -> None:
     assert len(one.remote()) == 1
 
 
-@pytest.mark.parametrize("resume", [Resume.WRITE, Resume.DOWNLOAD])
+@pytest.mark.parametrize("resume", sampled([Resume.WRITE, Resume.DOWNLOAD], 1))
 def test_without_a_limit_nothing_is_submitted(team: Make, resume: Resume) -> None:
     one = team()
     one.spec("job", "shards: {max_requests: 1}", "max_in_flight: {shards: 1}")

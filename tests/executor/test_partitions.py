@@ -20,6 +20,7 @@ from runner.service import BackgroundService, ServiceConfig
 from tests.cli_runner import run_cli
 from tests.executor.conftest import Team
 from tests.executor.forked_service import TOKEN
+from tests.sampling import sampled
 
 DAY = "2026-11-23"
 ADDRESS = f"job[date={DAY}]"
@@ -122,6 +123,7 @@ def test_the_plan_names_closed_partitions_with_an_earlier_template(daily: Daily)
     assert [job.new for job in plan.jobs] == [1]
 
 
+@pytest.mark.slow
 def test_reopen_asks_with_todays_template(daily: Daily) -> None:
     daily.apply()
     daily.say("Tell")
@@ -155,7 +157,7 @@ def test_a_missing_output_that_can_not_be_restored_waits(daily: Daily) -> None:
     assert len(daily.team.remote()) == 1
 
 
-@pytest.mark.parametrize("source", ["kept", "git", "none"])
+@pytest.mark.parametrize("source", sampled(["kept", "git", "none"], 1))
 def test_an_open_partition_finishes_as_it_started(daily: Daily, source: str) -> None:
     daily.commit()
     daily.apply(waiting=False)
@@ -178,7 +180,7 @@ def test_an_open_partition_finishes_as_it_started(daily: Daily, source: str) -> 
     assert not (daily.root / ".batchspec/open").exists() or not list((daily.root / ".batchspec/open").iterdir())
 
 
-@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("kept", sampled([True, False], 1))
 def test_input_that_is_gone(daily: Daily, kept: bool) -> None:
     daily.apply(waiting=False)
     (daily.root / f"data/{DAY}.jsonl").unlink()

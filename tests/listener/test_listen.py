@@ -69,6 +69,7 @@ def test_the_remaining_shards_follow_webhook_by_webhook(scene: Scene) -> None:
     assert not scene.plan().changes
 
 
+@pytest.mark.slow
 def test_jobs_that_wait_for_the_projects_room_follow_too(scene: Scene) -> None:
     """`max_in_flight` of the project counts all jobs. The end of one's batch makes room for the other."""
     settings = json.loads((scene.root / "batchspec.yaml").read_text())
