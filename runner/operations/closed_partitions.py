@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from runner.context import Context
+from runner.executor.creates import unrecorded_creates
 from runner.executor.outcome import Outcome, RenderedJob
 from runner.jobspec.loader import JobSpec
 from runner.outputs.recovered import SUFFIX
@@ -37,15 +38,20 @@ class PartitionStates:
 def closed_partitions(context: Context, jobs: Sequence[JobSpec], options: ApplyOptions) -> tuple[ClosedPartition, ...]:
     """Return the closed partitions among `jobs` that need nothing: not reopened, and with their outputs.
 
-    Omits those named by `--retry-failed` or `--ask-unknown`. Raises LockfileError.
+    Omits those named by `--retry-failed` or `--ask-unknown`, and those with a create that no lockfile records: its
+    answers may be paid for. Raises LockfileError and StoreError.
     """
     states, named = PartitionStates(context), options.retry_failed | options.ask_unknown
+    paths = {spec.lock_path for spec in jobs if spec.partition}
+    unrecorded = unrecorded_creates(context, [context.lockfile(path) for path in sorted(paths)]) if paths else ()
     found = []
     for spec in jobs:
         if not spec.partition or options.reopen or spec.address in named:
             continue
         if spec.moved_from and spec.moved_from not in context.lockfile(spec.lock_path).aliases(spec.address):
             continue  # apply records the rename
+        if any(name in unrecorded for name in context.names(spec)):
+            continue  # apply adopts the batch
         state = states.state(spec)
         if state is not PartitionState.OPEN and _has_output(context, spec):
             found.append(ClosedPartition(spec.address, state is PartitionState.CLOSED_FAILED))

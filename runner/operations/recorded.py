@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from runner.context import Context
 from runner.errors import Problem
+from runner.executor.creates import unrecorded_creates
 from runner.jobspec.job_spec import JobSpec, Project
 from runner.jobspec.matrix import Scalar, address_of, address_value, split_address
 from runner.jobspec.periods import suggestion
@@ -34,8 +35,11 @@ class RecordedPartitions:
         places = ProjectPaths.for_provider(project.root, project.settings.store, project.isolated_provider)
         context = Context(project, places)
         self.states: dict[str, PartitionState] = {}
-        for path in context.lock_paths() if read else ():
-            self.states |= partition_states(context.lockfile(path))
+        lockfiles = [context.lockfile(path) for path in context.lock_paths()] if read else []
+        for lockfile in lockfiles:
+            self.states |= partition_states(lockfile)
+        for address in unrecorded_creates(context, lockfiles) & self.states.keys() if read else ():
+            self.states[address] = PartitionState.OPEN
         self._split = [(address, *split_address(address)) for address in self.states]
         self._indexes: dict[tuple[str, ...], dict[_Key, list[tuple[str, dict[str, str]]]]] = {}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -280,6 +280,11 @@ class Ledger:
         """Return the address that created a batch."""
         found = self._read("select address from creates where realm = ? and batch_id = ?", (realm, batch))
         return str(found[0][0]) if found else None
+
+    def unrecorded(self, batches: Collection[str], requests: Collection[str]) -> frozenset[str]:
+        """Return addresses with a create that is neither refused nor among these batches or idempotency keys."""
+        found = self._read("select address, batch_id, request_id from creates where state <> 'refused'", ())
+        return frozenset(str(row[0]) for row in found if row[1] not in batches and row[2] not in requests)
 
     def unconfirmed(self, realm: str) -> frozenset[str]:
         """Return addresses with a create that got no response."""
