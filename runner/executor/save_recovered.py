@@ -26,7 +26,8 @@ def save_recovered(context: Context, spec: JobSpec, seen: Observed) -> str:
         raise StoreError(f"{context.places.shown(path)} is another file", hint="move it away and apply again")
     names = frozenset(lockfile.aliases(spec.address))
     count = sum(batch.job in names for batch in lockfile.batches.values())
-    line = write_recovered(path, name, spec.address, indexes, count)
+    before = recorded if path.exists() else None
+    line = write_recovered(path, name, spec.address, indexes, count, before)
     context.save_lockfile(spec.lock_path, lockfile.with_output(line))
     context.watcher.event("output.written", job=spec.address, path=context.places.shown(path), rows=line.rows)
     return context.places.shown(path)
