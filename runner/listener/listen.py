@@ -81,6 +81,7 @@ class Listening:
             )
         paths = ProjectPaths.for_provider(project.root, project.settings.store, None)
         with ExitStack() as stack:
+            paths.make_store()
             stack.enter_context(_claim(paths.webhooks))
             tls = server_context(self._config.tls_cert, self._config.tls_key) if self._config.tls_cert else None
             listener = stack.enter_context(contextlib.closing(listen(self._config.host, self._config.port)))

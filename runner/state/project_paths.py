@@ -102,10 +102,9 @@ class ProjectPaths:
     def _scratch(self) -> Iterator[Path]:
         from filelock import FileLock  # noqa: PLC0415  not every command needs a folder
 
-        private_folder(self.base)
+        self.make_store()
         parent = self.home / "scratch"
         private_folder(parent)
-        self._mark()
         for folder in parent.iterdir():
             if _is_abandoned(folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -116,7 +115,9 @@ class ProjectPaths:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _mark(self) -> None:
+    def make_store(self) -> None:
+        """Create the store, marked as one and ignored by git."""
+        private_folder(self.base)
         for name, text in (
             (".gitignore", "*\n"),
             (MARKER, "Batchspec made this folder, and deletes old files in it.\n"),

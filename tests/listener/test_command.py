@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runner.api import load
 from runner.errors import ServiceError
 from runner.listener.listen import ListenConfig, Listening
 from tests.cli_runner import cli_path, run_cli
@@ -86,3 +88,12 @@ def test_a_key_needs_its_certificate(scene: Scene) -> None:
     with pytest.raises(ServiceError) as caught:
         Listening(ListenConfig(scene.root, tls_key=Path("key.pem")), lambda _: None, environ=scene.environ).serve()
     assert caught.value.code == "BS704"
+
+
+def test_the_first_command_of_a_project_may_be_listen(scene: Scene) -> None:
+    """It marks its store, so the specs still load."""
+    settings = json.loads((scene.root / "batchspec.yaml").read_text())
+    scene.write("batchspec.yaml", json.dumps({**settings, "store": "mystore"}))
+    with scene.listening():
+        assert load(root=scene.root, environ=scene.environ).jobs
+    assert (scene.root / "mystore/.gitignore").read_text() == "*\n"
