@@ -29,7 +29,7 @@ class Record:
 
 
 class RecordedPartitions:
-    """What a project's lockfiles record. With `read`, reads each once; raises LockfileError."""
+    """What a project's lockfiles and ledger record. With `read`, reads each once; raises LockfileError."""
 
     def __init__(self, project: Project, *, read: bool) -> None:
         places = ProjectPaths.for_provider(project.root, project.settings.store, project.isolated_provider)
@@ -38,7 +38,8 @@ class RecordedPartitions:
         lockfiles = [context.lockfile(path) for path in context.lock_paths()] if read else []
         for lockfile in lockfiles:
             self.states |= partition_states(lockfile)
-        for address in unrecorded_creates(context, lockfiles) & self.states.keys() if read else ():
+        # A create whose process died before the lockfile's line: its partition may be known to the ledger alone.
+        for address in unrecorded_creates(context, lockfiles) if read else ():
             self.states[address] = PartitionState.OPEN
         self._split = [(address, *split_address(address)) for address in self.states]
         self._indexes: dict[tuple[str, ...], dict[_Key, list[tuple[str, dict[str, str]]]]] = {}

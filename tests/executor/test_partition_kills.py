@@ -18,6 +18,15 @@ def _open_addresses(daily: Daily) -> list[str]:
     return [spec.address for spec in found.jobs]
 
 
+def test_a_first_create_that_only_the_ledger_knows_is_continued(daily: Daily) -> None:
+    daily.apply(waiting=False)
+    (daily.root / "specs/job.lock").unlink()
+    assert _open_addresses(daily) == [ADDRESS]
+    assert daily.apply().end == "succeeded"
+    assert _open_addresses(daily) == []
+    assert len(daily.team.remote()) == 1
+
+
 def test_a_killed_reopen_is_adopted(daily: Daily) -> None:
     daily.commit()
     daily.apply()
