@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from runner.context import Context
+from runner.errors import TrustError
 from runner.executor.creates import unrecorded_creates
 from runner.executor.outcome import Outcome, RenderedJob
 from runner.jobspec.loader import JobSpec
@@ -16,7 +17,7 @@ from runner.reconciler.observe.observe import ApplyOptions, job_lockfile
 from runner.reconciler.plan.partition_state import PartitionState, fixed_pins, partition_states, same_prompt
 from runner.reconciler.plan.plan import ClosedPartition
 from runner.state.lockfile import Lockfile
-from runner.state.lockfile_lines import PinsLine
+from runner.state.lockfile_lines import OutputLine, PinsLine
 
 
 class PartitionStates:
@@ -90,9 +91,14 @@ def closed_outcomes(context: Context, closed: Sequence[ClosedPartition]) -> tupl
 def _has_output(context: Context, spec: JobSpec) -> bool:
     lockfile = job_lockfile(context, spec)
     names = frozenset(lockfile.aliases(spec.address))
-    return any(
-        context.places.output(line.output).is_file()
-        and (line.errors is None or context.places.output(line.errors.path).is_file())
-        for line in lockfile.outputs.values()
-        if line.job in names and not line.output.endswith(SUFFIX)
-    )
+    lines = [line for line in lockfile.outputs.values() if line.job in names and not line.output.endswith(SUFFIX)]
+    return any(_is_written(context, line) for line in lines)
+
+
+def _is_written(context: Context, line: OutputLine) -> bool:
+    """Return whether an output is there. A path that a forged line leads out of the project is not."""
+    paths = [line.output, *((line.errors.path,) if line.errors is not None else ())]
+    try:
+        return all(context.places.output(path).is_file() for path in paths)
+    except TrustError:
+        return False

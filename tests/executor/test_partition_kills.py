@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from runner.api import load
 from runner.operations.choice import Choice
 from runner.operations.selection import Scope, select
-from tests.executor.test_partitions import ADDRESS, REOPEN, RETRY, SAID, Daily, daily, failing
+from tests.executor.test_partitions import ADDRESS, OUTPUT, REOPEN, RETRY, SAID, Daily, daily, failing
 
 __all__ = ["daily", "failing"]
 
@@ -55,3 +55,12 @@ def test_a_killed_retry_is_adopted(failing: Daily) -> None:
     assert failing.apply().end == "succeeded"
     assert (failing.texts, failing.partition) == (SAID, {"state": "closed", "batches": 2})
     assert len(failing.team.remote()) == 2
+
+
+def test_a_forged_output_line_stops_no_plan(daily: Daily) -> None:
+    """The line's path leads out of the project; its partition is looked at again, and nothing is written there."""
+    daily.apply()
+    lock = daily.root / "specs/job.lock"
+    lock.write_text(lock.read_text().replace(f'"output":"{OUTPUT}"', '"output":"../../x.jsonl"'))
+    assert not daily.plan().closed
+    assert not (daily.root / "../../x.jsonl").exists()
