@@ -68,7 +68,7 @@ def name(path: Path) -> str:
 def test_every_how_to_is_run() -> None:
     assert len(RUN) >= 8
     for page in RUN:
-        if page.name != "ci.md":
+        if page.name not in {"ci.md", "evaluate-migrate.md"}:  # the first has tests of its own, the second is tables
             assert any(block.kind == "console" for block in blocks(page)), page
 
 
