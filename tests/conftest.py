@@ -24,6 +24,11 @@ settings.register_profile("suite", derandomize=not FUZZ, suppress_health_check=[
 settings.load_profile("suite")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest test, so that the other workers do not wait for it at the end."""
+    items.sort(key=lambda item: "test_a_year[365]" not in item.nodeid)
+
+
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection to anywhere but this machine fails, so that no test can do it unseen."""
