@@ -57,7 +57,7 @@ def upload(url: str, path: Path) -> None:
 
 
 def download(url: str, path: Path) -> None:
-    """Download once with the provider, to a file beside `path`."""
+    """Download once with the provider, to a file next to `path`."""
     api = DigitalOcean(url, "")
     api.download(f"{url}/{path.name}", path.with_suffix(".down"))
     api.close()

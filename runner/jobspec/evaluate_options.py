@@ -204,7 +204,7 @@ class PythonGrader(Model):
     )
 
 
-Grader = Annotated[
+PlainGrader = (
     ExactGrader
     | ContainsGrader
     | RegexGrader
@@ -214,9 +214,9 @@ Grader = Annotated[
     | JsonGrader
     | F1Grader
     | ExpressionGrader
-    | PythonGrader,
-    Field(discriminator="type"),
-]
+)
+"""Graders that run no code of the project."""
+Grader = Annotated[PlainGrader | PythonGrader, Field(discriminator="type")]
 
 
 class Gate(Model):

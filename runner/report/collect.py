@@ -45,11 +45,11 @@ def _job(context: Context, spec: JobSpec, prompts: bool) -> JobFacts:
 
 def _invalid(context: Context, spec: JobSpec) -> Mapping[str, int] | None:
     path = context.places.output(spec.job.output.path)
-    apart = None if spec.job.output.errors is None else context.places.output(spec.job.output.errors)
-    if not path.is_file() or (apart is not None and not apart.is_file()):
+    errors_path = None if spec.job.output.errors is None else context.places.output(spec.job.output.errors)
+    if not path.is_file() or (errors_path is not None and not errors_path.is_file()):
         return None
     try:
-        found = failed_of(spec, path, apart)
+        found = failed_of(spec, path, errors_path)
     except StoreError:
         return None
     return found.invalid if found.known else None

@@ -48,8 +48,8 @@ def columns(values: Sequence[tuple[str, float, str]], title: str, kind: str = "a
         if number % each == 0:
             parts.append(_text("label", label, middle, floor + 18))
             if value:
-                beside = values[max(0, number - each // 2) : number + each // 2 + 1]
-                above = (floor - head) * max(one for _, one, _ in beside) / top
+                nearby = values[max(0, number - each // 2) : number + each // 2 + 1]
+                above = (floor - head) * max(one for _, one, _ in nearby) / top
                 parts.append(_text("value", text, middle, floor - above - 6))
     return "".join((*parts, "</svg>"))
 

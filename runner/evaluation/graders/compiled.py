@@ -26,6 +26,7 @@ from runner.jobspec.evaluate_options import (
     JsonGrader,
     LabelGrader,
     NumberGrader,
+    PlainGrader,
     RegexGrader,
 )
 from runner.planner.templates.environment import Templates
@@ -50,20 +51,9 @@ class Grade(NamedTuple):
 NOTHING = Grade(0.0, Outcome.NO_ANSWER)
 _RIGHT, _WRONG = Grade(1.0), Grade(0.0)
 Grading = Callable[[Answer, Row], Grade]
-Model = (
-    ExactGrader
-    | ContainsGrader
-    | RegexGrader
-    | NumberGrader
-    | ChoiceGrader
-    | LabelGrader
-    | JsonGrader
-    | F1Grader
-    | ExpressionGrader
-)
 
 
-def compile_grader(name: str, model: Model, templates: Templates) -> Grading:
+def compile_grader(name: str, model: PlainGrader, templates: Templates) -> Grading:
     """Return a grader's function. Raises jinja2.TemplateError."""
     label = f"evaluate.graders.{name}"
     match model:

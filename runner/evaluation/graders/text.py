@@ -24,8 +24,8 @@ def normalizer(names: Collection[str]) -> Callable[[str], str]:
 
     def normalize(text: str) -> str:
         if "accents" in names:
-            apart = unicodedata.normalize("NFD", text)
-            text = "".join(letter for letter in apart if not unicodedata.combining(letter))
+            decomposed = unicodedata.normalize("NFD", text)
+            text = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
         text = unicodedata.normalize("NFC", text)
         if "case" in names:
             text = unicodedata.normalize("NFC", text.casefold())

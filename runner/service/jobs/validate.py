@@ -139,7 +139,7 @@ def _id_errors(custom_id: Any, provider: Provider, seen: _Seen) -> _Found:
         yield "invalid_custom_id", f"'custom_id' must match {ANTHROPIC_ID.pattern}, got {_short(custom_id)}."
     key = key_of(custom_id)
     if key in seen.ids:
-        yield "duplicate_custom_id", f"The custom_id {_short(custom_id)} stands in an earlier line too."
+        yield "duplicate_custom_id", f"The custom_id {_short(custom_id)} is in an earlier line too."
     seen.ids.add(key)
 
 
